@@ -1,0 +1,18 @@
+"""Bands, band groups, response curves and band weights. NumPy only."""
+
+from hsfusion.spectra.bands import Bands
+from hsfusion.spectra.groups import BandGroup, even_groups, intervals, membership
+from hsfusion.spectra.response import gaussian_basis
+from hsfusion.spectra.weights import BandWeights, combine, group_of_bands
+
+__all__ = [
+    "BandGroup",
+    "BandWeights",
+    "Bands",
+    "combine",
+    "even_groups",
+    "gaussian_basis",
+    "group_of_bands",
+    "intervals",
+    "membership",
+]

@@ -1,0 +1,115 @@
+"""Spectral bands: centre wavelengths and widths in nm."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsfusion.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Bands:
+    """The C bands of a scene, in file order (which need not be ascending in wavelength).
+
+    Attributes:
+        wavelength_nm: (C,) float64, centre wavelengths in nm.
+        fwhm_nm: (C,) float64, full width at half maximum in nm, or None where unknown.
+        good: (C,) bool, False for bands that must not be used.
+    """
+
+    wavelength_nm: NDArray[np.float64]
+    fwhm_nm: NDArray[np.float64] | None
+    good: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        """Copies to read-only arrays and checks them.
+
+        Raises:
+            InputError: on lengths that differ, or a wavelength or width that is no positive number.
+        """
+        wavelength = _frozen(self.wavelength_nm, np.float64)
+        good = _frozen(self.good, np.bool_)
+        fwhm = None if self.fwhm_nm is None else _frozen(self.fwhm_nm, np.float64)
+        for field, values in (("fwhm_nm", fwhm), ("good", good)):
+            if values is not None and values.shape != wavelength.shape:
+                raise InputError(
+                    "bands",
+                    field=f"length of {field}",
+                    value=values.size,
+                    expected=f"{wavelength.size}, one for each wavelength",
+                    fix="give every band one value",
+                )
+        for field, values in (("wavelength_nm", wavelength), ("fwhm_nm", fwhm)):
+            if values is not None and not (np.isfinite(values).all() and (values > 0).all()):
+                first = values[~(np.isfinite(values) & (values > 0))][0]
+                raise InputError(
+                    "bands", field=field, value=first, expected="positive numbers in nm", fix="correct the band table"
+                )
+        object.__setattr__(self, "wavelength_nm", wavelength)
+        object.__setattr__(self, "fwhm_nm", fwhm)
+        object.__setattr__(self, "good", good)
+
+    def __len__(self) -> int:
+        """Returns C, the number of bands."""
+        return int(self.wavelength_nm.size)
+
+    @classmethod
+    def from_wavelengths(cls, wavelength_nm: object) -> Bands:
+        """Bands of which only the centres in nm are known, all of them good."""
+        wavelength = np.asarray(wavelength_nm, np.float64)
+        return cls(wavelength, None, np.ones(wavelength.shape, bool))
+
+    @classmethod
+    def from_csv(cls, path: str | Path) -> Bands:
+        """Reads a table with the columns ``wavelength_nm`` and, if known, ``fwhm_nm`` and ``good`` (1 or 0).
+
+        Raises:
+            InputError: if the file cannot be read, lacks the column ``wavelength_nm`` or holds something else than numbers.
+        """
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                path, field="band table", value="unreadable", expected="a CSV file", fix=f"check the path ({error})"
+            ) from error
+        columns = list(rows[0]) if rows else []
+        if "wavelength_nm" not in columns:
+            raise InputError(
+                path,
+                field="header",
+                value=columns,
+                expected="a column wavelength_nm",
+                fix="name the column of the band centres in nm wavelength_nm",
+            )
+        wavelength = _column(path, rows, "wavelength_nm")
+        fwhm = _column(path, rows, "fwhm_nm") if "fwhm_nm" in columns else None
+        good = _column(path, rows, "good") != 0 if "good" in columns else np.ones(len(rows), bool)
+        return cls(wavelength, fwhm, good)
+
+
+def _frozen(values: object, dtype: type) -> NDArray:
+    array = np.array(values, dtype=dtype).reshape(-1)
+    array.setflags(write=False)
+    return array
+
+
+def _column(path: str | Path, rows: list[dict[str, str]], name: str) -> NDArray[np.float64]:
+    values = np.empty(len(rows))
+    for i, row in enumerate(rows):
+        try:
+            values[i] = float(row[name])
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                path,
+                field=f"{name} of row {i + 1}",
+                value=repr(row[name]),
+                expected="a number",
+                fix="correct the table",
+            ) from error
+    return values
