@@ -1,0 +1,71 @@
+"""Where a raster lies on the ground."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from affine import Affine
+
+from hsfusion.errors import InputError
+
+
+@dataclass(frozen=True)
+class GeoBox:
+    """Shape, transform and coordinate system of a raster.
+
+    Attributes:
+        shape: (H, W) in pixels.
+        transform: from (column, row) to map coordinates, in the unit of the CRS; the identity where nothing is known.
+        crs: coordinate reference system as WKT, or None where unknown.
+    """
+
+    shape: tuple[int, int]
+    transform: Affine = Affine.identity()
+    crs: str | None = None
+
+
+def check_same_grid(geobox: GeoBox, other: GeoBox, *, source: object, reference: object) -> None:
+    """Makes sure that two rasters lie on one grid.
+
+    A raster without georeference (identity transform and no CRS) is taken to lie on any grid of its shape.
+
+    Args:
+        geobox: grid of the raster to check.
+        other: grid that it has to lie on.
+        source: name of the raster, for the message.
+        reference: name of the other.
+
+    Raises:
+        InputError: if shapes differ, or CRS or transform do by more than 1e-3 pixel.
+    """
+    if geobox.shape != other.shape:
+        raise InputError(
+            source,
+            field="shape (rows, columns)",
+            value=geobox.shape,
+            expected=f"{other.shape} as {reference}",
+            fix="give labels drawn on the scene's own grid",
+        )
+    bare = [box.crs is None and box.transform == Affine.identity() for box in (geobox, other)]
+    if any(bare):
+        return
+    if geobox.crs != other.crs and None not in (geobox.crs, other.crs):
+        raise InputError(
+            source, field="CRS", value=geobox.crs, expected=f"{other.crs} as {reference}", fix="reproject the labels"
+        )
+    rows, cols = other.shape
+    for corner in ((0, 0), (cols, 0), (0, rows), (cols, rows)):
+        col, row = _apply(~other.transform, *_apply(geobox.transform, *corner))
+        if max(abs(col - corner[0]), abs(row - corner[1])) > 1e-3:
+            raise InputError(
+                source,
+                field="transform",
+                value=tuple(geobox.transform)[:6],
+                expected=f"{tuple(other.transform)[:6]} as {reference}, to 1e-3 pixel",
+                fix="resample the labels to the scene's grid",
+            )
+
+
+def _apply(transform: Affine, x: float, y: float) -> tuple[float, float]:
+    a, b, c, d, e, f = tuple(transform)[:6]
+    return a * x + b * y + c, d * x + e * y + f

@@ -1,0 +1,121 @@
+"""Writing maps: GeoTIFFs that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from hsfusion.errors import EnvironmentFailure
+from hsfusion.scenes.geobox import GeoBox
+from hsfusion.scenes.labels import Legend
+
+
+def write_class_map(
+    path: Path, codes: NDArray[np.integer], *, legend: Legend, geobox: GeoBox, tags: Mapping[str, str] | None = None
+) -> None:
+    """Writes class codes as a GeoTIFF with colour table, class names and nodata 0.
+
+    The names stand in the tags ``class_<code>``, and as GDAL category names in ``<path>.aux.xml``, where QGIS and
+    GDAL look for them.
+
+    Args:
+        path: where to.
+        codes: (H, W) codes of the legend, 0 where there is no class.
+        legend: the classes.
+        geobox: the grid.
+        tags: more tags.
+
+    Raises:
+        EnvironmentFailure: if the file cannot be written.
+    """
+    dtype = np.uint8 if legend.codes[-1] <= 255 else np.uint16
+    colormap = {code: _rgba(color) for code, color in zip(legend.codes, legend.colors, strict=True)}
+    names = {f"class_{code}": name for code, name in zip(legend.codes, legend.names, strict=True)}
+    write_raster(
+        path,
+        codes.astype(dtype),
+        geobox=geobox,
+        nodata=0,
+        tags={**names, **(tags or {})},
+        colormap={0: (0, 0, 0, 0), **colormap},
+    )
+    by_code = dict(zip(legend.codes, legend.names, strict=True))
+    categories = "".join(f"<Category>{escape(by_code.get(i, ''))}</Category>" for i in range(legend.codes[-1] + 1))
+    Path(f"{path}.aux.xml").write_text(
+        f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{categories}</CategoryNames></PAMRasterBand></PAMDataset>\n',
+        encoding="utf-8",
+    )
+
+
+def write_raster(
+    path: Path,
+    values: NDArray,
+    *,
+    geobox: GeoBox,
+    nodata: float | None = None,
+    tags: Mapping[str, str] | None = None,
+    colormap: Mapping[int, tuple[int, int, int, int]] | None = None,
+) -> None:
+    """Writes one band as a tiled GeoTIFF with DEFLATE, reads it back, and only then gives it its name.
+
+    Args:
+        path: where to.
+        values: (H, W), uint8, uint16 or float32.
+        geobox: the grid.
+        nodata: value that means «no data».
+        tags: tags of the file.
+        colormap: RGBA of each value.
+
+    Raises:
+        EnvironmentFailure: if the file cannot be written, or reads back differently.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(
+                part,
+                "w",
+                driver="GTiff",
+                height=geobox.shape[0],
+                width=geobox.shape[1],
+                count=1,
+                dtype=values.dtype,
+                crs=geobox.crs,
+                transform=geobox.transform,
+                nodata=nodata,
+                compress="deflate",
+                tiled=True,
+                blockxsize=256,
+                blockysize=256,
+            ) as file:
+                file.write(values, 1)
+                file.update_tags(**(tags or {}))
+                if colormap:
+                    file.write_colormap(1, colormap)
+            with rasterio.open(part, driver="GTiff") as file:
+                same = np.array_equal(file.read(1), values, equal_nan=values.dtype.kind == "f")
+        if not same:
+            raise EnvironmentFailure(
+                f"{path}: the raster reads back differently, expected what was written. Fix: check the disk."
+            )
+        os.replace(part, path)
+    except (RasterioError, OSError) as error:
+        raise EnvironmentFailure(
+            f"{path}: cannot be written ({error}). Fix: free space or choose another folder."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _rgba(color: str) -> tuple[int, int, int, int]:
+    red, green, blue = bytes.fromhex(color.removeprefix("#"))
+    return red, green, blue, 255

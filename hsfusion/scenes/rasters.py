@@ -1,0 +1,101 @@
+"""Reading pixels from files: NumPy arrays and GeoTIFF, told apart by content and never by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+
+from hsfusion.errors import InputError
+from hsfusion.scenes.geobox import GeoBox
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_NPY = b"\x93NUMPY"
+
+
+def file_format(path: str | Path) -> str:
+    """Says what a file is by its first bytes: ``npy`` or ``tiff``.
+
+    Raises:
+        InputError: if it cannot be read or is something else.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(6)
+    except OSError as error:
+        raise InputError(
+            path,
+            field="file",
+            value=error.strerror,
+            expected="a readable raster",
+            fix="check the path (relative paths start at the folder of the command)",
+        ) from error
+    if start == _NPY:
+        return "npy"
+    if start[:4] in _TIFF:
+        return "tiff"
+    raise InputError(
+        path, field="content", value=f"{start!r}...", expected="a NumPy .npy or a GeoTIFF", fix="convert the file"
+    )
+
+
+def load_npy(path: str | Path) -> NDArray:
+    """Opens a ``.npy`` file as a read-only memory map.
+
+    Raises:
+        InputError: if it is damaged or holds something else than numbers.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(
+            path, field="array", value="unreadable", expected="a whole .npy file", fix=f"write it anew ({error})"
+        ) from error
+    if array.dtype.kind not in "iufb":
+        raise InputError(path, field="dtype", value=array.dtype, expected="real numbers", fix="convert the array")
+    return array
+
+
+def open_tiff(path: str | Path) -> rasterio.DatasetReader:
+    """Opens a GeoTIFF, and nothing else, by its driver.
+
+    Raises:
+        InputError: if GDAL cannot.
+    """
+    try:
+        return rasterio.open(path, driver="GTiff")
+    except RasterioError as error:
+        raise InputError(
+            path, field="content", value="unreadable", expected="a whole GeoTIFF", fix=f"write it anew ({error})"
+        ) from error
+
+
+def read_single_band(path: str | Path) -> tuple[NDArray, GeoBox]:
+    """Reads a raster of one band.
+
+    Returns:
+        (H, W) values with nodata as 0, and their grid.
+
+    Raises:
+        InputError: if the file has another number of bands or axes, or cannot be read.
+    """
+    if file_format(path) == "npy":
+        array = np.asarray(load_npy(path))
+        shape = array.shape
+        geobox = GeoBox((shape[0], shape[1])) if array.ndim == 2 else None
+    else:
+        with open_tiff(path) as source:
+            shape = (source.count, source.height, source.width)
+            array = source.read(1, masked=True).filled(0)
+            geobox = tiff_geobox(source) if source.count == 1 else None
+    if geobox is None:
+        raise InputError(path, field="shape", value=shape, expected="one band (H, W)", fix="keep one layer of labels")
+    return array, geobox
+
+
+def tiff_geobox(source: rasterio.DatasetReader) -> GeoBox:
+    """Grid of an open GeoTIFF."""
+    return GeoBox((source.height, source.width), source.transform, source.crs.to_wkt() if source.crs else None)

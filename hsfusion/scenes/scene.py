@@ -1,0 +1,103 @@
+"""The scene protocol, and the scene that is an array in memory."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsfusion.errors import InputError
+from hsfusion.scenes.geobox import GeoBox
+from hsfusion.spectra import Bands
+
+
+class Window(NamedTuple):
+    """A rectangle of pixels: first row and column, height and width."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+
+class Scene(Protocol):
+    """A cube with bands and a place; the header is read on construction, the pixels by :meth:`read`."""
+
+    @property
+    def name(self) -> str:
+        """What figures and files call the scene."""
+        ...
+
+    @property
+    def bands(self) -> Bands:
+        """The C bands."""
+        ...
+
+    @property
+    def geobox(self) -> GeoBox:
+        """Shape and place of the grid."""
+        ...
+
+    def read(self, window: Window) -> NDArray[np.float32]:
+        """Reads a window: (C, height, width) float32 in the scene's own unit, NaN where there are no data."""
+        ...
+
+
+class ArrayScene:
+    """A scene in memory.
+
+    Args:
+        cube: (C, H, W), any real dtype, NaN where there are no data.
+        bands: the C bands.
+        name: what figures and files call the scene.
+        geobox: shape and place; None for a grid without georeference.
+
+    Raises:
+        InputError: if the cube is not (C, H, W) with one layer per band, or the geobox has another shape.
+    """
+
+    def __init__(self, cube: NDArray, *, bands: Bands, name: str, geobox: GeoBox | None = None) -> None:
+        if cube.ndim != 3:
+            raise InputError(
+                name, field="cube shape", value=cube.shape, expected="three axes (C, H, W)", fix="reorder the array"
+            )
+        check_band_count(name, cube.shape[0], bands)
+        self.name = name
+        self.bands = bands
+        self.geobox = geobox or GeoBox((int(cube.shape[1]), int(cube.shape[2])))
+        if self.geobox.shape != cube.shape[1:]:
+            raise InputError(
+                name,
+                field="cube rows and columns",
+                value=cube.shape[1:],
+                expected=f"{self.geobox.shape} as the geobox",
+                fix="correct the geobox",
+            )
+        self._cube = cube
+
+    def read(self, window: Window) -> NDArray[np.float32]:
+        """Reads a window: (C, height, width) float32, NaN where there are no data."""
+        row, col, height, width = window
+        return np.array(self._cube[:, row : row + height, col : col + width], dtype=np.float32)
+
+
+def read_all(scene: Scene) -> NDArray[np.float32]:
+    """Reads the whole scene: (C, H, W) float32, NaN where there are no data."""
+    return scene.read(Window(0, 0, *scene.geobox.shape))
+
+
+def check_band_count(source: object, layers: int, bands: Bands) -> None:
+    """Makes sure that a cube has one layer for each band.
+
+    Raises:
+        InputError: if it does not.
+    """
+    if layers != len(bands):
+        raise InputError(
+            source,
+            field="number of wavelengths",
+            value=len(bands),
+            expected=f"{layers}, one for each band of the cube",
+            fix="give a wavelength table that fits the cube",
+        )
