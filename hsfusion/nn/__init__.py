@@ -1,0 +1,8 @@
+"""The network: weighted sums with learnable weights, band fusion, a small CNN. PyTorch only."""
+
+from hsfusion.nn.band_fusion import BandFusion, FreeFusion
+from hsfusion.nn.cnn import SmallCNN
+from hsfusion.nn.network import FusionNetwork
+from hsfusion.nn.weighted_sum import WeightedSum
+
+__all__ = ["BandFusion", "FreeFusion", "FusionNetwork", "SmallCNN", "WeightedSum"]

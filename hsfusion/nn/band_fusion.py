@@ -1,0 +1,151 @@
+"""Band fusion: a learned spectral response per group and channel, then a weighted sum over groups."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hsfusion.nn.weighted_sum import Constraint, Kind, WeightedSum
+
+
+class BandFusion(nn.Module):
+    r"""Fuses C bands in G groups into M channels by two readable linear maps.
+
+    .. math::
+        z_{gm} = \sum_c s_{gmc} x_c, \quad s_{gm} = \mathrm{softmax}_{c \in g}(\mathrm{basis}\; \theta_{gm}),
+        \qquad f_m = \sum_g a_{gm} z_{gm}
+
+    The response s is non-negative and sums to 1 over the bands of its group; the weights a are those of
+    :class:`WeightedSum`. Neither can absorb the scale of a band.
+
+    Args:
+        membership: (G, C) bool, the bands of each group; every group has at least one.
+        basis: (C, K), the basis of the response curves (the identity gives one free logit per band).
+        channels: M.
+        kind: kind of the group weights, see :class:`WeightedSum`.
+        constraint: constraint of the group weights.
+        neighbourhood: width in pixels of the square from which instance weights are predicted.
+    """
+
+    membership: Tensor
+    basis: Tensor
+
+    def __init__(
+        self,
+        membership: Tensor,
+        basis: Tensor,
+        *,
+        channels: int = 32,
+        kind: Kind = "channel",
+        constraint: Constraint = "signed",
+        neighbourhood: int = 3,
+    ) -> None:
+        super().__init__()
+        groups, bands = membership.shape
+        if basis.shape[0] != bands:
+            raise ValueError(f"basis has {basis.shape[0]} rows, expected {bands}, one per band")
+        if not bool(membership.any(1).all()):
+            raise ValueError("membership has a group without a band")
+        self.channels = channels
+        self.kind = kind
+        instance = kind.endswith("instance")
+        self.margin = neighbourhood // 2 if instance else 0
+        self.register_buffer("membership", membership.bool())
+        self.register_buffer("basis", basis.float())
+        self.coefficients = nn.Parameter(torch.randn(groups, channels, basis.shape[1]) * 0.5)
+        self.group_sum = WeightedSum(
+            groups,
+            kind=kind,
+            channels=None if kind in {"scalar", "none"} else channels,
+            constraint=constraint,
+            init="normal" if kind.startswith("channel") and constraint != "convex" else "uniform",
+            neighbourhood=neighbourhood if instance else 1,
+        )
+
+    @property
+    def response(self) -> Tensor:
+        """(G, M, C) responses, non-negative, summing to 1 over C and zero outside the group."""
+        logits = self.coefficients @ self.basis.T
+        return logits.masked_fill(~self.membership[:, None, :], -torch.inf).softmax(-1)
+
+    def group_tensors(self, x: Tensor) -> Tensor:
+        """The group tensors z, before the weighted sum.
+
+        Args:
+            x: (B, C, H, W), standardised bands.
+
+        Returns:
+            (G, B, M, H, W)
+        """
+        groups, channels, bands = self.response.shape
+        flat = _matrix_product(x, self.response.reshape(groups * channels, bands))  # (B, G * M, H, W)
+        return flat.unflatten(1, (groups, channels)).movedim(1, 0)
+
+    def instance_weights(self, x: Tensor) -> Tensor:
+        """Group weights at every pixel that the forward pass returns.
+
+        Args:
+            x: (B, C, H, W), standardised bands.
+
+        Returns:
+            (B, G, H', W') for instance, (B, G, M, H', W') for channel_instance; H' = H - 2 * margin.
+        """
+        return _crop(self.group_sum.predict(*self.group_tensors(x)), self.margin)
+
+    def matrix(self) -> Tensor:
+        """The two linear maps as one, for weights that do not depend on the input.
+
+        Returns:
+            (M, C)
+        """
+        weights = self.group_sum.weights
+        if weights.dim() == 1:
+            weights = weights[:, None].expand(-1, self.channels)
+        return torch.einsum("gm,gmc->mc", weights, self.response)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Fuses the bands.
+
+        Args:
+            x: (B, C, H, W), standardised bands.
+
+        Returns:
+            (B, M, H - 2 * margin, W - 2 * margin)
+        """
+        if self.kind.endswith("instance"):
+            return _crop(self.group_sum(*self.group_tensors(x)), self.margin)
+        return _matrix_product(x, self.matrix())
+
+
+class FreeFusion(nn.Module):
+    """Unconstrained 1 x 1 convolution from C bands to M channels: the baseline without readable weights.
+
+    Args:
+        bands: C.
+        channels: M.
+    """
+
+    margin = 0
+    kind = "free"
+
+    def __init__(self, bands: int, *, channels: int = 32) -> None:
+        super().__init__()
+        self.channels = channels
+        self.weight = nn.Parameter(torch.randn(channels, bands) / bands**0.5)
+
+    def matrix(self) -> Tensor:
+        """The (M, C) weights."""
+        return self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, H, W) to (B, M, H, W)."""
+        return _matrix_product(x, self.weight)
+
+
+def _matrix_product(x: Tensor, matrix: Tensor) -> Tensor:
+    # a channels-last cube makes the move free and this one plain matrix product
+    return (x.movedim(1, -1) @ matrix.T.to(x.dtype)).movedim(-1, 1)
+
+
+def _crop(x: Tensor, margin: int) -> Tensor:
+    return x[..., margin : x.shape[-2] - margin, margin : x.shape[-1] - margin] if margin else x

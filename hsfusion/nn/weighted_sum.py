@@ -1,0 +1,221 @@
+"""The weighted combination of tensors with learnable weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Kind = Literal["scalar", "channel", "instance", "channel_instance", "none"]
+Constraint = Literal["none", "affine", "convex", "signed"]
+
+_TINY = 1e-12  # keeps the division of an all-zero weight vector finite
+
+
+class WeightedSum(nn.Module):
+    r"""Weighted sum of N tensors, :math:`y = \phi(\sum_n w_n \odot x_n)`, with learnable weights.
+
+    Kinds of weights:
+
+    * ``scalar``: one per input;
+    * ``channel``: one per input and channel;
+    * ``instance``: one per input and instance. With ``num_instances`` they stand in a table with one row for each
+      known instance, chosen by ``index``; without, they are predicted at every position from the inputs around it, so
+      an image gets a map of weights;
+    * ``channel_instance``: one per input, channel and instance, otherwise like ``instance``;
+    * ``none``: the plain sum; nothing is learned.
+
+    Constraints, always over the N inputs:
+
+    * ``none``: any number;
+    * ``affine``: sum to 1, any sign (w and 1 - w for two inputs);
+    * ``convex``: softmax, non-negative and sum to 1;
+    * ``signed``: absolute values sum to 1, so that a sum can also be a difference of inputs.
+
+    Args:
+        num_inputs: N, at least 2 (1 is allowed and useful only inside generic code).
+        kind: see above.
+        channels: C, needed by every kind but ``scalar`` and ``none`` and the ``instance`` table.
+        num_instances: rows of the table for the instance kinds; None predicts the weights instead.
+        constraint: see above.
+        init: ``uniform`` (1/N each), ``normal`` (standard deviation 1/N around 0), ``xavier`` (Glorot), one number
+            (constant), or N values; for the constrained form these are the values before the constraint.
+        activation: applied after the sum; None for none.
+        neighbourhood: odd width, in positions, of the square of each image position from which ``instance`` weights
+            are predicted. Zero padding is left out of the averages at the border.
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        *,
+        kind: Kind = "channel",
+        channels: int | None = None,
+        num_instances: int | None = None,
+        constraint: Constraint = "signed",
+        init: str | float | Sequence[float] = "uniform",
+        activation: Callable[[Tensor], Tensor] | None = None,
+        neighbourhood: int = 1,
+    ) -> None:
+        super().__init__()
+        if kind not in {"scalar", "channel", "instance", "channel_instance", "none"}:
+            raise ValueError(f"kind is {kind!r}, expected scalar, channel, instance, channel_instance or none")
+        if constraint not in {"none", "affine", "convex", "signed"}:
+            raise ValueError(f"constraint is {constraint!r}, expected none, affine, convex or signed")
+        if num_inputs < 1:
+            raise ValueError(f"num_inputs is {num_inputs}, expected at least 1")
+        predicted = kind.endswith("instance") and num_instances is None
+        if channels is None and (kind.startswith("channel") or predicted):
+            raise ValueError(f"channels is None, expected the number of channels for kind {kind!r}")
+        if num_instances is not None and not kind.endswith("instance"):
+            raise ValueError(f"num_instances is {num_instances}, expected None for kind {kind!r}")
+        if neighbourhood < 1 or neighbourhood % 2 == 0:
+            raise ValueError(f"neighbourhood is {neighbourhood}, expected an odd number")
+        self.num_inputs = num_inputs
+        self.kind = kind
+        self.channels = channels
+        self.num_instances = num_instances
+        self.constraint = constraint
+        self.activation = activation
+        self.neighbourhood = neighbourhood
+        per_instance = (num_inputs, channels) if kind.startswith("channel") else (num_inputs,)
+        self._per_instance: tuple[int, ...] = tuple(int(size or 0) for size in per_instance)
+        rows = () if num_instances is None else (num_instances,)
+        start = _initial(init, num_inputs, rows, self._per_instance)
+        if kind == "none":
+            self.register_buffer("raw", torch.ones(num_inputs))
+        else:
+            self.raw = nn.Parameter(start)
+        self.predictor: nn.Parameter | None = None
+        if predicted:
+            # starts at zero: the same weights everywhere until the data ask for something else
+            self.predictor = nn.Parameter(torch.zeros(num_inputs, int(channels or 0), start.numel()))
+
+    @property
+    def weights(self) -> Tensor:
+        """Weights as the forward pass uses them.
+
+        Returns:
+            (N,) for scalar and none, (N, C) for channel, (instances, N) or (instances, N, C) for a table.
+
+        Raises:
+            ValueError: for predicted weights, which only :meth:`predict` knows.
+        """
+        if self.predictor is not None:
+            raise ValueError("predicted instance weights depend on the inputs: call predict(*inputs)")
+        if self.kind == "none":
+            return self.raw
+        return self._constrain(self.raw, dim=0 if self.num_instances is None else 1)
+
+    def predict(self, *inputs: Tensor) -> Tensor:
+        """Instance weights for these inputs, as the forward pass uses them.
+
+        Args:
+            *inputs: N tensors (B, C, ...).
+
+        Returns:
+            (B, N, ...) for instance, (B, N, C, ...) for channel_instance.
+
+        Raises:
+            ValueError: if the weights are not predicted.
+        """
+        if self.predictor is None:
+            raise ValueError(f"weights of kind {self.kind!r} are not predicted: read the property weights")
+        raw = None
+        for x, matrix in zip(inputs, self.predictor, strict=True):
+            around = self._average_around(x)
+            if x.shape[1] == 1:
+                matrix = matrix.sum(0, keepdim=True)
+            term = torch.einsum("bc...,co->bo...", around, matrix.to(around.dtype))
+            raw = term if raw is None else raw + term
+        assert raw is not None
+        bias = self.raw.reshape(1, -1, *([1] * (raw.dim() - 2)))
+        raw = (raw + bias).reshape(raw.shape[0], *self._per_instance, *raw.shape[2:])
+        return self._constrain(raw, dim=1)
+
+    def forward(self, *inputs: Tensor, index: Tensor | None = None) -> Tensor:
+        """Combines the inputs.
+
+        Args:
+            *inputs: N tensors of one shape (B, C, ...); inputs with a single channel count for all C channels.
+            index: (B,) int64, table rows of the instances; only for a table.
+
+        Returns:
+            (B, C, ...)
+
+        Raises:
+            ValueError: if number or shapes of the inputs do not fit.
+        """
+        self._check(inputs, index)
+        if self.predictor is not None:
+            weights = self.predict(*inputs).movedim(1, 0)  # (N, B, ...) or (N, B, C, ...)
+            if self.kind == "instance":
+                weights = weights.unsqueeze(2)  # (N, B, 1, ...)
+        elif index is not None:
+            weights = self.weights[index].movedim(1, 0)  # (N, B) or (N, B, C)
+            weights = weights.reshape(*weights.shape[:2], -1, *([1] * (inputs[0].dim() - 2)))
+        else:
+            weights = self.weights.reshape(self.num_inputs, 1, -1, *([1] * (inputs[0].dim() - 2)))
+        total = weights[0] * inputs[0]
+        for weight, x in zip(weights[1:], inputs[1:], strict=True):
+            total = torch.addcmul(total, weight.to(total.dtype), x)
+        return total if self.activation is None else self.activation(total)
+
+    def extra_repr(self) -> str:
+        """Returns what ``print`` shows between the brackets."""
+        parts = [f"{self.num_inputs}", f"kind={self.kind}", f"constraint={self.constraint}"]
+        for name in ("channels", "num_instances"):
+            if getattr(self, name) is not None:
+                parts.append(f"{name}={getattr(self, name)}")
+        return ", ".join(parts)
+
+    def _constrain(self, raw: Tensor, dim: int) -> Tensor:
+        if self.constraint == "affine":
+            return raw - raw.mean(dim, keepdim=True) + 1 / self.num_inputs
+        if self.constraint == "convex":
+            return raw.softmax(dim)
+        if self.constraint == "signed":
+            return raw / (raw.abs().sum(dim, keepdim=True) + _TINY)
+        return raw
+
+    def _average_around(self, x: Tensor) -> Tensor:
+        if self.neighbourhood == 1:
+            return x
+        if x.dim() != 4:
+            raise ValueError(f"input shape is {tuple(x.shape)}, expected (B, C, H, W) with a neighbourhood")
+        k = self.neighbourhood
+        return F.avg_pool2d(x, k, stride=1, padding=k // 2, count_include_pad=False)
+
+    def _check(self, inputs: Sequence[Tensor], index: Tensor | None) -> None:
+        if len(inputs) != self.num_inputs:
+            raise ValueError(f"got {len(inputs)} inputs, expected {self.num_inputs}")
+        if (index is None) != (self.num_instances is None):
+            raise ValueError("index is given with a table of instances, and only then")
+        widest = max(inputs, key=lambda x: x.shape[1] if x.dim() > 1 else 0)
+        for x in inputs:
+            same = x.dim() == widest.dim() >= 2 and x.shape[0] == widest.shape[0] and x.shape[2:] == widest.shape[2:]
+            if not same or x.shape[1] not in (1, widest.shape[1]):
+                raise ValueError(f"input shapes {tuple(x.shape)} and {tuple(widest.shape)} do not fit together")
+        if self.channels is not None and widest.shape[1] != self.channels:
+            raise ValueError(f"input shape is {tuple(widest.shape)}, expected {self.channels} channels")
+
+
+def _initial(init: str | float | Sequence[float], n: int, rows: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    full = torch.empty(*rows, *shape)
+    if init == "uniform":
+        return full.fill_(1 / n)
+    if init == "normal":
+        return nn.init.normal_(full, std=1 / n)
+    if init == "xavier":
+        return nn.init.xavier_normal_(full.reshape(-1, n) if full.dim() < 2 else full).reshape(full.shape)
+    if isinstance(init, str):
+        raise ValueError(f"init is {init!r}, expected uniform, normal, xavier, a number or {n} numbers")
+    values = torch.as_tensor(init, dtype=full.dtype)
+    if values.dim() == 0:
+        return full.fill_(float(values))
+    if values.shape != (n,):
+        raise ValueError(f"init has shape {tuple(values.shape)}, expected ({n},)")
+    return full.copy_(values.reshape(n, *([1] * (len(shape) - 1))))
