@@ -1,0 +1,285 @@
+"""Splits of labelled pixels into training, validation and test, and how much the test pixels leak."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
+
+from hsfusion.errors import InputError
+from hsfusion.scenes import LabelledScene, Legend, read_labels
+from hsfusion.scenes.labels import split_names
+
+UNUSED, TRAIN, VAL, TEST, BUFFER = range(5)
+_CANDIDATES = 60  # random deals of blocks that the best is chosen from
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Which pixel is used for what.
+
+    Attributes:
+        kind: ``blocks``, ``random`` or ``fixed``.
+        labelled: the scene with the ground truth that was split.
+        roles: (H, W) uint8: 0 unused, 1 training, 2 validation, 3 test, 4 buffer.
+        radius: radius of the receptive field in pixels, for which ``leakage`` is measured.
+    """
+
+    kind: str
+    labelled: LabelledScene
+    roles: NDArray[np.uint8]
+    radius: int
+
+    def count(self, role: int) -> int:
+        """Number of pixels with a role."""
+        return int((self.roles == role).sum())
+
+    def pixels(self, role: int) -> NDArray[np.int64]:
+        """Flat indices (row * W + col) of the pixels with a role, ascending."""
+        return np.flatnonzero(self.roles == role)
+
+    @property
+    def leakage(self) -> float:
+        """Share of test pixels whose receptive field holds a training or validation pixel."""
+        test = self.roles == TEST
+        seen = (self.roles == TRAIN) | (self.roles == VAL)
+        return float(_near(seen, self.radius)[test].mean()) if test.any() else 0.0
+
+
+#: what the configuration of a split becomes; called with the labelled scene, ``radius=`` and ``seed=``
+Splitter = Callable[..., Split]
+
+
+def blocks(
+    labelled: LabelledScene,
+    *,
+    radius: int,
+    seed: int,
+    block_pixels: int = 10,
+    fraction: float = 0.3,
+    per_class: int | None = None,
+    val_fraction: float = 0.1,
+) -> Split:
+    """Spatially disjoint square blocks for training, validation and test, with a buffer between them.
+
+    Blocks are dealt out class by class, the rarest first, each to the role that lacks most of that class; this is
+    repeated on grids with random offsets. Kept is the deal in which the fewest classes miss a side and the shares come
+    nearest. Validation pixels within the radius of a training pixel, and test pixels within the radius of either,
+    become buffer, so that the leakage is exactly 0.
+
+    Args:
+        labelled: the scene with its ground truth.
+        radius: radius of the receptive field, in pixels.
+        seed: of the random deal.
+        block_pixels: edge of a block.
+        fraction: share of the labelled pixels in training blocks.
+        per_class: at most so many training pixels of each class, drawn from the training blocks.
+        val_fraction: share of the labelled pixels in validation blocks.
+
+    Raises:
+        InputError: if a class gets no training pixel, or validation or test no pixel at all.
+    """
+    _check_shares(fraction, val_fraction)
+    labels = labelled.labels
+    rng = np.random.default_rng([seed, 1])
+    best, best_score = np.zeros(labels.shape, np.uint8), np.inf
+    for _ in range(_CANDIDATES):
+        roles = _deal(labels, rng, block_pixels, fraction, val_fraction)
+        _buffer(roles, radius)
+        score = _misfit(labels, roles, fraction, val_fraction)
+        if score < best_score:
+            best, best_score = roles, score
+    if per_class is not None:
+        for code in labelled.legend.codes:
+            pixels = rng.permutation(np.flatnonzero((labels == code) & (best == TRAIN)))
+            best.flat[pixels[per_class:]] = UNUSED
+    split = Split("blocks", labelled, best, radius)
+    _check_classes(split, fix="lower split.block_pixels, drop the class or label it in more places")
+    return split
+
+
+def random(
+    labelled: LabelledScene,
+    *,
+    radius: int,
+    seed: int,
+    fraction: float = 0.1,
+    per_class: int | None = None,
+    val_fraction: float = 0.05,
+) -> Split:
+    """Random pixels of each class. Leaky: most test pixels have a training pixel inside their own patch.
+
+    Accuracies on such a split are too high; it is here for comparison with papers that used it.
+
+    Args:
+        labelled: the scene with its ground truth.
+        radius: radius of the receptive field, in pixels.
+        seed: of the draw.
+        fraction: share of each class for training.
+        per_class: pixels of each class for training, instead of the share.
+        val_fraction: share of each class for validation.
+
+    Raises:
+        InputError: if a class has too few pixels for one in training, validation and test each.
+    """
+    _check_shares(fraction, val_fraction)
+    rng = np.random.default_rng([seed, 2])
+    roles = np.zeros(labelled.labels.shape, np.uint8)
+    for code, name in zip(labelled.legend.codes, labelled.legend.names, strict=True):
+        pixels = rng.permutation(np.flatnonzero(labelled.labels == code))
+        train = per_class if per_class is not None else max(1, round(fraction * pixels.size))
+        val = max(1, round(val_fraction * pixels.size))
+        if pixels.size < train + val + 1:
+            raise InputError(
+                "split",
+                field=f"number of pixels of class {name} ({code})",
+                value=pixels.size,
+                expected=f"at least {train + val + 1} ({train} for training, {val} for validation, 1 for test)",
+                fix="label more pixels, drop the class, or lower split.per_class",
+            )
+        roles.flat[pixels] = TEST
+        roles.flat[pixels[:train]] = TRAIN
+        roles.flat[pixels[train : train + val]] = VAL
+    _log.warning(
+        "The random split is leaky: neighbours of test pixels are trained on. Use split=blocks for honest numbers."
+    )
+    return Split("random", labelled, roles, radius)
+
+
+def fixed(
+    labelled: LabelledScene,
+    *,
+    radius: int,
+    seed: int,
+    train: str | Path,
+    test: str | Path,
+    class_names: Sequence[str] | Mapping[int, str] | None = None,
+    val_fraction: float = 0.0,
+) -> Split:
+    """Training and test pixels from two label rasters, as published splits come.
+
+    The rasters' own labels are used. Where they say the same as the scene's ground truth, its class names are kept;
+    otherwise names come from ``class_names`` or are called ``class <code>``, for codes alone do not tell.
+
+    Args:
+        labelled: the scene with its ground truth.
+        radius: radius of the receptive field, in pixels.
+        seed: of the draw of validation pixels.
+        train: label raster of the training pixels, 0 elsewhere.
+        test: label raster of the test pixels, 0 elsewhere.
+        class_names: names by code, or a list that starts with the name of code 1.
+        val_fraction: share of each class's training pixels that is set aside for validation; with 0 there is no
+            selection, and the last epoch's model is kept.
+
+    Raises:
+        InputError: if a raster does not fit the scene, a pixel is in both, or a class of the test is not in training.
+    """
+    train_labels, test_labels = read_labels(train, labelled.scene), read_labels(test, labelled.scene)
+    both = (train_labels > 0) & (test_labels > 0)
+    if both.any():
+        raise InputError(
+            test, field="pixels also in split.train", value=int(both.sum()), expected="0", fix="remove them from one"
+        )
+    labels = train_labels + test_labels
+    known = (labels > 0) & (labelled.labels > 0)
+    same = (
+        known.any() and (labels == labelled.labels)[known].all() and np.isin(labels, (0, *labelled.legend.codes)).all()
+    )
+    given = dict(zip(labelled.legend.codes, labelled.legend.names, strict=True)) if same else {}
+    if not same:
+        _log.info("The labels of the fixed split are not those of the scene; the split's own are used.")
+    truth = LabelledScene(labelled.scene, labels, Legend.of(labels, names={**given, **split_names(class_names)}))
+    rng = np.random.default_rng([seed, 3])
+    roles = np.where(test_labels > 0, TEST, np.where(train_labels > 0, TRAIN, UNUSED)).astype(np.uint8)
+    for code in truth.legend.codes if val_fraction > 0 else ():
+        pixels = rng.permutation(np.flatnonzero(train_labels == code))
+        roles.flat[pixels[: round(val_fraction * pixels.size)]] = VAL
+    split = Split("fixed", truth, roles, radius)
+    _check_classes(split, fix="give training pixels of every class")
+    return split
+
+
+def _check_classes(split: Split, *, fix: str) -> None:
+    """Every class needs training pixels; classes without test pixels are worth a warning."""
+    legend = split.labelled.legend
+    labels = split.labelled.labels
+    for code, name in zip(legend.codes, legend.names, strict=True):
+        if not (labels[split.roles == TRAIN] == code).any():
+            raise InputError(
+                "split",
+                field=f"number of training pixels of class {name} ({code}, {int((labels == code).sum())} labelled)",
+                value=0,
+                expected="at least 1",
+                fix=fix,
+            )
+        if not (labels[split.roles == TEST] == code).any():
+            _log.warning("Class %s has no test pixels in this split; it does not count in the accuracies.", name)
+    for role, name in ((TEST, "test"), (VAL, "validation")):
+        if split.kind == "blocks" and not split.count(role):
+            raise InputError(
+                "split",
+                field=f"number of {name} pixels",
+                value=0,
+                expected="at least 1",
+                fix="choose smaller shares, smaller blocks or a smaller model.receptive_field",
+            )
+
+
+def _check_shares(fraction: float, val_fraction: float) -> None:
+    if not (fraction > 0 and val_fraction > 0 and fraction + val_fraction < 1):
+        raise InputError(
+            "split",
+            field="fraction + val_fraction",
+            value=f"{fraction:g} + {val_fraction:g}",
+            expected="two positive shares that leave something for the test",
+            fix="lower them",
+        )
+
+
+def _near(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Pixels whose square of (2 * radius + 1) pixels touches the mask."""
+    return np.asarray(maximum_filter(mask, size=2 * radius + 1, mode="constant", cval=0), np.bool_)
+
+
+def _deal(
+    labels: NDArray[np.integer], rng: np.random.Generator, block: int, fraction: float, val_fraction: float
+) -> NDArray[np.uint8]:
+    """Deals blocks class by class, the rarest first, each block to the role that lacks most of that class."""
+    height, width = labels.shape
+    row_block = (np.arange(height) + rng.integers(block)) // block
+    col_block = (np.arange(width) + rng.integers(block)) // block
+    number = row_block[:, None] * (col_block[-1] + 1) + col_block[None, :]
+    codes, inverse = np.unique(labels, return_inverse=True)
+    counts = np.zeros((int(number[-1, -1]) + 1, codes.size))
+    np.add.at(counts, (number.ravel(), inverse.ravel()), 1)
+    counts = counts[:, codes != 0]
+    share = np.array([fraction, val_fraction, 1 - fraction - val_fraction])
+    wanted = counts.sum(0)[:, None] * share  # (K, 3), pixels still to be dealt
+    role = np.zeros(counts.shape[0], np.uint8)
+    for k in np.argsort(counts.sum(0)):
+        for i in rng.permutation(np.flatnonzero((counts[:, k] > 0) & (role == 0))):
+            role[i] = TRAIN + int(np.argmax(wanted[k] / share**0.5))
+            wanted[:, role[i] - TRAIN] -= counts[i]
+    return np.where(labels != 0, role[number], UNUSED).astype(np.uint8)
+
+
+def _buffer(roles: NDArray[np.uint8], radius: int) -> None:
+    roles[(roles == VAL) & _near(roles == TRAIN, radius)] = BUFFER
+    roles[(roles == TEST) & _near((roles == TRAIN) | (roles == VAL), radius)] = BUFFER
+
+
+def _misfit(labels: NDArray[np.integer], roles: NDArray[np.uint8], fraction: float, val_fraction: float) -> float:
+    codes, inverse = np.unique(labels, return_inverse=True)
+    counts = np.zeros((codes.size, 5))
+    np.add.at(counts, (inverse.ravel(), roles.ravel()), 1)
+    counts = counts[codes != 0]
+    total = counts.sum(1, keepdims=True)
+    missing = (counts[:, [TRAIN, VAL, TEST]] == 0).sum(0) @ [100.0, 1.0, 10.0]
+    target = np.array([fraction, val_fraction])
+    return float(missing + np.abs(counts[:, [TRAIN, VAL]] / total - target).mean())
