@@ -1,0 +1,1 @@
+"""Training: building the network, the LightningModule, callbacks, accuracies, the model file."""

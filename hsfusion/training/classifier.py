@@ -1,0 +1,123 @@
+"""The LightningModule that trains a fusion network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from hsfusion.errors import DivergedError
+from hsfusion.nn import FusionNetwork
+from hsfusion.training.accuracy import accuracies
+
+
+class FusionClassifier(pl.LightningModule):
+    """Cross-entropy training of a :class:`FusionNetwork`.
+
+    Args:
+        network: the network.
+        optimizer: makes an optimizer from parameter groups.
+        total_steps: optimizer steps of the whole run; the learning rate rises over the first tenth and falls to 0
+            along a cosine.
+        seed: of everything random in the network.
+        class_weights: K weights of the classes in the loss, or None.
+        label_smoothing: share of the target spread evenly over the classes.
+    """
+
+    class_weights: Tensor
+
+    def __init__(
+        self,
+        network: FusionNetwork,
+        *,
+        optimizer: Callable[[Iterable[dict[str, Any]]], torch.optim.Optimizer],
+        total_steps: int,
+        seed: int,
+        class_weights: Sequence[float] | None = None,
+        label_smoothing: float = 0.05,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters("total_steps", "seed", "class_weights", "label_smoothing")
+        self.network = network
+        self.optimizer = optimizer
+        self.total_steps = total_steps
+        self.seed = seed
+        self.label_smoothing = label_smoothing
+        self.num_classes = network.cnn.classifier.out_channels
+        weights = torch.ones(self.num_classes) if class_weights is None else torch.tensor(class_weights)
+        self.register_buffer("class_weights", weights.float(), persistent=False)
+        self.confusion = MulticlassConfusionMatrix(self.num_classes)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Makes dropout a function of (seed, step, rank), so that a resumed run draws the same."""
+        torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Loss of patches (B, C, P, P) with classes (B,)."""
+        loss = self._loss(*batch)[0]
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch[1]))
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Stops a run that has diverged.
+
+        Raises:
+            DivergedError: if the mean loss of the epoch is not finite.
+        """
+        loss = float(self.trainer.callback_metrics.get("train/loss", 0.0))
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"training: loss is {loss} in epoch {self.current_epoch}, expected a finite number. "
+                "Fix: lower optimizer.lr, or check the scene for extreme values."
+            )
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Collects loss and confusion of patches (B, C, P, P) with classes (B,)."""
+        loss, logits = self._loss(*batch)
+        self.confusion.update(logits.argmax(1), batch[1])
+        self.log("val/loss", loss, on_epoch=True, sync_dist=True, batch_size=len(batch[1]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs overall accuracy, average accuracy, kappa and mean IoU."""
+        counts = self.confusion.compute().cpu().numpy()
+        self.confusion.reset()
+        if counts.sum() == 0:
+            return
+        result = accuracies(counts, names=[str(k) for k in range(self.num_classes)])
+        for name in ("overall_accuracy", "average_accuracy", "kappa", "mean_iou"):
+            self.log(f"val/{name}", result[name], prog_bar=name == "overall_accuracy")
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """One group for the fusion, which no decay may pull at, and one for the CNN."""
+        groups = [
+            {"params": list(self.network.fusion.parameters()), "weight_decay": 0.0},
+            {"params": list(self.network.cnn.parameters())},
+        ]
+        optimizer = self.optimizer([group for group in groups if group["params"]])
+        warmup = max(1, self.total_steps // 10)
+
+        def scale(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, self.total_steps - warmup))))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _loss(self, patches: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.network.classify(patches).flatten(1).float()  # (B, K)
+        loss = F.cross_entropy(logits, classes, weight=self.class_weights, label_smoothing=self.label_smoothing)
+        return loss, logits
+
+
+def balanced_class_weights(counts: Sequence[int]) -> list[float]:
+    """Weights inversely proportional to the number of training pixels, with mean 1 over the pixels."""
+    total, k = sum(counts), len(counts)
+    return [total / (k * count) for count in counts]
