@@ -1,0 +1,1 @@
+"""The command line; Hydra and OmegaConf live here and nowhere else."""

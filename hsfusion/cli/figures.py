@@ -1,0 +1,160 @@
+"""Figures and report of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+
+from hsfusion import plots
+from hsfusion.cli.session import Experiment, Outcome
+from hsfusion.data.splits import TRAIN
+from hsfusion.scenes.scene import Scene, read_all
+from hsfusion.spectra import BandWeights
+
+_RGB_NM = (640.0, 550.0, 460.0)
+
+
+def write_figures(
+    cfg: DictConfig,
+    experiment: Experiment,
+    outcome: Outcome,
+    *,
+    weights: BandWeights,
+    metrics: dict[str, Any],
+    folder: Path,
+) -> None:
+    """Draws the figures of a run and writes report.html."""
+    labelled = experiment.split.labelled
+    legend, name = labelled.legend, labelled.scene.name
+    colors = dict(zip(legend.names, legend.colors, strict=True))
+    cube = read_all(labelled.scene)
+    spectra = _class_spectra(cube, experiment)
+    limits = [(group.name, group.lower_nm, group.upper_nm) for group in experiment.groups]
+    free = experiment.network.fusion.kind == "free"
+    learned = outcome.weights
+    run = f"{name}, {cfg.model.fusion} fusion, {metrics['split']['kind']} split, seed {cfg.seed}"
+    codes = np.array([*legend.codes, 0])[outcome.classes]
+    rgb = plots.composite(cube[_rgb_bands(labelled.scene)])
+    figures = {
+        "band_weights": plots.band_weights_figure(
+            weights.bands.wavelength_nm,
+            weights.weight,
+            groups=[] if free else limits,
+            spectra=spectra,
+            colors=colors,
+            title=f"Band weights: {run}",
+        ),
+        "group_weights": plots.group_weights_figure(
+            learned.group_weights,
+            group_names=["all"] if free else [group[0] for group in limits],
+            channel_share=learned.channel_share,
+            title=f"Group weights: {run}",
+        ),
+        "training": plots.training_figure(outcome.history, best_step=outcome.best_step),
+        "confusion": plots.confusion_figure(
+            outcome.confusion[:, : len(legend.codes)], names=legend.names, title=f"Test pixels: {run}"
+        ),
+        "map": plots.map_figure(
+            rgb,
+            labelled.labels,
+            codes,
+            codes=legend.codes,
+            names=legend.names,
+            colors=legend.colors,
+            title=run,
+        ),
+        "split": plots.split_figure(experiment.split.roles, title=f"Split: {run}"),
+    }
+    for stem, figure in figures.items():
+        plots.save_figure(figure, folder / "figures" / stem)
+    page = _report(cfg, weights=weights, metrics=metrics, folder=folder)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+
+
+def _report(cfg: DictConfig, *, weights: BandWeights, metrics: dict[str, Any], folder: Path) -> str:
+    split, test, timing = metrics["split"], metrics["test"], metrics["timing"]
+    summary = {
+        "Overall accuracy": f"{test['overall_accuracy']:.4f}",
+        "Average accuracy": f"{test['average_accuracy']:.4f}",
+        "Kappa": f"{test['kappa']:.4f}",
+        "Mean IoU": f"{test['mean_iou']:.4f}",
+        "Split": f"{split['kind']}, leakage {split['leakage']:.4f}",
+        "Pixels": f"{split['train_pixels']} training, {split['val_pixels']} validation, {split['test_pixels']} test",
+        "Training time": f"{timing['train_seconds']:.0f} s",
+    }
+    shown = {
+        "band_weights": (
+            "svg",
+            "Band weights over wavelength",
+            "What the forward pass uses of each band; they sum to 1.",
+        ),
+        "group_weights": ("svg", "Matrix of group weights", "Sign and size of each band group in each fused channel."),
+        "map": ("png", "Composite, ground truth and class map side by side", "The class map beside the ground truth."),
+        "confusion": ("svg", "Confusion matrix of the test pixels", "Rows are the truth."),
+        "training": ("svg", "Loss and validation accuracies over the steps", "Training."),
+        "split": ("png", "Map of training, validation, test and buffer pixels", "Which pixel was used for what."),
+    }
+    return plots.report_html(
+        title=f"hsfusion: {cfg.name}",
+        summary=summary,
+        caveats=_caveats(cfg, split),
+        figures={
+            stem: (folder / "figures" / f"{stem}.{suffix}", alt, caption)
+            for stem, (suffix, alt, caption) in shown.items()
+        },
+        per_class=[(name, row["accuracy"], row["support"]) for name, row in test["per_class"].items()],
+        top_windows=weights.top_windows(8),
+        configuration=OmegaConf.to_yaml(cfg, resolve=True),
+        versions=metrics["versions"],
+        reproduce=_reproduce(),
+    )
+
+
+def _caveats(cfg: DictConfig, split: dict[str, Any]) -> list[str]:
+    caveats = [
+        "These weights come from one training. Neighbouring bands say nearly the same, so another seed spreads the weight "
+        "differently within a window: compare windows over several seeds before drawing conclusions."
+    ]
+    if cfg.model.fusion == "free":
+        caveats.append("The free convolution can absorb the scale of any band: its weights are no evidence.")
+    if split["leakage"] > 0:
+        caveats.append(
+            f"The split leaks: {split['leakage']:.1%} of the test pixels see a training or validation pixel. "
+            "The accuracies are too high."
+        )
+    if not split["val_pixels"]:
+        caveats.append("There were no validation pixels: the model of the last epoch was kept.")
+    return caveats
+
+
+def _reproduce() -> str:
+    from hydra.core.hydra_config import HydraConfig
+
+    words = " ".join(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ""
+    return f"hsfusion train {words}".strip()
+
+
+def _class_spectra(cube: NDArray[np.float32], experiment: Experiment) -> dict[str, NDArray[np.float64]]:
+    """Mean spectrum (C,) of the training pixels of each class."""
+    labelled, train = experiment.split.labelled, experiment.split.roles == TRAIN
+    spectra = {}
+    for code, name in zip(labelled.legend.codes, labelled.legend.names, strict=True):
+        pixels = cube[:, train & (labelled.labels == code)].astype(np.float64)
+        finite = np.isfinite(pixels)
+        total = np.where(finite, pixels, 0).sum(1)
+        spectra[name] = np.where(finite.any(1), total / np.maximum(finite.sum(1), 1), np.nan)
+    return spectra
+
+
+def _rgb_bands(scene: Scene) -> list[int]:
+    """Indices of the bands nearest to red, green and blue; three evenly spread where the scene has no visible light."""
+    nm = np.where(scene.bands.good, scene.bands.wavelength_nm, np.inf)
+    nearest = [int(np.abs(nm - wanted).argmin()) for wanted in _RGB_NM]
+    if max(abs(nm[c] - wanted) for c, wanted in zip(nearest, _RGB_NM, strict=True)) <= 50:
+        return nearest
+    good = np.flatnonzero(scene.bands.good)
+    return [int(good[i * (good.size - 1) // 2]) for i in (2, 1, 0)]

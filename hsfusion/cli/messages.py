@@ -1,0 +1,106 @@
+"""Hydra's and OmegaConf's errors in one line that names the closest valid key."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from hsfusion.errors import InputError
+
+CONF = next(
+    path
+    for path in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf")
+    if (path / "train.yaml").is_file()
+)
+
+
+def explain(error: BaseException) -> str | None:
+    """Words an error of Hydra or OmegaConf; None for any other."""
+    if isinstance(error, InstantiationException):
+        return _instantiation(error)
+    if isinstance(error, MissingMandatoryValue):
+        key = getattr(error, "full_key", None) or _quoted(str(error))
+        return str(InputError("configuration", field=key, value="missing", expected="a value", fix=f"add {key}=VALUE"))
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return None
+    text = str(error)
+    option = re.search(r"Could not find '([^']+)'.*?Available options in '[^']*':\s*(.*)", text, re.DOTALL)
+    if option:
+        wanted, choices = option.group(1), option.group(2).split()
+        group, _, name = wanted.rpartition("/")
+        return _unknown(group, name, choices)
+    key = re.search(r"Could not override '([^']+)'", text)
+    if key:
+        full = key.group(1)
+        return _unknown_key(full)
+    return str(
+        InputError(
+            "command line",
+            field="configuration",
+            value="not valid",
+            expected="key=value",
+            fix=text.splitlines()[0].rstrip("."),
+        )
+    )
+
+
+def _instantiation(error: InstantiationException) -> str:
+    cause = error.__cause__
+    if cause is None:
+        return str(error).splitlines()[0]
+    part = re.search(r"full_key: (\S+)", str(error))
+    where = part.group(1) if part else "configuration"
+    return str(
+        InputError(
+            where, field="one of its values", value="not usable", expected="what the target takes", fix=f"{cause}"
+        )
+    )
+
+
+def _unknown(group: str, name: str, choices: list[str]) -> str:
+    close = difflib.get_close_matches(name, choices, 1, 0.4)
+    fix = f"did you mean {group}={close[0]}?" if close else "choose one of these"
+    return str(InputError("command line", field=group, value=name, expected=" | ".join(choices), fix=fix))
+
+
+def _unknown_key(key: str) -> str:
+    valid = sorted(valid_keys())
+    last = key.rpartition(".")[2]
+    close = difflib.get_close_matches(key, valid, 1, 0.5) or [
+        name for name in valid if difflib.SequenceMatcher(None, last, name.rpartition(".")[2]).ratio() > 0.7
+    ]
+    fix = f"did you mean {close[0]}?" if close else "hsfusion COMMAND --help lists the keys"
+    return str(InputError("command line", field="key", value=key, expected="a key of the configuration", fix=fix))
+
+
+def valid_keys() -> set[str]:
+    """Every dotted key that a file in conf/ sets, and the names of its groups."""
+    keys: set[str] = set()
+    for path in CONF.rglob("*.yaml"):
+        config = OmegaConf.load(path)
+        group = ".".join(path.relative_to(CONF).parts[:-1])
+        keys.update({group} if group else set())
+        if isinstance(config, DictConfig):
+            keys.update(_dotted(OmegaConf.to_container(config, resolve=False), group))
+    return keys
+
+
+def _dotted(value: Any, prefix: str) -> set[str]:
+    if not isinstance(value, dict):
+        return {prefix}
+    keys = {prefix} if prefix else set()
+    for key, child in value.items():
+        if key not in {"defaults", "hydra"} and not str(key).startswith("_"):
+            keys |= _dotted(child, f"{prefix}.{key}" if prefix else str(key))
+    return keys
+
+
+def _quoted(text: str) -> str:
+    found = re.search(r"(?:key|value): '?([\w.]+)", text)
+    return found.group(1) if found else "a key"

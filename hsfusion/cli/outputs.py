@@ -1,0 +1,110 @@
+"""What a run leaves in its folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+
+from hsfusion import __version__
+from hsfusion.cli.figures import write_figures
+from hsfusion.cli.session import Experiment, Outcome
+from hsfusion.scenes import write_class_map, write_raster
+from hsfusion.spectra import BandWeights, group_of_bands, membership
+from hsfusion.spectra.weights import write_group_weights_csv, write_response_csv
+from hsfusion.training.model_file import save_model
+
+_SPLIT_NAMES = {0: "unused", 1: "training", 2: "validation", 3: "test", 4: "buffer"}
+
+
+def write_outputs(cfg: DictConfig, experiment: Experiment, outcome: Outcome, folder: Path) -> None:
+    """Writes tables, rasters, the model, figures and the report; says where the most wanted of them are."""
+    metrics = {**outcome.metrics, "seed": cfg.seed, "versions": versions()}
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    weights = write_weights(experiment, outcome, folder)
+    _write_rasters(experiment, outcome, folder)
+    save_model(folder / "model.safetensors", experiment.network, header=_header(experiment, metrics))
+    write_figures(cfg, experiment, outcome, weights=weights, metrics=metrics, folder=folder)
+    test = metrics["test"]
+    print(
+        f"overall accuracy {test['overall_accuracy']:.4f}, average {test['average_accuracy']:.4f}, "
+        f"kappa {test['kappa']:.4f} on {metrics['split']['test_pixels']} test pixels "
+        f"({metrics['split']['kind']} split, leakage {metrics['split']['leakage']:.4f})\n"
+        f"map          {folder / 'map.tif'}\n"
+        f"band weights {folder / 'figures' / 'band_weights.png'}\n"
+        f"report       {folder / 'report.html'}"
+    )
+
+
+def write_weights(experiment: Experiment, outcome: Outcome, folder: Path) -> BandWeights:
+    """Writes band_weights.csv, response.csv and group_weights.csv; returns the first."""
+    bands = experiment.split.labelled.scene.bands
+    names, inside = groups_of(experiment)
+    learned = outcome.weights
+    weights = BandWeights(bands, group_of_bands(inside, names), learned.weight)
+    weights.to_csv(folder / "band_weights.csv")
+    write_response_csv(folder / "response.csv", learned.response, bands=bands, groups=names, membership=inside)
+    write_group_weights_csv(
+        folder / "group_weights.csv", learned.group_weights, groups=names, channel_share=learned.channel_share
+    )
+    return weights
+
+
+def groups_of(experiment: Experiment) -> tuple[list[str], NDArray[np.bool_]]:
+    """Names and membership (G, C) of the groups of the network; one of all bands for the free convolution."""
+    bands = experiment.split.labelled.scene.bands
+    if experiment.network.fusion.kind == "free":
+        return ["all"], np.ones((1, len(bands)), bool)
+    return [group.name for group in experiment.groups], membership(experiment.groups, bands)
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    packages = ("torch", "lightning", "numpy", "rasterio", "hydra-core")
+    return {"hsfusion": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _write_rasters(experiment: Experiment, outcome: Outcome, folder: Path) -> None:
+    labelled = experiment.split.labelled
+    geobox, legend = labelled.scene.geobox, labelled.legend
+    codes = np.array([*legend.codes, 0])[outcome.classes]  # index -1 is the 0 at the end
+    tags = {"hsfusion_version": __version__, "scene": labelled.scene.name}
+    write_class_map(folder / "map.tif", codes, legend=legend, geobox=geobox, tags=tags)
+    write_raster(folder / "confidence.tif", outcome.confidence, geobox=geobox, nodata=float("nan"), tags=tags)
+    roles = {f"role_{role}": name for role, name in _SPLIT_NAMES.items()}
+    write_raster(folder / "split.tif", experiment.split.roles, geobox=geobox, tags=roles)
+
+
+def _header(experiment: Experiment, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Plain values; nothing that differs between two runs of one seed."""
+    labelled = experiment.split.labelled
+    bands, legend, geobox = labelled.scene.bands, labelled.legend, labelled.scene.geobox
+    return {
+        "hsfusion_version": __version__,
+        "bands": {
+            "wavelength_nm": bands.wavelength_nm.tolist(),
+            "fwhm_nm": None if bands.fwhm_nm is None else bands.fwhm_nm.tolist(),
+            "good": bands.good.tolist(),
+        },
+        "groups": [
+            {"name": group.name, "lower_nm": group.lower_nm, "upper_nm": group.upper_nm} for group in experiment.groups
+        ],
+        "classes": {"codes": list(legend.codes), "names": list(legend.names), "colors": list(legend.colors)},
+        "architecture": experiment.architecture,
+        "training_scene": {
+            "name": labelled.scene.name,
+            "shape": list(geobox.shape),
+            "transform": list(geobox.transform)[:6],
+            "crs": geobox.crs,
+        },
+        "split": metrics["split"],
+        "test": metrics["test"],
+        "seed": metrics["seed"],
+    }

@@ -1,0 +1,63 @@
+"""Run folders, each made by exactly one run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from hsfusion.errors import EnvironmentFailure, InputError
+
+_ENV = "HSFUSION_RUN_DIR"
+
+
+def make_run_folder(name: str, run_dir: str | None) -> Path:
+    """Makes a new run folder.
+
+    Args:
+        name: name of the run.
+        run_dir: the folder to use; None makes ``runs/<name>/<date-time-ms>-<4 hex>``.
+
+    Raises:
+        InputError: if ``run_dir`` exists and is not empty.
+        EnvironmentFailure: if the folder cannot be made.
+    """
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0 and _ENV in os.environ:
+        return Path(os.environ[_ENV])  # another process of one distributed run
+    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
+    path = Path(run_dir) if run_dir else Path("runs") / name / f"{now}-{secrets.token_hex(2)}"
+    try:
+        if run_dir and path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+        path.mkdir(parents=True)
+        (path / "figures").mkdir()
+    except FileExistsError as error:
+        raise InputError(
+            path, field="run_dir", value="already there", expected="a new or empty folder", fix="choose another run_dir"
+        ) from error
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"{path}: run folder cannot be made ({error}). Fix: choose another run_dir."
+        ) from error
+    os.environ[_ENV] = str(path.resolve())
+    return path
+
+
+def log_to(path: Path) -> logging.Handler:
+    """Sends the log to ``train.log`` in a run folder and, in short, to stderr; returns the handler of the file."""
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+    file = logging.FileHandler(path / "train.log", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    screen = logging.StreamHandler(sys.stderr)
+    screen.setFormatter(logging.Formatter("%(message)s"))
+    root.addHandler(file)
+    root.addHandler(screen)
+    for name in ("lightning.pytorch", "lightning.fabric", "matplotlib", "rasterio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return file

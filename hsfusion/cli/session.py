@@ -1,0 +1,255 @@
+"""One training, from the configuration to a network and its numbers."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+
+from hsfusion.data.datamodule import PatchDataModule, TrainingCube, prepare
+from hsfusion.data.splits import TEST, TRAIN, VAL, Split
+from hsfusion.errors import EnvironmentFailure, InputError
+from hsfusion.inference import predict_scene
+from hsfusion.nn import FusionNetwork
+from hsfusion.spectra import BandGroup
+from hsfusion.training.accuracy import accuracies, confusion_matrix
+from hsfusion.training.building import LearnedWeights
+from hsfusion.training.callbacks import History
+from hsfusion.training.classifier import FusionClassifier, balanced_class_weights
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """All that is known before the training.
+
+    Attributes:
+        split: which pixel is used for what, with scene and ground truth.
+        groups: the band groups.
+        architecture: plain keyword arguments that build the network again.
+        network: untrained, with mean and standard deviation of the training pixels.
+        cube: the prepared scene.
+    """
+
+    split: Split
+    groups: list[BandGroup]
+    architecture: dict[str, Any]
+    network: FusionNetwork
+    cube: TrainingCube
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a training gave.
+
+    Attributes:
+        history: the curves.
+        best_step: step of the model that was kept; None where the last was kept.
+        classes: (H, W) predicted class indices, -1 without data.
+        confidence: (H, W).
+        confusion: (K, K + 1) counts of the test pixels.
+        weights: what was learned about the bands.
+        metrics: the content of metrics.json but for seed and versions.
+    """
+
+    history: dict[str, tuple[list[int], list[float]]]
+    best_step: int | None
+    classes: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    confusion: NDArray[np.int64]
+    weights: LearnedWeights
+    metrics: dict[str, Any]
+
+
+def set_up(cfg: DictConfig) -> Experiment:
+    """Opens the scene, splits it and builds the network.
+
+    Raises:
+        HsFusionError: if anything of it does not fit together.
+    """
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    labelled = instantiate(cfg.scene)
+    groups = instantiate(cfg.groups)(labelled.scene.bands)
+    architecture = {key: value for key, value in plain(cfg.model).items() if not key.startswith("_")}
+    build = instantiate(cfg.model)
+    torch.manual_seed(cfg.seed)
+    # the receptive field decides on the split, the split on the classes: 2 stand in until they are known
+    radius = build(labelled.scene.bands, groups, num_classes=2).receptive_field // 2
+    split = instantiate(cfg.split)(labelled, radius=radius, seed=cfg.seed)
+    cube = prepare(split)
+    torch.manual_seed(cfg.seed)
+    network = build(labelled.scene.bands, groups, num_classes=len(split.labelled.legend.codes))
+    network.mean.copy_(torch.from_numpy(cube.mean))
+    network.std.copy_(torch.from_numpy(cube.std))
+    return Experiment(split, groups, architecture, network, cube)
+
+
+def fit(cfg: DictConfig, experiment: Experiment, folder: Path) -> Outcome | None:
+    """Trains, keeps the best epoch by validation pixels, and classifies the scene.
+
+    Args:
+        cfg: the whole configuration.
+        experiment: from :func:`set_up`; its network is trained in place.
+        folder: where checkpoints and logs go.
+
+    Returns:
+        the outcome; None on all but the first process of a distributed run.
+    """
+    split, network = experiment.split, experiment.network
+    data = instantiate(cfg.data)(experiment.cube, split, seed=cfg.seed)
+    module = FusionClassifier(
+        network,
+        optimizer=instantiate(cfg.optimizer),
+        total_steps=cfg.trainer.max_epochs * cfg.data.steps_per_epoch,
+        seed=cfg.seed,
+        class_weights=_class_weights(cfg.class_weights, experiment),
+        label_smoothing=cfg.label_smoothing,
+    )
+    history = History()
+    best = _checkpoint(folder, validated=split.count(VAL) > 0)
+    trainer = _trainer(cfg, folder, [history, best])
+    start = time.perf_counter()
+    _run(trainer, module, data, resume=cfg.resume)
+    train_seconds = time.perf_counter() - start
+    if not trainer.is_global_zero:
+        return None
+    best_step = None
+    if best.best_model_path and best.monitor:
+        state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+        module.load_state_dict(state["state_dict"])
+        best_step = int(state["global_step"])
+    device = trainer.strategy.root_device
+    start = time.perf_counter()
+    classes, confidence = predict_scene(network, split.labelled.scene, device=device)
+    predict_seconds = time.perf_counter() - start
+    network.cpu()
+    confusion, metrics = _test(split, classes)
+    samples = (trainer.global_step * cfg.data.batch_size) / train_seconds
+    metrics["timing"] = {
+        "train_seconds": train_seconds,
+        "samples_per_second": samples,
+        "predict_pixels_per_second": classes.size / predict_seconds,
+    }
+    weights = learned_weights(experiment, data)
+    return Outcome(history.curves, best_step, classes, confidence, confusion, weights, metrics)
+
+
+def learned_weights(experiment: Experiment, data: PatchDataModule) -> LearnedWeights:
+    """Reads the weights off the network; instance weights are averaged over up to 1,024 training pixels."""
+    pixels = torch.from_numpy(experiment.split.pixels(TRAIN))
+    some = pixels[torch.linspace(0, len(pixels) - 1, min(1024, len(pixels))).long()]
+    return LearnedWeights(experiment.network, data.patches(some, step=None))
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """A configuration as plain Python values, resolved."""
+    values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _class_weights(kind: str, experiment: Experiment) -> list[float] | None:
+    if kind == "none":
+        return None
+    if kind != "balanced":
+        raise InputError(
+            "configuration", field="class_weights", value=kind, expected="none or balanced", fix="correct it"
+        )
+    classes = experiment.cube.classes.numpy()[experiment.split.pixels(TRAIN)]
+    return balanced_class_weights(np.bincount(classes[classes >= 0]).tolist())
+
+
+def _checkpoint(folder: Path, *, validated: bool) -> ModelCheckpoint:
+    monitor = "val/overall_accuracy" if validated else None
+    return ModelCheckpoint(
+        folder / "checkpoints", "best", monitor=monitor, mode="max", save_last=True, enable_version_counter=False
+    )
+
+
+def _trainer(cfg: DictConfig, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+    _check_trainer(cfg)
+    loggers = [instantiate(logger)(save_dir=folder / "logs") for logger in cfg.logger.values()]
+    if cfg.progress:
+        callbacks = [*callbacks, RichProgressBar()]
+    try:
+        return instantiate(cfg.trainer)(
+            callbacks=callbacks,
+            logger=loggers or False,
+            enable_progress_bar=cfg.progress,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=cfg.data.steps_per_epoch,
+        )
+    except Exception as error:
+        cause = error.__cause__ or error
+        if "accelerator" in str(cause).lower() or "cuda" in str(cause).lower():
+            raise EnvironmentFailure(
+                f"trainer: accelerator is {cfg.trainer.accelerator}, expected one of this machine. "
+                "Fix: use trainer=cpu or trainer=auto."
+            ) from error
+        raise
+
+
+def _check_trainer(cfg: DictConfig) -> None:
+    if cfg.trainer.max_epochs < 1:
+        raise InputError(
+            "trainer", field="max_epochs", value=cfg.trainer.max_epochs, expected="at least 1", fix="raise it"
+        )
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN and cfg.trainer.devices != 1:
+        raise InputError(
+            "trainer",
+            field="devices",
+            value=cfg.trainer.devices,
+            expected="1 in a multirun",
+            fix="start distributed runs one by one, without --multirun",
+        )
+
+
+def _run(trainer: pl.Trainer, module: FusionClassifier, data: PatchDataModule, *, resume: str | None) -> None:
+    checkpoint = None
+    if resume is not None:
+        checkpoint = Path(resume) / "checkpoints" / "last.ckpt"
+        if not checkpoint.is_file():
+            raise InputError(
+                resume, field="checkpoints/last.ckpt", value="missing", expected="a run folder", fix="correct resume"
+            )
+    with warnings.catch_warnings():
+        # the loaders hold a few indices each: workers would only cost time
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+
+
+def _test(split: Split, classes: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """The one look at the test pixels."""
+    legend = split.labelled.legend
+    test = split.roles == TEST
+    truth = legend.indices(split.labelled.labels)[test]
+    confusion = confusion_matrix(truth, classes[test], num_classes=len(legend.codes))
+    return confusion, {
+        "split": {
+            "kind": split.kind,
+            "train_pixels": split.count(TRAIN),
+            "val_pixels": split.count(VAL),
+            "test_pixels": split.count(TEST),
+            "leakage": split.leakage,
+        },
+        "test": accuracies(confusion, names=legend.names),
+    }
