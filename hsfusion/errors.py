@@ -13,7 +13,7 @@ class InputError(HsFusionError):
     """Something the user gave (a file, a field, a configuration value) is not what it has to be."""
 
     def __init__(self, source: object, *, field: str, value: object, expected: str, fix: str) -> None:
-        """Words one line: ``<source>: <field> is <value>, expected <expected>. Fix: <fix>.``
+        """Words one line, ``<source>: <field> is <value>, expected <expected>. Fix: <fix>``.
 
         Args:
             source: the file, or the part of the configuration, that holds the value.

@@ -116,8 +116,8 @@ def _report(cfg: DictConfig, *, weights: BandWeights, metrics: dict[str, Any], f
 
 def _caveats(cfg: DictConfig, split: dict[str, Any]) -> list[str]:
     caveats = [
-        "These weights come from one training. Neighbouring bands say nearly the same, so another seed spreads the weight "
-        "differently within a window: compare windows over several seeds before drawing conclusions."
+        "These weights come from one training. Neighbouring bands say nearly the same, so another seed spreads the "
+        "weight differently within a window: compare windows over several seeds before drawing conclusions."
     ]
     if cfg.model.fusion == "free":
         caveats.append("The free convolution can absorb the scale of any band: its weights are no evidence.")

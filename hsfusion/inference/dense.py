@@ -35,10 +35,11 @@ def predict_scene(
     radius = network.receptive_field // 2
     classes = np.full(scene.geobox.shape, -1, np.int64)
     confidence = np.full(scene.geobox.shape, np.nan, np.float32)
-    good = scene.bands.good
+    good = np.flatnonzero(scene.bands.good)
     for window in _tiles(scene.geobox.shape, tile):
         cube = _read_with_halo(scene, window, radius)
-        missing = ~np.isfinite(cube[good]).all(axis=0)[radius : radius + window.height, radius : radius + window.width]
+        inner = cube[good, radius : radius + window.height, radius : radius + window.width]
+        missing = np.isnan(inner).any(axis=0)
         x = torch.from_numpy(cube).to(device)[None].contiguous(memory_format=torch.channels_last)
         x = torch.nan_to_num(network.standardise(x), nan=0.0, posinf=0.0, neginf=0.0)
         probability, index = network.classify(x)[0].float().softmax(0).max(0)

@@ -8,6 +8,9 @@ from affine import Affine
 
 from hsfusion.errors import InputError
 
+#: transform of a raster of which the place is not known
+IDENTITY = Affine.identity()
+
 
 @dataclass(frozen=True)
 class GeoBox:
@@ -20,7 +23,7 @@ class GeoBox:
     """
 
     shape: tuple[int, int]
-    transform: Affine = Affine.identity()
+    transform: Affine = IDENTITY
     crs: str | None = None
 
 
@@ -46,7 +49,7 @@ def check_same_grid(geobox: GeoBox, other: GeoBox, *, source: object, reference:
             expected=f"{other.shape} as {reference}",
             fix="give labels drawn on the scene's own grid",
         )
-    bare = [box.crs is None and box.transform == Affine.identity() for box in (geobox, other)]
+    bare = [box.crs is None and box.transform == IDENTITY for box in (geobox, other)]
     if any(bare):
         return
     if geobox.crs != other.crs and None not in (geobox.crs, other.crs):

@@ -50,7 +50,8 @@ def write_class_map(
     by_code = dict(zip(legend.codes, legend.names, strict=True))
     categories = "".join(f"<Category>{escape(by_code.get(i, ''))}</Category>" for i in range(legend.codes[-1] + 1))
     Path(f"{path}.aux.xml").write_text(
-        f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{categories}</CategoryNames></PAMRasterBand></PAMDataset>\n',
+        '<PAMDataset><PAMRasterBand band="1"><CategoryNames>'
+        f"{categories}</CategoryNames></PAMRasterBand></PAMDataset>\n",
         encoding="utf-8",
     )
 
@@ -107,7 +108,7 @@ def write_raster(
             raise EnvironmentFailure(
                 f"{path}: the raster reads back differently, expected what was written. Fix: check the disk."
             )
-        os.replace(part, path)
+        part.replace(path)
     except (RasterioError, OSError) as error:
         raise EnvironmentFailure(
             f"{path}: cannot be written ({error}). Fix: free space or choose another folder."

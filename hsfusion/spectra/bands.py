@@ -69,7 +69,7 @@ class Bands:
         """Reads a table with the columns ``wavelength_nm`` and, if known, ``fwhm_nm`` and ``good`` (1 or 0).
 
         Raises:
-            InputError: if the file cannot be read, lacks the column ``wavelength_nm`` or holds something else than numbers.
+            InputError: if the file cannot be read, lacks the column ``wavelength_nm`` or holds no numbers.
         """
         try:
             with open(path, newline="", encoding="utf-8") as file:
