@@ -1,0 +1,21 @@
+"""Figures and the HTML report: arrays in, figures out; the only importer of matplotlib."""
+
+from hsfusion.plots.channels import group_weights_figure
+from hsfusion.plots.confusion import confusion_figure
+from hsfusion.plots.curves import training_figure
+from hsfusion.plots.maps import composite, map_figure, split_figure
+from hsfusion.plots.report import report_html
+from hsfusion.plots.style import save_figure
+from hsfusion.plots.weights import band_weights_figure
+
+__all__ = [
+    "band_weights_figure",
+    "composite",
+    "confusion_figure",
+    "group_weights_figure",
+    "map_figure",
+    "report_html",
+    "save_figure",
+    "split_figure",
+    "training_figure",
+]

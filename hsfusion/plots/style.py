@@ -1,0 +1,85 @@
+"""The look all figures share: palette, sizes, and how a figure is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
+# Okabe & Ito (2008), Color Universal Design: told apart with every common kind of colour blindness.
+BLACK, ORANGE, SKY_BLUE, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY, UNLABELLED = "#808080", "#F0F0F0"
+
+PAGE_WIDTH_IN = 7.2  # two columns of a journal page
+SMALL_PT = 6.5
+
+STYLE: dict[RcKeyType, Any] = {
+    "axes.edgecolor": "#404040",
+    "axes.grid": False,
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "figure.facecolor": "white",
+    "figure.titlesize": 9,
+    "figure.titleweight": "bold",
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same figure on every machine
+    "font.size": 8,
+    "hatch.color": "#9A9A9A",
+    "hatch.linewidth": 0.5,
+    "legend.fontsize": SMALL_PT,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "xtick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.labelsize": 7,
+    "ytick.major.width": 0.6,
+}
+_SAVING: dict[RcKeyType, Any] = {"svg.fonttype": "none", "svg.hashsalt": "hsfusion"}
+_DOTS_PER_INCH = 200
+
+
+@cache
+def text_width_in(text: str, *, size_pt: float) -> float:
+    """Measures how wide a line of text is drawn, in inches."""
+    if not text.strip():
+        return 0.0
+    font = FontProperties(family=STYLE["font.family"], size=size_pt)
+    return float(TextPath((0, 0), text, prop=font).get_extents().width) / 72
+
+
+def legend_columns(names: Sequence[str]) -> int:
+    """Finds the most columns, filled from top to bottom, in which a legend is no wider than the page."""
+    widths_in = [text_width_in(name, size_pt=SMALL_PT) + 0.5 for name in names]  # key and gap
+    for columns in range(min(len(names), 6), 1, -1):
+        if sum(max(column) for column in np.array_split(widths_in, columns)) < PAGE_WIDTH_IN:
+            return columns
+    return 1
+
+
+def save_figure(figure: Figure, stem: Path) -> None:
+    """Writes ``<stem>.png`` (200 dpi) and ``<stem>.svg`` (text stays text).
+
+    The same figure gives the same bytes: no date is written and the SVG's ids are salted with a constant.
+
+    Args:
+        figure: what to draw.
+        stem: path without extension; its folder is made if missing. A dot in the name is kept.
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    # Ticks come into being when they are first drawn, so the style has to hold here too.
+    with rc_context(STYLE | _SAVING):
+        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            figure.savefig(stem.parent / f"{stem.name}.{kind}", dpi=_DOTS_PER_INCH, metadata=metadata)

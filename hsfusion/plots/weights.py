@@ -1,0 +1,242 @@
+"""Band weights over wavelength."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
+from numpy.typing import ArrayLike, NDArray
+
+from hsfusion.plots.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    PAGE_WIDTH_IN,
+    SKY_BLUE,
+    SMALL_PT,
+    STYLE,
+    VERMILION,
+    legend_columns,
+    text_width_in,
+)
+
+STRONG_WATER_VAPOUR_NM = ((1350.0, 1430.0), (1800.0, 1950.0))
+WEAK_WATER_VAPOUR_NM = (940.0, 1130.0)
+_GAP = 3.0  # times the median spacing
+_AXES_HEIGHT_IN = 2.5  # what the axes and ...
+_AXES_WIDTH_IN = 5.8  # ... have of the figure once labels and legend took theirs
+_STAMP_LEVEL, _CURVE_LEVEL, _TEXT_LEVEL = 1.8, 3.0, 5.0
+
+
+@rc_context(STYLE)
+def band_weights_figure(
+    wavelength_nm: ArrayLike,
+    weight: ArrayLike,
+    *,
+    groups: Sequence[tuple[str, float, float]],
+    spectra: Mapping[str, ArrayLike] | None,
+    colors: Mapping[str, str] | None,
+    title: str,
+    spread: tuple[ArrayLike, ArrayLike] | None = None,
+    stamp: str | None = None,
+) -> Figure:
+    """Draws the band weights over wavelength, with the band groups and what each of them totals.
+
+    Args:
+        wavelength_nm: (C,) centre wavelengths in nm, in any order.
+        weight: (C,) non-negative, sums to 1.
+        groups: (name, lower_nm, upper_nm) of each, half-open.
+        spectra: class name to (C,) mean spectrum in the scene's own unit; None for no spectra.
+        colors: class name to hex colour; a class without one is grey.
+        title: stands above the axes.
+        spread: (C,) lower and (C,) upper weights over runs, drawn as an envelope.
+        stamp: a warning written across the plot, such as "unstable".
+
+    Raises:
+        ValueError: if an array has not one value for each wavelength.
+    """
+    nm, weights = np.asarray(wavelength_nm, float), np.asarray(weight, float)
+    figure = Figure(layout="constrained")
+    axes = _weight_axes(figure, nm, title=title)
+    handles = _draw_weights(axes, nm, weights=weights, spread=spread)
+    background = _background_axes(axes) if spectra else axes
+    curves = _draw_spectra(background, nm, spectra=spectra or {}, colors=colors or {})
+    handles += _mark_water_vapour(background) + curves
+    taken = _shade_groups(background, axes, nm=nm, weights=weights, groups=groups)
+    _leave_room(background, list((spectra or {}).values()), taken=taken)
+    _leave_room(axes, [weights, *(spread or ())], taken=taken)
+    if stamp:
+        _stamp(background, stamp)
+    _draw_legend(figure, handles)
+    return figure
+
+
+def broken_at_gaps(wavelength_nm: ArrayLike, values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sorts a spectrum by wavelength and breaks it wherever bands are missing.
+
+    Args:
+        wavelength_nm: (C,) in nm, in any order.
+        values: (C,) one for each wavelength.
+
+    Returns:
+        Ascending wavelengths in nm and their values, with a NaN value in the middle of every step that is over three
+        times the median spacing.
+
+    Raises:
+        ValueError: if the two differ in shape.
+    """
+    nm, y = np.asarray(wavelength_nm, float), np.asarray(values, float)
+    if nm.ndim != 1 or nm.shape != y.shape:
+        raise ValueError(f"values have shape {y.shape}, expected one for each wavelength, {nm.shape}")
+    order = np.argsort(nm, kind="stable")
+    nm, y = nm[order], y[order]
+    step = np.diff(nm)
+    if not (step > 0).any():
+        return nm, y
+    after = np.flatnonzero(step > _GAP * np.median(step[step > 0]))
+    middle = (nm[after] + nm[after + 1]) / 2
+    return np.insert(nm, after + 1, middle), np.insert(y, after + 1, np.nan)
+
+
+def _weight_axes(figure: Figure, nm: NDArray[np.float64], *, title: str) -> Axes:
+    axes = figure.add_subplot()
+    axes.set_title(title, wrap=True)
+    pad_nm = max(0.01 * float(np.ptp(nm)), 1.0)
+    axes.set_xlim(float(nm.min()) - pad_nm, float(nm.max()) + pad_nm)
+    axes.set_xlabel("wavelength (nm)")
+    axes.set_ylabel("band weight (% of the total)")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
+    return axes
+
+
+def _leave_room(axes: Axes, curves: Sequence[ArrayLike], *, taken: float) -> None:
+    """Ends the curves below the group labels, which take that share of the height."""
+    values = np.concatenate([np.asarray(curve, float) for curve in curves]) if curves else np.ones(1)
+    highest = float(np.max(values, where=np.isfinite(values), initial=1e-12))
+    axes.set_ylim(0, highest / (1 - taken) * 1.03)
+
+
+def _background_axes(axes: Axes) -> Axes:
+    """Adds axes for the spectra behind the ones for the weights."""
+    behind = axes.twinx()
+    behind.set_zorder(axes.get_zorder() - 1)
+    axes.patch.set_visible(False)
+    behind.set_ylabel("class mean spectrum (scene's unit)", color="#505050")
+    behind.tick_params(axis="y", colors="#505050")
+    return behind
+
+
+def _draw_weights(
+    axes: Axes, nm: NDArray[np.float64], *, weights: NDArray[np.float64], spread: tuple[ArrayLike, ArrayLike] | None
+) -> list[Artist]:
+    """Draws the curve, its envelope and the uniform weight; returns their legend handles."""
+    x, y = broken_at_gaps(nm, weights)
+    size = 1.4 if nm.size > 60 else 3.0  # a band between two gaps shows by its marker alone
+    curve = axes.plot(x, y, color=BLACK, lw=1.4, marker="o", ms=size, label="band weight", zorder=_CURVE_LEVEL + 1)
+    handles: list[Artist] = [*curve]
+    if spread is not None:
+        low, high = (broken_at_gaps(nm, edge)[1] for edge in spread)
+        area = axes.fill_between(
+            x, low, high, color=BLUE, alpha=0.3, lw=0, zorder=_CURVE_LEVEL, label="range over runs"
+        )
+        handles.append(area)
+    else:
+        axes.fill_between(x, 0, y, color=SKY_BLUE, alpha=0.35, lw=0, zorder=_CURVE_LEVEL)
+    handles.append(axes.axhline(1 / nm.size, color=VERMILION, lw=1, ls="--", label="uniform weight 1/C", zorder=4))
+    return handles
+
+
+def _draw_spectra(
+    axes: Axes, nm: NDArray[np.float64], *, spectra: Mapping[str, ArrayLike], colors: Mapping[str, str]
+) -> list[Artist]:
+    """Draws thin lines; returns their legend handles."""
+    handles: list[Artist] = []
+    for name, spectrum in spectra.items():
+        x, y = broken_at_gaps(nm, spectrum)
+        look = {"color": _not_pale(colors.get(name, GREY)), "marker": "." if nm.size <= 60 else "", "ms": 2}
+        handles += axes.plot(x, y, lw=0.7, zorder=2, label=name, **look)
+    return handles
+
+
+def _not_pale(color: str) -> tuple[float, ...]:
+    """Darkens a colour that a thin line on light grey would not show, keeping its hue."""
+    rgb = np.array(to_rgb(color))
+    luminance = float(rgb @ (0.2126, 0.7152, 0.0722))
+    return tuple(rgb * min(1.0, 0.7 / max(luminance, 1e-6)))
+
+
+def _mark_water_vapour(axes: Axes) -> list[Artist]:
+    """Marks where the atmosphere absorbs, as far as the axes reach; returns legend handles."""
+    low, high = axes.get_xlim()
+    handles: list[Artist] = []
+    strong = [(a, b) for a, b in STRONG_WATER_VAPOUR_NM if a < high and b > low]
+    for lower, upper in strong:
+        axes.axvspan(max(lower, low), min(upper, high), fc="none", ec="#9A9A9A", hatch="/////", lw=0, zorder=1)
+    if strong:
+        handles.append(Patch(fc="white", ec="#9A9A9A", hatch="/////", lw=0, label="water vapour, strong"))
+    weak = [at for at in WEAK_WATER_VAPOUR_NM if low < at < high]
+    lines = [axes.axvline(at, color="#606060", lw=0.7, ls=":", zorder=1.5) for at in weak]
+    if lines:
+        lines[0].set_label("water vapour, weak")
+        handles.append(lines[0])
+    return handles
+
+
+def _shade_groups(
+    background: Axes,
+    axes: Axes,
+    *,
+    nm: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    groups: Sequence[tuple[str, float, float]],
+) -> float:
+    """Shades each group that holds a band and writes its name and total; returns the share of the height that takes."""
+    low, high = axes.get_xlim()
+    tallest_in = 0.0
+    seen = sorted((g for g in groups if ((nm >= g[1]) & (nm < g[2])).any()), key=lambda group: group[1])
+    for i, (name, lower, upper) in enumerate(seen):
+        total = f"{100 * weights[(nm >= lower) & (nm < upper)].sum():.1f} %"
+        left, right = max(lower, low), min(upper, high)
+        background.axvspan(left, right, color="#E2E2E2" if i % 2 else "#F1F1F1", lw=0, zorder=0)
+        width_in = (right - left) / (high - low) * _AXES_WIDTH_IN
+        wide = max(text_width_in(line, size_pt=SMALL_PT) for line in (name, total)) + 0.03 < width_in
+        size = SMALL_PT if wide else min(SMALL_PT, max(4.0, width_in * 72 / 2.4))  # two lines of 1.2 times the size
+        height_in = 2.4 * size / 72 if wide else max(text_width_in(line, size_pt=size) for line in (name, total))
+        tallest_in = max(tallest_in, height_in + 0.12)
+        axes.annotate(
+            f"{name}\n{total}",
+            ((left + right) / 2, 1.0),
+            (0, -3),
+            xycoords=axes.get_xaxis_transform(),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            multialignment="center",
+            rotation=0 if wide else 90,
+            fontsize=size,
+            zorder=_TEXT_LEVEL,
+            gid=f"group:{name}",
+        )
+    return min(tallest_in / _AXES_HEIGHT_IN, 0.5)
+
+
+def _stamp(axes: Axes, text: str) -> None:
+    """Writes large pale letters behind the curve, where they cannot be cropped away and hide no value."""
+    size = min(34.0, 100 * _AXES_WIDTH_IN * 0.75 / text_width_in(text, size_pt=100))
+    style = {"color": VERMILION, "alpha": 0.4, "fontsize": size, "fontweight": "bold", "ha": "center", "va": "center"}
+    axes.text(0.5, 0.4, text, transform=axes.transAxes, zorder=_STAMP_LEVEL, rotation=8, **style)
+
+
+def _draw_legend(figure: Figure, handles: Sequence[Artist]) -> None:
+    """Puts the legend under the axes and makes the figure as high as both need."""
+    columns = legend_columns([str(handle.get_label()) for handle in handles])
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    rows = -(-len(handles) // columns)
+    figure.set_size_inches(PAGE_WIDTH_IN, _AXES_HEIGHT_IN + 0.9 + 0.14 * rows)

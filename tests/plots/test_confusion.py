@@ -1,0 +1,82 @@
+"""The confusion matrix as drawn."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from hsfusion.plots import confusion_figure
+
+COUNTS = np.array([[8, 2, 0], [0, 0, 0], [5, 0, 15]])
+NAMES = ["Corn", "Oats", "Woods"]
+
+
+def recalls(figure: Figure) -> list[str]:
+    (right,) = figure.axes[0].child_axes
+    return [label.get_text() for label in right.get_yticklabels()]
+
+
+def test_rows_are_normalised_and_counts_are_written() -> None:
+    axes = confusion_figure(COUNTS, names=NAMES, title="").axes[0]
+    share = np.ma.filled(np.ma.asarray(axes.images[0].get_array()), np.nan)
+    np.testing.assert_allclose(share, [[0.8, 0.2, 0], [np.nan] * 3, [0.25, 0, 0.75]])
+    assert [int(text.get_text()) for text in axes.texts[:9]] == COUNTS.ravel().tolist()
+
+
+def test_counts_held_as_floats_are_written_as_whole_numbers() -> None:
+    axes = confusion_figure(COUNTS.astype(float), names=NAMES, title="").axes[0]
+    assert [text.get_text() for text in axes.texts[:2]] == ["8", "2"]
+
+
+def test_names_stand_on_both_axes_truth_in_rows() -> None:
+    axes = confusion_figure(COUNTS, names=NAMES, title="").axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == NAMES
+    assert [label.get_text() for label in axes.get_yticklabels()] == NAMES
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+
+
+def test_recall_of_each_row_stands_at_the_right() -> None:
+    assert recalls(confusion_figure(COUNTS, names=NAMES, title="")) == ["80.0 %", "no pixels", "75.0 %"]
+
+
+def test_row_without_support_is_grey() -> None:
+    image = confusion_figure(COUNTS, names=NAMES, title="").axes[0].images[0]
+    colors = image.to_rgba(np.ma.asarray(image.get_array()))
+    assert {to_hex(color) for color in colors[1]} == {"#c8c8c8"}
+    assert "#c8c8c8" not in {to_hex(color) for row in (0, 2) for color in colors[row]}
+
+
+@pytest.mark.parametrize("classes", [2, 16])
+def test_no_text_leaves_the_figure_and_no_labels_overlap(classes: int) -> None:
+    names = ["Buildings-Grass-Trees-Drives", *(f"Grass-pasture-mowed {i}" for i in range(classes - 1))]
+    figure = confusion_figure(np.full((classes, classes), 2455), names=names, title="Confusion on the test pixels")
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    axes = figure.axes[0]
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels(), axes.texts):
+        boxes = [label.get_window_extent(renderer) for label in labels]
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    whole = figure.get_tightbbox(renderer)  # in inches
+    assert whole.x0 >= 0
+    assert whole.y0 >= 0
+    assert whole.x1 <= figure.get_figwidth()
+    assert whole.y1 <= figure.get_figheight()
+
+
+def test_pixels_without_prediction_lower_the_recall_and_have_a_column_if_there_are_any() -> None:
+    missed = np.array([[0], [0], [5]])
+    figure = confusion_figure(np.hstack([COUNTS, missed]), names=NAMES, title="")
+    assert recalls(figure) == ["80.0 %", "no pixels", "60.0 %"]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [*NAMES, "no prediction"]
+    without = confusion_figure(np.hstack([COUNTS, 0 * missed]), names=NAMES, title="")
+    assert [label.get_text() for label in without.axes[0].get_xticklabels()] == NAMES
+
+
+def test_matrix_that_does_not_fit_its_names_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected \(2, 2\)"):
+        confusion_figure(COUNTS, names=NAMES[:2], title="")

@@ -1,0 +1,208 @@
+"""Band weights and group weights as drawn."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from hsfusion.plots import band_weights_figure, group_weights_figure
+from hsfusion.plots.weights import broken_at_gaps
+
+GROUPS = [
+    ("blue", 400, 500),
+    ("green", 500, 600),
+    ("red", 600, 680),
+    ("red edge", 680, 750),
+    ("NIR", 750, 1350),
+    ("SWIR1", 1430, 1800),
+    ("SWIR2", 1950, 2500),
+]
+# Two detectors that overlap, as on AVIRIS: the file steps back from 697 to 687 nm.
+# Nothing was kept from 1350 to 1430 and from 1800 to 1950 nm.
+NM = np.concatenate(
+    [np.arange(400.5, 700, 9.9), np.arange(687.0, 1350, 9.6), np.arange(1430, 1800, 10.0), np.arange(1951, 2490, 9.9)]
+)
+RNG = np.random.default_rng(0)
+WEIGHT = RNG.dirichlet(np.ones(NM.size))
+
+
+def figure_of(weight: np.ndarray = WEIGHT, *, nm: np.ndarray = NM, **options: object) -> Figure:
+    arguments: dict = {"groups": GROUPS, "spectra": None, "colors": None, "title": "weights"} | options
+    return band_weights_figure(nm, weight, **arguments)
+
+
+def curve_of(figure: Figure) -> tuple[np.ndarray, np.ndarray]:
+    (line,) = [line for line in figure.axes[0].get_lines() if line.get_label() == "band weight"]
+    return np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+
+
+def inside(lower_nm: float, upper_nm: float) -> np.ndarray:
+    return np.array([lower_nm <= nm < upper_nm for nm in NM])
+
+
+def group_labels(figure: Figure) -> dict[str, str]:
+    texts = [text for text in figure.axes[0].texts if str(text.get_gid()).startswith("group:")]
+    return dict(text.get_text().split("\n") for text in texts)
+
+
+def legend_texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_curve_ascends_in_wavelength_although_the_file_does_not() -> None:
+    assert (np.diff(NM) < 0).any()
+    x, _ = curve_of(figure_of())
+    assert (np.diff(x) > 0).all()
+
+
+def test_curve_keeps_every_band_with_its_own_weight() -> None:
+    x, y = curve_of(figure_of())
+    drawn = dict(zip(x[np.isfinite(y)], y[np.isfinite(y)], strict=True))
+    assert drawn == dict(zip(NM, WEIGHT, strict=True))
+
+
+def test_curve_is_broken_exactly_where_bands_are_missing() -> None:
+    x, y = curve_of(figure_of())
+    breaks = x[np.isnan(y)]
+    assert len(breaks) == 2
+    assert 1350 < breaks[0] < 1430
+    assert 1800 < breaks[1] < 1951
+
+
+def test_step_of_three_times_the_median_is_no_gap_and_a_larger_one_is() -> None:
+    assert broken_at_gaps([0, 1, 2, 3, 6], [1, 1, 1, 1, 1])[0].tolist() == [0, 1, 2, 3, 6]
+    x, y = broken_at_gaps([6.5, 3, 2, 1, 0], [5, 4, 3, 2, 1])
+    assert x.tolist() == [0, 1, 2, 3, 4.75, 6.5]
+    np.testing.assert_array_equal(y, [1, 2, 3, 4, np.nan, 5])
+
+
+def test_a_single_band_and_equal_wavelengths_have_no_gap() -> None:
+    assert broken_at_gaps([500], [1])[0].tolist() == [500]
+    assert broken_at_gaps([500, 500], [1, 2])[1].tolist() == [1, 2]
+
+
+def test_lengths_that_differ_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected one for each wavelength"):
+        broken_at_gaps([500, 510], [1])
+    with pytest.raises(ValueError, match="expected one for each wavelength"):
+        figure_of(spectra={"Corn": WEIGHT[1:]})
+
+
+def test_group_labels_state_the_sum_of_their_weights() -> None:
+    expected = {name: f"{100 * WEIGHT[inside(low, high)].sum():.1f} %" for name, low, high in GROUPS}
+    assert group_labels(figure_of()) == expected
+
+
+def test_group_bounds_are_half_open() -> None:
+    figure = figure_of(np.array([0.25, 0.75]), nm=np.array([500.0, 600.0]), groups=[("a", 500, 600), ("b", 600, 601)])
+    assert group_labels(figure) == {"a": "25.0 %", "b": "75.0 %"}
+
+
+def test_group_without_a_band_is_not_drawn() -> None:
+    visible = NM < 1000
+    assert list(group_labels(figure_of(WEIGHT[visible], nm=NM[visible]))) == ["blue", "green", "red", "red edge", "NIR"]
+
+
+@pytest.mark.parametrize("spectra", [None, {"Corn": np.linspace(9000, 100, NM.size)}])
+def test_group_labels_touch_neither_each_other_nor_the_curve_nor_the_frame(spectra: dict | None) -> None:
+    figure = figure_of(np.full(NM.size, 1 / NM.size), spectra=spectra)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    axes = figure.axes[0]
+    boxes = [text.get_window_extent(renderer) for text in axes.texts if text.get_gid()]
+    assert len(boxes) == len(GROUPS)
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    x, y = curve_of(figure)
+    highest = axes.transData.transform((x[0], np.nanmax(y)))[1]
+    assert highest < min(box.y0 for box in boxes)
+    assert max(box.y1 for box in boxes) < axes.bbox.y1
+
+
+def test_uniform_weight_is_one_over_the_number_of_bands() -> None:
+    (line,) = [line for line in figure_of().axes[0].get_lines() if str(line.get_label()).startswith("uniform")]
+    assert set(np.asarray(line.get_ydata()).tolist()) == {1 / NM.size}
+
+
+def test_water_vapour_is_in_the_legend_only_where_the_scene_reaches_it() -> None:
+    assert {"water vapour, strong", "water vapour, weak"} <= set(legend_texts(figure_of()))
+    visible = NM < 900
+    assert not [text for text in legend_texts(figure_of(WEIGHT[visible], nm=NM[visible])) if "water" in text]
+
+
+def test_spectra_keep_their_unit_on_an_axis_of_their_own_behind_the_weights() -> None:
+    spectrum = np.linspace(200, 9000, NM.size)
+    figure = figure_of(spectra={"Corn": spectrum, "Oats": spectrum / 2}, colors={"Corn": "#0072B2"})
+    weights, behind = figure.axes
+    assert behind.get_zorder() < weights.get_zorder()
+    assert "spectrum" in behind.get_ylabel()
+    (corn,) = [line for line in behind.get_lines() if line.get_label() == "Corn"]
+    assert to_rgb(corn.get_color()) == to_rgb("#0072B2")
+    assert np.nanmax(np.asarray(corn.get_ydata())) == 9000
+    assert legend_texts(figure)[-2:] == ["Corn", "Oats"]
+
+
+def test_class_without_a_spectrum_leaves_the_others_their_scale() -> None:
+    spectra = {"Oats": np.full(NM.size, np.nan), "Corn": np.full(NM.size, 4000.0)}
+    assert 4000 < figure_of(spectra=spectra).axes[1].get_ylim()[1] < 8000
+
+
+def test_without_groups_nothing_is_shaded_and_the_curve_fills_the_axes() -> None:
+    axes = figure_of(groups=[]).axes[0]
+    assert not axes.texts
+    assert axes.get_ylim()[1] == pytest.approx(1.03 * WEIGHT.max())
+
+
+def test_pale_class_colour_is_darkened_for_its_line() -> None:
+    figure = figure_of(spectra={"Woods": np.ones(NM.size)}, colors={"Woods": "#fffac8"})
+    (line,) = [line for line in figure.axes[1].get_lines() if line.get_label() == "Woods"]
+    assert np.dot(to_rgb(line.get_color()), (0.2126, 0.7152, 0.0722)) == pytest.approx(0.7)
+
+
+def test_stamp_and_spread_are_drawn() -> None:
+    figure = figure_of(spread=(WEIGHT / 2, WEIGHT * 3), stamp="unstable")
+    axes = figure.axes[0]
+    assert "unstable" in [text.get_text() for text in axes.texts]
+    assert axes.get_ylim()[1] > 3 * WEIGHT.max()
+    assert "range over runs" in legend_texts(figure)
+
+
+def test_channels_are_ordered_by_falling_share() -> None:
+    weights = np.array([[0.1, -0.8, 0.3], [0.9, 0.2, -0.7]])
+    share = np.array([0.2, 0.5, 0.3])
+    figure = group_weights_figure(weights, group_names=["red", "NIR"], channel_share=share, title="groups")
+    bars, cells = figure.axes[:2]
+    assert [bar.get_bbox().height for bar in bars.patches if isinstance(bar, Rectangle)] == [0.5, 0.3, 0.2]
+    np.testing.assert_array_equal(cells.images[0].get_array(), weights[:, [1, 2, 0]])
+    assert [label.get_text() for label in cells.get_xticklabels()] == ["1", "2", "0"]
+    assert [label.get_text() for label in cells.get_yticklabels()] == ["red", "NIR"]
+    assert [text.get_text() for text in cells.texts] == ["−0.80", "0.30", "0.10", "0.20", "−0.70", "0.90"]
+
+
+def test_colours_of_group_weights_are_centred_on_zero() -> None:
+    weights = np.array([[-0.1, 0.7]])
+    image = group_weights_figure(weights, group_names=["NIR"], channel_share=[0.5, 0.5], title="").axes[1].images[0]
+    assert image.get_clim() == (-0.7, 0.7)
+
+
+def test_narrow_cells_mark_negative_weights_only() -> None:
+    weights = np.linspace(-1, 1, 64)[None]
+    figure = group_weights_figure(weights, group_names=["NIR"], channel_share=np.full(64, 1 / 64), title="")
+    texts = figure.axes[1].texts
+    assert {text.get_text() for text in texts} == {"−"}
+    assert {int(text.get_position()[0]) for text in texts} == set(np.flatnonzero(weights[0] < -0.05).tolist())
+
+
+def test_all_weights_zero_still_draw() -> None:
+    figure = group_weights_figure(np.zeros((2, 3)), group_names=["a", "b"], channel_share=[0.4, 0.3, 0.3], title="")
+    assert figure.axes[1].images[0].get_clim() == (-1.0, 1.0)
+
+
+def test_group_weights_that_do_not_fit_their_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected"):
+        group_weights_figure(np.zeros((2, 3)), group_names=["a"], channel_share=[0.4, 0.3, 0.3], title="")
