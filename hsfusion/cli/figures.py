@@ -29,50 +29,57 @@ def write_figures(
 ) -> None:
     """Draws the figures of a run and writes report.html."""
     labelled = experiment.split.labelled
-    legend, name = labelled.legend, labelled.scene.name
-    colors = dict(zip(legend.names, legend.colors, strict=True))
-    cube = read_all(labelled.scene)
-    spectra = _class_spectra(cube, experiment)
-    limits = [(group.name, group.lower_nm, group.upper_nm) for group in experiment.groups]
-    free = experiment.network.fusion.kind == "free"
-    learned = outcome.weights
-    run = f"{name}, {cfg.model.fusion} fusion, {metrics['split']['kind']} split, seed {cfg.seed}"
-    codes = np.array([*legend.codes, 0])[outcome.classes]
-    rgb = plots.composite(cube[_rgb_bands(labelled.scene)])
+    run = f"{labelled.scene.name}, {cfg.model.fusion} fusion, {metrics['split']['kind']} split, seed {cfg.seed}"
     figures = {
+        **_weight_figures(experiment, outcome, weights, run),
+        **_map_figures(experiment, outcome, run),
+        "training": plots.training_figure(outcome.history, best_step=outcome.best_step),
+    }
+    for stem, figure in figures.items():
+        plots.save_figure(figure, folder / "figures" / stem)
+    page = _report(cfg, weights=weights, metrics=metrics, folder=folder)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+
+
+def _weight_figures(experiment: Experiment, outcome: Outcome, weights: BandWeights, run: str) -> dict[str, Any]:
+    legend, learned = experiment.split.labelled.legend, outcome.weights
+    free = experiment.network.fusion.kind == "free"
+    limits = [] if free else [(group.name, group.lower_nm, group.upper_nm) for group in experiment.groups]
+    return {
         "band_weights": plots.band_weights_figure(
             weights.bands.wavelength_nm,
             weights.weight,
-            groups=[] if free else limits,
-            spectra=spectra,
-            colors=colors,
+            groups=limits,
+            spectra=_class_spectra(experiment),
+            colors=dict(zip(legend.names, legend.colors, strict=True)),
             title=f"Band weights: {run}",
         ),
         "group_weights": plots.group_weights_figure(
             learned.group_weights,
-            group_names=["all"] if free else [group[0] for group in limits],
+            group_names=[group[0] for group in limits] or ["all"],
             channel_share=learned.channel_share,
             title=f"Group weights: {run}",
         ),
-        "training": plots.training_figure(outcome.history, best_step=outcome.best_step),
-        "confusion": plots.confusion_figure(
-            outcome.confusion[:, : len(legend.codes)], names=legend.names, title=f"Test pixels: {run}"
-        ),
+    }
+
+
+def _map_figures(experiment: Experiment, outcome: Outcome, run: str) -> dict[str, Any]:
+    labelled = experiment.split.labelled
+    legend = labelled.legend
+    rgb = read_all(labelled.scene)[_rgb_bands(labelled.scene)]
+    return {
         "map": plots.map_figure(
-            rgb,
+            plots.composite(rgb),
             labelled.labels,
-            codes,
+            np.array([*legend.codes, 0])[outcome.classes],
             codes=legend.codes,
             names=legend.names,
             colors=legend.colors,
             title=run,
         ),
         "split": plots.split_figure(experiment.split.roles, title=f"Split: {run}"),
+        "confusion": plots.confusion_figure(outcome.confusion, names=legend.names, title=f"Test pixels: {run}"),
     }
-    for stem, figure in figures.items():
-        plots.save_figure(figure, folder / "figures" / stem)
-    page = _report(cfg, weights=weights, metrics=metrics, folder=folder)
-    (folder / "report.html").write_text(page, encoding="utf-8")
 
 
 def _report(cfg: DictConfig, *, weights: BandWeights, metrics: dict[str, Any], folder: Path) -> str:
@@ -87,24 +94,40 @@ def _report(cfg: DictConfig, *, weights: BandWeights, metrics: dict[str, Any], f
         "Training time": f"{timing['train_seconds']:.0f} s",
     }
     shown = {
-        "band_weights": (
+        "Band weights": (
+            "band_weights",
             "svg",
             "Band weights over wavelength",
             "What the forward pass uses of each band; they sum to 1.",
         ),
-        "group_weights": ("svg", "Matrix of group weights", "Sign and size of each band group in each fused channel."),
-        "map": ("png", "Composite, ground truth and class map side by side", "The class map beside the ground truth."),
-        "confusion": ("svg", "Confusion matrix of the test pixels", "Rows are the truth."),
-        "training": ("svg", "Loss and validation accuracies over the steps", "Training."),
-        "split": ("png", "Map of training, validation, test and buffer pixels", "Which pixel was used for what."),
+        "Group weights": (
+            "group_weights",
+            "svg",
+            "Matrix of group weights",
+            "Sign and size of each band group in each fused channel.",
+        ),
+        "Class map": (
+            "map",
+            "png",
+            "Composite, ground truth and class map side by side",
+            "The class map beside the ground truth.",
+        ),
+        "Confusion matrix": ("confusion", "svg", "Confusion matrix of the test pixels", "Rows are the truth."),
+        "Training": ("training", "svg", "Loss and validation accuracies over the steps", "Training."),
+        "Split": (
+            "split",
+            "png",
+            "Map of training, validation, test and buffer pixels",
+            "Which pixel was used for what.",
+        ),
     }
     return plots.report_html(
         title=f"hsfusion: {cfg.name}",
         summary=summary,
         caveats=_caveats(cfg, split),
         figures={
-            stem: (folder / "figures" / f"{stem}.{suffix}", alt, caption)
-            for stem, (suffix, alt, caption) in shown.items()
+            title: (folder / "figures" / f"{stem}.{suffix}", alt, caption)
+            for title, (stem, suffix, alt, caption) in shown.items()
         },
         per_class=[(name, row["accuracy"], row["support"]) for name, row in test["per_class"].items()],
         top_windows=weights.top_windows(8),
@@ -138,8 +161,9 @@ def _reproduce() -> str:
     return f"hsfusion train {words}".strip()
 
 
-def _class_spectra(cube: NDArray[np.float32], experiment: Experiment) -> dict[str, NDArray[np.float64]]:
+def _class_spectra(experiment: Experiment) -> dict[str, NDArray[np.float64]]:
     """Mean spectrum (C,) of the training pixels of each class."""
+    cube = read_all(experiment.split.labelled.scene)
     labelled, train = experiment.split.labelled, experiment.split.roles == TRAIN
     spectra = {}
     for code, name in zip(labelled.legend.codes, labelled.legend.names, strict=True):

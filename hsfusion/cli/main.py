@@ -18,6 +18,8 @@ COMMANDS = {
     "train": "fit a network to a scene; writes a run folder with weights, map and report",
     "benchmark": "measure and compare: hsfusion benchmark accuracy",
 }
+# what the machine, not the input, is to blame for
+_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM}
 _HELP = """hsfusion: hyperspectral band fusion with learned band weights that can be trusted.
 
 Usage: hsfusion COMMAND [key=value ...]
@@ -65,7 +67,9 @@ def _dispatch(args: list[str]) -> None:
         )
     module = importlib.import_module(f"hsfusion.cli.{command}")
     # processes of a distributed run start this very file with the same arguments
-    sys.argv = [str(module.__file__), *args[1:]]
+    # (flags first: Hydra's parser wants the overrides in one piece)
+    words = sorted(args[1:], key=lambda word: "=" in word and not word.startswith("-"))
+    sys.argv = [str(module.__file__), *words]
     module.command()
 
 
@@ -82,19 +86,25 @@ def guarded(action: Callable[[], None]) -> int:
         return _report(str(error), error.exit_code, error)
     except KeyboardInterrupt as error:
         return _report("interrupted.", 130, error)
-    except MemoryError as error:
-        return _report("memory is used up. Fix: use a smaller scene, batch or model.", 3, error)
-    except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM}
-        return _report(f"{error.filename or 'disk'}: {error.strerror or error}.", 3 if full else 1, error)
     except Exception as error:
-        from hsfusion.cli.messages import explain
-
-        known = explain(error)
-        if known is not None:
-            return _report(known, 2, error)
-        return _report(f"internal error: {type(error).__name__}: {error} (HSFUSION_DEBUG=1 shows where).", 1, error)
+        if isinstance(error.__cause__, HsFusionError):  # Hydra wraps what a constructor raises
+            return _report(str(error.__cause__), error.__cause__.exit_code, error)
+        return _report(*_explained(error), error)
     return 0
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """Message and exit code of an error that is none of hsfusion's own."""
+    from hsfusion.cli.messages import explain
+
+    known = explain(error)  # some of Hydra's errors are OSErrors
+    if known is not None:
+        return known, 2
+    if isinstance(error, MemoryError):
+        return "memory is used up. Fix: use a smaller scene, batch or model.", 3
+    if isinstance(error, OSError) and error.errno in _MACHINE:
+        return f"{error.filename or 'disk'}: {error.strerror}. Fix: free space, or choose a folder you may write to.", 3
+    return f"internal error: {type(error).__name__}: {error} (HSFUSION_DEBUG=1 shows where).", 1
 
 
 def _report(message: str, code: int, error: BaseException) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
@@ -25,7 +26,7 @@ from hsfusion.nn import FusionNetwork
 from hsfusion.spectra import BandGroup
 from hsfusion.training.accuracy import accuracies, confusion_matrix
 from hsfusion.training.building import LearnedWeights
-from hsfusion.training.callbacks import History
+from hsfusion.training.callbacks import History, KeepBest
 from hsfusion.training.classifier import FusionClassifier, balanced_class_weights
 
 _log = logging.getLogger(__name__)
@@ -118,25 +119,21 @@ def fit(cfg: DictConfig, experiment: Experiment, folder: Path) -> Outcome | None
         class_weights=_class_weights(cfg.class_weights, experiment),
         label_smoothing=cfg.label_smoothing,
     )
-    history = History()
-    best = _checkpoint(folder, validated=split.count(VAL) > 0)
-    trainer = _trainer(cfg, folder, [history, best])
+    history, best = History(), KeepBest()
+    last = ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False)
+    trainer = _trainer(cfg, folder, [history, best, last])
     start = time.perf_counter()
     _run(trainer, module, data, resume=cfg.resume)
     train_seconds = time.perf_counter() - start
     if not trainer.is_global_zero:
         return None
-    best_step = None
-    if best.best_model_path and best.monitor:
-        state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-        module.load_state_dict(state["state_dict"])
-        best_step = int(state["global_step"])
+    best.restore(module)
     device = trainer.strategy.root_device
     start = time.perf_counter()
     classes, confidence = predict_scene(network, split.labelled.scene, device=device)
     predict_seconds = time.perf_counter() - start
     network.cpu()
-    confusion, metrics = _test(split, classes)
+    confusion, metrics = test_accuracies(split, classes)
     samples = (trainer.global_step * cfg.data.batch_size) / train_seconds
     metrics["timing"] = {
         "train_seconds": train_seconds,
@@ -144,7 +141,7 @@ def fit(cfg: DictConfig, experiment: Experiment, folder: Path) -> Outcome | None
         "predict_pixels_per_second": classes.size / predict_seconds,
     }
     weights = learned_weights(experiment, data)
-    return Outcome(history.curves, best_step, classes, confidence, confusion, weights, metrics)
+    return Outcome(history.curves, best.step, classes, confidence, confusion, weights, metrics)
 
 
 def learned_weights(experiment: Experiment, data: PatchDataModule) -> LearnedWeights:
@@ -172,16 +169,9 @@ def _class_weights(kind: str, experiment: Experiment) -> list[float] | None:
     return balanced_class_weights(np.bincount(classes[classes >= 0]).tolist())
 
 
-def _checkpoint(folder: Path, *, validated: bool) -> ModelCheckpoint:
-    monitor = "val/overall_accuracy" if validated else None
-    return ModelCheckpoint(
-        folder / "checkpoints", "best", monitor=monitor, mode="max", save_last=True, enable_version_counter=False
-    )
-
-
 def _trainer(cfg: DictConfig, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
     _check_trainer(cfg)
-    loggers = [instantiate(logger)(save_dir=folder / "logs") for logger in cfg.logger.values()]
+    loggers = [instantiate(logger)(save_dir=folder / "logs") for logger in (cfg.logger or {}).values()]
     if cfg.progress:
         callbacks = [*callbacks, RichProgressBar()]
     try:
@@ -194,14 +184,11 @@ def _trainer(cfg: DictConfig, folder: Path, callbacks: list[pl.Callback]) -> pl.
             num_sanity_val_steps=0,
             log_every_n_steps=cfg.data.steps_per_epoch,
         )
-    except Exception as error:
-        cause = error.__cause__ or error
-        if "accelerator" in str(cause).lower() or "cuda" in str(cause).lower():
-            raise EnvironmentFailure(
-                f"trainer: accelerator is {cfg.trainer.accelerator}, expected one of this machine. "
-                "Fix: use trainer=cpu or trainer=auto."
-            ) from error
-        raise
+    except MisconfigurationException as error:
+        raise EnvironmentFailure(
+            f"trainer: accelerator is {cfg.trainer.accelerator} with {cfg.trainer.devices} devices, expected what this "
+            f"machine has ({error}). Fix: use trainer=cpu or trainer=auto."
+        ) from error
 
 
 def _check_trainer(cfg: DictConfig) -> None:
@@ -237,8 +224,12 @@ def _run(trainer: pl.Trainer, module: FusionClassifier, data: PatchDataModule, *
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
 
-def _test(split: Split, classes: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[str, Any]]:
-    """The one look at the test pixels."""
+def test_accuracies(split: Split, classes: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """The one look at the test pixels.
+
+    Returns:
+        the confusion matrix (K, K + 1), and the parts ``split`` and ``test`` of metrics.json.
+    """
     legend = split.labelled.legend
     test = split.roles == TEST
     truth = legend.indices(split.labelled.labels)[test]

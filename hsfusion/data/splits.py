@@ -61,7 +61,7 @@ def blocks(
     *,
     radius: int,
     seed: int,
-    block_pixels: int = 10,
+    block_pixels: int = 8,
     fraction: float = 0.3,
     per_class: int | None = None,
     val_fraction: float = 0.1,

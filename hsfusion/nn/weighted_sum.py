@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -61,19 +61,12 @@ class WeightedSum(nn.Module):
         neighbourhood: int = 1,
     ) -> None:
         super().__init__()
-        if kind not in {"scalar", "channel", "instance", "channel_instance", "none"}:
-            raise ValueError(f"kind is {kind!r}, expected scalar, channel, instance, channel_instance or none")
-        if constraint not in {"none", "affine", "convex", "signed"}:
-            raise ValueError(f"constraint is {constraint!r}, expected none, affine, convex or signed")
+        predicted = kind.endswith("instance") and num_instances is None
         if num_inputs < 1:
             raise ValueError(f"num_inputs is {num_inputs}, expected at least 1")
-        predicted = kind.endswith("instance") and num_instances is None
         if channels is None and (kind.startswith("channel") or predicted):
             raise ValueError(f"channels is None, expected the number of channels for kind {kind!r}")
-        if num_instances is not None and not kind.endswith("instance"):
-            raise ValueError(f"num_instances is {num_instances}, expected None for kind {kind!r}")
-        if neighbourhood < 1 or neighbourhood % 2 == 0:
-            raise ValueError(f"neighbourhood is {neighbourhood}, expected an odd number")
+        _check_choices(kind, constraint, num_instances, neighbourhood)
         self.num_inputs = num_inputs
         self.kind = kind
         self.channels = channels
@@ -85,10 +78,7 @@ class WeightedSum(nn.Module):
         self._per_instance: tuple[int, ...] = tuple(int(size or 0) for size in per_instance)
         rows = () if num_instances is None else (num_instances,)
         start = _initial(init, num_inputs, rows, self._per_instance)
-        if kind == "none":
-            self.register_buffer("raw", torch.ones(num_inputs))
-        else:
-            self.raw = nn.Parameter(start)
+        self.raw = nn.Parameter(start) if kind != "none" else nn.Buffer(torch.ones(num_inputs))
         self.predictor: nn.Parameter | None = None
         if predicted:
             # starts at zero: the same weights everywhere until the data ask for something else
@@ -201,6 +191,17 @@ class WeightedSum(nn.Module):
                 raise ValueError(f"input shapes {tuple(x.shape)} and {tuple(widest.shape)} do not fit together")
         if self.channels is not None and widest.shape[1] != self.channels:
             raise ValueError(f"input shape is {tuple(widest.shape)}, expected {self.channels} channels")
+
+
+def _check_choices(kind: str, constraint: str, num_instances: int | None, neighbourhood: int) -> None:
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind is {kind!r}, expected one of {', '.join(get_args(Kind))}")
+    if constraint not in get_args(Constraint):
+        raise ValueError(f"constraint is {constraint!r}, expected one of {', '.join(get_args(Constraint))}")
+    if num_instances is not None and not kind.endswith("instance"):
+        raise ValueError(f"num_instances is {num_instances}, expected None for kind {kind!r}")
+    if neighbourhood < 1 or neighbourhood % 2 == 0:
+        raise ValueError(f"neighbourhood is {neighbourhood}, expected an odd number")
 
 
 def _initial(init: str | float | Sequence[float], n: int, rows: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:

@@ -79,25 +79,15 @@ def write_raster(
         EnvironmentFailure: if the file cannot be written, or reads back differently.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    profile = {
+        "driver": "GTiff",
+        **{"count": 1, "height": geobox.shape[0], "width": geobox.shape[1], "dtype": values.dtype, "nodata": nodata},
+        **{"crs": geobox.crs, "transform": geobox.transform, "compress": "deflate", "tiled": True},
+    }
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(
-                part,
-                "w",
-                driver="GTiff",
-                height=geobox.shape[0],
-                width=geobox.shape[1],
-                count=1,
-                dtype=values.dtype,
-                crs=geobox.crs,
-                transform=geobox.transform,
-                nodata=nodata,
-                compress="deflate",
-                tiled=True,
-                blockxsize=256,
-                blockysize=256,
-            ) as file:
+            with rasterio.open(part, "w", **profile) as file:
                 file.write(values, 1)
                 file.update_tags(**(tags or {}))
                 if colormap:
@@ -105,9 +95,7 @@ def write_raster(
             with rasterio.open(part, driver="GTiff") as file:
                 same = np.array_equal(file.read(1), values, equal_nan=values.dtype.kind == "f")
         if not same:
-            raise EnvironmentFailure(
-                f"{path}: the raster reads back differently, expected what was written. Fix: check the disk."
-            )
+            raise OSError("it reads back differently")
         part.replace(path)
     except (RasterioError, OSError) as error:
         raise EnvironmentFailure(

@@ -77,6 +77,7 @@ def open_scene(path: str | Path, *, wavelengths: str | Path | None = None) -> Sc
     array = load_npy(path)
     if array.ndim != 3:
         raise InputError(path, field="shape", value=array.shape, expected="three axes (H, W, C)", fix="reorder it")
+    check_band_count(path, array.shape[2], bands)
     return ArrayScene(array.transpose(2, 0, 1), bands=bands, name=Path(path).stem)
 
 

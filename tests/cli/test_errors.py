@@ -1,0 +1,119 @@
+"""The error contract: one line on stderr, the exit code, nothing lost."""
+
+import time
+
+import numpy as np
+import pytest
+
+from hsfusion.cli.messages import valid_keys
+
+CASES = {
+    "unknown scene": (["scene=indian_pine"], ["scene is indian_pine", "did you mean scene=indian_pines?"]),
+    "misspelt key": (["trainer.max_epoch=3"], ["trainer.max_epoch", "did you mean trainer.max_epochs?"]),
+    "misspelt group": (["modl.fusion=scalar"], ["modl.fusion", "did you mean model.fusion?"]),
+    "unknown fusion": (["model.fusion=chanel"], ["fusion is chanel", "scalar | channel"]),
+    "group without a band": (
+        ["groups=classic", "+groups.nm.thermal=[8000,12000]"],
+        ["thermal [8000, 12000) nm is 0", "expected at least 1"],
+    ),
+    "patch larger than the scene": (
+        ["scene=synthetic", "scene.height=12", "scene.width=12", "split=random", "model.receptive_field=13"],
+        ["receptive_field (patch) is 13 pixels", "12 rows x 12 columns"],
+    ),
+    "missing value": (["scene=file"], ["scene.cube", "missing"]),
+    "class with too few pixels": (
+        ["split=random", "split.per_class=25"],
+        ["class Oats (9) is 20, expected at least 27"],
+    ),
+    "word that is no override": (["fast"], ["expected key=value"]),
+    "no such run to resume": (["resume=nowhere"], ["nowhere", "checkpoints/last.ckpt is missing"]),
+    "value of the wrong type": (["model.width=broad"], ["model.width is broad, expected a whole number"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_one_clear_line_and_exit_2(hsfusion, tmp_path, case):
+    words, parts = CASES[case]
+    done = hsfusion("train", *words, "progress=false", "trainer=cpu", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("hsfusion: error: ")
+    assert "Fix: " in last
+    assert [part for part in parts if part not in last] == []
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def files(tmp_path):
+    np.save(tmp_path / "cube.npy", np.zeros((20, 20, 3), np.float32))
+    np.save(tmp_path / "labels.npy", np.ones((20, 20), int))
+    np.save(tmp_path / "small.npy", np.ones((20, 19), int))
+    (tmp_path / "bands.csv").write_text("wavelength_nm\n500\n600\n700\n")
+    (tmp_path / "four.csv").write_text("wavelength_nm\n500\n600\n700\n800\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("labels", "table", "parts"),
+    [
+        ("small.npy", "bands.csv", ["small.npy: shape (rows, columns) is (20, 19), expected (20, 20)"]),
+        ("labels.npy", "four.csv", ["cube.npy: number of wavelengths is 4, expected 3"]),
+        ("none.npy", "bands.csv", ["none.npy: file is No such file"]),
+    ],
+)
+def test_files_that_do_not_fit_are_named(hsfusion, files, labels, table, parts):
+    words = ["scene=file", "scene.cube=cube.npy", f"scene.labels={labels}", f"scene.wavelengths={table}"]
+    done = hsfusion("train", *words, cwd=files)
+    assert done.returncode == 2, done.stderr
+    assert [part for part in parts if part not in done.stderr.splitlines()[-1]] == []
+
+
+def test_run_folder_in_use_is_left_alone(hsfusion, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "map.tif").write_text("mine")
+    done = hsfusion("train", "run_dir=run", cwd=tmp_path, small=True)
+    assert done.returncode == 2
+    assert "run_dir is already there" in done.stderr
+    assert (tmp_path / "run" / "map.tif").read_text() == "mine"
+
+
+def test_gpu_that_is_not_there_is_exit_3(hsfusion, tmp_path):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = hsfusion("train", "trainer=gpu", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert "Fix: use trainer=cpu" in done.stderr.splitlines()[-1]
+
+
+def test_diverged_run_is_exit_4(hsfusion, tmp_path):
+    done = hsfusion("train", "optimizer=sgd", "optimizer.lr=1e30", cwd=tmp_path, small=True)
+    assert done.returncode == 4, done.stderr
+    assert "loss is" in done.stderr.splitlines()[-1]
+
+
+def test_traceback_comes_on_request_only(hsfusion, tmp_path):
+    done = hsfusion("train", "scene=nothing", cwd=tmp_path, env={"HSFUSION_DEBUG": "1"})
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+
+
+def test_unknown_command_names_the_closest(hsfusion, tmp_path):
+    done = hsfusion("trian", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Fix: use train" in done.stderr
+
+
+def test_help_answers_at_once_and_lists_the_commands(hsfusion, tmp_path):
+    start = time.perf_counter()
+    done = hsfusion("--help", cwd=tmp_path)
+    assert time.perf_counter() - start < 5  # a second on an idle machine; imports of torch alone take three
+    assert done.returncode == 0
+    assert "train" in done.stdout
+    assert "benchmark" in done.stdout
+
+
+def test_every_file_in_conf_gives_keys():
+    keys = valid_keys()
+    assert {"trainer.max_epochs", "model.fusion", "split.train", "scene.cube", "seed", "groups.nm"} <= keys
+    assert not any(key.startswith("hydra") or "_target_" in key for key in keys)

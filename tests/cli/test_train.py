@@ -1,0 +1,174 @@
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.training.model_file import load_model
+
+from .conftest import SMALL
+
+CONTRACT = [
+    "config.yaml",
+    "metrics.json",
+    "band_weights.csv",
+    "response.csv",
+    "group_weights.csv",
+    "model.safetensors",
+    "map.tif",
+    "confidence.tif",
+    "split.tif",
+    "report.html",
+    "train.log",
+    "checkpoints/last.ckpt",
+    *(f"figures/{name}.{kind}" for name in ("band_weights", "training", "confusion", "map") for kind in ("png", "svg")),
+]
+
+
+@pytest.fixture(scope="module")
+def run(hsfusion, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train")
+    done = hsfusion("train", "run_dir=run", cwd=folder, small=True)
+    assert done.returncode == 0, done.stderr
+    assert str(Path("run") / "map.tif") in done.stdout
+    return folder / "run"
+
+
+def test_run_folder_keeps_the_contract_and_nothing_lies_beside_it(run):
+    assert [name for name in CONTRACT if not (run / name).is_file()] == []
+    assert [path.name for path in run.parent.iterdir()] == ["run"]
+
+
+def test_accuracies_can_be_recomputed_from_the_rasters(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    truth = synthetic_scene(seed=0, height=40, width=40).labels
+    with rasterio.open(run / "split.tif") as split, rasterio.open(run / "map.tif") as classes:
+        test = split.read(1) == 3
+        accuracy = (classes.read(1)[test] == truth[test]).mean()
+    assert metrics["test"]["overall_accuracy"] == pytest.approx(accuracy)
+    assert metrics["split"]["test_pixels"] == test.sum()
+    assert metrics["split"]["leakage"] == 0.0
+    assert set(metrics) == {"split", "test", "timing", "seed", "versions"}
+
+
+def test_tables_agree_with_each_other(run):
+    def table(name):
+        with open(run / name, newline="") as file:
+            return list(csv.DictReader(file))
+
+    response = {(r["group"], r["channel"], r["band"]): float(r["weight"]) for r in table("response.csv")}
+    weight = np.zeros(211)
+    share = {}
+    for row in table("group_weights.csv"):
+        share[row["channel"]] = float(row["channel_share"])
+        for (group, channel, band), s in response.items():
+            if (group, channel) == (row["group"], row["channel"]):
+                weight[int(band) - 1] += share[channel] * abs(float(row["weight"])) * s
+    said = np.array([float(row["weight"]) for row in table("band_weights.csv")])
+    np.testing.assert_allclose(weight / weight.sum(), said, atol=1e-6)
+    assert sum(share.values()) == pytest.approx(1)
+
+
+def test_model_file_holds_the_model_of_the_map(run):
+    network, header = load_model(run / "model.safetensors")
+    assert header["training_scene"]["name"] == "synthetic"
+    assert header["test"] == json.loads((run / "metrics.json").read_text())["test"]
+    assert network.receptive_field == 5
+
+
+def test_report_is_one_page_without_network(run):
+    page = (run / "report.html").read_text()
+
+    class Links(HTMLParser):
+        found: list[str] = []
+
+        def handle_starttag(self, tag, attrs):
+            self.found += [value for key, value in attrs if key in {"src", "href"} and value]
+
+    parser = Links()
+    parser.feed(page)
+    assert len(parser.found) >= 6
+    assert all(link.startswith(("data:", "#")) for link in parser.found)
+    assert len(page) < 2_000_000
+
+
+def test_runs_of_one_second_get_folders_of_their_own(hsfusion, tmp_path):
+    done = hsfusion("train", "--multirun", "seed=0,1", "name=twin", "trainer.max_epochs=1", cwd=tmp_path, small=True)
+    assert done.returncode == 0, done.stderr
+    folders = list((tmp_path / "runs" / "twin").iterdir())
+    assert len(folders) == 2
+    assert {json.loads((f / "metrics.json").read_text())["seed"] for f in folders} == {0, 1}
+
+
+def test_one_seed_gives_one_model_and_another_seed_another(hsfusion, tmp_path, run):
+    for name, seed in (("again", 0), ("other", 1)):
+        assert hsfusion("train", f"run_dir={name}", f"seed={seed}", cwd=tmp_path, small=True).returncode == 0
+    model = (run / "model.safetensors").read_bytes()
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == model
+    assert (tmp_path / "other" / "model.safetensors").read_bytes() != model
+
+
+def test_terminated_run_exits_with_143_and_keeps_its_checkpoint(tmp_path):
+    words = [str(Path(sys.executable).with_name("hsfusion")), "train", *SMALL, "trainer.max_epochs=400"]
+    checkpoint = tmp_path / "cut" / "checkpoints" / "last.ckpt"
+    with (
+        open(tmp_path / "stderr", "w") as stderr,
+        subprocess.Popen([*words, "run_dir=cut"], cwd=tmp_path, stdout=stderr, stderr=stderr) as process,
+    ):
+        while not checkpoint.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
+    assert torch.load(checkpoint, weights_only=True)["global_step"] >= 5
+
+
+def test_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(hsfusion, tmp_path):
+    # the first stops after 1 of 2 epochs by failing on purpose: its schedule is that of the whole run
+    code = (
+        "import sys; from hsfusion.training.callbacks import History\n"
+        "def stop(self, trainer, module):\n"
+        "    if trainer.current_epoch == 1: sys.exit(9)\n"
+        "History.on_train_epoch_start = stop\n"
+        "from hsfusion.cli.main import main\n"
+        "raise SystemExit(main())\n"
+    )
+    words = ["train", *SMALL]
+    cut = subprocess.run(
+        [sys.executable, "-c", code, *words, "run_dir=cut"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert cut.returncode == 9, cut.stderr
+    assert hsfusion("train", "run_dir=rest", "resume=cut", cwd=tmp_path, small=True).returncode == 0
+    assert hsfusion("train", "run_dir=whole", cwd=tmp_path, small=True).returncode == 0
+    rest, whole = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("rest", "whole"))
+    assert rest == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fusion", ["scalar", "instance", "channel_instance", "none", "free"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_every_fusion_and_optimizer_makes_a_whole_run_folder(hsfusion, tmp_path, fusion, optimizer):
+    words = [f"model.fusion={fusion}", f"optimizer={optimizer}", "logger=all", "class_weights=balanced"]
+    done = hsfusion("train", "run_dir=run", *words, cwd=tmp_path, small=True)
+    assert done.returncode == 0, done.stderr
+    assert [name for name in CONTRACT if not (tmp_path / "run" / name).is_file()] == []
+    assert list((tmp_path / "run" / "logs").glob("events.*"))
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_run_folder(hsfusion, tmp_path):
+    words = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"]
+    done = hsfusion("train", "run_dir=run", *words, cwd=tmp_path, small=True)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]["overall_accuracy"] > 0.2

@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+
+from hsfusion.data.indian_pines import indian_pines
+from hsfusion.data.splits import BUFFER, TEST, TRAIN, UNUSED, VAL, Split, blocks, fixed, random
+from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.errors import InputError
+from hsfusion.scenes import ArrayScene, LabelledScene, Legend
+from hsfusion.spectra import Bands
+
+
+@pytest.fixture(scope="module")
+def pines():
+    return indian_pines()
+
+
+def labelled(labels):
+    labels = np.asarray(labels, np.int64)
+    scene = ArrayScene(
+        np.zeros((2, *labels.shape), np.float32), bands=Bands.from_wavelengths([500.0, 600.0]), name="flat"
+    )
+    return LabelledScene(scene, labels, Legend.of(labels))
+
+
+def slow_leakage(roles, radius):
+    """The definition, pixel by pixel."""
+    tests = np.argwhere(roles == TEST)
+    hits = 0
+    for row, col in tests:
+        patch = roles[max(0, row - radius) : row + radius + 1, max(0, col - radius) : col + radius + 1]
+        hits += bool(np.isin(patch, (TRAIN, VAL)).any())
+    return hits / len(tests)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("radius", [2, 3, 4])
+def test_blocks_never_leak(pines, seed, radius):
+    split = blocks(pines, radius=radius, seed=seed)
+    assert split.leakage == 0.0
+    assert slow_leakage(split.roles, radius) == 0.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_blocks_put_nearly_every_class_on_both_sides(pines, seed):
+    split = blocks(pines, radius=3, seed=seed)
+    sides = [set(np.unique(pines.labels[split.roles == role])) for role in (TRAIN, TEST)]
+    assert sides[0] == set(range(1, 17))
+    assert len(sides[1]) >= 15
+    share = split.count(TRAIN) / (pines.labels > 0).sum()
+    assert 0.25 < share < 0.35
+
+
+def test_validation_pixels_keep_away_from_training_pixels(pines):
+    split = blocks(pines, radius=3, seed=0)
+    as_test = np.where(split.roles == VAL, TEST, np.where(split.roles == TRAIN, TRAIN, UNUSED))
+    assert slow_leakage(as_test, 3) == 0.0
+
+
+def test_random_split_leaks_and_says_how_much(pines):
+    split = random(pines, radius=3, seed=0)
+    assert split.leakage == slow_leakage(split.roles, 3) > 0.9
+    for code in range(1, 17):
+        of_class = split.roles[pines.labels == code]
+        assert (of_class == TRAIN).sum() == max(1, round(0.1 * of_class.size))
+        assert {TRAIN, VAL, TEST} <= set(of_class)
+
+
+@pytest.mark.parametrize("splitter", [blocks, random])
+def test_split_is_a_function_of_the_seed(pines, splitter):
+    first, again, other = (splitter(pines, radius=3, seed=seed).roles for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_only_labelled_pixels_have_a_role(pines):
+    roles = blocks(pines, radius=3, seed=0).roles
+    assert (roles[pines.labels == 0] == UNUSED).all()
+    assert BUFFER in roles
+
+
+def test_per_class_limits_the_training_pixels(pines):
+    for split in (blocks(pines, radius=3, seed=0, per_class=5), random(pines, radius=3, seed=0, per_class=5)):
+        counts = np.bincount(pines.labels[split.roles == TRAIN], minlength=17)[1:]
+        assert counts.max() == 5
+        assert counts.min() >= 1
+
+
+def test_class_with_too_few_pixels_is_named():
+    labels = np.ones((12, 12))
+    labels[0, :2] = 7
+    with pytest.raises(InputError, match=r"class class 7 \(7\) is 2, expected at least 3"):
+        random(labelled(labels), radius=1, seed=0)
+
+
+def test_class_that_no_training_block_can_hold_is_named():
+    # one block is all there is: whatever it becomes, training or test stay empty
+    with pytest.raises(InputError, match="split: number of"):
+        blocks(labelled(np.ones((6, 6))), radius=3, seed=0, block_pixels=32)
+
+
+def test_shares_that_leave_no_test_are_refused(pines):
+    with pytest.raises(InputError, match=r"0\.9 \+ 0\.1"):
+        random(pines, radius=3, seed=0, fraction=0.9, val_fraction=0.1)
+
+
+def save(path, array):
+    np.save(path, array)
+    return path
+
+
+def test_fixed_split_uses_the_rasters_and_keeps_names_that_agree(pines, tmp_path):
+    train = np.where(np.arange(145)[:, None] < 70, pines.labels, 0)
+    test = np.where(np.arange(145)[:, None] >= 80, pines.labels, 0)
+    train[80:] = 0
+    missing = set(np.unique(test)) - set(np.unique(train))
+    test[np.isin(test, list(missing))] = 0
+    split = fixed(
+        pines, radius=3, seed=0, train=save(tmp_path / "train.npy", train), test=save(tmp_path / "test.npy", test)
+    )
+    assert (split.roles == TRAIN).sum() == (train > 0).sum()
+    assert (split.roles == TEST).sum() == (test > 0).sum()
+    assert split.labelled.legend.names[:2] == ("Alfalfa", "Corn-notill") or "Corn-notill" in split.labelled.legend.names
+    assert split.leakage == 0.0
+
+
+def test_fixed_split_with_other_codes_takes_no_names_from_the_scene(pines, tmp_path):
+    other = np.where(pines.labels > 0, 17 - pines.labels, 0)
+    train, test = other.copy(), other.copy()
+    train[::2], test[1::2] = 0, 0
+    split = fixed(
+        pines, radius=3, seed=0, train=save(tmp_path / "train.npy", train), test=save(tmp_path / "test.npy", test)
+    )
+    assert split.labelled.legend.names[0] == "class 1"
+    assert split.leakage > 0.9
+
+
+def test_fixed_split_can_set_validation_pixels_aside(pines, tmp_path):
+    train, test = pines.labels.copy(), pines.labels.copy()
+    train[::2], test[1::2] = 0, 0
+    paths = {"train": save(tmp_path / "train.npy", train), "test": save(tmp_path / "test.npy", test)}
+    split = fixed(pines, radius=3, seed=0, val_fraction=0.2, **paths)
+    assert 0.15 < split.count(VAL) / (train > 0).sum() < 0.25
+
+
+def test_fixed_split_with_a_pixel_in_both_is_refused(pines, tmp_path):
+    path = save(tmp_path / "all.npy", pines.labels)
+    with pytest.raises(InputError, match="pixels also in split.train is 10249"):
+        fixed(pines, radius=3, seed=0, train=path, test=path)
+
+
+def test_fixed_split_of_another_shape_names_both_shapes(pines, tmp_path):
+    path = save(tmp_path / "small.npy", np.ones((10, 12), np.int64))
+    with pytest.raises(InputError, match=r"small\.npy: shape.*\(10, 12\).*\(145, 145\)"):
+        fixed(pines, radius=3, seed=0, train=path, test=path)
+
+
+def test_leakage_of_a_split_by_hand():
+    roles = np.zeros((1, 9), np.uint8)
+    roles[0, 0], roles[0, 2], roles[0, 5], roles[0, 8] = TRAIN, TEST, TEST, VAL
+    scene = labelled(np.ones((1, 9)))
+    assert Split("fixed", scene, roles, 1).leakage == 0.0
+    assert Split("fixed", scene, roles, 2).leakage == 0.5
+    assert Split("fixed", scene, roles, 3).leakage == 1.0
+
+
+def test_synthetic_scene_carries_its_classes_in_the_windows_only():
+    scene = synthetic_scene(seed=0, num_classes=2, windows_nm=[(1000.0, 1100.0)])
+    cube = scene.scene.read((0, 0, 64, 64))
+    nm = scene.scene.bands.wavelength_nm
+    a, b = cube[:, scene.labels == 1].mean(1), cube[:, scene.labels == 2].mean(1)
+    inside = (nm >= 1000) & (nm < 1100)
+    assert (abs(a - b)[inside] > 0.05).all()
+    assert abs((a - b)[inside].mean() - (a - b)[~inside].mean()) > 0.08
+    assert np.ptp((a - b)[~inside]) < 0.06

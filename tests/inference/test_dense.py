@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+import torch
+
+from hsfusion.data.datamodule import PatchDataModule, prepare
+from hsfusion.data.splits import blocks
+from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.inference import predict_scene
+from hsfusion.scenes import ArrayScene
+from hsfusion.spectra import even_groups
+from hsfusion.training.building import FUSIONS, build_network
+
+
+@pytest.fixture(scope="module")
+def split():
+    return blocks(synthetic_scene(seed=0, height=40, width=37), radius=3, seed=0, block_pixels=8)
+
+
+def network(bands, fusion="channel"):
+    torch.manual_seed(0)
+    net = build_network(bands, even_groups(bands, number=4), num_classes=4, fusion=fusion, channels=6, width=8)
+    net(torch.randn(8, len(bands), 9, 9))
+    return net.eval()
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_pixel_gets_what_its_training_patch_gives(split, fusion):
+    scene, cube = split.labelled.scene, prepare(split)
+    net = network(scene.bands, fusion)
+    net.mean.copy_(torch.from_numpy(cube.mean))
+    net.std.copy_(torch.from_numpy(cube.std))
+    classes, confidence = predict_scene(net, scene)
+    patches = PatchDataModule(cube, split, seed=0).patches(torch.arange(40 * 37), step=None)
+    with torch.no_grad():
+        probability, index = net.classify(patches).flatten(1).softmax(1).max(1)
+    np.testing.assert_allclose(confidence.ravel(), probability.numpy(), atol=1e-5)
+    assert (classes.ravel() == index.numpy()).mean() > 0.999
+
+
+@pytest.mark.parametrize("tile", [5, 16, 1000])
+def test_result_does_not_depend_on_the_tile(split, tile):
+    net = network(split.labelled.scene.bands)
+    classes, confidence = predict_scene(net, split.labelled.scene, tile=tile)
+    expected, expected_confidence = predict_scene(net, split.labelled.scene, tile=23)
+    assert (classes == expected).all()
+    np.testing.assert_allclose(confidence, expected_confidence, atol=1e-5)
+
+
+def test_pixel_without_data_gets_no_class(split):
+    scene = split.labelled.scene
+    cube = scene.read((0, 0, 40, 37))
+    cube[3, 10, 20] = np.nan
+    classes, confidence = predict_scene(network(scene.bands), ArrayScene(cube, bands=scene.bands, name="hole"))
+    assert np.argwhere(classes < 0).tolist() == [[10, 20]]
+    assert np.argwhere(np.isnan(confidence)).tolist() == [[10, 20]]

@@ -1,0 +1,97 @@
+import pytest
+import torch
+
+from hsfusion.nn import BandFusion, FreeFusion, FusionNetwork, SmallCNN
+
+KINDS = ["scalar", "channel", "instance", "channel_instance", "none", "free"]
+C, M, K = 9, 5, 3
+MEMBERSHIP = torch.tensor([[1, 1, 1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1, 1, 0, 0]]).bool()  # the last two in no group
+
+
+def network(kind, receptive_field=7):
+    torch.manual_seed(1)
+    if kind == "free":
+        fusion = FreeFusion(C, channels=M)
+    else:
+        fusion = BandFusion(MEMBERSHIP, torch.eye(C), channels=M, kind=kind)
+        if fusion.group_sum.predictor is not None:
+            torch.nn.init.normal_(fusion.group_sum.predictor)
+    cnn = SmallCNN(M, K, width=8, receptive_field=receptive_field - 2 * fusion.margin)
+    net = FusionNetwork(fusion, cnn, mean=torch.rand(C), std=torch.rand(C) + 0.5)
+    net(torch.randn(16, C, 9, 9))  # moves the running statistics of the normalisations
+    return net.eval()
+
+
+@pytest.mark.parametrize("receptive_field", [5, 7, 9])
+@pytest.mark.parametrize("kind", KINDS)
+def test_patches_and_tiles_give_the_same_numbers(kind, receptive_field):
+    net = network(kind, receptive_field)
+    assert net.receptive_field == receptive_field
+    scene = torch.randn(1, C, 14, 12)
+    with torch.no_grad():
+        dense = net(scene)[0]  # (K, H, W)
+        patches = scene.unfold(2, receptive_field, 1).unfold(3, receptive_field, 1)  # (1, C, H, W, P, P)
+        rows, cols = patches.shape[2:4]
+        single = net(patches[0].permute(1, 2, 0, 3, 4).reshape(-1, C, receptive_field, receptive_field))
+    assert dense.shape == (K, 14 - receptive_field + 1, 12 - receptive_field + 1)
+    assert dense.std() > 0.01
+    torch.testing.assert_close(single.reshape(rows, cols, K).permute(2, 0, 1), dense, atol=1e-5, rtol=1e-5)
+
+
+def test_response_is_convex_inside_its_group_and_zero_outside():
+    response = network("channel").fusion.response
+    assert (response >= 0).all()
+    torch.testing.assert_close(response.sum(-1), torch.ones(2, M))
+    assert (response[:, :, ~MEMBERSHIP[0] & ~MEMBERSHIP[1]] == 0).all()
+    assert (response[0, :, 3:] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["scalar", "channel", "none"])
+def test_matrix_is_the_two_stages_folded(kind):
+    fusion = network(kind).fusion
+    x = torch.randn(2, C, 3, 3)
+    torch.testing.assert_close(fusion(x), fusion.group_sum(*fusion.group_tensors(x)), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["instance", "channel_instance"])
+def test_instance_weights_belong_to_the_pixels_returned(kind):
+    fusion = network(kind).fusion
+    x = torch.randn(2, C, 6, 7)
+    weights = fusion.instance_weights(x)
+    assert weights.shape[-2:] == fusion(x).shape[-2:] == (4, 5)
+    inner = fusion.group_tensors(x)[..., 1:-1, 1:-1]  # (G, B, M, H', W')
+    wide = weights if kind == "channel_instance" else weights[:, :, None]
+    torch.testing.assert_close(fusion(x), (wide.movedim(1, 0) * inner).sum(0), atol=1e-5, rtol=1e-5)
+
+
+def test_scaling_a_band_and_its_statistics_changes_nothing():
+    net = network("channel")
+    x = torch.randn(1, C, 9, 9)
+    expected = net(x)
+    scale = torch.logspace(-3, 3, C)
+    net.mean.mul_(scale)
+    net.std.mul_(scale)
+    torch.testing.assert_close(net(x * scale[:, None, None]), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_input_share_sums_to_one_and_sees_a_silent_channel():
+    net = network("channel")
+    with torch.no_grad():
+        net.cnn.norm.weight[2] = 0
+    share = net.cnn.input_share
+    torch.testing.assert_close(share.sum(), torch.tensor(1.0))
+    assert share[2] == 0
+    assert (share[[0, 1, 3, 4]] > 0).all()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: SmallCNN(2, 2, receptive_field=4),
+        lambda: BandFusion(MEMBERSHIP, torch.eye(3)),
+        lambda: BandFusion(torch.zeros(1, 3).bool(), torch.eye(3)),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(call):
+    with pytest.raises(ValueError, match=r"expected|without a band"):
+        call()

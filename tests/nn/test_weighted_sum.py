@@ -1,0 +1,148 @@
+import pytest
+import torch
+
+from hsfusion.nn import WeightedSum
+
+KINDS = ["scalar", "channel", "instance", "channel_instance"]
+CONSTRAINTS = ["none", "affine", "convex", "signed"]
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def module(kind, constraint, n=3, table=False, **more):
+    return WeightedSum(n, kind=kind, channels=4, num_instances=5 if table else None, constraint=constraint, **more)
+
+
+@pytest.mark.parametrize("constraint", CONSTRAINTS)
+@pytest.mark.parametrize(("kind", "shape"), [("scalar", (3,)), ("channel", (3, 4))])
+def test_weights_have_the_promised_shape_and_keep_the_constraint(kind, shape, constraint):
+    layer = module(kind, constraint, init="normal")
+    weights = layer.weights
+    assert weights.shape == shape
+    if constraint in {"affine", "convex"}:
+        torch.testing.assert_close(weights.sum(0), torch.ones(shape[1:]))
+    if constraint == "convex":
+        assert (weights >= 0).all()
+    if constraint == "signed":
+        torch.testing.assert_close(weights.abs().sum(0), torch.ones(shape[1:]))
+
+
+def test_output_is_the_sum_written_out():
+    layer = module("channel", "signed", init="normal")
+    x = [torch.randn(2, 4, 5, 6) for _ in range(3)]
+    expected = sum(layer.weights[n][None, :, None, None] * x[n] for n in range(3))
+    torch.testing.assert_close(layer(*x), expected)
+
+
+def test_two_affine_scalars_are_w_and_one_minus_w():
+    layer = WeightedSum(2, kind="scalar", constraint="affine", init=[0.9, -0.4])
+    w = layer.weights[0]
+    a, b = torch.randn(3, 4), torch.randn(3, 4)
+    torch.testing.assert_close(layer(a, b), w * a + (1 - w) * b)
+
+
+def test_uniform_start_is_one_nth_under_every_constraint():
+    for constraint in CONSTRAINTS:
+        torch.testing.assert_close(module("scalar", constraint).weights, torch.full((3,), 1 / 3))
+
+
+def test_input_of_one_channel_counts_for_all():
+    layer = module("channel", "none", n=2, init="normal")
+    x, height = torch.randn(2, 4, 5, 5), torch.randn(2, 1, 5, 5)
+    torch.testing.assert_close(layer(x, height), layer(x, height.expand_as(x)))
+
+
+def test_one_channel_input_counts_the_same_in_predicted_weights():
+    layer = module("instance", "signed", n=2)
+    torch.nn.init.normal_(layer.predictor)
+    x, height = torch.randn(2, 4, 5, 5), torch.randn(2, 1, 5, 5)
+    torch.testing.assert_close(layer(x, height), layer(x, height.expand_as(x)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(2, 4, 5, 5), (2, 4, 5, 6)],
+        [(2, 4, 5, 5), (2, 4, 1, 1)],
+        [(2, 4, 5, 5), (1, 4, 5, 5)],
+        [(2, 4, 5, 5), (2, 2, 5, 5)],
+        [(2, 4, 5, 5), (2, 4)],
+    ],
+)
+def test_shapes_that_would_broadcast_by_accident_are_refused(shapes):
+    layer = WeightedSum(2, kind="scalar")
+    with pytest.raises(ValueError, match="do not fit together"):
+        layer(*(torch.zeros(shape) for shape in shapes))
+
+
+def test_table_row_is_chosen_by_index():
+    layer = module("instance", "convex", table=True)
+    with torch.no_grad():
+        layer.raw.normal_()
+    x = [torch.randn(2, 4, 3, 3) for _ in range(3)]
+    out = layer(*x, index=torch.tensor([4, 1]))
+    for b, row in enumerate([4, 1]):
+        expected = sum(layer.weights[row, n] * x[n][b] for n in range(3))
+        torch.testing.assert_close(out[b], expected)
+
+
+@pytest.mark.parametrize("kind", ["instance", "channel_instance"])
+def test_predicted_weights_are_what_the_forward_pass_uses(kind):
+    layer = module(kind, "signed")
+    torch.nn.init.normal_(layer.predictor)
+    x = [torch.randn(2, 4, 3, 3) for _ in range(3)]
+    weights = layer.predict(*x)
+    assert weights.shape == ((2, 3, 3, 3) if kind == "instance" else (2, 3, 4, 3, 3))
+    assert weights.std() > 0.05
+    expected = sum((weights[:, n, None] if kind == "instance" else weights[:, n]) * x[n] for n in range(3))
+    torch.testing.assert_close(layer(*x), expected)
+    with pytest.raises(ValueError, match="predict"):
+        _ = layer.weights
+
+
+@pytest.mark.parametrize("constraint", CONSTRAINTS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("table", [False, True])
+def test_gradients_are_right(kind, constraint, table):
+    if table and "instance" not in kind:
+        pytest.skip("tables are for instances")
+    layer = module(kind, constraint, table=table, activation=torch.tanh).double()
+    for p in layer.parameters():
+        torch.nn.init.normal_(p)
+    x = [torch.randn(2, 4, 2, 3, dtype=torch.double, requires_grad=True) for _ in range(2)]
+    x.append(torch.randn(2, 1, 2, 3, dtype=torch.double, requires_grad=True))
+    index = torch.tensor([3, 0]) if table else None
+    names, values = zip(*layer.named_parameters(), strict=True)
+
+    def call(*args):
+        inputs, parameters = args[:3], dict(zip(names, args[3:], strict=True))
+        return torch.func.functional_call(layer, parameters, inputs, {"index": index})
+
+    assert torch.autograd.gradcheck(call, (*x, *values))
+
+
+@pytest.mark.parametrize("bad", [{"kind": "pixel"}, {"constraint": "l1"}, {"kind": "channel"}, {"init": "zeros"}])
+def test_wrong_arguments_are_refused(bad):
+    with pytest.raises(ValueError, match="expected"):
+        WeightedSum(2, **({"kind": "scalar"} | bad))
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
+@pytest.mark.parametrize("kind", ["scalar", "channel"])
+def test_it_learns_the_known_weights(kind, optimizer):
+    truth = torch.tensor([0.7, 0.3]) if kind == "scalar" else torch.tensor([[0.9, 0.2, -0.5], [0.1, 0.8, 1.5]])
+    a, b = torch.randn(256, 3, 2, 2), torch.randn(256, 1 if kind == "channel" else 3, 2, 2)
+    w = truth.reshape(2, 1, -1, 1, 1)
+    target = w[0] * a + w[1] * b
+    layer = WeightedSum(2, kind=kind, channels=3 if kind == "channel" else None, constraint="affine")
+    step = (
+        torch.optim.Adam(layer.parameters(), 0.05) if optimizer == "Adam" else torch.optim.SGD(layer.parameters(), 0.5)
+    )
+    for _ in range(300):
+        step.zero_grad()
+        (layer(a, b) - target).square().mean().backward()
+        step.step()
+    torch.testing.assert_close(layer.weights.detach(), truth, atol=1e-3, rtol=0)

@@ -1,0 +1,173 @@
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from hsfusion.errors import EnvironmentFailure, InputError
+from hsfusion.scenes import (
+    ArrayScene,
+    GeoBox,
+    LabelledScene,
+    Legend,
+    Window,
+    open_labelled_scene,
+    open_scene,
+    read_labels,
+    write_class_map,
+    write_raster,
+)
+from hsfusion.spectra import Bands
+
+TRANSFORM = Affine(30.0, 2.0, 500000.0, 2.0, -30.0, 4500000.0)
+UTM = rasterio.crs.CRS.from_epsg(32633).to_wkt()
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "bands.csv"
+    path.write_text("wavelength_nm\n450\n550\n650\n")
+    return path
+
+
+def write_tiff(path, values, *, nodata=None, transform=TRANSFORM, crs=UTM):
+    shape = {"count": values.shape[0], "height": values.shape[1], "width": values.shape[2]}
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype=values.dtype, nodata=nodata, transform=transform, crs=crs, **shape
+    ) as file:
+        file.write(values)
+    return path
+
+
+def test_npy_cube_is_rows_columns_bands(tmp_path, table):
+    cube = np.arange(4 * 5 * 3, dtype=np.uint16).reshape(4, 5, 3)
+    np.save(tmp_path / "cube.npy", cube)
+    scene = open_scene(tmp_path / "cube.npy", wavelengths=table)
+    assert scene.geobox.shape == (4, 5)
+    assert (scene.read(Window(1, 2, 2, 3)) == cube[1:3, 2:5].transpose(2, 0, 1)).all()
+
+
+def test_tiff_cube_keeps_its_place_and_nodata_becomes_nan(tmp_path, table):
+    cube = np.arange(3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5)
+    scene = open_scene(write_tiff(tmp_path / "no_extension", cube, nodata=7), wavelengths=table)
+    read = scene.read(Window(0, 0, 4, 5))
+    assert np.argwhere(np.isnan(read)).tolist() == [[0, 1, 2]]
+    assert (read == cube)[~np.isnan(read)].all()
+    assert scene.geobox == GeoBox((4, 5), TRANSFORM, scene.geobox.crs)
+    assert rasterio.crs.CRS.from_wkt(scene.geobox.crs).to_epsg() == 32633
+
+
+def test_wavelengths_of_another_number_name_both_numbers(tmp_path, table):
+    np.save(tmp_path / "cube.npy", np.zeros((4, 5, 4)))
+    with pytest.raises(InputError, match="number of wavelengths is 3, expected 4"):
+        open_scene(tmp_path / "cube.npy", wavelengths=table)
+
+
+def test_missing_wavelengths_say_what_to_add(tmp_path):
+    np.save(tmp_path / "cube.npy", np.zeros((4, 5, 4)))
+    with pytest.raises(InputError, match="Fix: add scene.wavelengths=PATH"):
+        open_scene(tmp_path / "cube.npy")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello world", b"\x93NUMPY\x01\x00", b"II*\0\x08\0\0\0"])
+def test_file_that_is_no_raster_is_one_clear_line(tmp_path, table, content):
+    path = tmp_path / "cube.tif"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"cube\.tif: .* expected"):
+        open_scene(path, wavelengths=table)
+
+
+def test_pickled_array_is_never_loaded(tmp_path, table):
+    np.save(tmp_path / "cube.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match="unreadable"):
+        open_scene(tmp_path / "cube.npy", wavelengths=table)
+
+
+def scene_of(shape=(4, 5), **place):
+    return ArrayScene(
+        np.zeros((1, *shape)), bands=Bands.from_wavelengths([500.0]), name="s", geobox=GeoBox(shape, **place)
+    )
+
+
+def test_labels_of_another_shape_name_both_shapes(tmp_path):
+    np.save(tmp_path / "gt.npy", np.ones((4, 6), int))
+    with pytest.raises(InputError, match=r"gt\.npy: shape .*\(4, 6\), expected \(4, 5\)"):
+        read_labels(tmp_path / "gt.npy", scene_of())
+
+
+def test_labels_shifted_by_half_a_pixel_are_refused(tmp_path):
+    labels = np.ones((1, 4, 5), np.uint8)
+    good = write_tiff(tmp_path / "good.tif", labels)
+    shifted = write_tiff(tmp_path / "shifted.tif", labels, transform=TRANSFORM * Affine.translation(0.5, 0))
+    scene = scene_of(transform=TRANSFORM, crs=UTM)
+    assert read_labels(good, scene).tolist() == np.ones((4, 5)).tolist()
+    with pytest.raises(InputError, match="transform"):
+        read_labels(shifted, scene)
+
+
+def test_labels_in_another_crs_are_refused(tmp_path):
+    path = write_tiff(tmp_path / "gt.tif", np.ones((1, 4, 5), np.uint8), crs="EPSG:32632")
+    with pytest.raises(InputError, match="CRS"):
+        read_labels(path, scene_of(transform=TRANSFORM, crs=UTM))
+
+
+@pytest.mark.parametrize("value", [-1, 0.5, 70000])
+def test_codes_that_are_none_are_refused(tmp_path, value):
+    labels = np.ones((4, 5))
+    labels[0, 0] = value
+    np.save(tmp_path / "gt.npy", labels)
+    with pytest.raises(InputError, match="class codes"):
+        read_labels(tmp_path / "gt.npy", scene_of())
+
+
+def test_legend_maps_sparse_codes_to_indices_and_back():
+    legend = Legend.of(np.array([[0, 10, 14], [1, 10, 0]]), names={10: "broccoli"})
+    assert legend.codes == (1, 10, 14)
+    assert legend.names == ("class 1", "broccoli", "class 14")
+    assert legend.indices(np.array([0, 1, 10, 14, 99, 5])).tolist() == [-1, 0, 1, 2, -1, -1]
+
+
+def test_labels_and_scene_of_two_shapes_do_not_go_together():
+    with pytest.raises(InputError, match=r"\(3, 3\)"):
+        LabelledScene(scene_of(), np.ones((3, 3), np.int64), Legend.of(np.ones((3, 3), int)))
+
+
+def test_open_labelled_scene_takes_names_as_a_list(tmp_path, table):
+    np.save(tmp_path / "cube.npy", np.zeros((4, 5, 3)))
+    labels = np.ones((4, 5), int)
+    labels[0] = 2
+    np.save(tmp_path / "gt.npy", labels)
+    labelled = open_labelled_scene(
+        tmp_path / "cube.npy", labels=tmp_path / "gt.npy", wavelengths=table, class_names=["corn", "woods"]
+    )
+    assert labelled.legend.names == ("corn", "woods")
+
+
+@pytest.mark.parametrize(("codes", "dtype"), [((1, 7, 255), "uint8"), ((1, 256), "uint16")])
+def test_class_map_has_codes_colours_names_place_and_nodata(tmp_path, codes, dtype):
+    values = np.array([[0, *codes]])
+    legend = Legend(codes, tuple(f"a & b {c}" for c in codes), ("#ff8000", "#0000ff", "#112233")[: len(codes)])
+    path = tmp_path / "map.tif"
+    write_class_map(path, values, legend=legend, geobox=GeoBox(values.shape, TRANSFORM, UTM), tags={"scene": "s"})
+    with rasterio.open(path) as file:
+        assert (file.read(1) == values).all()
+        assert file.dtypes == (dtype,)
+        assert file.nodata == 0
+        assert file.colormap(1)[codes[0]] == (255, 128, 0, 255)
+        assert file.transform == TRANSFORM
+        assert file.crs.to_epsg() == 32633
+        assert file.tags()[f"class_{codes[0]}"] == f"a & b {codes[0]}"
+        assert file.tags()["scene"] == "s"
+    xml = (tmp_path / "map.tif.aux.xml").read_text()
+    assert xml.count("<Category>") == codes[-1] + 1
+    assert f"<Category>a &amp; b {codes[-1]}</Category></CategoryNames>" in xml
+
+
+def test_raster_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "map.tif"
+    write_raster(path, np.ones((2, 2), np.uint8), geobox=GeoBox((2, 2)))
+    before = path.read_bytes()
+    monkeypatch.setattr(np, "array_equal", lambda *a, **k: False)  # a disk that gives back something else
+    with pytest.raises(EnvironmentFailure, match="reads back differently"):
+        write_raster(path, np.zeros((2, 2), np.uint8), geobox=GeoBox((2, 2)))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["map.tif"]

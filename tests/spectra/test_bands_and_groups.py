@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from hsfusion.data.indian_pines import indian_pines_bands
+from hsfusion.errors import InputError
+from hsfusion.spectra import BandGroup, Bands, even_groups, gaussian_basis, intervals, membership
+
+
+def test_interval_is_half_open_and_bad_bands_are_left_out():
+    bands = Bands(np.array([400.0, 500.0, 600.0, 550.0]), None, np.array([True, True, True, False]))
+    inside = membership([BandGroup("a", 400, 600), BandGroup("b", 600, 700)], bands)
+    assert inside.tolist() == [[True, True, False, False], [False, False, True, False]]
+
+
+def test_file_order_is_kept_when_wavelengths_step_back():
+    bands = indian_pines_bands()
+    assert len(bands) == 200
+    steps = np.flatnonzero(np.diff(bands.wavelength_nm) < 0)
+    assert bands.wavelength_nm[steps].tolist() == [696.5, 1282.55]
+    assert bands.fwhm_nm is not None
+    assert 8 < bands.fwhm_nm.min() < bands.fwhm_nm.max() < 20
+
+
+def test_group_without_a_band_is_an_error_that_names_it():
+    with pytest.raises(InputError, match=r"thermal \[8000, 12000\).*is 0, expected at least 1.*400 to 2489 nm"):
+        intervals(indian_pines_bands(), nm={"thermal": [8000, 12000]})
+
+
+def test_two_groups_of_one_name_are_an_error():
+    with pytest.raises(InputError, match="names unique"):
+        membership([BandGroup("a", 400, 600), BandGroup("a", 600, 700)], Bands.from_wavelengths([450, 650]))
+
+
+@pytest.mark.parametrize("number", [1, 7, 14, 40])
+def test_even_groups_hold_every_good_band_once(number):
+    bands = indian_pines_bands()
+    inside = membership(even_groups(bands, number=number), bands)
+    assert inside.sum(0).tolist() == [1] * 200
+
+
+def test_even_groups_drop_intervals_in_a_gap():
+    bands = Bands.from_wavelengths([400.0, 410.0, 2490.0, 2500.0])
+    groups = even_groups(bands, number=10)
+    assert len(groups) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nm\n400\n", "header is"),
+        ("wavelength_nm\n400\nred\n", "wavelength_nm of row 2 is 'red'"),
+        ("wavelength_nm\n-400\n", "is -400"),
+        ("wavelength_nm,fwhm_nm\n400,\n", "fwhm_nm of row 1"),
+    ],
+)
+def test_band_table_that_is_wrong_is_one_clear_line(tmp_path, text, message):
+    path = tmp_path / "bands.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        Bands.from_csv(path)
+
+
+def test_missing_band_table_names_the_file(tmp_path):
+    with pytest.raises(InputError, match=r"none\.csv"):
+        Bands.from_csv(tmp_path / "none.csv")
+
+
+def test_knots_do_not_depend_on_the_sensor():
+    groups = [BandGroup("a", 400, 1000)]
+    fine = Bands.from_wavelengths(np.arange(400, 1000, 2.0))
+    coarse = Bands.from_wavelengths(np.arange(400, 1000, 10.0))
+    np.testing.assert_allclose(
+        gaussian_basis(fine, groups, knot_spacing_nm=40)[::5], gaussian_basis(coarse, groups, knot_spacing_nm=40)
+    )
+
+
+def test_basis_is_smooth_and_sums_to_about_one_inside():
+    bands = Bands.from_wavelengths(np.arange(500, 900, 5.0))
+    basis = gaussian_basis(bands, [BandGroup("a", 400, 1000)], knot_spacing_nm=40)
+    np.testing.assert_allclose(basis.sum(1), 1, atol=0.01)
+    assert gaussian_basis(bands, [BandGroup("a", 400, 1000)], knot_spacing_nm=None).tolist() == np.eye(80).tolist()

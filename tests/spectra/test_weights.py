@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from hsfusion.errors import InputError
+from hsfusion.spectra import Bands, BandWeights, combine, group_of_bands
+
+
+def example(fwhm=True):
+    bands = Bands(
+        np.array([400.0, 700.123, 690.5]), np.array([9.5, 10, 10.25]) if fwhm else None, np.array([1, 1, 0], bool)
+    )
+    return BandWeights(bands, ("a", "b|c", ""), np.array([0.25, 0.75, 0.0]))
+
+
+@pytest.mark.parametrize("fwhm", [True, False])
+def test_csv_round_trip_is_exact(tmp_path, fwhm):
+    weights = example(fwhm)
+    weights.to_csv(tmp_path / "w.csv")
+    back = BandWeights.from_csv(tmp_path / "w.csv")
+    assert back.weight.tolist() == weights.weight.tolist()
+    assert back.group == weights.group
+    assert back.bands.wavelength_nm.tolist() == weights.bands.wavelength_nm.tolist()
+    assert back.bands.good.tolist() == [True, True, False]
+    assert (back.bands.fwhm_nm is None) == (not fwhm)
+    assert (tmp_path / "w.csv").read_text().splitlines()[0] == "band,wavelength_nm,fwhm_nm,good,group,weight"
+
+
+def test_weights_that_do_not_sum_to_one_are_refused():
+    with pytest.raises(InputError, match="sum 0.5"):
+        BandWeights(Bands.from_wavelengths([400.0, 500.0]), ("", ""), np.array([0.25, 0.25]))
+
+
+def test_combine_is_the_formula_by_hand():
+    response = np.array([[[0.5, 0.5, 0], [1, 0, 0]], [[0, 0, 1], [0, 0, 1]]])  # (G, M, C)
+    a = np.array([[0.5, -1.0], [-0.5, 0.0]])
+    share = np.array([0.75, 0.25])
+    expected = [0.75 * 0.5 * 0.5 + 0.25 * 1 * 1, 0.75 * 0.5 * 0.5, 0.75 * 0.5]
+    np.testing.assert_allclose(combine(response, a, channel_share=share), expected)
+
+
+def test_group_of_a_band_in_two_groups_names_both():
+    assert group_of_bands(np.array([[True, True, False], [False, True, False]]), ["a", "b"]) == ("a", "a|b", "")
+
+
+def test_top_windows_are_disjoint_and_best_first():
+    nm = np.arange(400, 900, 10.0)
+    weight = np.full(nm.size, 0.001)
+    weight[(nm >= 540) & (nm <= 580)] = 1.0
+    weight[(nm >= 740) & (nm <= 760)] = 0.5
+    weight /= weight.sum()
+    windows = BandWeights(Bands.from_wavelengths(nm), ("",) * nm.size, weight).top_windows(3)
+    assert windows[0][:2] == (535.0, 585.0)
+    assert windows[1][0] <= 740 <= 760 <= windows[1][1]
+    assert windows[0][2] > windows[1][2] > windows[2][2]
+    assert all(b[0] >= a[1] or b[1] <= a[0] for i, a in enumerate(windows) for b in windows[i + 1 :])

@@ -1,0 +1,180 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from sklearn import metrics
+
+from hsfusion.data.indian_pines import indian_pines_bands
+from hsfusion.errors import DivergedError, InputError
+from hsfusion.spectra import even_groups
+from hsfusion.training.accuracy import accuracies, confusion_matrix
+from hsfusion.training.building import FUSIONS, LearnedWeights, build_network
+from hsfusion.training.classifier import FusionClassifier, balanced_class_weights
+from hsfusion.training.model_file import load_model, save_model
+
+BANDS = indian_pines_bands()
+GROUPS = even_groups(BANDS, number=5)
+
+
+def network(fusion="channel", **more):
+    torch.manual_seed(0)
+    return build_network(BANDS, GROUPS, num_classes=3, fusion=fusion, channels=4, width=8, **more)
+
+
+def test_accuracies_agree_with_scikit_learn():
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.integers(0, 4, 500), rng.integers(0, 4, 500)
+    predicted[:300] = truth[:300]
+    result = accuracies(confusion_matrix(truth, predicted, num_classes=4), names=list("abcd"))
+    assert math.isclose(result["overall_accuracy"], metrics.accuracy_score(truth, predicted))
+    assert math.isclose(result["average_accuracy"], metrics.balanced_accuracy_score(truth, predicted))
+    assert math.isclose(result["kappa"], metrics.cohen_kappa_score(truth, predicted))
+    assert math.isclose(result["mean_iou"], metrics.jaccard_score(truth, predicted, average="macro"))
+
+
+def test_class_without_support_has_no_accuracy_and_leaves_the_average_alone():
+    result = accuracies(np.array([[3, 1, 0], [0, 0, 0], [0, 0, 4]]), names=list("abc"))
+    assert result["average_accuracy"] == (0.75 + 1) / 2
+    assert result["per_class"]["b"] == {"accuracy": None, "support": 0}
+
+
+def test_pixel_without_prediction_is_wrong_and_counted():
+    confusion = confusion_matrix(np.array([0, 0, 1]), np.array([0, -1, 1]), num_classes=2)
+    assert confusion.tolist() == [[1, 0, 1], [0, 1, 0]]
+    assert accuracies(confusion, names=["a", "b"])["overall_accuracy"] == 2 / 3
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_band_weights_are_a_distribution_for_every_fusion(fusion):
+    net = network(fusion)
+    sample = torch.randn(4, 200, 7, 7)
+    learned = LearnedWeights(net, sample)
+    assert learned.weight.shape == (200,)
+    assert (learned.weight >= 0).all()
+    assert math.isclose(learned.weight.sum(), 1, rel_tol=1e-6)
+    assert math.isclose(learned.channel_share.sum(), 1, rel_tol=1e-5)
+
+
+def test_exported_weights_rebuild_the_forward_pass():
+    net = network("channel")
+    learned = LearnedWeights(net)
+    x = torch.randn(2, 200, 3, 3)
+    matrix = np.einsum("gm,gmc->mc", learned.group_weights, learned.response)
+    expected = np.einsum("mc,bchw->bmhw", matrix, x.numpy())
+    np.testing.assert_allclose(net.fusion(x).detach().numpy(), expected, atol=1e-5)
+
+
+def test_instance_weights_are_the_mean_over_the_sample():
+    net = network("instance")
+    torch.nn.init.normal_(net.fusion.group_sum.predictor)
+    sample = torch.randn(4, 200, 7, 7)
+    learned = LearnedWeights(net, sample)
+    expected = net.fusion.instance_weights(sample).mean((0, 2, 3)).detach().numpy()
+    np.testing.assert_allclose(learned.group_weights, np.repeat(expected[:, None], 4, 1), atol=1e-6)
+
+
+def header(net, **architecture):
+    return {
+        "bands": {
+            "wavelength_nm": BANDS.wavelength_nm.tolist(),
+            "fwhm_nm": BANDS.fwhm_nm.tolist(),
+            "good": BANDS.good.tolist(),
+        },
+        "groups": [{"name": g.name, "lower_nm": g.lower_nm, "upper_nm": g.upper_nm} for g in GROUPS],
+        "classes": {"codes": [1, 2, 3], "names": ["a", "b", "c"], "colors": ["#000000"] * 3},
+        "architecture": {"channels": 4, "width": 8, **architecture},
+    }
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_model_file_rebuilds_the_network_exactly(tmp_path, fusion):
+    net = network(fusion)
+    net.mean.normal_(), net.std.uniform_(0.5, 1)
+    net(torch.randn(8, 200, 9, 9))
+    path = tmp_path / "model.safetensors"
+    save_model(path, net, header=header(net, fusion=fusion))
+    again, said = load_model(path)
+    x = torch.randn(1, 200, 9, 9)
+    assert torch.equal(again(x), net.eval()(x))
+    assert said["classes"]["names"] == ["a", "b", "c"]
+
+
+def test_model_file_of_the_same_network_has_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        save_model(tmp_path / name, network(), header=header(network()))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    with safe_open(tmp_path / "one", framework="pt") as file:
+        assert list(file.metadata()) == ["hsfusion"]
+        assert json.loads(file.metadata()["hsfusion"])["format_version"] == 1
+
+
+def test_model_file_that_is_damaged_is_one_clear_line(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(path, network(), header=header(network(), channels=6))  # header of another network
+    with pytest.raises(InputError, match=r"model\.safetensors: content"):
+        load_model(path)
+    path.write_bytes(b"x" * 100)
+    with pytest.raises(InputError, match=r"model\.safetensors: content"):
+        load_model(path)
+    with pytest.raises(InputError, match=r"none\.safetensors"):
+        load_model(tmp_path / "none.safetensors")
+
+
+def test_untrained_networks_of_two_seeds_have_other_weights():
+    torch.manual_seed(1)
+    one = LearnedWeights(build_network(BANDS, GROUPS, num_classes=3)).weight
+    torch.manual_seed(2)
+    two = LearnedWeights(build_network(BANDS, GROUPS, num_classes=3)).weight
+    assert np.abs(one - two).sum() > 0.01
+
+
+def test_unknown_fusion_lists_the_known_ones():
+    with pytest.raises(InputError, match=r"fusion is chanel, expected scalar \| channel"):
+        network("chanel")
+
+
+def test_even_receptive_field_is_refused():
+    with pytest.raises(InputError, match="receptive_field is 6"):
+        network(receptive_field=6)
+
+
+def classifier(**more):
+    return FusionClassifier(network(), optimizer=lambda g: torch.optim.SGD(g, 0.1), total_steps=100, seed=0, **more)
+
+
+def test_no_decay_pulls_at_the_fusion():
+    optimizer = FusionClassifier(
+        network(), optimizer=lambda g: torch.optim.AdamW(g, 0.1, weight_decay=0.3), total_steps=100, seed=0
+    ).configure_optimizers()["optimizer"]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.0, 0.3]
+    held = sum(len(group["params"]) for group in optimizer.param_groups)
+    assert held == len(list(network().parameters()))
+
+
+def test_learning_rate_rises_then_falls_to_zero():
+    scheduler = classifier().configure_optimizers()["lr_scheduler"]["scheduler"]
+    scale = scheduler.lr_lambdas[0]
+    assert scale(0) == 0.1
+    assert scale(9) == scale(10) == 1.0
+    assert scale(55) == pytest.approx(0.5)
+    assert scale(100) == pytest.approx(0.0)
+
+
+def test_balanced_weights_give_every_class_the_same_say():
+    weights = balanced_class_weights([10, 30, 60])
+    assert np.allclose(np.array(weights) * [10, 30, 60], 100 / 3)
+
+
+def test_loss_that_is_not_finite_is_an_error_of_its_own(monkeypatch):
+    module = classifier()
+
+    class Trainer:
+        callback_metrics = {"train/loss": torch.tensor(float("nan"))}
+        current_epoch = 3
+
+    monkeypatch.setattr(FusionClassifier, "trainer", Trainer())
+    with pytest.raises(DivergedError, match="loss is nan in epoch 3"):
+        module.on_train_epoch_end()
