@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -16,13 +15,10 @@ from hsfusion.cli.hydra_app import run_app
 from hsfusion.errors import InputError
 
 _METRICS = ("overall_accuracy", "average_accuracy", "kappa", "mean_iou")
-_log = logging.getLogger(__name__)
 
 
 def accuracy(cfg: DictConfig) -> None:
     """Trains each kind of fusion and each baseline on the same pixels with every seed; prints a table, writes JSON."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     rows: list[dict[str, Any]] = []
     for seed in range(cfg.seeds):
         for fusion in cfg.fusions:
@@ -94,7 +90,8 @@ def _row(method: str, seed: int, test: dict[str, Any], split: dict[str, Any], se
 
 def _show(row: dict[str, Any]) -> None:
     print(
-        f"seed {row['seed']} {row['method']:<18} overall accuracy {row['overall_accuracy']:.4f}, {row['seconds']:.0f} s",
+        f"seed {row['seed']} {row['method']:<18} overall accuracy {row['overall_accuracy']:.4f}, "
+        f"{row['seconds']:.0f} s",
         flush=True,
     )
 

@@ -58,6 +58,6 @@ def log_to(path: Path) -> logging.Handler:
     screen.setFormatter(logging.Formatter("%(message)s"))
     root.addHandler(file)
     root.addHandler(screen)
-    for name in ("lightning.pytorch", "lightning.fabric", "matplotlib", "rasterio"):
+    for name in ("matplotlib", "rasterio"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return file

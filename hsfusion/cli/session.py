@@ -13,8 +13,8 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
@@ -119,7 +119,7 @@ def fit(cfg: DictConfig, experiment: Experiment, folder: Path) -> Outcome | None
         class_weights=_class_weights(cfg.class_weights, experiment),
         label_smoothing=cfg.label_smoothing,
     )
-    history, best = History(), KeepBest()
+    history, best = History(), KeepBest(split.count(VAL))
     last = ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False)
     trainer = _trainer(cfg, folder, [history, best, last])
     start = time.perf_counter()
@@ -171,6 +171,8 @@ def _class_weights(kind: str, experiment: Experiment) -> list[float] | None:
 
 def _trainer(cfg: DictConfig, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
     _check_trainer(cfg)
+    for name in ("lightning.pytorch", "lightning.fabric"):  # which sets its own level when it is imported
+        logging.getLogger(name).setLevel(logging.WARNING)
     loggers = [instantiate(logger)(save_dir=folder / "logs") for logger in (cfg.logger or {}).values()]
     if cfg.progress:
         callbacks = [*callbacks, RichProgressBar()]
@@ -221,6 +223,7 @@ def _run(trainer: pl.Trainer, module: FusionClassifier, data: PatchDataModule, *
         # the loaders hold a few indices each: workers would only cost time
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # lightning 2.6 with torch 2.13
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
 

@@ -89,7 +89,9 @@ def test_report_is_one_page_without_network(run):
     page = (run / "report.html").read_text()
 
     class Links(HTMLParser):
-        found: list[str] = []
+        def __init__(self):
+            super().__init__()
+            self.found = []
 
         def handle_starttag(self, tag, attrs):
             self.found += [value for key, value in attrs if key in {"src", "href"} and value]

@@ -64,7 +64,7 @@ def test_wavelengths_of_another_number_name_both_numbers(tmp_path, table):
 
 def test_missing_wavelengths_say_what_to_add(tmp_path):
     np.save(tmp_path / "cube.npy", np.zeros((4, 5, 4)))
-    with pytest.raises(InputError, match="Fix: add scene.wavelengths=PATH"):
+    with pytest.raises(InputError, match=r"Fix: add scene\.wavelengths=PATH"):
         open_scene(tmp_path / "cube.npy")
 
 

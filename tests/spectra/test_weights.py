@@ -26,7 +26,7 @@ def test_csv_round_trip_is_exact(tmp_path, fwhm):
 
 
 def test_weights_that_do_not_sum_to_one_are_refused():
-    with pytest.raises(InputError, match="sum 0.5"):
+    with pytest.raises(InputError, match=r"sum 0\.5"):
         BandWeights(Bands.from_wavelengths([400.0, 500.0]), ("", ""), np.array([0.25, 0.25]))
 
 

@@ -1,5 +1,6 @@
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hsfusion.errors import DivergedError, InputError
 from hsfusion.spectra import even_groups
 from hsfusion.training.accuracy import accuracies, confusion_matrix
 from hsfusion.training.building import FUSIONS, LearnedWeights, build_network
+from hsfusion.training.callbacks import KeepBest
 from hsfusion.training.classifier import FusionClassifier, balanced_class_weights
 from hsfusion.training.model_file import load_model, save_model
 
@@ -171,10 +173,32 @@ def test_balanced_weights_give_every_class_the_same_say():
 def test_loss_that_is_not_finite_is_an_error_of_its_own(monkeypatch):
     module = classifier()
 
-    class Trainer:
-        callback_metrics = {"train/loss": torch.tensor(float("nan"))}
-        current_epoch = 3
-
-    monkeypatch.setattr(FusionClassifier, "trainer", Trainer())
+    trainer = SimpleNamespace(callback_metrics={"train/loss": torch.tensor(float("nan"))}, current_epoch=3)
+    monkeypatch.setattr(FusionClassifier, "trainer", trainer)
     with pytest.raises(DivergedError, match="loss is nan in epoch 3"):
         module.on_train_epoch_end()
+
+
+def test_kept_is_the_last_epoch_within_one_standard_error_of_the_best():
+    keep, module = KeepBest(pixels=100), torch.nn.Linear(1, 1, bias=False)
+    kept = []
+    for step, accuracy in enumerate([0.5, 0.8, 0.77, 0.70, 0.765, 0.75], start=1):  # one standard error of 0.8 is 0.04
+        module.weight.data.fill_(step)
+        metrics = {"val/overall_accuracy": torch.tensor(accuracy)}
+        keep.on_validation_end(SimpleNamespace(callback_metrics=metrics, global_step=step), module)
+        kept.append(keep.step)
+    assert kept == [1, 2, 3, 3, 5, 5]
+    again = KeepBest(pixels=100)
+    again.load_state_dict(keep.state_dict())
+    again.restore(module)
+    assert module.weight.item() == 5
+
+
+def test_without_validation_the_last_weights_stay():
+    module = torch.nn.Linear(1, 1)
+    before = module.weight.item()
+    keep = KeepBest(pixels=0)
+    keep.on_validation_end(SimpleNamespace(callback_metrics={}, global_step=1), module)
+    keep.restore(module)
+    assert keep.step is None
+    assert module.weight.item() == before
