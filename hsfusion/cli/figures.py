@@ -113,7 +113,12 @@ def _report(cfg: DictConfig, *, weights: BandWeights, metrics: dict[str, Any], f
             "The class map beside the ground truth.",
         ),
         "Confusion matrix": ("confusion", "svg", "Confusion matrix of the test pixels", "Rows are the truth."),
-        "Training": ("training", "svg", "Loss and validation accuracies over the steps", "Training."),
+        "Training": (
+            "training",
+            "svg",
+            "Loss and validation accuracies over the steps",
+            "The dotted line marks the step whose weights were kept.",
+        ),
         "Split": (
             "split",
             "png",

@@ -49,7 +49,7 @@ def group_weights_figure(
     image = cells.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
     cells.set_yticks(range(len(group_names)), list(group_names))
     every = -(-order.size // 40)
-    cells.set_xticks(range(0, order.size, every), [str(m) for m in order[::every]])
+    cells.set_xticks(range(0, order.size, every), [str(m + 1) for m in order[::every]])
     figure.colorbar(image, ax=cells, label="group weight", pad=0.01, fraction=0.05)
     _write_values(cells, matrix, limit=limit)
     note = "" if _value_size_pt(order.size) else "; − marks negative weights"

@@ -38,8 +38,8 @@ class KeepBest(pl.Callback):
     """Keeps the weights of the last epoch that is as good as the best, by overall accuracy on validation pixels.
 
     As good means: within one standard error, ``sqrt(p (1 - p) / n)``, of the highest accuracy p so far. Validation
-    pixels are few; the plain maximum is often a lucky early epoch. The weights go into the checkpoint, so that a resumed
-    run chooses among all epochs.
+    pixels are few; the plain maximum is often a lucky early epoch. The weights go into the checkpoint, so that a
+    resumed run chooses among all epochs.
 
     Args:
         pixels: n, the number of validation pixels.

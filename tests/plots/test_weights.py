@@ -179,7 +179,7 @@ def test_channels_are_ordered_by_falling_share() -> None:
     bars, cells = figure.axes[:2]
     assert [bar.get_bbox().height for bar in bars.patches if isinstance(bar, Rectangle)] == [0.5, 0.3, 0.2]
     np.testing.assert_array_equal(cells.images[0].get_array(), weights[:, [1, 2, 0]])
-    assert [label.get_text() for label in cells.get_xticklabels()] == ["1", "2", "0"]
+    assert [label.get_text() for label in cells.get_xticklabels()] == ["2", "3", "1"]
     assert [label.get_text() for label in cells.get_yticklabels()] == ["red", "NIR"]
     assert [text.get_text() for text in cells.texts] == ["−0.80", "0.30", "0.10", "0.20", "−0.70", "0.90"]
 

@@ -173,9 +173,9 @@ def test_balanced_weights_give_every_class_the_same_say():
 def test_loss_that_is_not_finite_is_an_error_of_its_own(monkeypatch):
     module = classifier()
 
-    trainer = SimpleNamespace(callback_metrics={"train/loss": torch.tensor(float("nan"))}, current_epoch=3)
+    trainer = SimpleNamespace(callback_metrics={"train/loss": torch.tensor(float("nan"))})
     monkeypatch.setattr(FusionClassifier, "trainer", trainer)
-    with pytest.raises(DivergedError, match="loss is nan in epoch 3"):
+    with pytest.raises(DivergedError, match="loss is nan in epoch"):
         module.on_train_epoch_end()
 
 
