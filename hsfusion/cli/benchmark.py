@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hsfusion.cli.hydra_app import run_app
 from hsfusion.errors import InputError
@@ -19,6 +19,7 @@ _METRICS = ("overall_accuracy", "average_accuracy", "kappa", "mean_iou")
 
 def accuracy(cfg: DictConfig) -> None:
     """Trains each kind of fusion and each baseline on the same pixels with every seed; prints a table, writes JSON."""
+    _check(cfg)
     rows: list[dict[str, Any]] = []
     for seed in range(cfg.seeds):
         for fusion in cfg.fusions:
@@ -29,6 +30,7 @@ def accuracy(cfg: DictConfig) -> None:
         for name in cfg.baselines:
             rows.append(_baseline_row(cfg, name, seed))
             _show(rows[-1])
+        _write(cfg, rows)
     summary = _summary(rows)
     for name, values in summary.items():
         print(
@@ -36,11 +38,37 @@ def accuracy(cfg: DictConfig) -> None:
             f"{values['overall_accuracy']['std']:.4f}, average {values['average_accuracy']['mean']:.4f} ± "
             f"{values['average_accuracy']['std']:.4f}, leakage {values['leakage']:.3f}, {values['seconds']:.0f} s"
         )
-    if cfg.json is not None:
-        from hsfusion.cli.outputs import versions
 
-        result = {"config": OmegaConf.to_container(cfg, resolve=True), "runs": rows, "summary": summary}
-        Path(cfg.json).write_text(json.dumps({**result, "versions": versions()}, indent=2) + "\n", encoding="utf-8")
+
+def _check(cfg: DictConfig) -> None:
+    from hsfusion.training.building import FUSIONS
+
+    known = {"fusions": FUSIONS, "baselines": ("svm", "forest")}
+    for key, names in known.items():
+        if not isinstance(cfg[key], ListConfig) or not set(cfg[key]) <= set(names):
+            raise InputError(
+                "command line",
+                field=key,
+                value=cfg[key],
+                expected=f"a list of {', '.join(names)}",
+                fix=f"{key}=[{names[0]}]",
+            )
+    for key in ("seed", "run_dir", "resume"):
+        if cfg[key]:
+            raise InputError(
+                "command line", field=key, value=cfg[key], expected="nothing in a benchmark", fix="use seeds=N"
+            )
+    _write(cfg, [])
+
+
+def _write(cfg: DictConfig, rows: list[dict[str, Any]]) -> None:
+    """Writes what there is so far, so that a long benchmark that is cut short loses nothing."""
+    if cfg.json is None:
+        return
+    from hsfusion.cli.outputs import versions
+
+    result = {"config": OmegaConf.to_container(cfg, resolve=True), "versions": versions(), "summary": _summary(rows)}
+    Path(str(cfg.json)).write_text(json.dumps({**result, "runs": rows}, indent=2) + "\n", encoding="utf-8")
 
 
 def _network_row(cfg: DictConfig) -> dict[str, Any]:
@@ -71,12 +99,8 @@ def _baseline_row(cfg: DictConfig, name: str, seed: int) -> dict[str, Any]:
     start = time.perf_counter()
     if name == "svm":
         predicted = svm_predictions(train, val, spectra[split.pixels(TEST)], seed=seed)
-    elif name == "forest":
-        predicted = forest_predictions(train, spectra[split.pixels(TEST)], seed=seed)
     else:
-        raise InputError(
-            "configuration", field="baselines", value=name, expected="svm, forest or none at all", fix="correct it"
-        )
+        predicted = forest_predictions(train, spectra[split.pixels(TEST)], seed=seed)
     seconds = time.perf_counter() - start
     whole = classes.copy()
     whole[split.pixels(TEST)] = predicted

@@ -10,12 +10,47 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from hsfusion import plots
+from hsfusion.cli.checking import command_again
 from hsfusion.cli.session import Experiment, Outcome
 from hsfusion.data.splits import TRAIN
 from hsfusion.scenes.scene import Scene, read_all
 from hsfusion.spectra import BandWeights
 
 _RGB_NM = (640.0, 550.0, 460.0)
+# heading in the report -> file, kind, alternative text, caption
+_SHOWN = {
+    "Band weights": (
+        "band_weights",
+        "svg",
+        "Band weights over wavelength",
+        "What the forward pass uses of each band; they sum to 1.",
+    ),
+    "Group weights": (
+        "group_weights",
+        "svg",
+        "Matrix of group weights",
+        "Sign and size of each band group in each fused channel.",
+    ),
+    "Class map": (
+        "map",
+        "png",
+        "Composite, ground truth and class map side by side",
+        "The class map beside the ground truth.",
+    ),
+    "Confusion matrix": ("confusion", "svg", "Confusion matrix of the test pixels", "Rows are the truth."),
+    "Training": (
+        "training",
+        "svg",
+        "Loss and validation accuracies over the steps",
+        "The dotted line marks the step whose weights were kept.",
+    ),
+    "Split": (
+        "split",
+        "png",
+        "Map of training, validation, test and buffer pixels",
+        "Which pixel was used for what.",
+    ),
+}
 
 
 def write_figures(
@@ -93,52 +128,19 @@ def _report(cfg: DictConfig, *, weights: BandWeights, metrics: dict[str, Any], f
         "Pixels": f"{split['train_pixels']} training, {split['val_pixels']} validation, {split['test_pixels']} test",
         "Training time": f"{timing['train_seconds']:.0f} s",
     }
-    shown = {
-        "Band weights": (
-            "band_weights",
-            "svg",
-            "Band weights over wavelength",
-            "What the forward pass uses of each band; they sum to 1.",
-        ),
-        "Group weights": (
-            "group_weights",
-            "svg",
-            "Matrix of group weights",
-            "Sign and size of each band group in each fused channel.",
-        ),
-        "Class map": (
-            "map",
-            "png",
-            "Composite, ground truth and class map side by side",
-            "The class map beside the ground truth.",
-        ),
-        "Confusion matrix": ("confusion", "svg", "Confusion matrix of the test pixels", "Rows are the truth."),
-        "Training": (
-            "training",
-            "svg",
-            "Loss and validation accuracies over the steps",
-            "The dotted line marks the step whose weights were kept.",
-        ),
-        "Split": (
-            "split",
-            "png",
-            "Map of training, validation, test and buffer pixels",
-            "Which pixel was used for what.",
-        ),
-    }
     return plots.report_html(
         title=f"hsfusion: {cfg.name}",
         summary=summary,
         caveats=_caveats(cfg, split),
         figures={
             title: (folder / "figures" / f"{stem}.{suffix}", alt, caption)
-            for title, (stem, suffix, alt, caption) in shown.items()
+            for title, (stem, suffix, alt, caption) in _SHOWN.items()
         },
         per_class=[(name, row["accuracy"], row["support"]) for name, row in test["per_class"].items()],
         top_windows=weights.top_windows(8),
         configuration=OmegaConf.to_yaml(cfg, resolve=True),
         versions=metrics["versions"],
-        reproduce=_reproduce(),
+        reproduce=command_again("train"),
     )
 
 
@@ -157,13 +159,6 @@ def _caveats(cfg: DictConfig, split: dict[str, Any]) -> list[str]:
     if not split["val_pixels"]:
         caveats.append("There were no validation pixels: the model of the last epoch was kept.")
     return caveats
-
-
-def _reproduce() -> str:
-    from hydra.core.hydra_config import HydraConfig
-
-    words = " ".join(HydraConfig.get().overrides.task) if HydraConfig.initialized() else ""
-    return f"hsfusion train {words}".strip()
 
 
 def _class_spectra(experiment: Experiment) -> dict[str, NDArray[np.float64]]:

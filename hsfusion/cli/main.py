@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -79,13 +80,13 @@ def guarded(action: Callable[[], None]) -> int:
     Returns:
         the exit code.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGINT):  # Lightning would end with 0 and 1
+        signal.signal(number, _terminate)
+    logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # its errors come as exceptions
     try:
         action()
     except HsFusionError as error:
         return _report(str(error), error.exit_code, error)
-    except KeyboardInterrupt as error:
-        return _report("interrupted.", 130, error)
     except Exception as error:
         if isinstance(error.__cause__, HsFusionError):  # Hydra wraps what a constructor raises
             return _report(str(error.__cause__), error.__cause__.exit_code, error)
@@ -100,7 +101,7 @@ def _explained(error: Exception) -> tuple[str, int]:
     known = explain(error)  # some of Hydra's errors are OSErrors
     if known is not None:
         return known, 2
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the second is torch's
         return "memory is used up. Fix: use a smaller scene, batch or model.", 3
     if isinstance(error, OSError) and error.errno in _MACHINE:
         return f"{error.filename or 'disk'}: {error.strerror}. Fix: free space, or choose a folder you may write to.", 3

@@ -23,14 +23,19 @@ CONF = next(
 def explain(error: BaseException) -> str | None:
     """Words an error of Hydra or OmegaConf; None for any other."""
     if isinstance(error, InstantiationException):
-        return _instantiation(error)
+        part = re.search(r"full_key: (\S+)", str(error))
+        return (
+            f"{part.group(1) if part else 'configuration'}: {error.__cause__ or error}. Fix: correct the configuration."
+        )
     if isinstance(error, MissingMandatoryValue):
         key = getattr(error, "full_key", None) or _quoted(str(error))
         return str(InputError("configuration", field=key, value="missing", expected="a value", fix=f"add {key}=VALUE"))
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     text = str(error)
-    option = re.search(r"Could not find '([^']+)'.*?Available options in '[^']*':\s*(.*)", text, re.DOTALL)
+    option = re.search(
+        r"Could not find '([^']+)'.*?Available options in '[^']*':(.*?)Config search path", text, re.DOTALL
+    )
     if option:
         wanted, choices = option.group(1), option.group(2).split()
         group, _, name = wanted.rpartition("/")
@@ -39,28 +44,7 @@ def explain(error: BaseException) -> str | None:
     if key:
         full = key.group(1)
         return _unknown_key(full)
-    return str(
-        InputError(
-            "command line",
-            field="configuration",
-            value="not valid",
-            expected="key=value",
-            fix=text.splitlines()[0].rstrip("."),
-        )
-    )
-
-
-def _instantiation(error: InstantiationException) -> str:
-    cause = error.__cause__
-    if cause is None:
-        return str(error).splitlines()[0]
-    part = re.search(r"full_key: (\S+)", str(error))
-    where = part.group(1) if part else "configuration"
-    return str(
-        InputError(
-            where, field="one of its values", value="not usable", expected="what the target takes", fix=f"{cause}"
-        )
-    )
+    return f"command line: {text.splitlines()[0].rstrip('.')}, expected key=value. Fix: correct that word."
 
 
 def _unknown(group: str, name: str, choices: list[str]) -> str:
@@ -71,6 +55,12 @@ def _unknown(group: str, name: str, choices: list[str]) -> str:
 
 def _unknown_key(key: str) -> str:
     valid = sorted(valid_keys())
+    group = key.partition(".")[0]
+    if key in valid and (CONF / group).is_dir():
+        name = key.partition(".")[2]
+        options = [path.stem for path in sorted((CONF / group).glob("*.yaml")) if name in (OmegaConf.load(path) or {})]
+        fix = f"{key} belongs to {group}={'|'.join(options)}"
+        return str(InputError("command line", field="key", value=key, expected=f"a key of the chosen {group}", fix=fix))
     last = key.rpartition(".")[2]
     close = difflib.get_close_matches(key, valid, 1, 0.5) or [
         name for name in valid if difflib.SequenceMatcher(None, last, name.rpartition(".")[2]).ratio() > 0.7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from hsfusion import __version__
 from hsfusion.cli.figures import write_figures
@@ -20,19 +21,20 @@ from hsfusion.spectra import BandWeights, group_of_bands, membership
 from hsfusion.spectra.weights import write_group_weights_csv, write_response_csv
 from hsfusion.training.model_file import save_model
 
+_log = logging.getLogger(__name__)
 _SPLIT_NAMES = {0: "unused", 1: "training", 2: "validation", 3: "test", 4: "buffer"}
 
 
 def write_outputs(cfg: DictConfig, experiment: Experiment, outcome: Outcome, folder: Path) -> None:
     """Writes tables, rasters, the model, figures and the report; says where the most wanted of them are."""
     metrics = {**outcome.metrics, "seed": cfg.seed, "versions": versions()}
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     weights = write_weights(experiment, outcome, folder)
     _write_rasters(experiment, outcome, folder)
     save_model(folder / "model.safetensors", experiment.network, header=_header(experiment, metrics))
     write_figures(cfg, experiment, outcome, weights=weights, metrics=metrics, folder=folder)
     test = metrics["test"]
+    _log.info("overall accuracy %.4f, kappa %.4f", test["overall_accuracy"], test["kappa"])
     print(
         f"overall accuracy {test['overall_accuracy']:.4f}, average {test['average_accuracy']:.4f}, "
         f"kappa {test['kappa']:.4f} on {metrics['split']['test_pixels']} test pixels "
@@ -61,7 +63,7 @@ def groups_of(experiment: Experiment) -> tuple[list[str], NDArray[np.bool_]]:
     """Names and membership (G, C) of the groups of the network; one of all bands for the free convolution."""
     bands = experiment.split.labelled.scene.bands
     if experiment.network.fusion.kind == "free":
-        return ["all"], np.ones((1, len(bands)), bool)
+        return ["all"], bands.good[None]
     return [group.name for group in experiment.groups], membership(experiment.groups, bands)
 
 

@@ -7,6 +7,7 @@ import os
 import secrets
 import sys
 from datetime import datetime
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from hsfusion.errors import EnvironmentFailure, InputError
@@ -28,7 +29,7 @@ def make_run_folder(name: str, run_dir: str | None) -> Path:
     if int(os.environ.get("LOCAL_RANK", "0")) > 0 and _ENV in os.environ:
         return Path(os.environ[_ENV])  # another process of one distributed run
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
-    path = Path(run_dir) if run_dir else Path("runs") / name / f"{now}-{secrets.token_hex(2)}"
+    path = Path(str(run_dir)) if run_dir else Path("runs") / str(name) / f"{now}-{secrets.token_hex(2)}"
     try:
         if run_dir and path.is_dir() and not any(path.iterdir()):
             path.rmdir()
@@ -46,18 +47,27 @@ def make_run_folder(name: str, run_dir: str | None) -> Path:
     return path
 
 
-def log_to(path: Path) -> logging.Handler:
-    """Sends the log to ``train.log`` in a run folder and, in short, to stderr; returns the handler of the file."""
+def start_log() -> MemoryHandler:
+    """Shows warnings on stderr and remembers everything for :func:`log_to`, which knows the folder later."""
     root = logging.getLogger()
     root.setLevel(logging.INFO)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     for handler in list(root.handlers):
         root.removeHandler(handler)
+    screen = logging.StreamHandler(sys.stderr)
+    screen.setLevel(logging.WARNING)
+    screen.setFormatter(logging.Formatter("hsfusion: %(message)s"))
+    memory = MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1)
+    root.addHandler(screen)
+    root.addHandler(memory)
+    return memory
+
+
+def log_to(path: Path, memory: MemoryHandler) -> None:
+    """Sends the log, from its beginning, to ``train.log`` in a run folder."""
     file = logging.FileHandler(path / "train.log", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    screen = logging.StreamHandler(sys.stderr)
-    screen.setFormatter(logging.Formatter("%(message)s"))
-    root.addHandler(file)
-    root.addHandler(screen)
-    for name in ("matplotlib", "rasterio"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    return file
+    memory.setTarget(file)
+    memory.flush()
+    logging.getLogger().removeHandler(memory)
+    logging.getLogger().addHandler(file)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-from hsfusion.data.datamodule import PatchDataModule, TrainingCube, prepare
+from hsfusion.data.datamodule import PatchDataModule, TrainingCube, check_patch_fits, prepare, valid_pixels
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split
-from hsfusion.errors import EnvironmentFailure, InputError
+from hsfusion.errors import DivergedError, EnvironmentFailure, HsFusionError, InputError
 from hsfusion.inference import predict_scene
 from hsfusion.nn import FusionNetwork
 from hsfusion.spectra import BandGroup
@@ -83,72 +86,111 @@ def set_up(cfg: DictConfig) -> Experiment:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     labelled = instantiate(cfg.scene)
-    groups = instantiate(cfg.groups)(labelled.scene.bands)
+    scene = labelled.scene
+    with _blaming("groups"):
+        groups = instantiate(cfg.groups)(scene.bands)
     architecture = {key: value for key, value in plain(cfg.model).items() if not key.startswith("_")}
-    build = instantiate(cfg.model)
+    with _blaming("model"):
+        build = partial(instantiate(cfg.model), scene.bands, groups)
+        # what the network sees decides on the split, the split on the classes: 2 stand in until they are known
+        plan = build(num_classes=2)
+    used_bands = plan.used_bands.numpy()
+    check_patch_fits(scene, plan.receptive_field)
+    with _blaming("split"):
+        split = instantiate(cfg.split)(
+            labelled, radius=plan.receptive_field // 2, seed=cfg.seed, valid=valid_pixels(scene, used_bands)
+        )
+    counts = ", ".join(
+        f"{split.count(role)} {name}" for role, name in ((TRAIN, "training"), (VAL, "validation"), (TEST, "test"))
+    )
+    _log.info(
+        "%s, %d groups, %s split: %s pixels, leakage %.4f", scene.name, len(groups), split.kind, counts, split.leakage
+    )
+    cube = prepare(split, used_bands)
     torch.manual_seed(cfg.seed)
-    # the receptive field decides on the split, the split on the classes: 2 stand in until they are known
-    radius = build(labelled.scene.bands, groups, num_classes=2).receptive_field // 2
-    split = instantiate(cfg.split)(labelled, radius=radius, seed=cfg.seed)
-    cube = prepare(split)
-    torch.manual_seed(cfg.seed)
-    network = build(labelled.scene.bands, groups, num_classes=len(split.labelled.legend.codes))
+    network = build(num_classes=len(split.labelled.legend.codes))
     network.mean.copy_(torch.from_numpy(cube.mean))
     network.std.copy_(torch.from_numpy(cube.std))
     return Experiment(split, groups, architecture, network, cube)
 
 
-def fit(cfg: DictConfig, experiment: Experiment, folder: Path) -> Outcome | None:
+@contextmanager
+def _blaming(part: str) -> Iterator[None]:
+    """Turns what a constructor makes of a wrong value into an error of the input."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise HsFusionError(f"configuration: {part} cannot be used: {error}. Fix: correct {part}.*") from error
+
+
+def fit(cfg: DictConfig, experiment: Experiment, folder: Path, *, checkpoint: Path | None = None) -> Outcome | None:
     """Trains, keeps the best epoch by validation pixels, and classifies the scene.
 
     Args:
         cfg: the whole configuration.
         experiment: from :func:`set_up`; its network is trained in place.
         folder: where checkpoints and logs go.
+        checkpoint: of an interrupted run, to go on with.
 
     Returns:
         the outcome; None on all but the first process of a distributed run.
+
+    Raises:
+        DivergedError: if a weight is not finite at the end.
     """
     split, network = experiment.split, experiment.network
-    data = instantiate(cfg.data)(experiment.cube, split, seed=cfg.seed)
-    module = FusionClassifier(
-        network,
-        optimizer=instantiate(cfg.optimizer),
-        total_steps=cfg.trainer.max_epochs * cfg.data.steps_per_epoch,
-        seed=cfg.seed,
-        class_weights=_class_weights(cfg.class_weights, experiment),
-        label_smoothing=cfg.label_smoothing,
-    )
+    data, module = _modules(cfg, experiment)
     history, best = History(), KeepBest(split.count(VAL))
     last = ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False)
-    trainer = _trainer(cfg, folder, [history, best, last])
+    trainer = _trainer(cfg, folder, [history, best, last], validated=split.count(VAL) > 0)
     start = time.perf_counter()
-    _run(trainer, module, data, resume=cfg.resume)
+    _run(trainer, module, data, checkpoint)
     train_seconds = time.perf_counter() - start
     if not trainer.is_global_zero:
         return None
     best.restore(module)
-    device = trainer.strategy.root_device
+    if not all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values()):
+        raise DivergedError("training: a weight is not finite. Fix: lower optimizer.lr.")
+    _log.info("trained %d steps in %.1f s, kept step %s", trainer.global_step, train_seconds, best.step or "of the end")
     start = time.perf_counter()
-    classes, confidence = predict_scene(network, split.labelled.scene, device=device)
+    classes, confidence = predict_scene(network, split.labelled.scene, device=trainer.strategy.root_device)
     predict_seconds = time.perf_counter() - start
     network.cpu()
     confusion, metrics = test_accuracies(split, classes)
-    samples = (trainer.global_step * cfg.data.batch_size) / train_seconds
+    steps = module.steps_run
     metrics["timing"] = {
         "train_seconds": train_seconds,
-        "samples_per_second": samples,
+        "samples_per_second": steps * cfg.data.batch_size / train_seconds,
         "predict_pixels_per_second": classes.size / predict_seconds,
     }
     weights = learned_weights(experiment, data)
     return Outcome(history.curves, best.step, classes, confidence, confusion, weights, metrics)
 
 
+def _modules(cfg: DictConfig, experiment: Experiment) -> tuple[PatchDataModule, FusionClassifier]:
+    with _blaming("data"):
+        data = instantiate(cfg.data)(experiment.cube, experiment.split, seed=cfg.seed)
+    with _blaming("optimizer"):
+        optimizer = instantiate(cfg.optimizer)
+        optimizer([torch.nn.Parameter(torch.zeros(1))])  # values out of range show here and not in the middle of it
+    module = FusionClassifier(
+        experiment.network,
+        optimizer=optimizer,
+        total_steps=cfg.trainer.max_epochs * cfg.data.steps_per_epoch,
+        seed=cfg.seed,
+        class_weights=_class_weights(cfg.class_weights, experiment),
+        label_smoothing=cfg.label_smoothing,
+    )
+    return data, module
+
+
 def learned_weights(experiment: Experiment, data: PatchDataModule) -> LearnedWeights:
     """Reads the weights off the network; instance weights are averaged over up to 1,024 training pixels."""
+    if not experiment.network.fusion.kind.endswith("instance"):
+        return LearnedWeights(experiment.network)
     pixels = torch.from_numpy(experiment.split.pixels(TRAIN))
     some = pixels[torch.linspace(0, len(pixels) - 1, min(1024, len(pixels))).long()]
-    return LearnedWeights(experiment.network, data.patches(some, step=None))
+    return LearnedWeights(experiment.network, data.patches(some, step=None).cpu())
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -169,7 +211,7 @@ def _class_weights(kind: str, experiment: Experiment) -> list[float] | None:
     return balanced_class_weights(np.bincount(classes[classes >= 0]).tolist())
 
 
-def _trainer(cfg: DictConfig, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(cfg: DictConfig, folder: Path, callbacks: list[pl.Callback], *, validated: bool) -> pl.Trainer:
     _check_trainer(cfg)
     for name in ("lightning.pytorch", "lightning.fabric"):  # which sets its own level when it is imported
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -184,6 +226,7 @@ def _trainer(cfg: DictConfig, folder: Path, callbacks: list[pl.Callback]) -> pl.
             enable_model_summary=False,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
+            limit_val_batches=1.0 if validated else 0,
             log_every_n_steps=cfg.data.steps_per_epoch,
         )
     except MisconfigurationException as error:
@@ -191,13 +234,11 @@ def _trainer(cfg: DictConfig, folder: Path, callbacks: list[pl.Callback]) -> pl.
             f"trainer: accelerator is {cfg.trainer.accelerator} with {cfg.trainer.devices} devices, expected what this "
             f"machine has ({error}). Fix: use trainer=cpu or trainer=auto."
         ) from error
+    except (TypeError, ValueError) as error:
+        raise HsFusionError(f"configuration: trainer cannot be used: {error}. Fix: correct trainer.*") from error
 
 
 def _check_trainer(cfg: DictConfig) -> None:
-    if cfg.trainer.max_epochs < 1:
-        raise InputError(
-            "trainer", field="max_epochs", value=cfg.trainer.max_epochs, expected="at least 1", fix="raise it"
-        )
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -211,18 +252,12 @@ def _check_trainer(cfg: DictConfig) -> None:
         )
 
 
-def _run(trainer: pl.Trainer, module: FusionClassifier, data: PatchDataModule, *, resume: str | None) -> None:
-    checkpoint = None
-    if resume is not None:
-        checkpoint = Path(resume) / "checkpoints" / "last.ckpt"
-        if not checkpoint.is_file():
-            raise InputError(
-                resume, field="checkpoints/last.ckpt", value="missing", expected="a run folder", fix="correct resume"
-            )
+def _run(trainer: pl.Trainer, module: FusionClassifier, data: PatchDataModule, checkpoint: Path | None) -> None:
     with warnings.catch_warnings():
         # the loaders hold a few indices each: workers would only cost time
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
+        warnings.filterwarnings("ignore", message=".*dirpath has changed.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # lightning 2.6 with torch 2.13
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 

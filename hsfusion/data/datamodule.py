@@ -16,6 +16,7 @@ from hsfusion.data.sampler import StepSampler
 from hsfusion.data.splits import TRAIN, VAL, Split
 from hsfusion.data.statistics import band_statistics
 from hsfusion.errors import InputError
+from hsfusion.scenes import Scene
 from hsfusion.scenes.scene import read_all
 
 
@@ -25,7 +26,7 @@ class TrainingCube:
 
     Attributes:
         values: (H + 2 r, W + 2 r, C) float32, standardised, reflected at the border; 0 where there are no data.
-        classes: (H * W,) int64, class index of each pixel, -1 where unlabelled or without data.
+        classes: (H * W,) int64, class index of each pixel, -1 where unlabelled.
         mean: (C,) float64, of the training pixels.
         std: (C,) float64, of the training pixels.
         radius: r, radius of the receptive field in pixels.
@@ -38,31 +39,57 @@ class TrainingCube:
     radius: int
 
 
-def prepare(split: Split) -> TrainingCube:
-    """Reads a scene, standardises it with statistics of its training pixels, and pads it by reflection.
+def valid_pixels(scene: Scene, used_bands: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels (H, W) that have data in every used band (C,).
 
     Raises:
-        InputError: if the receptive field is larger than the scene.
+        InputError: if there is none, naming the bands that hold no data at all.
     """
-    labelled, radius = split.labelled, split.radius
-    height, width = labelled.scene.geobox.shape
-    if 2 * radius + 1 > min(height, width):
+    finite = np.isfinite(read_all(scene)[used_bands])
+    valid = np.asarray(finite.all(axis=0))
+    if not valid.any():
+        empty = scene.bands.wavelength_nm[used_bands][~finite.any(axis=(1, 2))]
+        raise InputError(
+            scene.name,
+            field="number of pixels with data in every used band",
+            value=0,
+            expected="at least 1",
+            fix=f"mark bands without data as not good in the band table, such as those at {empty[:5].tolist()} nm",
+        )
+    return valid
+
+
+def check_patch_fits(scene: Scene, receptive_field: int) -> None:
+    """Makes sure that a patch is no larger than the scene.
+
+    Raises:
+        InputError: if it is.
+    """
+    height, width = scene.geobox.shape
+    if receptive_field > min(height, width):
         raise InputError(
             "model",
             field="receptive_field (patch)",
-            value=f"{2 * radius + 1} pixels",
+            value=f"{receptive_field} pixels",
             expected=f"at most the scene's {height} rows x {width} columns",
             fix="lower model.receptive_field",
         )
+
+
+def prepare(split: Split, used_bands: NDArray[np.bool_]) -> TrainingCube:
+    """Reads a scene, standardises it with statistics of its training pixels, and pads it by reflection.
+
+    Args:
+        split: the scene and its training pixels.
+        used_bands: (C,), False for bands that the network does not use; they become 0.
+    """
+    labelled, radius = split.labelled, split.radius
     cube = np.ascontiguousarray(read_all(labelled.scene).transpose(1, 2, 0))  # (H, W, C)
     mean, std = band_statistics(cube[split.roles == TRAIN])
-    # bands that must not be used may hold anything, nothing included; no group holds them
-    bad = ~labelled.scene.bands.good
-    valid = np.isfinite(cube[..., ~bad]).all(-1)
-    mean, std = np.where(bad, 0.0, mean), np.where(bad, 1.0, std)
-    values = np.nan_to_num((cube - mean) / std, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+    mean, std = np.where(used_bands, mean, 0.0), np.where(used_bands, std, 1.0)
+    values = np.where(used_bands & np.isfinite(cube), (cube - mean) / std, 0.0).astype(np.float32)
     values = np.pad(values, ((radius, radius), (radius, radius), (0, 0)), mode="reflect")
-    classes = np.where(valid, labelled.legend.indices(labelled.labels), -1).ravel()
+    classes = labelled.legend.indices(labelled.labels).ravel()
     return TrainingCube(torch.from_numpy(values), torch.from_numpy(classes), mean, std, radius)
 
 
@@ -98,11 +125,7 @@ class PatchDataModule(pl.LightningDataModule):
         super().__init__()
         if flips not in {"dihedral", "none"}:
             raise InputError("data", field="flips", value=flips, expected="dihedral or none", fix="correct data.flips")
-        usable = cube.classes.numpy() >= 0
-        self._pixels = {
-            role: torch.from_numpy(pixels[usable[pixels]])
-            for role, pixels in ((TRAIN, split.pixels(TRAIN)), (VAL, split.pixels(VAL)))
-        }
+        self._pixels = {role: torch.from_numpy(split.pixels(role)) for role in (TRAIN, VAL)}
         self._width = split.roles.shape[1]
         self._seed = seed
         self._batch_size = batch_size
@@ -127,14 +150,12 @@ class PatchDataModule(pl.LightningDataModule):
         )
         return DataLoader(_Identity(), batch_size=None, sampler=sampler)
 
-    def val_dataloader(self) -> list[DataLoader]:
-        """Batches ``(-1, pixels)`` of the validation pixels; no loader where there are none."""
+    def val_dataloader(self) -> DataLoader:
+        """Batches ``(-1, pixels)`` of the validation pixels."""
         pixels = self._pixels[VAL]
-        if not pixels.numel():
-            return []
         trainer = self.trainer
         mine = pixels[trainer.global_rank :: trainer.world_size] if trainer else pixels
-        return [DataLoader([(-1, part) for part in mine.split(1024)], batch_size=None)]  # pyright: ignore[reportArgumentType]
+        return DataLoader([(-1, part) for part in mine.split(1024)], batch_size=None)  # pyright: ignore[reportArgumentType]
 
     def on_after_batch_transfer(self, batch: tuple[int, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Gathers the patches of a batch on its device.
@@ -143,9 +164,8 @@ class PatchDataModule(pl.LightningDataModule):
             patches (B, C, 2 r + 1, 2 r + 1) in channels-last memory, and class indices (B,).
         """
         step, pixels = batch
-        if self._flat.device != pixels.device:
-            for name in ("_flat", "_classes", "_offsets"):
-                setattr(self, name, getattr(self, name).to(pixels.device))
+        for name in ("_flat", "_classes", "_offsets"):  # moves once, on the first batch
+            setattr(self, name, getattr(self, name).to(pixels.device))
         return self.patches(pixels, step=step if step >= 0 else None), self._classes[pixels]
 
     def patches(self, pixels: Tensor, *, step: int | None) -> Tensor:
@@ -158,6 +178,7 @@ class PatchDataModule(pl.LightningDataModule):
         Returns:
             (B, C, 2 r + 1, 2 r + 1), standardised
         """
+        pixels = pixels.to(self._flat.device)
         rows, cols = pixels // self._width + self._radius, pixels % self._width + self._radius
         centres = rows * self._padded_width + cols
         side, bands = 2 * self._radius + 1, self._flat.shape[1]

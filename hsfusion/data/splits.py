@@ -61,6 +61,7 @@ def blocks(
     *,
     radius: int,
     seed: int,
+    valid: NDArray[np.bool_] | None = None,
     block_pixels: int = 8,
     fraction: float = 0.3,
     per_class: int | None = None,
@@ -71,12 +72,14 @@ def blocks(
     Blocks are dealt out class by class, the rarest first, each to the role that lacks most of that class; this is
     repeated on grids with random offsets. Kept is the deal in which the fewest classes miss a side and the shares come
     nearest. Validation pixels within the radius of a training pixel, and test pixels within the radius of either,
-    become buffer, so that the leakage is exactly 0.
+    become buffer, so that the leakage is exactly 0. On a scene of small fields that is a third of the labelled pixels
+    and more, and a rare class may be missing among the validation pixels.
 
     Args:
         labelled: the scene with its ground truth.
         radius: radius of the receptive field, in pixels.
         seed: of the random deal.
+        valid: (H, W), False for pixels without data, which get no role; None for all valid.
         block_pixels: edge of a block.
         fraction: share of the labelled pixels in training blocks.
         per_class: at most so many training pixels of each class, drawn from the training blocks.
@@ -86,6 +89,7 @@ def blocks(
         InputError: if a class gets no training pixel, or validation or test no pixel at all.
     """
     _check_shares(fraction, val_fraction)
+    labelled = labelled if valid is None else labelled.where(valid)
     labels = labelled.labels
     rng = np.random.default_rng([seed, 1])
     best, best_score = np.zeros(labels.shape, np.uint8), np.inf
@@ -109,6 +113,7 @@ def random(
     *,
     radius: int,
     seed: int,
+    valid: NDArray[np.bool_] | None = None,
     fraction: float = 0.1,
     per_class: int | None = None,
     val_fraction: float = 0.05,
@@ -121,6 +126,7 @@ def random(
         labelled: the scene with its ground truth.
         radius: radius of the receptive field, in pixels.
         seed: of the draw.
+        valid: (H, W), False for pixels without data, which get no role; None for all valid.
         fraction: share of each class for training.
         per_class: pixels of each class for training, instead of the share.
         val_fraction: share of each class for validation.
@@ -129,6 +135,7 @@ def random(
         InputError: if a class has too few pixels for one in training, validation and test each.
     """
     _check_shares(fraction, val_fraction)
+    labelled = labelled if valid is None else labelled.where(valid)
     rng = np.random.default_rng([seed, 2])
     roles = np.zeros(labelled.labels.shape, np.uint8)
     for code, name in zip(labelled.legend.codes, labelled.legend.names, strict=True):
@@ -157,6 +164,7 @@ def fixed(
     *,
     radius: int,
     seed: int,
+    valid: NDArray[np.bool_] | None = None,
     train: str | Path,
     test: str | Path,
     class_names: Sequence[str] | Mapping[int, str] | None = None,
@@ -171,6 +179,7 @@ def fixed(
         labelled: the scene with its ground truth.
         radius: radius of the receptive field, in pixels.
         seed: of the draw of validation pixels.
+        valid: (H, W), False for pixels without data, which get no role; None for all valid.
         train: label raster of the training pixels, 0 elsewhere.
         test: label raster of the test pixels, 0 elsewhere.
         class_names: names by code, or a list that starts with the name of code 1.
@@ -194,11 +203,14 @@ def fixed(
     given = dict(zip(labelled.legend.codes, labelled.legend.names, strict=True)) if same else {}
     if not same:
         _log.info("The labels of the fixed split are not those of the scene; the split's own are used.")
+    given = {code: name for code, name in given.items() if (labels == code).any()}
     truth = LabelledScene(labelled.scene, labels, Legend.of(labels, names={**given, **split_names(class_names)}))
+    truth = truth if valid is None else truth.where(valid)
     rng = np.random.default_rng([seed, 3])
     roles = np.where(test_labels > 0, TEST, np.where(train_labels > 0, TRAIN, UNUSED)).astype(np.uint8)
+    roles[truth.labels == 0] = UNUSED
     for code in truth.legend.codes if val_fraction > 0 else ():
-        pixels = rng.permutation(np.flatnonzero(train_labels == code))
+        pixels = rng.permutation(np.flatnonzero((train_labels == code) & (roles == TRAIN)))
         roles.flat[pixels[: round(val_fraction * pixels.size)]] = VAL
     split = Split("fixed", truth, roles, radius)
     _check_classes(split, fix="give training pixels of every class")

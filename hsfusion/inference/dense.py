@@ -35,13 +35,13 @@ def predict_scene(
     radius = network.receptive_field // 2
     classes = np.full(scene.geobox.shape, -1, np.int64)
     confidence = np.full(scene.geobox.shape, np.nan, np.float32)
-    good = np.flatnonzero(scene.bands.good)
+    used = network.used_bands
     for window in _tiles(scene.geobox.shape, tile):
         cube = _read_with_halo(scene, window, radius)
-        inner = cube[good, radius : radius + window.height, radius : radius + window.width]
+        inner = cube[used.cpu().numpy(), radius : radius + window.height, radius : radius + window.width]
         missing = np.isnan(inner).any(axis=0)
         x = torch.from_numpy(cube).to(device)[None].contiguous(memory_format=torch.channels_last)
-        x = torch.nan_to_num(network.standardise(x), nan=0.0, posinf=0.0, neginf=0.0)
+        x = torch.where(used[:, None, None] & x.isfinite(), network.standardise(x), 0.0)
         probability, index = network.classify(x)[0].float().softmax(0).max(0)
         part = np.s_[window.row : window.row + window.height, window.col : window.col + window.width]
         classes[part] = np.where(missing, -1, index.cpu().numpy())

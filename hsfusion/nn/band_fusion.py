@@ -121,25 +121,27 @@ class FreeFusion(nn.Module):
     """Unconstrained 1 x 1 convolution from C bands to M channels: the baseline without readable weights.
 
     Args:
-        bands: C.
+        membership: (1, C) bool, the bands that may be used.
         channels: M.
     """
 
     margin = 0
     kind = "free"
+    membership: Tensor
 
-    def __init__(self, bands: int, *, channels: int = 32) -> None:
+    def __init__(self, membership: Tensor, *, channels: int = 32) -> None:
         super().__init__()
         self.channels = channels
-        self.weight = nn.Parameter(torch.randn(channels, bands) / bands**0.5)
+        self.register_buffer("membership", membership.bool())
+        self.weight = nn.Parameter(torch.randn(channels, membership.shape[1]) / membership.sum() ** 0.5)
 
     def matrix(self) -> Tensor:
-        """The (M, C) weights."""
-        return self.weight
+        """The (M, C) weights, zero for bands that may not be used."""
+        return self.weight * self.membership
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, H, W) to (B, M, H, W)."""
-        return _matrix_product(x, self.weight)
+        return _matrix_product(x, self.matrix())
 
 
 def _matrix_product(x: Tensor, matrix: Tensor) -> Tensor:

@@ -33,6 +33,11 @@ class FusionNetwork(nn.Module):
         """Odd number of pixels: edge of the square of the scene that one output pixel sees."""
         return self.cnn.receptive_field + 2 * self.fusion.margin
 
+    @property
+    def used_bands(self) -> Tensor:
+        """(C,) bool, the bands that can make a difference."""
+        return self.fusion.membership.any(0)
+
     def standardise(self, x: Tensor) -> Tensor:
         """Brings (B, C, H, W) in the scene's own unit to mean 0 and standard deviation 1 per band."""
         return (x - self.mean[:, None, None]) / self.std[:, None, None]

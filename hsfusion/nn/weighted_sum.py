@@ -184,6 +184,8 @@ class WeightedSum(nn.Module):
             raise ValueError(f"got {len(inputs)} inputs, expected {self.num_inputs}")
         if (index is None) != (self.num_instances is None):
             raise ValueError("index is given with a table of instances, and only then")
+        if index is not None and index.shape != inputs[0].shape[:1]:
+            raise ValueError(f"index has shape {tuple(index.shape)}, expected ({inputs[0].shape[0]},)")
         widest = max(inputs, key=lambda x: x.shape[1] if x.dim() > 1 else 0)
         for x in inputs:
             same = x.dim() == widest.dim() >= 2 and x.shape[0] == widest.shape[0] and x.shape[2:] == widest.shape[2:]
@@ -215,6 +217,8 @@ def _initial(init: str | float | Sequence[float], n: int, rows: tuple[int, ...],
     if isinstance(init, str):
         raise ValueError(f"init is {init!r}, expected uniform, normal, xavier, a number or {n} numbers")
     values = torch.as_tensor(init, dtype=full.dtype)
+    if not values.any():
+        raise ValueError(f"init is {init}, expected a value other than 0")
     if values.dim() == 0:
         return full.fill_(float(values))
     if values.shape != (n,):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from hsfusion.errors import InputError
 from hsfusion.scenes.geobox import GeoBox, check_same_grid
 from hsfusion.scenes.rasters import read_single_band
 from hsfusion.scenes.scene import Scene
+
+_log = logging.getLogger(__name__)
 
 #: 24 colours that stay apart on a map; more classes start over
 PALETTE = (
@@ -71,6 +74,11 @@ class Legend:
         """
         codes = [int(code) for code in np.unique(labels) if code != 0]
         given = {int(code): str(name) for code, name in (names or {}).items()}
+        unknown = sorted(set(given) - set(codes))
+        if unknown:
+            raise InputError(
+                "legend", field="named codes", value=unknown, expected=f"codes of the labels {codes}", fix="drop them"
+            )
         return cls(
             tuple(codes),
             tuple(given.get(code, f"class {code}") for code in codes),
@@ -111,6 +119,34 @@ class LabelledScene:
             reference=f"the scene {self.scene.name}",
         )
 
+    def where(self, valid: NDArray[np.bool_]) -> LabelledScene:
+        """Drops the labels of pixels that are not valid, and classes that then have none, saying so in the log.
+
+        Args:
+            valid: (H, W), False for pixels without data.
+
+        Raises:
+            InputError: if fewer than two classes are left.
+        """
+        kept = np.where(valid, self.labels, 0)
+        lost = int(((self.labels > 0) & ~valid).sum())
+        if lost:
+            _log.warning("%d labelled pixels have no data and are left out.", lost)
+        there = [i for i, code in enumerate(self.legend.codes) if (kept == code).any()]
+        for i in set(range(len(self.legend.codes))) - set(there):
+            _log.warning("Class %s has no pixel with data and is left out.", self.legend.names[i])
+        if len(there) < 2:
+            raise InputError(
+                self.scene.name,
+                field="number of classes with labelled pixels that have data in every used band",
+                value=len(there),
+                expected="at least 2",
+                fix="label more classes, or mark bands without data as not good",
+            )
+        codes, names, colors = self.legend.codes, self.legend.names, self.legend.colors
+        legend = Legend(tuple(codes[i] for i in there), tuple(names[i] for i in there), tuple(colors[i] for i in there))
+        return LabelledScene(self.scene, kept, legend)
+
 
 def read_labels(path: str | Path, scene: Scene) -> NDArray[np.int64]:
     """Reads class codes that lie on the grid of a scene.
@@ -141,6 +177,8 @@ def read_labels(path: str | Path, scene: Scene) -> NDArray[np.int64]:
 
 def split_names(names: Sequence[str] | Mapping[int, str] | None) -> dict[int, str]:
     """Names by code, from such a mapping or from a list that starts with the name of code 1."""
-    if names is None:
-        return {}
-    return dict(names) if isinstance(names, Mapping) else dict(enumerate(names, start=1))
+    if isinstance(names, str):
+        raise InputError(
+            "legend", field="class_names", value=names, expected="{code: name, ...}", fix="name every class by its code"
+        )
+    return dict(names) if isinstance(names, Mapping) else dict(enumerate(names or (), start=1))

@@ -49,11 +49,15 @@ def write_class_map(
     )
     by_code = dict(zip(legend.codes, legend.names, strict=True))
     categories = "".join(f"<Category>{escape(by_code.get(i, ''))}</Category>" for i in range(legend.codes[-1] + 1))
-    Path(f"{path}.aux.xml").write_text(
-        '<PAMDataset><PAMRasterBand band="1"><CategoryNames>'
-        f"{categories}</CategoryNames></PAMRasterBand></PAMDataset>\n",
-        encoding="utf-8",
+    sidecar = (
+        f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{categories}</CategoryNames></PAMRasterBand></PAMDataset>'
     )
+    try:
+        Path(f"{path}.aux.xml").write_text(sidecar + "\n", encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"{path}.aux.xml: cannot be written ({error}). Fix: free space or choose another folder."
+        ) from error
 
 
 def write_raster(

@@ -13,7 +13,7 @@ from rasterio.windows import Window as RasterioWindow
 from hsfusion.errors import InputError
 from hsfusion.scenes.labels import LabelledScene, Legend, read_labels, split_names
 from hsfusion.scenes.rasters import file_format, load_npy, open_tiff, tiff_geobox
-from hsfusion.scenes.scene import ArrayScene, Scene, Window, check_band_count
+from hsfusion.scenes.scene import ArrayScene, Scene, Window, check_band_count, finite_or_nan
 from hsfusion.spectra import Bands
 
 
@@ -41,7 +41,7 @@ class TiffScene:
         with open_tiff(self.path) as source:
             block = RasterioWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]
             try:
-                return source.read(window=block, masked=True, out_dtype=np.float32).filled(np.nan)
+                values = source.read(window=block, masked=True, out_dtype=np.float32).filled(np.nan)
             except RasterioError as error:
                 raise InputError(
                     self.path,
@@ -50,6 +50,7 @@ class TiffScene:
                     expected="a whole file",
                     fix=f"copy it anew ({error})",
                 ) from error
+        return finite_or_nan(values)
 
 
 def open_scene(path: str | Path, *, wavelengths: str | Path | None = None) -> Scene:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from hsfusion.errors import InputError
 from hsfusion.scenes.geobox import GeoBox
@@ -66,7 +67,9 @@ def open_tiff(path: str | Path) -> rasterio.DatasetReader:
         InputError: if GDAL cannot.
     """
     try:
-        return rasterio.open(path, driver="GTiff")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # many cubes have no place, and that is fine
+            return rasterio.open(path, driver="GTiff")
     except RasterioError as error:
         raise InputError(
             path, field="content", value="unreadable", expected="a whole GeoTIFF", fix=f"write it anew ({error})"
@@ -89,11 +92,20 @@ def read_single_band(path: str | Path) -> tuple[NDArray, GeoBox]:
     else:
         with open_tiff(path) as source:
             shape = (source.count, source.height, source.width)
-            array = source.read(1, masked=True).filled(0)
+            array = _first_band(path, source)
             geobox = tiff_geobox(source) if source.count == 1 else None
     if geobox is None:
         raise InputError(path, field="shape", value=shape, expected="one band (H, W)", fix="keep one layer of labels")
     return array, geobox
+
+
+def _first_band(path: str | Path, source: rasterio.DatasetReader) -> NDArray:
+    try:
+        return source.read(1, masked=True).filled(0)
+    except RasterioError as error:
+        raise InputError(
+            path, field="pixels", value="unreadable", expected="a whole file", fix=f"copy it anew ({error})"
+        ) from error
 
 
 def tiff_geobox(source: rasterio.DatasetReader) -> GeoBox:

@@ -79,12 +79,18 @@ class ArrayScene:
     def read(self, window: Window) -> NDArray[np.float32]:
         """Reads a window: (C, height, width) float32, NaN where there are no data."""
         row, col, height, width = window
-        return np.array(self._cube[:, row : row + height, col : col + width], dtype=np.float32)
+        return finite_or_nan(np.array(self._cube[:, row : row + height, col : col + width], dtype=np.float32))
 
 
 def read_all(scene: Scene) -> NDArray[np.float32]:
     """Reads the whole scene: (C, H, W) float32, NaN where there are no data."""
     return scene.read(Window(0, 0, *scene.geobox.shape))
+
+
+def finite_or_nan(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Makes infinite values NaN, in place."""
+    values[np.isinf(values)] = np.nan
+    return values
 
 
 def check_band_count(source: object, layers: int, bands: Bands) -> None:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
 
+_SHORTEST_NM = 100.0  # no imaging spectrometer sees less; numbers below are micrometres
+
 
 @dataclass(frozen=True, eq=False)
 class Bands:
@@ -50,6 +52,14 @@ class Bands:
                 raise InputError(
                     "bands", field=field, value=first, expected="positive numbers in nm", fix="correct the band table"
                 )
+        if wavelength.size and wavelength.min() < _SHORTEST_NM:
+            raise InputError(
+                "bands",
+                field="wavelength_nm",
+                value=wavelength.min(),
+                expected=f"centres in nm, at least {_SHORTEST_NM:g}",
+                fix="multiply wavelengths in micrometres by 1000",
+            )
         object.__setattr__(self, "wavelength_nm", wavelength)
         object.__setattr__(self, "fwhm_nm", fwhm)
         object.__setattr__(self, "good", good)
@@ -72,7 +82,7 @@ class Bands:
             InputError: if the file cannot be read, lacks the column ``wavelength_nm`` or holds no numbers.
         """
         try:
-            with open(path, newline="", encoding="utf-8") as file:
+            with open(path, newline="", encoding="utf-8-sig") as file:
                 rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(

@@ -87,11 +87,11 @@ def intervals(bands: Bands, *, nm: Mapping[str, Sequence[float]]) -> list[BandGr
     """
     groups = []
     for name, limits in nm.items():
-        if len(limits) != 2:
+        if not isinstance(limits, Sequence) or len(limits) != 2 or not all(isinstance(v, int | float) for v in limits):
             raise InputError(
                 f"band group {name}",
                 field="interval",
-                value=list(limits),
+                value=limits,
                 expected="[lower_nm, upper_nm]",
                 fix="give two wavelengths in nm",
             )
@@ -113,6 +113,10 @@ def even_groups(bands: Bands, *, number: int) -> list[BandGroup]:
     if number < 1:
         raise InputError("groups", field="number", value=number, expected="at least 1", fix="raise groups.number")
     nm = bands.wavelength_nm[bands.good]
-    edges = np.linspace(nm.min(), np.nextafter(nm.max(), np.inf), number + 1)
+    if nm.size == 0:
+        raise InputError(
+            "groups", field="number of good bands", value=0, expected="at least 1", fix="correct the table"
+        )
+    edges = np.linspace(nm.min(), nm.max() + 1e-6, number + 1)
     groups = [BandGroup(f"{lower:.0f}-{upper:.0f} nm", float(lower), float(upper)) for lower, upper in pairwise(edges)]
     return [group for group in groups if ((nm >= group.lower_nm) & (nm < group.upper_nm)).any()]

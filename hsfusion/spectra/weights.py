@@ -124,6 +124,9 @@ def combine(
 ) -> NDArray[np.float64]:
     """The band weight formula.
 
+    The absolute group weights are scaled to sum to 1 in each channel first: with a constraint that leaves their scale
+    open, the normalisation after the fusion would take it back.
+
     Args:
         response: (G, M, C), s.
         group_weights: (G, M), a, or its mean absolute value where it differs between pixels.
@@ -132,9 +135,9 @@ def combine(
     Returns:
         (C,), non-negative, sums to 1
     """
-    total = np.einsum(
-        "m,gm,gmc->c", channel_share.astype(np.float64), np.abs(group_weights, dtype=np.float64), np.abs(response)
-    )
+    size = np.abs(group_weights, dtype=np.float64)
+    size = size / np.maximum(size.sum(0), 1e-300)
+    total = np.einsum("m,gm,gmc->c", channel_share.astype(np.float64), size, np.abs(response))
     return total / total.sum()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hsfusion.errors import InputError
+from hsfusion.errors import HsFusionError, InputError
 from hsfusion.nn import BandFusion, FreeFusion, FusionNetwork, SmallCNN
 from hsfusion.spectra import BandGroup, Bands, combine, gaussian_basis, membership
 
@@ -55,7 +55,8 @@ def build_network(
         )
     try:
         if fusion == "free":
-            fused: BandFusion | FreeFusion = FreeFusion(len(bands), channels=channels)
+            good = torch.from_numpy(bands.good.copy())
+            fused: BandFusion | FreeFusion = FreeFusion(good[None], channels=channels)
         else:
             fused = BandFusion(
                 torch.from_numpy(inside),
@@ -69,9 +70,7 @@ def build_network(
             channels, num_classes, width=width, receptive_field=receptive_field - 2 * fused.margin, dropout=dropout
         )
     except ValueError as error:
-        raise InputError(
-            "model", field="one of its values", value="not usable", expected="what the message says", fix=f"{error}"
-        ) from error
+        raise HsFusionError(f"model: {error}. Fix: correct it in the configuration.") from error
     network = FusionNetwork(fused, cnn, mean=torch.zeros(len(bands)), std=torch.ones(len(bands)))
     return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from hsfusion.errors import DivergedError
 from hsfusion.nn import FusionNetwork
 from hsfusion.training.accuracy import accuracies
+
+_log = logging.getLogger(__name__)
 
 
 class FusionClassifier(pl.LightningModule):
@@ -49,6 +52,7 @@ class FusionClassifier(pl.LightningModule):
         self.optimizer = optimizer
         self.total_steps = total_steps
         self.seed = seed
+        self.steps_run = 0  # in this process, not counting those before a resume
         self.label_smoothing = label_smoothing
         self.num_classes = network.cnn.classifier.out_channels
         weights = torch.ones(self.num_classes) if class_weights is None else torch.tensor(class_weights)
@@ -57,6 +61,7 @@ class FusionClassifier(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Makes dropout a function of (seed, step, rank), so that a resumed run draws the same."""
+        self.steps_run += 1
         torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -77,6 +82,7 @@ class FusionClassifier(pl.LightningModule):
                 f"training: loss is {loss} in epoch {self.current_epoch}, expected a finite number. "
                 "Fix: lower optimizer.lr, or check the scene for extreme values."
             )
+        _log.info("epoch %d: training loss %.4f", self.current_epoch, loss)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Collects loss and confusion of patches (B, C, P, P) with classes (B,)."""
@@ -93,6 +99,7 @@ class FusionClassifier(pl.LightningModule):
         result = accuracies(counts, names=[str(k) for k in range(self.num_classes)])
         for name in ("overall_accuracy", "average_accuracy", "kappa", "mean_iou"):
             self.log(f"val/{name}", result[name], prog_bar=name == "overall_accuracy")
+        _log.info("epoch %d: validation overall accuracy %.4f", self.current_epoch, result["overall_accuracy"])
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One group for the fusion, which no decay may pull at, and one for the CNN."""

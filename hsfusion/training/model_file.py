@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ def save_model(path: Path, network: FusionNetwork, *, header: dict[str, Any]) ->
     try:
         # one key only: safetensors keeps several in no fixed order
         save_file(tensors, part, metadata={"hsfusion": text})
+        umask = os.umask(0)
+        os.umask(umask)
+        part.chmod(0o666 & ~umask)  # safetensors writes files for the owner only
         part.replace(path)
     except (OSError, SafetensorError) as error:
         raise EnvironmentFailure(

@@ -2,14 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from hsfusion.data.datamodule import PatchDataModule, prepare
+from hsfusion.data.datamodule import PatchDataModule, check_patch_fits, prepare, valid_pixels
 from hsfusion.data.sampler import StepSampler
-from hsfusion.data.splits import TEST, TRAIN, VAL, Split, blocks
+from hsfusion.data.splits import TEST, TRAIN, VAL, Split, blocks, random
 from hsfusion.data.statistics import band_statistics
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayScene, LabelledScene, Legend
 from hsfusion.spectra import Bands
+
+ALL = np.ones(211, bool)
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +21,13 @@ def split():
 
 def test_statistics_are_of_training_pixels_only(split):
     cube = split.labelled.scene.read((0, 0, 64, 64)).copy()
-    reference = prepare(split)
+    reference = prepare(split, ALL)
     for role in (TEST, VAL):
         cube[:, split.roles == role] = 1e6
     changed = LabelledScene(
         ArrayScene(cube, bands=split.labelled.scene.bands, name="changed"), split.labelled.labels, split.labelled.legend
     )
-    again = prepare(Split(split.kind, changed, split.roles, split.radius))
+    again = prepare(Split(split.kind, changed, split.roles, split.radius), ALL)
     assert (again.mean == reference.mean).all()
     assert (again.std == reference.std).all()
 
@@ -38,41 +40,84 @@ def test_statistics_leave_out_nan_and_survive_constant_and_empty_bands():
 
 
 def test_training_pixels_are_standardised(split):
-    cube = prepare(split)
+    cube = prepare(split, ALL)
     inner = cube.values[3:-3, 3:-3].numpy()[split.roles == TRAIN]
     np.testing.assert_allclose(inner.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(inner.std(0), 1, atol=1e-5)
 
 
-def flat_scene(cube):
-    bands = Bands(np.arange(cube.shape[0]) * 10 + 500.0, None, np.array([True, True, False]))
-    labels = np.ones(cube.shape[1:], np.int64)
-    labels[::2] = 2
-    labelled = LabelledScene(ArrayScene(cube, bands=bands, name="s"), labels, Legend.of(labels))
-    roles = np.full(labels.shape, TRAIN, np.uint8)
-    return Split("fixed", labelled, roles, 1)
-
-
-def test_pixel_without_data_is_not_trained_on_and_bad_bands_do_not_matter():
-    cube = np.random.default_rng(0).normal(size=(3, 5, 5))
+def scene_with_holes():
+    cube = np.random.default_rng(0).normal(size=(3, 6, 6))
     cube[0, 2, 2] = np.nan
-    cube[2] = np.nan  # a bad band
-    split = flat_scene(cube)
-    prepared = prepare(split)
+    cube[1, 2, 3] = np.inf
+    cube[2] = np.nan  # a band that is not used
+    labels = np.ones((6, 6), np.int64)
+    labels[::2] = 2
+    scene = ArrayScene(cube, bands=Bands.from_wavelengths([500.0, 600.0, 700.0]), name="holes")
+    return LabelledScene(scene, labels, Legend.of(labels))
+
+
+USED = np.array([True, True, False])
+
+
+def test_pixels_without_data_have_no_role_and_unused_bands_do_not_matter():
+    labelled = scene_with_holes()
+    valid = valid_pixels(labelled.scene, USED)
+    assert np.argwhere(~valid).tolist() == [[2, 2], [2, 3]]
+    split = random(labelled, radius=1, seed=0, fraction=0.5, valid=valid)
+    assert split.roles[~valid].tolist() == [0, 0]
+    assert (split.roles[valid] > 0).all()
+    prepared = prepare(split, USED)
     assert torch.isfinite(prepared.values).all()
-    assert np.flatnonzero(prepared.classes.numpy() < 0).tolist() == [12]
-    data = PatchDataModule(prepared, split, seed=0, batch_size=24)
-    assert 12 not in data.train_dataloader().sampler.pixels.tolist()
+    assert (prepared.values[..., 2] == 0).all()
+    assert np.flatnonzero(prepared.classes.numpy() < 0).tolist() == [14, 15]
+
+
+def test_scene_without_a_valid_pixel_names_the_empty_band():
+    with pytest.raises(InputError, match=r"\[700.0\] nm"):
+        valid_pixels(scene_with_holes().scene, np.array([True, True, True]))
+
+
+def test_class_without_data_is_left_out_and_the_log_says_so(caplog):
+    labelled = scene_with_holes()
+    labels = labelled.labels.copy()
+    labels[2, 2:4] = 7
+    labelled = LabelledScene(labelled.scene, labels, Legend.of(labels, names={7: "hole"}))
+    kept = labelled.where(valid_pixels(labelled.scene, USED))
+    assert kept.legend.codes == (1, 2)
+    assert "Class hole has no pixel with data" in caplog.text
+    assert "2 labelled pixels have no data" in caplog.text
+
+
+def test_one_class_is_too_few():
+    labelled = scene_with_holes()
+    with pytest.raises(InputError, match="is 1, expected at least 2"):
+        labelled.where(labelled.labels == 1)
 
 
 def test_receptive_field_larger_than_the_scene_is_refused():
-    split = flat_scene(np.zeros((3, 5, 5)))
-    with pytest.raises(InputError, match=r"receptive_field \(patch\) is 7 pixels, expected at most the scene's 5"):
-        prepare(Split("fixed", split.labelled, split.roles, 3))
+    check_patch_fits(scene_with_holes().scene, 6)
+    with pytest.raises(InputError, match=r"receptive_field \(patch\) is 7 pixels, expected at most the scene's 6"):
+        check_patch_fits(scene_with_holes().scene, 7)
+
+
+def test_scaling_a_band_changes_no_standardised_value(split):
+    cube = split.labelled.scene.read((0, 0, 64, 64)).astype(np.float64)
+    scale = np.logspace(-3, 3, len(cube))[:, None, None]
+    scene = ArrayScene(cube * scale, bands=split.labelled.scene.bands, name="scaled")
+    scaled = Split(split.kind, LabelledScene(scene, split.labelled.labels, split.labelled.legend), split.roles, 3)
+    torch.testing.assert_close(prepare(scaled, ALL).values, prepare(split, ALL).values, atol=1e-4, rtol=1e-4)
+
+
+def test_patches_come_from_where_the_cube_lies(split):
+    data = PatchDataModule(prepare(split, ALL), split, seed=0)
+    meta = (0, torch.arange(4, device="meta"))
+    data.on_after_batch_transfer(meta, 0)  # what a GPU does to the cube
+    assert data.patches(torch.arange(4), step=None).device.type == "meta"
 
 
 def test_patch_holds_the_pixels_around_its_centre_reflected_at_the_border(split):
-    cube = prepare(split)
+    cube = prepare(split, ALL)
     data = PatchDataModule(cube, split, seed=0)
     pixels = torch.tensor([0, 63, 64 * 30 + 17])
     patches = data.patches(pixels, step=None)
@@ -84,7 +129,7 @@ def test_patch_holds_the_pixels_around_its_centre_reflected_at_the_border(split)
 
 
 def test_turned_patches_are_the_eight_symmetries(split):
-    data = PatchDataModule(prepare(split), split, seed=0, noise=0.0)
+    data = PatchDataModule(prepare(split, ALL), split, seed=0, noise=0.0)
     pixel = torch.full((64,), 64 * 30 + 17)
     straight = data.patches(pixel[:1], step=None)[0]
     turned = data.patches(pixel, step=3)
@@ -94,7 +139,7 @@ def test_turned_patches_are_the_eight_symmetries(split):
 
 
 def test_augmentation_is_a_function_of_seed_and_step(split):
-    cube = prepare(split)
+    cube = prepare(split, ALL)
     pixels = torch.arange(64)
     first = PatchDataModule(cube, split, seed=1).patches(pixels, step=5)
     assert torch.equal(first, PatchDataModule(cube, split, seed=1).patches(pixels, step=5))

@@ -7,7 +7,7 @@ from hsfusion.data.splits import blocks
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.inference import predict_scene
 from hsfusion.scenes import ArrayScene
-from hsfusion.spectra import even_groups
+from hsfusion.spectra import BandGroup, even_groups
 from hsfusion.training.building import FUSIONS, build_network
 
 
@@ -25,7 +25,7 @@ def network(bands, fusion="channel"):
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_pixel_gets_what_its_training_patch_gives(split, fusion):
-    scene, cube = split.labelled.scene, prepare(split)
+    scene, cube = split.labelled.scene, prepare(split, np.ones(211, bool))
     net = network(scene.bands, fusion)
     net.mean.copy_(torch.from_numpy(cube.mean))
     net.std.copy_(torch.from_numpy(cube.std))
@@ -35,6 +35,17 @@ def test_every_pixel_gets_what_its_training_patch_gives(split, fusion):
         probability, index = net.classify(patches).flatten(1).softmax(1).max(1)
     np.testing.assert_allclose(confidence.ravel(), probability.numpy(), atol=1e-5)
     assert (classes.ravel() == index.numpy()).mean() > 0.999
+
+
+def test_bands_in_no_group_may_be_empty(split):
+    scene = split.labelled.scene
+    groups = [BandGroup("red", 600, 700)]
+    net = build_network(scene.bands, groups, num_classes=4, channels=6, width=8)
+    cube = scene.read((0, 0, 40, 37))
+    expected, _ = predict_scene(net, scene)
+    cube[scene.bands.wavelength_nm > 800] = np.nan
+    classes, _ = predict_scene(net, ArrayScene(cube, bands=scene.bands, name="holes"))
+    assert (classes == expected).all()
 
 
 @pytest.mark.parametrize("tile", [5, 16, 1000])
@@ -49,7 +60,7 @@ def test_result_does_not_depend_on_the_tile(split, tile):
 def test_pixel_without_data_gets_no_class(split):
     scene = split.labelled.scene
     cube = scene.read((0, 0, 40, 37))
-    cube[3, 10, 20] = np.nan
+    cube[3, 10, 20] = np.inf
     classes, confidence = predict_scene(network(scene.bands), ArrayScene(cube, bands=scene.bands, name="hole"))
     assert np.argwhere(classes < 0).tolist() == [[10, 20]]
     assert np.argwhere(np.isnan(confidence)).tolist() == [[10, 20]]

@@ -11,7 +11,7 @@ MEMBERSHIP = torch.tensor([[1, 1, 1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1, 1, 0,
 def network(kind, receptive_field=7):
     torch.manual_seed(1)
     if kind == "free":
-        fusion = FreeFusion(C, channels=M)
+        fusion = FreeFusion(MEMBERSHIP.any(0, keepdim=True), channels=M)
     else:
         fusion = BandFusion(MEMBERSHIP, torch.eye(C), channels=M, kind=kind)
         if fusion.group_sum.predictor is not None:

@@ -124,7 +124,9 @@ def test_gradients_are_right(kind, constraint, table):
     assert torch.autograd.gradcheck(call, (*x, *values))
 
 
-@pytest.mark.parametrize("bad", [{"kind": "pixel"}, {"constraint": "l1"}, {"kind": "channel"}, {"init": "zeros"}])
+@pytest.mark.parametrize(
+    "bad", [{"kind": "pixel"}, {"constraint": "l1"}, {"kind": "channel"}, {"init": "zeros"}, {"init": 0.0}]
+)
 def test_wrong_arguments_are_refused(bad):
     with pytest.raises(ValueError, match="expected"):
         WeightedSum(2, **({"kind": "scalar"} | bad))

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from sklearn import metrics
 
 from hsfusion.data.indian_pines import indian_pines_bands
-from hsfusion.errors import DivergedError, InputError
+from hsfusion.errors import DivergedError, HsFusionError, InputError
 from hsfusion.spectra import even_groups
 from hsfusion.training.accuracy import accuracies, confusion_matrix
 from hsfusion.training.building import FUSIONS, LearnedWeights, build_network
@@ -67,6 +67,14 @@ def test_exported_weights_rebuild_the_forward_pass():
     matrix = np.einsum("gm,gmc->mc", learned.group_weights, learned.response)
     expected = np.einsum("mc,bchw->bmhw", matrix, x.numpy())
     np.testing.assert_allclose(net.fusion(x).detach().numpy(), expected, atol=1e-5)
+
+
+def test_scale_of_group_weights_that_normalisation_takes_back_is_not_reported():
+    net = network("channel", constraint="none")
+    before = LearnedWeights(net).weight
+    with torch.no_grad():
+        net.fusion.group_sum.raw[:, 1] *= 10
+    np.testing.assert_allclose(LearnedWeights(net).weight, before, atol=1e-6)
 
 
 def test_instance_weights_are_the_mean_over_the_sample():
@@ -139,7 +147,7 @@ def test_unknown_fusion_lists_the_known_ones():
 
 
 def test_even_receptive_field_is_refused():
-    with pytest.raises(InputError, match="receptive_field is 6"):
+    with pytest.raises(HsFusionError, match=r"model: receptive_field is 6, expected an odd number"):
         network(receptive_field=6)
 
 

@@ -1,0 +1,128 @@
+"""Checks of a composed configuration, before anything is opened or written."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from hsfusion.cli.messages import CONF
+from hsfusion.errors import InputError
+
+# type of a default -> what may stand there instead, and its name
+_TYPES = {
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    bool: ((bool,), "true or false"),
+    str: ((str, int, float), "a word"),
+}
+# keys that are null by default
+_OPTIONAL = {
+    "threads": int,
+    "split.per_class": int,
+    "run_dir": str,
+    "resume": str,
+    "json": str,
+    "scene.wavelengths": str,
+}
+_INFINITY = math.inf
+_RANGES = {
+    "seed": (0, 2**32),
+    "seeds": (1, _INFINITY),
+    "threads": (1, _INFINITY),
+    "label_smoothing": (0, 0.99),
+    "trainer.max_epochs": (1, _INFINITY),
+    "data.batch_size": (2, _INFINITY),
+    "data.steps_per_epoch": (1, _INFINITY),
+    "data.noise": (0, _INFINITY),
+    "model.channels": (1, _INFINITY),
+    "model.width": (1, _INFINITY),
+    "model.knot_spacing_nm": (1, _INFINITY),
+    "model.dropout": (0, 0.99),
+    "optimizer.lr": (0, _INFINITY),
+    "optimizer.weight_decay": (0, _INFINITY),
+    "split.block_pixels": (1, _INFINITY),
+    "split.per_class": (1, _INFINITY),
+    "groups.number": (1, _INFINITY),
+}
+
+
+def check(cfg: DictConfig, config_name: str) -> None:
+    """Makes sure that every key is known and every value is of the right type and within its range.
+
+    Raises:
+        InputError: naming the first that is not.
+    """
+    missing = OmegaConf.missing_keys(cfg)
+    if missing:
+        key = sorted(missing)[0]
+        raise InputError("configuration", field=key, value="missing", expected="a value", fix=f"add {key}=VALUE")
+    choices = HydraConfig.get().runtime.choices
+    chosen = [word for word in HydraConfig.get().overrides.task if word.partition("=")[0].lstrip("+~") in choices]
+    base = compose(config_name, overrides=chosen)
+    for key in cfg:
+        if key not in base:
+            raise InputError("command line", field="key", value=key, expected="a known key", fix="remove it")
+    defaults = _leaves(base)
+    for key, value in _leaves(cfg).items():
+        wanted = _OPTIONAL.get(key) if defaults.get(key) is None else type(defaults[key])
+        if wanted in _TYPES and value is not None and type(value) not in _TYPES[wanted][0]:
+            _refuse(key, value, _TYPES[wanted][1])
+        if value is None and defaults.get(key) is not None and key != "model.knot_spacing_nm":
+            _refuse(key, "null", _TYPES.get(type(defaults[key]), ((), "a value"))[1])
+        lower, upper = _RANGES.get(key, (-_INFINITY, _INFINITY))
+        if isinstance(value, int | float) and not lower <= value <= upper:
+            _refuse(key, value, f"at least {lower}" if upper == _INFINITY else f"between {lower} and {upper}")
+    if HydraConfig.get().mode == RunMode.MULTIRUN and cfg.get("run_dir") is not None:
+        _refuse("run_dir", cfg.run_dir, "null in a multirun, where every run needs a folder of its own")
+
+
+def check_config_dir() -> None:
+    """Refuses files of ``--config-dir`` that have the name of a packaged one, for Hydra would take that one instead.
+
+    Raises:
+        InputError: naming the file.
+    """
+    words = sys.argv[1:]
+    folders = [word.partition("=")[2] for word in words if word.startswith("--config-dir=")]
+    folders += [after for word, after in pairwise(words) if word in {"--config-dir", "-cd"}]
+    for folder in folders:
+        for path in Path(folder).rglob("*.yaml"):
+            if (CONF / path.relative_to(folder)).exists():
+                raise InputError(
+                    path,
+                    field="name",
+                    value=path.name,
+                    expected="a name that hsfusion does not use",
+                    fix="rename the file",
+                )
+
+
+def command_again(command: str) -> str:
+    """The words that repeat this run, in a new folder."""
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return shlex.join(["hsfusion", command, *(word for word in words if not word.startswith(("run_dir=", "resume=")))])
+
+
+def _refuse(key: str, value: object, expected: str) -> None:
+    raise InputError("command line", field=key, value=value, expected=expected, fix=f"correct {key}")
+
+
+def _leaves(cfg: DictConfig) -> dict[str, Any]:
+    """Dotted key -> value of everything that is no mapping, interpolations resolved."""
+    leaves: dict[str, Any] = {}
+    for key in cfg:
+        value = cfg[key] if not OmegaConf.is_missing(cfg, key) else None
+        if isinstance(value, DictConfig):
+            leaves.update({f"{key}.{name}": leaf for name, leaf in _leaves(value).items()})
+        elif not isinstance(value, ListConfig):
+            leaves[str(key)] = value
+    return leaves
