@@ -47,6 +47,7 @@ _RANGES = {
     "model.width": (1, _INFINITY),
     "model.knot_spacing_nm": (1, _INFINITY),
     "model.dropout": (0, 0.99),
+    "fusion_lr_scale": (0, _INFINITY),
     "optimizer.lr": (0, _INFINITY),
     "optimizer.weight_decay": (0, _INFINITY),
     "split.block_pixels": (1, _INFINITY),

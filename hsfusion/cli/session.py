@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -149,11 +149,14 @@ def fit(cfg: DictConfig, experiment: Experiment, folder: Path, *, checkpoint: Pa
     if not trainer.is_global_zero:
         return None
     best.restore(module)
-    if not all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values()):
-        raise DivergedError("training: a weight is not finite. Fix: lower optimizer.lr.")
+    device = trainer.strategy.root_device
+    network.cpu()
+    weights = learned_weights(experiment, data)
+    if not (_finite(network.state_dict().values()) and np.isfinite(weights.weight).all()):
+        raise DivergedError("training: weights are not finite, expected numbers. Fix: lower optimizer.lr.")
     _log.info("trained %d steps in %.1f s, kept step %s", trainer.global_step, train_seconds, best.step or "of the end")
     start = time.perf_counter()
-    classes, confidence = predict_scene(network, split.labelled.scene, device=trainer.strategy.root_device)
+    classes, confidence = predict_scene(network, split.labelled.scene, device=device)
     predict_seconds = time.perf_counter() - start
     network.cpu()
     confusion, metrics = test_accuracies(split, classes)
@@ -163,8 +166,11 @@ def fit(cfg: DictConfig, experiment: Experiment, folder: Path, *, checkpoint: Pa
         "samples_per_second": steps * cfg.data.batch_size / train_seconds,
         "predict_pixels_per_second": classes.size / predict_seconds,
     }
-    weights = learned_weights(experiment, data)
     return Outcome(history.curves, best.step, classes, confidence, confusion, weights, metrics)
+
+
+def _finite(tensors: Iterable[torch.Tensor]) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
 def _modules(cfg: DictConfig, experiment: Experiment) -> tuple[PatchDataModule, FusionClassifier]:
@@ -178,6 +184,7 @@ def _modules(cfg: DictConfig, experiment: Experiment) -> tuple[PatchDataModule, 
         optimizer=optimizer,
         total_steps=cfg.trainer.max_epochs * cfg.data.steps_per_epoch,
         seed=cfg.seed,
+        fusion_lr_scale=cfg.fusion_lr_scale,
         class_weights=_class_weights(cfg.class_weights, experiment),
         label_smoothing=cfg.label_smoothing,
     )

@@ -7,6 +7,10 @@ from torch import Tensor, nn
 
 from hsfusion.nn.weighted_sum import Constraint, Kind, WeightedSum
 
+# Standard deviation of the log response at the start. Channels that begin nearly alike stay so where group weights are
+# shared: with 0.3 in place of 2, overall accuracy on a blocks split of Indian Pines was 0.12 lower for scalar weights.
+_START_SPREAD = 2.1
+
 
 class BandFusion(nn.Module):
     r"""Fuses C bands in G groups into M channels by two readable linear maps.
@@ -52,7 +56,8 @@ class BandFusion(nn.Module):
         self.margin = neighbourhood // 2 if instance else 0
         self.register_buffer("membership", membership.bool())
         self.register_buffer("basis", basis.float())
-        self.coefficients = nn.Parameter(torch.randn(groups, channels, basis.shape[1]) * 0.5)
+        spread = _START_SPREAD / basis.float().square().sum(1).mean().sqrt()
+        self.coefficients = nn.Parameter(torch.randn(groups, channels, basis.shape[1]) * spread)
         self.group_sum = WeightedSum(
             groups,
             kind=kind,

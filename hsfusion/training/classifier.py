@@ -30,6 +30,7 @@ class FusionClassifier(pl.LightningModule):
         total_steps: optimizer steps of the whole run; the learning rate rises over the first tenth and falls to 0
             along a cosine.
         seed: of everything random in the network.
+        fusion_lr_scale: learning rate of a band fusion, in multiples of the optimizer's: logits have further to go.
         class_weights: K weights of the classes in the loss, or None.
         label_smoothing: share of the target spread evenly over the classes.
     """
@@ -43,15 +44,17 @@ class FusionClassifier(pl.LightningModule):
         optimizer: Callable[[Iterable[dict[str, Any]]], torch.optim.Optimizer],
         total_steps: int,
         seed: int,
+        fusion_lr_scale: float = 10.0,
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.05,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters("total_steps", "seed", "class_weights", "label_smoothing")
+        self.save_hyperparameters("total_steps", "seed", "fusion_lr_scale", "class_weights", "label_smoothing")
         self.network = network
         self.optimizer = optimizer
         self.total_steps = total_steps
         self.seed = seed
+        self.fusion_lr_scale = fusion_lr_scale
         self.steps_run = 0  # in this process, not counting those before a resume
         self.label_smoothing = label_smoothing
         self.num_classes = network.cnn.classifier.out_channels
@@ -107,7 +110,7 @@ class FusionClassifier(pl.LightningModule):
             {"params": list(self.network.fusion.parameters()), "weight_decay": 0.0},
             {"params": list(self.network.cnn.parameters())},
         ]
-        optimizer = self.optimizer([group for group in groups if group["params"]])
+        optimizer = self.optimizer(groups)
         warmup = max(1, self.total_steps // 10)
 
         def scale(step: int) -> float:
@@ -115,7 +118,8 @@ class FusionClassifier(pl.LightningModule):
                 return (step + 1) / warmup
             return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, self.total_steps - warmup))))
 
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
+        faster = 1.0 if self.network.fusion.kind == "free" else self.fusion_lr_scale
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, [lambda step: faster * scale(step), scale])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _loss(self, patches: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:

@@ -166,11 +166,12 @@ def test_no_decay_pulls_at_the_fusion():
 
 def test_learning_rate_rises_then_falls_to_zero():
     scheduler = classifier().configure_optimizers()["lr_scheduler"]["scheduler"]
-    scale = scheduler.lr_lambdas[0]
+    scale = scheduler.lr_lambdas[1]
     assert scale(0) == 0.1
     assert scale(9) == scale(10) == 1.0
     assert scale(55) == pytest.approx(0.5)
     assert scale(100) == pytest.approx(0.0)
+    assert scheduler.lr_lambdas[0](55) == pytest.approx(5.0)  # of the fusion
 
 
 def test_balanced_weights_give_every_class_the_same_say():

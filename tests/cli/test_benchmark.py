@@ -1,0 +1,34 @@
+import json
+
+import pytest
+
+
+def test_accuracy_compares_networks_and_baselines_on_the_same_pixels(hsfusion, tmp_path):
+    words = ["accuracy", "seeds=2", "fusions=[scalar]", "json=out.json", "trainer.max_epochs=1"]
+    small = ["scene=synthetic", "scene.height=40", "scene.width=40", "model.channels=4", "trainer=cpu", "threads=1"]
+    done = hsfusion("benchmark", *words, *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    rows = {(row["seed"], row["method"]): row for row in result["runs"]}
+    assert set(rows) == {(seed, method) for seed in (0, 1) for method in ("scalar", "svm", "forest")}
+    for seed in (0, 1):
+        assert rows[seed, "scalar"]["split"] == rows[seed, "svm"]["split"] == rows[seed, "forest"]["split"]
+    mean = (rows[0, "svm"]["overall_accuracy"] + rows[1, "svm"]["overall_accuracy"]) / 2
+    assert result["summary"]["svm"]["overall_accuracy"]["mean"] == pytest.approx(mean)
+    assert rows[0, "svm"]["overall_accuracy"] > 0.5  # four classes, told apart by two windows
+    assert list(tmp_path.iterdir()) == [tmp_path / "out.json"]
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["accurcy"], "hsfusion benchmark accuracy"),
+        (["accuracy", "fusions=channel"], "fusions is channel, expected a list"),
+        (["accuracy", "baselines=[svn]"], "baselines is ['svn']"),
+        (["accuracy", "seed=3"], "use seeds=N"),
+    ],
+)
+def test_words_that_do_not_fit_are_refused_before_anything_runs(hsfusion, tmp_path, words, part):
+    done = hsfusion("benchmark", *words, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert part in done.stderr.splitlines()[-1]
