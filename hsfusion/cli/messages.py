@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from hsfusion.errors import InputError
 
@@ -27,9 +27,6 @@ def explain(error: BaseException) -> str | None:
         return (
             f"{part.group(1) if part else 'configuration'}: {error.__cause__ or error}. Fix: correct the configuration."
         )
-    if isinstance(error, MissingMandatoryValue):
-        key = getattr(error, "full_key", None) or _quoted(str(error))
-        return str(InputError("configuration", field=key, value="missing", expected="a value", fix=f"add {key}=VALUE"))
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     text = str(error)
@@ -89,8 +86,3 @@ def _dotted(value: Any, prefix: str) -> set[str]:
         if key not in {"defaults", "hydra"} and not str(key).startswith("_"):
             keys |= _dotted(child, f"{prefix}.{key}" if prefix else str(key))
     return keys
-
-
-def _quoted(text: str) -> str:
-    found = re.search(r"(?:key|value): '?([\w.]+)", text)
-    return found.group(1) if found else "a key"

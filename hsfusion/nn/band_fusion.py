@@ -55,6 +55,8 @@ class BandFusion(nn.Module):
         instance = kind.endswith("instance")
         self.margin = neighbourhood // 2 if instance else 0
         self.register_buffer("membership", membership.bool())
+        for g, row in enumerate(membership):
+            self.register_buffer(f"_inside_{g}", row.nonzero()[:, 0], persistent=False)
         self.register_buffer("basis", basis.float())
         spread = _START_SPREAD / basis.float().square().sum(1).mean().sqrt()
         self.coefficients = nn.Parameter(torch.randn(groups, channels, basis.shape[1]) * spread)
@@ -73,18 +75,22 @@ class BandFusion(nn.Module):
         logits = self.coefficients @ self.basis.T
         return logits.masked_fill(~self.membership[:, None, :], -torch.inf).softmax(-1)
 
-    def group_tensors(self, x: Tensor) -> Tensor:
+    def group_tensors(self, x: Tensor) -> list[Tensor]:
         """The group tensors z, before the weighted sum.
 
         Args:
             x: (B, C, H, W), standardised bands.
 
         Returns:
-            (G, B, M, H, W)
+            G tensors (B, M, H, W)
         """
-        groups, channels, bands = self.response.shape
-        flat = _matrix_product(x, self.response.reshape(groups * channels, bands))  # (B, G * M, H, W)
-        return flat.unflatten(1, (groups, channels)).movedim(1, 0)
+        response, last = self.response, x.movedim(1, -1)  # (B, H, W, C)
+        tensors = []
+        for g in range(len(response)):
+            inside = self.get_buffer(f"_inside_{g}")
+            # the rest of the response is zero: leaving it out saves G - 1 of G multiplications
+            tensors.append((last[..., inside] @ response[g][:, inside].T.to(x.dtype)).movedim(-1, 1))
+        return tensors
 
     def instance_weights(self, x: Tensor) -> Tensor:
         """Group weights at every pixel that the forward pass returns.

@@ -59,7 +59,7 @@ def test_instance_weights_belong_to_the_pixels_returned(kind):
     x = torch.randn(2, C, 6, 7)
     weights = fusion.instance_weights(x)
     assert weights.shape[-2:] == fusion(x).shape[-2:] == (4, 5)
-    inner = fusion.group_tensors(x)[..., 1:-1, 1:-1]  # (G, B, M, H', W')
+    inner = torch.stack(fusion.group_tensors(x))[..., 1:-1, 1:-1]  # (G, B, M, H', W')
     wide = weights if kind == "channel_instance" else weights[:, :, None]
     torch.testing.assert_close(fusion(x), (wide.movedim(1, 0) * inner).sum(0), atol=1e-5, rtol=1e-5)
 
