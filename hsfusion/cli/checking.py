@@ -28,10 +28,12 @@ _TYPES = {
 _OPTIONAL = {
     "threads": int,
     "split.per_class": int,
+    "model.keep_bands": int,
     "run_dir": str,
     "resume": str,
     "json": str,
     "scene.wavelengths": str,
+    "scene.step_m": float,
 }
 _INFINITY = math.inf
 _RANGES = {
@@ -48,6 +50,8 @@ _RANGES = {
     "model.knot_spacing_nm": (1, _INFINITY),
     "model.dropout": (0, 0.99),
     "fusion_lr_scale": (0, _INFINITY),
+    "band_cost": (0, _INFINITY),
+    "model.keep_bands": (1, _INFINITY),
     "optimizer.lr": (0, _INFINITY),
     "optimizer.weight_decay": (0, _INFINITY),
     "split.block_pixels": (1, _INFINITY),

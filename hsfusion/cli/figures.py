@@ -15,6 +15,7 @@ from hsfusion.cli.session import Experiment, Outcome
 from hsfusion.data.splits import TRAIN
 from hsfusion.scenes.scene import Scene, read_all
 from hsfusion.spectra import BandWeights
+from hsfusion.trust.evidence import beats_chance
 
 _RGB_NM = (640.0, 550.0, 460.0)
 # heading in the report -> file, kind, alternative text, caption
@@ -30,6 +31,18 @@ _SHOWN = {
         "svg",
         "Matrix of group weights",
         "Sign and size of each band group in each fused channel.",
+    ),
+    "Weights during training": (
+        "weight_history",
+        "png",
+        "Band weights as colours over wavelength and training step",
+        "How the weights came about: bands that did not pay for themselves closed.",
+    ),
+    "Where each group counted": (
+        "instance_weights",
+        "png",
+        "A map for each group of its share in the sum",
+        "The share of each group in the weighted sum, pixel by pixel.",
     ),
     "Class map": (
         "map",
@@ -65,22 +78,28 @@ def write_figures(
     """Draws the figures of a run and writes report.html."""
     labelled = experiment.split.labelled
     run = f"{labelled.scene.name}, {cfg.model.fusion} fusion, {metrics['split']['kind']} split, seed {cfg.seed}"
+    evidence = beats_chance(outcome.confusion, receptive_field=experiment.network.receptive_field)
     figures = {
-        **_weight_figures(experiment, outcome, weights, run),
+        **_weight_figures(experiment, outcome, weights, run, stamp=None if evidence else "no evidence"),
         **_map_figures(experiment, outcome, run),
         "training": plots.training_figure(outcome.history, best_step=outcome.best_step),
     }
     for stem, figure in figures.items():
         plots.save_figure(figure, folder / "figures" / stem)
-    page = _report(cfg, weights=weights, metrics=metrics, folder=folder)
+    page = _report(cfg, weights=weights, metrics=metrics, folder=folder, caveats=_caveats(cfg, metrics, evidence))
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 
-def _weight_figures(experiment: Experiment, outcome: Outcome, weights: BandWeights, run: str) -> dict[str, Any]:
+def _weight_figures(
+    experiment: Experiment, outcome: Outcome, weights: BandWeights, run: str, *, stamp: str | None
+) -> dict[str, Any]:
     legend, learned = experiment.split.labelled.legend, outcome.weights
     free = experiment.network.fusion.kind == "free"
+    sources = experiment.split.labelled.scene.sources
+    names = ["all"] if free else [*(group.name for group in experiment.groups), *(name for name, _ in sources)]
+    steps, history = outcome.weight_history
     limits = [] if free else [(group.name, group.lower_nm, group.upper_nm) for group in experiment.groups]
-    return {
+    figures = {
         "band_weights": plots.band_weights_figure(
             weights.bands.wavelength_nm,
             weights.weight,
@@ -88,14 +107,28 @@ def _weight_figures(experiment: Experiment, outcome: Outcome, weights: BandWeigh
             spectra=_class_spectra(experiment),
             colors=dict(zip(legend.names, legend.colors, strict=True)),
             title=f"Band weights: {run}",
+            stamp=stamp,
+            sources={name: total for name, total in weights.group_totals().items() if name in dict(sources)},
+        ),
+        "weight_history": plots.weight_history_figure(
+            weights.bands.wavelength_nm,
+            steps,
+            history[:, : len(weights.bands)],
+            title=f"Weights during training: {run}",
+            best_step=outcome.best_step,
         ),
         "group_weights": plots.group_weights_figure(
             learned.group_weights,
-            group_names=[group[0] for group in limits] or ["all"],
+            group_names=names,
             channel_share=learned.channel_share,
             title=f"Group weights: {run}",
         ),
     }
+    if outcome.instance_maps is not None:
+        figures["instance_weights"] = plots.instance_weights_figure(
+            outcome.instance_maps, names=names, title=f"Where each group counted: {run}"
+        )
+    return figures
 
 
 def _map_figures(experiment: Experiment, outcome: Outcome, run: str) -> dict[str, Any]:
@@ -117,7 +150,7 @@ def _map_figures(experiment: Experiment, outcome: Outcome, run: str) -> dict[str
     }
 
 
-def _report(cfg: DictConfig, *, weights: BandWeights, metrics: dict[str, Any], folder: Path) -> str:
+def _report(cfg: DictConfig, *, weights: BandWeights, metrics: dict[str, Any], folder: Path, caveats: list[str]) -> str:
     split, test, timing = metrics["split"], metrics["test"], metrics["timing"]
     summary = {
         "Overall accuracy": f"{test['overall_accuracy']:.4f}",
@@ -126,15 +159,17 @@ def _report(cfg: DictConfig, *, weights: BandWeights, metrics: dict[str, Any], f
         "Mean IoU": f"{test['mean_iou']:.4f}",
         "Split": f"{split['kind']}, leakage {split['leakage']:.4f}",
         "Pixels": f"{split['train_pixels']} training, {split['val_pixels']} validation, {split['test_pixels']} test",
+        "Bands in use": _bands_in_use(cfg, weights),
         "Training time": f"{timing['train_seconds']:.0f} s",
     }
     return plots.report_html(
         title=f"hsfusion: {cfg.name}",
         summary=summary,
-        caveats=_caveats(cfg, split),
+        caveats=caveats,
         figures={
             title: (folder / "figures" / f"{stem}.{suffix}", alt, caption)
             for title, (stem, suffix, alt, caption) in _SHOWN.items()
+            if (folder / "figures" / f"{stem}.{suffix}").exists()
         },
         per_class=[(name, row["accuracy"], row["support"]) for name, row in test["per_class"].items()],
         top_windows=weights.top_windows(8),
@@ -144,11 +179,24 @@ def _report(cfg: DictConfig, *, weights: BandWeights, metrics: dict[str, Any], f
     )
 
 
-def _caveats(cfg: DictConfig, split: dict[str, Any]) -> list[str]:
+def _bands_in_use(cfg: DictConfig, weights: BandWeights) -> str:
+    used = weights.bands.wavelength_nm[weights.weight > 0]
+    text = f"{used.size} of {len(weights.bands)}"
+    return text if cfg.model.keep_bands is None else f"{text}: {', '.join(f'{nm:.0f}' for nm in sorted(used))} nm"
+
+
+def _caveats(cfg: DictConfig, metrics: dict[str, Any], evidence: bool) -> list[str]:
+    split = metrics["split"]
     caveats = [
         "These weights come from one training. Neighbouring bands say nearly the same, so another seed spreads the "
         "weight differently within a window: compare windows over several seeds before drawing conclusions."
     ]
+    if not evidence:
+        caveats.insert(
+            0,
+            "No evidence: on the test pixels the network is not better than chance (1 % level, pixels within one "
+            "receptive field counted once). Weights of a network that has learned nothing mean nothing.",
+        )
     if cfg.model.fusion == "free":
         caveats.append("The free convolution can absorb the scale of any band: its weights are no evidence.")
     if split["leakage"] > 0:
@@ -163,7 +211,8 @@ def _caveats(cfg: DictConfig, split: dict[str, Any]) -> list[str]:
 
 def _class_spectra(experiment: Experiment) -> dict[str, NDArray[np.float64]]:
     """Mean spectrum (C,) of the training pixels of each class."""
-    cube = read_all(experiment.split.labelled.scene)
+    scene = experiment.split.labelled.scene
+    cube = read_all(scene)[: len(scene.bands)]
     labelled, train = experiment.split.labelled, experiment.split.roles == TRAIN
     spectra = {}
     for code, name in zip(labelled.legend.codes, labelled.legend.names, strict=True):

@@ -17,8 +17,8 @@ from hsfusion import __version__
 from hsfusion.cli.figures import write_figures
 from hsfusion.cli.session import Experiment, Outcome
 from hsfusion.scenes import write_class_map, write_raster
-from hsfusion.spectra import BandWeights, group_of_bands, membership
-from hsfusion.spectra.weights import write_group_weights_csv, write_response_csv
+from hsfusion.spectra import BandWeights, group_of_bands
+from hsfusion.spectra.weights import write_group_weights_csv, write_history_csv, write_response_csv
 from hsfusion.training.model_file import save_model
 
 _log = logging.getLogger(__name__)
@@ -39,32 +39,47 @@ def write_outputs(cfg: DictConfig, experiment: Experiment, outcome: Outcome, fol
         f"overall accuracy {test['overall_accuracy']:.4f}, average {test['average_accuracy']:.4f}, "
         f"kappa {test['kappa']:.4f} on {metrics['split']['test_pixels']} test pixels "
         f"({metrics['split']['kind']} split, leakage {metrics['split']['leakage']:.4f})\n"
+        f"{'' if cfg.model.keep_bands is None else _kept(weights)}"
         f"map          {folder / 'map.tif'}\n"
         f"band weights {folder / 'figures' / 'band_weights.png'}\n"
         f"report       {folder / 'report.html'}"
     )
 
 
+def _kept(weights: BandWeights) -> str:
+    kept = sorted(weights.bands.wavelength_nm[weights.weight > 0])
+    return f"kept bands   {', '.join(f'{nm:.0f}' for nm in kept)} nm\n"
+
+
 def write_weights(experiment: Experiment, outcome: Outcome, folder: Path) -> BandWeights:
-    """Writes band_weights.csv, response.csv and group_weights.csv; returns the first."""
+    """Writes band_weights.csv, response.csv, group_weights.csv and weight_history.csv; returns the first."""
     bands = experiment.split.labelled.scene.bands
     names, inside = groups_of(experiment)
     learned = outcome.weights
-    weights = BandWeights(bands, group_of_bands(inside, names), learned.weight)
+    layers = [name for name, number in experiment.split.labelled.scene.sources for _ in range(number)]
+    weights = BandWeights(
+        bands,
+        group_of_bands(inside[:, : len(bands)], names),
+        learned.weight[: len(bands)],
+        tuple(zip(layers, learned.weight[len(bands) :].tolist(), strict=True)),
+    )
     weights.to_csv(folder / "band_weights.csv")
     write_response_csv(folder / "response.csv", learned.response, bands=bands, groups=names, membership=inside)
     write_group_weights_csv(
         folder / "group_weights.csv", learned.group_weights, groups=names, channel_share=learned.channel_share
     )
+    steps, history = outcome.weight_history
+    write_history_csv(folder / "weight_history.csv", steps, history)
     return weights
 
 
 def groups_of(experiment: Experiment) -> tuple[list[str], NDArray[np.bool_]]:
     """Names and membership (G, C) of the groups of the network; one of all bands for the free convolution."""
-    bands = experiment.split.labelled.scene.bands
+    inside = experiment.network.fusion.membership.numpy()
     if experiment.network.fusion.kind == "free":
-        return ["all"], bands.good[None]
-    return [group.name for group in experiment.groups], membership(experiment.groups, bands)
+        return ["all"], inside
+    names = [group.name for group in experiment.groups]
+    return [*names, *(name for name, _ in experiment.split.labelled.scene.sources)], inside
 
 
 def versions() -> dict[str, str]:
@@ -80,6 +95,15 @@ def _write_rasters(experiment: Experiment, outcome: Outcome, folder: Path) -> No
     tags = {"hsfusion_version": __version__, "scene": labelled.scene.name}
     write_class_map(folder / "map.tif", codes, legend=legend, geobox=geobox, tags=tags)
     write_raster(folder / "confidence.tif", outcome.confidence, geobox=geobox, nodata=float("nan"), tags=tags)
+    if outcome.instance_maps is not None:
+        write_raster(
+            folder / "instance_weights.tif",
+            outcome.instance_maps,
+            geobox=geobox,
+            nodata=float("nan"),
+            tags=tags,
+            layer_names=groups_of(experiment)[0],
+        )
     roles = {f"role_{role}": name for role, name in _SPLIT_NAMES.items()}
     write_raster(folder / "split.tif", experiment.split.roles, geobox=geobox, tags=roles)
 
@@ -98,6 +122,7 @@ def _header(experiment: Experiment, metrics: dict[str, Any]) -> dict[str, Any]:
         "groups": [
             {"name": group.name, "lower_nm": group.lower_nm, "upper_nm": group.upper_nm} for group in experiment.groups
         ],
+        "sources": [{"name": name, "layers": number} for name, number in labelled.scene.sources],
         "classes": {"codes": list(legend.codes), "names": list(legend.names), "colors": list(legend.colors)},
         "architecture": experiment.architecture,
         "training_scene": {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,25 +11,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
+from hsfusion.cli.trainer import make_trainer, run
 from hsfusion.data.datamodule import PatchDataModule, TrainingCube, check_patch_fits, prepare, valid_pixels
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split
-from hsfusion.errors import DivergedError, EnvironmentFailure, HsFusionError, InputError
-from hsfusion.inference import predict_scene
+from hsfusion.errors import DivergedError, HsFusionError, InputError
+from hsfusion.inference import instance_weight_maps, predict_scene
 from hsfusion.nn import FusionNetwork
 from hsfusion.spectra import BandGroup
 from hsfusion.training.accuracy import accuracies, confusion_matrix
 from hsfusion.training.building import LearnedWeights
-from hsfusion.training.callbacks import History, KeepBest
-from hsfusion.training.classifier import FusionClassifier, balanced_class_weights
+from hsfusion.training.callbacks import History, KeepBest, WeightHistory
+from hsfusion.training.classifier import SETTLED, FusionClassifier, balanced_class_weights
 
 _log = logging.getLogger(__name__)
 
@@ -63,8 +61,10 @@ class Outcome:
         best_step: step of the model that was kept; None where the last was kept.
         classes: (H, W) predicted class indices, -1 without data.
         confidence: (H, W).
+        instance_maps: (G, H, W) share of each group at each pixel; None where weights are the same everywhere.
         confusion: (K, K + 1) counts of the test pixels.
         weights: what was learned about the bands.
+        weight_history: optimizer steps, and the weights (steps, C + E) at each.
         metrics: the content of metrics.json but for seed and versions.
     """
 
@@ -72,8 +72,10 @@ class Outcome:
     best_step: int | None
     classes: NDArray[np.int64]
     confidence: NDArray[np.float32]
+    instance_maps: NDArray[np.float32] | None
     confusion: NDArray[np.int64]
     weights: LearnedWeights
+    weight_history: tuple[list[int], NDArray[np.float64]]
     metrics: dict[str, Any]
 
 
@@ -91,7 +93,7 @@ def set_up(cfg: DictConfig) -> Experiment:
         groups = instantiate(cfg.groups)(scene.bands)
     architecture = {key: value for key, value in plain(cfg.model).items() if not key.startswith("_")}
     with _blaming("model"):
-        build = partial(instantiate(cfg.model), scene.bands, groups)
+        build = partial(instantiate(cfg.model), scene.bands, groups, sources=scene.sources)
         # what the network sees decides on the split, the split on the classes: 2 stand in until they are known
         plan = build(num_classes=2)
     used_bands = plan.used_bands.numpy()
@@ -140,33 +142,37 @@ def fit(cfg: DictConfig, experiment: Experiment, folder: Path, *, checkpoint: Pa
     """
     split, network = experiment.split, experiment.network
     data, module = _modules(cfg, experiment)
-    history, best = History(), KeepBest(split.count(VAL))
+    settled = 0 if network.fusion.gates is None else int(SETTLED * module.total_steps)
+    history, best = History(), KeepBest(split.count(VAL), first_step=settled)
+    weight_history = WeightHistory(_sample(experiment, data))
     last = ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False)
-    trainer = _trainer(cfg, folder, [history, best, last], validated=split.count(VAL) > 0)
+    trainer = make_trainer(cfg, folder, [history, weight_history, best, last], validated=split.count(VAL) > 0)
     start = time.perf_counter()
-    _run(trainer, module, data, checkpoint)
+    run(trainer, module, data, checkpoint)
     train_seconds = time.perf_counter() - start
     if not trainer.is_global_zero:
         return None
     best.restore(module)
     device = trainer.strategy.root_device
     network.cpu()
-    weights = learned_weights(experiment, data)
+    weights = LearnedWeights(network, _sample(experiment, data))
     if not (_finite(network.state_dict().values()) and np.isfinite(weights.weight).all()):
         raise DivergedError("training: weights are not finite, expected numbers. Fix: lower optimizer.lr.")
     _log.info("trained %d steps in %.1f s, kept step %s", trainer.global_step, train_seconds, best.step or "of the end")
     start = time.perf_counter()
     classes, confidence = predict_scene(network, split.labelled.scene, device=device)
     predict_seconds = time.perf_counter() - start
+    instance = network.fusion.kind.endswith("instance")
+    maps = instance_weight_maps(network, split.labelled.scene, device=device) if instance else None
     network.cpu()
     confusion, metrics = test_accuracies(split, classes)
-    steps = module.steps_run
     metrics["timing"] = {
         "train_seconds": train_seconds,
-        "samples_per_second": steps * cfg.data.batch_size / train_seconds,
+        "samples_per_second": module.steps_run * cfg.data.batch_size / train_seconds,
         "predict_pixels_per_second": classes.size / predict_seconds,
     }
-    return Outcome(history.curves, best.step, classes, confidence, confusion, weights, metrics)
+    recorded = weight_history.steps, np.array(weight_history.weights)
+    return Outcome(history.curves, best.step, classes, confidence, maps, confusion, weights, recorded, metrics)
 
 
 def _finite(tensors: Iterable[torch.Tensor]) -> bool:
@@ -185,19 +191,20 @@ def _modules(cfg: DictConfig, experiment: Experiment) -> tuple[PatchDataModule, 
         total_steps=cfg.trainer.max_epochs * cfg.data.steps_per_epoch,
         seed=cfg.seed,
         fusion_lr_scale=cfg.fusion_lr_scale,
+        band_cost=cfg.band_cost,
         class_weights=_class_weights(cfg.class_weights, experiment),
         label_smoothing=cfg.label_smoothing,
     )
     return data, module
 
 
-def learned_weights(experiment: Experiment, data: PatchDataModule) -> LearnedWeights:
-    """Reads the weights off the network; instance weights are averaged over up to 1,024 training pixels."""
+def _sample(experiment: Experiment, data: PatchDataModule) -> torch.Tensor | None:
+    """Up to 1,024 training patches, over which instance weights are averaged."""
     if not experiment.network.fusion.kind.endswith("instance"):
-        return LearnedWeights(experiment.network)
+        return None
     pixels = torch.from_numpy(experiment.split.pixels(TRAIN))
     some = pixels[torch.linspace(0, len(pixels) - 1, min(1024, len(pixels))).long()]
-    return LearnedWeights(experiment.network, data.patches(some, step=None).cpu())
+    return data.patches(some, step=None).cpu()
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -216,57 +223,6 @@ def _class_weights(kind: str, experiment: Experiment) -> list[float] | None:
         )
     classes = experiment.cube.classes.numpy()[experiment.split.pixels(TRAIN)]
     return balanced_class_weights(np.bincount(classes[classes >= 0]).tolist())
-
-
-def _trainer(cfg: DictConfig, folder: Path, callbacks: list[pl.Callback], *, validated: bool) -> pl.Trainer:
-    _check_trainer(cfg)
-    for name in ("lightning.pytorch", "lightning.fabric"):  # which sets its own level when it is imported
-        logging.getLogger(name).setLevel(logging.WARNING)
-    loggers = [instantiate(logger)(save_dir=folder / "logs") for logger in (cfg.logger or {}).values()]
-    if cfg.progress:
-        callbacks = [*callbacks, RichProgressBar()]
-    try:
-        return instantiate(cfg.trainer)(
-            callbacks=callbacks,
-            logger=loggers or False,
-            enable_progress_bar=cfg.progress,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=1.0 if validated else 0,
-            log_every_n_steps=cfg.data.steps_per_epoch,
-        )
-    except MisconfigurationException as error:
-        raise EnvironmentFailure(
-            f"trainer: accelerator is {cfg.trainer.accelerator} with {cfg.trainer.devices} devices, expected what this "
-            f"machine has ({error}). Fix: use trainer=cpu or trainer=auto."
-        ) from error
-    except (TypeError, ValueError) as error:
-        raise HsFusionError(f"configuration: trainer cannot be used: {error}. Fix: correct trainer.*") from error
-
-
-def _check_trainer(cfg: DictConfig) -> None:
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN and cfg.trainer.devices != 1:
-        raise InputError(
-            "trainer",
-            field="devices",
-            value=cfg.trainer.devices,
-            expected="1 in a multirun",
-            fix="start distributed runs one by one, without --multirun",
-        )
-
-
-def _run(trainer: pl.Trainer, module: FusionClassifier, data: PatchDataModule, checkpoint: Path | None) -> None:
-    with warnings.catch_warnings():
-        # the loaders hold a few indices each: workers would only cost time
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
-        warnings.filterwarnings("ignore", message=".*dirpath has changed.*")
-        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # lightning 2.6 with torch 2.13
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
 
 def test_accuracies(split: Split, classes: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[str, Any]]:

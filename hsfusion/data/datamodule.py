@@ -40,7 +40,7 @@ class TrainingCube:
 
 
 def valid_pixels(scene: Scene, used_bands: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels (H, W) that have data in every used band (C,).
+    """Pixels (H, W) that have data in every used band and layer (C + E,).
 
     Raises:
         InputError: if there is none, naming the bands that hold no data at all.
@@ -48,13 +48,15 @@ def valid_pixels(scene: Scene, used_bands: NDArray[np.bool_]) -> NDArray[np.bool
     finite = np.isfinite(read_all(scene)[used_bands])
     valid = np.asarray(finite.all(axis=0))
     if not valid.any():
-        empty = scene.bands.wavelength_nm[used_bands][~finite.any(axis=(1, 2))]
+        names = [f"{nm:g} nm" for nm in scene.bands.wavelength_nm]
+        names += [name for name, number in scene.sources for _ in range(number)]
+        empty = [names[i] for i in np.flatnonzero(used_bands)[~finite.any(axis=(1, 2))][:5]]
         raise InputError(
             scene.name,
             field="number of pixels with data in every used band",
             value=0,
             expected="at least 1",
-            fix=f"mark bands without data as not good in the band table, such as those at {empty[:5].tolist()} nm",
+            fix=f"leave out what holds no data (bands: good = 0 in the band table): {', '.join(empty) or 'by turns'}",
         )
     return valid
 
@@ -81,7 +83,7 @@ def prepare(split: Split, used_bands: NDArray[np.bool_]) -> TrainingCube:
 
     Args:
         split: the scene and its training pixels.
-        used_bands: (C,), False for bands that the network does not use; they become 0.
+        used_bands: (C + E,), False for bands that the network does not use; they become 0.
     """
     labelled, radius = split.labelled, split.radius
     cube = np.ascontiguousarray(read_all(labelled.scene).transpose(1, 2, 0))  # (H, W, C)

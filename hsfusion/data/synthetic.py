@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from hsfusion.scenes import ArrayScene, LabelledScene, Legend
+from hsfusion.scenes import ArrayRaster, ArrayScene, LabelledScene, Legend, StackedScene
 from hsfusion.spectra import Bands
 
 
@@ -20,6 +20,7 @@ def synthetic_scene(
     windows_nm: Sequence[tuple[float, float]] = ((650.0, 700.0), (2150.0, 2250.0)),
     contrast: float = 1.0,
     noise: float = 0.5,
+    step_m: float | None = None,
 ) -> LabelledScene:
     """A scene whose classes differ inside the given windows and nowhere else.
 
@@ -36,6 +37,8 @@ def synthetic_scene(
         windows_nm: the informative windows, each [lower, upper) in nm.
         contrast: distance of two neighbouring levels, in units of reflectance x 10.
         noise: standard deviation of the noise, in the same unit.
+        step_m: adds a raster of heights named lidar, in which the last class stands so much above the others in m;
+            its spectra are those of the class before. None for no such raster.
 
     Returns:
         the scene, every pixel labelled 1..K in patches of about 12 pixels; reflectance 0-1 or a little beyond.
@@ -46,7 +49,8 @@ def synthetic_scene(
     centres = rng.uniform((0, 0), (height, width), (seeds, 2))
     rows, cols = np.mgrid[:height, :width]
     nearest = ((rows[..., None] - centres[:, 0]) ** 2 + (cols[..., None] - centres[:, 1]) ** 2).argmin(-1)
-    index = (rng.permutation(seeds) % num_classes)[nearest]  # (H, W)
+    truth = (rng.permutation(seeds) % num_classes)[nearest]  # (H, W)
+    index = truth if step_m is None else np.minimum(truth, num_classes - 2)  # what the spectra show
     base = 3 + gaussian_filter1d(rng.normal(0, 4, nm.size), 15)
     brightness = 1 + 0.3 * gaussian_filter(rng.normal(0, 1, (height, width)), 4) / 0.07 * 0.3
     values = base[:, None, None] * brightness[None]
@@ -55,6 +59,9 @@ def synthetic_scene(
         levels = (np.arange(num_classes) // 2**i) % 2 if len(windows_nm) > 1 else np.arange(num_classes)
         inside = (nm >= lower) & (nm < upper)
         values[inside] += contrast * (levels[index] - levels.mean())[None]
-    labels = index.astype(np.int64) + 1
+    labels = truth.astype(np.int64) + 1
     scene = ArrayScene(values.astype(np.float32) / 10, bands=Bands.from_wavelengths(nm), name="synthetic")
+    if step_m is not None:
+        heights = 200 + step_m * (truth == num_classes - 1) + rng.normal(0, 0.3, truth.shape)
+        scene = StackedScene(scene, {"lidar": ArrayRaster(heights[None])})
     return LabelledScene(scene, labels, Legend.of(labels))

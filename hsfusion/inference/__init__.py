@@ -1,5 +1,5 @@
 """Inference: whole scenes to class maps."""
 
-from hsfusion.inference.dense import predict_scene
+from hsfusion.inference.dense import instance_weight_maps, predict_scene
 
-__all__ = ["predict_scene"]
+__all__ = ["instance_weight_maps", "predict_scene"]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hsfusion.nn import FusionNetwork
+from hsfusion.nn import BandFusion, FusionNetwork
 from hsfusion.scenes import Scene, Window
 
 
@@ -31,22 +31,63 @@ def predict_scene(
         class indices (H, W), -1 where a band of a group holds no data, and confidence (H, W) float32: the softmax
         probability of the class, NaN where there is none.
     """
-    network = network.eval().to(device)
-    radius = network.receptive_field // 2
     classes = np.full(scene.geobox.shape, -1, np.int64)
     confidence = np.full(scene.geobox.shape, np.nan, np.float32)
-    used = network.used_bands
-    for window in _tiles(scene.geobox.shape, tile):
-        cube = _read_with_halo(scene, window, radius)
-        inner = cube[used.cpu().numpy(), radius : radius + window.height, radius : radius + window.width]
-        missing = np.isnan(inner).any(axis=0)
-        x = torch.from_numpy(cube).to(device)[None].contiguous(memory_format=torch.channels_last)
-        x = torch.where(used[:, None, None] & x.isfinite(), network.standardise(x), 0.0)
+    for window, x, missing in _standardised_tiles(network, scene, device=device, tile=tile):
         probability, index = network.classify(x)[0].float().softmax(0).max(0)
         part = np.s_[window.row : window.row + window.height, window.col : window.col + window.width]
         classes[part] = np.where(missing, -1, index.cpu().numpy())
         confidence[part] = np.where(missing, np.nan, probability.cpu().numpy())
     return classes, confidence
+
+
+@torch.no_grad()
+def instance_weight_maps(
+    network: FusionNetwork, scene: Scene, *, device: torch.device | str = "cpu", tile: int = 256
+) -> NDArray[np.float32]:
+    """How much each group counts at each pixel, for a network with instance weights.
+
+    Absolute group weights, with the gates and averaged over the fused channels by their share in what the CNN takes
+    in, scaled to sum to 1 over the groups.
+
+    Args:
+        network: the network, with fusion of kind instance or channel_instance; put in evaluation mode and moved.
+        scene: the scene, of at least the receptive field's size.
+        device: where to compute.
+        tile: edge of a tile in pixels.
+
+    Returns:
+        (G, H, W), further rasters at the end; NaN where a band holds no data.
+    """
+    fusion, margin = network.fusion, network.cnn.receptive_field // 2
+    assert isinstance(fusion, BandFusion), "the free convolution has no group weights"
+    maps = np.full((len(fusion.membership), *scene.geobox.shape), np.nan, np.float32)
+    for window, x, missing in _standardised_tiles(network, scene, device=device, tile=tile):
+        share = network.cnn.input_share
+        open_share = (fusion.response * fusion.openness).sum(2)  # (G, M)
+        inner = x[..., margin : x.shape[2] - margin, margin : x.shape[3] - margin]
+        weights = fusion.instance_weights(inner)[0].abs()  # (G, H, W) or (G, M, H, W)
+        each = weights[:, None] if weights.dim() == 3 else weights
+        size = torch.einsum("gmhw,gm->ghw", each.expand(-1, len(share), -1, -1), open_share * share)
+        size = size / size.sum(0).clamp_min(1e-12)
+        part = np.s_[:, window.row : window.row + window.height, window.col : window.col + window.width]
+        maps[part] = np.where(missing, np.nan, size.cpu().numpy())
+    return maps
+
+
+def _standardised_tiles(
+    network: FusionNetwork, scene: Scene, *, device: torch.device | str, tile: int
+) -> Iterator[tuple[Window, torch.Tensor, NDArray[np.bool_]]]:
+    """Windows, their standardised pixels (1, C, h, w) with the halo of the receptive field, and where data miss."""
+    network = network.eval().to(device)
+    radius = network.receptive_field // 2
+    used = network.used_bands
+    for window in _tiles(scene.geobox.shape, tile):
+        cube = _read_with_halo(scene, window, radius)
+        inner = cube[used.cpu().numpy(), radius : radius + window.height, radius : radius + window.width]
+        x = torch.from_numpy(cube).to(device)[None].contiguous(memory_format=torch.channels_last)
+        x = torch.where(used[:, None, None] & x.isfinite(), network.standardise(x), 0.0)
+        yield window, x, np.asarray(np.isnan(inner).any(axis=0))
 
 
 def _tiles(shape: tuple[int, int], edge: int) -> Iterator[Window]:

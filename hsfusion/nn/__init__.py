@@ -2,7 +2,16 @@
 
 from hsfusion.nn.band_fusion import BandFusion, FreeFusion
 from hsfusion.nn.cnn import SmallCNN
+from hsfusion.nn.gates import BandCentres, StochasticGates
 from hsfusion.nn.network import FusionNetwork
 from hsfusion.nn.weighted_sum import WeightedSum
 
-__all__ = ["BandFusion", "FreeFusion", "FusionNetwork", "SmallCNN", "WeightedSum"]
+__all__ = [
+    "BandCentres",
+    "BandFusion",
+    "FreeFusion",
+    "FusionNetwork",
+    "SmallCNN",
+    "StochasticGates",
+    "WeightedSum",
+]

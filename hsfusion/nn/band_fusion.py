@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hsfusion.nn.gates import BandCentres, StochasticGates
 from hsfusion.nn.weighted_sum import Constraint, Kind, WeightedSum
 
 # Height of the bumps, in log response, that the curves start with. Channels that begin nearly alike stay so where group
@@ -16,15 +17,21 @@ class BandFusion(nn.Module):
     r"""Fuses C bands in G groups into M channels by two readable linear maps.
 
     .. math::
-        z_{gm} = \sum_c s_{gmc} x_c, \quad s_{gm} = \mathrm{softmax}_{c \in g}(\mathrm{basis}\; \theta_{gm}),
+        z_{gm} = \sum_c o_c s_{gmc} x_c, \quad
+        s_{gm} = \mathrm{softmax}_{c \in g}(\mathrm{basis}\; \theta_{gm} + \log \Delta),
         \qquad f_m = \sum_g a_{gm} z_{gm}
 
-    The response s is non-negative and sums to 1 over the bands of its group; the weights a are those of
-    :class:`WeightedSum`. Neither can absorb the scale of a band.
+    The response s is non-negative and sums to 1 over the bands of its group: it is a density, sampled at bands that
+    stand for :math:`\Delta` each. The weights a are those of :class:`WeightedSum`. Neither can absorb the scale of a
+    band. The gates o, between 0 and 1, are the same for all groups and channels.
+
+    Layers of other rasters (lidar, radar, thermal) are further bands, in groups of their own.
 
     Args:
         membership: (G, C) bool, the bands of each group; every group has at least one.
         basis: (C, K), the basis of the response curves (the identity gives one free logit per band).
+        gates: a module of :mod:`hsfusion.nn.gates`, or None where every band stays open.
+        spacing: (C,) positive, the width in nm that each band stands for; None for all alike.
         channels: M.
         kind: kind of the group weights, see :class:`WeightedSum`.
         constraint: constraint of the group weights.
@@ -33,12 +40,15 @@ class BandFusion(nn.Module):
 
     membership: Tensor
     basis: Tensor
+    log_spacing: Tensor
 
     def __init__(
         self,
         membership: Tensor,
         basis: Tensor,
         *,
+        gates: StochasticGates | BandCentres | None = None,
+        spacing: Tensor | None = None,
         channels: int = 32,
         kind: Kind = "channel",
         constraint: Constraint = "signed",
@@ -58,7 +68,9 @@ class BandFusion(nn.Module):
         for g, row in enumerate(membership):
             self.register_buffer(f"_inside_{g}", row.nonzero()[:, 0], persistent=False)
         self.register_buffer("basis", basis.float())
-        self.coefficients = nn.Parameter(_bumps(self.membership, self.basis, channels))
+        self.register_buffer("log_spacing", torch.zeros(bands) if spacing is None else spacing.log().float())
+        self.gates = gates
+        self.coefficients = nn.Parameter(_bumps(self.membership * self.log_spacing.exp(), self.basis, channels))
         self.group_sum = WeightedSum(
             groups,
             kind=kind,
@@ -69,9 +81,14 @@ class BandFusion(nn.Module):
         )
 
     @property
+    def openness(self) -> Tensor:
+        """(C,) between 0 for bands that are never looked at and 1."""
+        return torch.ones(len(self.basis), device=self.basis.device) if self.gates is None else self.gates.openness
+
+    @property
     def response(self) -> Tensor:
-        """(G, M, C) responses, non-negative, summing to 1 over C and zero outside the group."""
-        logits = self.coefficients @ self.basis.T
+        """(G, M, C) responses s, non-negative, summing to 1 over C and zero outside the group; gates not included."""
+        logits = self.coefficients @ self.basis.T + self.log_spacing
         return logits.masked_fill(~self.membership[:, None, :], -torch.inf).softmax(-1)
 
     def group_tensors(self, x: Tensor) -> list[Tensor]:
@@ -81,14 +98,20 @@ class BandFusion(nn.Module):
             x: (B, C, H, W), standardised bands.
 
         Returns:
-            G tensors (B, M, H, W)
+            G tensors (B, M, H, W), or (B, 1, H, W) for groups of one band.
         """
+        x = self._gated(x)
         response, last = self.response, x.movedim(1, -1)  # (B, H, W, C)
         tensors = []
         for g in range(len(response)):
             inside = self.get_buffer(f"_inside_{g}")
+            if inside.numel() == 1:
+                tensors.append(x[:, inside])  # all channels respond alike
+                continue
             # the rest of the response is zero: leaving it out saves G - 1 of G multiplications
             tensors.append((last[..., inside] @ response[g][:, inside].T.to(x.dtype)).movedim(-1, 1))
+        if all(z.shape[1] == 1 for z in tensors):
+            tensors[0] = tensors[0].expand(-1, self.channels, -1, -1)
         return tensors
 
     def instance_weights(self, x: Tensor) -> Tensor:
@@ -103,7 +126,7 @@ class BandFusion(nn.Module):
         return _crop(self.group_sum.predict(*self.group_tensors(x)), self.margin)
 
     def matrix(self) -> Tensor:
-        """The two linear maps as one, for weights that do not depend on the input.
+        """The two linear maps as one, for weights that do not depend on the input; gates not included.
 
         Returns:
             (M, C)
@@ -112,6 +135,11 @@ class BandFusion(nn.Module):
         if weights.dim() == 1:
             weights = weights[:, None].expand(-1, self.channels)
         return torch.einsum("gm,gmc->mc", weights, self.response)
+
+    def _gated(self, x: Tensor) -> Tensor:
+        if self.gates is None:
+            return x
+        return self.gates(x) if self.training else x * self.openness[:, None, None].to(x.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Fuses the bands.
@@ -124,7 +152,9 @@ class BandFusion(nn.Module):
         """
         if self.kind.endswith("instance"):
             return _crop(self.group_sum(*self.group_tensors(x)), self.margin)
-        return _matrix_product(x, self.matrix())
+        if self.gates is not None and not self.training:
+            return _matrix_product(x, self.matrix() * self.openness)
+        return _matrix_product(self._gated(x), self.matrix())
 
 
 class FreeFusion(nn.Module):
@@ -137,6 +167,7 @@ class FreeFusion(nn.Module):
 
     margin = 0
     kind = "free"
+    gates = None
     membership: Tensor
 
     def __init__(self, membership: Tensor, *, channels: int = 32) -> None:
@@ -144,6 +175,11 @@ class FreeFusion(nn.Module):
         self.channels = channels
         self.register_buffer("membership", membership.bool())
         self.weight = nn.Parameter(torch.randn(channels, membership.shape[1]) / membership.sum() ** 0.5)
+
+    @property
+    def openness(self) -> Tensor:
+        """(C,) ones: there are no gates."""
+        return torch.ones(self.weight.shape[1], device=self.weight.device)
 
     def matrix(self) -> Tensor:
         """The (M, C) weights, zero for bands that may not be used."""
@@ -154,13 +190,13 @@ class FreeFusion(nn.Module):
         return _matrix_product(x, self.matrix())
 
 
-def _bumps(membership: Tensor, basis: Tensor, channels: int) -> Tensor:
+def _bumps(chance: Tensor, basis: Tensor, channels: int) -> Tensor:
     """Coefficients (G, M, K) of curves with one bump each, at a random band of the group.
 
-    Every band of a group is as likely as any other, so that the expected weights are about uniform: a smooth random
-    curve would have its maximum at an edge of its group far too often.
+    Every band of a group is as likely as any other of its width, so that the expected weights are about uniform: a
+    smooth random curve would have its maximum at an edge of its group far too often.
     """
-    centres = torch.multinomial(membership.float(), channels, replacement=True)  # (G, M)
+    centres = torch.multinomial(chance, channels, replacement=True)  # (G, M)
     bump = basis[centres]  # (G, M, K)
     return _START_HEIGHT * bump / bump.square().sum(-1, keepdim=True)
 

@@ -36,7 +36,7 @@ class FusionNetwork(nn.Module):
     @property
     def used_bands(self) -> Tensor:
         """(C,) bool, the bands that can make a difference."""
-        return self.fusion.membership.any(0)
+        return self.fusion.membership.any(0) & (self.fusion.openness > 0)
 
     def standardise(self, x: Tensor) -> Tensor:
         """Brings (B, C, H, W) in the scene's own unit to mean 0 and standard deviation 1 per band."""

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hsfusion.nn.combination import weighted_sum, with_product
+
 Kind = Literal["scalar", "channel", "instance", "channel_instance", "none"]
 Constraint = Literal["none", "affine", "convex", "signed"]
 
@@ -112,19 +114,21 @@ class WeightedSum(nn.Module):
         Raises:
             ValueError: if the weights are not predicted.
         """
+        return self._predict(inputs)[1]
+
+    def _predict(self, inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The inputs, through which the gradient of the weights flows back, and the weights."""
         if self.predictor is None:
             raise ValueError(f"weights of kind {self.kind!r} are not predicted: read the property weights")
-        raw = None
+        passed, terms = [], []
         for x, matrix in zip(inputs, self.predictor, strict=True):
-            around = self._average_around(x)
-            if x.shape[1] == 1:
-                matrix = matrix.sum(0, keepdim=True)
-            term = torch.einsum("bc...,co->bo...", around, matrix.to(around.dtype))
-            raw = term if raw is None else raw + term
-        assert raw is not None
+            x, term = with_product(x, matrix.sum(0, keepdim=True) if x.shape[1] == 1 else matrix)
+            passed.append(x)
+            terms.append(term)
+        raw = self._average_around(sum(terms[1:], terms[0]))  # after the product: both are linear, this is cheaper
         bias = self.raw.reshape(1, -1, *([1] * (raw.dim() - 2)))
         raw = (raw + bias).reshape(raw.shape[0], *self._per_instance, *raw.shape[2:])
-        return self._constrain(raw, dim=1)
+        return tuple(passed), self._constrain(raw, dim=1)
 
     def forward(self, *inputs: Tensor, index: Tensor | None = None) -> Tensor:
         """Combines the inputs.
@@ -141,7 +145,8 @@ class WeightedSum(nn.Module):
         """
         self._check(inputs, index)
         if self.predictor is not None:
-            weights = self.predict(*inputs).movedim(1, 0)  # (N, B, ...) or (N, B, C, ...)
+            inputs, weights = self._predict(inputs)
+            weights = weights.movedim(1, 0)  # (N, B, ...) or (N, B, C, ...)
             if self.kind == "instance":
                 weights = weights.unsqueeze(2)  # (N, B, 1, ...)
         elif index is not None:
@@ -149,9 +154,7 @@ class WeightedSum(nn.Module):
             weights = weights.reshape(*weights.shape[:2], -1, *([1] * (inputs[0].dim() - 2)))
         else:
             weights = self.weights.reshape(self.num_inputs, 1, -1, *([1] * (inputs[0].dim() - 2)))
-        total = weights[0] * inputs[0]
-        for weight, x in zip(weights[1:], inputs[1:], strict=True):
-            total = torch.addcmul(total, weight.to(total.dtype), x)
+        total = weighted_sum(weights, *inputs)
         return total if self.activation is None else self.activation(total)
 
     def extra_repr(self) -> str:
@@ -186,7 +189,10 @@ class WeightedSum(nn.Module):
             raise ValueError("index is given with a table of instances, and only then")
         if index is not None and index.shape != inputs[0].shape[:1]:
             raise ValueError(f"index has shape {tuple(index.shape)}, expected ({inputs[0].shape[0]},)")
-        widest = max(inputs, key=lambda x: x.shape[1] if x.dim() > 1 else 0)
+        widest = inputs[0]
+        for x in inputs:
+            if x.dim() > 1 and (widest.dim() < 2 or x.shape[1] > widest.shape[1]):
+                widest = x
         for x in inputs:
             same = x.dim() == widest.dim() >= 2 and x.shape[0] == widest.shape[0] and x.shape[2:] == widest.shape[2:]
             if not same or x.shape[1] not in (1, widest.shape[1]):

@@ -3,7 +3,8 @@
 from hsfusion.plots.channels import group_weights_figure
 from hsfusion.plots.confusion import confusion_figure
 from hsfusion.plots.curves import training_figure
-from hsfusion.plots.maps import composite, map_figure, split_figure
+from hsfusion.plots.history import weight_history_figure
+from hsfusion.plots.maps import composite, instance_weights_figure, map_figure, split_figure
 from hsfusion.plots.report import report_html
 from hsfusion.plots.style import save_figure
 from hsfusion.plots.weights import band_weights_figure
@@ -13,9 +14,11 @@ __all__ = [
     "composite",
     "confusion_figure",
     "group_weights_figure",
+    "instance_weights_figure",
     "map_figure",
     "report_html",
     "save_figure",
     "split_figure",
     "training_figure",
+    "weight_history_figure",
 ]

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from hsfusion.plots.style import BLUE, ORANGE, PAGE_WIDTH_IN, STYLE, UNLABELLED, YELLOW, legend_columns
+from hsfusion.plots.style import BLUE, ORANGE, PAGE_WIDTH_IN, SMALL_PT, STYLE, UNLABELLED, YELLOW, legend_columns
 
 # Apart in grey print as well: relative luminance falls in steps from unused to buffer.
 SPLIT_ROLES = (
@@ -112,6 +114,42 @@ def split_figure(roles: ArrayLike, *, title: str) -> Figure:
     counts = [int((everything == code).sum()) for code, _, _ in legend]
     entries = [(f"{name}: {n:,} px", color) for (_, name, color), n in zip(legend, counts, strict=True) if n]
     _draw_legend(figure, entries, columns=3)
+    return figure
+
+
+@rc_context(STYLE)
+def instance_weights_figure(shares: ArrayLike, *, names: Sequence[str], title: str) -> Figure:
+    """Draws where each group or source was trusted, a panel for each on one scale.
+
+    Args:
+        shares: (G, H, W) share of each group in the sum at each pixel, NaN = nodata.
+        names: G names.
+        title: stands above the panels.
+
+    Raises:
+        ValueError: if there is not one name for each map.
+    """
+    every = np.asarray(shares, float)
+    if every.ndim != 3 or len(every) != len(names):
+        raise ValueError(f"shares have shape {every.shape}, expected ({len(names)}, H, W)")
+    step = -(-max(every.shape[1:]) // (_MOST_PIXELS // 4))
+    drawn = every[:, ::step, ::step]
+    columns = min(len(names), 5)
+    rows = -(-len(names) // columns)
+    panel_in = min(0.85 * PAGE_WIDTH_IN / columns * drawn.shape[1] / drawn.shape[2], 6.0)
+    figure = Figure(figsize=(PAGE_WIDTH_IN, rows * (panel_in + 0.25) + 0.5), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", wrap=True)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    scale = Normalize(0, float(np.max(drawn, where=np.isfinite(drawn), initial=1e-12)))
+    for axes in panels.flat[len(names) :]:
+        axes.set_axis_off()
+    for axes, name, layer in zip(panels.flat, names, drawn, strict=False):
+        axes.imshow(layer, norm=scale, cmap="cividis", interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        mean = f"{np.nanmean(layer):.1%}" if np.isfinite(layer).any() else "no data"
+        axes.set_title(f"{name}: {mean}", loc="center", fontsize=SMALL_PT, fontweight="normal")
+    bar = ScalarMappable(scale, "cividis")
+    figure.colorbar(bar, ax=panels, format=PercentFormatter(1.0), label="share in the sum", pad=0.01, fraction=0.03)
     return figure
 
 

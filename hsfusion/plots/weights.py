@@ -46,6 +46,7 @@ def band_weights_figure(
     title: str,
     spread: tuple[ArrayLike, ArrayLike] | None = None,
     stamp: str | None = None,
+    sources: Mapping[str, float] | None = None,
 ) -> Figure:
     """Draws the band weights over wavelength, with the band groups and what each of them totals.
 
@@ -58,6 +59,7 @@ def band_weights_figure(
         title: stands above the axes.
         spread: (C,) lower and (C,) upper weights over runs, drawn as an envelope.
         stamp: a warning written across the plot, such as "unstable".
+        sources: weight of each further raster, which has no wavelength: named in the legend.
 
     Raises:
         ValueError: if an array has not one value for each wavelength.
@@ -66,6 +68,7 @@ def band_weights_figure(
     figure = Figure(layout="constrained")
     axes = _weight_axes(figure, nm, title=title)
     handles = _draw_weights(axes, nm, weights=weights, spread=spread)
+    handles += [Patch(fc="none", ec="none", label=f"{name}: {100 * w:.1f} %") for name, w in (sources or {}).items()]
     background = _background_axes(axes) if spectra else axes
     curves = _draw_spectra(background, nm, spectra=spectra or {}, colors=colors or {})
     handles += _mark_water_vapour(background) + curves

@@ -47,14 +47,14 @@ def check_same_grid(geobox: GeoBox, other: GeoBox, *, source: object, reference:
             field="shape (rows, columns)",
             value=geobox.shape,
             expected=f"{other.shape} as {reference}",
-            fix="give labels drawn on the scene's own grid",
+            fix="give a raster drawn on the scene's own grid",
         )
     bare = [box.crs is None and box.transform == IDENTITY for box in (geobox, other)]
     if any(bare):
         return
     if geobox.crs != other.crs and None not in (geobox.crs, other.crs):
         raise InputError(
-            source, field="CRS", value=geobox.crs, expected=f"{other.crs} as {reference}", fix="reproject the labels"
+            source, field="CRS", value=geobox.crs, expected=f"{other.crs} as {reference}", fix="reproject the raster"
         )
     rows, cols = other.shape
     for corner in ((0, 0), (cols, 0), (0, rows), (cols, rows)):
@@ -65,7 +65,7 @@ def check_same_grid(geobox: GeoBox, other: GeoBox, *, source: object, reference:
                 field="transform",
                 value=tuple(geobox.transform)[:6],
                 expected=f"{tuple(other.transform)[:6]} as {reference}, to 1e-3 pixel",
-                fix="resample the labels to the scene's grid",
+                fix="resample the raster to the scene's grid",
             )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -68,36 +69,40 @@ def write_raster(
     nodata: float | None = None,
     tags: Mapping[str, str] | None = None,
     colormap: Mapping[int, tuple[int, int, int, int]] | None = None,
+    layer_names: Sequence[str] = (),
 ) -> None:
-    """Writes one band as a tiled GeoTIFF with DEFLATE, reads it back, and only then gives it its name.
+    """Writes a tiled GeoTIFF with DEFLATE, reads it back, and only then gives it its name.
 
     Args:
         path: where to.
-        values: (H, W), uint8, uint16 or float32.
+        values: (H, W) or (layers, H, W), uint8, uint16 or float32.
         geobox: the grid.
         nodata: value that means «no data».
         tags: tags of the file.
         colormap: RGBA of each value.
+        layer_names: description of each layer, or nothing.
 
     Raises:
         EnvironmentFailure: if the file cannot be written, or reads back differently.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    layers = values if values.ndim == 3 else values[None]
     profile = {
         "driver": "GTiff",
-        **{"count": 1, "height": geobox.shape[0], "width": geobox.shape[1], "dtype": values.dtype, "nodata": nodata},
+        **{"count": len(layers), "height": geobox.shape[0], "width": geobox.shape[1]},
+        **{"dtype": values.dtype, "nodata": nodata},
         **{"crs": geobox.crs, "transform": geobox.transform, "compress": "deflate", "tiled": True},
     }
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(part, "w", **profile) as file:
-                file.write(values, 1)
-                file.update_tags(**(tags or {}))
-                if colormap:
-                    file.write_colormap(1, colormap)
-            with rasterio.open(part, driver="GTiff") as file:
-                same = np.array_equal(file.read(1), values, equal_nan=values.dtype.kind == "f")
+        with _no_georeference_is_fine(), rasterio.open(part, "w", **profile) as file:
+            file.write(layers)
+            for i, name in enumerate(layer_names, start=1):
+                file.set_band_description(i, name)
+            file.update_tags(**(tags or {}))
+            if colormap:
+                file.write_colormap(1, colormap)
+        with _no_georeference_is_fine(), rasterio.open(part, driver="GTiff") as file:
+            same = np.array_equal(file.read(), layers, equal_nan=values.dtype.kind == "f")
         if not same:
             raise OSError("it reads back differently")
         part.replace(path)
@@ -107,6 +112,13 @@ def write_raster(
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _no_georeference_is_fine() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
 
 
 def _rgba(color: str) -> tuple[int, int, int, int]:

@@ -9,9 +9,11 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RasterioWindow
 
 from hsfusion.errors import InputError
 from hsfusion.scenes.geobox import GeoBox
+from hsfusion.scenes.scene import ArrayRaster, Raster, Window, finite_or_nan
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NPY = b"\x93NUMPY"
@@ -74,6 +76,55 @@ def open_tiff(path: str | Path) -> rasterio.DatasetReader:
         raise InputError(
             path, field="content", value="unreadable", expected="a whole GeoTIFF", fix=f"write it anew ({error})"
         ) from error
+
+
+class TiffRaster:
+    """The layers of a GeoTIFF, read window by window.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        with open_tiff(path) as source:
+            self.layers = source.count
+            self.geobox = tiff_geobox(source)
+
+    def read(self, window: Window) -> NDArray[np.float32]:
+        """Reads a window: (layers, height, width) float32, NaN where there are no data."""
+        with open_tiff(self.path) as source:
+            block = RasterioWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]
+            try:
+                values = source.read(window=block, masked=True, out_dtype=np.float32).filled(np.nan)
+            except RasterioError as error:
+                raise InputError(
+                    self.path,
+                    field="pixels",
+                    value="unreadable",
+                    expected="a whole file",
+                    fix=f"copy it anew ({error})",
+                ) from error
+        return finite_or_nan(values)
+
+
+def open_raster(path: str | Path) -> Raster:
+    """Opens the layers of a GeoTIFF, or of a ``.npy`` array (H, W) or (H, W, layers).
+
+    Raises:
+        InputError: if the file is neither.
+    """
+    if file_format(path) == "tiff":
+        return TiffRaster(path)
+    array = load_npy(path)
+    if array.ndim not in (2, 3):
+        raise InputError(
+            path, field="shape", value=array.shape, expected="axes (H, W) or (H, W, layers)", fix="reorder it"
+        )
+    return ArrayRaster(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
 
 
 def read_single_band(path: str | Path) -> tuple[NDArray, GeoBox]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.geobox import GeoBox
+from hsfusion.scenes.geobox import GeoBox, check_same_grid
 from hsfusion.spectra import Bands
 
 
@@ -19,6 +20,24 @@ class Window(NamedTuple):
     col: int
     height: int
     width: int
+
+
+class Raster(Protocol):
+    """Layers of pixels on a grid, read window by window."""
+
+    @property
+    def geobox(self) -> GeoBox:
+        """Shape and place of the grid."""
+        ...
+
+    @property
+    def layers(self) -> int:
+        """E, the number of layers."""
+        ...
+
+    def read(self, window: Window) -> NDArray[np.float32]:
+        """Reads a window: (E, height, width) float32, NaN where there are no data."""
+        ...
 
 
 class Scene(Protocol):
@@ -35,16 +54,40 @@ class Scene(Protocol):
         ...
 
     @property
+    def sources(self) -> tuple[tuple[str, int], ...]:
+        """Name and number of layers of each further raster on the same grid; their layers follow the bands."""
+        ...
+
+    @property
     def geobox(self) -> GeoBox:
         """Shape and place of the grid."""
         ...
 
     def read(self, window: Window) -> NDArray[np.float32]:
-        """Reads a window: (C, height, width) float32 in the scene's own unit, NaN where there are no data."""
+        """Reads a window: (C + E, height, width) float32 in the scene's own units, NaN where there are no data."""
         ...
 
 
-class ArrayScene:
+class ArrayRaster:
+    """Layers in memory.
+
+    Args:
+        layers: (E, H, W), any real dtype, NaN where there are no data.
+        geobox: shape and place; None for a grid without georeference.
+    """
+
+    def __init__(self, layers: NDArray, *, geobox: GeoBox | None = None) -> None:
+        self._values = layers
+        self.layers = int(layers.shape[0])
+        self.geobox = geobox or GeoBox((int(layers.shape[1]), int(layers.shape[2])))
+
+    def read(self, window: Window) -> NDArray[np.float32]:
+        """Reads a window: (E, height, width) float32, NaN where there are no data."""
+        row, col, height, width = window
+        return finite_or_nan(np.array(self._values[:, row : row + height, col : col + width], dtype=np.float32))
+
+
+class ArrayScene(ArrayRaster):
     """A scene in memory.
 
     Args:
@@ -57,15 +100,17 @@ class ArrayScene:
         InputError: if the cube is not (C, H, W) with one layer per band, or the geobox has another shape.
     """
 
+    sources: tuple[tuple[str, int], ...] = ()
+
     def __init__(self, cube: NDArray, *, bands: Bands, name: str, geobox: GeoBox | None = None) -> None:
         if cube.ndim != 3:
             raise InputError(
                 name, field="cube shape", value=cube.shape, expected="three axes (C, H, W)", fix="reorder the array"
             )
         check_band_count(name, cube.shape[0], bands)
+        super().__init__(cube, geobox=geobox)
         self.name = name
         self.bands = bands
-        self.geobox = geobox or GeoBox((int(cube.shape[1]), int(cube.shape[2])))
         if self.geobox.shape != cube.shape[1:]:
             raise InputError(
                 name,
@@ -74,16 +119,33 @@ class ArrayScene:
                 expected=f"{self.geobox.shape} as the geobox",
                 fix="correct the geobox",
             )
-        self._cube = cube
+
+
+class StackedScene:
+    """A scene with further rasters on its grid: lidar heights, radar backscatter, thermal bands.
+
+    Args:
+        scene: the cube.
+        rasters: name -> raster with the same number of rows and columns, in the same place.
+
+    Raises:
+        InputError: if a raster lies on another grid.
+    """
+
+    def __init__(self, scene: Scene, rasters: Mapping[str, Raster]) -> None:
+        for name, raster in rasters.items():
+            check_same_grid(raster.geobox, scene.geobox, source=name, reference=scene.name)
+        self.name, self.bands, self.geobox = scene.name, scene.bands, scene.geobox
+        self.sources = (*scene.sources, *((name, raster.layers) for name, raster in rasters.items()))
+        self._parts = [scene, *rasters.values()]
 
     def read(self, window: Window) -> NDArray[np.float32]:
-        """Reads a window: (C, height, width) float32, NaN where there are no data."""
-        row, col, height, width = window
-        return finite_or_nan(np.array(self._cube[:, row : row + height, col : col + width], dtype=np.float32))
+        """Reads a window: (C + E, height, width) float32, NaN where there are no data."""
+        return np.concatenate([part.read(window) for part in self._parts])
 
 
 def read_all(scene: Scene) -> NDArray[np.float32]:
-    """Reads the whole scene: (C, H, W) float32, NaN where there are no data."""
+    """Reads the whole scene: (C + E, H, W) float32, NaN where there are no data."""
     return scene.read(Window(0, 0, *scene.geobox.shape))
 
 

@@ -2,13 +2,14 @@
 
 from hsfusion.spectra.bands import Bands
 from hsfusion.spectra.groups import BandGroup, even_groups, intervals, membership
-from hsfusion.spectra.response import gaussian_basis
+from hsfusion.spectra.response import band_spacing_nm, gaussian_basis
 from hsfusion.spectra.weights import BandWeights, combine, group_of_bands
 
 __all__ = [
     "BandGroup",
     "BandWeights",
     "Bands",
+    "band_spacing_nm",
     "combine",
     "even_groups",
     "gaussian_basis",

@@ -34,3 +34,29 @@ def gaussian_basis(bands: Bands, groups: Sequence[BandGroup], *, knot_spacing_nm
     knots_nm = np.arange(first, last + 1) * knot_spacing_nm
     distance = (bands.wavelength_nm[:, None] - knots_nm[None, :]) / knot_spacing_nm
     return np.exp(-0.5 * distance**2) / np.sqrt(2 * np.pi)
+
+
+def band_spacing_nm(bands: Bands, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The width of spectrum that each band stands for, so that a sum over bands is an integral over wavelength.
+
+    A band reaches halfway to its neighbours among all bands in use, but at a gap or an end no further than half the
+    median spacing. Bands with one and the same centre share their width: a copy of a band adds nothing.
+
+    Args:
+        bands: the C bands.
+        inside: (G, C), membership; only bands in a group count.
+
+    Returns:
+        (C,) float64, positive, in nm; 1 for bands that are in no group.
+    """
+    used = inside.any(0)
+    centres, which, count = np.unique(bands.wavelength_nm[used], return_inverse=True, return_counts=True)
+    spacing = np.ones(len(bands))
+    if centres.size < 2:
+        spacing[used] /= max(used.sum(), 1)
+        return spacing
+    steps = np.diff(centres)
+    half = np.minimum(steps, np.median(steps)) / 2
+    width = np.append(half, np.median(steps) / 2) + np.insert(half, 0, np.median(steps) / 2)
+    spacing[used] = (width / count)[which]
+    return spacing

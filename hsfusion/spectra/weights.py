@@ -26,18 +26,20 @@ class BandWeights:
     Attributes:
         bands: the C bands, in file order.
         group: C names, the group of each band; empty for bands in no group, several joined by ``|``.
-        weight: (C,) float64, non-negative, sums to 1.
+        weight: (C,) float64, non-negative.
+        sources: name and weight of each layer of further rasters; they and the bands together sum to 1.
     """
 
     bands: Bands
     group: tuple[str, ...]
     weight: NDArray[np.float64]
+    sources: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the weights.
 
         Raises:
-            InputError: if they are not C non-negative numbers that sum to 1.
+            InputError: if they are not non-negative numbers, one for each band, that sum to 1 with the sources.
         """
         weight = self.weight
         if weight.shape != (len(self.bands),) or len(self.group) != len(self.bands):
@@ -48,17 +50,21 @@ class BandWeights:
                 expected=f"({len(self.bands)},)",
                 fix="give one per band",
             )
-        if not (np.isfinite(weight).all() and (weight >= 0).all() and abs(weight.sum() - 1) < 1e-4):
+        every = np.append(weight, [value for _, value in self.sources])
+        if not (np.isfinite(every).all() and (every >= 0).all() and abs(every.sum() - 1) < 1e-4):
             raise InputError(
                 "band weights",
                 field="weights",
-                value=f"{weight.min():g} to {weight.max():g}, sum {weight.sum():g}",
+                value=f"{every.min():g} to {every.max():g}, sum {every.sum():g}",
                 expected="non-negative numbers that sum to 1",
                 fix="compute them anew",
             )
 
     def to_csv(self, path: str | Path) -> None:
-        """Writes the columns band, wavelength_nm, fwhm_nm, good, group, weight; bands count from 1."""
+        """Writes the columns band, wavelength_nm, fwhm_nm, good, group, weight; bands count from 1.
+
+        Layers of further rasters follow without a wavelength, their raster being their group.
+        """
         fwhm = self.bands.fwhm_nm
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
@@ -67,6 +73,8 @@ class BandWeights:
                 width = "" if fwhm is None else f"{fwhm[c]:.10g}"
                 good = int(self.bands.good[c])
                 writer.writerow([c + 1, f"{nm:.10g}", width, good, self.group[c], f"{self.weight[c]:.9g}"])
+            for i, (name, value) in enumerate(self.sources, start=len(self.bands) + 1):
+                writer.writerow([i, "", "", 1, name, f"{value:.9g}"])
 
     @classmethod
     def from_csv(cls, path: str | Path) -> BandWeights:
@@ -77,7 +85,9 @@ class BandWeights:
         """
         try:
             with open(path, newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
+                lines = list(csv.DictReader(file))
+            rows = [row for row in lines if row["wavelength_nm"]]
+            sources = tuple((row["group"], float(row["weight"])) for row in lines if not row["wavelength_nm"])
             nm = np.array([float(row["wavelength_nm"]) for row in rows])
             fwhm = np.array([float(row["fwhm_nm"]) for row in rows]) if all(row["fwhm_nm"] for row in rows) else None
             good = np.array([row["good"] == "1" for row in rows])
@@ -91,7 +101,19 @@ class BandWeights:
                 expected="a band_weights.csv of hsfusion",
                 fix="name a run's file",
             ) from error
-        return cls(Bands(nm, fwhm, good), group, weight)
+        return cls(Bands(nm, fwhm, good), group, weight, sources)
+
+    def window_total(self, centre_nm: float, *, half_width_nm: float) -> float:
+        """Weight of all bands within ``centre_nm ± half_width_nm``, both ends included."""
+        return float(self.weight[np.abs(self.bands.wavelength_nm - centre_nm) <= half_width_nm].sum())
+
+    def group_totals(self) -> dict[str, float]:
+        """Weight of each group and of each further raster, in the order in which they first occur."""
+        totals: dict[str, float] = {}
+        for name, value in [*zip(self.group, self.weight.tolist(), strict=True), *self.sources]:
+            if name:
+                totals[name] = totals.get(name, 0.0) + value
+        return totals
 
     def top_windows(self, number: int, *, width_nm: float = 50.0) -> list[tuple[float, float, float]]:
         """The windows of one width that hold most weight, not overlapping, best first.
@@ -154,7 +176,11 @@ def write_response_csv(
     groups: Sequence[str],
     membership: NDArray[np.bool_],
 ) -> None:
-    """Writes the response (G, M, C) with the columns group, channel, band, wavelength_nm, weight; all count from 1."""
+    """Writes the response (G, M, C) with the columns group, channel, band, wavelength_nm, weight; all count from 1.
+
+    What follows the bands, layers of further rasters, has no wavelength.
+    """
+    nm = [f"{value:.10g}" for value in bands.wavelength_nm] + [""] * (response.shape[2] - len(bands))
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["group", "channel", "band", "wavelength_nm", "weight"])
@@ -162,7 +188,7 @@ def write_response_csv(
             inside = np.flatnonzero(membership[g])
             for m in range(response.shape[1]):
                 for c in inside:
-                    writer.writerow([name, m + 1, c + 1, f"{bands.wavelength_nm[c]:.10g}", f"{response[g, m, c]:.9g}"])
+                    writer.writerow([name, m + 1, c + 1, nm[c], f"{response[g, m, c]:.9g}"])
 
 
 def write_group_weights_csv(
@@ -179,3 +205,12 @@ def write_group_weights_csv(
         for g, name in enumerate(groups):
             for m, value in enumerate(group_weights[g]):
                 writer.writerow([name, m + 1, f"{value:.9g}", f"{channel_share[m]:.9g}"])
+
+
+def write_history_csv(path: str | Path, steps: Sequence[int], weights: NDArray[np.floating]) -> None:
+    """Writes the weights during a training, (steps, C + E), a row for each step and a column for each band, from 1."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", *range(1, weights.shape[1] + 1)])
+        for step, row in zip(steps, weights, strict=True):
+            writer.writerow([step, *(f"{value:.6g}" for value in row)])

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from hsfusion.errors import HsFusionError, InputError
-from hsfusion.nn import BandFusion, FreeFusion, FusionNetwork, SmallCNN
-from hsfusion.spectra import BandGroup, Bands, combine, gaussian_basis, membership
+from hsfusion.nn import BandCentres, BandFusion, FreeFusion, FusionNetwork, SmallCNN, StochasticGates
+from hsfusion.spectra import BandGroup, Bands, band_spacing_nm, combine, gaussian_basis, membership
 
 FUSIONS = ("scalar", "channel", "instance", "channel_instance", "none", "free")
 
@@ -20,12 +20,14 @@ def build_network(
     groups: Sequence[BandGroup],
     *,
     num_classes: int,
+    sources: Sequence[tuple[str, int]] = (),
     fusion: str = "channel",
     constraint: str = "signed",
     channels: int = 32,
     width: int = 64,
     receptive_field: int = 7,
     knot_spacing_nm: float | None = 40.0,
+    keep_bands: int | None = None,
     neighbourhood: int = 3,
     dropout: float = 0.2,
 ) -> FusionNetwork:
@@ -35,6 +37,8 @@ def build_network(
         bands: the C bands.
         groups: the G band groups.
         num_classes: K.
+        sources: name and number of layers of each further raster; their layers follow the bands in every cube, and
+            each raster is a group of its own.
         fusion: kind of group weights: scalar, channel, instance, channel_instance or none; or free, an unconstrained
             1 x 1 convolution in place of the band fusion.
         constraint: of the group weights: none, affine, convex or signed.
@@ -42,25 +46,23 @@ def build_network(
         width: hidden channels of the CNN.
         receptive_field: pixels that the whole network sees, odd.
         knot_spacing_nm: distance in nm of the knots of the response curves; None for one free logit per band.
+        keep_bands: number of bands to choose; None for as many as are worth their cost.
         neighbourhood: pixels from which instance weights are predicted, odd; part of the receptive field.
         dropout: share of hidden channels dropped in training.
 
     Raises:
         InputError: on a value that is none of these, or a group without a band.
     """
-    inside = membership(groups, bands)
-    if fusion not in FUSIONS:
-        raise InputError(
-            "model", field="fusion", value=fusion, expected=" | ".join(FUSIONS), fix="correct model.fusion"
-        )
+    _check_fusion(fusion, keep_bands)
+    layers = sum(number for _, number in sources)
     try:
         if fusion == "free":
-            good = torch.from_numpy(bands.good.copy())
-            fused: BandFusion | FreeFusion = FreeFusion(good[None], channels=channels)
+            usable = np.concatenate([bands.good, np.ones(layers, bool)])
+            fused: BandFusion | FreeFusion = FreeFusion(torch.from_numpy(usable)[None], channels=channels)
         else:
             fused = BandFusion(
-                torch.from_numpy(inside),
-                torch.from_numpy(gaussian_basis(bands, groups, knot_spacing_nm=knot_spacing_nm)),
+                **_spectral_tensors(bands, groups, sources, knot_spacing_nm=knot_spacing_nm),
+                gates=_gates(bands, np.asarray(membership(groups, bands).any(0)), layers=layers, keep_bands=keep_bands),
                 channels=channels,
                 kind=fusion,  # pyright: ignore[reportArgumentType]
                 constraint=constraint,  # pyright: ignore[reportArgumentType]
@@ -71,18 +73,66 @@ def build_network(
         )
     except ValueError as error:
         raise HsFusionError(f"model: {error}. Fix: correct it in the configuration.") from error
-    network = FusionNetwork(fused, cnn, mean=torch.zeros(len(bands)), std=torch.ones(len(bands)))
+    size = len(bands) + layers
+    network = FusionNetwork(fused, cnn, mean=torch.zeros(size), std=torch.ones(size))
     return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def _check_fusion(fusion: str, keep_bands: int | None) -> None:
+    if fusion not in FUSIONS:
+        raise InputError(
+            "model", field="fusion", value=fusion, expected=" | ".join(FUSIONS), fix="correct model.fusion"
+        )
+    if fusion == "free" and keep_bands is not None:
+        raise InputError(
+            "model",
+            field="keep_bands",
+            value=keep_bands,
+            expected="null with the free convolution, which has no gates",
+            fix="remove model.keep_bands",
+        )
+
+
+def _spectral_tensors(
+    bands: Bands, groups: Sequence[BandGroup], sources: Sequence[tuple[str, int]], *, knot_spacing_nm: float | None
+) -> dict[str, torch.Tensor]:
+    """Membership (G + S, C + E), basis and spacing: each further raster is a group, its layers have free logits."""
+    inside = membership(groups, bands)
+    layers = [number for _, number in sources]
+    basis = torch.from_numpy(gaussian_basis(bands, groups, knot_spacing_nm=knot_spacing_nm))
+    spacing = np.concatenate([band_spacing_nm(bands, inside), np.ones(sum(layers))])
+    blocks = [torch.from_numpy(inside).float(), *(torch.ones(1, number) for number in layers)]
+    return {
+        "membership": torch.block_diag(*blocks).bool(),
+        "basis": torch.block_diag(basis, torch.eye(sum(layers), dtype=basis.dtype)),
+        "spacing": torch.from_numpy(spacing),
+    }
+
+
+def _gates(
+    bands: Bands, used: NDArray[np.bool_], *, layers: int, keep_bands: int | None
+) -> StochasticGates | BandCentres:
+    if keep_bands is None:
+        gate_of = np.zeros(len(bands) + layers, np.int64)
+        centres, gate_of[: len(bands)][used] = np.unique(bands.wavelength_nm[used], return_inverse=True)
+        gate_of[len(bands) :] = centres.size + np.arange(layers)
+        return StochasticGates(torch.from_numpy(gate_of))
+    rank = np.full(len(bands) + layers, -1)
+    rank[np.flatnonzero(used)[bands.wavelength_nm[used].argsort(kind="stable")]] = np.arange(used.sum())
+    return BandCentres(torch.from_numpy(rank), keep_bands, always=torch.arange(len(rank)) >= len(bands))
 
 
 class LearnedWeights:
     """What a network has learned about the bands, as arrays.
 
+    The gates are part of both: the product of group weight and response is what the forward pass multiplies a
+    standardised band by. Layers of further rasters count as bands here, at the end.
+
     Attributes:
-        response: (G, M, C), non-negative, sums to 1 over C.
+        response: (G, M, C), non-negative, sums to 1 over C; 0 for a group of which every band is closed.
         group_weights: (G, M), signed; the mean over the sample for instance kinds.
         channel_share: (M,), sums to 1.
-        weight: (C,), the band weights, non-negative, sums to 1.
+        weight: (C,), the weights, non-negative, sums to 1.
     """
 
     response: NDArray[np.float64]
@@ -97,7 +147,8 @@ class LearnedWeights:
             network: the network.
             sample: (B, C, H, W) standardised patches of training pixels; needed for instance weights only.
         """
-        fusion = network.fusion
+        fusion, training = network.fusion, network.training
+        network.eval()  # gates at rest
         with torch.no_grad():
             self.channel_share = _array(network.cnn.input_share)
             if isinstance(fusion, FreeFusion):
@@ -106,8 +157,11 @@ class LearnedWeights:
                 self.response = (np.abs(rows) / np.abs(rows).sum(1, keepdims=True))[None]
                 self.group_weights = magnitude = np.ones((1, rows.shape[0]))
             else:
-                self.response = _array(fusion.response)
-                self.group_weights, magnitude = _group_weights(fusion, sample)
+                response = _array(fusion.response * fusion.openness)
+                open_share = response.sum(2)  # (G, M)
+                self.response = response / np.maximum(open_share, 1e-300)[:, :, None]
+                self.group_weights, magnitude = (part * open_share for part in _group_weights(fusion, sample))
+        network.train(training)
         self.weight = combine(self.response, magnitude, channel_share=self.channel_share)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from hsfusion.training.building import LearnedWeights
+
 
 class History(pl.Callback):
     """Keeps what is logged at the end of each epoch, in memory and in the checkpoint.
@@ -34,6 +36,40 @@ class History(pl.Callback):
         self.curves = {name: (list(steps), list(values)) for name, (steps, values) in state_dict["curves"].items()}
 
 
+class WeightHistory(pl.Callback):
+    """Keeps the band weights at the end of each epoch, in memory and in the checkpoint.
+
+    Args:
+        sample: (B, C, H, W) standardised patches over which instance weights are averaged; None for other kinds.
+
+    Attributes:
+        steps: optimizer steps.
+        weights: (C,) band weights at each of these steps, layers of further rasters at the end.
+    """
+
+    def __init__(self, sample: torch.Tensor | None = None) -> None:
+        self._sample = sample
+        self.steps: list[int] = []
+        self.weights: list[list[float]] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Appends the weights of the epoch."""
+        network: Any = pl_module.network
+        if self._sample is not None:
+            self._sample = self._sample.to(pl_module.device)
+        learned = LearnedWeights(network, self._sample)
+        self.steps.append(trainer.global_step)
+        self.weights.append(learned.weight.tolist())
+
+    def state_dict(self) -> dict[str, Any]:
+        """What goes into the checkpoint."""
+        return {"steps": self.steps, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes it back."""
+        self.steps, self.weights = list(state_dict["steps"]), list(state_dict["weights"])
+
+
 class KeepBest(pl.Callback):
     """Keeps the weights of the last epoch that is as good as the best, by overall accuracy on validation pixels.
 
@@ -43,13 +79,15 @@ class KeepBest(pl.Callback):
 
     Args:
         pixels: n, the number of validation pixels.
+        first_step: epochs that end before it do not count: bands were still opening and closing.
 
     Attributes:
         step: optimizer step of the kept weights; None as long as there was no validation.
     """
 
-    def __init__(self, pixels: int) -> None:
+    def __init__(self, pixels: int, *, first_step: int = 0) -> None:
         self.pixels = pixels
+        self.first_step = first_step
         self.step: int | None = None
         self._best = 0.0
         self._weights: dict[str, torch.Tensor] = {}
@@ -57,7 +95,7 @@ class KeepBest(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compares the epoch with the best so far."""
         accuracy = trainer.callback_metrics.get("val/overall_accuracy")
-        if accuracy is None:
+        if accuracy is None or trainer.global_step < self.first_step:
             return
         self._best = max(self._best, float(accuracy))
         if float(accuracy) >= self._best - (self._best * (1 - self._best) / self.pixels) ** 0.5:

@@ -19,6 +19,10 @@ from hsfusion.nn import FusionNetwork
 from hsfusion.training.accuracy import accuracies
 
 _log = logging.getLogger(__name__)
+# shares of the training: bands cost nothing before the first, and all of their price from the second on
+_FREE, _CHARGED = 0.1, 0.5
+#: share of the training after which the bands in use hardly change any more
+SETTLED = 0.6
 
 
 class FusionClassifier(pl.LightningModule):
@@ -31,6 +35,8 @@ class FusionClassifier(pl.LightningModule):
             along a cosine.
         seed: of everything random in the network.
         fusion_lr_scale: learning rate of a band fusion, in multiples of the optimizer's: logits have further to go.
+        band_cost: price of keeping all bands open, in units of the loss; charged in full after half of the steps, not
+            at all in the first tenth, and linearly more in between.
         class_weights: K weights of the classes in the loss, or None.
         label_smoothing: share of the target spread evenly over the classes.
     """
@@ -45,16 +51,20 @@ class FusionClassifier(pl.LightningModule):
         total_steps: int,
         seed: int,
         fusion_lr_scale: float = 10.0,
+        band_cost: float = 1.0,
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.05,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters("total_steps", "seed", "fusion_lr_scale", "class_weights", "label_smoothing")
+        self.save_hyperparameters(
+            *("total_steps", "seed", "fusion_lr_scale", "band_cost", "class_weights", "label_smoothing")
+        )
         self.network = network
         self.optimizer = optimizer
         self.total_steps = total_steps
         self.seed = seed
         self.fusion_lr_scale = fusion_lr_scale
+        self.band_cost = band_cost
         self.steps_run = 0  # in this process, not counting those before a resume
         self.label_smoothing = label_smoothing
         self.num_classes = network.cnn.classifier.out_channels
@@ -63,15 +73,24 @@ class FusionClassifier(pl.LightningModule):
         self.confusion = MulticlassConfusionMatrix(self.num_classes)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Makes dropout a function of (seed, step, rank), so that a resumed run draws the same."""
+        """Makes dropout and gates a function of (seed, step, rank), so that a resumed run draws the same."""
         self.steps_run += 1
+        if self.network.fusion.gates is not None:
+            self.network.fusion.gates.advance(self.global_step / self.total_steps)
         torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of patches (B, C, P, P) with classes (B,)."""
         loss = self._loss(*batch)[0]
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch[1]))
-        return loss
+        return loss + self.band_price(self.global_step) if self.network.fusion.gates is not None else loss
+
+    def band_price(self, step: int) -> Tensor:
+        """What the open bands cost at a step, in units of the loss."""
+        gates = self.network.fusion.gates
+        assert gates is not None, "a network without gates has no bands to pay for"
+        charged = (step / self.total_steps - _FREE) / (_CHARGED - _FREE)
+        return self.band_cost * min(1.0, max(0.0, charged)) * gates.cost
 
     def on_train_epoch_end(self) -> None:
         """Stops a run that has diverged.

@@ -67,6 +67,7 @@ def load_model(path: Path) -> tuple[FusionNetwork, dict[str, Any]]:
             Bands(**header["bands"]),
             [BandGroup(**group) for group in header["groups"]],
             num_classes=len(header["classes"]["codes"]),
+            sources=[(source["name"], source["layers"]) for source in header["sources"]],
             **header["architecture"],
         )
         network.load_state_dict(tensors)

@@ -66,7 +66,7 @@ def test_exported_weights_rebuild_the_forward_pass():
     x = torch.randn(2, 200, 3, 3)
     matrix = np.einsum("gm,gmc->mc", learned.group_weights, learned.response)
     expected = np.einsum("mc,bchw->bmhw", matrix, x.numpy())
-    np.testing.assert_allclose(net.fusion(x).detach().numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(net.eval().fusion(x).detach().numpy(), expected, atol=1e-5)
 
 
 def test_scale_of_group_weights_that_normalisation_takes_back_is_not_reported():
@@ -82,8 +82,8 @@ def test_instance_weights_are_the_mean_over_the_sample():
     torch.nn.init.normal_(net.fusion.group_sum.predictor)
     sample = torch.randn(4, 200, 7, 7)
     learned = LearnedWeights(net, sample)
-    expected = net.fusion.instance_weights(sample).mean((0, 2, 3)).detach().numpy()
-    np.testing.assert_allclose(learned.group_weights, np.repeat(expected[:, None], 4, 1), atol=1e-6)
+    expected = net.eval().fusion.instance_weights(sample).mean((0, 2, 3)).detach().numpy()
+    np.testing.assert_allclose(learned.group_weights, np.repeat(0.5 * expected[:, None], 4, 1), atol=1e-6)  # half open
 
 
 def header(net, **architecture):
@@ -94,6 +94,7 @@ def header(net, **architecture):
             "good": BANDS.good.tolist(),
         },
         "groups": [{"name": g.name, "lower_nm": g.lower_nm, "upper_nm": g.upper_nm} for g in GROUPS],
+        "sources": [],
         "classes": {"codes": [1, 2, 3], "names": ["a", "b", "c"], "colors": ["#000000"] * 3},
         "architecture": {"channels": 4, "width": 8, **architecture},
     }

@@ -1,0 +1,130 @@
+"""Gates in front of the bands: what makes a network do with few of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_NOISE = 0.5  # standard deviation of a gate in training, as in the paper
+_SHIFT_PER_UNIT = 0.3  # makes a step of an optimizer as good for a centre as for the rest of the fusion
+
+
+class StochasticGates(nn.Module):
+    r"""One gate per band that opens and closes at random in training, and a price on open gates.
+
+    .. math::
+        z_c = \min(1, \max(0, \mu_c + \epsilon)), \quad \epsilon \sim N(0, 0.5^2), \qquad
+        \mathrm{cost} = \mathrm{mean}_c \, P(z_c > 0)
+
+    A band that does not pay for itself closes. Outside training the gates stand at :math:`\min(1, \max(0, \mu_c))`.
+    The widest gate never closes altogether. Source: Yamada et al. (2020), Feature Selection using Stochastic Gates,
+    ICML, arXiv:1810.04247.
+
+    Args:
+        gate_of: (C,) int64, the gate of each band, from 0; bands that share a gate open together.
+    """
+
+    gate_of: Tensor
+
+    def __init__(self, gate_of: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("gate_of", gate_of)
+        self.position = nn.Parameter(torch.full((int(gate_of.max()) + 1,), _NOISE))
+
+    @property
+    def openness(self) -> Tensor:
+        """(C,) between 0, closed, and 1, open."""
+        return self._positions().clamp(0, 1)[self.gate_of]
+
+    @property
+    def cost(self) -> Tensor:
+        """Expected share of gates that are not closed, between 0 and 1."""
+        return torch.special.ndtr(self._positions() / _NOISE).mean()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Lets (B, C, H, W) through gates drawn anew for each b."""
+        noise = _NOISE * torch.randn(len(x), self.position.numel(), device=x.device)
+        gates = (self._positions() + noise).clamp(0, 1)[:, self.gate_of]  # (B, C)
+        return x * gates[:, :, None, None].to(x.dtype)
+
+    def advance(self, progress: float) -> None:
+        """Nothing changes with the progress of the training."""
+
+    def _positions(self) -> Tensor:
+        return self.position + (_NOISE - self.position.max()).clamp_min(0)
+
+
+class BandCentres(nn.Module):
+    r"""Windows around k learned centres, narrowing in training until each is one band.
+
+    .. math:: z_c = 1 - \prod_{j=1}^{k} \left(1 - e^{-(r_c - m_j)^2 / 2 \sigma^2}\right)
+
+    with the rank r of band c by wavelength and centres m that start evenly spaced. The width :math:`\sigma` falls from
+    0.6 of the spacing of the centres to half a band over the first :attr:`settled` of the training; there each centre
+    takes the nearest band that is still free, so that no band is chosen twice, and the rest of the training runs on
+    these k bands alone.
+
+    Args:
+        rank: (C,) rank of each band by wavelength, from 0; below 0 for bands that may not be chosen.
+        number: k, at most the number of bands that may be chosen.
+        always: (C,) bool, what stays open and is not counted, such as the layers of other rasters; None for none.
+    """
+
+    settled = 0.55
+    rank: Tensor
+    always: Tensor
+    kept: Tensor
+    width: Tensor
+
+    def __init__(self, rank: Tensor, number: int, *, always: Tensor | None = None) -> None:
+        super().__init__()
+        bands = int((rank >= 0).sum())
+        if not 1 <= number <= bands:
+            raise ValueError(f"keep_bands is {number}, expected 1 to {bands}")
+        self._spacing = bands / number
+        self.register_buffer("rank", rank.float())
+        self.register_buffer("always", torch.zeros(rank.shape, dtype=torch.bool) if always is None else always)
+        self.register_buffer("kept", torch.zeros(rank.shape, dtype=torch.bool))
+        self.register_buffer("width", torch.tensor(self._width(0.0)))
+        self.shift = nn.Parameter(torch.zeros(number))
+
+    @property
+    def centres(self) -> Tensor:
+        """(k,) centres, as ranks."""
+        start = (torch.arange(self.shift.numel(), device=self.shift.device) + 0.5) * self._spacing - 0.5
+        return start + _SHIFT_PER_UNIT * self._spacing * self.shift
+
+    @property
+    def openness(self) -> Tensor:
+        """(C,) between 0, closed, and 1, open."""
+        distance = (self.rank - self.centres[:, None]) / self.width  # (k, C)
+        window = 1 - (1 - torch.exp(-0.5 * distance**2)).prod(0)
+        window = torch.where(self.kept.any(), self.kept.float(), torch.where(self.rank >= 0, window, 0.0))
+        return torch.where(self.always, 1.0, window)
+
+    @property
+    def cost(self) -> Tensor:
+        """0: the number of bands is given."""
+        return torch.zeros((), device=self.shift.device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Lets (B, C, H, W) through."""
+        return x * self.openness[:, None, None].to(x.dtype)
+
+    @torch.no_grad()
+    def advance(self, progress: float) -> None:
+        """Narrows the windows; chooses the bands when they are narrow enough.
+
+        Args:
+            progress: share of the training that is done, 0 to 1.
+        """
+        if progress < self.settled:
+            self.width.fill_(self._width(progress / self.settled))
+        elif not self.kept.any():
+            distance = torch.where(self.rank >= 0, (self.rank - self.centres[:, None]).abs(), torch.inf)  # (k, C)
+            for row in distance:
+                self.kept[torch.where(self.kept, torch.inf, row).argmin()] = True
+
+    def _width(self, share: float) -> float:
+        start = 0.6 * self._spacing
+        return start * (0.5 / start) ** share
