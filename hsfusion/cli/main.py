@@ -17,7 +17,7 @@ from hsfusion.errors import HsFusionError, InputError
 
 COMMANDS = {
     "train": "fit a network to a scene; writes a run folder with weights, map and report",
-    "benchmark": "measure and compare: hsfusion benchmark accuracy",
+    "benchmark": "measure and compare: hsfusion benchmark accuracy | fusion",
 }
 # what the machine, not the input, is to blame for
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM}

@@ -23,12 +23,12 @@ from hsfusion.data.datamodule import PatchDataModule, TrainingCube, check_patch_
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split
 from hsfusion.errors import DivergedError, HsFusionError, InputError
 from hsfusion.inference import instance_weight_maps, predict_scene
-from hsfusion.nn import FusionNetwork
+from hsfusion.nn import SETTLED, FusionNetwork
 from hsfusion.spectra import BandGroup
 from hsfusion.training.accuracy import accuracies, confusion_matrix
 from hsfusion.training.building import LearnedWeights
 from hsfusion.training.callbacks import History, KeepBest, WeightHistory
-from hsfusion.training.classifier import SETTLED, FusionClassifier, balanced_class_weights
+from hsfusion.training.classifier import FusionClassifier, balanced_class_weights
 
 _log = logging.getLogger(__name__)
 

@@ -2,11 +2,12 @@
 
 from hsfusion.nn.band_fusion import BandFusion, FreeFusion
 from hsfusion.nn.cnn import SmallCNN
-from hsfusion.nn.gates import BandCentres, StochasticGates
+from hsfusion.nn.gates import SETTLED, BandCentres, StochasticGates
 from hsfusion.nn.network import FusionNetwork
 from hsfusion.nn.weighted_sum import WeightedSum
 
 __all__ = [
+    "SETTLED",
     "BandCentres",
     "BandFusion",
     "FreeFusion",

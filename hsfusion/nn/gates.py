@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 _NOISE = 0.5  # standard deviation of a gate in training, as in the paper
 _SHIFT_PER_UNIT = 0.3  # makes a step of an optimizer as good for a centre as for the rest of the fusion
+#: share of the training after which the bands are chosen and the rest of it runs on these alone
+SETTLED = 0.55
 
 
 class StochasticGates(nn.Module):
@@ -14,44 +18,58 @@ class StochasticGates(nn.Module):
 
     .. math::
         z_c = \min(1, \max(0, \mu_c + \epsilon)), \quad \epsilon \sim N(0, 0.5^2), \qquad
-        \mathrm{cost} = \mathrm{mean}_c \, P(z_c > 0)
+        \mathrm{cost} = \mathrm{mean}_c \, E[\max(0, \mu_c + \epsilon)]
 
-    A band that does not pay for itself closes. Outside training the gates stand at :math:`\min(1, \max(0, \mu_c))`.
-    The widest gate never closes altogether. Source: Yamada et al. (2020), Feature Selection using Stochastic Gates,
-    ICML, arXiv:1810.04247.
+    A band that does not pay for itself closes. After :data:`SETTLED` of the training, gates that are more open than
+    closed stay open for good and the others shut, and there is neither noise nor price any more.
+
+    Source: Yamada et al. (2020), Feature Selection using Stochastic Gates, ICML, arXiv:1810.04247. Their price is the
+    probability that a gate is open, which hardly falls when one that is wide open closes a little: bands that came to
+    be open by chance stay so. This one asks the same of every gate that is not closed.
 
     Args:
         gate_of: (C,) int64, the gate of each band, from 0; bands that share a gate open together.
     """
 
     gate_of: Tensor
+    kept: Tensor
 
     def __init__(self, gate_of: Tensor) -> None:
         super().__init__()
         self.register_buffer("gate_of", gate_of)
+        self.register_buffer("kept", torch.zeros(gate_of.shape, dtype=torch.bool))
         self.position = nn.Parameter(torch.full((int(gate_of.max()) + 1,), _NOISE))
 
     @property
     def openness(self) -> Tensor:
         """(C,) between 0, closed, and 1, open."""
-        return self._positions().clamp(0, 1)[self.gate_of]
+        return torch.where(self.kept.any(), self.kept.float(), self.position.clamp(0, 1)[self.gate_of])
 
     @property
     def cost(self) -> Tensor:
-        """Expected share of gates that are not closed, between 0 and 1."""
-        return torch.special.ndtr(self._positions() / _NOISE).mean()
+        """About the share of gates that are open; 0 once the bands are chosen."""
+        ratio = self.position / _NOISE
+        density = torch.exp(-0.5 * ratio**2) / math.sqrt(2 * math.pi)
+        cost = (self.position * torch.special.ndtr(ratio) + _NOISE * density).mean()
+        return torch.where(self.kept.any(), 0.0, cost)
 
     def forward(self, x: Tensor) -> Tensor:
         """Lets (B, C, H, W) through gates drawn anew for each b."""
         noise = _NOISE * torch.randn(len(x), self.position.numel(), device=x.device)
-        gates = (self._positions() + noise).clamp(0, 1)[:, self.gate_of]  # (B, C)
+        gates = (self.position + noise).clamp(0, 1)[:, self.gate_of]  # (B, C)
+        gates = torch.where(self.kept.any(), self.kept.float(), gates)
         return x * gates[:, :, None, None].to(x.dtype)
 
+    @torch.no_grad()
     def advance(self, progress: float) -> None:
-        """Nothing changes with the progress of the training."""
+        """Chooses the bands when it is time.
 
-    def _positions(self) -> Tensor:
-        return self.position + (_NOISE - self.position.max()).clamp_min(0)
+        Args:
+            progress: share of the training that is done, 0 to 1.
+        """
+        if progress >= SETTLED and not self.kept.any():
+            open_enough = min(0.5, float(self.position.max()))  # at least one
+            self.kept.copy_((self.position >= open_enough)[self.gate_of])
 
 
 class BandCentres(nn.Module):
@@ -60,7 +78,7 @@ class BandCentres(nn.Module):
     .. math:: z_c = 1 - \prod_{j=1}^{k} \left(1 - e^{-(r_c - m_j)^2 / 2 \sigma^2}\right)
 
     with the rank r of band c by wavelength and centres m that start evenly spaced. The width :math:`\sigma` falls from
-    0.6 of the spacing of the centres to half a band over the first :attr:`settled` of the training; there each centre
+    0.6 of the spacing of the centres to half a band over the first :data:`SETTLED` of the training; there each centre
     takes the nearest band that is still free, so that no band is chosen twice, and the rest of the training runs on
     these k bands alone.
 
@@ -70,7 +88,6 @@ class BandCentres(nn.Module):
         always: (C,) bool, what stays open and is not counted, such as the layers of other rasters; None for none.
     """
 
-    settled = 0.55
     rank: Tensor
     always: Tensor
     kept: Tensor
@@ -118,8 +135,8 @@ class BandCentres(nn.Module):
         Args:
             progress: share of the training that is done, 0 to 1.
         """
-        if progress < self.settled:
-            self.width.fill_(self._width(progress / self.settled))
+        if progress < SETTLED:
+            self.width.fill_(self._width(progress / SETTLED))
         elif not self.kept.any():
             distance = torch.where(self.rank >= 0, (self.rank - self.centres[:, None]).abs(), torch.inf)  # (k, C)
             for row in distance:

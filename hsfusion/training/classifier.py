@@ -21,8 +21,6 @@ from hsfusion.training.accuracy import accuracies
 _log = logging.getLogger(__name__)
 # shares of the training: bands cost nothing before the first, and all of their price from the second on
 _FREE, _CHARGED = 0.1, 0.5
-#: share of the training after which the bands in use hardly change any more
-SETTLED = 0.6
 
 
 class FusionClassifier(pl.LightningModule):
@@ -51,7 +49,7 @@ class FusionClassifier(pl.LightningModule):
         total_steps: int,
         seed: int,
         fusion_lr_scale: float = 10.0,
-        band_cost: float = 1.0,
+        band_cost: float = 0.2,
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.05,
     ) -> None:

@@ -26,9 +26,31 @@ def test_accuracy_compares_networks_and_baselines_on_the_same_pixels(hsfusion, t
         (["accuracy", "fusions=channel"], "fusions is channel, expected a list"),
         (["accuracy", "baselines=[svn]"], "baselines is ['svn']"),
         (["accuracy", "seed=3"], "use seeds=N"),
+        (["accuracy", "keep_bands=20"], "keep_bands is 20, expected a list"),
+        (["fusion", "kinds=[chanel]"], "kinds is ['chanel']"),
+        (["fusion", "repeats=0"], "repeats is 0, expected at least 1"),
     ],
 )
 def test_words_that_do_not_fit_are_refused_before_anything_runs(hsfusion, tmp_path, words, part):
     done = hsfusion("benchmark", *words, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert part in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_fusion_compares_with_the_plain_expression(hsfusion, tmp_path):
+    small = ["batch=2", "channels=8", "rows=16", "columns=16", "repeats=3", "threads=1"]
+    done = hsfusion("benchmark", "fusion", "kinds=[channel,instance]", "json=out.json", *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "out.json").read_text())["kinds"]
+    assert [row["kind"] for row in rows] == ["channel", "instance"]
+    for row in rows:
+        assert row["time_to_plain"] == row["median_seconds"]["module"] / row["median_seconds"]["plain"]
+        assert 0.9 < row["memory"] <= row["plain_memory"]
+
+
+def test_help_lists_what_can_be_measured(hsfusion, tmp_path):
+    done = hsfusion("benchmark", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "accuracy" in done.stdout
+    assert "fusion" in done.stdout

@@ -31,7 +31,12 @@ CONTRACT = [
     "report.html",
     "train.log",
     "checkpoints/last.ckpt",
-    *(f"figures/{name}.{kind}" for name in ("band_weights", "training", "confusion", "map") for kind in ("png", "svg")),
+    "weight_history.csv",
+    *(
+        f"figures/{name}.{kind}"
+        for name in ("weight_history", "band_weights", "training", "confusion", "map")
+        for kind in ("png", "svg")
+    ),
 ]
 
 
@@ -247,3 +252,43 @@ def test_two_processes_make_one_run_folder(hsfusion, tmp_path):
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]["overall_accuracy"] > 0.2
+
+
+def test_further_raster_is_fused_and_instance_weights_come_as_a_map(hsfusion, tmp_path):
+    done = hsfusion("train", "run_dir=run", "scene.step_m=5", "model.fusion=instance", cwd=tmp_path, small=True)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    with rasterio.open(run / "instance_weights.tif") as maps:
+        shares = maps.read()
+        names = maps.descriptions
+    with open(run / "band_weights.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert names[-1] == rows[-1]["group"] == "lidar"
+    assert rows[-1]["wavelength_nm"] == ""
+    assert sum(float(row["weight"]) for row in rows) == pytest.approx(1, abs=1e-6)
+    assert shares.shape == (5, 40, 40)
+    np.testing.assert_allclose(shares.sum(0), 1, atol=1e-5)
+    assert "Where each group counted" in (run / "report.html").read_text()
+    network, header = load_model(run / "model.safetensors")
+    assert header["sources"] == [{"name": "lidar", "layers": 1}]
+    assert len(network.mean) == 212
+
+
+def test_chosen_bands_are_named(hsfusion, tmp_path):
+    done = hsfusion("train", "run_dir=run", "model.keep_bands=6", cwd=tmp_path, small=True)
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "run" / "band_weights.csv", newline="") as file:
+        used = [f"{float(row['wavelength_nm']):.0f}" for row in csv.DictReader(file) if float(row["weight"]) > 0]
+    assert len(used) == 6
+    named = ", ".join(used) + " nm"
+    assert f"kept bands   {named}" in done.stdout
+    assert f"6 of 211: {named}" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_weights_of_every_epoch_are_kept(run):
+    with open(run / "weight_history.csv", newline="") as file:
+        history = list(csv.reader(file))
+    with open(run / "band_weights.csv", newline="") as file:
+        final = [float(row["weight"]) for row in csv.DictReader(file)]
+    assert [row[0] for row in history] == ["step", "5", "10"]
+    np.testing.assert_allclose([float(value) for value in history[-1][1:]], final, atol=1e-5)

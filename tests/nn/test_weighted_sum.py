@@ -131,19 +131,34 @@ def test_wrong_arguments_are_refused(bad):
         WeightedSum(2, **({"kind": "scalar"} | bad))
 
 
+def least_squares(x, target, constraint):
+    """Closed form (N,) of min |Σ w x - target|², over all entries."""
+    columns = torch.stack([v.reshape(-1) for v in x], 1).double()
+    target = target.reshape(-1, 1).double()
+    if constraint == "none":
+        return torch.linalg.lstsq(columns, target).solution[:, 0]
+    # the last weight is 1 minus the others
+    free = torch.linalg.lstsq(columns[:, :-1] - columns[:, -1:], target - columns[:, -1:]).solution[:, 0]
+    return torch.cat([free, 1 - free.sum(0, keepdim=True)])
+
+
 @pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
+@pytest.mark.parametrize("constraint", ["none", "affine"])
 @pytest.mark.parametrize("kind", ["scalar", "channel"])
-def test_it_learns_the_known_weights(kind, optimizer):
-    truth = torch.tensor([0.7, 0.3]) if kind == "scalar" else torch.tensor([[0.9, 0.2, -0.5], [0.1, 0.8, 1.5]])
-    a, b = torch.randn(256, 3, 2, 2), torch.randn(256, 1 if kind == "channel" else 3, 2, 2)
-    w = truth.reshape(2, 1, -1, 1, 1)
-    target = w[0] * a + w[1] * b
-    layer = WeightedSum(2, kind=kind, channels=3 if kind == "channel" else None, constraint="affine")
-    step = (
-        torch.optim.Adam(layer.parameters(), 0.05) if optimizer == "Adam" else torch.optim.SGD(layer.parameters(), 0.5)
-    )
-    for _ in range(300):
+def test_it_learns_the_least_squares_solution(kind, constraint, optimizer):
+    x = [torch.randn(256, 3, 2, 2) for _ in range(3)]
+    x[2] = x[2] + 0.5 * x[0]  # inputs that correlate, and a target that no weights give
+    target = 0.9 * x[0] - 0.4 * x[1] + 0.3 * x[2].abs() + 0.3 * torch.randn(256, 3, 2, 2)
+    layer = WeightedSum(3, kind=kind, channels=3 if kind == "channel" else None, constraint=constraint)
+    step = torch.optim.Adam if optimizer == "Adam" else torch.optim.SGD
+    step = step(layer.parameters(), 0.02 if optimizer == "Adam" else 0.3)
+    for _ in range(600):
         step.zero_grad()
-        (layer(a, b) - target).square().mean().backward()
+        (layer(*x) - target).square().mean().backward()
         step.step()
-    torch.testing.assert_close(layer.weights.detach(), truth, atol=1e-3, rtol=0)
+    if kind == "scalar":
+        expected = least_squares(x, target, constraint)
+    else:
+        each = [least_squares([v[:, c] for v in x], target[:, c], constraint) for c in range(3)]
+        expected = torch.stack(each, 1)
+    torch.testing.assert_close(layer.weights.detach().double(), expected, atol=1e-3, rtol=0)

@@ -3,6 +3,7 @@ import pytest
 
 from hsfusion.errors import InputError
 from hsfusion.spectra import Bands, BandWeights, combine, group_of_bands
+from hsfusion.spectra.weights import write_history_csv
 
 
 def example(fwhm=True):
@@ -53,3 +54,29 @@ def test_top_windows_are_disjoint_and_best_first():
     assert windows[1][0] <= 740 <= 760 <= windows[1][1]
     assert windows[0][2] > windows[1][2] > windows[2][2]
     assert all(b[0] >= a[1] or b[1] <= a[0] for i, a in enumerate(windows) for b in windows[i + 1 :])
+
+
+def test_layers_of_other_rasters_count_and_come_back_from_csv(tmp_path):
+    bands = Bands.from_wavelengths([400.0, 500.0])
+    weights = BandWeights(bands, ("a", "a"), np.array([0.3, 0.2]), (("lidar", 0.1), ("radar", 0.25), ("radar", 0.15)))
+    weights.to_csv(tmp_path / "w.csv")
+    back = BandWeights.from_csv(tmp_path / "w.csv")
+    assert back.sources == weights.sources
+    assert len(back.bands) == 2
+    assert back.group_totals() == pytest.approx({"a": 0.5, "lidar": 0.1, "radar": 0.4})
+    with pytest.raises(InputError, match=r"sum 0\.5"):
+        BandWeights(bands, ("a", "a"), np.array([0.3, 0.2]))
+
+
+def test_window_totals_include_both_ends():
+    weights = BandWeights(
+        Bands.from_wavelengths([400.0, 410.0, 420.0, 500.0]), ("",) * 4, np.array([0.1, 0.2, 0.3, 0.4])
+    )
+    assert weights.window_total(410, half_width_nm=10) == pytest.approx(0.6)
+    assert weights.window_total(450, half_width_nm=5) == 0
+    assert weights.group_totals() == {}
+
+
+def test_history_has_a_row_for_each_step(tmp_path):
+    write_history_csv(tmp_path / "h.csv", [5, 10], np.array([[0.25, 0.75], [0.5, 0.5]]))
+    assert (tmp_path / "h.csv").read_text().splitlines() == ["step,1,2", "5,0.25,0.75", "10,0.5,0.5"]

@@ -13,7 +13,7 @@ from hsfusion.errors import DivergedError, HsFusionError, InputError
 from hsfusion.spectra import even_groups
 from hsfusion.training.accuracy import accuracies, confusion_matrix
 from hsfusion.training.building import FUSIONS, LearnedWeights, build_network
-from hsfusion.training.callbacks import KeepBest
+from hsfusion.training.callbacks import KeepBest, WeightHistory
 from hsfusion.training.classifier import FusionClassifier, balanced_class_weights
 from hsfusion.training.model_file import load_model, save_model
 
@@ -202,6 +202,81 @@ def test_kept_is_the_last_epoch_within_one_standard_error_of_the_best():
     again.load_state_dict(keep.state_dict())
     again.restore(module)
     assert module.weight.item() == 5
+
+
+def test_epochs_before_the_bands_are_chosen_do_not_count():
+    keep, module = KeepBest(pixels=100, first_step=3), torch.nn.Linear(1, 1)
+    for step, accuracy in enumerate([0.9, 0.9, 0.5], start=1):
+        metrics = {"val/overall_accuracy": torch.tensor(accuracy)}
+        keep.on_validation_end(SimpleNamespace(callback_metrics=metrics, global_step=step), module)
+    assert keep.step == 3
+
+
+def test_history_of_weights_ends_with_the_weights_and_survives_a_checkpoint():
+    net = network()
+    history = WeightHistory()
+    module = SimpleNamespace(network=net, device="cpu")
+    for step in (5, 10):
+        with torch.no_grad():
+            net.fusion.gates.position[:50] -= 0.2
+        history.on_train_epoch_end(SimpleNamespace(global_step=step), module)
+    assert history.steps == [5, 10]
+    assert history.weights[-1] == LearnedWeights(net).weight.tolist()
+    assert history.weights[0] != history.weights[1]
+    again = WeightHistory()
+    again.load_state_dict(history.state_dict())
+    assert (again.steps, again.weights) == (history.steps, history.weights)
+
+
+def test_bands_cost_nothing_at_first_and_all_of_the_price_from_half_of_the_training_on():
+    module = classifier(band_cost=3.0)
+    prices = [float(module.band_price(step).detach()) for step in (0, 10, 30, 50, 99)]
+    cost = float(module.network.fusion.gates.cost.detach())
+    assert prices == pytest.approx([0, 0, 1.5 * cost, 3 * cost, 3 * cost])
+
+
+def test_bands_are_chosen_in_the_course_of_the_training():
+    net = network(keep_bands=7)
+    net.fusion.gates.advance(0.5)
+    assert net.used_bands.sum() > 7
+    net.fusion.gates.advance(0.6)
+    assert net.used_bands.sum() == 7
+    assert (LearnedWeights(net).weight > 0).sum() == 7
+
+
+def test_chosen_bands_come_back_from_the_model_file(tmp_path):
+    net = network(keep_bands=7)
+    net.fusion.gates.advance(1.0)
+    save_model(tmp_path / "model.safetensors", net, header=header(net, keep_bands=7))
+    again, _ = load_model(tmp_path / "model.safetensors")
+    assert torch.equal(again.used_bands, net.used_bands)
+    np.testing.assert_array_equal(LearnedWeights(again).weight, LearnedWeights(net).weight)
+
+
+@pytest.mark.parametrize(
+    ("more", "part"),
+    [
+        ({"keep_bands": 201}, "keep_bands is 201, expected 1 to 200"),
+        ({"keep_bands": 5, "fusion": "free"}, "keep_bands is 5, expected null with the free convolution"),
+    ],
+)
+def test_numbers_of_bands_that_cannot_be_kept_are_refused(more, part):
+    with pytest.raises(HsFusionError, match=part):
+        network(**more)
+
+
+def test_further_raster_is_a_group_of_its_own():
+    net = build_network(BANDS, GROUPS, num_classes=3, sources=[("lidar", 1), ("radar", 2)])
+    inside = net.fusion.membership
+    assert inside.shape == (len(GROUPS) + 2, 203)
+    assert inside[-2].nonzero().flatten().tolist() == [200]
+    assert inside[-1].nonzero().flatten().tolist() == [201, 202]
+    x = torch.randn(2, 203, 7, 7)
+    learned = LearnedWeights(net.eval())
+    matrix = np.einsum("gm,gmc->mc", learned.group_weights, learned.response)
+    expected = np.einsum("mc,bchw->bmhw", matrix, x.numpy())
+    np.testing.assert_allclose(net.fusion(x).detach().numpy(), expected, atol=1e-5)
+    assert learned.weight[200:].sum() > 0
 
 
 def test_without_validation_the_last_weights_stay():
