@@ -60,6 +60,14 @@ def _check(cfg: DictConfig) -> None:
             expected="a list of numbers of bands, null for all that are worth their cost",
             fix="keep_bands=[null,20]",
         )
+    if "free" in cfg.fusions and any(k is not None for k in cfg.keep_bands):
+        raise InputError(
+            "command line",
+            field="fusions",
+            value=cfg.fusions,
+            expected="no free convolution together with keep_bands: it has no gates",
+            fix="measure it in a run of its own",
+        )
     for key in ("seed", "run_dir", "resume"):
         if cfg[key]:
             raise InputError(

@@ -49,6 +49,8 @@ def _check(cfg: DictConfig) -> None:
             expected=f"a list of {', '.join(kinds)}",
             fix="kinds=[channel]",
         )
+    if cfg.device not in ("cpu", "cuda"):
+        raise InputError("command line", field="device", value=cfg.device, expected="cpu or cuda", fix="use device=cpu")
     if cfg.device == "cuda" and not torch.cuda.is_available():
         raise EnvironmentFailure("device is cuda, expected what this machine has. Fix: use device=cpu.")
 

@@ -142,9 +142,10 @@ def fit(cfg: DictConfig, experiment: Experiment, folder: Path, *, checkpoint: Pa
     """
     split, network = experiment.split, experiment.network
     data, module = _modules(cfg, experiment)
-    settled = 0 if network.fusion.gates is None else int(SETTLED * module.total_steps)
+    # the step after which the last batch knew its bands
+    settled = 0 if network.fusion.gates is None else int(SETTLED * module.total_steps) + 1
     history, best = History(), KeepBest(split.count(VAL), first_step=settled)
-    weight_history = WeightHistory(_sample(experiment, data))
+    weight_history = WeightHistory(_sample(experiment, data, most=256))
     last = ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False)
     trainer = make_trainer(cfg, folder, [history, weight_history, best, last], validated=split.count(VAL) > 0)
     start = time.perf_counter()
@@ -155,7 +156,7 @@ def fit(cfg: DictConfig, experiment: Experiment, folder: Path, *, checkpoint: Pa
     best.restore(module)
     device = trainer.strategy.root_device
     network.cpu()
-    weights = LearnedWeights(network, _sample(experiment, data))
+    weights = LearnedWeights(network, _sample(experiment, data, most=1024))
     if not (_finite(network.state_dict().values()) and np.isfinite(weights.weight).all()):
         raise DivergedError("training: weights are not finite, expected numbers. Fix: lower optimizer.lr.")
     _log.info("trained %d steps in %.1f s, kept step %s", trainer.global_step, train_seconds, best.step or "of the end")
@@ -198,12 +199,12 @@ def _modules(cfg: DictConfig, experiment: Experiment) -> tuple[PatchDataModule, 
     return data, module
 
 
-def _sample(experiment: Experiment, data: PatchDataModule) -> torch.Tensor | None:
-    """Up to 1,024 training patches, over which instance weights are averaged."""
+def _sample(experiment: Experiment, data: PatchDataModule, *, most: int) -> torch.Tensor | None:
+    """Training patches over which instance weights are averaged; None for other kinds."""
     if not experiment.network.fusion.kind.endswith("instance"):
         return None
     pixels = torch.from_numpy(experiment.split.pixels(TRAIN))
-    some = pixels[torch.linspace(0, len(pixels) - 1, min(1024, len(pixels))).long()]
+    some = pixels[torch.linspace(0, len(pixels) - 1, min(most, len(pixels))).long()]
     return data.patches(some, step=None).cpu()
 
 

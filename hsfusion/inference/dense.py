@@ -47,8 +47,8 @@ def instance_weight_maps(
 ) -> NDArray[np.float32]:
     """How much each group counts at each pixel, for a network with instance weights.
 
-    Absolute group weights, with the gates and averaged over the fused channels by their share in what the CNN takes
-    in, scaled to sum to 1 over the groups.
+    Absolute group weights with the gates, scaled to sum to 1 over the groups in each fused channel, and averaged over
+    the channels by their share in what the CNN takes in: the group totals of the band weights, pixel by pixel.
 
     Args:
         network: the network, with fusion of kind instance or channel_instance; put in evaluation mode and moved.
@@ -63,13 +63,10 @@ def instance_weight_maps(
     assert isinstance(fusion, BandFusion), "the free convolution has no group weights"
     maps = np.full((len(fusion.membership), *scene.geobox.shape), np.nan, np.float32)
     for window, x, missing in _standardised_tiles(network, scene, device=device, tile=tile):
-        share = network.cnn.input_share
-        open_share = (fusion.response * fusion.openness).sum(2)  # (G, M)
         inner = x[..., margin : x.shape[2] - margin, margin : x.shape[3] - margin]
-        weights = fusion.instance_weights(inner)[0].abs()  # (G, H, W) or (G, M, H, W)
-        each = weights[:, None] if weights.dim() == 3 else weights
-        size = torch.einsum("gmhw,gm->ghw", each.expand(-1, len(share), -1, -1), open_share * share)
-        size = size / size.sum(0).clamp_min(1e-12)
+        weights = fusion.instance_weights(inner)  # (1, G, H, W) or (1, G, M, H, W)
+        sizes = fusion.group_sizes(weights[:, :, None] if weights.dim() == 4 else weights)[0]  # (G, M, H, W)
+        size = torch.einsum("gmhw,m->ghw", sizes, network.cnn.input_share)
         part = np.s_[:, window.row : window.row + window.height, window.col : window.col + window.width]
         maps[part] = np.where(missing, np.nan, size.cpu().numpy())
     return maps

@@ -98,20 +98,20 @@ class BandFusion(nn.Module):
             x: (B, C, H, W), standardised bands.
 
         Returns:
-            G tensors (B, M, H, W), or (B, 1, H, W) for groups of one band.
+            G tensors (B, M, H, W), or (B, 1, H, W) for further groups of one band.
         """
         x = self._gated(x)
         response, last = self.response, x.movedim(1, -1)  # (B, H, W, C)
         tensors = []
         for g in range(len(response)):
             inside = self.get_buffer(f"_inside_{g}")
-            if inside.numel() == 1:
-                tensors.append(x[:, inside])  # all channels respond alike
+            if (
+                inside.numel() == 1 and g > 0
+            ):  # all channels respond alike; the first group gives the number of channels
+                tensors.append(x[:, inside])
                 continue
             # the rest of the response is zero: leaving it out saves G - 1 of G multiplications
             tensors.append((last[..., inside] @ response[g][:, inside].T.to(x.dtype)).movedim(-1, 1))
-        if all(z.shape[1] == 1 for z in tensors):
-            tensors[0] = tensors[0].expand(-1, self.channels, -1, -1)
         return tensors
 
     def instance_weights(self, x: Tensor) -> Tensor:
@@ -124,6 +124,19 @@ class BandFusion(nn.Module):
             (B, G, H', W') for instance, (B, G, M, H', W') for channel_instance; H' = H - 2 * margin.
         """
         return _crop(self.group_sum.predict(*self.group_tensors(x)), self.margin)
+
+    def group_sizes(self, weights: Tensor) -> Tensor:
+        """How much each group counts in each channel: absolute weights times what its gates let through.
+
+        Args:
+            weights: (B, G, M, H, W) group weights; M may be 1.
+
+        Returns:
+            (B, G, M, H, W), sums to 1 over G.
+        """
+        open_share = (self.response * self.openness).sum(2)  # (G, M)
+        sizes = weights.abs() * open_share[None, :, :, None, None]
+        return sizes / sizes.sum(1, keepdim=True).clamp_min(1e-12)
 
     def matrix(self) -> Tensor:
         """The two linear maps as one, for weights that do not depend on the input; gates not included.

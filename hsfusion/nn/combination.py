@@ -134,6 +134,7 @@ class _WithProduct(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None]:
         grad_x, grad = grad_outputs
         x, matrix = ctx.saved_tensors
+        grad = grad.to(x.dtype)  # autocast makes products of half precision
         for_x = for_matrix = None
         if ctx.needs_input_grad[0] and (torch.is_grad_enabled() or _flat(grad_x).data_ptr() != grad_x.data_ptr()):
             for_x = grad_x + _product(grad, matrix.T)
@@ -142,14 +143,14 @@ class _WithProduct(torch.autograd.Function):
             for_x = grad_x
             _flat(for_x).baddbmm_(matrix.to(grad.dtype).expand(len(x), -1, -1), _flat(grad))
         if ctx.needs_input_grad[1]:
-            for_matrix = torch.bmm(_flat(x), _flat(grad).mT).sum(0)
+            for_matrix = torch.bmm(_flat(x), _flat(grad).mT).sum(0).to(matrix.dtype)
         return for_x, for_matrix
 
 
 def _product(x: Tensor, matrix: Tensor) -> Tensor:
     rows = matrix.T.to(x.dtype).expand(len(x), -1, -1)
-    return torch.bmm(rows, _flat(x)).reshape(len(x), -1, *x.shape[2:])
+    return torch.bmm(rows, _flat(x)).reshape(len(x), rows.shape[1], *x.shape[2:])
 
 
 def _flat(x: Tensor) -> Tensor:
-    return x.reshape(*x.shape[:2], -1)  # (B, C, L)
+    return x.flatten(2) if x.dim() > 2 else x.unsqueeze(2)  # (B, C, L)

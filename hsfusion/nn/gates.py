@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 _NOISE = 0.5  # standard deviation of a gate in training, as in the paper
+_START, _SHUT = 1.0, 0.5  # where gates start, open; and below what they are shut for good
 _SHIFT_PER_UNIT = 0.3  # makes a step of an optimizer as good for a centre as for the rest of the fusion
 #: share of the training after which the bands are chosen and the rest of it runs on these alone
 SETTLED = 0.55
@@ -20,8 +21,8 @@ class StochasticGates(nn.Module):
         z_c = \min(1, \max(0, \mu_c + \epsilon)), \quad \epsilon \sim N(0, 0.5^2), \qquad
         \mathrm{cost} = \mathrm{mean}_c \, E[\max(0, \mu_c + \epsilon)]
 
-    A band that does not pay for itself closes. After :data:`SETTLED` of the training, gates that are more open than
-    closed stay open for good and the others shut, and there is neither noise nor price any more.
+    Gates start open, and a band that does not pay for itself closes. After :data:`SETTLED` of the training, gates that
+    were driven below 0.5 shut for good and the others open, and there is neither noise nor price any more.
 
     Source: Yamada et al. (2020), Feature Selection using Stochastic Gates, ICML, arXiv:1810.04247. Their price is the
     probability that a gate is open, which hardly falls when one that is wide open closes a little: bands that came to
@@ -38,7 +39,8 @@ class StochasticGates(nn.Module):
         super().__init__()
         self.register_buffer("gate_of", gate_of)
         self.register_buffer("kept", torch.zeros(gate_of.shape, dtype=torch.bool))
-        self.position = nn.Parameter(torch.full((int(gate_of.max()) + 1,), _NOISE))
+        self._settled = False  # spares a look at the device in every step
+        self.position = nn.Parameter(torch.full((int(gate_of.max()) + 1,), _START))
 
     @property
     def openness(self) -> Tensor:
@@ -47,7 +49,7 @@ class StochasticGates(nn.Module):
 
     @property
     def cost(self) -> Tensor:
-        """About the share of gates that are open; 0 once the bands are chosen."""
+        """1 where all gates stand as they started, fully open; 0 once the bands are chosen."""
         ratio = self.position / _NOISE
         density = torch.exp(-0.5 * ratio**2) / math.sqrt(2 * math.pi)
         cost = (self.position * torch.special.ndtr(ratio) + _NOISE * density).mean()
@@ -67,9 +69,11 @@ class StochasticGates(nn.Module):
         Args:
             progress: share of the training that is done, 0 to 1.
         """
-        if progress >= SETTLED and not self.kept.any():
-            open_enough = min(0.5, float(self.position.max()))  # at least one
-            self.kept.copy_((self.position >= open_enough)[self.gate_of])
+        if progress >= SETTLED and not self._settled:
+            self._settled = True
+            open_enough = self.position.max().clamp(max=_SHUT)  # at least one
+            if not self.kept.any():
+                self.kept.copy_((self.position >= open_enough)[self.gate_of])
 
 
 class BandCentres(nn.Module):
@@ -83,7 +87,7 @@ class BandCentres(nn.Module):
     these k bands alone.
 
     Args:
-        rank: (C,) rank of each band by wavelength, from 0; below 0 for bands that may not be chosen.
+        rank: (C,) rank of each band by wavelength, from 0; below 0 for bands that may not be chosen, copies among them.
         number: k, at most the number of bands that may be chosen.
         always: (C,) bool, what stays open and is not counted, such as the layers of other rasters; None for none.
     """
@@ -102,6 +106,7 @@ class BandCentres(nn.Module):
         self.register_buffer("rank", rank.float())
         self.register_buffer("always", torch.zeros(rank.shape, dtype=torch.bool) if always is None else always)
         self.register_buffer("kept", torch.zeros(rank.shape, dtype=torch.bool))
+        self._settled = False
         self.register_buffer("width", torch.tensor(self._width(0.0)))
         self.shift = nn.Parameter(torch.zeros(number))
 
@@ -137,10 +142,17 @@ class BandCentres(nn.Module):
         """
         if progress < SETTLED:
             self.width.fill_(self._width(progress / SETTLED))
-        elif not self.kept.any():
-            distance = torch.where(self.rank >= 0, (self.rank - self.centres[:, None]).abs(), torch.inf)  # (k, C)
-            for row in distance:
-                self.kept[torch.where(self.kept, torch.inf, row).argmin()] = True
+        elif not self._settled:
+            self._settled = True
+            if not self.kept.any():
+                self._choose()
+
+    def _choose(self) -> None:
+        distance = torch.where(self.rank >= 0, (self.rank - self.centres[:, None]).abs(), torch.inf)  # (k, C)
+        for _ in range(len(distance)):  # the closest pair first
+            centre, band = divmod(int(distance.argmin()), distance.shape[1])
+            self.kept[band] = True
+            distance[centre], distance[:, band] = torch.inf, torch.inf
 
     def _width(self, share: float) -> float:
         start = 0.6 * self._spacing

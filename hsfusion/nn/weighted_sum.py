@@ -30,6 +30,9 @@ class WeightedSum(nn.Module):
     * ``channel_instance``: one per input, channel and instance, otherwise like ``instance``;
     * ``none``: the plain sum; nothing is learned.
 
+    Gradients of any order, ``torch.compile``, ``torch.export`` and ONNX work. Forward-mode differentiation does not,
+    nor does ``torch.func.vmap`` over predicted weights.
+
     Constraints, always over the N inputs:
 
     * ``none``: any number;
@@ -44,7 +47,7 @@ class WeightedSum(nn.Module):
         num_instances: rows of the table for the instance kinds; None predicts the weights instead.
         constraint: see above.
         init: ``uniform`` (1/N each), ``normal`` (standard deviation 1/N around 0), ``xavier`` (Glorot), one number
-            (constant), or N values; for the constrained form these are the values before the constraint.
+            (constant), N values, or as many as there are weights; the constrained form starts from these values.
         activation: applied after the sum; None for none.
         neighbourhood: odd width, in positions, of the square of each image position from which ``instance`` weights
             are predicted. Zero padding is left out of the averages at the border.
@@ -80,6 +83,8 @@ class WeightedSum(nn.Module):
         self._per_instance: tuple[int, ...] = tuple(int(size or 0) for size in per_instance)
         rows = () if num_instances is None else (num_instances,)
         start = _initial(init, num_inputs, rows, self._per_instance)
+        if constraint == "signed" and not bool(start.any()):
+            raise ValueError(f"init is {init}, expected values other than 0 with the constraint signed")
         self.raw = nn.Parameter(start) if kind != "none" else nn.Buffer(torch.ones(num_inputs))
         self.predictor: nn.Parameter | None = None
         if predicted:
@@ -189,12 +194,16 @@ class WeightedSum(nn.Module):
             raise ValueError("index is given with a table of instances, and only then")
         if index is not None and index.shape != inputs[0].shape[:1]:
             raise ValueError(f"index has shape {tuple(index.shape)}, expected ({inputs[0].shape[0]},)")
+        if index is not None and index.dtype not in (torch.int32, torch.int64):
+            raise ValueError(f"index has dtype {index.dtype}, expected int64")
         widest = inputs[0]
         for x in inputs:
             if x.dim() > 1 and (widest.dim() < 2 or x.shape[1] > widest.shape[1]):
                 widest = x
         for x in inputs:
             same = x.dim() == widest.dim() >= 2 and x.shape[0] == widest.shape[0] and x.shape[2:] == widest.shape[2:]
+            if not x.is_floating_point():
+                raise ValueError(f"input has dtype {x.dtype}, expected floating point")
             if not same or x.shape[1] not in (1, widest.shape[1]):
                 raise ValueError(f"input shapes {tuple(x.shape)} and {tuple(widest.shape)} do not fit together")
         if self.channels is not None and widest.shape[1] != self.channels:
@@ -223,10 +232,10 @@ def _initial(init: str | float | Sequence[float], n: int, rows: tuple[int, ...],
     if isinstance(init, str):
         raise ValueError(f"init is {init!r}, expected uniform, normal, xavier, a number or {n} numbers")
     values = torch.as_tensor(init, dtype=full.dtype)
-    if not values.any():
-        raise ValueError(f"init is {init}, expected a value other than 0")
     if values.dim() == 0:
         return full.fill_(float(values))
+    if values.shape == full.shape:
+        return full.copy_(values)
     if values.shape != (n,):
-        raise ValueError(f"init has shape {tuple(values.shape)}, expected ({n},)")
+        raise ValueError(f"init has shape {tuple(values.shape)}, expected ({n},) or {tuple(full.shape)}")
     return full.copy_(values.reshape(n, *([1] * (len(shape) - 1))))

@@ -64,7 +64,7 @@ def _draw(
 ) -> None:
     rows = np.stack([broken_at_gaps(nm, row)[1] for row in values])  # (T, C and gaps)
     x = _distinct(broken_at_gaps(nm, nm)[0])
-    highest = float(values.max()) or 1.0
+    highest = float(np.max(values, where=np.isfinite(values), initial=0)) or 1.0
     lowest = highest / 10**_DECADES
     norm = LogNorm(lowest, highest)
     shown = np.ma.masked_invalid(np.maximum(rows, lowest))

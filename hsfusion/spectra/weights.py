@@ -155,12 +155,12 @@ def combine(
         channel_share: (M,), pi.
 
     Returns:
-        (C,), non-negative, sums to 1
+        (C,), non-negative, sums to 1; all 0 where every group weight is 0
     """
     size = np.abs(group_weights, dtype=np.float64)
     size = size / np.maximum(size.sum(0), 1e-300)
     total = np.einsum("m,gm,gmc->c", channel_share.astype(np.float64), size, np.abs(response))
-    return total / total.sum()
+    return total / max(total.sum(), 1e-300)
 
 
 def group_of_bands(membership: NDArray[np.bool_], names: Sequence[str]) -> tuple[str, ...]:

@@ -98,6 +98,15 @@ def _spectral_tensors(
 ) -> dict[str, torch.Tensor]:
     """Membership (G + S, C + E), basis and spacing: each further raster is a group, its layers have free logits."""
     inside = membership(groups, bands)
+    names = [group.name for group in groups] + [name for name, _ in sources]
+    if len(set(names)) < len(names) or any(not name or "|" in name for name, _ in sources):
+        raise InputError(
+            "scene",
+            field="names of the sources",
+            value=[name for name, _ in sources],
+            expected=f"words without | that are not names of groups ({', '.join(g.name for g in groups)})",
+            fix="rename them in scene.sources",
+        )
     layers = [number for _, number in sources]
     basis = torch.from_numpy(gaussian_basis(bands, groups, knot_spacing_nm=knot_spacing_nm))
     spacing = np.concatenate([band_spacing_nm(bands, inside), np.ones(sum(layers))])
@@ -118,7 +127,8 @@ def _gates(
         gate_of[len(bands) :] = centres.size + np.arange(layers)
         return StochasticGates(torch.from_numpy(gate_of))
     rank = np.full(len(bands) + layers, -1)
-    rank[np.flatnonzero(used)[bands.wavelength_nm[used].argsort(kind="stable")]] = np.arange(used.sum())
+    centres, first = np.unique(bands.wavelength_nm[used], return_index=True)
+    rank[np.flatnonzero(used)[first]] = np.arange(centres.size)
     return BandCentres(torch.from_numpy(rank), keep_bands, always=torch.arange(len(rank)) >= len(bands))
 
 
@@ -160,23 +170,25 @@ class LearnedWeights:
                 response = _array(fusion.response * fusion.openness)
                 open_share = response.sum(2)  # (G, M)
                 self.response = response / np.maximum(open_share, 1e-300)[:, :, None]
-                self.group_weights, magnitude = (part * open_share for part in _group_weights(fusion, sample))
+                self.group_weights, magnitude = _group_weights(fusion, sample)
+                self.group_weights = self.group_weights * open_share
         network.train(training)
         self.weight = combine(self.response, magnitude, channel_share=self.channel_share)
 
 
 def _group_weights(fusion: BandFusion, sample: torch.Tensor | None) -> tuple[NDArray, NDArray]:
-    """Mean and mean absolute value of the group weights, (G, M) each."""
+    """Mean of the group weights, and their mean size with the gates, summing to 1 over the groups; (G, M) each."""
     if fusion.kind.endswith("instance"):
         assert sample is not None, "instance weights need a sample of pixels"
         weights = fusion.instance_weights(sample)  # (B, G, H, W) or (B, G, M, H, W)
         if weights.dim() == 4:
             weights = weights[:, :, None]
-        mean, magnitude = weights.mean((0, 3, 4)), weights.abs().mean((0, 3, 4))  # (G, M) or (G, 1)
+        mean = weights.mean((0, 3, 4))  # (G, M) or (G, 1)
+        magnitude = fusion.group_sizes(weights).mean((0, 3, 4))
     else:
         mean = fusion.group_sum.weights
         mean = mean[:, None] if mean.dim() == 1 else mean
-        magnitude = mean.abs()
+        magnitude = fusion.group_sizes(mean[None, :, :, None, None])[0, :, :, 0, 0]
     shape = (mean.shape[0], fusion.channels)
     return _array(mean.expand(shape)), _array(magnitude.expand(shape))
 

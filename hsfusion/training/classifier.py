@@ -49,7 +49,7 @@ class FusionClassifier(pl.LightningModule):
         total_steps: int,
         seed: int,
         fusion_lr_scale: float = 10.0,
-        band_cost: float = 0.2,
+        band_cost: float = 0.3,
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.05,
     ) -> None:
@@ -89,6 +89,11 @@ class FusionClassifier(pl.LightningModule):
         assert gates is not None, "a network without gates has no bands to pay for"
         charged = (step / self.total_steps - _FREE) / (_CHARGED - _FREE)
         return self.band_cost * min(1.0, max(0.0, charged)) * gates.cost
+
+    def on_train_end(self) -> None:
+        """Chooses the bands if the training ended too soon for that."""
+        if self.network.fusion.gates is not None:
+            self.network.fusion.gates.advance(1.0)
 
     def on_train_epoch_end(self) -> None:
         """Stops a run that has diverged.

@@ -16,7 +16,7 @@ from hsfusion.nn import FusionNetwork
 from hsfusion.spectra import BandGroup, Bands
 from hsfusion.training.building import build_network
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def save_model(path: Path, network: FusionNetwork, *, header: dict[str, Any]) -> None:

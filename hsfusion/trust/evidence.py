@@ -22,6 +22,8 @@ def beats_chance(confusion: NDArray[np.integer], *, receptive_field: int) -> boo
     """
     counts = confusion.astype(np.float64)
     total = counts.sum()
+    if total == 0:
+        return False
     observed = np.trace(counts) / total
     expected = (counts.sum(1) * counts.sum(0)[: len(counts)]).sum() / total**2
     observations = max(1.0, total / receptive_field**2)

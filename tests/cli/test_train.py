@@ -285,6 +285,13 @@ def test_chosen_bands_are_named(hsfusion, tmp_path):
     assert f"6 of 211: {named}" in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_run_that_learned_nothing_says_that_its_weights_are_no_evidence(hsfusion, tmp_path):
+    done = hsfusion("train", "run_dir=run", "scene.contrast=0", cwd=tmp_path, small=True)
+    assert done.returncode == 0, done.stderr
+    assert "No evidence: " in (tmp_path / "run" / "report.html").read_text()
+    assert "no evidence" in (tmp_path / "run" / "figures" / "band_weights.svg").read_text()
+
+
 def test_weights_of_every_epoch_are_kept(run):
     with open(run / "weight_history.csv", newline="") as file:
         history = list(csv.reader(file))

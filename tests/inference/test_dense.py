@@ -5,10 +5,10 @@ import torch
 from hsfusion.data.datamodule import PatchDataModule, prepare
 from hsfusion.data.splits import blocks
 from hsfusion.data.synthetic import synthetic_scene
-from hsfusion.inference import predict_scene
+from hsfusion.inference import instance_weight_maps, predict_scene
 from hsfusion.scenes import ArrayScene
 from hsfusion.spectra import BandGroup, even_groups
-from hsfusion.training.building import FUSIONS, build_network
+from hsfusion.training.building import FUSIONS, LearnedWeights, build_network
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +64,21 @@ def test_pixel_without_data_gets_no_class(split):
     classes, confidence = predict_scene(network(scene.bands), ArrayScene(cube, bands=scene.bands, name="hole"))
     assert np.argwhere(classes < 0).tolist() == [[10, 20]]
     assert np.argwhere(np.isnan(confidence)).tolist() == [[10, 20]]
+
+
+@pytest.mark.parametrize("fusion", ["instance", "channel_instance"])
+def test_maps_of_instance_weights_have_the_group_totals_of_the_same_pixels_as_mean(split, fusion):
+    scene, cube = split.labelled.scene, prepare(split, np.ones(211, bool))
+    net = network(scene.bands, fusion)
+    torch.nn.init.normal_(net.fusion.group_sum.predictor)
+    with torch.no_grad():
+        net.fusion.gates.position.copy_(torch.linspace(0.1, 1, 211))
+    net.mean.copy_(torch.from_numpy(cube.mean))
+    net.std.copy_(torch.from_numpy(cube.std))
+    maps = instance_weight_maps(net, scene, tile=16)
+    patches = PatchDataModule(cube, split, seed=0).patches(torch.arange(40 * 37), step=None)
+    weight = LearnedWeights(net, patches[:, :, 2:5, 2:5]).weight  # what a pixel's weights are predicted from
+    inside = net.fusion.membership.numpy()
+    np.testing.assert_allclose(maps.mean((1, 2)), [weight[row].sum() for row in inside], atol=1e-5)
+    assert maps.std((1, 2)).max() > 0.01
+    np.testing.assert_allclose(maps, instance_weight_maps(net, scene, tile=64), atol=1e-6)

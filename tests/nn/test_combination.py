@@ -4,7 +4,8 @@ import torch
 from hsfusion.cli.benchmark_fusion import peak_bytes_cpu
 from hsfusion.nn import WeightedSum, combination
 
-CASES = ["none", "scalar", "channel", "instance", "channel_instance", "table"]
+CASES = ["none", "scalar", "channel", "instance", "channel_instance", "table", "channel_table"]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
 
 @pytest.fixture(autouse=True)
@@ -13,10 +14,10 @@ def _seed():
 
 
 def module(case, constraint="signed", channels=4):
-    table = case == "table"
+    table = case.endswith("table")
     layer = WeightedSum(
         3,
-        kind="instance" if table else case,
+        kind={"table": "instance", "channel_table": "channel_instance"}.get(case, case),
         channels=channels,
         num_instances=5 if table else None,
         constraint=constraint,
@@ -142,15 +143,42 @@ def test_compiled_code_and_onnx_give_the_same(case):
     torch.testing.assert_close(torch.from_numpy(session.run(None, feeds)[0]), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("mixed", [(), (2,), (0, 1, 2)], ids=["half", "mixed", "single"])
 @pytest.mark.parametrize("case", CASES)
-def test_autocast_keeps_half_precision_and_single_precision_weights(case):
+def test_autocast_gives_the_sum_and_gradients_in_the_precision_of_the_parameters(case, mixed, device):
+    layer, more = module(case, "affine")  # smooth: of a signed weight near 0, rounding turns the sign
+    layer.to(device)
+    more = {name: value.to(device) for name, value in more.items()}
+    x = [v.detach().to(device).requires_grad_() for v in inputs()]
+    wanted = [*x, *layer.parameters()]
+    with torch.autocast(device, torch.bfloat16):
+        # what comes out of a layer under autocast is half precision, a raster as it was read is not
+        y = layer(*(v if i in mixed else v.bfloat16() for i, v in enumerate(x)), **more)
+    assert y.dtype == (torch.float32 if mixed else torch.bfloat16)
+    got = torch.autograd.grad(y.float().square().mean(), wanted)
+    expected = torch.autograd.grad(layer(*x, **more).square().mean(), wanted)
+    for half, single in zip(got, expected, strict=True):
+        assert half.dtype == torch.float32
+        torch.testing.assert_close(half, single, rtol=0.1, atol=0.1 * float(single.abs().max()))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("case", CASES)
+def test_sum_and_gradients_are_the_same_on_every_device(case, device):
     layer, more = module(case)
-    mix = torch.nn.Conv2d(4, 4, 1)
     x = inputs()
-    with torch.autocast("cpu", torch.bfloat16):
-        y = layer(*(mix(v) if v.shape[1] == 4 else v.bfloat16() for v in x), **more)
-    assert y.dtype == torch.bfloat16
-    y.float().square().sum().backward()
-    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in layer.parameters())
-    expected = layer(*(mix(v) if v.shape[1] == 4 else v for v in x), **more)
-    torch.testing.assert_close(y.float(), expected, rtol=0.05, atol=0.1)
+    upstream = torch.randn(2, 4, 5, 6)
+    expected = torch.autograd.grad(layer(*x, **more), [*x, *layer.parameters()], upstream)
+    layer.to(device)
+    there = [v.detach().to(device).requires_grad_() for v in x]
+    y = layer(*there, **{name: value.to(device) for name, value in more.items()})
+    got = torch.autograd.grad(y, [*there, *layer.parameters()], upstream.to(device))
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one.cpu(), other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES[:-2])
+def test_empty_batch_gives_an_empty_sum(case):
+    layer, _ = module(case)
+    assert layer(*(v[:0] for v in inputs())).shape == (0, 4, 5, 6)

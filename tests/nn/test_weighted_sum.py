@@ -124,11 +124,33 @@ def test_gradients_are_right(kind, table, constraint):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"kind": "pixel"}, {"constraint": "l1"}, {"kind": "channel"}, {"init": "zeros"}, {"init": 0.0}]
+    "bad",
+    [
+        {"kind": "pixel"},
+        {"constraint": "l1"},
+        {"kind": "channel"},
+        {"init": "zeros"},
+        {"init": 0.0},
+        {"init": [1, 2, 3]},
+    ],
 )
 def test_wrong_arguments_are_refused(bad):
     with pytest.raises(ValueError, match="expected"):
         WeightedSum(2, **({"kind": "scalar"} | bad))
+
+
+def test_start_values_can_be_given_for_every_weight():
+    values = torch.randn(3, 4)
+    torch.testing.assert_close(module("channel", "none", init=values).weights.detach(), values)
+    assert module("scalar", "convex", init=0.0).weights.tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_numbers_that_are_no_floats_are_refused():
+    with pytest.raises(ValueError, match=r"dtype torch\.int64, expected floating"):
+        WeightedSum(2, kind="scalar")(torch.ones(2, 3, dtype=torch.int64), torch.ones(2, 3, dtype=torch.int64))
+    x = [torch.ones(2, 4, 1, 1)] * 3
+    with pytest.raises(ValueError, match=r"index has dtype torch\.uint8"):
+        module("instance", "convex", table=True)(*x, index=torch.tensor([0, 1], dtype=torch.uint8))
 
 
 def least_squares(x, target, constraint):

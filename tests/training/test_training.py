@@ -10,7 +10,7 @@ from sklearn import metrics
 
 from hsfusion.data.indian_pines import indian_pines_bands
 from hsfusion.errors import DivergedError, HsFusionError, InputError
-from hsfusion.spectra import even_groups
+from hsfusion.spectra import BandGroup, Bands, even_groups
 from hsfusion.training.accuracy import accuracies, confusion_matrix
 from hsfusion.training.building import FUSIONS, LearnedWeights, build_network
 from hsfusion.training.callbacks import KeepBest, WeightHistory
@@ -83,7 +83,7 @@ def test_instance_weights_are_the_mean_over_the_sample():
     sample = torch.randn(4, 200, 7, 7)
     learned = LearnedWeights(net, sample)
     expected = net.eval().fusion.instance_weights(sample).mean((0, 2, 3)).detach().numpy()
-    np.testing.assert_allclose(learned.group_weights, np.repeat(0.5 * expected[:, None], 4, 1), atol=1e-6)  # half open
+    np.testing.assert_allclose(learned.group_weights, np.repeat(expected[:, None], 4, 1), atol=1e-6)
 
 
 def header(net, **architecture):
@@ -119,7 +119,7 @@ def test_model_file_of_the_same_network_has_the_same_bytes(tmp_path):
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     with safe_open(tmp_path / "one", framework="pt") as file:
         assert list(file.metadata()) == ["hsfusion"]
-        assert json.loads(file.metadata()["hsfusion"])["format_version"] == 1
+        assert json.loads(file.metadata()["hsfusion"])["format_version"] == 2
 
 
 def test_model_file_that_is_damaged_is_one_clear_line(tmp_path):
@@ -242,6 +242,53 @@ def test_bands_are_chosen_in_the_course_of_the_training():
     net.fusion.gates.advance(0.6)
     assert net.used_bands.sum() == 7
     assert (LearnedWeights(net).weight > 0).sum() == 7
+
+
+def test_training_that_ends_too_soon_chooses_its_bands_all_the_same():
+    module = FusionClassifier(
+        network(keep_bands=7), optimizer=lambda g: torch.optim.SGD(g, 0.1), total_steps=100, seed=0
+    )
+    module.on_train_end()
+    assert module.network.used_bands.sum() == 7
+
+
+def test_copies_of_a_band_are_not_both_chosen():
+    bands = Bands.from_wavelengths(np.repeat([450.0, 550, 650, 750], 2))
+    net = build_network(bands, [BandGroup("all", 400, 800)], num_classes=2, keep_bands=4)
+    net.fusion.gates.advance(1.0)
+    assert bands.wavelength_nm[net.used_bands].tolist() == [450, 550, 650, 750]
+    with pytest.raises(HsFusionError, match="keep_bands is 5, expected 1 to 4"):
+        build_network(bands, [BandGroup("all", 400, 800)], num_classes=2, keep_bands=5)
+
+
+@pytest.mark.parametrize("name", ["", "a|b", GROUPS[0].name])
+def test_sources_whose_names_mean_something_else_are_refused(name):
+    with pytest.raises(InputError, match="names of the sources"):
+        build_network(BANDS, GROUPS, num_classes=2, sources=[(name, 1)])
+
+
+@pytest.mark.parametrize("fusion", ["channel", "instance", "channel_instance"])
+def test_groups_of_one_band_and_rasters_train_under_autocast(fusion):
+    groups = [BandGroup("one", 395, 405), BandGroup("rest", 405, 2500)]
+    net = build_network(BANDS, groups, num_classes=2, sources=[("lidar", 1)], fusion=fusion, channels=4, width=8)
+    with torch.autocast("cpu", torch.bfloat16):
+        net.classify(torch.randn(4, 201, 9, 9)).float().square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_groups_of_one_band_each_use_every_parameter():
+    bands = Bands.from_wavelengths([450.0, 550.0])
+    groups = [BandGroup("a", 400, 500), BandGroup("b", 500, 600)]
+    net = build_network(bands, groups, num_classes=2, fusion="instance", channels=4, width=8)
+    net.classify(torch.randn(4, 2, 9, 9)).square().mean().backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+def test_weights_of_closed_bands_are_zero_and_not_nan():
+    net = network()
+    with torch.no_grad():
+        net.fusion.gates.position.fill_(-1)
+    assert LearnedWeights(net).weight.tolist() == [0.0] * 200
 
 
 def test_chosen_bands_come_back_from_the_model_file(tmp_path):

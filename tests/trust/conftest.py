@@ -48,12 +48,12 @@ def train():
     return _train
 
 
-def _train(labelled, *, seed, fusion="channel", raw=False, epochs=20, band_cost=0.2, keep_bands=None, groups=None):
+def _train(labelled, *, seed, fusion="channel", raw=False, epochs=20, band_cost=0.3, keep_bands=None, groups=None):
     scene = labelled.scene
     build = partial(
         build_network,
         scene.bands,
-        groups or even_groups(scene.bands, number=14),
+        even_groups(scene.bands, number=14),
         fusion=fusion,
         keep_bands=keep_bands,
         sources=scene.sources,
