@@ -23,6 +23,7 @@ class InputError(HsFusionError):
             fix: what the user can do about it, as an imperative.
         """
         super().__init__(f"{source}: {field} is {value}, expected {expected}. Fix: {fix}.")
+        self.field, self.value, self.expected, self.fix = field, value, expected, fix
 
 
 class EnvironmentFailure(HsFusionError):

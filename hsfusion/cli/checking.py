@@ -33,6 +33,7 @@ _OPTIONAL = {
     "resume": str,
     "json": str,
     "scene.wavelengths": str,
+    "scene.wavelength_unit": str,
     "scene.step_m": float,
 }
 _INFINITY = math.inf

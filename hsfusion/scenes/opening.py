@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
+from hsfusion.scenes.envi import EnviRaster
 from hsfusion.scenes.labels import LabelledScene, Legend, read_labels, split_names
 from hsfusion.scenes.rasters import open_raster
 from hsfusion.scenes.scene import Raster, Scene, StackedScene, Window, check_band_count
@@ -37,17 +38,20 @@ class RasterScene:
         return self.raster.read(window)
 
 
-def open_scene(path: str | Path, *, wavelengths: str | Path | None = None) -> Scene:
+def open_scene(path: str | Path, *, wavelengths: str | Path | None = None, wavelength_unit: str | None = None) -> Scene:
     """Opens a cube.
 
     Args:
-        path: a ``.npy`` array (H, W, C), as the public benchmarks come, or a GeoTIFF.
-        wavelengths: table of the bands, see :meth:`Bands.from_csv`. Wavelengths are never guessed.
+        path: a ``.npy`` array (H, W, C), as the public benchmarks come, a GeoTIFF, or an ENVI file or its header.
+        wavelengths: table of the bands, see :meth:`Bands.from_csv`; it goes before what the file says of itself.
+        wavelength_unit: ``nm`` or ``um``, for files that name wavelengths but no unit. Units are never guessed.
 
     Raises:
         InputError: if the file is neither, or the wavelengths are missing or of another number.
     """
     raster = open_raster(path)
+    if wavelengths is None and isinstance(raster, EnviRaster):
+        return RasterScene(raster, bands=raster.bands(unit=wavelength_unit), name=Path(path).stem)
     if wavelengths is None:
         raise InputError(
             path,
@@ -68,6 +72,7 @@ def open_labelled_scene(
     wavelengths: str | Path | None = None,
     class_names: Sequence[str] | Mapping[int, str] | None = None,
     sources: Mapping[str, str | Path] | None = None,
+    wavelength_unit: str | None = None,
 ) -> LabelledScene:
     """Opens a cube together with its ground truth.
 
@@ -77,11 +82,12 @@ def open_labelled_scene(
         wavelengths: see :func:`open_scene`.
         class_names: names by code, or a list that starts with the name of code 1.
         sources: name -> GeoTIFF or ``.npy`` (H, W) or (H, W, layers) of each further raster on the cube's grid.
+        wavelength_unit: see :func:`open_scene`.
 
     Raises:
         InputError: if one of the files is not what it has to be.
     """
-    scene = open_scene(cube, wavelengths=wavelengths)
+    scene = open_scene(cube, wavelengths=wavelengths, wavelength_unit=wavelength_unit)
     if sources:
         scene = StackedScene(scene, {str(name): open_raster(file) for name, file in sources.items()})
     codes = read_labels(labels, scene)

@@ -12,6 +12,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from hsfusion.errors import InputError
+from hsfusion.scenes.envi import EnviRaster, envi_header
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.scene import ArrayRaster, Raster, Window, finite_or_nan
 
@@ -20,7 +21,7 @@ _NPY = b"\x93NUMPY"
 
 
 def file_format(path: str | Path) -> str:
-    """Says what a file is by its first bytes: ``npy`` or ``tiff``.
+    """Says what a file is by its first bytes, or by those of the header beside it: ``npy``, ``tiff`` or ``envi``.
 
     Raises:
         InputError: if it cannot be read or is something else.
@@ -40,8 +41,14 @@ def file_format(path: str | Path) -> str:
         return "npy"
     if start[:4] in _TIFF:
         return "tiff"
+    if envi_header(Path(path)) is not None:
+        return "envi"
     raise InputError(
-        path, field="content", value=f"{start!r}...", expected="a NumPy .npy or a GeoTIFF", fix="convert the file"
+        path,
+        field="content",
+        value=f"{start!r}...",
+        expected="a NumPy .npy, a GeoTIFF, or an ENVI file",
+        fix="convert the file",
     )
 
 
@@ -112,13 +119,16 @@ class TiffRaster:
 
 
 def open_raster(path: str | Path) -> Raster:
-    """Opens the layers of a GeoTIFF, or of a ``.npy`` array (H, W) or (H, W, layers).
+    """Opens the layers of a GeoTIFF, of an ENVI file, or of a ``.npy`` array (H, W) or (H, W, layers).
 
     Raises:
         InputError: if the file is neither.
     """
-    if file_format(path) == "tiff":
+    kind = file_format(path)
+    if kind == "tiff":
         return TiffRaster(path)
+    if kind == "envi":
+        return EnviRaster(path)
     array = load_npy(path)
     if array.ndim not in (2, 3):
         raise InputError(

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
 
-_SHORTEST_NM = 100.0  # no imaging spectrometer sees less; numbers below are micrometres
+# no imaging spectrometer sees less, or more: numbers below are micrometres, numbers above are not nanometres
+_SHORTEST_NM, _LONGEST_NM = 100.0, 100_000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,14 @@ class Bands:
                 value=wavelength.min(),
                 expected=f"centres in nm, at least {_SHORTEST_NM:g}",
                 fix="multiply wavelengths in micrometres by 1000",
+            )
+        if wavelength.size and wavelength.max() > _LONGEST_NM:
+            raise InputError(
+                "bands",
+                field="wavelength_nm",
+                value=wavelength.max(),
+                expected=f"centres in nm, at most {_LONGEST_NM:g}",
+                fix="correct the unit of the wavelengths",
             )
         object.__setattr__(self, "wavelength_nm", wavelength)
         object.__setattr__(self, "fwhm_nm", fwhm)

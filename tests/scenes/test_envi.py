@@ -1,0 +1,195 @@
+import os
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hsfusion.errors import InputError
+from hsfusion.scenes import Window, open_scene
+
+NM = [410.0, 512.5, 640.25]
+CUBE = (np.arange(3 * 4 * 5).reshape(3, 4, 5) * 7 % 50 + 1).astype(float)  # bands, lines, samples
+CODES = {"u1": 1, "i2": 2, "i4": 3, "f4": 4, "f8": 5, "u2": 12, "u4": 13, "i8": 14, "u8": 15}
+AXES = {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}
+
+
+def write(folder, cube=CUBE, *, dtype="i2", interleave="bsq", order="<", offset=0, name="cube", **fields):
+    """Writes an ENVI file; a field given as None is left out. Returns the binary's path."""
+    values = cube.transpose(AXES[interleave]).astype(order + dtype)
+    (folder / name).write_bytes(b"\1" * offset + values.tobytes())
+    header = {
+        "samples": cube.shape[2],
+        "lines": cube.shape[1],
+        "bands": cube.shape[0],
+        "header_offset": offset,
+        "data_type": CODES[dtype],
+        "interleave": interleave,
+        "byte_order": "<>".index(order),
+        "wavelength_units": "Nanometers",
+        "wavelength": "{" + ", ".join(map(str, NM)) + "}",
+    } | fields
+    lines = [f"{key.replace('_', ' ')} = {value}" for key, value in header.items() if value is not None]
+    (folder / f"{name}.hdr").write_text("\n".join(["ENVI", *lines]) + "\n")
+    return folder / name
+
+
+def read(path, **options):
+    scene = open_scene(path, **options)
+    return scene.read(Window(0, 0, *scene.geobox.shape))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("dtype", CODES)
+@pytest.mark.parametrize("interleave", AXES)
+def test_every_layout_reads_back_whole_and_by_windows(tmp_path, interleave, dtype, order):
+    path = write(tmp_path, dtype=dtype, interleave=interleave, order=order, offset=13)
+    scene = open_scene(path)
+    np.testing.assert_array_equal(read(path), CUBE)
+    np.testing.assert_array_equal(scene.read(Window(1, 2, 3, 2)), CUBE[:, 1:4, 2:4])
+    assert scene.bands.wavelength_nm.tolist() == NM
+
+
+@pytest.mark.parametrize("name", ["cube", "cube.img", "cube.dat", "cube.bip", "cube.v2"])
+def test_binary_may_have_any_ending_and_the_header_may_be_named_instead(tmp_path, name):
+    path = write(tmp_path, name=name)
+    np.testing.assert_array_equal(read(path), CUBE)
+    np.testing.assert_array_equal(read(tmp_path / f"{name}.hdr"), CUBE)
+
+
+def test_header_that_replaces_the_ending_is_found(tmp_path):
+    write(tmp_path, name="cube.img")
+    (tmp_path / "cube.img.hdr").rename(tmp_path / "cube.hdr")
+    for name in ("cube.img", "cube.hdr"):
+        np.testing.assert_array_equal(read(tmp_path / name), CUBE)
+
+
+@pytest.mark.parametrize("units", ["Micrometers", "um", "µm", "Microns"])
+def test_micrometres_become_nanometres(tmp_path, units):
+    fields = {"wavelength": "{0.41, 0.5125, 0.64025}", "fwhm": "{0.01, 0.01, 0.012}", "wavelength_units": units}
+    bands = open_scene(write(tmp_path, **fields)).bands
+    np.testing.assert_allclose(bands.wavelength_nm, NM)
+    np.testing.assert_allclose(bands.fwhm_nm, [10, 10, 12])
+
+
+def test_bad_bands_and_nodata_and_order_of_wavelengths_are_kept(tmp_path):
+    path = write(tmp_path, bbl="{1, 0, 1}", data_ignore_value=8, wavelength="{500, 490, 510}")
+    scene = open_scene(path)
+    assert scene.bands.good.tolist() == [True, False, True]
+    assert scene.bands.wavelength_nm.tolist() == [500, 490, 510]
+    np.testing.assert_array_equal(read(path), np.where(CUBE == 8, np.nan, CUBE))
+
+
+def test_scale_is_applied_once_and_after_nodata(tmp_path):
+    np.testing.assert_allclose(
+        read(write(tmp_path, reflectance_scale_factor=10, data_ignore_value=8)),
+        np.where(CUBE == 8, np.nan, CUBE / 10),
+        rtol=1e-6,
+    )
+    fields = {"data_gain_values": "{0.1, 0.2, 0.5}", "data_offset_values": "{1, 2, 3}"}
+    gain, offset = np.array([0.1, 0.2, 0.5])[:, None, None], np.array([1, 2, 3])[:, None, None]
+    np.testing.assert_allclose(read(write(tmp_path, **fields)), CUBE * gain + offset, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rotation", ["", ", rotation=-2", ", rotation=34"])
+def test_place_is_that_of_gdal(tmp_path, rotation):
+    path = write(tmp_path, map_info=f"{{UTM, 1, 1, 395591.3, 3778292.3, 2, 2, 11, North, WGS-84{rotation}}}")
+    geobox = open_scene(path).geobox
+    with rasterio.open(path, driver="ENVI") as file:
+        assert geobox.transform == file.transform
+        assert rasterio.crs.CRS.from_wkt(geobox.crs) == file.crs
+    assert rasterio.crs.CRS.from_wkt(geobox.crs).to_epsg() == 32611
+    assert (geobox.transform.b != 0) == bool(rotation)
+
+
+def test_unit_that_is_not_told_has_to_be_given(tmp_path):
+    path = write(tmp_path, wavelength_units="Unknown")
+    with pytest.raises(InputError, match=r"units is unknown, expected Nanometers .* scene\.wavelength_unit=nm"):
+        open_scene(path)
+    assert open_scene(path, wavelength_unit="nm").bands.wavelength_nm.tolist() == NM
+    with pytest.raises(InputError, match="expected um as scene"):
+        open_scene(write(tmp_path), wavelength_unit="um")
+
+
+def test_band_table_goes_before_the_header(tmp_path):
+    (tmp_path / "bands.csv").write_text("wavelength_nm\n1000\n1100\n1200\n")
+    path = write(tmp_path, wavelength=None)
+    assert open_scene(path, wavelengths=tmp_path / "bands.csv").bands.wavelength_nm.tolist() == [1000, 1100, 1200]
+    with pytest.raises(InputError, match=r"wavelength is missing, expected 3 centres\. Fix: add scene\.wavelengths"):
+        open_scene(path)
+
+
+LIES = {
+    "samples": ["0", "-5", "6", "5.0", "five", "1e1", "", "99999999999999999999", None],
+    "lines": ["3", "1000000000", "nan", None],
+    "bands": ["2", "4", "{3}", None],
+    "header offset": ["-1", "1", "1000000", "x"],
+    "data type": ["0", "4", "6", "9", "99", "int16", None],
+    "interleave": ["bsp", "", "{bsq}", None],
+    "byte order": ["2", "-1", "little", None],
+    "wavelength units": ["Unknown", "Angstroms", "GHz", "{nm}", "Micrometers", None],
+    "wavelength": [
+        *("{1, 2}", "{410, 512.5, 640.25, 700}", "{410, x, 640}", "{410, nan, 640}", "{410, inf, 640}"),
+        *("{410, -5, 640}", "{0.41, 0.51, 0.64}", "{410,0, 512,5, 640,2}", "410", "{", None),
+    ],
+    "fwhm": ["{10}", "{10, 10, 0}", "{10, 10, nan}", "{a, b, c}"],
+    "bbl": ["{1, 1}", "{1, 1, yes}"],
+    "data ignore value": ["none", "{1, 2}"],
+    "reflectance scale factor": ["0", "-1", "x", "{1, 2}"],
+    "data gain values": ["{1, 2}", "{1, x, 2}"],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in LIES.items() for value in values])
+def test_header_that_lies_is_one_line_that_names_file_and_field(tmp_path, field, value):
+    path = write(tmp_path)
+    header = tmp_path / "cube.hdr"
+    lines = [line for line in header.read_text().splitlines() if not line.startswith(f"{field} =")]
+    header.write_text("\n".join(lines + [f"{field} = {value}"] * (value is not None)) + "\n")
+    with pytest.raises(InputError, match=r"^\S*cube(\.hdr)?: .* is .*, expected .*\. Fix: .*") as caught:
+        open_scene(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [0, 1, 119, 121, 10**6])
+def test_binary_of_another_size_is_refused(tmp_path, size):
+    path = write(tmp_path)
+    with open(path, "r+b") as file:
+        file.truncate(size)
+    with pytest.raises(InputError, match=rf"size is {size} bytes, expected 120: 3 x 4 x 5"):
+        open_scene(path)
+
+
+def test_binary_that_shrinks_under_way_is_an_error_and_no_crash(tmp_path):
+    path = write(tmp_path)
+    scene = open_scene(path)
+    os.truncate(path, 10)
+    with pytest.raises(InputError, match="size is 10 bytes"):
+        scene.read(Window(0, 0, 4, 5))
+
+
+@pytest.mark.parametrize("content", [b"ENVI" + b"\n" * 100_000, b"ENVI\n" + b"x" * 2**21, b"ENVI\n\xff\xfe=\x00\x80"])
+def test_header_that_is_none_is_refused_fast(tmp_path, content):
+    path = write(tmp_path)
+    (tmp_path / "cube.hdr").write_bytes(content)
+    with pytest.raises(InputError, match=r"cube\.hdr"):
+        open_scene(path)
+
+
+@settings(
+    max_examples=int(os.environ.get("HSFUSION_FUZZ", "60")), deadline=None, suppress_health_check=list(HealthCheck)
+)
+@given(data=st.data())
+def test_any_header_opens_or_is_one_clear_line(tmp_path, data):
+    path = write(tmp_path)
+    header = bytearray((tmp_path / "cube.hdr").read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(5, len(header) - 1))
+        new = data.draw(st.binary(max_size=6))
+        header[at : at + data.draw(st.integers(0, 6))] = new
+    (tmp_path / "cube.hdr").write_bytes(header)
+    try:
+        assert read(path).shape[0] == len(open_scene(path).bands)
+    except InputError as error:
+        assert "\n" not in str(error)
