@@ -63,7 +63,7 @@ class BandWeights:
     def to_csv(self, path: str | Path) -> None:
         """Writes the columns band, wavelength_nm, fwhm_nm, good, group, weight; bands count from 1.
 
-        Layers of further rasters follow without a wavelength, their raster being their group.
+        Layers of further rasters follow with the wavelength nan, their raster being their group.
         """
         fwhm = self.bands.fwhm_nm
         with open(path, "w", newline="", encoding="utf-8") as file:
@@ -74,7 +74,7 @@ class BandWeights:
                 good = int(self.bands.good[c])
                 writer.writerow([c + 1, f"{nm:.10g}", width, good, self.group[c], f"{self.weight[c]:.9g}"])
             for i, (name, value) in enumerate(self.sources, start=len(self.bands) + 1):
-                writer.writerow([i, "", "", 1, name, f"{value:.9g}"])
+                writer.writerow([i, "nan", "", 1, name, f"{value:.9g}"])
 
     @classmethod
     def from_csv(cls, path: str | Path) -> BandWeights:
@@ -86,8 +86,8 @@ class BandWeights:
         try:
             with open(path, newline="", encoding="utf-8") as file:
                 lines = list(csv.DictReader(file))
-            rows = [row for row in lines if row["wavelength_nm"]]
-            sources = tuple((row["group"], float(row["weight"])) for row in lines if not row["wavelength_nm"])
+            rows = [row for row in lines if row["wavelength_nm"] != "nan"]
+            sources = tuple((row["group"], float(row["weight"])) for row in lines if row["wavelength_nm"] == "nan")
             nm = np.array([float(row["wavelength_nm"]) for row in rows])
             fwhm = np.array([float(row["fwhm_nm"]) for row in rows]) if all(row["fwhm_nm"] for row in rows) else None
             good = np.array([row["good"] == "1" for row in rows])
@@ -178,9 +178,9 @@ def write_response_csv(
 ) -> None:
     """Writes the response (G, M, C) with the columns group, channel, band, wavelength_nm, weight; all count from 1.
 
-    What follows the bands, layers of further rasters, has no wavelength.
+    What follows the bands, layers of further rasters, has the wavelength nan.
     """
-    nm = [f"{value:.10g}" for value in bands.wavelength_nm] + [""] * (response.shape[2] - len(bands))
+    nm = [f"{value:.10g}" for value in bands.wavelength_nm] + ["nan"] * (response.shape[2] - len(bands))
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["group", "channel", "band", "wavelength_nm", "weight"])

@@ -264,7 +264,7 @@ def test_further_raster_is_fused_and_instance_weights_come_as_a_map(hsfusion, tm
     with open(run / "band_weights.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert names[-1] == rows[-1]["group"] == "lidar"
-    assert rows[-1]["wavelength_nm"] == ""
+    assert rows[-1]["wavelength_nm"] == "nan"
     assert sum(float(row["weight"]) for row in rows) == pytest.approx(1, abs=1e-6)
     assert shares.shape == (5, 40, 40)
     np.testing.assert_allclose(shares.sum(0), 1, atol=1e-5)
