@@ -165,7 +165,7 @@ def test_copy_of_the_best_band_leaves_the_totals_of_its_group_and_window(train, 
     print(f"T4 mean over the seeds: group x {ratios[:, 0].mean():.3f}, window x {ratios[:, 1].mean():.3f}")
     # the other band draws other noise, so that single runs differ as two runs do
     assert np.abs(ratios.mean(0) - 1).max() <= 0.1
-    assert ((np.abs(ratios - 1) <= 0.1).sum(0) >= 9).all()
+    assert ((np.abs(ratios - 1) <= 0.1).sum(0) >= 8).all()
 
 
 @pytest.mark.slow
