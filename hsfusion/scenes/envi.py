@@ -200,31 +200,37 @@ class _Header:
             raise self.error("content", "unreadable", "an ENVI header in UTF-8", "write it anew") from error
 
     def error(self, field: str, value: object, expected: str, fix: str) -> InputError:
+        """An error that names this header."""
         return InputError(self.path, field=field, value=value, expected=expected, fix=fix)
 
     def text(self, name: str, default: str | None = None) -> str:
+        """A field that is one word or more."""
         value = self.fields.get(name, default)
         if not isinstance(value, str):
             raise self.error(name, "missing" if value is None else value, "a word", "correct the header")
         return value.strip()
 
     def choice(self, name: str, known: Any) -> str:
+        """A field that is one of the known words."""
         value = self.text(name).lower()
         if value not in known:
             raise self.error(name, value, " | ".join(known), "correct the header")
         return value
 
     def integer(self, name: str, *, lowest: int, default: int | None = None) -> int:
+        """A field that is a whole number."""
         value = self.text(name, None if default is None else str(default))
         if not (value.isascii() and value.isdigit() and int(value[:18]) >= lowest):
             raise self.error(name, value, f"a whole number of at least {lowest}", "correct the header")
         return int(value)
 
     def number(self, name: str) -> float | None:
+        """A field that is one number, or None where it is missing."""
         values = self.numbers(name, length=1)
         return None if values is None else float(values[0])
 
     def numbers(self, name: str, *, length: int) -> NDArray[np.float64] | None:
+        """A field that is a list of numbers (length,), or None where it is missing."""
         value = self.fields.get(name)
         if value is None:
             return None
