@@ -72,10 +72,12 @@ class _WeightedSum(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Keeps weights and inputs, which exist anyway."""
         ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the weights (N, ...) and of each input that needs one."""
         (grad,) = grad_outputs
         weights, *inputs = ctx.saved_tensors
         wanted = ctx.needs_input_grad
@@ -126,12 +128,14 @@ class _WithProduct(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Any) -> None:
+        """Keeps x and the matrix; x passes without a gradient if it needs none."""
         ctx.save_for_backward(*inputs)
         if not inputs[0].requires_grad:
             ctx.mark_non_differentiable(output[0])
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of x (B, C, ...), both uses together, and of the matrix (C, K)."""
         grad_x, grad = grad_outputs
         x, matrix = ctx.saved_tensors
         grad = grad.to(x.dtype)  # autocast makes products of half precision
