@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from spectral.io.envi import EnviException, read_envi_header
 
 from hsfusion.errors import InputError
+from hsfusion.scenes.cube_file import BandTable, CubeFile
 from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.scene import Window, finite_or_nan
-from hsfusion.spectra import Bands
+from hsfusion.scenes.scene import Window
 
 _DTYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 # axes of the binary -> their order as (bands, rows, columns)
@@ -23,10 +24,6 @@ _LAYOUTS = {
     "bsq": ("bands", "lines", "samples"),
     "bil": ("lines", "bands", "samples"),
     "bip": ("lines", "samples", "bands"),
-}
-_NM_PER_UNIT = {
-    **dict.fromkeys(("nanometers", "nanometer", "nm"), 1.0),
-    **dict.fromkeys(("micrometers", "micrometer", "microns", "micron", "um", "µm", "μm"), 1000.0),
 }
 _BINARY_SUFFIXES = ("", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip")
 _MOST_BYTES, _MOST_LINES = 2**20, 20_000  # of a header; the parser's time grows with the square of the lines
@@ -44,11 +41,10 @@ def envi_header(path: Path) -> Path | None:
     return None
 
 
-class EnviRaster:
-    """The layers of an ENVI file, read through a memory map.
+def open_envi(path: Path) -> CubeFile:
+    """Opens an ENVI file.
 
-    Scale and offset are applied: by ``reflectance scale factor``, which divides, or by ``data gain values`` and ``data
-    offset values``.
+    Scale and offset: ``reflectance scale factor``, which divides, or ``data gain values`` and ``data offset values``.
 
     Args:
         path: the binary or its header.
@@ -56,129 +52,125 @@ class EnviRaster:
     Raises:
         InputError: if the header is damaged, contradicts itself or the binary, or names something not known.
     """
+    header_path = envi_header(path)
+    assert header_path is not None, "the caller has seen a header"
+    header = _Header(header_path)
+    binary = _binary(path, header_path)
+    sizes = {name: header.integer(name, lowest=1) for name in ("bands", "lines", "samples")}
+    order = header.choice("interleave", _LAYOUTS)
+    offset = header.integer("header offset", lowest=0, default=0)
+    shape = tuple(sizes[name] for name in _LAYOUTS[order])
+    pixels = EnviPixels(binary, np.dtype(_number_format(header)), order, shape, offset)
+    pixels.check_size()
+    gain, shift = _scaling(header, sizes["bands"])
+    return CubeFile(
+        path=binary,
+        format=f"ENVI {order.upper()} {pixels.dtype.name}",
+        pixels=pixels,
+        layers=sizes["bands"],
+        geobox=_place(header, binary, (sizes["lines"], sizes["samples"])),
+        table=_band_table(header, sizes["bands"]),
+        nodata=header.number("data ignore value"),
+        gain=gain,
+        offset=shift,
+        facts={"sensor": header.text("sensor type", "") or "not named"},
+    )
 
-    def __init__(self, path: str | Path) -> None:
-        header_path = envi_header(Path(path))
-        assert header_path is not None, "the caller has seen a header"
-        self.header = _Header(header_path)
-        self.path = _binary(Path(path), header_path)
-        sizes = {name: self.header.integer(name, lowest=1) for name in ("bands", "lines", "samples")}
-        self.layers = sizes["bands"]
-        self._dtype, self._order = self._number_format(), self.header.choice("interleave", _LAYOUTS)
-        self._shape = tuple(sizes[name] for name in _LAYOUTS[self._order])
-        self._offset = self.header.integer("header offset", lowest=0, default=0)
-        self._check_size()
-        self._nodata = self.header.number("data ignore value")
-        self._gain, self._shift = self._scaling()
-        self.geobox = self._place((sizes["lines"], sizes["samples"]))
 
-    def bands(self, *, unit: str | None = None) -> Bands:
-        """The bands that the header tells of.
+@dataclass(frozen=True)
+class EnviPixels:
+    """The binary of an ENVI file, read through a memory map.
 
-        Args:
-            unit: ``nm`` or ``um``, where the header names none.
+    Attributes:
+        path: the binary.
+        dtype: of its numbers, with their byte order.
+        order: bsq, bil or bip.
+        shape: of the binary, in that order.
+        offset: bytes before the first number.
+    """
 
-        Raises:
-            InputError: if wavelengths or their unit are missing, unknown or contradict each other.
-        """
-        header = self.header
-        wavelength = header.numbers("wavelength", length=self.layers)
-        if wavelength is None:
-            raise header.error("wavelength", "missing", f"{self.layers} centres", "add scene.wavelengths=CSV")
-        said = header.text("wavelength units", "").lower()
-        known = said if said in _NM_PER_UNIT else (unit or "")
-        if known not in _NM_PER_UNIT:
-            raise header.error(
-                "wavelength units",
-                said or "missing",
-                "Nanometers or Micrometers",
-                "correct the header, or add scene.wavelength_unit=nm or =um",
-            )
-        if unit is not None and _NM_PER_UNIT[unit] != _NM_PER_UNIT[known]:
-            raise header.error(
-                "wavelength units", said, f"{unit} as scene.wavelength_unit says", "correct one of the two"
-            )
-        factor = _NM_PER_UNIT[known]
-        fwhm = header.numbers("fwhm", length=self.layers)
-        good = header.numbers("bbl", length=self.layers)
-        try:
-            return Bands(
-                wavelength * factor,
-                None if fwhm is None else fwhm * factor,
-                np.ones(self.layers, bool) if good is None else good != 0,
-            )
-        except InputError as error:
-            raise header.error(error.field, error.value, error.expected, error.fix) from error
+    path: Path
+    dtype: np.dtype
+    order: str
+    shape: tuple[int, ...]
+    offset: int
 
-    def read(self, window: Window) -> NDArray[np.float32]:
-        """Reads a window: (layers, height, width) float32, NaN where there are no data.
+    def read(self, window: Window) -> NDArray:
+        """Reads a window: (layers, height, width) as stored.
 
         Raises:
             InputError: if the file is no longer as long as it was.
         """
-        self._check_size()
+        self.check_size()
         row, col, height, width = window
         part = {"bands": slice(None), "lines": slice(row, row + height), "samples": slice(col, col + width)}
-        names = _LAYOUTS[self._order]
-        cube = np.memmap(self.path, self._dtype, "r", self._offset, self._shape)
+        names = _LAYOUTS[self.order]
+        cube = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
         values = cube[tuple(part[name] for name in names)]
-        values = values.transpose([names.index(name) for name in ("bands", "lines", "samples")])
-        result = np.array(values, dtype=np.float32)
-        if self._gain is not None:
-            result = result * self._gain[:, None, None] + self._shift[:, None, None]
-        if self._nodata is not None:
-            result[np.asarray(values == np.dtype(self._dtype).type(self._nodata))] = np.nan
-        return finite_or_nan(result)
+        return values.transpose([names.index(name) for name in ("bands", "lines", "samples")])
 
-    def _number_format(self) -> str:
-        code = self.header.integer("data type", lowest=1)
-        if code not in _DTYPES:
-            raise self.header.error("data type", code, f"one of {', '.join(map(str, _DTYPES))}", "convert the cube")
-        order = self.header.integer("byte order", lowest=0, default=0 if code == 1 else None)
-        if order not in (0, 1):
-            raise self.header.error("byte order", order, "0 (little endian) or 1 (big endian)", "correct the header")
-        return "<>"[order] + _DTYPES[code]
+    def check_size(self) -> None:
+        """Makes sure that the binary is as long as the header says.
 
-    def _check_size(self) -> None:
-        needed = self._offset + int(np.prod(self._shape, dtype=object)) * np.dtype(self._dtype).itemsize
+        Raises:
+            InputError: if it is not.
+        """
+        needed = self.offset + int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
         size = self.path.stat().st_size
         if size != needed:
             raise InputError(
                 self.path,
                 field="size",
                 value=f"{size} bytes",
-                expected=f"{needed}: {' x '.join(map(str, self._shape))} of type {self._dtype} after {self._offset}",
-                fix=f"copy the file anew, or correct {self.header.path.name}",
+                expected=f"{needed}: {' x '.join(map(str, self.shape))} of type {self.dtype.str} after {self.offset}",
+                fix="copy the file anew, or correct its header",
             )
 
-    def _scaling(self) -> tuple[NDArray[np.float32] | None, NDArray[np.float32]]:
-        header = self.header
-        factor = header.number("reflectance scale factor")
-        gain = header.numbers("data gain values", length=self.layers)
-        shift = header.numbers("data offset values", length=self.layers)
-        if factor is not None and (gain is not None or shift is not None):
-            raise header.error(
-                "reflectance scale factor", factor, "nothing beside data gain or offset values", "keep one"
-            )
-        if factor is not None and factor <= 0:
-            raise header.error("reflectance scale factor", factor, "a positive number", "correct the header")
-        if factor is not None:
-            gain = np.full(self.layers, 1 / factor)
-        if gain is None and shift is None:
-            return None, np.zeros(self.layers, np.float32)
-        gain = np.ones(self.layers) if gain is None else gain
-        return gain.astype(np.float32), (np.zeros(self.layers) if shift is None else shift).astype(np.float32)
 
-    def _place(self, shape: tuple[int, int]) -> GeoBox:
-        if "map info" not in self.header.fields:
-            return GeoBox(shape)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                with rasterio.open(self.path, driver="ENVI") as file:  # for the place only
-                    return GeoBox(shape, file.transform, file.crs.to_wkt() if file.crs else None)
-        except RasterioError as error:
-            raise self.header.error("map info", "unreadable", "what GDAL understands", str(error)) from error
+def _number_format(header: _Header) -> str:
+    code = header.integer("data type", lowest=1)
+    if code not in _DTYPES:
+        raise header.error("data type", code, f"one of {', '.join(map(str, _DTYPES))}", "convert the cube")
+    order = header.integer("byte order", lowest=0, default=0 if code == 1 else None)
+    if order not in (0, 1):
+        raise header.error("byte order", order, "0 (little endian) or 1 (big endian)", "correct the header")
+    return "<>"[order] + _DTYPES[code]
+
+
+def _band_table(header: _Header, layers: int) -> BandTable:
+    good = header.numbers("bbl", length=layers)
+    return BandTable(
+        header.numbers("wavelength", length=layers),
+        header.numbers("fwhm", length=layers),
+        None if good is None else good != 0,
+        unit=header.text("wavelength units", "") or None,
+        source=f"wavelength of {header.path.name}",
+    )
+
+
+def _scaling(header: _Header, layers: int) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    factor = header.number("reflectance scale factor")
+    gain = header.numbers("data gain values", length=layers)
+    offset = header.numbers("data offset values", length=layers)
+    if factor is None:
+        return gain, offset
+    if gain is not None or offset is not None:
+        raise header.error("reflectance scale factor", factor, "nothing beside data gain or offset values", "keep one")
+    if not factor > 0:
+        raise header.error("reflectance scale factor", factor, "a positive number", "correct the header")
+    return np.full(layers, 1 / factor), None
+
+
+def _place(header: _Header, binary: Path, shape: tuple[int, int]) -> GeoBox:
+    if "map info" not in header.fields:
+        return GeoBox(shape)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(binary, driver="ENVI") as file:  # for the place only
+                return GeoBox(shape, file.transform, file.crs.to_wkt() if file.crs else None)
+    except RasterioError as error:
+        raise header.error("map info", "unreadable", "what GDAL understands", str(error)) from error
 
 
 class _Header:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
+from hsfusion.scenes.formats import open_cube_file
 from hsfusion.scenes.geobox import GeoBox, check_same_grid
-from hsfusion.scenes.rasters import read_single_band
-from hsfusion.scenes.scene import Scene
+from hsfusion.scenes.scene import Scene, Window
 
 _log = logging.getLogger(__name__)
 
@@ -161,9 +161,11 @@ def read_labels(path: str | Path, scene: Scene) -> NDArray[np.int64]:
     Raises:
         InputError: if the file is no such raster, lies on another grid, or holds negative or fractional codes.
     """
-    values, geobox = read_single_band(path)
-    check_same_grid(geobox, scene.geobox, source=path, reference=f"the scene {scene.name}")
-    codes = np.nan_to_num(np.asarray(values, np.float64), nan=0.0)
+    file = open_cube_file(path)
+    if file.layers != 1:
+        raise file.error("number of bands", file.layers, "one band (H, W)", "keep one layer of labels")
+    check_same_grid(file.geobox, scene.geobox, source=path, reference=f"the scene {scene.name}")
+    codes = np.nan_to_num(file.read(Window(0, 0, *file.geobox.shape))[0].astype(np.float64), nan=0.0)
     if (codes != np.round(codes)).any() or codes.min() < 0 or codes.max() > 65535 or not codes.any():
         raise InputError(
             path,

@@ -8,61 +8,54 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.errors import InputError
-from hsfusion.scenes.envi import EnviRaster
+from hsfusion.scenes.cube_file import CubeFile
+from hsfusion.scenes.formats import open_cube_file
 from hsfusion.scenes.labels import LabelledScene, Legend, read_labels, split_names
-from hsfusion.scenes.rasters import open_raster
-from hsfusion.scenes.scene import Raster, Scene, StackedScene, Window, check_band_count
+from hsfusion.scenes.scene import Scene, StackedScene, Window, check_band_count
 from hsfusion.spectra import Bands
 
 
-class RasterScene:
-    """A scene whose bands are the layers of a raster.
+class FileScene:
+    """A scene whose bands are the layers of a file.
 
     Args:
-        raster: the layers.
+        file: the layers.
         bands: the C bands, one for each.
         name: what figures and files call the scene.
     """
 
     sources: tuple[tuple[str, int], ...] = ()
 
-    def __init__(self, raster: Raster, *, bands: Bands, name: str) -> None:
-        self.raster = raster
-        self.geobox = raster.geobox
+    def __init__(self, file: CubeFile, *, bands: Bands, name: str) -> None:
+        self.file = file
+        self.geobox = file.geobox
         self.bands = bands
         self.name = name
 
     def read(self, window: Window) -> NDArray[np.float32]:
         """Reads a window: (C, height, width) float32, NaN where there are no data."""
-        return self.raster.read(window)
+        return self.file.read(window)
 
 
-def open_scene(path: str | Path, *, wavelengths: str | Path | None = None, wavelength_unit: str | None = None) -> Scene:
+def open_scene(
+    path: str | Path, *, wavelengths: str | Path | None = None, wavelength_unit: str | None = None
+) -> FileScene:
     """Opens a cube.
 
     Args:
-        path: a ``.npy`` array (H, W, C), as the public benchmarks come, a GeoTIFF, or an ENVI file or its header.
+        path: a GeoTIFF, an ENVI file or its header, or a ``.npy`` array (H, W, C).
         wavelengths: table of the bands, see :meth:`Bands.from_csv`; it goes before what the file says of itself.
         wavelength_unit: ``nm`` or ``um``, for files that name wavelengths but no unit. Units are never guessed.
 
     Raises:
-        InputError: if the file is neither, or the wavelengths are missing or of another number.
+        InputError: if the file is none of these, or the wavelengths are missing or of another number.
     """
-    raster = open_raster(path)
-    if wavelengths is None and isinstance(raster, EnviRaster):
-        return RasterScene(raster, bands=raster.bands(unit=wavelength_unit), name=Path(path).stem)
+    file = open_cube_file(path)
     if wavelengths is None:
-        raise InputError(
-            path,
-            field="scene.wavelengths",
-            value="not given",
-            expected="a CSV with a column wavelength_nm and one row per band",
-            fix="add scene.wavelengths=PATH",
-        )
+        return FileScene(file, bands=file.bands(unit=wavelength_unit), name=Path(path).stem)
     bands = Bands.from_csv(wavelengths)
-    check_band_count(path, raster.layers, bands)
-    return RasterScene(raster, bands=bands, name=Path(path).stem)
+    check_band_count(path, file.layers, bands)
+    return FileScene(file, bands=bands, name=Path(path).stem)
 
 
 def open_labelled_scene(
@@ -87,8 +80,8 @@ def open_labelled_scene(
     Raises:
         InputError: if one of the files is not what it has to be.
     """
-    scene = open_scene(cube, wavelengths=wavelengths, wavelength_unit=wavelength_unit)
+    scene: Scene = open_scene(cube, wavelengths=wavelengths, wavelength_unit=wavelength_unit)
     if sources:
-        scene = StackedScene(scene, {str(name): open_raster(file) for name, file in sources.items()})
+        scene = StackedScene(scene, {str(name): open_cube_file(file) for name, file in sources.items()})
     codes = read_labels(labels, scene)
     return LabelledScene(scene, codes, Legend.of(codes, names=split_names(class_names)))

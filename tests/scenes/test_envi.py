@@ -116,7 +116,7 @@ def test_band_table_goes_before_the_header(tmp_path):
     (tmp_path / "bands.csv").write_text("wavelength_nm\n1000\n1100\n1200\n")
     path = write(tmp_path, wavelength=None)
     assert open_scene(path, wavelengths=tmp_path / "bands.csv").bands.wavelength_nm.tolist() == [1000, 1100, 1200]
-    with pytest.raises(InputError, match=r"wavelength is missing, expected 3 centres\. Fix: add scene\.wavelengths"):
+    with pytest.raises(InputError, match=r"wavelength of cube\.hdr is missing, .* Fix: add scene\.wavelengths"):
         open_scene(path)
 
 

@@ -1,0 +1,177 @@
+"""A cube as its file holds it: the stored numbers, and what the file says they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsfusion.errors import InputError
+from hsfusion.scenes.geobox import GeoBox
+from hsfusion.scenes.scene import Window, finite_or_nan
+from hsfusion.spectra import Bands
+
+NM_PER_UNIT = {
+    **dict.fromkeys(("nanometers", "nanometer", "nanometres", "nanometre", "nm"), 1.0),
+    **dict.fromkeys(
+        ("micrometers", "micrometer", "micrometres", "micrometre", "microns", "micron", "um", "µm", "μm"), 1000.0
+    ),
+}
+
+
+class Pixels(Protocol):
+    """Stored numbers, read window by window; can be pickled, and opens its file on each read."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the stored numbers."""
+        ...
+
+    def read(self, window: Window) -> NDArray:
+        """Reads a window: (layers, height, width) as stored, in any memory order; masked where the file has a mask.
+
+        Raises:
+            InputError: if the file cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ArrayPixels:
+    """Stored numbers (layers, H, W) in memory or in a memory map."""
+
+    values: NDArray
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the stored numbers."""
+        return self.values.dtype
+
+    def read(self, window: Window) -> NDArray:
+        """Reads a window: (layers, height, width)."""
+        row, col, height, width = window
+        return self.values[:, row : row + height, col : col + width]
+
+
+@dataclass(frozen=True, eq=False)
+class BandTable:
+    """What a file says of its bands, in its own unit.
+
+    Attributes:
+        wavelength: (layers,) centres, or None where the file names none.
+        fwhm: (layers,), or None.
+        good: (layers,), False for bands that the file says must not be used, or None.
+        unit: as the file words it, or None.
+        source: the field or file that this comes from, for messages.
+    """
+
+    wavelength: NDArray[np.float64] | None = None
+    fwhm: NDArray[np.float64] | None = None
+    good: NDArray[np.bool_] | None = None
+    unit: str | None = None
+    source: str = "wavelength"
+
+
+@dataclass(frozen=True, eq=False)
+class CubeFile:
+    """A cube as its file holds it. Physical values are stored values times gain plus offset.
+
+    Attributes:
+        path: the file.
+        format: format, interleave and number type, such as ``ENVI BIL int16``.
+        pixels: the stored numbers.
+        layers: number of layers.
+        geobox: shape and place.
+        table: what the file says of its bands.
+        nodata: stored number that means «no data», or None.
+        gain: (layers,), or None for 1.
+        offset: (layers,), or None for 0.
+        facts: what else is worth telling, such as ``{"sensor": "EnMAP"}``, in the order to be told.
+    """
+
+    path: Path
+    format: str
+    pixels: Pixels
+    layers: int
+    geobox: GeoBox
+    table: BandTable = BandTable()
+    nodata: float | None = None
+    gain: NDArray[np.float64] | None = None
+    offset: NDArray[np.float64] | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def read(self, window: Window) -> NDArray[np.float32]:
+        """Reads a window: (layers, height, width) float32 physical values, NaN where there are no data.
+
+        Raises:
+            InputError: if the file cannot be read.
+        """
+        stored = self.pixels.read(window)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite becomes NaN below
+            values = np.array(np.ma.getdata(stored), np.float32, order="C")
+            if self.gain is not None:
+                values *= self.gain.astype(np.float32)[:, None, None]
+            if self.offset is not None:
+                values += self.offset.astype(np.float32)[:, None, None]
+        if self.nodata is not None:
+            values[np.ma.getdata(stored) == _as_stored(self.nodata, self.pixels.dtype)] = np.nan
+        if isinstance(stored, np.ma.MaskedArray):
+            values[np.ma.getmaskarray(stored)] = np.nan
+        return finite_or_nan(values)
+
+    def bands(self, *, unit: str | None = None) -> Bands:
+        """The bands in nm.
+
+        Args:
+            unit: ``nm`` or ``um``, where the file names none. Units are never guessed.
+
+        Raises:
+            InputError: if wavelengths or their unit are missing, unknown or contradict each other.
+        """
+        table = self.table
+        if unit is not None and unit not in ("nm", "um"):
+            raise InputError(
+                "scene", field="wavelength_unit", value=unit, expected="nm or um", fix="correct scene.wavelength_unit"
+            )
+        if table.wavelength is None:
+            raise self.error(
+                table.source,
+                "missing",
+                f"{self.layers} wavelengths",
+                "add scene.wavelengths=PATH, a CSV with a column wavelength_nm and one row per band",
+            )
+        said = (table.unit or "").strip().lower()
+        known = said if said in NM_PER_UNIT else (unit or "")
+        if known not in NM_PER_UNIT:
+            raise self.error(
+                "wavelength units",
+                said or "missing",
+                "Nanometers or Micrometers",
+                "correct the file, or add scene.wavelength_unit=nm or =um",
+            )
+        if unit is not None and NM_PER_UNIT[unit] != NM_PER_UNIT[known]:
+            raise self.error(
+                "wavelength units", said, f"{unit} as scene.wavelength_unit says", "correct one of the two"
+            )
+        factor = NM_PER_UNIT[known]
+        try:
+            return Bands(
+                table.wavelength * factor,
+                None if table.fwhm is None else table.fwhm * factor,
+                np.ones(self.layers, bool) if table.good is None else table.good,
+            )
+        except InputError as error:
+            raise self.error(error.field, error.value, error.expected, error.fix) from error
+
+    def error(self, field: str, value: object, expected: str, fix: str) -> InputError:
+        """An error that names this file."""
+        return InputError(self.path, field=field, value=value, expected=expected, fix=fix)
+
+
+def _as_stored(nodata: float, dtype: np.dtype) -> float | int:
+    """Nodata as a number that compares exactly with stored ones."""
+    return int(nodata) if dtype.kind in "iu" and float(nodata).is_integer() else nodata
