@@ -63,8 +63,13 @@ class Scene(Protocol):
         """Shape and place of the grid."""
         ...
 
-    def read(self, window: Window) -> NDArray[np.float32]:
-        """Reads a window: (C + E, height, width) float32 in the scene's own units, NaN where there are no data."""
+    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Reads a window: (C + E, height, width) float32 in the scene's own units, NaN where there are no data.
+
+        Args:
+            window: the rectangle.
+            layers: (L,) indices of the bands and further layers to read, in this order; None for all.
+        """
         ...
 
 
@@ -81,10 +86,11 @@ class ArrayRaster:
         self.layers = int(layers.shape[0])
         self.geobox = geobox or GeoBox((int(layers.shape[1]), int(layers.shape[2])))
 
-    def read(self, window: Window) -> NDArray[np.float32]:
-        """Reads a window: (E, height, width) float32, NaN where there are no data."""
+    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Reads a window: (E, height, width) float32, or those layers of it, NaN where there are no data."""
         row, col, height, width = window
-        return finite_or_nan(np.array(self._values[:, row : row + height, col : col + width], dtype=np.float32))
+        part = take_layers(self._values[:, row : row + height, col : col + width], layers)
+        return finite_or_nan(np.array(part, dtype=np.float32))
 
 
 class ArrayScene(ArrayRaster):
@@ -139,14 +145,23 @@ class StackedScene:
         self.sources = (*scene.sources, *((name, raster.layers) for name, raster in rasters.items()))
         self._parts = [scene, *rasters.values()]
 
-    def read(self, window: Window) -> NDArray[np.float32]:
-        """Reads a window: (C + E, height, width) float32, NaN where there are no data."""
-        return np.concatenate([part.read(window) for part in self._parts])
+    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Reads a window: (C + E, height, width) float32, or those layers of it, NaN where there are no data."""
+        return take_layers(np.concatenate([part.read(window) for part in self._parts]), layers)
 
 
 def read_all(scene: Scene) -> NDArray[np.float32]:
     """Reads the whole scene: (C + E, H, W) float32, NaN where there are no data."""
     return scene.read(Window(0, 0, *scene.geobox.shape))
+
+
+def take_layers(values: NDArray, layers: NDArray[np.int64] | None) -> NDArray:
+    """Layers (L, height, width) of (layers, height, width), in the same memory order; a memory map gives only those."""
+    if layers is None or np.array_equal(layers, np.arange(len(values))):
+        return values
+    if values.strides[0] == values.itemsize:  # a pixel's numbers lie side by side
+        return np.take(values.transpose(1, 2, 0), layers, axis=2).transpose(2, 0, 1)
+    return values[layers]
 
 
 def finite_or_nan(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from hsfusion.spectra.bands import Bands
 from hsfusion.spectra.groups import BandGroup, even_groups, intervals, membership
+from hsfusion.spectra.matching import match_bands
 from hsfusion.spectra.response import band_spacing_nm, gaussian_basis
 from hsfusion.spectra.weights import BandWeights, combine, group_of_bands
 
@@ -15,5 +16,6 @@ __all__ = [
     "gaussian_basis",
     "group_of_bands",
     "intervals",
+    "match_bands",
     "membership",
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from hsfusion.errors import InputError
 
 # no imaging spectrometer sees less, or more: numbers below are micrometres, numbers above are not nanometres
 _SHORTEST_NM, _LONGEST_NM = 100.0, 100_000.0
+
+#: ranges in nm that can be named: in the water vapour the ground cannot be seen from above
+RANGES_NM = {"water_vapour": ((1350.0, 1430.0), (1800.0, 1950.0))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +81,25 @@ class Bands:
         """Returns C, the number of bands."""
         return int(self.wavelength_nm.size)
 
+    def without(self, ranges: Iterable[str | Sequence[float]]) -> Bands:
+        """Marks bands as not good.
+
+        Args:
+            ranges: intervals ``(first_nm, last_nm)``, both ends included, or names of :data:`RANGES_NM`.
+
+        Raises:
+            InputError: if a range is neither.
+        """
+        if isinstance(ranges, str):
+            raise InputError(
+                "scene", field="bad_bands", value=ranges, expected="a list", fix=f"write bad_bands=[{ranges}]"
+            )
+        good = np.array(self.good)
+        for given in ranges:
+            for lower, upper in _intervals_nm(given):
+                good &= ~((lower <= self.wavelength_nm) & (self.wavelength_nm <= upper))
+        return replace(self, good=good)
+
     @classmethod
     def from_wavelengths(cls, wavelength_nm: object) -> Bands:
         """Bands of which only the centres in nm are known, all of them good."""
@@ -110,6 +133,24 @@ class Bands:
         fwhm = _column(path, rows, "fwhm_nm") if "fwhm_nm" in columns else None
         good = _column(path, rows, "good") != 0 if "good" in columns else np.ones(len(rows), bool)
         return cls(wavelength, fwhm, good)
+
+
+def _intervals_nm(given: object) -> tuple[tuple[float, float], ...]:
+    if isinstance(given, str) and given in RANGES_NM:
+        return RANGES_NM[given]
+    try:
+        lower, upper = (float(end) for end in given)  # pyright: ignore[reportGeneralTypeIssues]
+    except (TypeError, ValueError):
+        lower, upper = np.nan, np.nan
+    if not lower <= upper:
+        raise InputError(
+            "scene",
+            field="bad_bands",
+            value=given,
+            expected=f"[first_nm, last_nm] or one of {', '.join(RANGES_NM)}",
+            fix="correct scene.bad_bands, such as [water_vapour, [400, 420]]",
+        )
+    return ((lower, upper),)
 
 
 def _frozen(values: object, dtype: type) -> NDArray:

@@ -1,4 +1,5 @@
 import os
+import time
 
 import numpy as np
 import pytest
@@ -167,6 +168,23 @@ def test_binary_that_shrinks_under_way_is_an_error_and_no_crash(tmp_path):
     os.truncate(path, 10)
     with pytest.raises(InputError, match="size is 10 bytes"):
         scene.read(Window(0, 0, 4, 5))
+
+
+def test_binary_that_goes_under_way_is_an_error(tmp_path):
+    path = write(tmp_path)
+    scene = open_scene(path)
+    path.unlink()
+    with pytest.raises(InputError, match="file is No such file"):
+        scene.read(Window(0, 0, 4, 5))
+
+
+def test_binary_that_is_written_anew_is_read_anew(tmp_path):
+    path = write(tmp_path)
+    scene = open_scene(path)
+    read(path)
+    time.sleep(0.02)  # the clock of the file system
+    write(tmp_path, CUBE + 1)
+    np.testing.assert_array_equal(scene.read(Window(0, 0, 4, 5)), CUBE + 1)
 
 
 @pytest.mark.parametrize("content", [b"ENVI" + b"\n" * 100_000, b"ENVI\n" + b"x" * 2**21, b"ENVI\n\xff\xfe=\x00\x80"])

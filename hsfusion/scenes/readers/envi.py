@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from spectral.io.envi import EnviException, read_envi_header
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.cube_file import BandTable, CubeFile
 from hsfusion.scenes.geobox import GeoBox
+from hsfusion.scenes.readers.cube_file import BandTable, CubeFile
 from hsfusion.scenes.scene import Window
 
 _DTYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
@@ -25,13 +27,14 @@ _LAYOUTS = {
     "bil": ("lines", "bands", "samples"),
     "bip": ("lines", "samples", "bands"),
 }
-_BINARY_SUFFIXES = ("", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip")
+_BINARY_SUFFIXES = ("", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip", ".IMG", ".DAT", ".BSQ", ".BIL", ".BIP")
 _MOST_BYTES, _MOST_LINES = 2**20, 20_000  # of a header; the parser's time grows with the square of the lines
 
 
 def envi_header(path: Path) -> Path | None:
     """The ENVI header that a path names or that lies beside it; None where there is none."""
-    for candidate in (path, Path(f"{path}.hdr"), path.with_suffix(".hdr")):
+    beside = (name for end in (".hdr", ".HDR") for name in (Path(f"{path}{end}"), path.with_suffix(end)))
+    for candidate in (path, *beside):
         try:
             with open(candidate, "rb") as file:
                 if file.read(4) == b"ENVI":
@@ -101,22 +104,31 @@ class EnviPixels:
         Raises:
             InputError: if the file is no longer as long as it was.
         """
-        self.check_size()
+        status = self.check_size()
         row, col, height, width = window
         part = {"bands": slice(None), "lines": slice(row, row + height), "samples": slice(col, col + width)}
         names = _LAYOUTS[self.order]
-        cube = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+        cube = _mapped(self, (status.st_ino, status.st_mtime_ns))
         values = cube[tuple(part[name] for name in names)]
         return values.transpose([names.index(name) for name in ("bands", "lines", "samples")])
 
-    def check_size(self) -> None:
+    def check_size(self) -> os.stat_result:
         """Makes sure that the binary is as long as the header says.
+
+        Returns:
+            what the system says of the file.
 
         Raises:
             InputError: if it is not.
         """
         needed = self.offset + int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
-        size = self.path.stat().st_size
+        try:
+            status = self.path.stat()
+        except OSError as error:
+            raise InputError(
+                self.path, field="file", value=error.strerror, expected="the binary", fix="put it back"
+            ) from error
+        size = status.st_size
         if size != needed:
             raise InputError(
                 self.path,
@@ -125,6 +137,39 @@ class EnviPixels:
                 expected=f"{needed}: {' x '.join(map(str, self.shape))} of type {self.dtype.str} after {self.offset}",
                 fix="copy the file anew, or correct its header",
             )
+        return status
+
+
+@functools.lru_cache(maxsize=8)
+def _mapped(pixels: EnviPixels, version: tuple[int, int]) -> np.memmap:
+    """The binary as a memory map, kept: every new one would have the system look up all its pages again."""
+    return np.memmap(pixels.path, pixels.dtype, "r", pixels.offset, pixels.shape)
+
+
+def class_table(path: Path) -> tuple[dict[int, str], dict[int, str]]:
+    """Names and colours as ``#rrggbb`` by code, as the header of a classification tells them.
+
+    Args:
+        path: the binary.
+
+    Raises:
+        InputError: if the numbers of classes, names and colours contradict each other.
+    """
+    header_path = envi_header(path)
+    assert header_path is not None, "the caller has opened the file by its header"
+    header = _Header(header_path)
+    names, lookup = header.fields.get("class names"), header.fields.get("class lookup")
+    if names is None and lookup is None:
+        return {}, {}
+    number = header.integer("classes", lowest=1)
+    if names is not None and not (isinstance(names, list) and len(names) == number):
+        value = len(names) if isinstance(names, list) else repr(names[:40])
+        raise header.error("number of class names", value, f"{number} as classes says", "correct the header")
+    rgb = header.numbers("class lookup", length=3 * number)
+    if rgb is not None and not (np.isin(rgb, range(256))).all():
+        raise header.error("class lookup", "other numbers", "whole numbers from 0 to 255", "correct the header")
+    hexes = [] if rgb is None else [f"#{bytes(color).hex()}" for color in rgb.astype(np.uint8).reshape(-1, 3)]
+    return dict(enumerate(names or ())), dict(enumerate(hexes))
 
 
 def _number_format(header: _Header) -> str:
@@ -240,7 +285,7 @@ def _binary(path: Path, header: Path) -> Path:
         return path
     stem = path.with_suffix("") if path.suffix.lower() == ".hdr" else path
     found = [candidate for suffix in _BINARY_SUFFIXES if (candidate := Path(f"{stem}{suffix}")).is_file()]
-    found = [candidate for candidate in found if candidate != header]
+    found = list({file.stat().st_ino: file for file in found if file != header}.values())  # where case is nothing
     if len(found) != 1:
         raise InputError(
             header,

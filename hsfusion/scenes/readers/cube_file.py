@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
 from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.scene import Window, finite_or_nan
+from hsfusion.scenes.scene import Window, finite_or_nan, take_layers
 from hsfusion.spectra import Bands
 
 NM_PER_UNIT = {
@@ -104,24 +104,31 @@ class CubeFile:
     offset: NDArray[np.float64] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
 
-    def read(self, window: Window) -> NDArray[np.float32]:
+    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Reads a window: (layers, height, width) float32 physical values, NaN where there are no data.
+
+        The numbers lie in memory as they do in the file: those of a pixel side by side if it is pixel-interleaved.
+
+        Args:
+            window: the rectangle.
+            layers: indices of the layers to read, in this order; None for all.
 
         Raises:
             InputError: if the file cannot be read.
         """
-        stored = self.pixels.read(window)
+        stored = take_layers(self.pixels.read(window), layers)
+        chosen = slice(None) if layers is None else layers
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite becomes NaN below
-            values = np.array(np.ma.getdata(stored), np.float32, order="C")
+            values = np.array(np.ma.getdata(stored), np.float32, order="K")  # in the file's order: no transpose
             if self.gain is not None:
-                values *= self.gain.astype(np.float32)[:, None, None]
+                values *= self.gain.astype(np.float32)[chosen, None, None]
             if self.offset is not None:
-                values += self.offset.astype(np.float32)[:, None, None]
+                values += self.offset.astype(np.float32)[chosen, None, None]
         if self.nodata is not None:
             values[np.ma.getdata(stored) == _as_stored(self.nodata, self.pixels.dtype)] = np.nan
         if isinstance(stored, np.ma.MaskedArray):
             values[np.ma.getmaskarray(stored)] = np.nan
-        return finite_or_nan(values)
+        return values if self.gain is None and self.pixels.dtype.kind in "iu" else finite_or_nan(values)
 
     def bands(self, *, unit: str | None = None) -> Bands:
         """The bands in nm.

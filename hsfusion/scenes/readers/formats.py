@@ -1,0 +1,116 @@
+"""Which format a file has, told by its content and never by its name, and who reads it."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from hsfusion.errors import InputError
+from hsfusion.scenes.readers.arrays import open_npy
+from hsfusion.scenes.readers.cube_file import CubeFile
+from hsfusion.scenes.readers.envi import envi_header, open_envi
+from hsfusion.scenes.readers.geotiff import open_geotiff
+from hsfusion.scenes.readers.hdf5 import open_hdf5
+from hsfusion.scenes.readers.matlab import open_matlab
+from hsfusion.scenes.readers.matlab73 import open_matlab73
+from hsfusion.scenes.readers.npz import open_npz
+from hsfusion.scenes.readers.products import is_product_image, open_product
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_XML = (b"<?xml", b"<level_X", b"<hsi_doc")
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_HDF5_OFFSETS = (0, *(512 << i for i in range(8)))  # a user block may come before: 512 bytes or a doubling of them
+_MATLAB5, _MATLAB73 = b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file"
+_ZIP = (b"PK\3\4", b"PK\5\6")  # the second: of no members
+_READERS: dict[str, Callable[..., CubeFile]] = {
+    "npy": open_npy,
+    "npz": open_npz,
+    "tiff": open_geotiff,
+    "product": open_product,
+    "envi": open_envi,
+    "hdf5": open_hdf5,
+    "matlab5": open_matlab,
+    "matlab73": open_matlab73,
+}
+# keyword arguments that a reader takes
+_CHOICES = {"hdf5": ("variable", "grid"), "matlab5": ("variable",), "matlab73": ("variable",), "npz": ("variable",)}
+
+
+def open_cube_file(path: str | Path, *, variable: str | None = None, grid: str | None = None) -> CubeFile:
+    """Opens the layers of a file, whatever its format.
+
+    Args:
+        path: the file.
+        variable: name of the array to take, for formats that hold several.
+        grid: ``map`` or ``sensor``, for products that hold both (EMIT).
+
+    Raises:
+        InputError: if the file is damaged, of no known format, or of one that leaves no such choice.
+    """
+    known = file_format(path)
+    given = {name: value for name, value in (("variable", variable), ("grid", grid)) if value is not None}
+    for name, value in given.items():
+        if name not in _CHOICES.get(known, ()):
+            raise InputError(
+                path,
+                field=f"scene.{name}",
+                value=value,
+                expected=f"nothing, as a file of format {known} leaves no such choice",
+                fix=f"drop scene.{name}",
+            )
+    return _READERS[known](Path(path), **given)
+
+
+def file_format(path: str | Path) -> str:
+    """Says what a file is by its first bytes, or by those of the header beside it.
+
+    Raises:
+        InputError: if it cannot be read or is something else.
+    """
+    start = _first_bytes(Path(path))
+    if start.startswith(b"\x93NUMPY"):
+        return "npy"
+    if start.startswith(_ZIP):
+        return "npz"
+    if start.startswith(_MATLAB5):
+        return "matlab5"
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_XML):
+        return "product"
+    if start.startswith(_TIFF):
+        return "product" if is_product_image(Path(path)) else "tiff"
+    if _is_hdf5(Path(path), start):
+        return "matlab73" if start.startswith(_MATLAB73) else "hdf5"
+    if envi_header(Path(path)) is not None:
+        return "product" if is_product_image(Path(path)) else "envi"
+    raise InputError(
+        path,
+        field="content",
+        value=f"{start[:6]!r}...",
+        expected="a GeoTIFF, an ENVI file, an HDF5 or netCDF-4 file, a MATLAB 5 or 7.3 file, or a NumPy .npy or .npz",
+        fix="convert the file",
+    )
+
+
+def _is_hdf5(path: Path, start: bytes) -> bool:
+    """Whether the signature of HDF5 stands at one of its places (HDF5 File Format Specification 3.0, II.A)."""
+    if start.startswith(_HDF5):
+        return True
+    with open(path, "rb") as file:
+        return any(file.seek(offset) == offset and file.read(8) == _HDF5 for offset in _HDF5_OFFSETS)
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for ever
+            raise InputError(path, field="file", value="no plain file", expected="a file", fix="name the file itself")
+        with open(path, "rb") as file:
+            return file.read(128)
+    except OSError as error:
+        raise InputError(
+            path,
+            field="file",
+            value=error.strerror,
+            expected="a readable raster",
+            fix="check the path (relative paths start at the folder of the command)",
+        ) from error

@@ -1,0 +1,263 @@
+"""GeoTIFF and COG, through rasterio and by their driver only: a VRT that is named ``.tif`` must not open."""
+
+from __future__ import annotations
+
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import MaskFlags
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from hsfusion.errors import InputError
+from hsfusion.scenes.geobox import GeoBox
+from hsfusion.scenes.readers.band_tags import tagged_bands
+from hsfusion.scenes.readers.cube_file import CubeFile
+from hsfusion.scenes.readers.tiff_blocks import missing_blocks
+from hsfusion.scenes.scene import Window
+
+_MOST_LAYERS = 10_000
+_MOST_BLOCK_BYTES = 2**29  # GDAL holds a block as a whole
+_RASTERS_BESIDE = (".msk", ".ovr")  # GDAL opens them by any driver: a VRT there would read any file
+_TEXTS_BESIDE = (".aux.xml", ".tfw", ".TFW", ".tifw", ".tiffw", ".wld", ".WLD", ".tab", ".TAB")
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def open_geotiff(path: Path) -> CubeFile:
+    """Opens a GeoTIFF.
+
+    Wavelengths: see :func:`tagged_bands`. Blocks that were never written are read as nodata where the file names a
+    nodata value or has a mask, and are an error where they would be read as zeros.
+
+    Raises:
+        InputError: if GDAL cannot open it, it is not whole, contradicts itself, or holds no real numbers.
+    """
+    missing, blocks = missing_blocks(path)
+    with _opened(path) as source:
+        dtype = _number_type(source, path)
+        masked = any(flags == [MaskFlags.per_dataset] for flags in source.mask_flag_enums)
+        nodata, facts = _nodata(source, path, dtype)
+        if missing and not masked and nodata is None:
+            raise InputError(
+                path,
+                field="number of blocks never written",
+                value=f"{missing} of {blocks}",
+                expected="0, as no nodata value says what they hold",
+                fix="write the file anew, or set its nodata value",
+            )
+        if missing:
+            facts["never written"] = f"{missing} of {blocks} blocks, read as no data"
+        interleave = "BIP" if source.interleaving and source.interleaving.name == "pixel" else "BSQ"
+        geobox, place = _place(source, path)
+        return CubeFile(
+            path=path,
+            format=f"GeoTIFF {interleave} {dtype.name}",
+            pixels=TiffPixels(path, dtype, masked),
+            layers=source.count,
+            geobox=geobox,
+            table=tagged_bands(source, path),
+            nodata=nodata,
+            gain=_scaling(path, "scale", source.scales, 1.0),
+            offset=_scaling(path, "offset", source.offsets, 0.0),
+            facts=_sensor(source.tags()) | place | facts,
+        )
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether a file starts as a TIFF does, BigTIFF too."""
+    with open(path, "rb") as file:
+        return file.read(4) in TIFF_STARTS
+
+
+@dataclass(frozen=True)
+class TiffPixels:
+    """The stored numbers of a GeoTIFF.
+
+    Attributes:
+        path: the file.
+        dtype: of its numbers.
+        masked: whether it has a mask of its own.
+    """
+
+    path: Path
+    dtype: np.dtype
+    masked: bool
+
+    def read(self, window: Window) -> NDArray:
+        """Reads a window: (layers, height, width) as stored.
+
+        Raises:
+            InputError: if the file is damaged.
+        """
+        block = RasterioWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]
+        with _opened(self.path) as source:
+            try:
+                return source.read(window=block, masked=self.masked)
+            except RasterioError as error:
+                raise InputError(
+                    self.path,
+                    field="pixels",
+                    value="unreadable",
+                    expected="a whole file",
+                    fix=f"copy it anew ({_one_line(error)})",
+                ) from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
+    # a file that stands alone is opened alone; otherwise GDAL lists the folder and reads masks and texts beside
+    options: dict[str, Any] = {} if _checked_beside(path) else {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+    with rasterio.Env(**options):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # many cubes have no place, and that is fine
+                source = rasterio.open(path, driver="GTiff")
+        except RasterioError as error:
+            raise InputError(
+                path,
+                field="content",
+                value="unreadable",
+                expected="a whole GeoTIFF",
+                fix=f"write it anew ({_one_line(error)})",
+            ) from error
+        with source:
+            yield source
+
+
+def _checked_beside(path: Path) -> bool:
+    """Whether files lie beside a GeoTIFF that GDAL would read with it.
+
+    Raises:
+        InputError: if one of them is a link or no plain file, or a mask is no TIFF.
+    """
+    beside = [Path(f"{path}{suffix}") for suffix in (*_RASTERS_BESIDE, ".aux.xml")]
+    beside += [path.with_suffix(suffix) for suffix in _TEXTS_BESIDE]
+    found = False
+    for file in beside:
+        try:
+            plain = stat.S_ISREG(file.lstat().st_mode)
+        except OSError:
+            continue
+        found = True
+        if not plain or (file.suffix in _RASTERS_BESIDE and not is_tiff(file)):
+            kind = "a TIFF" if file.suffix in _RASTERS_BESIDE else "a plain file"
+            raise InputError(
+                path,
+                field=f"the file {file.name} beside it",
+                value="a link or of another kind",
+                expected=kind,
+                fix="move it away, or put the file itself there",
+            )
+    return found
+
+
+def _number_type(source: rasterio.DatasetReader, path: Path) -> np.dtype:
+    """The type of all numbers.
+
+    Raises:
+        InputError: if bands differ, numbers are complex, or there are too many bands, several images, or huge blocks.
+    """
+
+    def error(field: str, value: object, expected: str, fix: str) -> InputError:
+        return InputError(path, field=field, value=value, expected=expected, fix=fix)
+
+    if source.count > _MOST_LAYERS:
+        raise error("number of bands", source.count, f"at most {_MOST_LAYERS}", "keep the bands that are needed")
+    names = sorted(set(source.dtypes))
+    if len(names) > 1:
+        raise error("number types", ", ".join(names), "one for all bands", "convert the bands to one")
+    if names[0].startswith("complex") or np.dtype(names[0]).kind not in "iuf":
+        raise error("number type", names[0], "real numbers", "convert the numbers")
+    if source.subdatasets:
+        images = f"{len(source.subdatasets)} images"
+        raise error("content", images, "one image with all bands", "write the bands into one image")
+    dtype = np.dtype(names[0])
+    height, width = source.block_shapes[0]
+    together = source.count if source.interleaving and source.interleaving.name == "pixel" else 1
+    if height * width * together * dtype.itemsize > _MOST_BLOCK_BYTES:
+        size = f"{height} x {width} pixels of {together} bands"
+        raise error("size of a block", size, f"at most {_MOST_BLOCK_BYTES >> 20} MiB", "write the file in small tiles")
+    return dtype
+
+
+def _nodata(source: rasterio.DatasetReader, path: Path, dtype: np.dtype) -> tuple[float | None, dict[str, str]]:
+    values = {value if value == value else "nan" for value in source.nodatavals}
+    if len(values) > 1:
+        raise InputError(
+            path,
+            field="nodata value",
+            value=" and ".join(sorted(map(str, values))),
+            expected="one for all bands",
+            fix="give all bands the same",
+        )
+    nodata = source.nodatavals[0]
+    if nodata is None or dtype.kind == "f":
+        return nodata, {}
+    limits = np.iinfo(dtype)
+    if float(nodata).is_integer() and limits.min <= int(nodata) <= limits.max:
+        return nodata, {}
+    return None, {"nodata": f"{nodata:g} cannot stand in {dtype.name}, so no pixel has it"}
+
+
+def _scaling(path: Path, name: str, values: tuple[float, ...], neutral: float) -> NDArray[np.float64] | None:
+    numbers = np.array(values)
+    wrong = ~np.isfinite(numbers) | ((numbers == 0) & (neutral != 0))
+    if wrong.any():
+        band = int(np.flatnonzero(wrong)[0])
+        raise InputError(
+            path,
+            field=f"{name} of band {band + 1}",
+            value=numbers[band],
+            expected="a finite number" + (" that is not 0" if neutral else ""),
+            fix="correct it",
+        )
+    return None if (numbers == neutral).all() else numbers
+
+
+def _place(source: rasterio.DatasetReader, path: Path) -> tuple[GeoBox, dict[str, str]]:
+    try:
+        crs = source.crs.to_wkt() if source.crs else None
+    except CRSError as error:
+        raise InputError(
+            path,
+            field="CRS",
+            value="unreadable",
+            expected="one that GDAL knows",
+            fix=f"set it anew ({_one_line(error)})",
+        ) from error
+    transform = source.transform
+    if not (np.isfinite(list(transform)).all() and transform.determinant):
+        raise InputError(
+            path,
+            field="transform",
+            value=tuple(transform)[:6],
+            expected="finite numbers and pixels with an area",
+            fix="georeference the file anew",
+        )
+    points = len(source.gcps[0])
+    if points and transform.is_identity:
+        return GeoBox((source.height, source.width)), {"place": f"only {points} ground control points, not used"}
+    return GeoBox((source.height, source.width), transform, crs), {}
+
+
+def _sensor(tags: dict[str, str]) -> dict[str, str]:
+    """Sensor and time, where the tags of the file name them."""
+    known = {name.strip().lower().replace("_", " "): value for name, value in tags.items()}
+
+    def first(*names: str) -> str:
+        return next((_one_line(known[name])[:80] for name in names if known.get(name)), "")
+
+    acquired = first("acquired", "acquisition time", "acquisition date", "start time")
+    return {"sensor": first("sensor type", "sensor") or "not named"} | ({"acquired": acquired} if acquired else {})
+
+
+def _one_line(value: object) -> str:
+    return " ".join(str(value).split())

@@ -1,0 +1,272 @@
+"""HDF5 files with nothing taken on trust: links, storage, filters and sizes are checked before a number is read.
+
+Specification: HDF5 File Format Specification 3.0, https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import h5py
+import numpy as np
+from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
+from numpy.typing import NDArray
+
+from hsfusion.errors import EnvironmentFailure, InputError
+from hsfusion.scenes.readers import hdf5_child
+
+Stored: TypeAlias = h5py.Group | h5py.Dataset
+
+_PACKING = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF}
+_FILTERS = _PACKING | {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+_MOST_CHUNK_BYTES = 2**27  # the library holds whole chunks, some of them twice
+_MOST_SMALL_BYTES = 2**20  # of an attribute or a table of bands
+_MOST_PACKED_BYTES = 2**18  # the same as stored; DEFLATE unpacks at most 1032-fold
+_MOST_OBJECTS, _MOST_DEPTH = 5_000, 12
+_PATIENCE_SECONDS = 20  # of the clock; the child bounds its own processor time to 4
+# h5py raises any of these for a damaged file, at whichever access meets the damage
+_LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, MemoryError, OverflowError)
+
+
+def check_survivable(path: Path) -> None:
+    """Makes sure that the library survives opening a file, by letting a limited child process try.
+
+    Raises:
+        InputError: if it crashes, runs for seconds or takes too much memory.
+        EnvironmentFailure: if the child does not start.
+    """
+    try:
+        code = subprocess.run(
+            [sys.executable, "-P", hdf5_child.__file__, str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},  # their buffers count as memory
+            timeout=_PATIENCE_SECONDS,
+            check=False,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        code = -signal.SIGALRM
+    except OSError as error:
+        raise EnvironmentFailure(f"{path}: the process that tries HDF5 files does not start: {error}.") from error
+    if code:
+        value = (
+            "too large for the reader" if code == hdf5_child.TOO_LARGE else f"one that ends the reader (code {code})"
+        )
+        raise InputError(path, field="content", value=value, expected="a whole HDF5 file", fix="copy it anew")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Opens a file for reading, and words what the library finds damaged in it.
+
+    Raises:
+        InputError: if it is no whole HDF5 file.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except _LIBRARY_ERRORS as error:
+        raise InputError(
+            path,
+            field="content",
+            value=f"unreadable ({plain(error)})",
+            expected="a whole HDF5 file",
+            fix="copy it anew",
+        ) from error
+
+
+def plain(text: object, *, most: int = 200) -> str:
+    """Words of a file or of the library as one line that can be printed, of so many letters at most."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text)[:most])
+
+
+def bad(stored: Stored, field: str, value: object, expected: str, fix: str = "get the file anew") -> InputError:
+    """An error that names the file of a group or dataset."""
+    return InputError(stored.file.filename, field=plain(field), value=plain(value), expected=expected, fix=fix)
+
+
+def member(file: h5py.Group, name: str) -> Stored | None:
+    """What stands at a path inside the file, or None.
+
+    Raises:
+        InputError: if the way there leads over a link to another place or another file.
+    """
+    here: Any = file
+    for part in name.split("/"):
+        if not part:
+            continue
+        key = part.encode("utf-8", "surrogateescape")
+        if not isinstance(here, h5py.Group) or not here.id.links.exists(key):
+            return None
+        if here.id.links.get_info(key).type != h5l.TYPE_HARD:  # asked before the link is followed
+            raise bad(file, name, "a link", "an object of the file itself", "copy the data into one file (h5repack)")
+        here = here[key]
+    return here if isinstance(here, h5py.Group | h5py.Dataset) else None
+
+
+def members(group: h5py.Group) -> list[str]:
+    """Names of what a group holds, links left out.
+
+    Raises:
+        InputError: if there are more than a scene can have.
+    """
+    if len(group) > _MOST_OBJECTS:
+        raise bad(group, "number of objects", len(group), f"at most {_MOST_OBJECTS} in a group", "name scene.variable")
+    names = [str(name) for name in group]
+    kinds = [group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type for name in names]
+    return [name for name, kind in zip(names, kinds, strict=True) if kind == h5l.TYPE_HARD]
+
+
+def datasets(file: h5py.File, *, skip: tuple[str, ...] = ()) -> Iterator[tuple[str, h5py.Dataset]]:
+    """All datasets of a file with their names.
+
+    Args:
+        file: the file.
+        skip: names at the root to leave out.
+
+    Raises:
+        InputError: if there are more than a scene can have.
+    """
+    waiting = [(name, 1) for name in members(file) if name not in skip]
+    for seen in range(_MOST_OBJECTS):
+        if not waiting:
+            return
+        name, depth = waiting.pop(0)
+        stored = member(file, name)
+        if isinstance(stored, h5py.Dataset):
+            yield name, stored
+        elif stored is not None and depth < _MOST_DEPTH:  # a group may hold itself
+            waiting += [(f"{name}/{below}", depth + 1) for below in members(stored)]
+        if seen + len(waiting) > _MOST_OBJECTS:
+            break
+    if waiting:
+        raise bad(file, "number of objects", f"over {_MOST_OBJECTS}", "fewer", "name the dataset as scene.variable")
+
+
+def checked(dataset: h5py.Dataset) -> h5py.Dataset:
+    """Makes sure that the numbers of a dataset lie in its own file, in a way that the library itself can unpack.
+
+    Raises:
+        InputError: if they do not, or are no real numbers, or chunks are larger than a reader should hold.
+    """
+    name = dataset.name or "dataset"
+    if dataset.is_virtual or dataset.external:
+        raise bad(dataset, f"storage of {name}", "in other files", "in this file", "copy the data into it (h5repack)")
+    if not is_real(dataset):
+        raise bad(dataset, f"number type of {name}", "another", "real numbers", "convert the numbers")
+    if dataset.shape is None or 0 in dataset.shape:
+        raise bad(dataset, f"shape of {name}", dataset.shape, "at least one number", "write the dataset anew")
+    filters = dataset.id.get_create_plist()
+    used = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
+    if set(used) - _FILTERS or len(_PACKING & set(used)) > 1 or len(set(used)) < len(used):
+        # the library would look for plugins, or unpack twice
+        raise bad(
+            dataset, f"filters of {name}", used, "one of gzip, lzf; shuffle; fletcher32", "use h5repack -f GZIP=4"
+        )
+    if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > _MOST_CHUNK_BYTES:
+        raise bad(dataset, f"chunks of {name}", dataset.chunks, "at most 128 MiB each", "use h5repack -l CHUNK=...")
+    return dataset
+
+
+def is_real(dataset: h5py.Dataset) -> bool:
+    """Whether a dataset holds real numbers."""
+    try:
+        return dataset.dtype.kind in "iufb"
+    except TypeError:  # a type that NumPy has no counterpart of
+        return False
+
+
+def small_array(file: h5py.Group, name: str) -> NDArray[np.float64] | None:
+    """A small dataset of numbers, such as a table of bands; None where there is none.
+
+    Raises:
+        InputError: if it is large, or holds something else.
+    """
+    dataset = member(file, name)
+    if dataset is None:
+        return None
+    if not isinstance(dataset, h5py.Dataset):
+        raise bad(file, name, "a group", "a dataset")
+    checked(dataset)
+    check_small(dataset)
+    return np.asarray(dataset[()], np.float64)
+
+
+def check_small(dataset: h5py.Dataset) -> None:
+    """Makes sure that a dataset is small, unpacked and packed.
+
+    Raises:
+        InputError: if it is not, or is not all stored.
+    """
+    sizes = dataset.nbytes, math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
+    if max(sizes) > _MOST_SMALL_BYTES or dataset.id.get_storage_size() > _MOST_PACKED_BYTES:
+        raise bad(dataset, f"size of {dataset.name}", f"{max(sizes)} bytes", f"at most {_MOST_SMALL_BYTES}")
+    if dataset.id.get_space_status() != h5py.h5d.SPACE_STATUS_ALLOCATED:
+        raise bad(dataset, dataset.name or "dataset", "not stored, or not all of it", "all numbers")
+
+
+def attribute(stored: Stored, name: str) -> Any:
+    """The value of an attribute, or None where there is none.
+
+    Raises:
+        InputError: if it is too large.
+    """
+    key = name.encode()
+    if not h5py.h5a.exists(stored.id, key):
+        return None
+    opened_attribute = h5py.h5a.open(stored.id, key)
+    if opened_attribute.get_space().get_simple_extent_npoints() == 0:  # the library does not tell its size
+        return np.empty(0)
+    size = opened_attribute.get_storage_size()
+    if size > _MOST_SMALL_BYTES:
+        raise bad(stored, name, f"{size} bytes long", f"at most {_MOST_SMALL_BYTES}")
+    return stored.attrs[name]
+
+
+def text_of(value: object) -> str | None:
+    """A value of a file as text, or None if it is none."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    return plain(value.strip("\0 \n"), most=10_000) if isinstance(value, str) else None
+
+
+def attribute_text(stored: Stored, name: str) -> str | None:
+    """An attribute that is text, cut to one line; None where there is none or it is something else."""
+    return text_of(attribute(stored, name))
+
+
+def attribute_numbers(stored: Stored, name: str, *, length: int) -> NDArray[np.float64] | None:
+    """An attribute that is a list of finite numbers (length,), or None where there is none.
+
+    Raises:
+        InputError: if it is something else.
+    """
+    value = attribute(stored, name)
+    if value is None:
+        return None
+    numbers = np.asarray(value)
+    if numbers.dtype.kind not in "iuf" or numbers.size != length or not np.isfinite(numbers).all():
+        raise bad(
+            stored,
+            name,
+            value if numbers.size else "empty",
+            "1 finite number" if length == 1 else f"{length} finite numbers",
+        )
+    return numbers.astype(np.float64).reshape(-1)
+
+
+def attribute_number(stored: Stored, name: str) -> float | None:
+    """An attribute that is one finite number, or None where there is none."""
+    numbers = attribute_numbers(stored, name, length=1)
+    return None if numbers is None else float(numbers[0])

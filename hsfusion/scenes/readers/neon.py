@@ -1,0 +1,154 @@
+"""Reflectance of the NEON airborne observation platform (``.h5``).
+
+Layout: NEON, Imaging Spectrometer Reflectance, DP1.30006.001, DP3.30006.001 and .002 (data.neonscience.org).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+
+from hsfusion.scenes.geobox import IDENTITY, GeoBox
+from hsfusion.scenes.readers.cube_file import NM_PER_UNIT, BandTable, CubeFile
+from hsfusion.scenes.readers.hdf5_file import (
+    attribute_number,
+    attribute_numbers,
+    attribute_text,
+    bad,
+    check_small,
+    member,
+    members,
+    opened,
+    plain,
+    small_array,
+    text_of,
+)
+from hsfusion.scenes.readers.hdf5_pixels import pixels_of
+
+_CUBE = "Reflectance/Reflectance_Data"
+_METADATA = "Reflectance/Metadata"
+
+
+def is_neon(file: h5py.File) -> bool:
+    """Whether a file is a reflectance product of NEON, by its layout."""
+    return bool(_sites(file))
+
+
+def _sites(file: h5py.File) -> list[str]:
+    return [name for name in members(file) if isinstance(member(file, f"{name}/{_CUBE}"), h5py.Dataset)]
+
+
+def open_neon(path: Path) -> CubeFile:
+    """Opens a reflectance product: reflectance = stored number / ``Scale_Factor``.
+
+    Bands inside ``Band_Window_1_Nanometers`` and ``Band_Window_2_Nanometers``, ends included, are not good.
+
+    Raises:
+        InputError: if the file is damaged or contradicts itself.
+    """
+    with opened(path) as file:
+        sites = _sites(file)
+        if len(sites) != 1:
+            raise bad(file, "number of sites", len(sites), "one", "add scene.variable=NAME")
+        site = sites[0]
+        dataset = member(file, f"{site}/{_CUBE}")
+        assert dataset is not None, "the site was found by it"
+        scale, nodata = (attribute_number(dataset, name) for name in ("Scale_Factor", "Data_Ignore_Value"))
+        if scale is None or not scale > 0:
+            raise bad(file, "Scale_Factor", "missing" if scale is None else scale, "a positive number")
+        if nodata is None:
+            raise bad(file, "Data_Ignore_Value", "missing", "the number that means no data")
+        pixels = pixels_of(file, path, f"{site}/{_CUBE}", axes=("rows", "cols", "layers"), fill=nodata)
+        table = _band_table(file, site, pixels.layers)
+        geobox = _place(file, site, pixels.grid)
+    return CubeFile(
+        path=path,
+        format=f"NEON AOP HDF5 {pixels.dtype.name}",
+        pixels=pixels,
+        layers=pixels.layers,
+        geobox=geobox,
+        table=table,
+        nodata=nodata,
+        gain=np.full(pixels.layers, 1 / scale),
+        facts={"sensor": "NEON AOP", "product": "reflectance", "site": plain(site)},
+    )
+
+
+def _band_table(file: h5py.File, site: str, layers: int) -> BandTable:
+    folder = f"{site}/{_METADATA}/Spectral_Data"
+    wavelength, fwhm = (small_array(file, f"{folder}/{name}") for name in ("Wavelength", "FWHM"))
+    for name, values in (("Wavelength", wavelength), ("FWHM", fwhm)):
+        if values is not None and values.shape != (layers,):
+            raise bad(file, f"shape of {folder}/{name}", values.shape, f"{(layers,)}, one for each band")
+    dataset = member(file, f"{folder}/Wavelength")
+    unit = None
+    if dataset is not None:
+        unit = (
+            attribute_text(dataset, "Units") or attribute_text(dataset, "units") or "Nanometers"
+        )  # the product's unit
+    return BandTable(wavelength, fwhm, _good(file, site, wavelength, unit), unit=unit, source=f"{folder}/Wavelength")
+
+
+def _good(
+    file: h5py.File, site: str, wavelength: NDArray[np.float64] | None, unit: str | None
+) -> NDArray[np.bool_] | None:
+    group = member(file, f"{site}/Reflectance")
+    factor = NM_PER_UNIT.get((unit or "").lower())
+    if wavelength is None or group is None or factor is None:
+        return None
+    good = np.ones(len(wavelength), bool)
+    for name in ("Band_Window_1_Nanometers", "Band_Window_2_Nanometers"):
+        window = attribute_numbers(group, name, length=2)
+        if window is None:
+            continue
+        if not 0 < window[0] <= window[1]:
+            raise bad(file, name, window.tolist(), "a first and a last wavelength in nm")
+        good &= (wavelength * factor < window[0]) | (wavelength * factor > window[1])
+    return good
+
+
+def _place(file: h5py.File, site: str, grid: tuple[int, int]) -> GeoBox:
+    folder = f"{site}/{_METADATA}/Coordinate_System"
+    info, code = _text(file, f"{folder}/Map_Info"), _text(file, f"{folder}/EPSG Code")
+    crs = None
+    if code is not None:
+        try:
+            with rasterio.Env():  # or GDAL would print
+                crs = CRS.from_epsg(int(code)).to_wkt()
+        except (CRSError, ValueError) as error:
+            raise bad(file, "EPSG Code", code, "the number of a coordinate system") from error
+    return GeoBox(grid, IDENTITY if info is None else _transform(file, info), crs)
+
+
+def _text(file: h5py.File, name: str) -> str | None:
+    dataset = member(file, name)
+    if dataset is None:
+        return None
+    if not isinstance(dataset, h5py.Dataset) or dataset.size != 1 or dataset.dtype.kind not in "OSiu":
+        raise bad(file, name, "something else", "text")
+    check_small(dataset)
+    value = dataset[()]
+    return str(int(np.asarray(value).item())) if dataset.dtype.kind in "iu" else text_of(value)
+
+
+def _transform(file: h5py.File, info: str) -> Affine:
+    """From an ENVI map info: projection, tie pixel from 1, coordinates of its corner, pixel sizes, ..., rotation."""
+    words = [word.strip() for word in info.strip("{}").split(",")]
+    try:
+        col, row, east, north, width, height = (float(word) for word in words[1:7])
+        turns = [float(word.split("=")[-1]) for word in words[7:] if word.startswith("rotation")]
+        turns += [float(word) for word in words[11:12]]
+    except ValueError as error:
+        raise bad(file, "Map_Info", info, "projection, tie pixel, coordinates, pixel sizes") from error
+    if not (np.isfinite([col, row, east, north]).all() and 0 < width < np.inf and 0 < height < np.inf):
+        raise bad(file, "Map_Info", info, "finite coordinates and positive pixel sizes")
+    if any(turns):
+        raise bad(file, "rotation in Map_Info", turns, "0, as in all products of NEON")
+    return Affine(width, 0, east - (col - 1) * width, 0, -height, north + (row - 1) * height)

@@ -1,0 +1,238 @@
+"""EnMAP and DESIS products: an image beside an XML file that names wavelengths, gains and offsets.
+
+Specifications: EnMAP HSI Level 1B/1C/2A Product Specification (EN-PCV-ICD-2009-2) and DESIS Product Specification
+(PAV-DLR-ICD-003), both DLR. Wavelengths are in nm; physical value = stored value times gain plus offset.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsfusion.errors import InputError
+from hsfusion.scenes.readers.cube_file import NM_PER_UNIT, BandTable, CubeFile, Pixels
+from hsfusion.scenes.readers.envi import envi_header, open_envi
+from hsfusion.scenes.readers.geotiff import is_tiff, open_geotiff
+from hsfusion.scenes.readers.product_xml import ProductXml, read_product_xml
+from hsfusion.scenes.scene import Window
+
+_IMAGE_NAME = re.compile(r"(?P<stem>.*)SPECTRAL_IMAGE(_(?P<detector>VNIR|SWIR))?(_COG)?(\.\w+)?", re.IGNORECASE)
+_XML_NAME = re.compile(r"(?P<stem>.*)METADATA(\.XML)+", re.IGNORECASE)
+_XML_ENDINGS = ("METADATA.XML", "METADATA.xml", "metadata.xml", "METADATA.XML.XML")
+_NO_IMAGES = (".hdr", ".xml", ".msk", ".ovr", ".txt", ".vrt", ".tfw")
+_CLOSE_NM = 1.0  # band tables that other programs write are rounded
+_DETECTORS = ("VNIR", "SWIR")
+
+
+def is_product_image(path: Path) -> bool:
+    """Whether a file, its content apart, is named as the spectral image of a product."""
+    return _IMAGE_NAME.fullmatch(path.name) is not None
+
+
+def open_product(path: Path) -> CubeFile:
+    """Opens an EnMAP or DESIS product by its XML file, or by the spectral image beside it.
+
+    An image that stands alone is opened as it is: its own tags may say everything.
+
+    Raises:
+        InputError: if the XML is none of the two, the image is missing, or the two contradict each other.
+    """
+    named_image = is_product_image(path)
+    image_path, xml_path = (path, _xml_beside(path)) if named_image else (_image_beside(path), path)
+    if xml_path is None:
+        image = _open_image(image_path)
+        if image.table.source != "wavelength":  # the tags say something, be it whole or not
+            return image
+        source = "wavelength (named neither in the image nor in a METADATA.XML beside it)"
+        return replace(image, table=replace(image.table, source=source))
+    xml = read_product_xml(xml_path)
+    image = _open_image(image_path)
+    rows = _rows_of_image(xml, image)
+    wavelength, fwhm, gain, offset = xml.columns(rows)
+    _check_same(xml, image, wavelength=wavelength, gain=gain, offset=offset)
+    level = xml.text("base/level")[:40] or "of no named level"
+    facts = {"sensor": xml.sensor, "product": level, "acquired": xml.text("base/temporalCoverage/startTime")[:40]}
+    kept = {name: value for name, value in image.facts.items() if name not in facts}
+    pixels, nodata, told = _without_background(xml, image)
+    return replace(
+        image,
+        format=f"{xml.sensor} {level} {image.format}",
+        pixels=pixels,
+        table=BandTable(wavelength, fwhm, _good(xml, rows, image), "nm", f"wavelengthCenterOfBand of {xml_path.name}"),
+        nodata=nodata,
+        gain=gain,
+        offset=offset,
+        facts={name: value for name, value in facts.items() if value} | kept | told,
+    )
+
+
+@dataclass(frozen=True)
+class MaskedPixels:
+    """Stored numbers of which one more value means no data.
+
+    Attributes:
+        stored: the numbers.
+        background: the value.
+    """
+
+    stored: Pixels
+    background: float
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the stored numbers."""
+        return self.stored.dtype
+
+    def read(self, window: Window) -> NDArray:
+        """Reads a window: (layers, height, width) as stored, masked where it is the background.
+
+        Raises:
+            InputError: if the file cannot be read.
+        """
+        values = self.stored.read(window)
+        return np.ma.masked_array(
+            np.ma.getdata(values), np.ma.getmaskarray(values) | (np.ma.getdata(values) == self.background)
+        )
+
+
+def _open_image(path: Path) -> CubeFile:
+    return open_geotiff(path) if is_tiff(path) else open_envi(path)
+
+
+def _xml_beside(image: Path) -> Path | None:
+    match = _IMAGE_NAME.fullmatch(image.name)
+    assert match is not None, "the caller has seen the name of an image"
+    for ending in _XML_ENDINGS:
+        beside = image.with_name(match["stem"] + ending)
+        try:
+            kind = beside.lstat().st_mode
+        except OSError:
+            continue
+        if stat.S_ISREG(kind):
+            return beside
+        raise InputError(
+            beside, field="file", value="a link or no plain file", expected="the file itself", fix="put it there"
+        )
+    return None
+
+
+def _image_beside(xml_path: Path) -> Path:
+    match = _XML_NAME.fullmatch(xml_path.name)
+    if match is None:
+        raise InputError(
+            xml_path,
+            field="name",
+            value=xml_path.name,
+            expected="one that ends in METADATA.XML, as in the product",
+            fix="name it as in the product, or name the image",
+        )
+    start = f"{match['stem']}SPECTRAL_IMAGE".lower()
+    found = sorted(
+        file.name
+        for file in xml_path.parent.iterdir()
+        if file.name.lower().startswith(start)
+        and _IMAGE_NAME.fullmatch(file.name)
+        and file.suffix.lower() not in _NO_IMAGES
+    )
+    if len(found) != 1:
+        raise InputError(
+            xml_path,
+            field="image beside it",
+            value=", ".join(found) or "missing",
+            expected=f"one file {match['stem']}SPECTRAL_IMAGE with the ending .TIF, .BSQ, .BIL or .BIP",
+            fix="name the image itself" if found else "put the image beside it",
+        )
+    return _plain_image(xml_path.with_name(found[0]))
+
+
+def _plain_image(image: Path) -> Path:
+    if not stat.S_ISREG(image.lstat().st_mode):
+        raise InputError(
+            image,
+            field="file",
+            value="a link or no plain file",
+            expected="the file itself",
+            fix="name the image itself",
+        )
+    if not is_tiff(image) and envi_header(image) is None:
+        raise InputError(
+            image,
+            field="content",
+            value="no TIFF and no ENVI header",
+            expected="a GeoTIFF or ENVI image",
+            fix="convert it",
+        )
+    return image
+
+
+def _rows_of_image(xml: ProductXml, image: CubeFile) -> slice:
+    """Rows of the band table that belong to an image: all, or those of one detector (EnMAP L1B), VNIR first."""
+    match = _IMAGE_NAME.fullmatch(image.path.name)
+    detector = (match["detector"] or "").upper() if match else ""
+    rows, source = slice(0, len(xml.bands)), "bandCharacterisation"
+    if xml.sensor == "EnMAP" and detector:
+        sizes = [xml.integer(f"product/image/{name.lower()}/channels") for name in _DETECTORS]
+        rows = slice(0, sizes[0]) if detector == "VNIR" else slice(sizes[0], sum(sizes))
+        source = f"product/image/{detector.lower()}/channels"
+        if sum(sizes) != len(xml.bands):
+            raise xml.error(
+                "sum of channels of both detectors", sum(sizes), f"{len(xml.bands)} as bandCharacterisation"
+            )
+    if rows.stop - rows.start != image.layers:
+        raise xml.error(
+            f"number of bands in {source}",
+            rows.stop - rows.start,
+            f"{image.layers} as in {image.path.name}",
+            "take XML and image from one product",
+        )
+    return rows
+
+
+def _check_same(xml: ProductXml, image: CubeFile, **said: NDArray[np.float64]) -> None:
+    """Makes sure that what the image says of its bands itself is what the XML says, so that nothing counts twice."""
+    factor = NM_PER_UNIT.get((image.table.unit or "").strip().lower())
+    own = {"gain": image.gain, "offset": image.offset, "wavelength": None}
+    if image.table.wavelength is not None and factor is not None:
+        own["wavelength"] = image.table.wavelength * factor
+    for name, values in own.items():
+        if values is None:
+            continue
+        close = _CLOSE_NM if name == "wavelength" else 1e-5 * np.abs(said[name]) + 1e-12
+        apart = np.flatnonzero(~(np.abs(values - said[name]) <= close))
+        if apart.size:
+            band = int(apart[0])
+            raise image.error(
+                f"{name} of band {band + 1}",
+                f"{values[band]:g}",
+                f"{said[name][band]:g} as in {xml.path.name}",
+                "take both from one product, or move the XML away",
+            )
+
+
+def _good(xml: ProductXml, rows: slice, image: CubeFile) -> NDArray[np.bool_] | None:
+    """Bands that the XML expects in the product and the image does not mark as bad."""
+    lists = [xml.text(f"specific/{name.lower()}ProductQuality/expectedChannelsList") for name in _DETECTORS]
+    words = [word.strip() for text in lists for word in text.split(",") if word.strip()]
+    good = np.ones(len(xml.bands), bool) if not words else np.zeros(len(xml.bands), bool)
+    for word in words:
+        if not (word.isascii() and word.isdigit() and 1 <= int(word[:9]) <= len(xml.bands)):
+            raise xml.error("expectedChannelsList", word[:40], f"numbers from 1 to {len(xml.bands)}")
+        good[int(word) - 1] = True
+    return good[rows] if image.table.good is None else good[rows] & image.table.good
+
+
+def _without_background(xml: ProductXml, image: CubeFile) -> tuple[Pixels, float | None, dict[str, str]]:
+    """Nodata of the image and the background value of the XML, both of which mean no data."""
+    text = xml.text("specific/backgroundValue")
+    background = xml.number("specific/backgroundValue", text) if text else None
+    if background is None or background == image.nodata:
+        return image.pixels, image.nodata, {}
+    if image.nodata is None:
+        return image.pixels, background, {}
+    told = {"nodata": f"{image.nodata:g} in the image and {background:g} in {xml.path.name}, both taken"}
+    return MaskedPixels(image.pixels, background), image.nodata, told

@@ -1,0 +1,275 @@
+import io
+import pickle
+import struct
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+
+from hsfusion.errors import InputError
+from hsfusion.scenes.readers.formats import open_cube_file
+from hsfusion.scenes.scene import Window
+
+CUBE = (np.arange(4 * 5 * 3).reshape(4, 5, 3) * 7 % 50 + 1).astype("i2")  # H, W, layers
+RAW = CUBE.tobytes()
+FULL = Window(0, 0, 4, 5)
+
+
+def npy(array=CUBE, version=(1, 0)):
+    """The bytes of a .npy file."""
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, version=version)
+    return file.getvalue()
+
+
+def npy_with(header, *, data=RAW, version=b"\1\0"):
+    """The bytes of a .npy file with a header of our own."""
+    size = struct.pack("<H" if version == b"\1\0" else "<I", len(header))
+    return b"\x93NUMPY" + version + size + header.encode() + data
+
+
+def header(descr="'<i2'", fortran="False", shape="(4, 5, 3)"):
+    return f"{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}, }}\n"
+
+
+def error_of(path, **options):
+    with pytest.raises(InputError) as caught:
+        open_cube_file(path, **options).read(FULL)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert str(path) in text
+    assert "expected" in text
+    assert "Fix:" in text
+    return text
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(
+    "dtype", ["|u1", "|i1", *(f"{o}{k}" for o in "<>" for k in ("i2", "u4", "i8", "f2", "f4", "f8"))]
+)
+def test_every_type_and_order_reads_back_whole_and_by_windows(tmp_path, dtype, order):
+    path = tmp_path / "cube.npy"
+    np.save(path, np.asarray(CUBE.astype(dtype), order=order))
+    file = open_cube_file(path)
+    assert (file.layers, file.geobox.shape, file.pixels.dtype) == (3, (4, 5), np.dtype(dtype))
+    np.testing.assert_array_equal(file.read(FULL), CUBE.transpose(2, 0, 1))
+    np.testing.assert_array_equal(file.read(Window(1, 2, 3, 2)), CUBE[1:4, 2:4].transpose(2, 0, 1))
+
+
+def test_booleans_and_one_layer_are_rasters(tmp_path):
+    np.save(tmp_path / "mask.npy", CUBE[..., 0] > 20)
+    file = open_cube_file(tmp_path / "mask.npy")
+    np.testing.assert_array_equal(file.read(FULL), (CUBE[..., 0] > 20)[None])
+    assert file.format == "NumPy bool"
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_both_versions_of_the_header_are_read(tmp_path, version):
+    (tmp_path / "cube.npy").write_bytes(npy(version=version))
+    np.testing.assert_array_equal(open_cube_file(tmp_path / "cube.npy").read(FULL), CUBE.transpose(2, 0, 1))
+
+
+def test_header_of_python_2_is_read(tmp_path):
+    (tmp_path / "cube.npy").write_bytes(npy_with(header(shape="(4L, 5L, 3L)")))
+    np.testing.assert_array_equal(open_cube_file(tmp_path / "cube.npy").read(FULL), CUBE.transpose(2, 0, 1))
+
+
+def test_pixels_travel_to_other_processes_without_their_numbers(tmp_path):
+    np.save(tmp_path / "cube.npy", np.zeros((100, 100, 30)))
+    sent = pickle.dumps(open_cube_file(tmp_path / "cube.npy"))
+    assert len(sent) < 10_000
+    assert pickle.loads(sent).read(Window(0, 0, 2, 2)).shape == (30, 2, 2)
+
+
+DAMAGED = {
+    "nothing after the magic": b"\x93NUMPY",
+    "version 3": npy_with(header(), version=b"\3\0"),
+    "version 9": npy_with(header(), version=b"\x09\0"),
+    "no header": npy_with(""),
+    "half a header": npy_with(header()[:20]),
+    "header longer than the file": b"\x93NUMPY\1\0\xff\x1f{'descr': '<i2'",
+    "header of 4 GB": b"\x93NUMPY\2\0\xff\xff\xff\xff" + header().encode(),
+    "header of 20 kB": npy_with(header() + " " * 20_000, version=b"\2\0"),
+    "no dictionary": npy_with("[1, 2]\n"),
+    "code": npy_with("__import__('os').system('true')\n"),
+    "deep nesting": npy_with("(" * 5000 + ")" * 5000 + "\n"),
+    "many signs": npy_with("-" * 9000 + "1\n"),
+    "unclosed": npy_with("{'descr': '<i2\n"),
+    "other keys": npy_with("{'descr': '<i2', 'shape': (4, 5, 3)}\n"),
+    "more keys": npy_with(header().replace("}", "'more': 1}")),
+    "bytes of no text": b"\x93NUMPY\1\0\x04\0\xff\xfe\xfd\n",
+    "null bytes": npy_with("\0" * 60),
+    "order no boolean": npy_with(header(fortran="1")),
+    "shape a list": npy_with(header(shape="[4, 5, 3]")),
+    "shape a number": npy_with(header(shape="60")),
+    "shape of text": npy_with(header(shape="('4', 5, 3)")),
+    "shape of fractions": npy_with(header(shape="(4.0, 5, 3)")),
+    "shape too large": npy_with(header(shape="(4, 5, 4)")),
+    "shape too small": npy_with(header(shape="(4, 5, 2)")),
+    "shape huge": npy_with(header(shape="(1000000000, 1000000000, 1000000000)")),
+    "shape negative": npy_with(header(shape="(-4, -5, 3)")),
+    "shape with zero": npy_with(header(shape="(0, 5, 3)"), data=b""),
+    "no axes": npy(np.array(5)),
+    "one axis": npy(np.arange(5)),
+    "four axes": npy(CUBE[None]),
+    "type unknown": npy_with(header(descr="'<q9'")),
+    "type no text": npy_with(header(descr="7")),
+    "type empty": npy_with(header(descr="''")),
+    "objects": npy_with(header(descr="'|O'")),
+    "objects pickled": npy(np.array([[None, 1], [2, 3]])),
+    "structure": npy(np.zeros((4, 5), [("a", "i2"), ("b", "f4")])),
+    "complex": npy(CUBE.astype("c8")),
+    "text": npy(CUBE.astype("U3")),
+    "dates": npy(CUBE.astype("M8[s]")),
+    "cut short": npy()[:-1],
+    "longer": npy() + b"\0",
+    "two arrays": npy() + npy(),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_damaged_npy_is_one_clear_line(tmp_path, content):
+    (tmp_path / "cube.npy").write_bytes(content)
+    error_of(tmp_path / "cube.npy")
+
+
+def test_shape_that_does_not_fit_the_file_names_both(tmp_path):
+    (tmp_path / "cube.npy").write_bytes(DAMAGED["shape too large"])
+    length = len(DAMAGED["shape too large"]) - CUBE.nbytes
+    text = error_of(tmp_path / "cube.npy")
+    assert f"size is {length + 120} bytes, expected {length + 160}: 4 x 5 x 4 of type <i2" in text
+
+
+def test_file_that_shrinks_after_opening_is_an_error_and_no_crash(tmp_path):
+    path = tmp_path / "cube.npy"
+    np.save(path, CUBE)
+    file = open_cube_file(path)
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(InputError, match="shorter than at opening"):
+        file.read(FULL)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npz_reads_back_whole_and_by_windows(tmp_path, save, order):
+    path = tmp_path / "scene.npz"
+    save(path, cube=np.asarray(CUBE, order=order), labels=CUBE[..., 0], nm=np.arange(3.0), names=np.array(["a"]))
+    file = open_cube_file(path, variable="cube")
+    assert file.facts == {"variable": "cube"}
+    np.testing.assert_array_equal(file.read(FULL), CUBE.transpose(2, 0, 1))
+    np.testing.assert_array_equal(file.read(Window(1, 2, 3, 2)), CUBE[1:4, 2:4].transpose(2, 0, 1))
+    np.testing.assert_array_equal(open_cube_file(path, variable="labels").read(FULL), CUBE[None, ..., 0])
+    text = error_of(path)
+    assert "variable is not named, expected one of cube (4 x 5 x 3), labels (4 x 5)" in text
+    assert "variable is nm, expected one of cube" in error_of(path, variable="nm")
+
+
+def test_only_raster_of_an_npz_needs_no_name(tmp_path):
+    np.savez(tmp_path / "scene.npz", cube=CUBE, nm=np.arange(3.0), one=np.ones((1, 9)), of_any=np.array([None]))
+    assert open_cube_file(tmp_path / "scene.npz").layers == 3
+
+
+def test_stored_member_is_mapped_and_a_packed_one_is_loaded(tmp_path):
+    big = np.zeros((200, 200, 50))
+    np.savez(tmp_path / "stored.npz", big)
+    np.savez_compressed(tmp_path / "packed.npz", big)
+    assert len(pickle.dumps(open_cube_file(tmp_path / "stored.npz"))) < 10_000
+    assert len(pickle.dumps(open_cube_file(tmp_path / "packed.npz"))) > big.nbytes
+
+
+def zipped(*members, **options):
+    """The bytes of a zip file of (name, content)."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", **options) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def changed(content, old, new):
+    assert old in content
+    return content.replace(old, new)
+
+
+PLAIN = zipped(("a.npy", npy()))
+PACKED = zipped(("a.npy", npy()), compression=zipfile.ZIP_DEFLATED)
+DAMAGED_NPZ = {
+    "empty zip": zipped(),
+    "no arrays": zipped(("readme.txt", b"x")),
+    "no array in the member": zipped(("a.npy", b"x" * 100)),
+    "empty member": zipped(("a.npy", b"")),
+    "member cut short": zipped(("a.npy", npy()[:-1])),
+    "member longer": zipped(("a.npy", npy() + b"\0")),
+    "member cut short, packed": zipped(("a.npy", npy()[:-1]), compression=zipfile.ZIP_DEFLATED),
+    "only text": zipped(("a.npy", npy(np.array(["a"])))),
+    "only objects": zipped(("a.npy", npy(np.array([[None] * 2] * 2)))),
+    "bzip2": zipped(("a.npy", npy()), compression=zipfile.ZIP_BZIP2),
+    "lzma": zipped(("a.npy", npy()), compression=zipfile.ZIP_LZMA),
+    "cut in the directory": PLAIN[:-30],
+    "cut in the member": PLAIN[:120],
+    "end only": PLAIN[-22:],
+    "4 bytes": PLAIN[:4],
+    "a flipped bit in the numbers": changed(PLAIN, CUBE.tobytes(), CUBE.tobytes()[:-1] + b"\x01"),
+    "local header is another": changed(PLAIN, b"PK\3\4", b"PK\3\5"),
+    "names disagree": changed(PLAIN, b"a.npyP", b"b.npyP"),
+    "encrypted": changed(PLAIN, b"PK\1\2\x14\3\x14\0\0\0", b"PK\1\2\x14\3\x14\0\1\0"),
+    "unknown packing": changed(PLAIN, b"PK\1\2\x14\3\x14\0\0\0\0\0", b"PK\1\2\x14\3\x14\0\0\0\x62\0"),
+    "directory elsewhere": PLAIN[:-6] + struct.pack("<L", 10) + PLAIN[-2:],
+    "directory of 4 GB": PLAIN[:-10] + struct.pack("<L", 2**32 - 2) + PLAIN[-6:],
+    "65,000 members said": PLAIN[:-14] + struct.pack("<2H", 65_000, 65_000) + PLAIN[-10:],
+    "2,000 members": zipped(*((f"{i}.npy", b"") for i in range(2000))),
+    "packed numbers are damaged": PACKED[:140] + b"\xff\xff\xff" + PACKED[143:],
+    "size lies": changed(PACKED, struct.pack("<L", len(npy())), struct.pack("<L", 2**31)),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED_NPZ.values(), ids=DAMAGED_NPZ)
+def test_damaged_npz_is_one_clear_line(tmp_path, content):
+    (tmp_path / "scene.npz").write_bytes(content)
+    path = tmp_path / "scene.npz"
+    if content[:4] not in (b"PK\3\4", b"PK\5\6"):
+        assert "content is" in error_of(path)
+    else:
+        error_of(path)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_arrays_of_one_name_are_an_error(tmp_path):
+    (tmp_path / "scene.npz").write_bytes(zipped(("a.npy", npy()), ("a.npy", npy(CUBE + 1))))
+    assert "two arrays of one name" in error_of(tmp_path / "scene.npz")
+
+
+def test_array_that_fills_the_memory_is_refused_before_it_is_unpacked(tmp_path):
+    path = tmp_path / "bomb.npz"
+    start = npy_with(header("'<f8'", shape="(1000, 1000, 100)"), data=b"")
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("a.npy", "w") as out,
+    ):
+        out.write(start)
+        for _ in range(800):
+            out.write(bytes(10**6))
+    tracemalloc.start()
+    assert "size when unpacked is 800000000 bytes, expected at most" in error_of(path)
+    assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    tracemalloc.stop()
+
+
+def test_names_in_a_file_cannot_break_the_line(tmp_path):
+    (tmp_path / "scene.npz").write_bytes(zipped(("a\nb\x1b[31m.npy", npy()), ("c" * 500 + ".npy", npy())))
+    text = error_of(tmp_path / "scene.npz")
+    assert "'a\\nb\\x1b[31m'" in text
+    assert "c" * 61 not in text
+
+
+def test_every_flipped_byte_of_a_packed_array_is_found_or_changes_nothing(tmp_path):
+    path = tmp_path / "scene.npz"
+    for at in range(len(PACKED)):
+        path.write_bytes(PACKED[:at] + bytes([PACKED[at] ^ 0x10]) + PACKED[at + 1 :])
+        try:
+            values = open_cube_file(path).read(FULL)
+        except InputError as error:
+            assert "\n" not in str(error)
+        else:
+            np.testing.assert_array_equal(values, CUBE.transpose(2, 0, 1))

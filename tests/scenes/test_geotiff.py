@@ -1,0 +1,493 @@
+import os
+import pickle
+import struct
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rasterio.control import GroundControlPoint
+from rasterio.shutil import copy
+
+from hsfusion.errors import InputError
+from hsfusion.scenes import Window, open_scene
+from hsfusion.scenes.readers.formats import open_cube_file
+
+NM = [410.0, 512.5, 640.25]
+SHAPE = (3, 40, 50)
+CUBE = (np.arange(np.prod(SHAPE)).reshape(SHAPE) * 7 % 113 + 1).astype(np.int16)
+ROTATED = Affine(30.0, 4.0, 500000.0, 4.0, -30.0, 4500000.0)
+UNIT = {"wavelength_units": "Nanometers"}
+TAGS = [{"wavelength": str(nm)} | UNIT for nm in NM]
+
+
+def write(path, cube=CUBE, *, tags=TAGS, whole=None, imagery=None, names=None, **options):
+    """Writes a GeoTIFF; ``tags`` and ``imagery`` by band, ``whole`` of the file. Returns its path."""
+    path.unlink(missing_ok=True)
+    options = {"transform": ROTATED, "crs": "EPSG:32633", "driver": "GTiff"} | options
+    shape = {"count": cube.shape[0], "height": cube.shape[1], "width": cube.shape[2], "dtype": cube.dtype}
+    with rasterio.open(path, "w", **shape, **options) as file:
+        file.write(cube)
+        file.update_tags(**(whole or {}))
+        for band in file.indexes:
+            file.update_tags(band, **(tags[band - 1] if tags else {}))
+            file.update_tags(band, ns="IMAGERY", **(imagery[band - 1] if imagery else {}))
+            if names:
+                file.set_band_description(band, names[band - 1])
+    return path
+
+
+def read(path, window=None):
+    file = open_cube_file(path)
+    return file.read(window or Window(0, 0, *file.geobox.shape))
+
+
+def bands_of(path, **options):
+    return open_scene(path, **options).bands
+
+
+@pytest.mark.parametrize("bigtiff", ["NO", "YES"])
+@pytest.mark.parametrize("compress", ["NONE", "DEFLATE", "LZW"])
+@pytest.mark.parametrize("layout", [{}, {"tiled": True, "blockxsize": 16, "blockysize": 32}, {"blockysize": 40}])
+@pytest.mark.parametrize("interleave", ["band", "pixel"])
+def test_every_layout_reads_back_whole_and_by_windows(tmp_path, interleave, layout, compress, bigtiff):
+    path = write(tmp_path / "c", interleave=interleave, compress=compress, BIGTIFF=bigtiff, **layout)
+    np.testing.assert_array_equal(read(path), CUBE)
+    np.testing.assert_array_equal(read(path, Window(3, 15, 30, 20)), CUBE[:, 3:33, 15:35])
+    assert open_cube_file(path).format == f"GeoTIFF {'BSQ' if interleave == 'band' else 'BIP'} int16"
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"])
+@pytest.mark.parametrize("endian", ["LITTLE", "BIG"])
+def test_every_number_type_and_byte_order_reads_back(tmp_path, dtype, endian):
+    path = write(tmp_path / "c.tif", CUBE.astype(dtype), ENDIANNESS=endian)
+    np.testing.assert_array_equal(read(path), CUBE)
+
+
+def test_cloud_optimised_file_with_overviews_reads_the_full_resolution(tmp_path):
+    write(tmp_path / "c.tif", np.tile(CUBE, (1, 20, 20)))
+    copy(tmp_path / "c.tif", tmp_path / "cog.tif", driver="COG", BLOCKSIZE=128)
+    with rasterio.open(tmp_path / "cog.tif") as file:
+        assert file.overviews(1)
+    np.testing.assert_array_equal(read(tmp_path / "cog.tif"), np.tile(CUBE, (1, 20, 20)))
+    assert bands_of(tmp_path / "cog.tif").wavelength_nm.tolist() == NM
+
+
+def test_file_is_picklable_and_keeps_its_rotated_place(tmp_path):
+    file = pickle.loads(pickle.dumps(open_cube_file(write(tmp_path / "c.tif"))))
+    np.testing.assert_array_equal(file.read(Window(1, 2, 3, 4)), CUBE[:, 1:4, 2:6])
+    assert file.geobox.transform == ROTATED
+    assert rasterio.crs.CRS.from_wkt(file.geobox.crs).to_epsg() == 32633
+
+
+def test_band_tags_name_wavelength_width_and_bad_bands_in_any_case(tmp_path):
+    tags = [
+        {"Wavelength": "0.41", "FWHM": "1e-2", "bbl": "1", "WAVELENGTH_UNITS": "Micrometers"},
+        {"Wavelength": "0.5125", "FWHM": ".011", "bbl": "0", "WAVELENGTH_UNITS": "um"},
+        {"Wavelength": " 0.64025 ", "FWHM": "0.012", "WAVELENGTH_UNITS": "µm"},
+    ]
+    bands = bands_of(write(tmp_path / "c.tif", tags=tags))
+    np.testing.assert_allclose(bands.wavelength_nm, NM, rtol=1e-12)
+    np.testing.assert_allclose(bands.fwhm_nm, [10, 11, 12], rtol=1e-12)
+    assert bands.good.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"imagery": [{"CENTRAL_WAVELENGTH_UM": str(nm / 1000), "FWHM_UM": "0.01"} for nm in NM]},
+        {"whole": {"wavelength": "{410, 512.5, 640.25}", "wavelength_units": "nm"}},
+        {"whole": {"Wavelength": "410,512.5,640.25", "wavelength units": "Nanometres"}},
+        {"names": [f"band {i} ({nm} Nanometers)" for i, nm in enumerate(NM)]},
+        {"names": [f"B{i:03} {nm / 1000} um" for i, nm in enumerate(NM)]},
+        {"names": [f"{nm} nm" for nm in NM]},
+        {"names": [f"{nm}nm" for nm in NM], "whole": {"wavelength_units": "nm"}},
+        {"tags": [{"wavelength": str(nm)} for nm in NM], "whole": {"wavelength_units": "nm"}},
+    ],
+)
+def test_wavelengths_are_found_wherever_the_file_names_them(tmp_path, said):
+    path = write(tmp_path / "c.tif", **({"tags": None} | said))
+    np.testing.assert_allclose(bands_of(path).wavelength_nm, NM, rtol=1e-12)
+
+
+def test_band_tags_go_before_rounded_imagery_tags_and_descriptions(tmp_path):
+    imagery = [{"CENTRAL_WAVELENGTH_UM": f"{nm / 1000:.3f}", "FWHM_UM": "0.000"} for nm in NM]
+    bands = bands_of(write(tmp_path / "c.tif", imagery=imagery, names=[f"{nm:.0f} nm" for nm in NM]))
+    assert bands.wavelength_nm.tolist() == NM
+    assert bands.fwhm_nm is None
+
+
+def test_unit_is_never_guessed_but_can_be_given(tmp_path):
+    path = write(tmp_path / "c.tif", tags=[{"wavelength": str(nm)} for nm in NM])
+    assert open_cube_file(path).table.unit is None
+    with pytest.raises(InputError, match=r"wavelength units is missing, expected .* scene\.wavelength_unit=nm"):
+        bands_of(path)
+    assert bands_of(path, wavelength_unit="nm").wavelength_nm.tolist() == NM
+
+
+def test_first_band_without_wavelength_is_named_and_a_table_helps(tmp_path):
+    path = write(tmp_path / "c.tif", tags=[TAGS[0], {}, {}])
+    with pytest.raises(InputError, match=r"wavelength of band 2 \(.*\) is missing, .* Fix: add scene\.wavelengths"):
+        bands_of(path)
+    (tmp_path / "bands.csv").write_text("wavelength_nm\n1000\n1100\n1200\n")
+    assert bands_of(path, wavelengths=tmp_path / "bands.csv").wavelength_nm.tolist() == [1000, 1100, 1200]
+
+
+def test_list_of_another_length_is_no_band_table(tmp_path):
+    path = write(tmp_path / "c.tif", tags=None, whole={"wavelength": "{410, 512}"})
+    with pytest.raises(InputError, match=r"the file's list has 2 for 3\) is missing"):
+        bands_of(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["red", "B4", "400-410 nm", "400 - 410 nm", "800 nm / 680 nm", "410 nm, FWHM 6 nm", "x" * 999]
+)
+def test_description_that_names_no_single_centre_says_nothing(tmp_path, name):
+    file = open_cube_file(write(tmp_path / "c.tif", CUBE[:1], tags=None, names=[name]))
+    assert file.table.wavelength is None
+
+
+CONTRADICTIONS = {
+    "imagery": {"imagery": [{"CENTRAL_WAVELENGTH_UM": word} for word in ("0.41", "0.52", "0.64")]},
+    "descriptions": {"names": ["410 nm", "512.5 nm", "660 nm"]},
+    "list": {"whole": {"wavelength": "{411.5, 512.5, 640.25}", "wavelength_units": "nm"}},
+    "units": {"whole": {"wavelength_units": "Micrometers"}},
+    "units by band": {"tags": [TAGS[0], TAGS[1], {"wavelength": "640.25", "wavelength_units": "um"}]},
+    "units in names": {"tags": None, "names": ["410 nm", "0.5125 um", "640 nm"]},
+    "fwhm of some": {"tags": [TAGS[0] | {"fwhm": "5"}, TAGS[1], TAGS[2]]},
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_contradictions_are_one_line_that_names_both(tmp_path, case):
+    path = write(tmp_path / "c.tif", **CONTRADICTIONS[case])
+    with pytest.raises(InputError, match=r"^\S*c\.tif: .* is .*, expected .*\. Fix: .*") as caught:
+        bands_of(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "word", ["512,5", "nan", "inf", "1e999", "x", "512.5 nm", "0x200", "5_1", "--5", "-512", "0", "0.5", "1e9"]
+)
+@pytest.mark.parametrize("key", ["wavelength", "fwhm"])
+def test_value_that_is_no_wavelength_is_one_line(tmp_path, key, word):
+    path = write(tmp_path / "c.tif", tags=[tags | {"fwhm": "5"} | {key: word} for tags in TAGS])
+    if key == "fwhm" and word in ("0.5", "1e9"):
+        return  # a narrow or wide band, but a number
+    with pytest.raises(InputError, match=r"c\.tif: .* is .*, expected .*\. Fix: .*") as caught:
+        bands_of(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_decimal_comma_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"wavelength of band 1 is '512,5', .* not a decimal comma"):
+        bands_of(write(tmp_path / "c.tif", tags=[{"wavelength": "512,5"} | UNIT] * 3))
+    with pytest.raises(InputError, match="not a decimal comma"):
+        bands_of(write(tmp_path / "c.tif", tags=None, names=["410,5 nm", "412,5 nm", "414,5 nm"]))
+
+
+def test_tags_in_another_encoding_are_no_traceback(tmp_path):
+    path = write(tmp_path / "c.tif", tags=None, names=["0.41 AAm", "0.42 AAm", "0.43 AAm"])
+    path.write_bytes(path.read_bytes().replace(b"AAm", b"\xb5\xffm"))
+    assert open_cube_file(path).table.wavelength is None
+
+
+@pytest.mark.parametrize(("dtype", "nodata"), [("i2", 8), ("i2", -32768), ("u1", 0), ("f4", -9999.5), ("f8", 8)])
+def test_nodata_becomes_nan(tmp_path, dtype, nodata):
+    cube = CUBE.astype(dtype)
+    cube[1, 2, 3] = nodata
+    np.testing.assert_array_equal(
+        read(write(tmp_path / "c.tif", cube, nodata=nodata)), np.where(cube == nodata, np.nan, cube)
+    )
+
+
+def test_nodata_that_is_nan_keeps_nan(tmp_path):
+    cube = CUBE.astype("f4")
+    cube[1, 2, 3] = np.nan
+    np.testing.assert_array_equal(read(write(tmp_path / "c.tif", cube, nodata=np.nan)), cube)
+
+
+@pytest.mark.parametrize("nodata", [-9999, 7.5, 300, 1e30])
+def test_nodata_that_the_type_cannot_hold_marks_no_pixel(tmp_path, nodata):
+    path = write(tmp_path / "c.tif", CUBE.astype("u1"))
+    band = '<PAMRasterBand band="{}"><NoDataValue>{}</NoDataValue></PAMRasterBand>'
+    (tmp_path / "c.tif.aux.xml").write_text(
+        f"<PAMDataset>{''.join(band.format(i, nodata) for i in (1, 2, 3))}</PAMDataset>"
+    )
+    assert open_cube_file(path).nodata is None
+    np.testing.assert_array_equal(read(path), CUBE)
+
+
+def test_nodata_that_differs_between_bands_is_refused(tmp_path):
+    path = write(tmp_path / "c.tif")
+    (tmp_path / "c.tif.aux.xml").write_text(
+        '<PAMDataset><PAMRasterBand band="1"><NoDataValue>5</NoDataValue></PAMRasterBand></PAMDataset>'
+    )
+    with pytest.raises(InputError, match=r"nodata value is 5\.0 and None"):
+        open_cube_file(path)
+
+
+def test_scale_and_offset_are_applied_once_after_nodata(tmp_path):
+    path = write(tmp_path / "c.tif", nodata=8)
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (0.1, 0.2, 0.5), (1, 2, 3)
+    gain, offset = np.array([0.1, 0.2, 0.5])[:, None, None], np.array([1, 2, 3])[:, None, None]
+    np.testing.assert_allclose(read(path), np.where(CUBE == 8, np.nan, CUBE * gain + offset), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(0, 0), (np.nan, 0), (np.inf, 0), (1, np.nan)])
+def test_scale_that_is_none_is_refused(tmp_path, scale, offset):
+    path = write(tmp_path / "c.tif")
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (1, scale, 1), (0, offset, 0)
+    with pytest.raises(InputError, match="of band 2 is"):
+        open_cube_file(path)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_mask_inside_or_beside_becomes_nan(tmp_path, inside):
+    valid = CUBE[0] % 3 > 0
+    path = write(tmp_path / "c.tif")
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=inside), rasterio.open(path, "r+") as file:
+        file.write_mask(valid)
+    assert (tmp_path / "c.tif.msk").exists() != inside
+    np.testing.assert_array_equal(read(path), np.where(valid, CUBE, np.nan))
+
+
+def test_fourth_band_of_bytes_is_a_band_and_no_mask(tmp_path):
+    cube = np.concatenate([CUBE, CUBE[:1]]).astype("u1")
+    cube[3, 0] = 0
+    path = write(tmp_path / "c.tif", cube, tags=None)
+    with rasterio.open(path) as file:
+        assert file.colorinterp[3].name == "alpha"
+    np.testing.assert_array_equal(read(path), cube)
+
+
+def test_ground_control_points_alone_are_no_place(tmp_path):
+    points = [GroundControlPoint(0, 0, 1, 2), GroundControlPoint(0, 50, 3, 4), GroundControlPoint(40, 0, 5, 6)]
+    path = tmp_path / "c.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=40, width=50, dtype="int16", gcps=points, crs="EPSG:4326"
+    ) as file:
+        file.write(CUBE[:1])
+    opened = open_cube_file(path)
+    assert opened.geobox.transform == Affine.identity()
+    assert opened.geobox.crs is None
+    assert "3 ground control points" in opened.facts["place"]
+
+
+def test_world_file_beside_gives_the_place(tmp_path):
+    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
+        path = write(tmp_path / "c.tif", transform=None, crs=None)
+    assert open_cube_file(path).geobox.transform == Affine.identity()
+    (tmp_path / "c.tfw").write_text("30\n0\n0\n-30\n115\n185\n")
+    assert open_cube_file(path).geobox.transform == Affine(30, 0, 100, 0, -30, 200)
+
+
+def test_sensor_and_time_are_taken_from_the_tags(tmp_path):
+    path = write(tmp_path / "c.tif", whole={"sensor type": "X\ny", "start_time": "2022-07-24T10:45:26"})
+    assert list(open_cube_file(path).facts.items()) == [("sensor", "X y"), ("acquired", "2022-07-24T10:45:26")]
+
+
+def sparse(path, **options):
+    shape = {"count": 1, "height": 64, "width": 64, "dtype": "int16", "tiled": True, "blockxsize": 16, "blockysize": 16}
+    with rasterio.open(
+        path, "w", driver="GTiff", SPARSE_OK=True, transform=ROTATED, crs="EPSG:32633", **shape, **options
+    ) as file:
+        file.write(np.ones((1, 16, 16), "i2"), window=rasterio.windows.Window(16, 0, 16, 16))
+    return path
+
+
+@pytest.mark.parametrize("compress", ["NONE", "DEFLATE"])
+def test_blocks_never_written_are_nodata_and_never_zeros(tmp_path, compress):
+    with pytest.raises(InputError, match="never written is 15 of 16, expected 0"):
+        open_cube_file(sparse(tmp_path / "c.tif", compress=compress))
+    path = sparse(tmp_path / "d.tif", compress=compress, nodata=-9)
+    assert open_cube_file(path).facts["never written"] == "15 of 16 blocks, read as no data"
+    values = read(path)[0]
+    assert (values[:16, 16:32] == 1).all()
+    assert np.isnan(values).sum() == 64 * 64 - 16 * 16
+
+
+def vrt(path, source):
+    path.write_text(
+        f'<VRTDataset rasterXSize="50" rasterYSize="40"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+        f"<SourceFilename>{source}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+
+
+def link(tmp_path, name):
+    (tmp_path / "other").write_text("30\n0\n0\n-30\n115\n185\n")
+    (tmp_path / name).symlink_to(tmp_path / "other")
+
+
+BESIDE = {
+    "VRT as mask": lambda path: vrt(path / "c.tif.msk", "c.tif"),
+    "VRT as overview": lambda path: vrt(path / "c.tif.ovr", "c.tif"),
+    "linked world file": lambda path: link(path, "c.tfw"),
+    "linked mask": lambda path: link(path, "c.tif.msk"),
+    "linked text": lambda path: link(path, "c.tif.aux.xml"),
+    "pipe": lambda path: os.mkfifo(path / "c.tif.aux.xml"),
+    "folder": lambda path: (path / "c.tif.msk").mkdir(),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_file_beside_that_leads_elsewhere_is_refused(tmp_path, case):
+    path = write(tmp_path / "c.tif")
+    BESIDE[case](tmp_path)
+    with pytest.raises(InputError, match=r"the file c\.\S+ beside it is"):
+        open_cube_file(path)
+
+
+def directory(**fields):
+    """A TIFF of 8-bit pixels that is its directory and nothing else."""
+    tags = {"width": 256, "height": 257, "bits": 258, "compression": 259, "photometric": 262, "offsets": 273}
+    tags |= {"samples": 277, "rows": 278, "sizes": 279, "planes": 284}
+    values = {"width": 5, "height": 4, "bits": 8, "compression": 1, "photometric": 1, "offsets": 8, "samples": 1}
+    values |= {"rows": 4, "sizes": 20} | fields
+    entries = [struct.pack("<HHII", tags[name], 4, 1, value) for name, value in values.items() if value is not None]
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(4)
+
+
+LIARS = {
+    "truth": directory(),
+    "10^9 x 10^9 pixels": directory(width=10**9, height=10**9, rows=10**9),
+    "10^9 x 10^9 pixels, compressed": directory(width=10**9, height=10**9, rows=10**9, compression=8),
+    "10^9 x 10^9 pixels in one-row strips": directory(width=10**9, height=10**9, rows=1, compression=8),
+    "10^9 rows": directory(height=10**9, rows=10**9),
+    "strip behind the end": directory(offsets=10**6),
+    "strip longer than the file": directory(sizes=10**6),
+    "strip too short": directory(sizes=3),
+    "no offsets": directory(offsets=None),
+    "no width": directory(width=None),
+    "no pixels": directory(width=0),
+    "0 rows in a strip": directory(rows=0),
+    "60000 bands": directory(samples=60_000, sizes=100),
+    "unknown compression": directory(compression=4711),
+    "empty compression": directory().replace(struct.pack("<HHI", 259, 4, 1), struct.pack("<HHI", 259, 4, 0)),
+    "3 bits of nothing": directory(bits=77),
+    "directory of nothing": b"II*\0\x08\0\0\0\0\0",
+    "directory behind the end": b"II*\0\xff\xff\xff\x7f",
+    "directory of 65535 fields": b"II*\0\x08\0\0\0\xff\xff" + bytes(100),
+    "BigTIFF of nothing": b"II+\0\x08\0\0\0" + bytes(8),
+    "BigTIFF of 2^63 fields": b"II+\0\x08\0\0\0\x10" + bytes(7) + b"\xff" * 8,
+    "header alone": b"MM\0*",
+    "nothing": b"",
+    "VRT": b"<VRTDataset rasterXSize='1' rasterYSize='1'></VRTDataset>",
+    "HTML": b"<!DOCTYPE html><html>404</html>",
+    "JPEG": b"\xff\xd8\xff\xe0" + bytes(50),
+}
+
+
+@pytest.mark.parametrize("case", [case for case in LIARS if case != "truth"])
+def test_file_that_lies_about_its_size_is_one_line(tmp_path, case):
+    path = tmp_path / "c.tif"
+    path.write_bytes(LIARS[case])
+    with pytest.raises(InputError, match=r"^\S*c\.tif: .* is .*, expected .*\. Fix: .*") as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_file_that_tells_the_truth_opens(tmp_path):
+    path = tmp_path / "c.tif"
+    path.write_bytes(LIARS["truth"])
+    assert read(path).shape == (1, 4, 5)
+
+
+@pytest.mark.parametrize("text", [b"<GDALMetadata><Item", b"\xff\xfe<<", b"<a " + b"b='' " * 60_000 + b"/>"])
+def test_metadata_that_gdal_would_skip_is_refused(tmp_path, text):
+    path = tmp_path / "c.tif"
+    one = bytearray(directory(description=None))
+    one[8] += 1  # one more field, the last: its place is behind the directory
+    one[-4:] = struct.pack("<HHII", 42112, 2, len(text), len(one) + 12) + bytes(4)
+    path.write_bytes(one + text)
+    with pytest.raises(InputError, match="GDAL's metadata"):
+        open_cube_file(path)
+
+
+@pytest.mark.parametrize("compress", ["NONE", "DEFLATE"])
+@pytest.mark.parametrize("tiled", [True, False])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.999])
+def test_truncated_file_is_refused_at_opening(tmp_path, share, tiled, compress):
+    layout = {"tiled": True, "blockxsize": 16, "blockysize": 16} if tiled else {}
+    path = write(tmp_path / "c.tif", tags=None, compress=compress, **layout)
+    os.truncate(path, int(path.stat().st_size * share))
+    with pytest.raises(InputError) as caught:
+        open_cube_file(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_file_that_is_damaged_under_way_is_an_error(tmp_path):
+    file = open_cube_file(write(tmp_path / "c.tif", compress="DEFLATE"))
+    data = bytearray(file.path.read_bytes())
+    data[-600:] = b"\x55" * 600
+    file.path.write_bytes(data)
+    with pytest.raises(InputError, match="unreadable"):
+        file.read(Window(0, 0, 40, 50))
+    file.path.unlink()
+    with pytest.raises(InputError, match="unreadable"):
+        file.read(Window(0, 0, 40, 50))
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128", "complex_int16"])
+def test_complex_numbers_are_refused(tmp_path, dtype):
+    with rasterio.open(
+        tmp_path / "c.tif", "w", driver="GTiff", count=1, height=4, width=5, dtype=dtype, transform=ROTATED
+    ):
+        pass
+    with pytest.raises(InputError, match="number type is complex"):
+        open_cube_file(tmp_path / "c.tif")
+
+
+def test_bands_in_several_images_are_refused_and_not_dropped(tmp_path):
+    one = directory()
+    second = bytearray(one[8:])
+    first = bytearray(one)
+    first[-4:] = struct.pack("<I", len(one))
+    (tmp_path / "c.tif").write_bytes(bytes(first + second))
+    with pytest.raises(InputError, match="content is 2 images, expected one image with all bands"):
+        open_cube_file(tmp_path / "c.tif")
+
+
+def test_too_many_bands_and_huge_blocks_are_refused(tmp_path):
+    path = tmp_path / "c.tif"
+    path.write_bytes(directory(width=1, height=1, rows=1, samples=10_001, sizes=10_001) + bytes(10_001))
+    with pytest.raises(InputError, match="number of bands is 10001, expected at most 10000"):
+        open_cube_file(path)
+    huge = {"width": 40_000, "height": 40_000, "tiled": True, "blockxsize": 32768, "blockysize": 32768}
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, dtype="uint8", compress="DEFLATE", SPARSE_OK=True, transform=ROTATED, **huge
+    ):
+        pass
+    with pytest.raises(InputError, match="size of a block is 32768 x 32768 pixels"):
+        open_cube_file(path)
+
+
+def test_transform_that_maps_to_nothing_is_refused(tmp_path):
+    path = write(tmp_path / "c.tif")
+    (tmp_path / "c.tif.aux.xml").write_text("<PAMDataset><GeoTransform>1,0,0,2,0,0</GeoTransform></PAMDataset>")
+    with pytest.raises(InputError, match="transform is"):
+        open_cube_file(path)
+
+
+@settings(
+    max_examples=int(os.environ.get("HSFUSION_FUZZ", "60")), deadline=None, suppress_health_check=list(HealthCheck)
+)
+@given(data=st.data())
+def test_any_damaged_tiff_opens_or_is_one_clear_line(tmp_path, data):
+    options = data.draw(
+        st.sampled_from([{}, {"compress": "DEFLATE"}, {"tiled": True, "blockxsize": 16, "blockysize": 16}])
+    )
+    path = write(tmp_path / "c.tif", CUBE[:, :8, :9], **options)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at : at + 2] = data.draw(st.binary(min_size=2, max_size=2))
+    path.write_bytes(content)
+    try:
+        assert read(path).shape[0] == open_cube_file(path).layers
+    except InputError as error:
+        assert "\n" not in str(error)

@@ -1,0 +1,332 @@
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from hsfusion.errors import EnvironmentFailure, InputError
+from hsfusion.scenes import open_labelled_scene
+from hsfusion.scenes.readers import matlab
+from hsfusion.scenes.readers.formats import open_cube_file
+from hsfusion.scenes.scene import Window
+
+CUBE = (np.arange(4 * 5 * 3).reshape(4, 5, 3) * 7 % 50 + 1).astype("i2")  # H, W, layers
+LABELS = np.arange(20).reshape(4, 5) % 3
+FULL = Window(0, 0, 4, 5)
+
+
+def write(folder, *, compressed=True, **variables):
+    path = folder / "scene.mat"
+    savemat(path, variables, do_compression=compressed)
+    return path
+
+
+def error_of(path, **options):
+    with pytest.raises(InputError) as caught:
+        open_cube_file(path, **options).read(FULL)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert str(path) in text
+    assert "expected" in text
+    assert "Fix:" in text
+    return text
+
+
+# the bytes of a MATLAB 5 file, as its specification has them
+START = b"MATLAB 5.0 MAT-file, written by a test".ljust(124) + struct.pack("<HH", 0x0100, 0x4D49)
+
+
+def element(kind, data, order="<"):
+    """A data element: its type, its number of bytes, and its bytes, padded to 8."""
+    return struct.pack(f"{order}II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+def matrix(data, *, shape=(4, 5, 3), matlab_class=10, kind=3, name=b"cube", flags=0, order="<"):
+    """A matrix: flags (class 10 int16, 6 double), dimensions, name, numbers of a type (3 int16, 9 double)."""
+    parts = [
+        element(6, struct.pack(f"{order}II", matlab_class | flags << 8, 0), order),
+        element(5, struct.pack(f"{order}{len(shape)}i", *shape), order),
+        element(1, name, order),
+        element(kind, data, order),
+    ]
+    return element(14, b"".join(parts), order)
+
+
+NUMBERS = CUBE.tobytes(order="F")
+PLAIN = START + matrix(NUMBERS)
+
+
+def packed(content):
+    data = zlib.compress(content)
+    return struct.pack("<II", 15, len(data)) + data
+
+
+@pytest.mark.parametrize(
+    ("dtype", "compressed"),
+    [*((dtype, True) for dtype in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")), ("i2", False)],
+)
+def test_every_type_reads_back_whole_and_by_windows(tmp_path, dtype, compressed):
+    file = open_cube_file(write(tmp_path, cube=CUBE.astype(dtype), compressed=compressed))
+    assert (file.layers, file.geobox.shape) == (3, (4, 5))
+    np.testing.assert_array_equal(file.read(FULL), CUBE.transpose(2, 0, 1))
+    np.testing.assert_array_equal(file.read(Window(1, 2, 3, 2)), CUBE[1:4, 2:4].transpose(2, 0, 1))
+    assert file.format == f"MATLAB 5 {np.dtype(dtype).name}"
+    assert file.facts == {"variable": "cube"}
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_bytes_of_the_specification_are_read_in_both_orders(tmp_path, order):
+    start = START if order == "<" else START[:124] + struct.pack(">HH", 0x0100, 0x4D49)
+    numbers = CUBE.astype(f"{order}i2").tobytes(order="F")
+    (tmp_path / "a.mat").write_bytes(start + matrix(numbers, order=order))
+    np.testing.assert_array_equal(open_cube_file(tmp_path / "a.mat").read(FULL), CUBE.transpose(2, 0, 1))
+
+
+def test_doubles_that_are_stored_as_integers_keep_their_values(tmp_path):
+    (tmp_path / "a.mat").write_bytes(START + packed(matrix(NUMBERS, matlab_class=6)))
+    file = open_cube_file(tmp_path / "a.mat")
+    assert file.pixels.dtype == "i2"
+    np.testing.assert_array_equal(file.read(FULL), CUBE.transpose(2, 0, 1))
+
+
+def test_cube_and_labels_of_one_file_make_a_scene(tmp_path):
+    path = write(tmp_path, cube=CUBE, labels=LABELS.astype(float), wl=np.array([410.0, 500, 600]), note="x")
+    options = {"variable": "cube", "labels_variable": "labels", "wavelengths": [410.0, 500, 600]}
+    labelled = open_labelled_scene(path, labels=path, wavelength_unit="nm", **options)
+    np.testing.assert_array_equal(labelled.labels, LABELS)
+    np.testing.assert_array_equal(labelled.scene.read(FULL), CUBE.transpose(2, 0, 1))
+
+
+def test_array_has_to_be_named_where_several_can_be_meant(tmp_path):
+    path = write(tmp_path, cube=CUBE, labels=LABELS, wl=np.arange(3.0))
+    assert "variable is not named, expected one of cube (4 x 5 x 3), labels (4 x 5)" in error_of(path)
+    assert "scene.variable" in error_of(path)
+    assert "variable is Cube, expected one of" in error_of(path, variable="Cube")
+    np.testing.assert_array_equal(open_cube_file(path, variable="labels").read(FULL), LABELS[None])
+
+
+def test_only_raster_needs_no_name(tmp_path):
+    path = write(
+        tmp_path, cube=CUBE, wl=np.arange(3.0), scale=1e4, note="x", params={"a": 1}, four=np.ones((2, 2, 2, 2))
+    )
+    assert open_cube_file(path).layers == 3
+
+
+def test_struct_is_named_in_the_error(tmp_path):
+    path = write(tmp_path, hsi={"Data": CUBE}, cells=np.array([CUBE, 1], object))
+    for options in ({}, {"variable": "hsi"}):
+        assert "variable is hsi (struct), cells (cell), expected an array" in error_of(path, **options)
+
+
+@pytest.mark.parametrize("name", ["complex", "sparse", "text"])
+def test_numbers_that_are_not_real_are_an_error(tmp_path, name):
+    from scipy.sparse import csc_array
+
+    values = {"complex": CUBE * 1j, "sparse": csc_array(LABELS.astype(float)), "text": np.array(["ab", "cd"])}
+    error_of(write(tmp_path, only=values[name]))
+
+
+def test_version_4_is_no_known_format(tmp_path):
+    savemat(tmp_path / "a.mat", {"labels": LABELS.astype(float)}, format="4")
+    assert "content is" in error_of(tmp_path / "a.mat")
+
+
+def lying(**changes):
+    return START + matrix(**({"data": NUMBERS} | changes))
+
+
+DAMAGED = {
+    "header only": START,
+    "half a header": START[:60],
+    "text only": START[:19],
+    "version 2": PLAIN[:124] + struct.pack("<H", 0x0200) + PLAIN[126:],
+    "version 9": PLAIN[:124] + struct.pack("<H", 0x0900) + PLAIN[126:],
+    "byte order unknown": PLAIN[:126] + b"XX" + PLAIN[128:],
+    "byte order the other": PLAIN[:126] + b"MI" + PLAIN[128:],
+    "cut in the numbers": PLAIN[:-70],
+    "cut in the dimensions": PLAIN[:160],
+    "cut in the tag": PLAIN[:132],
+    "cut when packed": (START + packed(matrix(NUMBERS)))[:-10],
+    "zeros": START + bytes(1000),
+    "ones": START + b"\xff" * 1000,
+    "noise": START + np.random.default_rng(0).bytes(5000),
+    "shape too large": lying(shape=(4, 5, 4)),
+    "shape too small": lying(shape=(4, 5, 2)),
+    "shape huge": lying(shape=(2**31 - 1, 2**31 - 1, 2**31 - 1)),
+    "shape of many axes": lying(shape=(1,) * 500),
+    "shape negative": lying(shape=(-4, -5, 3)),
+    "shape with zero": lying(shape=(0, 5, 3)),
+    "shape empty": lying(shape=()),
+    "four axes": lying(shape=(2, 2, 5, 3)),
+    "class unknown": lying(matlab_class=77),
+    "class struct": lying(matlab_class=2),
+    "class cell": lying(matlab_class=1),
+    "class opaque": lying(matlab_class=17),
+    "class function": lying(matlab_class=16),
+    "complex said": lying(flags=8),
+    "numbers of unknown type": lying(kind=99),
+    "numbers as matrix": lying(kind=14),
+    "numbers as text": lying(kind=16),
+    "numbers of half their size": lying(kind=9),
+    "no zlib": START + struct.pack("<II", 15, 100) + b"x" * 100,
+    "packed twice": START + packed(packed(matrix(NUMBERS))),
+    "packed nothing": START + packed(b""),
+    "packed wrong checksum": START + packed(matrix(NUMBERS))[:-4] + b"abcd",
+    "packed has more": START + packed(matrix(NUMBERS) + bytes(100)),
+    "element says 4 GB": START + struct.pack("<II", 14, 2**32 - 8) + PLAIN[136:],
+    "numbers say 4 GB": PLAIN.replace(struct.pack("<II", 3, 120), struct.pack("<II", 3, 2**32 - 8)),
+    "name says 4 GB": PLAIN.replace(struct.pack("<II", 1, 4), struct.pack("<II", 1, 2**32 - 8)),
+    "two of one name": PLAIN + matrix(NUMBERS),
+    "no variables": START + element(6, b"") * 100_000,
+    "100,000 variables": START + element(14, b"") * 100_000,
+}
+
+
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory):
+    """Error of each damaged file, with the seconds it took; read two at a time."""
+    folder = tmp_path_factory.mktemp("damaged")
+
+    def read(item):
+        path = folder / f"{item[0]}.mat"
+        path.write_bytes(item[1])
+        begin = time.perf_counter()
+        try:
+            open_cube_file(path).read(FULL)
+        except Exception as error:  # the test looks at its type
+            return error, time.perf_counter() - begin
+        return None, 0
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(DAMAGED, pool.map(read, DAMAGED.items()), strict=True))
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_file_is_one_clear_line(errors, name, capfd):
+    error, seconds = errors[name]
+    assert type(error) is InputError
+    text = str(error)
+    assert "\n" not in text
+    assert name in text
+    assert "Fix:" in text
+    assert seconds < 15  # 0.5 on a machine that does nothing else
+    assert capfd.readouterr() == ("", "")
+
+
+def test_flipped_bytes_are_found_or_leave_a_cube(tmp_path):
+    def read(at):
+        path = tmp_path / f"{at}.mat"
+        path.write_bytes(PLAIN[:at] + bytes([PLAIN[at] ^ 0x41]) + PLAIN[at + 1 :])
+        try:
+            assert open_cube_file(path).read(FULL).ndim == 3
+        except InputError as error:
+            assert "\n" not in str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(read, range(124, 208, 4)))
+
+
+def test_array_that_fills_the_memory_is_refused_before_it_is_unpacked(tmp_path):
+    head = matrix(b"", shape=(1000, 1000, 100), matlab_class=6, kind=9)[8:-8] + struct.pack("<II", 9, 800_000_000)
+    packer = zlib.compressobj(1)
+    parts = [packer.compress(struct.pack("<II", 14, len(head) + 800_000_000) + head)]
+    parts += [packer.compress(bytes(10**6)) for _ in range(800)] + [packer.flush()]
+    data = b"".join(parts)
+    path = tmp_path / "bomb.mat"
+    path.write_bytes(START + struct.pack("<II", 15, len(data)) + data)
+    assert "size of cube is 800000000 bytes, expected at most" in error_of(path)
+
+
+def test_bomb_behind_a_small_shape_dies_in_the_child(tmp_path):
+    pytest.importorskip("resource")
+    head = matrix(b"", shape=(4, 5, 3), kind=3)[8:-8] + struct.pack("<II", 3, 2_000_000_000)
+    packer = zlib.compressobj(1)
+    parts = [packer.compress(struct.pack("<II", 14, 2**32 - 8) + head)]
+    parts += [packer.compress(bytes(10**6)) for _ in range(2000)] + [packer.flush()]
+    data = b"".join(parts)
+    path = tmp_path / "bomb.mat"
+    path.write_bytes(START + struct.pack("<II", 15, len(data)) + data)
+    code = (
+        "import resource, sys; from hsfusion.errors import InputError\n"
+        "from hsfusion.scenes.readers.formats import open_cube_file\n"
+        "try: open_cube_file(sys.argv[1])\n"
+        "except InputError: print(max(resource.getrusage(who).ru_maxrss for who in (-1, 0)))"  # children, itself; kB
+    )
+    words = [sys.executable, "-c", code, str(path)]
+    assert 0 < int(subprocess.run(words, capture_output=True, text=True, check=True).stdout) * 1024 < 8e8
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "exit code -11"),
+        ("raise ValueError", "exit code 1"),
+        ("pass", "gave no answer"),
+        ("import sys; sys.exit(0)", "gave no answer"),
+        ("OUT.write_text('[]')", "no sound answer"),
+        ("OUT.write_text('7')", "gave no answer"),
+        ("OUT.write_text('{')", "gave no answer"),
+        ("OUT.write_text('[' * 100_000)", "gave no answer"),
+        ('OUT.write_text(\'{"arrays": 5, "others": []}\')', "no sound answer"),
+        ('OUT.write_text(\'{"arrays": [["a", [2, 2]]], "others": []}\')', "no sound answer"),
+        (
+            'OUT.write_text(\'{"arrays": [["a", [2, 2]]], "others": [], "nbytes": 4, "variable": "b"}\')',
+            "another array",
+        ),
+        (
+            'OUT.with_name(\'array\').write_bytes(b\'123\'); OUT.write_text(\'{"arrays": [["a", [2, 2]]], "others": [],'
+            ' "nbytes": 4, "variable": "a", "dtype": "|u1", "shape": [2, 2]}\')',
+            "another number of values",
+        ),
+        ("import time; time.sleep(60)", "took more than"),
+        ("while True: pass", "exit code -"),
+        ("x = bytearray(10**10)", "exit code 1"),
+    ],
+)
+def test_whatever_happens_to_the_reader_is_one_line(tmp_path, monkeypatch, capfd, code, says):
+    if says == "exit code -" and not hasattr(signal, "SIGXCPU"):
+        pytest.skip("no limit of processor time")
+    child = tmp_path / "child.py"
+    source = Path(matlab.matlab_child.__file__).read_text().split("if __name__")[0]
+    child.write_text(
+        f"{source}\nlimit_this_process(json.loads(sys.argv[3]))\nprint('noise', file=sys.stderr)\nprint('noise')\n"
+        f"OUT = Path(sys.argv[2], 'answer.json')\n{code}\n"
+    )
+    path = write(tmp_path, a=np.ones((2, 2)))
+    monkeypatch.setattr(matlab, "matlab_child", SimpleNamespace(__file__=str(child), NO_ROOM=28))
+    monkeypatch.setattr(matlab, "_SECONDS", 1)
+    monkeypatch.setattr(matlab, "_PATIENCE", 3)
+    assert says in error_of(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_full_disk_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    (tmp_path / "child.py").write_text("import sys; sys.exit(28)")
+    monkeypatch.setattr(matlab, "matlab_child", SimpleNamespace(__file__=str(tmp_path / "child.py"), NO_ROOM=28))
+    with pytest.raises(EnvironmentFailure, match=r"no room for the array of .*TMPDIR"):
+        open_cube_file(write(tmp_path, a=np.ones((2, 2))))
+
+
+def test_modules_beside_the_command_are_not_run(tmp_path, monkeypatch):
+    path = write(tmp_path, cube=CUBE)
+    for name in ("numpy", "scipy", "json"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nraise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    assert open_cube_file(path).layers == 3
+    assert not (tmp_path / "ran").exists()
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    open_cube_file(write(tmp_path, cube=CUBE))
+    error_of(write(tmp_path, hsi={"a": 1}))
+    assert list((tmp_path / "tmp").iterdir()) == []

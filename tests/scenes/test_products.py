@@ -1,0 +1,374 @@
+import os
+import pickle
+import time
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hsfusion.errors import InputError
+from hsfusion.scenes import Window, open_scene
+from hsfusion.scenes.readers.formats import open_cube_file
+
+NM, FWHM = [418.24, 993.1, 902.5, 2445.53], [6.99, 11.4, 10.1, 7.2]
+GAIN, OFFSET = [0.0001, 0.0002, 0.0005, 0.001], [0.0, 0.25, -0.5, 1.0]
+CUBE = (np.arange(4 * 6 * 5).reshape(4, 6, 5) * 7 % 113 + 1).astype(np.int16)
+PHYSICAL = CUBE * np.array(GAIN)[:, None, None] + np.array(OFFSET)[:, None, None]
+PLACE = {"transform": Affine(30, 0, 366015, 0, -30, 5809965), "crs": "EPSG:32633"}
+ENMAP = "ENMAP01-____{}-DT0000001867_20220724T104526Z_008_V010302_20230628T165614Z-"
+L2A = ENMAP.format("L2A")
+DESIS = "DESIS-HSI-{}-DT0483531728_001-20200821T212757-V0210-"
+
+
+def enmap_band(i, nm=NM, fwhm=FWHM, gain=GAIN, offset=OFFSET):
+    return (
+        f'<bandID number="{i + 1}"><wavelengthCenterOfBand>{nm[i]}</wavelengthCenterOfBand>'
+        f"<FWHMOfBand> {fwhm[i]}\n</FWHMOfBand><GainOfBand>{gain[i]}</GainOfBand>"
+        f"<OffsetOfBand>{offset[i]}</OffsetOfBand></bandID>"
+    )
+
+
+def enmap_xml(
+    level="L2A", *, order=range(4), background="-32768", detectors=(2, 2), expected=("1,2", "3,4"), spaces=""
+):
+    bands = "".join(enmap_band(i) for i in order)
+    images = "".join(f"<{n}><channels>{c}</channels></{n}>" for n, c in zip(("vnir", "swir"), detectors, strict=True))
+    quality = "".join(
+        f"<{n}ProductQuality><expectedChannelsList>{c}</expectedChannelsList></{n}ProductQuality>"
+        for n, c in zip(("vnir", "swir"), expected, strict=True)
+        if c is not None
+    )
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<level_X{spaces}><metadata><name>x</name></metadata>'
+        f"<base><level>{level}</level><temporalCoverage><startTime>2022-07-24T10:45:26.0Z</startTime></temporalCoverage>"
+        f"</base><specific><backgroundValue>{background}</backgroundValue>{quality}"
+        f"<smileCorrection><VNIR><bandID number='1'><c0>9</c0></bandID></VNIR></smileCorrection>"
+        f"<bandCharacterisation>{bands}</bandCharacterisation></specific>"
+        f"<product><image>{images}</image><navigation><RPC><bandID number='1'><ROW_OFF>3</ROW_OFF></bandID></RPC>"
+        f"</navigation></product></level_X>"
+    )
+
+
+def desis_xml(level="L1C", *, order=range(4)):
+    bands = "".join(
+        f"<band><bandNumber>{i + 1}</bandNumber><wavelengthCenterOfBand>{NM[i]}</wavelengthCenterOfBand>"
+        f"<wavelengthWidthOfBand>{FWHM[i]}</wavelengthWidthOfBand><response>{'0.5,' * 60_000}</response>"
+        f"<gainOfBand>{GAIN[i]}</gainOfBand><offsetOfBand>{OFFSET[i]}</offsetOfBand></band>"
+        for i in order
+    )
+    return (
+        f"<?xml version='1.0'?><hsi_doc><base><level>{level}</level><temporalCoverage>"
+        f"<startTime>2020-08-21T21:27:57Z</startTime></temporalCoverage></base><specific><interiorOrientation><band>"
+        f"<bandNumber>1</bandNumber></band></interiorOrientation><bandCharacterisation>{bands}</bandCharacterisation>"
+        f"</specific></hsi_doc>"
+    )
+
+
+def write(folder, xml, *, cube=CUBE, stem=L2A, image="SPECTRAL_IMAGE.TIF", meta="METADATA.XML", **options):
+    """Writes a product; returns the paths of its XML and of its image."""
+    shape = {"count": cube.shape[0], "height": cube.shape[1], "width": cube.shape[2], "dtype": cube.dtype}
+    path = folder / f"{stem}{image}"
+    with rasterio.open(path, "w", **({"driver": "GTiff"} | PLACE | shape | options)) as file:
+        file.write(cube)
+    if xml is not None:
+        (folder / f"{stem}{meta}").write_text(xml)
+    return folder / f"{stem}{meta}", path
+
+
+def read(path, window=None):
+    file = open_cube_file(path)
+    return file.read(window or Window(0, 0, *file.geobox.shape))
+
+
+@pytest.mark.parametrize("level", ["L1C", "L2A"])
+@pytest.mark.parametrize("named", [0, 1])
+def test_enmap_reads_back_by_its_xml_and_by_its_image(tmp_path, named, level):
+    cube = CUBE.copy()
+    cube[1, 2, 3] = -32768
+    path = write(tmp_path, enmap_xml(level), cube=cube, stem=ENMAP.format(level), nodata=-32768)[named]
+    truth = np.where(cube == -32768, np.nan, PHYSICAL)
+    np.testing.assert_allclose(read(path), truth, rtol=1e-6)
+    np.testing.assert_allclose(read(path, Window(1, 2, 3, 2)), truth[:, 1:4, 2:4], rtol=1e-6)
+    scene = open_scene(path)
+    assert scene.bands.wavelength_nm.tolist() == NM
+    assert scene.bands.fwhm_nm.tolist() == FWHM
+    assert scene.bands.good.all()
+    assert scene.geobox.transform == PLACE["transform"]
+    file = pickle.loads(pickle.dumps(open_cube_file(path)))
+    facts = {"sensor": "EnMAP", "product": level, "acquired": "2022-07-24T10:45:26.0Z"}
+    assert list(file.facts.items())[:3] == list(facts.items())
+    assert file.format == f"EnMAP {level} GeoTIFF BIP int16" or file.format == f"EnMAP {level} GeoTIFF BSQ int16"
+
+
+@pytest.mark.parametrize("level", ["L1B", "L1C", "L2A"])
+@pytest.mark.parametrize("named", [0, 1])
+def test_desis_reads_back_by_its_xml_and_by_its_image(tmp_path, named, level):
+    names = {"stem": DESIS.format(level), "image": "SPECTRAL_IMAGE.tif", "meta": "METADATA.xml"}
+    path = write(tmp_path, desis_xml(level), interleave="pixel", **names)[named]
+    (tmp_path / f"{DESIS.format(level)}SPECTRAL_IMAGE.hdr").write_text("ENVI\n")  # comes with the product
+    np.testing.assert_allclose(read(path), PHYSICAL, rtol=1e-6)
+    bands = open_scene(path).bands
+    assert bands.wavelength_nm.tolist() == NM
+    assert bands.fwhm_nm.tolist() == FWHM
+    assert dict(open_cube_file(path).facts) == {"sensor": "DESIS", "product": level, "acquired": "2020-08-21T21:27:57Z"}
+
+
+@pytest.mark.parametrize("image", ["SPECTRAL_IMAGE_COG.tiff", "SPECTRAL_IMAGE.GEOTIFF", "spectral_image.tif"])
+@pytest.mark.parametrize("meta", ["METADATA.XML", "METADATA.xml", "METADATA.XML.XML"])
+def test_other_names_of_the_files_are_found(tmp_path, image, meta):
+    for path in write(tmp_path, enmap_xml(), image=image, meta=meta):
+        np.testing.assert_allclose(read(path), PHYSICAL, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("suffix", "interleave"), [(".BSQ", "BSQ"), (".BIL", "BIL"), (".BIP", "BIP")])
+@pytest.mark.parametrize("header", [".hdr", ".HDR"])
+def test_enmap_as_envi_reads_back(tmp_path, suffix, interleave, header):
+    xml, path = write(
+        tmp_path, enmap_xml(), image=f"SPECTRAL_IMAGE{suffix}", driver="ENVI", INTERLEAVE=interleave, nodata=-32768
+    )
+    path.with_suffix(".hdr").rename(path.with_suffix(header))
+    for named in (xml, path, path.with_suffix(header)):
+        np.testing.assert_allclose(read(named), PHYSICAL, rtol=1e-6)
+    assert open_scene(xml).bands.wavelength_nm.tolist() == NM
+
+
+def test_bands_stand_in_the_order_of_their_numbers(tmp_path):
+    for folder, xml in (("a", enmap_xml(order=(3, 1, 0, 2))), ("b", desis_xml(order=(2, 3, 1, 0)))):
+        (tmp_path / folder).mkdir()
+        path, _ = write(tmp_path / folder, xml)
+        assert open_scene(path).bands.wavelength_nm.tolist() == NM
+        np.testing.assert_allclose(read(path), PHYSICAL, rtol=1e-6)
+
+
+@pytest.mark.parametrize("spaces", [' xmlns="http://a.b/c"', ' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'])
+def test_namespaces_are_tolerated(tmp_path, spaces):
+    assert open_scene(write(tmp_path, enmap_xml(spaces=spaces))[0]).bands.wavelength_nm.tolist() == NM
+    prefixed = enmap_xml().replace("<", "<e:").replace("<e:/", "</e:").replace("<e:?", "<?")
+    (tmp_path / "b").mkdir()
+    path, _ = write(tmp_path / "b", prefixed.replace("<e:level_X", '<e:level_X xmlns:e="http://a.b/c"', 1))
+    assert open_scene(path).bands.wavelength_nm.tolist() == NM
+
+
+@pytest.mark.parametrize(("detector", "rows"), [("VNIR", slice(0, 1)), ("SWIR", slice(1, 4))])
+def test_detectors_of_level_1b_have_their_own_rows(tmp_path, detector, rows):
+    stem, xml = ENMAP.format("L1B"), enmap_xml("L1B", detectors=(1, 3), background="0")
+    for name, part in (("VNIR", slice(0, 1)), ("SWIR", slice(1, 4))):
+        write(tmp_path, xml, cube=CUBE[part], stem=stem, image=f"SPECTRAL_IMAGE_{name}.TIF")
+    path = tmp_path / f"{stem}SPECTRAL_IMAGE_{detector}.TIF"
+    np.testing.assert_allclose(read(path), PHYSICAL[rows], rtol=1e-6)
+    assert open_scene(path).bands.wavelength_nm.tolist() == NM[rows]
+    with pytest.raises(
+        InputError, match=r"image beside it is .*SWIR\.TIF, .*VNIR\.TIF, expected one .* name the image"
+    ):
+        open_cube_file(tmp_path / f"{stem}METADATA.XML")
+
+
+def test_bands_that_are_not_expected_in_the_product_are_not_good(tmp_path):
+    path, _ = write(tmp_path, enmap_xml(expected=("1", "3, 4")))
+    assert open_scene(path).bands.good.tolist() == [True, False, True, True]
+
+
+def test_background_of_the_xml_and_nodata_of_the_image_are_both_no_data(tmp_path):
+    cube = CUBE.copy()
+    cube[0, 0, 0], cube[1, 1, 1] = 0, -32768
+    (tmp_path / "a").mkdir()
+    path, _ = write(tmp_path / "a", enmap_xml(background="0"), cube=cube)
+    assert np.argwhere(np.isnan(read(path))).tolist() == [[0, 0, 0]]
+    path, _ = write(tmp_path, enmap_xml(background="0"), cube=cube, nodata=-32768)
+    assert np.argwhere(np.isnan(read(path))).tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert "both taken" in open_cube_file(path).facts["nodata"]
+
+
+def test_scale_that_the_image_names_too_is_applied_once(tmp_path):
+    xml, path = write(tmp_path, enmap_xml())
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = GAIN, OFFSET
+    np.testing.assert_allclose(read(xml), PHYSICAL, rtol=1e-6)
+    with rasterio.open(path, "r+") as file:
+        file.scales = (0.0001, 0.0002, 0.0005, 0.01)
+    with pytest.raises(InputError, match=r"gain of band 4 is 0\.01, expected 0\.001 as in ENMAP"):
+        open_cube_file(xml)
+
+
+def test_wavelengths_that_the_image_names_too_must_agree(tmp_path):
+    xml, path = write(tmp_path, enmap_xml())
+    for nm, agrees in ((993.5, True), (902.5, False)):
+        with rasterio.open(path, "r+") as file:
+            for band, value in enumerate([NM[0], nm, NM[2], NM[3]], 1):
+                file.update_tags(band, wavelength=str(value), wavelength_units="nm")
+        if agrees:
+            assert open_scene(xml).bands.wavelength_nm.tolist() == NM
+        else:
+            with pytest.raises(InputError, match=r"wavelength of band 2 is 902\.5, expected 993\.1 as in ENMAP"):
+                open_scene(xml)
+
+
+def test_image_without_xml_says_what_is_missing_or_stands_for_itself(tmp_path):
+    _, path = write(tmp_path, None)
+    with pytest.raises(InputError, match=r"METADATA\.XML beside it\) is missing, expected 4 wavelengths"):
+        open_scene(path)
+    with rasterio.open(path, "r+") as file:
+        for band, nm in enumerate(NM, 1):
+            file.set_band_description(band, f"band {band} ({nm} Nanometers)")
+    assert open_scene(path).bands.wavelength_nm.tolist() == NM
+    np.testing.assert_array_equal(read(path), CUBE)
+
+
+def test_derived_image_beside_a_product_is_no_product(tmp_path):
+    xml, path = write(tmp_path, enmap_xml())
+    derived = path.with_name(path.name.replace("IMAGE", "IMAGE_subset"))
+    derived.write_bytes(path.read_bytes())
+    assert open_cube_file(derived).format.startswith("GeoTIFF")
+    np.testing.assert_allclose(read(xml), PHYSICAL, rtol=1e-6)
+
+
+GOOD = enmap_xml()
+ENTITIES = '<!DOCTYPE level_X [<!ENTITY a "aaaaaaaaaa">' + "".join(
+    f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+XMLS = {
+    "entities": GOOD.replace("<level_X>", ENTITIES + "]><level_X>").replace("<name>x", "<name>&i;"),
+    "outer entity": GOOD.replace("<level_X>", '<!DOCTYPE level_X [<!ENTITY x SYSTEM "file:///etc/passwd">]><level_X>'),
+    "outer DTD": GOOD.replace("<level_X>", '<!DOCTYPE level_X SYSTEM "http://127.0.0.1:9/x.dtd"><level_X>'),
+    "other root": GOOD.replace("level_X", "Product"),
+    "VRT": "<?xml version='1.0'?><VRTDataset rasterXSize='1' rasterYSize='1'/>",
+    "HTML": "<?xml version='1.0'?><html><body>404</body></html>",
+    "truncated": GOOD[:-200],
+    "head alone": GOOD[:60],
+    "two roots": GOOD + "<level_X/>",
+    "ampersand": GOOD.replace("<name>x", "<name>a & b"),
+    "NUL": GOOD.replace("<name>x", "<name>\0"),
+    "unknown encoding": GOOD.replace("UTF-8", "klingon"),
+    "encoding that is none": GOOD.replace("UTF-8", "zip"),
+    "deep": GOOD.replace("<name>x</name>", "<a>" * 100_000 + "</a>" * 100_000),
+    "no bands": enmap_xml(order=()),
+    "3 bands for 4": enmap_xml(order=(0, 1, 2)),
+    "band 1 twice": enmap_xml(order=(0, 1, 2, 3, 0)),
+    "band 2 missing": enmap_xml(order=(0, 2, 3)),
+    "band 0": GOOD.replace('<bandID number="1"><wave', '<bandID number="0"><wave'),
+    "band -1": GOOD.replace('<bandID number="1"><wave', '<bandID number="-1"><wave'),
+    "band ²": GOOD.replace('<bandID number="1"><wave', '<bandID number="²"><wave'),
+    "band 10^9": GOOD.replace('<bandID number="4"', '<bandID number="1000000000"'),
+    "band without number": GOOD.replace('<bandID number="1"><wave', "<bandID><wave"),
+    "decimal comma": GOOD.replace("418.24", "418,24"),
+    "wavelength nan": GOOD.replace("418.24", "nan"),
+    "wavelength inf": GOOD.replace("418.24", "1e999"),
+    "wavelength empty": GOOD.replace("418.24", ""),
+    "wavelength negative": GOOD.replace("418.24", "-418.24"),
+    "wavelength in micrometres": GOOD.replace("418.24", "0.41824"),
+    "wavelength a word": GOOD.replace("418.24", "NA"),
+    "wavelength twice": GOOD.replace("418.24<", "418.24</wavelengthCenterOfBand><wavelengthCenterOfBand>418.24<"),
+    "width missing": GOOD.replace("<FWHMOfBand> 6.99\n</FWHMOfBand>", ""),
+    "width 0": GOOD.replace("6.99", "0"),
+    "gain 0": GOOD.replace(">0.0002<", ">0<"),
+    "gain NA": GOOD.replace(">0.0002<", ">NA<"),
+    "offset missing": GOOD.replace("<OffsetOfBand>0.25</OffsetOfBand>", ""),
+    "background none": GOOD.replace(">-32768<", ">NA<"),
+    "channel 5 of 4": enmap_xml(expected=("1,2", "3,5")),
+    "channel x": enmap_xml(expected=("1,2", "3,x")),
+    "channel of many digits": enmap_xml(expected=("1,2", "9" * 5000)),
+    "long text": GOOD.replace("418.24", "4" * 300_000),
+    "Windows line of text": "<?xml?>\r\n",
+}
+
+
+@pytest.mark.parametrize("case", XMLS)
+@pytest.mark.parametrize("named", [0, 1])
+def test_xml_that_lies_is_one_line_in_time(tmp_path, named, case):
+    path = write(tmp_path, XMLS[case])[named]
+    start = time.monotonic()
+    with pytest.raises(InputError, match=r"^\S*ENMAP\S*: .* is .*, expected .*\. Fix: .*") as caught:
+        open_scene(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    assert time.monotonic() - start < 5
+
+
+def test_bands_of_xml_and_image_of_two_numbers_name_both(tmp_path):
+    path, _ = write(tmp_path, enmap_xml(), cube=CUBE[:3])
+    with pytest.raises(InputError, match=r"number of bands in bandCharacterisation is 4, expected 3 as in ENMAP"):
+        open_cube_file(path)
+    _, path = write(tmp_path, enmap_xml(detectors=(3, 1)), cube=CUBE[:2], image="SPECTRAL_IMAGE_VNIR.TIF")
+    with pytest.raises(InputError, match=r"number of bands in product/image/vnir/channels is 3, expected 2"):
+        open_cube_file(path)
+    _, path = write(tmp_path, enmap_xml(detectors=(3, "x")), cube=CUBE[:3], image="SPECTRAL_IMAGE_VNIR.TIF")
+    with pytest.raises(InputError, match=r"product/image/swir/channels is x, expected a whole number"):
+        open_cube_file(path)
+    _, path = write(tmp_path, enmap_xml(detectors=(3, 3)), cube=CUBE[:3], image="SPECTRAL_IMAGE_VNIR.TIF")
+    with pytest.raises(InputError, match=r"sum of channels of both detectors is 6, expected 4"):
+        open_cube_file(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"II*\0\x08\0\0\0", b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50)])
+def test_image_that_is_none_is_one_line(tmp_path, content):
+    xml, path = write(tmp_path, enmap_xml())
+    path.write_bytes(content)
+    for named in (xml, path):
+        with pytest.raises(InputError) as caught:
+            open_cube_file(named)
+        assert "\n" not in str(caught.value)
+
+
+def test_xml_alone_renamed_or_too_large_is_one_line(tmp_path):
+    xml, path = write(tmp_path, enmap_xml())
+    other = xml.rename(tmp_path / "product.xml")
+    with pytest.raises(InputError, match=r"expected one that ends in METADATA\.XML"):
+        open_cube_file(other)
+    other.rename(xml)
+    path.unlink()
+    with pytest.raises(InputError, match="image beside it is missing"):
+        open_cube_file(xml)
+    with open(xml, "r+b") as file:
+        file.truncate(17 * 2**20)
+    write(tmp_path, None)
+    with pytest.raises(InputError, match="size is 17825792 bytes"):
+        open_cube_file(xml)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_links_beside_are_not_followed(tmp_path, which):
+    (tmp_path / "elsewhere").mkdir()
+    paths = write(tmp_path / "elsewhere", enmap_xml())
+    here = [tmp_path / path.name for path in paths]
+    paths[which].rename(here[which])
+    here[1 - which].symlink_to(paths[1 - which])
+    with pytest.raises(InputError, match="is a link or no plain file, expected the file itself"):
+        open_cube_file(here[which])
+
+
+MANY = {
+    "elements": "<a/>" * 600_000,
+    "attributes": "<a " + " ".join(f"a{i}=''" for i in range(300_000)) + "/>",
+    "letters in a comment": f"<!--{'x' * 10**6}-->",
+}
+
+
+@pytest.mark.parametrize("case", MANY)
+def test_xml_that_would_take_long_is_refused_in_time(tmp_path, case):
+    path, _ = write(tmp_path, GOOD.replace("<name>x</name>", MANY[case]))
+    start = time.monotonic()
+    with pytest.raises(InputError, match=r"number or depth of elements|tag of more"):
+        open_cube_file(path)
+    assert time.monotonic() - start < 5
+
+
+@settings(
+    max_examples=int(os.environ.get("HSFUSION_FUZZ", "60")), deadline=None, suppress_health_check=list(HealthCheck)
+)
+@given(data=st.data())
+def test_any_damaged_xml_opens_or_is_one_clear_line(tmp_path, data):
+    path = tmp_path / f"{L2A}METADATA.XML"
+    if not path.exists():
+        write(tmp_path, GOOD)
+    content = bytearray(GOOD.encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(60, len(content) - 1))
+        content[at : at + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=6))
+    path.write_bytes(content)
+    try:
+        assert len(open_scene(path).bands) == read(path).shape[0]
+    except InputError as error:
+        assert "\n" not in str(error)
