@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
 from hsfusion.errors import InputError
-from hsfusion.scenes import LabelledScene, Legend, read_labels
-from hsfusion.scenes.labels import split_names
+from hsfusion.scenes import LabelledScene, Labels, read_labels
+from hsfusion.scenes.labels import on_one_legend
 
 UNUSED, TRAIN, VAL, TEST, BUFFER = range(5)
 _CANDIDATES = 60  # random deals of blocks that the best is chosen from
@@ -189,22 +189,14 @@ def fixed(
     Raises:
         InputError: if a raster does not fit the scene, a pixel is in both, or a class of the test is not in training.
     """
-    train_labels, test_labels = read_labels(train, labelled.scene), read_labels(test, labelled.scene)
+    of_train, of_test, of_both = on_one_legend(read_labels(train, labelled.scene), read_labels(test, labelled.scene))
+    train_labels, test_labels = of_train.codes, of_test.codes
     both = (train_labels > 0) & (test_labels > 0)
     if both.any():
         raise InputError(
             test, field="pixels also in split.train", value=int(both.sum()), expected="0", fix="remove them from one"
         )
-    labels = train_labels + test_labels
-    known = (labels > 0) & (labelled.labels > 0)
-    same = (
-        known.any() and (labels == labelled.labels)[known].all() and np.isin(labels, (0, *labelled.legend.codes)).all()
-    )
-    given = dict(zip(labelled.legend.codes, labelled.legend.names, strict=True)) if same else {}
-    if not same:
-        _log.info("The labels of the fixed split are not those of the scene; the split's own are used.")
-    given = {code: name for code, name in given.items() if (labels == code).any()}
-    truth = LabelledScene(labelled.scene, labels, Legend.of(labels, names={**given, **split_names(class_names)}))
+    truth = LabelledScene(labelled.scene, of_both.codes, _like(labelled, of_both).legend(names=class_names))
     truth = truth if valid is None else truth.where(valid)
     rng = np.random.default_rng([seed, 3])
     roles = np.where(test_labels > 0, TEST, np.where(train_labels > 0, TRAIN, UNUSED)).astype(np.uint8)
@@ -215,6 +207,17 @@ def fixed(
     split = Split("fixed", truth, roles, radius)
     _check_classes(split, fix="give training pixels of every class")
     return split
+
+
+def _like(labelled: LabelledScene, labels: Labels) -> Labels:
+    """Labels with the scene's own names and colours, where they say the same as the scene's ground truth."""
+    codes, legend = labels.codes, labelled.legend
+    known = (codes > 0) & (labelled.labels > 0)
+    if known.any() and (codes == labelled.labels)[known].all() and np.isin(codes, (0, *legend.codes)).all():
+        names, colors = (dict(zip(legend.codes, given, strict=True)) for given in (legend.names, legend.colors))
+        return replace(labels, names=names, colors=colors)
+    _log.info("The labels of the fixed split are not those of the scene; the split's own are used.")
+    return labels
 
 
 def _check_classes(split: Split, *, fix: str) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from affine import Affine
+from rasterio.crs import CRS
 
 from hsfusion.errors import InputError
 
 #: transform of a raster of which the place is not known
 IDENTITY = Affine.identity()
+# the same as an EPSG code, but for the order of its axes, which says nothing of a raster's columns and rows
+_OGC = {("OGC", "CRS84"): 4326, ("OGC", "CRS83"): 4269, ("OGC", "CRS27"): 4267}
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,13 @@ def check_same_grid(geobox: GeoBox, other: GeoBox, *, source: object, reference:
     bare = [box.crs is None and box.transform == IDENTITY for box in (geobox, other)]
     if any(bare):
         return
-    if geobox.crs != other.crs and None not in (geobox.crs, other.crs):
+    if geobox.crs is not None and other.crs is not None and not same_crs(geobox.crs, other.crs):
         raise InputError(
-            source, field="CRS", value=geobox.crs, expected=f"{other.crs} as {reference}", fix="reproject the raster"
+            source,
+            field="CRS",
+            value=crs_name(geobox.crs),
+            expected=f"{crs_name(other.crs)} as {reference}",
+            fix="reproject the raster",
         )
     rows, cols = other.shape
     for corner in ((0, 0), (cols, 0), (0, rows), (cols, rows)):
@@ -67,6 +74,26 @@ def check_same_grid(geobox: GeoBox, other: GeoBox, *, source: object, reference:
                 expected=f"{tuple(other.transform)[:6]} as {reference}, to 1e-3 pixel",
                 fix="resample the raster to the scene's grid",
             )
+
+
+def same_crs(crs: str, other: str) -> bool:
+    """Whether two CRS, as WKT of any dialect, are one, whatever the order of their axes."""
+    if crs == other:
+        return True
+    one, two = CRS.from_wkt(crs), CRS.from_wkt(other)
+    return one == two or (_epsg(one) is not None and _epsg(one) == _epsg(two))
+
+
+def crs_name(crs: str) -> str:
+    """Name of a CRS (WKT) and its EPSG code where it has one, for messages."""
+    parsed = CRS.from_wkt(crs)
+    name = "".join(letter if letter.isprintable() else "?" for letter in crs.partition('"')[2].partition('"')[0][:80])
+    code = parsed.to_epsg()
+    return name if code is None else f"{name} (EPSG:{code})"
+
+
+def _epsg(crs: CRS) -> int | None:
+    return _OGC.get(crs.to_authority() or ("", ""), crs.to_epsg())
 
 
 def _apply(transform: Affine, x: float, y: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Labels: rasters of class codes, and the legend that gives codes names and colours."""
+"""Labels: which class each pixel of a scene has, from rasters of codes or from polygons and points."""
 
 from __future__ import annotations
 
@@ -6,90 +6,79 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.formats import open_cube_file
+from hsfusion.scenes.categories import Categories, one_line, read_categories
 from hsfusion.scenes.geobox import GeoBox, check_same_grid
-from hsfusion.scenes.scene import Scene, Window
+from hsfusion.scenes.label_rasters import MOST_CLASSES, raster_codes
+from hsfusion.scenes.legend import Legend, by_code
+from hsfusion.scenes.readers.formats import open_cube_file
+from hsfusion.scenes.scene import Scene
+from hsfusion.scenes.vector_files import vector_format
+from hsfusion.scenes.vectors import draw_classes
 
 _log = logging.getLogger(__name__)
 
-#: 24 colours that stay apart on a map; more classes start over
-PALETTE = (
-    *("#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "#42d4f4", "#f032e6"),
-    *("#bfef45", "#fabed4", "#469990", "#dcbeff", "#9a6324", "#808000", "#800000", "#000075"),
-    *("#aaffc3", "#ffd8b1", "#a9a9a9", "#e4a900", "#1b7837", "#5ab4ac", "#c51b7d", "#7f3b08"),
-)
+_HIGHEST_CODE = 65535  # maps are uint8 or uint16
+_NO_CLASS_NAMES = {
+    *("unclassified", "unlabelled", "unlabeled", "unlabelled pixels", "undefined", "unknown", "background", "none"),
+    *("no data", "nodata", "no class", "masked", "masked pixels", "void", "ignore", "null", "0", "class 0"),
+}
 
 
-@dataclass(frozen=True)
-class Legend:
-    """Codes, names and colours of the K classes, in the order of the network's outputs.
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Ground truth on the grid of a scene, with what its file says of the classes.
 
     Attributes:
-        codes: K positive integers, ascending; 0 is always «unlabelled».
-        names: K names, unique.
-        colors: K colours as ``#rrggbb``.
+        codes: (H, W) int64, 0 for unlabelled, others from 1 to 65535.
+        names: code -> name, for classes that the file names.
+        colors: code -> ``#rrggbb``, for classes that the file gives a colour.
+        original: code -> what the file calls the class: the same code, another code where those of the file had to
+            be renumbered, or a word where a field of polygons holds words.
     """
 
-    codes: tuple[int, ...]
-    names: tuple[str, ...]
-    colors: tuple[str, ...]
+    codes: NDArray[np.int64]
+    names: Mapping[int, str]
+    colors: Mapping[int, str]
+    original: Mapping[int, int | str]
 
-    def __post_init__(self) -> None:
-        """Checks codes and names.
-
-        Raises:
-            InputError: if lengths differ, codes are not ascending in 1..65535, or names repeat.
-        """
-        if not len(self.codes) == len(self.names) == len(self.colors) >= 1:
-            raise InputError(
-                "legend",
-                field="numbers of codes, names and colours",
-                value=(len(self.codes), len(self.names), len(self.colors)),
-                expected="three times the same, at least 1",
-                fix="give every class a code, a name and a colour",
-            )
-        if list(self.codes) != sorted(set(self.codes)) or not 1 <= self.codes[0] <= self.codes[-1] <= 65535:
-            raise InputError(
-                "legend",
-                field="codes",
-                value=self.codes,
-                expected="ascending integers from 1 to 65535, 0 being unlabelled",
-                fix="renumber the classes",
-            )
-        if len(set(self.names)) < len(self.names):
-            raise InputError("legend", field="names", value=self.names, expected="unique names", fix="rename classes")
-
-    @classmethod
-    def of(cls, labels: NDArray[np.integer], *, names: Mapping[int, str] | None = None) -> Legend:
-        """Legend of the codes that occur in labels (H, W), with colours from the palette.
+    def legend(
+        self,
+        *,
+        names: Sequence[str] | Mapping[Any, str] | None = None,
+        colors: Sequence[str] | Mapping[Any, str] | None = None,
+    ) -> Legend:
+        """The legend. Names and colours that are given go before those of the file.
 
         Args:
-            labels: (H, W) class codes, 0 for unlabelled.
-            names: names of codes; codes without one are called ``class <code>``.
-        """
-        codes = [int(code) for code in np.unique(labels) if code != 0]
-        given = {int(code): str(name) for code, name in (names or {}).items()}
-        unknown = sorted(set(given) - set(codes))
-        if unknown:
-            raise InputError(
-                "legend", field="named codes", value=unknown, expected=f"codes of the labels {codes}", fix="drop them"
-            )
-        return cls(
-            tuple(codes),
-            tuple(given.get(code, f"class {code}") for code in codes),
-            tuple(PALETTE[i % len(PALETTE)] for i in range(len(codes))),
-        )
+            names: by code **of the file** (or its word), or a list that starts with the name of its code 1.
+            colors: ``#rrggbb``, likewise.
 
-    def indices(self, labels: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Class indices 0..K-1 of codes; -1 for codes that are not in the legend (such as 0)."""
-        position = np.searchsorted(self.codes, labels)
-        position = np.minimum(position, len(self.codes) - 1)
-        return np.where(np.asarray(self.codes)[position] == labels, position, -1)
+        Raises:
+            InputError: if they are given to classes that do not occur, or two classes get one name.
+        """
+        own = (
+            {code: of[code] for code in self.original if code in of} for of in (self.names, _told_apart(self.colors))
+        )
+        own_names, own_colors = own
+        given_names = self._by_own_code(by_code(names), field="class_names")
+        given_colors = self._by_own_code(by_code(colors, field="class_colors"), field="class_colors")
+        return Legend.of(self.codes, names=own_names | given_names, colors=own_colors | given_colors)
+
+    def _by_own_code(self, given: Mapping[Any, str], *, field: str) -> dict[int, str]:
+        own = {str(original): code for code, original in self.original.items()}
+        unknown = [key for key in given if str(key) not in own]
+        if unknown:
+            there = ", ".join(list(own)[:40]) + ", ..." * (len(own) > 40)
+            raise InputError(
+                "legend", field=field, value=unknown, expected=f"codes of the labels {there}", fix="drop them"
+            )
+        return {own[str(key)]: str(value) for key, value in given.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,39 +137,149 @@ class LabelledScene:
         return LabelledScene(self.scene, kept, legend)
 
 
-def read_labels(path: str | Path, scene: Scene) -> NDArray[np.int64]:
-    """Reads class codes that lie on the grid of a scene.
+def read_labels(
+    path: str | Path,
+    scene: Scene,
+    *,
+    variable: str | None = None,
+    class_field: str | None = None,
+    unlabelled: int | Sequence[int] = 0,
+) -> Labels:
+    """Reads the classes of the pixels of a scene.
+
+    Codes from 1 to 65535 are kept. Where others occur, or names instead of codes, classes are numbered 1 to K in
+    ascending order, and the log tells which is which.
 
     Args:
-        path: a GeoTIFF with one band, or ``.npy`` (H, W), of integers (or whole numbers), 0 for unlabelled.
+        path: a raster of one layer on the grid of the scene, in any format that cubes have and of any whole numbers; or
+            polygons or points in a GeoPackage, GeoJSON or Shapefile, which are drawn on that grid.
         scene: the scene that the labels belong to.
-
-    Returns:
-        (H, W) int64
+        variable: the array, or layer, in files that hold several.
+        class_field: the attribute of polygons and points that holds the class.
+        unlabelled: code, or codes, that mean «no class», beside the file's own nodata.
 
     Raises:
-        InputError: if the file is no such raster, lies on another grid, or holds negative or fractional codes.
+        InputError: if the file is damaged, lies on another grid, holds no codes, or none but the unlabelled.
     """
-    file = open_cube_file(path)
+    path, none = Path(path), _codes_of(unlabelled)
+    driver = vector_format(path)
+    if driver is not None:
+        index, classes = draw_classes(
+            path,
+            scene.geobox,
+            driver=driver,
+            layer=variable,
+            class_field=class_field,
+            unlabelled=none,
+            reference=f"the scene {scene.name}",
+        )
+        return _numbered(path, index, classes, Categories())
+    file = open_cube_file(path, variable=variable)
+    if class_field is not None:
+        raise file.error("scene.class_field", class_field, f"nothing, as {file.format} has no fields", "drop it")
     if file.layers != 1:
-        raise file.error("number of bands", file.layers, "one band (H, W)", "keep one layer of labels")
+        raise file.error("number of bands", file.layers, "one band (H, W) of class codes", "keep one layer of labels")
     check_same_grid(file.geobox, scene.geobox, source=path, reference=f"the scene {scene.name}")
-    codes = np.nan_to_num(file.read(Window(0, 0, *file.geobox.shape))[0].astype(np.float64), nan=0.0)
-    if (codes != np.round(codes)).any() or codes.min() < 0 or codes.max() > 65535 or not codes.any():
+    index, codes = raster_codes(file, none)
+    categories = read_categories(file)
+    zero = categories.names.get(0, "")
+    if 0 in none and (index < 0).any() and zero and zero.lower() not in _NO_CLASS_NAMES:
+        _log.warning(
+            "%s calls code 0 %s; it is taken as unlabelled. Set scene.unlabelled if it is a class.", path, zero
+        )
+    return _numbered(path, index, codes, categories)
+
+
+def on_one_legend(first: Labels, second: Labels) -> tuple[Labels, Labels, Labels]:
+    """Labels of two files of one scene with one numbering, by what the files call the classes.
+
+    Returns:
+        The first, the second, and both together, where no pixel may be labelled in both.
+
+    Raises:
+        InputError: if one has codes and the other names.
+    """
+    classes: set[Any] = {*first.original.values(), *second.original.values()}
+    if len({type(value) for value in classes}) > 1:
+        raise InputError(
+            "labels",
+            field="classes of two files",
+            value="codes in one and names in the other",
+            expected="codes in both or names in both",
+            fix="choose the same kind of field",
+        )
+    code = _final_codes(sorted(classes))
+    one, two = _recoded(first, code), _recoded(second, code)
+    told = ({**getattr(two, what), **getattr(one, what)} for what in ("names", "colors", "original"))
+    return one, two, Labels(one.codes + two.codes, *told)
+
+
+def _recoded(labels: Labels, code: Mapping[Any, Any]) -> Labels:
+    new = {old: int(code[value]) for old, value in labels.original.items()}
+    table = np.zeros(max(new) + 1, np.int64)
+    table[list(new)] = list(new.values())
+    names, colors = ({new[old]: text for old, text in given.items()} for given in (labels.names, labels.colors))
+    return Labels(table[labels.codes], names, colors, {new[old]: value for old, value in labels.original.items()})
+
+
+def _numbered(path: Path, index: NDArray[np.integer], classes: Sequence[int | str], categories: Categories) -> Labels:
+    """Labels with final codes from (H, W) indices of sorted classes, -1 for none."""
+    present = np.unique(index[index >= 0]).tolist()
+    if not present:
         raise InputError(
             path,
-            field="class codes",
-            value=f"{codes.min():g} to {codes.max():g}",
-            expected="whole numbers from 1 to 65535, 0 for unlabelled, at least one pixel labelled",
-            fix="renumber the classes",
+            field="number of labelled pixels",
+            value=0,
+            expected="at least 1 with another code than the unlabelled",
+            fix="check scene.unlabelled, and the nodata of the file",
         )
-    return codes.astype(np.int64)
-
-
-def split_names(names: Sequence[str] | Mapping[int, str] | None) -> dict[int, str]:
-    """Names by code, from such a mapping or from a list that starts with the name of code 1."""
-    if isinstance(names, str):
+    if len(present) > MOST_CLASSES:
         raise InputError(
-            "legend", field="class_names", value=names, expected="{code: name, ...}", fix="name every class by its code"
+            path,
+            field="number of classes",
+            value=len(present),
+            expected=f"at most {MOST_CLASSES}",
+            fix="choose another field as scene.class_field",
         )
-    return dict(names) if isinstance(names, Mapping) else dict(enumerate(names or (), start=1))
+    final = _final_codes([classes[i] for i in present])
+    table = np.zeros(len(classes) + 1, np.int64)  # the last for index -1
+    table[present] = list(final.values())
+    names: dict[int, str] = {}
+    for value, code in final.items():
+        if isinstance(value, str):
+            names[code] = one_line(value, path=path)
+        elif value in categories.names or value != code:
+            names[code] = categories.names.get(value, f"class {value}")
+    colors = {code: categories.colors[value] for value, code in final.items() if value in categories.colors}
+    if any(value != code for value, code in final.items()):
+        _tell_numbers(path, final)
+    return Labels(table[index], names, colors, {code: value for value, code in final.items()})
+
+
+def _final_codes(classes: Sequence[Any]) -> dict[Any, int]:
+    """Codes of sorted classes: their own where these are all from 1 to 65535, otherwise 1 to K."""
+    kept = all(isinstance(value, int) and 1 <= value <= _HIGHEST_CODE for value in classes)
+    return {value: value if kept else i for i, value in enumerate(classes, start=1)}
+
+
+def _tell_numbers(path: Path, final: Mapping[int | str, int]) -> None:
+    said = ", ".join(f"{value} is {code}" for value, code in list(final.items())[:30]) + ", ..." * (len(final) > 30)
+    if isinstance(next(iter(final)), str):
+        _log.info("%s: classes are numbered: %s.", path, said)
+    else:
+        _log.warning("%s: classes get other codes, as those of maps go from 1 to 65535: %s.", path, said)
+
+
+def _told_apart(colors: Mapping[int, str]) -> dict[int, str]:
+    """Without black where several classes have it: colour tables are filled up with it."""
+    black = [code for code, color in colors.items() if color == "#000000"]
+    return {code: color for code, color in colors.items() if len(black) < 2 or code not in black}
+
+
+def _codes_of(unlabelled: Any) -> frozenset[int]:
+    codes = list(unlabelled) if isinstance(unlabelled, Sequence) and not isinstance(unlabelled, str) else [unlabelled]
+    if not all(isinstance(code, int | np.integer) and not isinstance(code, bool) for code in codes):
+        raise InputError(
+            "scene", field="unlabelled", value=unlabelled, expected="a code, or a list of codes", fix="correct it"
+        )
+    return frozenset(int(code) for code in codes)

@@ -78,7 +78,7 @@ def test_file_that_is_no_raster_is_one_clear_line(tmp_path, table, content):
 
 def test_pickled_array_is_never_loaded(tmp_path, table):
     np.save(tmp_path / "cube.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match="unreadable"):
+    with pytest.raises(InputError, match=r"cube\.npy: .*expected"):
         open_scene(tmp_path / "cube.npy", wavelengths=table)
 
 
@@ -91,31 +91,6 @@ def scene_of(shape=(4, 5), **place):
 def test_labels_of_another_shape_name_both_shapes(tmp_path):
     np.save(tmp_path / "gt.npy", np.ones((4, 6), int))
     with pytest.raises(InputError, match=r"gt\.npy: shape .*\(4, 6\), expected \(4, 5\)"):
-        read_labels(tmp_path / "gt.npy", scene_of())
-
-
-def test_labels_shifted_by_half_a_pixel_are_refused(tmp_path):
-    labels = np.ones((1, 4, 5), np.uint8)
-    good = write_tiff(tmp_path / "good.tif", labels)
-    shifted = write_tiff(tmp_path / "shifted.tif", labels, transform=Affine(30.0, 2.0, 500015.0, 2.0, -30.0, 4500001.0))
-    scene = scene_of(transform=TRANSFORM, crs=UTM)
-    assert read_labels(good, scene).tolist() == np.ones((4, 5)).tolist()
-    with pytest.raises(InputError, match="transform"):
-        read_labels(shifted, scene)
-
-
-def test_labels_in_another_crs_are_refused(tmp_path):
-    path = write_tiff(tmp_path / "gt.tif", np.ones((1, 4, 5), np.uint8), crs="EPSG:32632")
-    with pytest.raises(InputError, match="CRS"):
-        read_labels(path, scene_of(transform=TRANSFORM, crs=UTM))
-
-
-@pytest.mark.parametrize("value", [-1, 0.5, 70000])
-def test_codes_that_are_none_are_refused(tmp_path, value):
-    labels = np.ones((4, 5))
-    labels[0, 0] = value
-    np.save(tmp_path / "gt.npy", labels)
-    with pytest.raises(InputError, match="class codes"):
         read_labels(tmp_path / "gt.npy", scene_of())
 
 
@@ -132,7 +107,7 @@ def test_labels_and_scene_of_two_shapes_do_not_go_together():
 
 
 def test_open_labelled_scene_takes_names_as_a_list(tmp_path, table):
-    np.save(tmp_path / "cube.npy", np.zeros((4, 5, 3)))
+    np.save(tmp_path / "cube.npy", np.arange(60).reshape(4, 5, 3))
     labels = np.ones((4, 5), int)
     labels[0] = 2
     np.save(tmp_path / "gt.npy", labels)

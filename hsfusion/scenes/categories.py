@@ -1,0 +1,143 @@
+"""Names and colours of classes that a raster file carries: colour tables, category names, attribute tables, tags.
+
+Specifications: GDAL Persistent Auxiliary Metadata (``<file>.aux.xml``: CategoryNames, GDALRasterAttributeTable) and
+NV5 Geospatial, ENVI Header Files (classes, class names, class lookup).
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from hsfusion.errors import InputError
+from hsfusion.scenes.readers.cube_file import CubeFile
+from hsfusion.scenes.readers.envi import class_table
+
+_MOST_BYTES = 2**24  # of an .aux.xml; names of 65,536 classes take 2 MB
+_LONGEST_NAME = 200
+_TAG = re.compile(r"class_(-?\d{1,18})")
+# usages of columns of a GDAL raster attribute table
+_NAME, _VALUE_FROM, _VALUE_TO, _VALUE, _RGB = "2", "3", "4", "5", ("6", "7", "8")
+
+
+@dataclass(frozen=True)
+class Categories:
+    """What a file says of its classes, by its own codes; codes that do not occur in it may be among them.
+
+    Attributes:
+        names: code -> name.
+        colors: code -> ``#rrggbb``.
+    """
+
+    names: Mapping[int, str] = field(default_factory=dict)
+    colors: Mapping[int, str] = field(default_factory=dict)
+
+
+def read_categories(file: CubeFile) -> Categories:
+    """Reads names and colours of classes from a GeoTIFF, or an ENVI file, and what lies beside it.
+
+    Tags ``class_<code>``, as our own maps have, go before category names, and these before an attribute table.
+
+    Raises:
+        InputError: if they are damaged or contradict each other.
+    """
+    kind = file.format.split(" ")[0]
+    if kind == "ENVI":
+        names, colors = class_table(file.path)
+        return Categories(_clean(file.path, names), colors)
+    if kind != "GeoTIFF":
+        return Categories()
+    colors, tags = _from_tiff(file.path)
+    named, table, table_colors = _from_pam(Path(f"{file.path}.aux.xml"))
+    return Categories(_clean(file.path, {**table, **named, **tags}), {**table_colors, **colors})
+
+
+def _from_tiff(path: Path) -> tuple[dict[int, str], dict[int, str]]:
+    """Colours by code, of the colour table, and names by code, of the tags."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path, driver="GTiff") as source:
+                tags = source.tags()
+                has_table = source.colorinterp[0].name == "palette"
+                table = source.colormap(1) if has_table else {}
+    except (RasterioError, ValueError) as error:  # ValueError: a palette without its table
+        raise InputError(
+            path, field="colour table", value="unreadable", expected="a whole GeoTIFF", fix=f"write it anew ({error})"
+        ) from error
+    names = {int(found[1]): name for tag, name in tags.items() if (found := _TAG.fullmatch(tag))}
+    return {code: f"#{r:02x}{g:02x}{b:02x}" for code, (r, g, b, _) in table.items()}, names
+
+
+def _from_pam(path: Path) -> tuple[dict[int, str], dict[int, str], dict[int, str]]:
+    """Category names, and names and colours of an attribute table, of the first band of an ``.aux.xml``."""
+    if not path.is_file():
+        return {}, {}, {}
+    content = b"" if path.stat().st_size > _MOST_BYTES else path.read_bytes()
+    try:
+        if not content or b"<!DOCTYPE" in content or b"<!ENTITY" in content:  # entities can grow without end
+            raise ValueError(f"empty, larger than {_MOST_BYTES} bytes, or with entities")
+        root = ElementTree.fromstring(content)
+        band = root.find("PAMRasterBand[@band='1']")
+        if band is None:
+            return {}, {}, {}
+        names = {i: node.text or "" for i, node in enumerate(band.findall("CategoryNames/Category"))}
+        return names, *_attribute_table(band.find("GDALRasterAttributeTable"))
+    except (ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:  # LookupError: odd encodings
+        raise InputError(
+            path, field="content", value="unreadable", expected="names of classes as GDAL writes them", fix="delete it"
+        ) from error
+
+
+def _attribute_table(table: ElementTree.Element | None) -> tuple[dict[int, str], dict[int, str]]:
+    """Names and colours by code of a GDAL raster attribute table."""
+    if table is None:
+        return {}, {}
+    columns = {node.findtext("Usage", ""): i for i, node in enumerate(table.findall("FieldDefn"))}
+    value = columns.get(_VALUE, columns.get(_VALUE_FROM))
+    names: dict[int, str] = {}
+    colors: dict[int, str] = {}
+    for row in table.findall("Row") if value is not None else ():
+        cells = [cell.text or "" for cell in row.findall("F")]
+        code = float(cells[value or 0])
+        if not code.is_integer() or (_VALUE_TO in columns and float(cells[columns[_VALUE_TO]]) != code):
+            continue  # a range of values is no class
+        if _NAME in columns:
+            names[int(code)] = cells[columns[_NAME]]
+        if all(usage in columns for usage in _RGB):
+            rgb = [int(float(cells[columns[usage]])) for usage in _RGB]
+            if min(rgb) < 0 or max(rgb) > 255:
+                raise ValueError("colours from 0 to 255")
+            colors[int(code)] = "#{:02x}{:02x}{:02x}".format(*rgb)
+    return names, colors
+
+
+def _clean(path: Path, names: Mapping[int, str]) -> dict[int, str]:
+    """Names in one line each, without those that are empty."""
+    cleaned = {code: one_line(name, path=path) for code, name in names.items()}
+    return {code: name for code, name in cleaned.items() if name}
+
+
+def one_line(name: str, *, path: Path) -> str:
+    """A name of a class as it goes into legends, tables and messages.
+
+    Raises:
+        InputError: if it is too long, or holds what cannot be printed.
+    """
+    name = " ".join(name.split())
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        raise InputError(
+            path,
+            field="class name",
+            value=ascii(name[:40]) + "..." * (len(name) > 40),
+            expected=f"at most {_LONGEST_NAME} printable characters",
+            fix="rename the class",
+        )
+    return name

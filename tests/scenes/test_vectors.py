@@ -1,0 +1,522 @@
+import json
+import os
+import sqlite3
+import struct
+import warnings
+from contextlib import closing
+
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyogrio import raw
+from rasterio.crs import CRS
+from rasterio.warp import transform
+
+from hsfusion.errors import InputError
+from hsfusion.scenes import ArrayScene, GeoBox, read_labels
+from hsfusion.spectra import Bands
+
+LEFT, TOP, STEP = 500000.0, 4500000.0, 30.0
+UTM = "EPSG:32633"
+DRIVERS = {"GPKG": "gpkg", "GeoJSON": "geojson", "ESRI Shapefile": "shp"}
+
+
+def scene_of(shape=(3, 4), *, place=(STEP, 0.0, LEFT, 0.0, -STEP, TOP), crs=UTM):
+    geobox = GeoBox(shape, Affine(*place), crs and CRS.from_user_input(crs).to_wkt())
+    return ArrayScene(np.zeros((1, *shape)), bands=Bands.from_wavelengths([500.0]), name="s", geobox=geobox)
+
+
+def pixels(row, col, height=1, width=1):
+    """A rectangle that covers whole pixels of the scene."""
+    x, y = LEFT + STEP * col, TOP - STEP * row
+    return shapely.box(x, y - STEP * height, x + STEP * width, y)
+
+
+def point(row, col):
+    return shapely.Point(LEFT + STEP * col, TOP - STEP * row)
+
+
+def write(path, shapes, *, driver="GPKG", crs=UTM, kind="Unknown", mask=None, layer=None, **columns):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the file has another ending than its format likes
+        raw.write(
+            path,
+            shapely.to_wkb(np.array(shapes, object)),
+            [np.array(values) for values in columns.values()],
+            list(columns),
+            field_mask=mask,
+            layer=layer,
+            append=layer is not None and path.exists(),
+            driver=driver,
+            geometry_type=kind,
+            crs=crs,
+        )
+    return path
+
+
+def reprojected(shape, crs):
+    return shapely.transform(shape, lambda xy: np.column_stack(transform(UTM, crs, *xy.T.tolist())))
+
+
+def drop_triggers(database):
+    """Without those of a GeoPackage, which call functions that only GDAL knows."""
+    for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        database.execute(f'DROP TRIGGER "{name}"')
+    database.commit()
+
+
+TWO = [pixels(0, 0, 2, 2), pixels(1, 2, 2, 2)]
+DRAWN = [[1, 1, 0, 0], [1, 1, 2, 2], [0, 0, 2, 2]]
+
+
+@pytest.mark.parametrize("name", ["name", "code", "whole"])
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_polygons_of_each_format_and_kind_of_field_are_drawn_exactly(tmp_path, driver, name):
+    columns = {"name": np.array(["Äcker", "wood"], object)[::-1], "code": [1, 2], "whole": [1.0, 2.0]}
+    path = write(tmp_path / f"gt.{DRIVERS[driver]}", TWO, driver=driver, kind="Polygon", **columns)
+    labels = read_labels(path, scene_of(), class_field=name)
+    assert labels.codes.dtype == np.int64
+    assert labels.codes.tolist() == DRAWN
+    assert labels.legend().names == (("wood", "Äcker") if name == "name" else ("class 1", "class 2"))
+
+
+def test_format_is_told_by_content(tmp_path):
+    for driver in ("GPKG", "GeoJSON"):
+        path = write(tmp_path / driver, TWO, driver=driver, code=[1, 2])
+        path.rename(tmp_path / "gt.tif")
+        assert read_labels(tmp_path / "gt.tif", scene_of(), class_field="code").codes.tolist() == DRAWN
+
+
+def test_json_may_start_with_a_mark_and_blank_lines(tmp_path):
+    path = write(tmp_path / "gt.json", TWO, driver="GeoJSON", code=[1, 2])
+    path.write_bytes(b"\xef\xbb\xbf\n\n" + path.read_bytes())
+    assert read_labels(path, scene_of(), class_field="code").codes.tolist() == DRAWN
+
+
+def test_points_take_the_pixel_that_they_lie_in(tmp_path):
+    several = shapely.MultiPoint([point(0, 3.999), point(2.999, 3), point(3, 4)])  # the last is just outside
+    path = write(tmp_path / "gt.gpkg", [point(0, 0), point(1.5, 1.999), several], code=[4, 5, 6])
+    drawn = read_labels(path, scene_of(), class_field="code").codes
+    assert drawn.tolist() == [[4, 0, 0, 6], [0, 5, 0, 0], [0, 0, 0, 6]]
+
+
+def test_polygon_takes_the_pixels_whose_centres_it_holds(tmp_path):
+    just, barely_not = pixels(0, 0, 0.51, 1.51), pixels(2, 0, 0.49, 4)
+    holed = shapely.difference(pixels(0, 2, 3, 2), pixels(1, 2, 1, 1))
+    parts = shapely.MultiPolygon([pixels(1, 0), pixels(1, 1, 0.6, 0.6)])
+    path = write(tmp_path / "gt.gpkg", [just, barely_not, holed, parts], code=[1, 2, 3, 4])
+    drawn = read_labels(path, scene_of(), class_field="code").codes
+    assert drawn.tolist() == [[1, 1, 3, 3], [4, 4, 0, 3], [0, 0, 3, 3]]
+
+
+def test_parts_of_a_multipolygon_may_touch_and_overlap(tmp_path):
+    area = shapely.MultiPolygon([pixels(0, 0, 2, 2), pixels(1, 1, 2, 2), pixels(2, 0)])
+    drawn = read_labels(write(tmp_path / "gt.gpkg", [area], code=[1]), scene_of(), class_field="code").codes
+    assert drawn.tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 0]]
+
+
+def test_polygon_that_reaches_round_the_world_is_cut(tmp_path):
+    path = write(tmp_path / "gt.gpkg", [shapely.box(-4e7, -4e7, LEFT + 2.2 * STEP, 4e7)], code=[1])
+    drawn = read_labels(path, scene_of(), class_field="code").codes
+    assert drawn.tolist() == [[1, 1, 0, 0]] * 3
+
+
+@pytest.mark.parametrize("far", [1e15, 1e30, 1e300])
+def test_coordinates_that_are_on_no_map_are_refused(tmp_path, far):
+    path = write(tmp_path / "gt.gpkg", [shapely.box(-far, -far, far, far)], code=[1])
+    assert "coordinates is such as have no place" in refused(path, class_field="code")
+
+
+def test_rotated_scene_gets_the_pixels_that_the_formula_says(tmp_path):
+    place = (20.0, 9.0, LEFT, 9.0, -20.0, TOP)
+    area = shapely.Polygon([(LEFT + 40, TOP + 30), (LEFT + 160, TOP - 20), (LEFT + 110, TOP - 150), (LEFT, TOP - 60)])
+    path = write(tmp_path / "gt.gpkg", [area], code=[7])
+    col, row = np.meshgrid(np.arange(9) + 0.5, np.arange(8) + 0.5)
+    a, b, c, d, e, f = place
+    inside = shapely.contains_xy(area, a * col + b * row + c, d * col + e * row + f)
+    assert 20 < inside.sum() < 60
+    drawn = read_labels(path, scene_of((8, 9), place=place), class_field="code").codes
+    np.testing.assert_array_equal(drawn, 7 * inside)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32632", "EPSG:3035", "EPSG:3857"])
+def test_layer_in_another_crs_is_brought_to_that_of_the_scene(tmp_path, crs, driver):
+    small = [pixels(0.1, 0.1, 1.8, 1.8), pixels(1.1, 2.1, 1.8, 1.8)]
+    shapes = [reprojected(shape, crs) for shape in small]
+    path = write(tmp_path / f"gt.{DRIVERS[driver]}", shapes, driver=driver, kind="Polygon", crs=crs, code=[1, 2])
+    assert read_labels(path, scene_of(), class_field="code").codes.tolist() == DRAWN
+
+
+def test_json_without_crs_is_longitude_and_latitude(tmp_path):
+    shape = reprojected(pixels(0.1, 0.1, 1.8, 1.8), "EPSG:4326")
+    feature = {"type": "Feature", "properties": {"code": 3}, "geometry": json.loads(shapely.to_geojson(shape))}
+    (tmp_path / "gt.json").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    drawn = read_labels(tmp_path / "gt.json", scene_of(), class_field="code").codes
+    assert drawn.tolist() == [[3, 3, 0, 0], [3, 3, 0, 0], [0, 0, 0, 0]]
+
+
+def test_scene_in_degrees_takes_labels_in_metres(tmp_path):
+    path = write(tmp_path / "gt.gpkg", [pixels(0, 0, 3, 4)], code=[1])
+    [west], [north] = transform(UTM, "EPSG:4326", [LEFT], [TOP])
+    scene = scene_of((4, 4), place=(0.0003, 0.0, west, 0.0, -0.0003, north), crs="EPSG:4326")
+    assert read_labels(path, scene, class_field="code").codes.tolist() == [[1] * 4] * 3 + [[0] * 4]
+
+
+def test_pixels_that_two_classes_claim_get_none_and_are_counted(tmp_path, caplog):
+    shapes = [pixels(0, 0, 2, 2), pixels(1, 1, 2, 2), pixels(0, 0, 3, 2)]
+    path = write(tmp_path / "gt.gpkg", shapes, code=[1, 2, 1])
+    drawn = read_labels(path, scene_of(), class_field="code").codes
+    assert drawn.tolist() == [[1, 1, 0, 0], [1, 0, 2, 0], [1, 0, 2, 0]]
+    assert "pixels claimed by two classes, unlabelled: 2." in caplog.text
+
+
+def test_pixel_of_one_class_between_two_features_of_another_is_none(tmp_path):
+    path = write(tmp_path / "gt.gpkg", [pixels(0, 0), pixels(0, 0), pixels(0, 0, 1, 2)], code=[2, 5, 2])
+    assert read_labels(path, scene_of(), class_field="code").codes[0].tolist() == [0, 2, 0, 0]
+
+
+def test_what_labels_nothing_is_counted(tmp_path, caplog):
+    tiny = pixels(0.6, 0.6, 0.2, 0.2)
+    shapes = [pixels(0, 1), tiny, tiny, pixels(9, 9), None, shapely.Polygon(), pixels(1, 1), pixels(2, 2)]
+    codes = np.array([1, 2, 3, 4, 5, 6, 7, 0])
+    mask = [np.array([False] * 6 + [True, False])]
+    path = write(tmp_path / "gt.gpkg", shapes, code=codes, mask=mask)
+    drawn = read_labels(path, scene_of(), class_field="code").codes
+    assert drawn.tolist() == [[0, 1, 0, 0], [0] * 4, [0] * 4]
+    for text in (
+        "features without a class, left out: 1.",
+        "features without a geometry, left out: 2.",
+        "features outside the scene s, left out: 1.",
+        "features that hold no pixel centre of their own, and label nothing: 2.",
+    ):
+        assert text in caplog.text
+    assert len(caplog.records) == 4
+
+
+def test_words_are_numbered_in_their_order_and_the_user_may_rename_them(tmp_path):
+    names = np.array(["soy", " corn  field ", "10", "9", ""], object)
+    shapes = [point(0, col) for col in range(4)] + [point(1, 1)]
+    labels = read_labels(write(tmp_path / "gt.gpkg", shapes, name=names), scene_of(), class_field="name")
+    assert labels.codes.tolist() == [[4, 3, 1, 2], [0] * 4, [0] * 4]
+    assert labels.legend().names == ("10", "9", "corn field", "soy")
+    assert labels.legend(names={"soy": "Soja", 10: "ten"}).names == ("ten", "9", "corn field", "Soja")
+
+
+def test_codes_that_maps_cannot_hold_are_renumbered(tmp_path):
+    path = write(tmp_path / "gt.gpkg", [point(0, 0), point(0, 1), point(0, 2)], code=[-1, 2**40, 0])
+    labels = read_labels(path, scene_of(), class_field="code")
+    assert labels.codes[0].tolist() == [1, 2, 0, 0]
+    assert labels.legend().names == ("class -1", f"class {2**40}")
+    labels = read_labels(path, scene_of(), class_field="code", unlabelled=[-1])
+    assert labels.codes[0].tolist() == [0, 2, 1, 0]
+
+
+def test_layer_has_to_be_named_where_there_are_several(tmp_path):
+    path = write(tmp_path / "gt.gpkg", TWO[:1], layer="fields", code=[1])
+    write(path, TWO[1:], layer="woods", code=[2])
+    assert "labels_variable is missing, expected one of the layers: fields, woods" in refused(path, class_field="code")
+    assert "did you mean woods?" in refused(path, class_field="code", variable="wods")
+    drawn = read_labels(path, scene_of(), class_field="code", variable="woods").codes
+    assert drawn.tolist() == [[0] * 4, [0, 0, 2, 2], [0, 0, 2, 2]]
+
+
+def test_tables_without_geometries_are_no_layers(tmp_path):
+    path = write(tmp_path / "gt.gpkg", TWO, layer="fields", code=[1, 2])
+    raw.write(path, None, [np.array(["x"], object)], ["style"], layer="layer_styles", append=True, driver="GPKG")
+    assert read_labels(path, scene_of(), class_field="code").codes.tolist() == DRAWN
+
+
+def test_field_has_to_be_named_and_known(tmp_path):
+    path = write(tmp_path / "gt.gpkg", TWO, code=[1, 2], Crop=np.array(["a", "b"], object))
+    assert "scene.class_field is missing, expected one of the fields: code, Crop." in refused(path)
+    assert (
+        "scene.class_field is crops, expected one of the fields: code, Crop. Fix: correct it (did you mean Crop?)"
+        in (refused(path, class_field="crops"))
+    )
+
+
+def test_geopackage_is_read_without_writing_beside_it_and_with_what_its_log_holds(tmp_path):
+    path = write(tmp_path / "gt.gpkg", TWO, code=[1, 2])
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode=wal")
+        drop_triggers(database)
+    assert read_labels(path, scene_of(), class_field="code").codes.tolist() == DRAWN
+    assert [file.name for file in tmp_path.iterdir()] == ["gt.gpkg"]
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE gt SET code = code + 2")
+        database.commit()
+        assert (tmp_path / "gt.gpkg-wal").exists()
+        assert read_labels(path, scene_of(), class_field="code").codes.max() == 4
+
+
+def test_names_without_a_known_encoding_are_told(tmp_path, caplog):
+    path = write(tmp_path / "gt.shp", TWO[:1], driver="ESRI Shapefile", kind="Polygon", name=np.array(["ü"], object))
+    (tmp_path / "gt.cpg").unlink()
+    read_labels(path, scene_of(), class_field="name")
+    assert "no .cpg tells their encoding" in caplog.text
+
+
+def test_ten_thousand_features_are_drawn(tmp_path):
+    rng = np.random.default_rng(0)
+    shapes = [point(*at) for at in rng.permutation(100 * 100 * 4)[:10_000, None] // [200, 1] % 200 / 2 + 0.25]
+    path = write(tmp_path / "gt.gpkg", shapes, code=np.ones(10_000, int))
+    xy = shapely.get_coordinates(shapes)
+    expected = np.zeros((100, 100), int)
+    expected[((TOP - xy[:, 1]) // STEP).astype(int), ((xy[:, 0] - LEFT) // STEP).astype(int)] = 1
+    np.testing.assert_array_equal(read_labels(path, scene_of((100, 100)), class_field="code").codes, expected)
+
+
+def refused(path, scene=None, **options):
+    with pytest.raises(InputError, match=r"^[^\n]+: .* is .*, expected .*\. Fix: .*") as caught:
+        read_labels(path, scene or scene_of(), **options)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+BOX = [[[14.999, 40.64], [15.002, 40.64], [15.002, 40.66], [14.999, 40.66], [14.999, 40.64]]]
+POLYGON = {"type": "Polygon", "coordinates": BOX}
+
+
+def feature(geometry=POLYGON, **properties):
+    return {"type": "Feature", "properties": properties or {"code": 1}, "geometry": geometry}
+
+
+def collection(*features, **members):
+    return {"type": "FeatureCollection", **members, "features": list(features)}
+
+
+def shape(kind, coordinates):
+    return {"type": kind, "coordinates": coordinates}
+
+
+def named_crs(name):
+    return {"type": "name", "properties": {"name": name}}
+
+
+JSON = {
+    "no features": collection(),
+    "features missing": {"type": "FeatureCollection"},
+    "features no list": {"type": "FeatureCollection", "features": 5},
+    "features of numbers": {"type": "FeatureCollection", "features": [1, 2]},
+    "lone feature": feature(),
+    "lone geometry": POLYGON,
+    "other JSON": {"labels": [1, 2, 3]},
+    "TopoJSON": {"type": "Topology", "objects": {}, "arcs": []},
+    "no coordinates": collection(feature(shape("Polygon", []))),
+    "coordinates in words": collection(feature(shape("Polygon", "here"))),
+    "words for numbers": collection(feature(shape("Point", ["a", "b"]))),
+    "one coordinate": collection(feature(shape("Point", [15.0]))),
+    "NaN": collection(feature(shape("Point", [float("nan"), 40.0]))),
+    "infinite": collection(feature(shape("Point", [float("inf"), 40.0]))),
+    "far too large": collection(feature(shape("Point", [1e300, 40.0]))),
+    "latitude of 400": collection(feature(shape("Point", [15.0, 400.0]))),
+    "unknown geometry": collection(feature(shape("Spline", BOX))),
+    "open ring": collection(feature(shape("Polygon", [BOX[0][:-1]]))),
+    "ring of two": collection(feature(shape("Polygon", [BOX[0][:2]]))),
+    "bow tie": collection(feature(shape("Polygon", [[[15, 40], [16, 41], [16, 40], [15, 41], [15, 40]]]))),
+    "line": collection(feature(shape("LineString", [[15.0, 40.64], [15.001, 40.65]]))),
+    "collection": collection(feature({"type": "GeometryCollection", "geometries": [POLYGON]})),
+    "no geometry at all": collection(feature(None)),
+    "elsewhere": collection(feature(shape("Point", [-15.0, 40.64]))),
+    "rows and columns": collection(feature(shape("Point", [1, 1]))),
+    "fraction": collection(feature(code=1.5)),
+    "huge code": collection(feature(code=2**70)),
+    "yes and no": collection(feature(code=False)),
+    "null": collection(feature(code=None)),
+    "date": collection(feature(code="2020-01-01"), feature(code="2021-01-01")),
+    "unlabelled": collection(feature(code=0)),
+    "no properties": collection({"type": "Feature", "properties": None, "geometry": POLYGON}),
+    "other properties": collection(feature(kind=1)),
+    "name of a kilometre": collection(feature(code="x" * 300)),
+    "name that rings": collection(feature(code="a\x07b")),
+    "crs null": collection(feature(), crs=None),
+    "crs unknown": collection(feature(), crs=named_crs("urn:ogc:def:crs:EPSG::99999")),
+    "crs invented": collection(feature(), crs=named_crs("my own")),
+    "crs linked": collection(feature(), crs={"type": "link", "properties": {"href": "http://127.0.0.1:9/crs"}}),
+    "crs in words": collection(feature(), crs={"type": "name", "properties": "WGS 84"}),
+    "crs of another place": collection(feature(), crs=named_crs("urn:ogc:def:crs:EPSG::32633")),
+}
+TEXTS = {
+    "truncated": json.dumps(collection(*[feature()] * 20)).encode()[:-40],
+    "cut in a number": json.dumps(collection(feature())).encode()[:120],
+    "two documents": json.dumps(collection(feature())).encode() * 2,
+    "deep arrays": b'{"type": "FeatureCollection", "features": ' + b"[" * 10**5 + b"]" * 10**5 + b"}",
+    "deep properties": b'{"type": "FeatureCollection", "features": [{"a": ' + b'{"a":' * 10**5 + b"}" * 10**5 + b"}]}",
+    "deep and open": b'{"type": "FeatureCollection", "features": ' + b"[" * 10**6,
+    "no text": json.dumps(collection(feature(code="QQ"))).encode().replace(b"QQ", b"\xff\xfe"),
+    "zeros within": json.dumps(collection(feature())).encode().replace(b"[15.0", b"\0\0\0\0\0"),
+    "number without end": json.dumps(collection(feature())).encode().replace(b"15.0", b"1e99999"),
+    "words like JSON": b'{"type": "FeatureCollection", features: []}',
+    "brace": b'{"',
+    "not closed": b'{"type": "FeatureCollection", "features": [',
+}
+
+
+def test_json_of_which_the_others_are_made_is_read(tmp_path):
+    (tmp_path / "gt.json").write_text(json.dumps(collection(feature())))
+    assert (read_labels(tmp_path / "gt.json", scene_of(), class_field="code").codes == 1).all()
+
+
+@pytest.mark.parametrize("kind", JSON)
+def test_json_that_holds_no_labels_is_one_line(tmp_path, kind):
+    (tmp_path / "gt.json").write_text(json.dumps(JSON[kind]))
+    assert "gt.json: " in refused(tmp_path / "gt.json", class_field="code")
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_text_that_is_no_json_is_one_line(tmp_path, kind):
+    (tmp_path / "gt.json").write_bytes(TEXTS[kind])
+    assert "gt.json: " in refused(tmp_path / "gt.json", class_field="code")
+
+
+SQL = {
+    "no contents": "DROP TABLE gpkg_contents",
+    "no columns": "DROP TABLE gpkg_geometry_columns",
+    "no systems": "DROP TABLE gpkg_spatial_ref_sys",
+    "no layer": "DROP TABLE gt",
+    "empty layer": "DELETE FROM gt",
+    "undefined Cartesian CRS": "UPDATE gpkg_contents SET srs_id = -1; UPDATE gpkg_geometry_columns SET srs_id = -1",
+    "undefined geographic CRS": "UPDATE gpkg_contents SET srs_id = 0; UPDATE gpkg_geometry_columns SET srs_id = 0",
+    "CRS that is not there": "UPDATE gpkg_contents SET srs_id = 7; UPDATE gpkg_geometry_columns SET srs_id = 7",
+    "CRS that is none": "UPDATE gpkg_spatial_ref_sys SET definition = 'x', organization_coordsys_id = 99999999, "
+    "organization = 'NONE' WHERE srs_id = 32633",
+    "blob of nothing": "UPDATE gt SET geom = x''",
+    "blob too short": "UPDATE gt SET geom = x'4750000103000000'",
+    "blob of text": "UPDATE gt SET geom = 'POINT (1 1)'",
+    "blob without end": "UPDATE gt SET geom = substr(geom, 1, 60)",
+    "blob of NaN": "UPDATE gt SET geom = x'47500001797f00000101000000000000000000f87f000000000000f87f'",
+    "blob of a billion points": "UPDATE gt SET geom = x'47500001797f0000010400000000ca9a3b'",
+    "blob of boxes in boxes": f"UPDATE gt SET geom = x'47500001797f0000{'010700000001000000' * 5000}'",
+    "one blob too short": "UPDATE gt SET geom = x'4750000103000000' WHERE fid = 1",
+    "view without end": "CREATE VIEW v AS WITH RECURSIVE r(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM r) "
+    "SELECT * FROM r",
+    "layer that is a view": "ALTER TABLE gt RENAME TO other; CREATE VIEW gt AS SELECT * FROM other",
+    "foreign table": "CREATE VIRTUAL TABLE foreign_text USING fts4(a)",
+}
+
+
+@pytest.mark.parametrize("kind", SQL)
+def test_geopackage_that_lies_is_one_line(tmp_path, kind):
+    path = write(tmp_path / "gt.gpkg", TWO, code=[1, 2])
+    with closing(sqlite3.connect(path)) as database:
+        drop_triggers(database)
+        database.executescript(SQL[kind])
+        database.commit()
+    assert "gt.gpkg: " in refused(path, class_field="code")
+
+
+@pytest.mark.parametrize("size", [16, 50, 99, 100, 4096, 40_000])
+def test_truncated_geopackage_is_one_line(tmp_path, size):
+    path = write(tmp_path / "gt.gpkg", TWO, code=[1, 2])
+    os.truncate(path, size)
+    assert "gt.gpkg: size is " in refused(path, class_field="code")
+
+
+def test_database_that_is_no_geopackage_is_one_line(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "gt.gpkg")) as database:
+        database.execute("CREATE TABLE labels (a)")
+        database.commit()
+    assert "without gpkg_contents" in refused(tmp_path / "gt.gpkg", class_field="code")
+    raw.write(tmp_path / "t.gpkg", None, [np.array([1])], ["code"], driver="GPKG")
+    assert "number of layers is 0" in refused(tmp_path / "t.gpkg", class_field="code")
+
+
+def _cut(name, size):
+    return lambda folder: os.truncate(folder / name, size)
+
+
+def _put(name, at, content):
+    def change(folder):
+        data = bytearray((folder / name).read_bytes())
+        data[at : at + len(content)] = content
+        (folder / name).write_bytes(data)
+
+    return change
+
+
+SHAPEFILES = {
+    **{f"no {suffix}": lambda folder, suffix=suffix: (folder / f"gt{suffix}").unlink() for suffix in (".dbf", ".shx")},
+    "no .prj": lambda folder: (folder / "gt.prj").unlink(),
+    "damaged .prj": lambda folder: (folder / "gt.prj").write_text('PROJCS["WGS'),
+    ".prj that is no text": lambda folder: (folder / "gt.prj").write_bytes(b"\xff\xfe\0\0"),
+    ".prj in a circle": lambda folder: (folder / "gt.prj").write_text('LOCAL_CS["here", UNIT["Meter", 1]]'),
+    **{f".shp of {size} bytes": _cut("gt.shp", size) for size in (50, 100, 108, 200, 371)},
+    **{f".shx of {size} bytes": _cut("gt.shx", size) for size in (0, 50, 100, 108)},
+    **{f".dbf of {size} bytes": _cut("gt.dbf", size) for size in (0, 20, 64, 100)},
+    "longer than it says": lambda folder: _grow(folder / "gt.shp"),
+    "says to be longer": _put("gt.shp", 24, b"\x7f\xff\xff\xff"),
+    "two thousand million parts": _put("gt.shp", 144, b"\xff\xff\xff\x7f"),
+    "another kind within": _put("gt.shp", 108, struct.pack("<i", 99)),
+    "infinite corner": _put("gt.shp", 156, struct.pack("<d", np.inf)),
+    "NaN corner": _put("gt.shp", 156, struct.pack("<d", np.nan)),
+    "other number of rows": _put("gt.dbf", 4, struct.pack("<I", 1)),
+    "rows without number": _put("gt.dbf", 4, b"\xff\xff\xff\xff"),
+    "index elsewhere": _put("gt.shx", 100, b"\x7f\xff\xff\xff"),
+}
+
+
+def _grow(path):
+    path.write_bytes(path.read_bytes() + b"\0" * 8)
+
+
+@pytest.mark.parametrize("kind", SHAPEFILES)
+def test_damaged_shapefile_is_one_line(tmp_path, kind):
+    path = write(tmp_path / "gt.shp", TWO, driver="ESRI Shapefile", kind="Polygon", code=[1, 2])
+    SHAPEFILES[kind](tmp_path)
+    assert "gt." in refused(path, class_field="code")
+
+
+SCENES = {
+    "without CRS": {"crs": None},
+    "without place": {"place": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)},
+    "with a CRS of its own": {"crs": 'LOCAL_CS["Arbitrary",UNIT["Meter",1]]'},
+}
+
+
+@pytest.mark.parametrize("kind", SCENES)
+def test_scene_without_a_place_takes_no_vectors(tmp_path, kind):
+    path = write(tmp_path / "gt.gpkg", TWO, code=[1, 2])
+    message = refused(path, scene_of(**SCENES[kind]), class_field="code")
+    assert message.startswith("the scene s: ")
+    assert "a georeferenced cube, for gt.gpkg holds map coordinates" in message
+
+
+def test_layer_without_crs_says_what_to_do(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is none
+        path = write(tmp_path / "gt.gpkg", TWO, crs=None, code=[1, 2])
+    assert (
+        "CRS is missing, expected that of the coordinates; it is never assumed. Fix: set the layer's CRS in QGIS"
+        in (refused(path, class_field="code"))
+    )
+
+
+def test_file_too_large_is_refused_before_it_is_read(tmp_path):
+    path = write(tmp_path / "gt.gpkg", TWO, code=[1, 2])
+    os.truncate(path, 2**27 + 1)
+    assert "size is 134217729 bytes, expected at most 134217728" in refused(path, class_field="code")
+
+
+@settings(
+    max_examples=int(os.environ.get("HSFUSION_FUZZ", "60")), deadline=None, suppress_health_check=list(HealthCheck)
+)
+@given(data=st.data())
+def test_any_damaged_file_opens_or_is_one_clear_line(tmp_path, data):
+    driver = data.draw(st.sampled_from(sorted(DRIVERS)))
+    for file in tmp_path.iterdir():
+        file.unlink()
+    path = write(tmp_path / f"gt.{DRIVERS[driver]}", TWO, driver=driver, kind="Polygon", code=[1, 2])
+    damaged = data.draw(st.sampled_from(sorted(tmp_path.iterdir())))
+    content = bytearray(damaged.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    damaged.write_bytes(content)
+    try:
+        assert read_labels(path, scene_of(), class_field="code").codes.shape == (3, 4)
+    except InputError as error:
+        assert str(error).isprintable()
