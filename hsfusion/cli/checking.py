@@ -32,8 +32,13 @@ _OPTIONAL = {
     "run_dir": str,
     "resume": str,
     "json": str,
-    "scene.wavelengths": str,
-    "scene.wavelength_unit": str,
+    "folder": str,
+    "run": str,
+    "batch": int,
+    **dict.fromkeys((f"scene.{key}" for key in ("variable", "grid", "wavelengths", "wavelength_unit")), str),
+    **dict.fromkeys((f"scene.{key}" for key in ("scale", "offset", "nodata")), float),
+    **dict.fromkeys((f"scene.{key}" for key in ("cube", "labels", "labels_variable", "class_field", "cache")), str),
+    **dict.fromkeys((f"scene.{file}_{key}" for file in ("cube", "labels") for key in ("url", "sha256")), str),
     "scene.step_m": float,
 }
 _INFINITY = math.inf
@@ -41,7 +46,7 @@ _RANGES = {
     "seed": (0, 2**32),
     "seeds": (1, _INFINITY),
     "threads": (1, _INFINITY),
-    **dict.fromkeys(("inputs", "batch", "channels", "rows", "columns", "repeats"), (1, _INFINITY)),
+    **dict.fromkeys(("inputs", "batch", "channels", "bands", "rows", "columns", "tile", "repeats"), (1, _INFINITY)),
     "label_smoothing": (0, 0.99),
     "trainer.max_epochs": (1, _INFINITY),
     "data.batch_size": (2, _INFINITY),
@@ -76,7 +81,7 @@ def check(cfg: DictConfig, config_name: str) -> None:
     chosen = [word for word in HydraConfig.get().overrides.task if word.partition("=")[0].lstrip("+~") in choices]
     base = compose(config_name, overrides=chosen)
     for key in cfg:
-        if key not in base:
+        if key not in list(base):  # which has keys without a value, too
             raise InputError("command line", field="key", value=key, expected="a known key", fix="remove it")
     defaults = _leaves(base)
     for key, value in _leaves(cfg).items():

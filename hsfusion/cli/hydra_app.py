@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -31,8 +33,25 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
             failed.append(error)  # Hydra would print lines of its own
 
     check_config_dir()
+    sys.argv[1:] = [word for given in sys.argv[1:] for word in _written_out(given, config_name)]
     # otherwise Hydra prints its own message and exits with 1
     os.environ["HYDRA_FULL_ERROR"] = "1"
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
     if failed:
         raise failed[0]
+
+
+def _written_out(word: str, config_name: str) -> list[str]:
+    """``scene=PATH`` as the words it is short for; any other word as it is."""
+    key, _, value = word.partition("=")
+    described = value.endswith((".yaml", ".yml"))
+    if key != "scene" or "," in value or not (described or Path(value).suffix or "/" in value):
+        return [word]
+    if config_name == "predict":
+        return (
+            ["scene=described_cube", f"scene.file='{value}'"] if described else ["scene=cube", f"scene.path='{value}'"]
+        )
+    if not described:
+        return [word]  # a cube without labels
+    named = any(given.startswith("name=") for given in sys.argv[1:])
+    return ["scene=described", f"scene.files=['{value}']", *([] if named else [f"name='{Path(value).stem}'"])]

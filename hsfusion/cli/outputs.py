@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from hsfusion import __version__
 from hsfusion.cli.figures import write_figures
 from hsfusion.cli.session import Experiment, Outcome
-from hsfusion.scenes import write_class_map, write_raster
+from hsfusion.scenes import JoinedScene, Legend, write_class_map, write_raster
 from hsfusion.spectra import BandWeights, group_of_bands
 from hsfusion.spectra.weights import write_group_weights_csv, write_history_csv, write_response_csv
 from hsfusion.training.model_file import save_model
@@ -94,6 +94,8 @@ def _write_rasters(experiment: Experiment, outcome: Outcome, folder: Path) -> No
     codes = np.array([*legend.codes, 0])[outcome.classes]  # index -1 is the 0 at the end
     tags = {"hsfusion_version": __version__, "scene": labelled.scene.name}
     write_class_map(folder / "map.tif", codes, legend=legend, geobox=geobox, tags=tags)
+    if isinstance(labelled.scene, JoinedScene):
+        _write_parts(folder / "maps", labelled.scene, codes, legend)
     write_raster(folder / "confidence.tif", outcome.confidence, geobox=geobox, nodata=float("nan"), tags=tags)
     if outcome.instance_maps is not None:
         write_raster(
@@ -106,6 +108,16 @@ def _write_rasters(experiment: Experiment, outcome: Outcome, folder: Path) -> No
         )
     roles = {f"role_{role}": name for role, name in _SPLIT_NAMES.items()}
     write_raster(folder / "split.tif", experiment.split.roles, geobox=geobox, tags=roles)
+
+
+def _write_parts(folder: Path, joined: JoinedScene, codes: NDArray[np.integer], legend: Legend) -> None:
+    """A map for each of the joined scenes, in its own place."""
+    folder.mkdir()
+    for scene, row, _ in joined.parts:
+        height, width = scene.geobox.shape
+        part = codes[row : row + height, :width]
+        tags = {"hsfusion_version": __version__, "scene": scene.name}
+        write_class_map(folder / f"{scene.name}.tif", part, legend=legend, geobox=scene.geobox, tags=tags)
 
 
 def _header(experiment: Experiment, metrics: dict[str, Any]) -> dict[str, Any]:

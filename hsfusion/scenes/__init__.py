@@ -1,22 +1,30 @@
 """Scenes: where the pixels come from, where they lie on the ground, and how maps are written."""
 
 from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.labels import LabelledScene, Legend, read_labels
+from hsfusion.scenes.joined import JoinedScene, join_scenes
+from hsfusion.scenes.labels import LabelledScene, Labels, read_labels
+from hsfusion.scenes.legend import Legend
 from hsfusion.scenes.maps import write_class_map, write_raster
-from hsfusion.scenes.opening import open_labelled_scene, open_scene
+from hsfusion.scenes.matched import MatchedScene
+from hsfusion.scenes.opening import open_labelled_scene, open_scene, open_with_sources
 from hsfusion.scenes.scene import ArrayRaster, ArrayScene, Scene, StackedScene, Window
 
 __all__ = [
     "ArrayRaster",
     "ArrayScene",
     "GeoBox",
+    "JoinedScene",
     "LabelledScene",
+    "Labels",
     "Legend",
+    "MatchedScene",
     "Scene",
     "StackedScene",
     "Window",
+    "join_scenes",
     "open_labelled_scene",
     "open_scene",
+    "open_with_sources",
     "read_labels",
     "write_class_map",
     "write_raster",

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.scenes.cube_file import CubeFile
-from hsfusion.scenes.formats import open_cube_file
-from hsfusion.scenes.labels import LabelledScene, Legend, read_labels, split_names
+from hsfusion.errors import InputError
+from hsfusion.scenes.labels import LabelledScene, read_labels
+from hsfusion.scenes.readers.cube_file import BandTable, CubeFile
+from hsfusion.scenes.readers.formats import open_cube_file
 from hsfusion.scenes.scene import Scene, StackedScene, Window, check_band_count
 from hsfusion.spectra import Bands
+
+_log = logging.getLogger(__name__)
+_NUMBERS = 2**24  # read at a time
 
 
 class FileScene:
@@ -32,56 +39,168 @@ class FileScene:
         self.bands = bands
         self.name = name
 
-    def read(self, window: Window) -> NDArray[np.float32]:
-        """Reads a window: (C, height, width) float32, NaN where there are no data."""
-        return self.file.read(window)
+    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Reads a window: (C, height, width) float32, or those bands of it, NaN where there are no data."""
+        return self.file.read(window, layers)
 
 
 def open_scene(
-    path: str | Path, *, wavelengths: str | Path | None = None, wavelength_unit: str | None = None
+    path: str | Path,
+    *,
+    variable: str | None = None,
+    grid: str | None = None,
+    wavelengths: str | Path | Sequence[float] | None = None,
+    wavelength_unit: str | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
+    nodata: float | None = None,
+    bad_bands: Sequence[str | Sequence[float]] = (),
 ) -> FileScene:
-    """Opens a cube.
+    """Opens a cube of any known format, told by its content.
 
     Args:
-        path: a GeoTIFF, an ENVI file or its header, or a ``.npy`` array (H, W, C).
-        wavelengths: table of the bands, see :meth:`Bands.from_csv`; it goes before what the file says of itself.
-        wavelength_unit: ``nm`` or ``um``, for files that name wavelengths but no unit. Units are never guessed.
+        path: the file; for products of several files, the one that is named first in their format.
+        variable: name of the array, for files that hold several.
+        grid: ``map`` or ``sensor``, for products that hold both (EMIT).
+        wavelengths: table of the bands, see :meth:`Bands.from_csv`, or a list of centres in ``wavelength_unit``; goes
+            before what the file says of itself.
+        wavelength_unit: ``nm`` or ``um``, where wavelengths are named without a unit. Units are never guessed.
+        scale: physical values are stored values times this, for files that do not say so themselves.
+        offset: what is added after that.
+        nodata: stored value that means «no data», for files that do not say so themselves.
+        bad_bands: intervals ``[first_nm, last_nm]`` that must not be used, or names of them: ``water_vapour``.
 
     Raises:
-        InputError: if the file is none of these, or the wavelengths are missing or of another number.
+        InputError: if the file is damaged or of no known format, says otherwise, or its wavelengths are missing.
     """
-    file = open_cube_file(path)
-    if wavelengths is None:
-        return FileScene(file, bands=file.bands(unit=wavelength_unit), name=Path(path).stem)
-    bands = Bands.from_csv(wavelengths)
-    check_band_count(path, file.layers, bands)
-    return FileScene(file, bands=bands, name=Path(path).stem)
+    file = open_cube_file(path, variable=variable, grid=grid)
+    file = _with_meaning(file, scale=scale, offset=offset, nodata=nodata)
+    if isinstance(wavelengths, str | Path):
+        file = dataclasses.replace(file, table=_read_table(path, wavelengths, layers=file.layers))
+    elif wavelengths is not None:
+        file = dataclasses.replace(file, table=_listed(path, wavelengths, layers=file.layers))
+    bands = file.bands(unit=wavelength_unit)
+    return FileScene(file, bands=bands.without(bad_bands), name=Path(path).stem)
+
+
+def open_with_sources(path: str | Path, *, sources: Mapping[str, str | Path] | None = None, **reading: Any) -> Scene:
+    """Opens a cube and further rasters on its grid.
+
+    Args:
+        path: see :func:`open_scene`.
+        sources: name -> file of each further raster, (H, W) or several layers.
+        **reading: what :func:`open_scene` takes.
+
+    Raises:
+        InputError: if one of the files is not what it has to be.
+    """
+    scene = open_scene(path, **reading)
+    return _with_sources(scene, sources)
 
 
 def open_labelled_scene(
     cube: str | Path,
     *,
     labels: str | Path,
-    wavelengths: str | Path | None = None,
+    labels_variable: str | None = None,
+    class_field: str | None = None,
+    unlabelled: int | Sequence[int] = 0,
     class_names: Sequence[str] | Mapping[int, str] | None = None,
+    class_colors: Sequence[str] | Mapping[int, str] | None = None,
     sources: Mapping[str, str | Path] | None = None,
-    wavelength_unit: str | None = None,
+    **reading: Any,
 ) -> LabelledScene:
     """Opens a cube together with its ground truth.
+
+    Bands that hold one and the same number, or no data, in all of the scene are marked as not good.
 
     Args:
         cube: see :func:`open_scene`.
         labels: see :func:`read_labels`.
-        wavelengths: see :func:`open_scene`.
-        class_names: names by code, or a list that starts with the name of code 1.
-        sources: name -> GeoTIFF or ``.npy`` (H, W) or (H, W, layers) of each further raster on the cube's grid.
-        wavelength_unit: see :func:`open_scene`.
+        labels_variable: array or layer of the labels, for files that hold several.
+        class_field: attribute that holds the class, for polygons and points.
+        unlabelled: code, or codes, of the labels that mean «no class».
+        class_names: names by code, or a list that starts with the name of code 1; they go before the file's own.
+        class_colors: colours as ``#rrggbb``, like the names.
+        sources: name -> file of each further raster on the cube's grid, (H, W) or several layers.
+        **reading: what :func:`open_scene` takes.
 
     Raises:
         InputError: if one of the files is not what it has to be.
     """
-    scene: Scene = open_scene(cube, wavelengths=wavelengths, wavelength_unit=wavelength_unit)
-    if sources:
-        scene = StackedScene(scene, {str(name): open_cube_file(file) for name, file in sources.items()})
-    codes = read_labels(labels, scene)
-    return LabelledScene(scene, codes, Legend.of(codes, names=split_names(class_names)))
+    opened = open_scene(cube, **reading)
+    opened.bands = _without_empty(opened)
+    scene = _with_sources(opened, sources)
+    truth = read_labels(labels, scene, variable=labels_variable, class_field=class_field, unlabelled=unlabelled)
+    return LabelledScene(scene, truth.codes, truth.legend(names=class_names, colors=class_colors))
+
+
+def _with_sources(scene: Scene, sources: Mapping[str, str | Path] | None) -> Scene:
+    if not sources:
+        return scene
+    return StackedScene(scene, {str(name): open_cube_file(file) for name, file in sources.items()})
+
+
+def _with_meaning(file: CubeFile, *, scale: float | None, offset: float | None, nodata: float | None) -> CubeFile:
+    """The file with what the user says of its numbers, unless it says something itself."""
+    if (scale is not None or offset is not None) and (file.gain is not None or file.offset is not None):
+        gain = 1.0 if file.gain is None else file.gain[0]
+        raise file.error(
+            "scale", f"{gain:g} in the file itself", "scene.scale and scene.offset null", "remove them from the command"
+        )
+    if scale is not None and not (np.isfinite(scale) and scale > 0):
+        raise file.error("scene.scale", scale, "a positive number", "correct scene.scale")
+    if offset is not None and not np.isfinite(offset):
+        raise file.error("scene.offset", offset, "a number", "correct scene.offset")
+    if nodata is not None and file.nodata is not None and not np.isclose(nodata, file.nodata, equal_nan=True):
+        raise file.error("nodata", file.nodata, f"{nodata:g} as scene.nodata says", "remove scene.nodata")
+    return dataclasses.replace(
+        file,
+        gain=file.gain if scale is None else np.full(file.layers, float(scale)),
+        offset=file.offset if offset is None else np.full(file.layers, float(offset)),
+        nodata=file.nodata if nodata is None else float(nodata),
+    )
+
+
+def _read_table(path: str | Path, table: str | Path, *, layers: int) -> BandTable:
+    bands = Bands.from_csv(table)
+    check_band_count(path, layers, bands)
+    return BandTable(bands.wavelength_nm, bands.fwhm_nm, bands.good, unit="nm", source=str(table))
+
+
+def _listed(path: str | Path, wavelengths: Sequence[float], *, layers: int) -> BandTable:
+    try:
+        centres = np.array([float(wavelength) for wavelength in wavelengths])
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            "scene", field="wavelengths", value=error, expected="a file, or a list of numbers", fix="correct the list"
+        ) from error
+    if centres.size != layers:
+        raise InputError(
+            path,
+            field="number of scene.wavelengths",
+            value=centres.size,
+            expected=f"{layers}, one for each band of the cube",
+            fix="correct the list",
+        )
+    return BandTable(centres, source="scene.wavelengths")
+
+
+def _without_empty(scene: FileScene) -> Bands:
+    """Marks bands that hold one and the same number, or no data, everywhere."""
+    height, width = scene.geobox.shape
+    lowest, highest = np.full(len(scene.bands), np.inf), np.full(len(scene.bands), -np.inf)
+    rows = max(1, _NUMBERS // (width * len(lowest)))
+    for row in range(0, height, rows):
+        block = scene.read(Window(row, 0, min(rows, height - row), width)).reshape(len(lowest), -1)
+        lowest = np.fmin(lowest, np.fmin.reduce(block, axis=1))
+        highest = np.fmax(highest, np.fmax.reduce(block, axis=1))
+    empty = ~(highest > lowest) & scene.bands.good
+    if not (scene.bands.good & ~empty).any():
+        raise scene.file.error("number of good bands that hold more than one number", 0, "at least 1", "check the file")
+    if empty.any():
+        nm = ", ".join(f"{centre:.0f}" for centre in scene.bands.wavelength_nm[empty])
+        _log.warning(
+            "%s: %d bands hold no data or one number only and are not used: %s nm.", scene.name, empty.sum(), nm
+        )
+    return dataclasses.replace(scene.bands, good=scene.bands.good & ~empty)

@@ -74,7 +74,7 @@ def test_file_that_would_be_passed_over_is_refused(hsfusion, tmp_path):
 
 @pytest.fixture
 def files(tmp_path):
-    np.save(tmp_path / "cube.npy", np.zeros((20, 20, 3), np.float32))
+    np.save(tmp_path / "cube.npy", np.random.default_rng(0).random((20, 20, 3)))
     np.save(tmp_path / "labels.npy", np.ones((20, 20), int))
     two = np.ones((20, 20), int)
     two[:10] = 2

@@ -1,0 +1,142 @@
+"""Several scenes as one, for training on all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsfusion.errors import InputError
+from hsfusion.scenes.geobox import GeoBox
+from hsfusion.scenes.labels import LabelledScene
+from hsfusion.scenes.legend import Legend
+from hsfusion.scenes.scene import Scene, Window, take_layers
+from hsfusion.spectra import Bands, match_bands
+
+_log = logging.getLogger(__name__)
+
+#: rows without data between two scenes, so that no patch sees both
+GAP = 64
+
+
+class Part(NamedTuple):
+    """A scene within a joined one.
+
+    Attributes:
+        scene: the scene.
+        row: first row that it takes.
+        order: (C + E,) index of the joined scene's bands and layers in its own, -1 for a bad band that it lacks.
+    """
+
+    scene: Scene
+    row: int
+    order: NDArray[np.int64]
+
+
+class JoinedScene:
+    """Scenes one below the other, with rows without data between them; narrower ones end in columns without data.
+
+    The bands are those of the first scene; the others' are matched by wavelength. A band is good where it is in all.
+
+    Args:
+        scenes: at least two, with different names.
+
+    Raises:
+        InputError: if a good band of the first is missing in another, or further rasters differ.
+    """
+
+    def __init__(self, scenes: Sequence[Scene]) -> None:
+        first = scenes[0]
+        names = [scene.name for scene in scenes]
+        if len(set(names)) < len(names):
+            raise InputError("scenes", field="names", value=names, expected="unique names", fix="rename the files")
+        orders = [_order(scene, first) for scene in scenes]
+        found = [order[: len(first.bands)] for order in orders]
+        good = [scene.bands.good[order] & (order >= 0) for scene, order in zip(scenes, found, strict=True)]
+        rows = np.cumsum([0, *(scene.geobox.shape[0] + GAP for scene in scenes)])
+        self.name = "+".join(names)
+        self.bands = Bands(first.bands.wavelength_nm, first.bands.fwhm_nm, np.logical_and.reduce(good))
+        self.sources = first.sources
+        self.geobox = GeoBox((int(rows[-1]) - GAP, max(scene.geobox.shape[1] for scene in scenes)))
+        self.parts = [Part(*part) for part in zip(scenes, rows.tolist()[:-1], orders, strict=True)]
+
+    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Reads a window: (C + E, height, width) float32, or those layers of it, NaN where there are no data."""
+        number = len(self.bands) + sum(number for _, number in self.sources)
+        values = np.full((number, window.height, window.width), np.nan, np.float32)
+        for scene, first, order in self.parts:
+            height, width = scene.geobox.shape
+            top, bottom = max(window.row, first), min(window.row + window.height, first + height)
+            right = min(window.col + window.width, width)
+            if top < bottom and window.col < right:
+                part = scene.read(Window(top - first, window.col, bottom - top, right - window.col))
+                values[order >= 0, top - window.row : bottom - window.row, : right - window.col] = part[
+                    order[order >= 0]
+                ]
+        return take_layers(values, layers)
+
+
+def join_scenes(labelled: Sequence[LabelledScene]) -> LabelledScene:
+    """Joins scenes with their ground truth; classes of one name become one class.
+
+    Codes are kept where all scenes agree on them, and are renumbered from 1 otherwise.
+
+    Args:
+        labelled: at least one; a single one is returned as it is.
+
+    Raises:
+        InputError: see :class:`JoinedScene`.
+    """
+    if len(labelled) == 1:
+        return labelled[0]
+    scene = JoinedScene([part.scene for part in labelled])
+    entries = {
+        name: (code, color)
+        for part in reversed(labelled)
+        for code, name, color in zip(part.legend.codes, part.legend.names, part.legend.colors, strict=True)
+    }
+    agreed = len({code for code, _ in entries.values()}) == len(entries) and all(
+        entries[name][0] == code
+        for part in labelled
+        for code, name in zip(part.legend.codes, part.legend.names, strict=True)
+    )
+    names = sorted(entries, key=lambda name: entries[name][0])
+    codes = {name: entries[name][0] if agreed else i for i, name in enumerate(names, start=1)}
+    if not agreed:
+        _log.warning("The scenes give their classes different codes; the map's are %s.", codes)
+    labels = np.zeros(scene.geobox.shape, np.int64)
+    for part, (_, row, _) in zip(labelled, scene.parts, strict=True):
+        height, width = part.labels.shape
+        own = np.array([codes[name] for name in part.legend.names])
+        index = part.legend.indices(part.labels)
+        labels[row : row + height, :width] = np.where(index >= 0, own[index], 0)
+    legend = Legend(tuple(codes[name] for name in names), tuple(names), tuple(entries[name][1] for name in names))
+    return LabelledScene(scene, labels, legend)
+
+
+def _order(scene: Scene, first: Scene) -> NDArray[np.int64]:
+    if scene.sources != first.sources:
+        raise InputError(
+            scene.name,
+            field="further rasters",
+            value=scene.sources or "none",
+            expected=f"{first.sources or 'none'} as in {first.name}",
+            fix="give all scenes the same sources",
+        )
+    every = replace(scene.bands, good=np.ones(len(scene.bands), bool))  # the bad ones are matched too, and stay bad
+    order = match_bands(first.bands, every)
+    missing = first.bands.wavelength_nm[(order < 0) & first.bands.good]
+    if missing.size:
+        raise InputError(
+            scene.name,
+            field="missing bands",
+            value=", ".join(f"{nm:.1f}" for nm in missing) + " nm",
+            expected=f"the good bands of {first.name}, to half a FWHM",
+            fix="give scenes of one sensor, or mark these bands as bad with bad_bands",
+        )
+    layers = sum(number for _, number in scene.sources)
+    return np.append(order, len(scene.bands) + np.arange(layers))

@@ -1,0 +1,109 @@
+import json
+
+import numpy as np
+import pytest
+import rasterio
+
+from hsfusion.cli.descriptions import open_described, read_description
+from hsfusion.errors import InputError
+
+SMALL = (
+    "trainer=cpu",
+    "trainer.max_epochs=2",
+    "data.steps_per_epoch=5",
+    "model.channels=4",
+    "model.width=8",
+    "threads=1",
+)
+
+
+def write_scene(folder, name, *, seed):
+    """A cube in which two classes differ, its labels, and the YAML that describes both."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.repeat(rng.integers(1, 3, (5, 5)), 8, 0), 8, 1).astype(np.uint8)
+    labels[0], labels[1] = 1, 2
+    cube = rng.normal(0, 1, (40, 40, 12)).astype(np.float32)
+    cube[..., 3] += 5 * (labels == 2)
+    cube[..., 7] = 3
+    folder.mkdir(exist_ok=True)
+    np.save(folder / f"{name}.npy", cube)
+    profile = {"driver": "GTiff", "height": 40, "width": 40, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}
+    place = rasterio.Affine(30, 0, 1000 * seed, 0, -30, 0)
+    with rasterio.open(folder / f"{name}_labels.tif", "w", transform=place, **profile) as file:
+        file.write(labels[None])
+    (folder / f"{name}.yaml").write_text(
+        f"cube: {name}.npy\nlabels: {name}_labels.tif\nwavelength_unit: nm\n"
+        f"wavelengths: {[400 + 50 * i for i in range(12)]}\nbad_bands: [[840, 860]]\n"
+        'class_names: {1: heath, 2: moor}\nclass_colors: {2: "#102030"}\n'
+    )
+    return folder / f"{name}.yaml"
+
+
+def test_paths_start_at_the_folder_of_the_description(tmp_path):
+    labelled = open_described([str(write_scene(tmp_path / "data", "north", seed=1))])
+    assert labelled.legend.names == ("heath", "moor")
+    assert labelled.legend.colors[1] == "#102030"
+    assert np.flatnonzero(~labelled.scene.bands.good).tolist() == [7, 9]  # one number only; named as bad
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cub: x\n", r"key is cub, expected cube .* did you mean cube\?"),
+        ("labels: x\n", "cube is missing"),
+        ("cube: 5\n", "cube is 5"),
+        ("- a\n", "description is a list"),
+        ("cube: [\n", "unreadable"),
+        ("cube: x\ncube: y\n", "unreadable"),
+        ("_target_: os.system\ncube: x\n", r"_target_ is os\.system"),
+        ("a: &a [1, 1]\nb: *a\n", "alias is"),
+        ("cube: x\n", "labels is missing"),
+        ("!!python/object/apply:os.system [ls]\n", "unreadable"),
+        ("\xff\xfe", "unreadable|list"),
+        ("", "cube is missing"),
+        ("cube: x # " + "x" * 2**20, "size is"),
+    ],
+)
+def test_description_that_is_none_is_one_line(tmp_path, text, message):
+    (tmp_path / "scene.yaml").write_text(text, encoding="latin-1")
+    with pytest.raises(InputError, match=message) as caught:
+        open_described([str(tmp_path / "scene.yaml")])
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / "scene.yaml") in str(caught.value)
+
+
+def test_description_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match=r"scene\.yaml: description is unreadable \(No such file"):
+        read_description(tmp_path / "scene.yaml")
+
+
+def test_described_scene_is_trained_on_and_named(hsfusion, tmp_path):
+    write_scene(tmp_path / "data", "north", seed=1)
+    words = ("scene=data/north.yaml", "split=random", "groups.number=2", *SMALL)
+    done = hsfusion("train", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "hold no data or one number only and are not used: 750 nm" in (done.stderr + done.stdout)
+    (run,) = (tmp_path / "runs" / "north").iterdir()
+    assert json.loads((run / "metrics.json").read_text())["test"]["per_class"].keys() == {"heath", "moor"}
+
+
+def test_several_scenes_are_one_training_set_and_each_gets_its_map(hsfusion, tmp_path):
+    for seed, name in ((1, "north"), (2, "south")):
+        write_scene(tmp_path, name, seed=seed)
+    words = ("scene=described", "scene.files=[north.yaml,south.yaml]", "name=both", "split.block_pixels=10", *SMALL)
+    done = hsfusion("train", *words, "groups.number=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs" / "both").iterdir()
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["split"]["leakage"] == 0
+    for name in ("north", "south"):
+        with rasterio.open(run / "maps" / f"{name}.tif") as file:
+            assert file.shape == (40, 40)
+            assert set(np.unique(file.read())) <= {1, 2}
+    assert (run / "map.tif").is_file()
+
+
+def test_unknown_description_is_one_line(hsfusion, tmp_path):
+    done = hsfusion("train", "scene=nowhere.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "nowhere.yaml: description is unreadable (No such file" in done.stderr.splitlines()[-1]

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from affine import Affine
+
+from hsfusion.errors import InputError
+from hsfusion.scenes import ArrayRaster, ArrayScene, GeoBox, LabelledScene, Legend, StackedScene, Window, join_scenes
+from hsfusion.scenes.joined import GAP
+from hsfusion.scenes.scene import read_all
+from hsfusion.spectra import Bands
+
+
+def scene(name, nm, shape, start=0, good=None):
+    values = start + np.arange(len(nm) * shape[0] * shape[1], dtype=np.float32).reshape(len(nm), *shape)
+    bands = Bands(
+        np.array(nm, float), np.full(len(nm), 10.0), np.ones(len(nm), bool) if good is None else np.array(good)
+    )
+    return ArrayScene(values, bands=bands, name=name, geobox=GeoBox(shape, Affine(2, 0, start, 0, -2, 0)))
+
+
+def labelled(cube, codes, names):
+    labels = np.zeros(cube.geobox.shape, np.int64)
+    for i, code in enumerate(codes):
+        labels[i] = code
+    return LabelledScene(cube, labels, Legend.of(labels, names=dict(zip(codes, names, strict=True))))
+
+
+NORTH = scene("north", [500, 600, 700], (4, 5))
+SOUTH = scene("south", [701, 400, 501, 598], (3, 2), start=1000)  # another order, a band more, a few nm off
+
+
+def test_single_scene_stays_as_it_is():
+    one = labelled(NORTH, [1], ["corn"])
+    assert join_scenes([one]) is one
+
+
+def test_scenes_lie_below_each_other_with_bands_matched_by_wavelength():
+    joined = join_scenes([labelled(NORTH, [1, 2], ["corn", "woods"]), labelled(SOUTH, [2], ["woods"])])
+    cube = read_all(joined.scene)
+    assert cube.shape == (3, 4 + GAP + 3, 5)
+    np.testing.assert_array_equal(cube[:, :4], read_all(NORTH))
+    np.testing.assert_array_equal(cube[:, 4 + GAP :, :2], read_all(SOUTH)[[2, 3, 0]])
+    assert np.isnan(cube[:, 4 : 4 + GAP]).all()
+    assert np.isnan(cube[:, 4 + GAP :, 2:]).all()
+    assert joined.scene.bands.wavelength_nm.tolist() == [500, 600, 700]
+    window = Window(2, 1, GAP + 4, 3)
+    np.testing.assert_array_equal(joined.scene.read(window), cube[:, 2 : GAP + 6, 1:4])
+    assert joined.labels[0, 0] == 1
+    assert joined.labels[4 + GAP].tolist() == [2, 2, 0, 0, 0]
+    assert joined.legend.names == ("corn", "woods")
+
+
+def test_classes_are_joined_by_name_and_codes_that_disagree_are_given_anew(caplog):
+    first, second = labelled(NORTH, [3, 8], ["corn", "woods"]), labelled(SOUTH, [3, 4], ["woods", "rye"])
+    joined = join_scenes([first, second])
+    code = dict(zip(joined.legend.names, joined.legend.codes, strict=True))
+    assert sorted(code.values()) == [1, 2, 3]
+    assert joined.labels[:2, 0].tolist() == [code["corn"], code["woods"]]
+    assert joined.labels[4 + GAP : 6 + GAP, 0].tolist() == [code["woods"], code["rye"]]
+    assert "different codes" in caplog.text
+    color = dict(zip(joined.legend.names, joined.legend.colors, strict=True))
+    assert color["woods"] == first.legend.colors[1]  # the first scene that has the class decides
+
+
+def test_band_that_one_scene_calls_bad_is_bad_and_may_be_missing():
+    third = scene("third", [500, 700], (3, 3), good=[True, False])
+    with pytest.raises(InputError, match=r"^third: missing bands is 600\.0 nm, expected the good bands of north"):
+        join_scenes([labelled(NORTH, [1], ["a"]), labelled(third, [1], ["a"])])
+    first = scene("first", [500, 600, 700], (4, 5), good=[True, False, True])
+    joined = join_scenes([labelled(first, [1], ["a"]), labelled(third, [1], ["a"])])
+    assert joined.scene.bands.good.tolist() == [True, False, False]
+    assert np.isnan(read_all(joined.scene)[1, 4 + GAP :]).all()
+
+
+def test_further_rasters_have_to_be_the_same():
+    stacked = StackedScene(SOUTH, {"lidar": ArrayRaster(np.ones((1, 3, 2)))})
+    with pytest.raises(InputError, match=r"^south: further rasters is \(\('lidar', 1\),\), expected none as in north"):
+        join_scenes([labelled(NORTH, [1], ["a"]), labelled(stacked, [1], ["a"])])
+    north = StackedScene(NORTH, {"lidar": ArrayRaster(np.zeros((1, 4, 5)))})
+    joined = join_scenes([labelled(north, [1], ["a"]), labelled(stacked, [1], ["a"])])
+    assert read_all(joined.scene)[3, [0, 4 + GAP], 0].tolist() == [0, 1]
+
+
+def test_scenes_of_one_name_are_refused():
+    with pytest.raises(InputError, match="names is"):
+        join_scenes([labelled(NORTH, [1], ["a"]), labelled(NORTH, [1], ["a"])])

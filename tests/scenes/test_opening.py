@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+from hsfusion.errors import InputError
+from hsfusion.scenes import Window, open_labelled_scene, open_scene
+
+CUBE = np.arange(4 * 5 * 3, dtype=np.int16).reshape(4, 5, 3)
+NM = [450.0, 550.0, 650.0]
+
+
+@pytest.fixture
+def path(tmp_path):
+    np.save(tmp_path / "cube.npy", CUBE)
+    return tmp_path / "cube.npy"
+
+
+def read(scene):
+    return scene.read(Window(0, 0, *scene.geobox.shape)).transpose(1, 2, 0)
+
+
+def envi(folder, **fields):
+    CUBE.tofile(folder / "cube.bip")
+    header = {"samples": 5, "lines": 4, "bands": 3, "data type": 2, "interleave": "bip", "byte order": 0, **fields}
+    (folder / "cube.hdr").write_text("ENVI\n" + "".join(f"{key} = {value}\n" for key, value in header.items()))
+    return folder / "cube.bip"
+
+
+def test_list_of_wavelengths_has_to_come_with_its_unit(path):
+    assert open_scene(path, wavelengths=NM, wavelength_unit="nm").bands.wavelength_nm.tolist() == NM
+    micrometres = open_scene(path, wavelengths=[0.45, 0.55, 0.65], wavelength_unit="um")
+    np.testing.assert_allclose(micrometres.bands.wavelength_nm, NM)
+    with pytest.raises(InputError, match=r"wavelength units is missing, .*scene\.wavelength_unit=nm"):
+        open_scene(path, wavelengths=NM)
+
+
+def test_scale_and_offset_and_nodata_of_the_user_are_applied_once(path):
+    given = open_scene(path, wavelengths=NM, wavelength_unit="nm", scale=0.5, offset=10, nodata=7)
+    np.testing.assert_array_equal(read(given), np.where(CUBE == 7, np.nan, CUBE * 0.5 + 10))
+
+
+def test_bad_bands_by_range_and_by_name(path):
+    scene = open_scene(
+        path, wavelengths=[450, 1400, 1900], wavelength_unit="nm", bad_bands=["water_vapour", [440, 450]]
+    )
+    assert scene.bands.good.tolist() == [False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"wavelengths": NM[:2]}, r"number of scene\.wavelengths is 2, expected 3"),
+        ({"wavelengths": ["a", 2, 3]}, "wavelengths is could not convert"),
+        ({"wavelengths": 5}, "expected a file, or a list of numbers"),
+        ({"wavelength_unit": "Angstrom"}, "wavelength_unit is Angstrom, expected nm or um"),
+        ({"scale": 0}, r"scene\.scale is 0, expected a positive number"),
+        ({"scale": float("nan")}, r"scene\.scale is nan"),
+        ({"offset": float("inf")}, r"scene\.offset is inf"),
+        ({"bad_bands": ["vapour"]}, "bad_bands is vapour"),
+        ({"bad_bands": "water_vapour"}, "bad_bands is water_vapour, expected a list"),
+        ({"variable": "cube"}, r"scene\.variable is cube"),
+        ({"grid": "map"}, r"scene\.grid is map"),
+    ],
+)
+def test_wrong_key_is_one_line(path, given, message):
+    with pytest.raises(InputError, match=message) as caught:
+        open_scene(path, **{"wavelengths": NM, "wavelength_unit": "nm", **given})
+    assert "\n" not in str(caught.value)
+
+
+def test_what_the_file_says_itself_cannot_be_said_again(tmp_path):
+    listed = {"wavelength": "{450, 550, 650}", "wavelength units": "nm"}
+    scaled = envi(tmp_path, **listed, **{"reflectance scale factor": 100, "data ignore value": 3})
+    with pytest.raises(InputError, match=r"scale is 0\.01 in the file itself"):
+        open_scene(scaled, scale=0.5)
+    with pytest.raises(InputError, match=r"nodata is 3\.0, expected 4 as scene\.nodata says"):
+        open_scene(scaled, nodata=4)
+    np.testing.assert_allclose(read(open_scene(scaled, nodata=3)), np.where(CUBE == 3, np.nan, CUBE / 100), rtol=1e-6)
+
+
+@pytest.mark.parametrize("empty", [np.nan, 0.0, 7.5])
+def test_band_without_information_is_not_good(tmp_path, caplog, empty):
+    cube = CUBE.astype(np.float32)
+    cube[..., 1] = empty
+    np.save(tmp_path / "cube.npy", cube)
+    np.save(tmp_path / "labels.npy", np.eye(4, 5, dtype=int))
+    scene = open_labelled_scene(
+        tmp_path / "cube.npy", labels=tmp_path / "labels.npy", wavelengths=NM, wavelength_unit="nm"
+    ).scene
+    assert scene.bands.good.tolist() == [True, False, True]
+    assert "1 bands hold no data or one number only and are not used: 550 nm" in caplog.text
+
+
+def test_cube_without_information_is_refused(tmp_path):
+    np.save(tmp_path / "cube.npy", np.zeros((4, 5, 3)))
+    np.save(tmp_path / "labels.npy", np.eye(4, 5, dtype=int))
+    with pytest.raises(InputError, match="number of good bands that hold more than one number is 0"):
+        open_labelled_scene(tmp_path / "cube.npy", labels=tmp_path / "labels.npy", wavelengths=NM, wavelength_unit="nm")
