@@ -17,8 +17,12 @@ from hsfusion.errors import HsFusionError, InputError
 
 COMMANDS = {
     "train": "fit a network to a scene; writes a run folder with weights, map and report",
-    "benchmark": "measure and compare: hsfusion benchmark accuracy | fusion",
+    "predict": "classify a scene of any size with a trained model into a georeferenced map",
+    "inspect": "tell what a file holds and what looks wrong about it: hsfusion inspect FILE",
+    "benchmark": "measure and compare: hsfusion benchmark accuracy | read | fusion",
 }
+# A module named inspect would hide Python's own from every file that is run beside it, as in a distributed run.
+_MODULES = {"inspect": "inspection"}
 # what the machine, not the input, is to blame for
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM}
 _HELP = """hsfusion: hyperspectral band fusion with learned band weights that can be trusted.
@@ -66,7 +70,7 @@ def _dispatch(args: list[str]) -> None:
             expected=", ".join(COMMANDS),
             fix=f"use {close[0] if close else 'one of these'}",
         )
-    module = importlib.import_module(f"hsfusion.cli.{command}")
+    module = importlib.import_module(f"hsfusion.cli.{_MODULES.get(command, command)}")
     # processes of a distributed run start this very file with the same arguments
     # (flags first: Hydra's parser wants the overrides in one piece)
     words = sorted(args[1:], key=lambda word: "=" in word and not word.startswith("-"))
@@ -87,6 +91,9 @@ def guarded(action: Callable[[], None]) -> int:
         action()
     except HsFusionError as error:
         return _report(str(error), error.exit_code, error)
+    except BrokenPipeError:  # who read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:
         if isinstance(error.__cause__, HsFusionError):  # Hydra wraps what a constructor raises
             return _report(str(error.__cause__), error.__cause__.exit_code, error)

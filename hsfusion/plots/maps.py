@@ -92,6 +92,35 @@ def map_figure(
 
 
 @rc_context(STYLE)
+def class_map_figure(
+    classes: ArrayLike, *, codes: Sequence[int], names: Sequence[str], colors: Sequence[str], title: str
+) -> Figure:
+    """Draws a class map over its legend.
+
+    Args:
+        classes: (H, W) class codes, 0 = not classified.
+        codes: the K class codes, with their ...
+        names: ... K names and ...
+        colors: ... K hex colours.
+        title: stands above the map.
+
+    Raises:
+        ValueError: if the map holds a code that is not in ``codes``.
+    """
+    drawn = np.asarray(classes)
+    legend = [(0, "not classified", UNLABELLED), *zip(codes, names, colors, strict=True)]
+    legend = legend if (drawn == 0).any() else legend[1:]
+    columns = legend_columns([name for _, name, _ in legend])
+    panel_in = min(PAGE_WIDTH_IN * drawn.shape[0] / drawn.shape[1], 9.0)
+    figure = Figure(figsize=(PAGE_WIDTH_IN, panel_in + 0.145 * -(-len(legend) // columns) + 0.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, wrap=True)
+    _draw_image(axes, _colored(drawn, legend))
+    _draw_legend(figure, [(name, color) for _, name, color in legend], columns=columns)
+    return figure
+
+
+@rc_context(STYLE)
 def split_figure(roles: ArrayLike, *, title: str) -> Figure:
     """Draws which pixels train, select, test, and lie unused between them.
 

@@ -1,0 +1,138 @@
+"""``hsfusion inspect``: a page of text, figures or JSON on a file.
+
+A module that is itself named inspect would hide Python's own from files that are run beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
+from hydra.errors import HydraException
+
+from hsfusion.cli.descriptions import read_description, scene_keys
+from hsfusion.errors import InputError
+
+_OPTIONS = ("--plot", "--json", "--help", "-h")
+_HELP = """hsfusion inspect FILE [key=value ...] [--plot [FOLDER]] [--json]
+
+Tells what a file holds: format, size, bands, values, place, labels, and what looks wrong about it.
+
+FILE is a cube of any known format, a file of labels, or a scene description (.yaml).
+--plot [FOLDER]  draws a composite, the spectra and the quality of the bands into FOLDER (default NAME_inspect)
+--json           prints JSON instead, with figures for every band
+
+Keys, as in hsfusion train scene=file (scene.KEY=value will do, too):
+  {keys}"""
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What the words of the command line ask for."""
+
+    cube: str
+    keys: dict[str, Any]
+    folder: Path | None
+    as_json: bool
+
+
+def command() -> None:
+    """Entry point of the command."""
+    words = sys.argv[1:]
+    if {"-h", "--help"} & set(words):
+        print(_HELP.format(keys=" ".join(key for key in scene_keys() if key != "cube")))
+        return
+    request = _request(words)
+    if request.folder is not None:
+        from hsfusion.cli.inspect_figures import check_folder
+
+        check_folder(request.folder)  # before a long look at the pixels
+    from hsfusion.cli.inspected import as_json, inspect_file
+
+    inspected = inspect_file(request.cube, request.keys)
+    if request.as_json:
+        print(json.dumps(as_json(inspected), indent=1, allow_nan=False, ensure_ascii=False))
+    else:
+        from hsfusion.cli.inspect_page import print_page
+
+        print_page(inspected)
+    if request.folder is not None:
+        from hsfusion.cli.inspect_figures import write_figures
+
+        written = write_figures(inspected, request.folder)
+        if not request.as_json:
+            print(f"\nFigures: {', '.join(map(str, written))}")
+
+
+def _request(words: list[str]) -> _Request:
+    words = [word.removeprefix("scene=") for word in words if word != "scene=file"]  # as in a command for training
+    overrides = [word for word in words if _is_override(word)]
+    places = [word for word in words if not word.startswith("-") and not _is_override(word)]
+    for word in words:
+        if word.startswith("-") and word.partition("=")[0] not in _OPTIONS:
+            raise _unknown("option", word, list(_OPTIONS))
+    plot = next((word for word in words if word.partition("=")[0] == "--plot"), None)
+    keys = dict(map(_key, overrides))
+    folder = None if plot is None else plot.partition("=")[2]
+    if plot == "--plot" and len(places) + ("cube" in keys) == 2:  # the word after it is the folder
+        after = words.index(plot) + 1
+        folder = places.pop(places.index(words[after])) if words[after : after + 1] and words[after] in places else ""
+    file = keys.pop("cube", None)
+    places += [] if file is None else [str(file)]
+    if len(places) != 1:
+        raise InputError(
+            "command line",
+            field="files",
+            value=" ".join(places) or "missing",
+            expected="one file: hsfusion inspect FILE [key=value ...] [--plot [FOLDER]]",
+            fix="name one file",
+        )
+    cube = places[0]
+    if Path(cube).suffix.lower() in (".yaml", ".yml"):
+        described = read_description(cube)
+        cube, keys = str(described.pop("cube")), {**described, **keys}
+    if plot is None:
+        return _Request(cube, keys, None, "--json" in words)
+    return _Request(cube, keys, Path(folder or f"{Path(places[0]).stem}_inspect"), "--json" in words)
+
+
+def _is_override(word: str) -> bool:
+    """Whether a word is key=value; a path may hold such a sign, too, but then something before it is no key."""
+    key, sign, _ = word.partition("=")
+    return bool(sign) and key.removeprefix("+").removeprefix("scene.").isidentifier()
+
+
+def _key(word: str) -> tuple[str, Any]:
+    """A word as key and value, read as Hydra reads the words of hsfusion train."""
+    key = word.partition("=")[0].removeprefix("+").removeprefix("scene.")
+    if key not in scene_keys():
+        raise _unknown("key", key, scene_keys())
+    try:
+        override = OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        raise _not_readable(word) from error
+    if override.type not in (OverrideType.CHANGE, OverrideType.ADD) or override.is_sweep_override():
+        raise _not_readable(word)
+    return key, override.value()
+
+
+def _not_readable(word: str) -> InputError:
+    return InputError(
+        "command line",
+        field="word",
+        value=word,
+        expected="key=value with one value",
+        fix="put a value with special characters into quotation marks: key=\"'a, b (c)'\"",
+    )
+
+
+def _unknown(field: str, word: str, known: list[str]) -> InputError:
+    close = get_close_matches(word, known, 1)
+    fix = f"did you mean {close[0]}?" if close else "hsfusion inspect --help lists them"
+    return InputError("command line", field=field, value=word, expected=" | ".join(known), fix=fix)

@@ -1,0 +1,203 @@
+"""What a cube holds: a composite, its spectra, and the quality of its bands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import ArrayLike, NDArray
+
+from hsfusion.plots.style import BLACK, BLUE, ORANGE, PAGE_WIDTH_IN, STYLE, VERMILION, legend_columns
+from hsfusion.plots.weights import STRONG_WATER_VAPOUR_NM, WEAK_WATER_VAPOUR_NM, broken_at_gaps
+
+_AXES_HEIGHT_IN = 2.6
+_PANEL_HEIGHT_IN = 1.25
+_MOST_DETECTORS = 8  # an axis that goes back more often is in no order at all, and is sorted
+
+
+@rc_context(STYLE)
+def composite_figure(rgb: ArrayLike, *, title: str) -> Figure:
+    """Draws a colour composite.
+
+    Args:
+        rgb: (H, W, 3) in 0..1, such as :func:`composite` makes.
+        title: stands above it.
+    """
+    image = np.asarray(rgb, float)
+    width_in = 4.6
+    height_in = min(max(width_in * image.shape[0] / image.shape[1], 1.0), 8.0)
+    figure = Figure(figsize=(width_in, height_in + 0.5), layout="constrained")
+    axes = figure.add_subplot()
+    figure.suptitle(title, x=0.01, ha="left", wrap=True)
+    axes.imshow(image, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    return figure
+
+
+@rc_context(STYLE)
+def spectra_figure(
+    wavelength_nm: ArrayLike | None,
+    mean: ArrayLike,
+    quantiles: ArrayLike,
+    *,
+    good: ArrayLike,
+    unit: str,
+    title: str,
+) -> Figure:
+    """Draws the mean spectrum of a scene over the range of its values.
+
+    Args:
+        wavelength_nm: (C,) centre wavelengths in nm, in any order; None to draw over the number of the band.
+        mean: (C,) mean of each band.
+        quantiles: (5, C) values below which 2, 25, 50, 75 and 98 % of the values lie.
+        good: (C,) bool, False for bands that are left out.
+        unit: what the values are.
+        title: stands above the axes.
+
+    Raises:
+        ValueError: if an array has not one value for each band.
+    """
+    x, good = _axis(wavelength_nm, np.size(mean)), np.asarray(good, bool)
+    levels = np.where(good, np.asarray(quantiles, float), np.nan)  # (5, C)
+    figure = Figure(layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, wrap=True)
+    _set_x(axes, x, is_nm=wavelength_nm is not None)
+    axes.set_ylabel(unit)
+    handles: list[Artist] = []
+    for low, high, alpha, label in ((0, 4, 0.18, "2 to 98 % of the pixels"), (1, 3, 0.38, "25 to 75 %")):
+        nm, lower = _curve(x, levels[low])
+        upper = _curve(x, levels[high])[1]
+        handles.append(axes.fill_between(nm, lower, upper, color=BLUE, alpha=alpha, lw=0, label=label, zorder=3))
+    marker = {"marker": "o", "ms": 1.4 if good.sum() > 60 else 3.0}  # shows a band between two gaps
+    handles += axes.plot(*_curve(x, levels[2]), color=BLUE, lw=0.9, ls="--", label="median", zorder=4)
+    middle = np.where(good, np.asarray(mean, float), np.nan)
+    handles += axes.plot(*_curve(x, middle), color=BLACK, label="mean", zorder=5, **marker)
+    handles += _mark_bad(axes, x, good) + (_mark_water_vapour(axes) if wavelength_nm is not None else [])
+    _add_legend(figure, handles, height_in=_AXES_HEIGHT_IN)
+    return figure
+
+
+@rc_context(STYLE)
+def band_quality_figure(
+    wavelength_nm: ArrayLike | None,
+    no_data: ArrayLike,
+    zero: ArrayLike,
+    correlation: ArrayLike,
+    *,
+    good: ArrayLike,
+    dead: ArrayLike,
+    title: str,
+) -> Figure:
+    """Draws how much of each band is missing or 0, and how alike neighbouring pixels are in it.
+
+    Args:
+        wavelength_nm: (C,) centre wavelengths in nm, in any order; None to draw over the number of the band.
+        no_data: (C,) share of pixels without data.
+        zero: (C,) share of pixels that are exactly 0.
+        correlation: (C,) correlation of neighbouring pixels, NaN where it has no meaning.
+        good: (C,) bool, False for bands that are marked as bad.
+        dead: (C,) bool, True for bands without data or with one value everywhere.
+        title: stands above the panels.
+
+    Raises:
+        ValueError: if an array has not one value for each band.
+    """
+    x, good, dead = _axis(wavelength_nm, np.size(no_data)), np.asarray(good, bool), np.asarray(dead, bool)
+    figure = Figure(layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", wrap=True)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    handles: list[Artist] = []
+    for values, color, label in ((zero, ORANGE, "exactly 0"), (no_data, VERMILION, "no data")):
+        handles.append(_dots(upper, x, np.asarray(values, float), color=color, label=label))
+    upper.set_ylim(-0.05, 1.05)
+    upper.yaxis.set_major_formatter(PercentFormatter(1.0))
+    upper.set_ylabel("share of the pixels")
+    alike = np.asarray(correlation, float)
+    handles.append(_dots(lower, x, alike, color=BLUE, label="correlation of neighbouring pixels (noise: 0)"))
+    known = alike[np.isfinite(alike)]
+    lower.set_ylim(min([0.0, *known]) - 0.05, 1.05)
+    lower.set_ylabel("correlation")
+    _set_x(lower, x, is_nm=wavelength_nm is not None)
+    for axes in (upper, lower):
+        marks = _mark_bad(axes, x, good) + (_mark_water_vapour(axes) if wavelength_nm is not None else [])
+    if dead.any():
+        upper.plot(x[dead], np.full(dead.sum(), 1.03), "|", color=BLACK, ms=5, clip_on=False)
+        marks.append(Line2D([], [], color=BLACK, marker="|", ls="", label="dead: no data, or one value everywhere"))
+    _add_legend(figure, handles + marks, height_in=2 * _PANEL_HEIGHT_IN + 0.2)
+    return figure
+
+
+def _axis(wavelength_nm: ArrayLike | None, bands: int) -> NDArray[np.float64]:
+    """Places of the bands (C,) along the axis: wavelengths, or their numbers from 1."""
+    return np.arange(1.0, bands + 1) if wavelength_nm is None else np.asarray(wavelength_nm, float)
+
+
+def _set_x(axes: Axes, x: NDArray[np.float64], *, is_nm: bool) -> None:
+    pad = max(0.01 * float(np.ptp(x)), 1.0)
+    axes.set_xlim(float(x.min()) - pad, float(x.max()) + pad)
+    axes.set_xlabel("wavelength (nm)" if is_nm else "band (wavelengths are not known)")
+    if not is_nm:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _curve(x: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A curve with gaps where bands are missing; detectors that overlap are drawn one after the other."""
+    against = np.flatnonzero(np.diff(x) * np.sign(np.median(np.diff(x))) < 0) if x.size > 1 else np.zeros(0, int)
+    starts = against + 1 if against.size < _MOST_DETECTORS else against[:0]
+    parts = [broken_at_gaps(*part) for part in zip(np.split(x, starts), np.split(values, starts), strict=True)]
+    nm = np.concatenate([np.append(part, part[-1]) for part, _ in parts])
+    return nm, np.concatenate([np.append(part, np.nan) for _, part in parts])
+
+
+def _dots(axes: Axes, x: NDArray[np.float64], values: NDArray[np.float64], *, color: str, label: str) -> Artist:
+    nm, y = _curve(x, values)
+    (line,) = axes.plot(nm, y, color=color, lw=0.8, marker="o", ms=1.6 if x.size > 60 else 3.0, label=label, zorder=3)
+    return line
+
+
+def _mark_bad(axes: Axes, x: NDArray[np.float64], good: NDArray[np.bool_]) -> list[Artist]:
+    """Shades the bands that are marked as bad, each as far as halfway to its neighbours."""
+    if good.all():
+        return []
+    order = np.argsort(x, kind="stable")
+    position, bad = x[order], ~good[order]
+    low, high = axes.get_xlim()
+    middle = np.concatenate([[low], (position[1:] + position[:-1]) / 2, [high]])
+    for first, last in _runs(bad):
+        axes.axvspan(middle[first], middle[last + 1], color="#E6E6E6", lw=0, zorder=0)
+    return [Patch(fc="#E6E6E6", label="bad bands")]
+
+
+def _runs(chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and last index of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]]).astype(int)))
+    return [(int(first), int(last) - 1) for first, last in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _mark_water_vapour(axes: Axes) -> list[Artist]:
+    """Marks where the atmosphere absorbs, as far as the axes reach."""
+    low, high = axes.get_xlim()
+    handles: list[Artist] = []
+    for lower, upper in STRONG_WATER_VAPOUR_NM:
+        if lower < high and upper > low:
+            axes.axvspan(max(lower, low), min(upper, high), fc="none", ec="#9A9A9A", hatch="/////", lw=0, zorder=1)
+            handles = [Patch(fc="white", ec="#9A9A9A", hatch="/////", lw=0, label="water vapour, strong")]
+    lines = [
+        axes.axvline(at, color="#606060", lw=0.7, ls=":", zorder=1.5) for at in WEAK_WATER_VAPOUR_NM if low < at < high
+    ]
+    return handles + [Line2D([], [], color="#606060", lw=0.7, ls=":", label="water vapour, weak")] * bool(lines)
+
+
+def _add_legend(figure: Figure, handles: Sequence[Artist], *, height_in: float) -> None:
+    """Puts the legend under the axes and makes the figure as high as both need."""
+    columns = legend_columns([str(handle.get_label()) for handle in handles])
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    figure.set_size_inches(PAGE_WIDTH_IN, height_in + 0.9 + 0.14 * -(-len(handles) // columns))

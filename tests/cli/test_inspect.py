@@ -1,0 +1,314 @@
+"""``hsfusion inspect``: the page, JSON, figures, and how it ends."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from hsfusion.cli import inspection
+from hsfusion.cli.inspect_figures import write_figures
+from hsfusion.cli.inspected import as_json, inspect_file
+from hsfusion.errors import InputError
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+BANDS, LINES, SAMPLES = 30, 16, 20
+NM = np.arange(450.0, 1050, 20)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An ENVI cube of reflectances x 10,000 with a bad and a dead band, labels, and a description of both."""
+    rng = np.random.default_rng(0)
+    wave = 3000 + 900 * np.sin(np.arange(BANDS) / 5)[:, None, None] + 300 * np.sin(np.arange(SAMPLES) / 4)
+    cube = (wave + rng.normal(0, 40, (BANDS, LINES, SAMPLES))).astype("<i2")
+    cube[7], cube[:, 0, :5] = 0, -9999
+    cube.tofile(tmp_path / "cube.img")
+    good = ", ".join("0" if band == 3 else "1" for band in range(BANDS))
+    (tmp_path / "cube.hdr").write_text(
+        f"ENVI\nsamples = {SAMPLES}\nlines = {LINES}\nbands = {BANDS}\n"
+        "data type = 2\ninterleave = bsq\nbyte order = 0\nsensor type = HyMap\n"
+        f"wavelength units = Nanometers\nwavelength = {{{', '.join(map(str, NM))}}}\nbbl = {{{good}}}\n"
+        "reflectance scale factor = 10000\ndata ignore value = -9999\n"
+        "map info = {UTM, 1, 1, 395591.3, 3778292.3, 2, 2, 11, North, WGS-84}\n"
+    )
+    labels = np.zeros((LINES, SAMPLES), np.uint8)
+    labels[4:8], labels[10] = 3, 7
+    np.save(tmp_path / "labels.npy", labels)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "site.yaml").write_text(
+        "_target_: hsfusion.scenes.open_labelled_scene\ncube: ../cube.img\nlabels: ../labels.npy\n"
+        "class_names: {3: corn, 7: woods}\n"
+    )
+    return tmp_path
+
+
+def header(folder, *changes):
+    text = (folder / "cube.hdr").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "cube.hdr").write_text(text)
+
+
+def rows(page):
+    """The page as a mapping: first words of a line -> the rest."""
+    return {line[:18].strip(): line[18:].strip() for line in page.splitlines()}
+
+
+def test_page_tells_the_facts_in_plain_text(hsfusion, folder):
+    start = time.perf_counter()
+    done = hsfusion("inspect", "cube.img", "scene.labels=labels.npy", "class_names={3: corn, 7: woods}", cwd=folder)
+    assert time.perf_counter() - start < 5
+    assert (done.returncode, done.stderr) == (0, "")
+    page = done.stdout
+    assert "\x1b" not in page
+    assert max(map(len, page.splitlines())) <= 100
+    assert not [line for line in page.splitlines() if line != line.rstrip()]
+    facts = rows(page)
+    expected = {
+        "format": "ENVI BSQ int16",
+        "sensor": "HyMap",
+        "size": "16 rows x 20 columns x 30 bands",
+        "memory": "38.4 kB when loaded (float32)",
+        "wavelengths": "450.0 to 1030.0 nm, 20 nm apart (median)",
+        "from": "wavelength of cube.hdr, unit Nanometers",
+        "FWHM": "not named",
+        "bad bands": "2 of 30",
+        "marked": "1: 4 (510 nm)",
+        "one value": "1: 8 (590 nm)",
+        "scale": "stored values x 0.0001, applied once",
+        "nodata value": "-9999",
+        "no data": "1.6% of the pixels in all bands; 1.6% of good bands",
+        "looked at": "all 320 pixels",
+        "pixel size": "2 x 2 m",
+        "extent": "x 395591.3 to 395631.3, y 3778260.3 to 3778292.3",
+    }
+    assert {key: facts.get(key) for key in expected} == expected
+    assert "EPSG:32611" in facts["CRS"]
+    table = [line.split() for line in page.partition("\nLabels\n")[2].splitlines()[1:5]]
+    assert table == [
+        ["3", "corn", "80", "80.0%"],
+        ["7", "woods", "20", "20.0%"],
+        ["0", "unlabelled", "220"],
+        ["2", "classes", "100"],
+    ]
+    warnings = page.partition("\nWarnings\n")[2].splitlines()
+    assert warnings == ["  ! bands 8 (590 nm) are dead (no data, or one value everywhere) but not marked as bad."]
+
+
+def test_json_holds_the_same_and_every_band(hsfusion, folder):
+    done = hsfusion("inspect", "cube.img", "labels=labels.npy", "--json", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert (told["rows"], told["columns"], told["layers"]) == (16, 20, 30)
+    assert told["bands"]["wavelength_nm"] == NM.tolist()
+    assert [band for band, good in enumerate(told["bands"]["good"]) if not good] == [3]
+    assert [band for band, dead in enumerate(told["survey"]["dead"]) if dead] == [7]
+    assert told["gain"] == [1e-4] * 30
+    assert told["survey"]["correlation"][7] is None
+    assert len(told["survey"]["quantiles"]["50 %"]) == 30
+    assert told["labels"][0] == {"code": 3, "name": "class 3", "pixels": 80}
+    assert len(told["warnings"]) == 1
+
+
+def test_description_gives_cube_labels_and_names_from_its_own_folder(hsfusion, folder):
+    done = hsfusion("inspect", "site/site.yaml", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert [(row["name"], row["pixels"]) for row in json.loads(done.stdout)["labels"]] == [
+        ("corn", 80),
+        ("woods", 20),
+        ("unlabelled", 220),
+    ]
+    done = hsfusion("inspect", "scene=site/site.yaml", "class_names={3: maize}", "--json", cwd=folder)
+    assert [row["name"] for row in json.loads(done.stdout)["labels"]] == ["maize", "class 7", "unlabelled"]
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        (("wavelength units = Nanometers\n", ""), "wavelength units is missing.*scene.wavelength_unit=nm"),
+        (("Nanometers", "Unknown"), "wavelength units is unknown.*scene.wavelength_unit=nm"),
+        (("wavelength = {", "x = {"), "add scene.wavelengths=PATH"),
+    ],
+)
+def test_missing_wavelengths_are_a_warning_and_all_else_is_told(folder, change, warning):
+    header(folder, change)
+    keys = {"labels": str(folder / "labels.npy"), "bad_bands": ["water_vapour"]}
+    inspected = inspect_file(str(folder / "cube.img"), keys)
+    assert inspected.bands is None
+    assert re.search(warning, inspected.warnings[0])
+    assert np.flatnonzero(inspected.marked_bad).tolist() == [3]
+    assert not inspected.given_bad.any()
+    assert [line for line in inspected.warnings[1:] if "bands 8 are dead" not in line] == []
+    told = as_json(inspected)
+    assert told["bands"] is None
+    assert [row["pixels"] for row in told["labels"]] == [80, 20, 220]
+    assert told["survey"]["highest"][0] == pytest.approx(0.345, abs=0.05)
+
+
+def test_wavelengths_of_unknown_unit_are_shown_as_they_stand(folder, capsys, monkeypatch):
+    header(folder, ("Nanometers", "Unknown"))
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["inspect", "cube.img"])
+    inspection.command()
+    facts = rows(capsys.readouterr().out)
+    assert facts["wavelengths"] == "not known in nm, see the warnings: 450 to 1030, unit Unknown"
+    assert facts["marked"] == "1: 4"
+
+
+def test_unit_that_is_given_is_used(folder):
+    header(folder, ("Nanometers", "Unknown"))
+    inspected = inspect_file(str(folder / "cube.img"), {"wavelength_unit": "nm"})
+    assert inspected.bands is not None
+    assert inspected.bands.wavelength_nm.tolist() == NM.tolist()
+
+
+def test_bands_that_the_user_calls_bad_are_told_apart_from_marked_ones(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["inspect", "cube.img", "bad_bands=[[900, 1030]]"])
+    inspection.command()
+    facts = rows(capsys.readouterr().out)
+    assert facts["bad bands"] == "9 of 30"
+    assert facts["by bad_bands"] == "7: 24-30 (910-1030 nm)"
+    assert facts["marked"] == "1: 4 (510 nm)"
+
+
+def test_lone_layer_of_codes_is_shown_as_labels(hsfusion, folder):
+    profile = {"driver": "GTiff", "width": 20, "height": 16, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}
+    with rasterio.open(folder / "map.tif", "w", transform=Affine(30, 0, 5e5, 0, -30, 6e6), **profile) as file:
+        file.write(np.load(folder / "labels.npy"), 1)
+    done = hsfusion("inspect", "map.tif", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "3  class 3         80        80.0%" in done.stdout
+    assert "Bands" not in done.stdout
+    assert done.stdout.rstrip().endswith("Warnings\n  none")
+
+
+def test_plot_writes_three_figures_and_replaces_only_its_own(folder, monkeypatch, capsys):
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["inspect", *words])
+        inspection.command()
+
+    monkeypatch.chdir(folder)
+    for _ in range(2):
+        run("cube.img", "--plot")
+    written = sorted(path.name for path in (folder / "cube_inspect").iterdir())
+    assert [name for name in written if name.endswith("png")] == ["band_quality.png", "composite.png", "spectra.png"]
+    assert "Figures: cube_inspect/composite.png" in capsys.readouterr().out
+    (folder / "mine").mkdir()
+    (folder / "mine" / "notes.txt").write_text("mine")
+    run("--plot", "mine", "cube.img")
+    assert len(list((folder / "mine").iterdir())) == 7
+    with pytest.raises(InputError, match=r"mine: --plot is a folder with band_quality\.png"):
+        run("cube.img", "--plot=mine")
+    with pytest.raises(InputError, match=r"labels\.npy: --plot is a file"):
+        run("cube.img", "--plot", "labels.npy")
+
+
+@pytest.mark.parametrize(
+    ("first", "title"),
+    [
+        (450, "true colours, 630, 550, 450 nm"),
+        (540, "false colours, 840, 640, 540 nm"),
+        (7500, "false colours, 7940, 7800, 7660 nm"),
+    ],
+)
+def test_composite_names_the_bands_it_shows(folder, monkeypatch, first, title):
+    nm = first + 20.0 * np.arange(BANDS)
+    inspected = inspect_file(str(folder / "cube.img"), {"wavelengths": nm.tolist(), "wavelength_unit": "nm"})
+    titles = []
+    monkeypatch.setattr("hsfusion.plots.composite_figure", lambda rgb, *, title: titles.append((rgb.shape, title)))
+    monkeypatch.setattr("hsfusion.plots.save_figure", lambda figure, stem: None)
+    write_figures(inspected, folder / "figures")
+    assert titles == [((LINES, SAMPLES, 3), f"cube: {title}")]
+
+
+WRONG = {
+    "no file": (["labels=labels.npy"], "files is missing, expected one file"),
+    "two files": (["cube.img", "labels.npy"], "files is cube.img labels.npy, expected one file"),
+    "file that is not there": (["none.img"], "none.img: file is No such file"),
+    "misspelt key": (["cube.img", "label=labels.npy"], "Fix: did you mean labels?"),
+    "misspelt key of a scene": (["cube.img", "scene.wavelenghts=a.csv"], "Fix: did you mean wavelengths?"),
+    "misspelt option": (["cube.img", "--plott"], "Fix: did you mean --plot?"),
+    "several values": (["cube.img", "nodata=1,2"], "expected key=value with one value"),
+    "value that cannot be read": (["cube.img", "labels=a(1.tif"], "expected key=value with one value"),
+    "table of another length": (
+        ["cube.img", "wavelengths=[500, 600]"],
+        "number of scene.wavelengths is 2, expected 30",
+    ),
+    "wrong unit": (["cube.img", "wavelength_unit=um"], "wavelength units is nanometers, expected um"),
+    "labels of another shape": (["cube.img", "labels=small.npy"], "small.npy: shape (rows, columns) is (3, 3)"),
+    "damaged file": (["short.img"], "short.img: size is 100 bytes"),
+    "description of something else": (["other.yaml"], "_target_ is os.system"),
+    "description with a wrong key": (["wrong.yaml"], "did you mean labels?"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_words_and_files_are_one_line(folder, monkeypatch, case):
+    np.save(folder / "small.npy", np.ones((3, 3), np.uint8))
+    (folder / "short.img").write_bytes(b"\0" * 100)
+    (folder / "short.hdr").write_text((folder / "cube.hdr").read_text())
+    (folder / "other.yaml").write_text("_target_: os.system\ncube: cube.img\n")
+    (folder / "wrong.yaml").write_text("cube: cube.img\nlabel: labels.npy\n")
+    words, part = WRONG[case]
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["inspect", *words])
+    with pytest.raises(InputError) as caught:
+        inspection.command()
+    assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_error_is_one_line_on_stderr_and_exit_2(hsfusion, folder):
+    done = hsfusion("inspect", "none.img", cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"hsfusion: error: none\.img: .*, expected .*\. Fix: .*\.\n", done.stderr)
+
+
+def test_plot_of_labels_is_refused(folder):
+    inspected = inspect_file(str(folder / "labels.npy"), {})
+    assert inspected.is_labels
+    with pytest.raises(InputError, match="expected a cube with values"):
+        write_figures(inspected, folder / "figures")
+
+
+def test_help_lists_keys_and_torch_stays_away(hsfusion, folder):
+    done = hsfusion("inspect", "--help", cwd=folder)
+    assert done.returncode == 0
+    assert "wavelength_unit" in done.stdout
+    code = (
+        "import sys; sys.argv = ['inspect', 'cube.img', '--plot']; from hsfusion.cli.inspection import command; "
+        "command(); print({'torch', 'lightning', 'matplotlib.pyplot'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_script_does_what_the_command_does_and_hides_no_module(folder):
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
+    run = {"cwd": folder, "capture_output": True, "text": True, "env": environment}
+    done = subprocess.run([sys.executable, str(SCRIPTS / "inspect.py"), "cube.img"], **run)
+    assert done.returncode == 0, done.stderr
+    assert "HyMap" in done.stdout
+    code = (
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); sys.modules.pop('inspect', None); "
+        "import inspect; print(inspect.signature(len), inspect.__file__)"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", code], **run)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("(obj, /)")
+    assert str(SCRIPTS) not in done.stdout
+
+
+def test_no_module_beside_a_command_hides_one_of_pythons():
+    names = {path.stem for path in Path(inspection.__file__).parent.glob("*.py")}
+    assert names & set(sys.stdlib_module_names) == set()

@@ -1,0 +1,135 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+from rasterio.crs import CRS
+
+from hsfusion.scenes import GeoBox
+from hsfusion.scenes.doubts import runs, warnings_of
+from hsfusion.scenes.places import describe_place
+from hsfusion.scenes.readers.cube_file import ArrayPixels, BandTable, CubeFile
+from hsfusion.scenes.survey import survey
+from hsfusion.spectra import Bands
+
+NM = np.arange(400.0, 1000, 10)
+FWHM = np.full(60, 11.0)
+
+
+def pixels(dtype="f4", scale=1.0):
+    """(60, 20, 25) values of a good reflectance product."""
+    rng = np.random.default_rng(0)
+    values = 0.3 + 0.1 * np.sin(np.arange(60) / 9)[:, None, None] + rng.normal(0, 0.03, (60, 20, 25))
+    return (values.clip(0.01, 0.9) * scale).astype(dtype)
+
+
+def warn(values=None, *, nm=NM, fwhm=FWHM, good=None, **fields):
+    values = pixels() if values is None else values
+    table = BandTable(nm, fwhm, good, unit="nm")
+    file = CubeFile(Path("cube"), "made", ArrayPixels(values), 60, GeoBox(values.shape[1:]), table, **fields)
+    bands = None if nm is None else Bands(nm, fwhm, np.ones(60, bool) if good is None else good)
+    lines = warnings_of(file, survey(file), bands)
+    assert not any("\n" in line for line in lines)
+    return lines
+
+
+def changed(values, index, new):
+    values = np.array(values)
+    values[index] = new
+    return values
+
+
+def moved(index, new):
+    return changed(NM, index, new)
+
+
+INTEGERS = {"gain": np.full(60, 1e-4), "nodata": -9999.0}
+
+
+def test_good_cubes_are_not_doubted():
+    assert warn() == []
+    assert warn(nm=None, fwhm=None) == []
+    assert warn(nm=NM[::-1]) == []  # descending is an order, too
+    assert warn(fwhm=None) == []
+    integers = pixels("i2", 1e4)
+    assert warn(integers, **INTEGERS) == []
+    assert warn(changed(integers, (slice(None), 0), -9999), **INTEGERS) == []
+    dead = np.isin(np.arange(60), [3, 4])
+    assert warn(changed(pixels(), dead, np.nan), good=~dead) == []
+    assert warn(pixels(scale=200), facts={"product": "L1 radiance"}) == []
+    assert warn(changed(pixels(), (5, 0, 0), -0.01)) == []
+    assert warn(changed(pixels("i2", 1e4), (5, 0, slice(3)), 16383), **INTEGERS) == []  # too few for a pile
+    assert warn(pixels("u1", 20), gain=np.full(60, 0.05)) == []  # coarse numbers share a maximum anyway
+
+
+CASES = {
+    "step back": ({"nm": moved(slice(30, None), NM[30:] - 25)}, "step back once: band 30 to 31 (690.0 to 675.0 nm)"),
+    "twice": ({"nm": moved(7, NM[6])}, "occur more than once: 460 nm (2 bands)"),
+    "wide": ({"fwhm": FWHM * 6}, "FWHM is 66 nm where bands are 10 nm apart"),
+    "micrometres": ({"fwhm": FWHM / 1000}, "FWHM is 0.011 nm"),
+    "angstrom": ({"nm": NM * 20, "fwhm": FWHM * 20}, "from 8000 to 19800 nm, and no imaging spectrometer sees that"),
+    "no scale": ({"values": pixels("i2", 1e4)}, "set scale=0.0001"),
+    "wrong scale": (
+        {"values": pixels("f4", 1e4), "gain": np.full(60, 0.01)},
+        "after the scale 0.01, where reflectance",
+    ),
+    "scaled twice": ({"gain": np.full(60, 1e-4)}, "they may have been scaled before"),
+    "sentinel": (
+        {"values": changed(pixels("i2", 1e4), (slice(3), 0), -9999), "gain": np.full(60, 1e-4)},
+        "3 bands hold -9999 (in up to 5.0% of the pixels), which often means no data, but the file names no nodata",
+    ),
+    "other sentinel": (
+        {"values": changed(pixels("i2", 1e4), (2, 0, 0), -32768), **INTEGERS},
+        "1 bands hold -32768 (in up to 0.2% of the pixels), which often means no data, but nodata is -9999",
+    ),
+    "float sentinel": ({"values": changed(pixels(), (2, 0), 9.969209968386869e36)}, "hold 9.96921e+36"),
+    "impossible": (
+        {"values": pixels("u2", 1e4), "gain": np.full(60, 1e-4), "nodata": -9999.0},
+        "nodata is -9999, which uint16 cannot hold",
+    ),
+    "fraction": ({"values": pixels("u2", 1e4), "gain": np.full(60, 1e-4), "nodata": 0.5}, "uint16 cannot hold"),
+    "border": ({"values": changed(pixels(), (slice(None), 0), 0)}, "5.0% of the pixels are 0 in all bands"),
+    "saturated": (
+        {"values": changed(pixels("u2", 1e4), (9, 3), 65535), "gain": np.full(60, 1e-4)},
+        "pile up at 6.5535 in bands 10 (490 nm) (in up to 5.0% of the pixels)",
+    ),
+    "clipped": ({"values": pixels().clip(None, 0.35)}, "values pile up at 0.35 in bands"),
+    "negative": ({"values": pixels() - np.float32(0.3)}, "of the values in good bands are negative"),
+    "dead": (
+        {"values": changed(pixels(), [3, 4, 9], 0)},
+        "bands 4-5 (430-440 nm), 10 (490 nm) are dead (no data, or one value everywhere) but not marked as bad",
+    ),
+    "empty": ({"values": np.full((60, 4, 4), np.nan, "f4")}, "no band holds more than one value"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_wrong_is_told_and_nothing_else(case):
+    options, text = CASES[case]
+    lines = warn(**options)
+    assert [line for line in lines if text in line] == lines, lines
+    assert len(lines) == 1
+
+
+def test_bands_are_named_by_number_from_one_and_wavelength():
+    chosen = np.isin(np.arange(60), [0, 1, 2, 9, 59])
+    assert runs(chosen, Bands.from_wavelengths(NM)) == "1-3 (400-420 nm), 10 (490 nm), 60 (990 nm)"
+    assert runs(chosen, None) == "1-3, 10, 60"
+    assert runs(np.zeros(60, bool), None) == ""
+
+
+def test_place_is_told_as_far_as_it_is_known():
+    utm, degrees = CRS.from_epsg(32633).to_wkt(), CRS.from_epsg(4326).to_wkt()
+    assert describe_place(GeoBox((2, 3))) == {"CRS": "not named"}
+    place = describe_place(GeoBox((2, 3), Affine(30, 0, 500000, 0, -30, 6000000), utm))
+    assert "32633" in place["CRS"]
+    assert place["pixel size"] == "30 x 30 m"
+    assert place["extent"] == "x 500000.0 to 500090.0, y 5999940.0 to 6000000.0"
+    cos, sin = 2 * np.cos(np.radians(34)), 2 * np.sin(np.radians(34))
+    turned = describe_place(GeoBox((2, 3), Affine(cos, sin, 5e5, sin, -cos, 6e6), utm))
+    assert turned["pixel size"] == "2 x 2 m, rows turned by 34 degrees from the x axis"
+    assert (
+        describe_place(GeoBox((2, 3), Affine(0.25, 0, 12, 0, -0.25, 50), degrees))["pixel size"]
+        == "0.25 x 0.25 degrees"
+    )
+    assert describe_place(GeoBox((2, 3), Affine(2, 0, 0, 0, -2, 0)))["pixel size"] == "2 x 2"

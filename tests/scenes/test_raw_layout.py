@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from hsfusion.scenes.raw_layout import smoother_layout
+from hsfusion.scenes.readers.formats import open_cube_file
+
+AXES = {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}
+CODES = {"i2": 2, "f4": 4}
+
+
+def fields_of_crops():
+    """A cube (C, H, W) of patches, each with a spectrum of its own, and noise."""
+    rng = np.random.default_rng(0)
+    spectra = 2000 + np.cumsum(rng.normal(0, 60, (5, 60)), axis=1)
+    patches = rng.integers(0, 5, (8, 9)).repeat(6, 0).repeat(6, 1)
+    return spectra[patches].transpose(2, 0, 1) + rng.normal(0, 15, (60, 48, 54))
+
+
+def write(folder, cube, *, dtype, real, said):
+    """Writes a cube in the real layout, with a header that says another; each is (interleave, byte order)."""
+    cube.transpose(AXES[real[0]]).astype(real[1] + dtype).tofile(folder / "cube")
+    bands, lines, samples = cube.shape
+    header = f"samples = {samples}\nlines = {lines}\nbands = {bands}\ndata type = {CODES[dtype]}\n"
+    header += f"interleave = {said[0]}\nbyte order = {'<>'.index(said[1])}\n"
+    (folder / "cube.hdr").write_text("ENVI\n" + header)
+    return open_cube_file(folder / "cube")
+
+
+@pytest.mark.parametrize("dtype", CODES)
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("interleave", AXES)
+def test_right_header_is_not_doubted(tmp_path, interleave, order, dtype):
+    layout = (interleave, order)
+    assert smoother_layout(write(tmp_path, fields_of_crops(), dtype=dtype, real=layout, said=layout)) is None
+
+
+@pytest.mark.parametrize("dtype", CODES)
+@pytest.mark.parametrize(
+    ("real", "said"),
+    [
+        (("bsq", "<"), ("bsq", ">")),
+        (("bip", ">"), ("bip", "<")),
+        (("bsq", "<"), ("bil", "<")),
+        (("bsq", "<"), ("bip", "<")),
+        (("bil", "<"), ("bip", "<")),
+        (("bip", "<"), ("bsq", "<")),
+        (("bip", ">"), ("bil", "<")),
+    ],
+)
+def test_wrong_header_is_found_and_the_right_layout_is_named(tmp_path, real, said, dtype):
+    file = write(tmp_path, fields_of_crops(), dtype=dtype, real=real, said=said)
+    order = {"<": "little endian", ">": "big endian"}[real[1]]
+    assert smoother_layout(file) == (real[0], order)
+
+
+def test_noise_and_tiny_cubes_and_single_bands_are_not_doubted(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 9999, (20, 30, 30))
+    for cube in (noise, noise[:, :5, :5], noise[:1], np.zeros((20, 30, 30)), np.full((20, 30, 30), np.nan)):
+        assert smoother_layout(write(tmp_path, cube, dtype="f4", real=("bsq", "<"), said=("bip", "<"))) is None
+
+
+def test_formats_that_cannot_be_read_in_a_wrong_way_are_not_doubted(tmp_path):
+    np.save(tmp_path / "cube.npy", fields_of_crops())
+    assert smoother_layout(open_cube_file(tmp_path / "cube.npy")) is None
