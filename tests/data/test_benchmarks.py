@@ -1,0 +1,345 @@
+import builtins
+import gc
+import hashlib
+import io
+import logging
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from scipy.io import savemat
+
+from hsfusion.data.benchmarks import benchmark_scene, nominal_wavelengths
+from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError
+from hsfusion.scenes import Window
+
+CONF = Path(__file__).parents[2] / "conf"
+CUBE = (np.arange(4 * 5 * 3).reshape(4, 5, 3) * 7 % 50 + 1).astype("i2")  # H, W, layers
+LABELS = np.arange(20).reshape(4, 5) % 3
+NOMINAL = {"spectrometers": [[400, 500, 3], [480, 500, 2]], "removed": [2, "5-5"]}  # leaves 400, 500, 480
+PAGE = "http://page.example"
+BENCHMARKS = {  # bands, classes, first and last wavelength
+    "salinas": (204, 16, 365.9, 2486.2),
+    "salinas_a": (204, 6, 365.9, 2486.2),
+    "pavia_university": (103, 9, 430, 860),
+    "pavia_centre": (102, 9, 430, 860),
+    "ksc": (176, 13, 400, 2500),
+    "botswana": (145, 14, 447.17, 2355.21),
+    "houston_2013": (144, 15, 364, 1046.1),
+}
+
+
+def mat(array):
+    file = io.BytesIO()
+    savemat(file, {"data": array}, do_compression=True)
+    return file.getvalue()
+
+
+FILES = {"/cube.mat": mat(CUBE), "/labels.mat": mat(LABELS)}
+SHA256 = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
+
+
+class _Server(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        content = FILES.get(self.path.removeprefix("/short").removeprefix("/moved"))
+        if self.path.startswith("/moved"):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/moved"))
+            self.end_headers()
+        elif self.path == "/page.mat":
+            self.answer(200, b"<!DOCTYPE html><p>Please agree to our terms.")
+        elif self.path == "/for_ever.mat":
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.end_headers()
+        elif content is None:
+            self.answer(404, b"not here")
+        elif self.path.startswith("/short"):
+            self.answer(200, content[:-50], length=len(content))
+        else:
+            self.answer(200, content)
+
+    def answer(self, code, content, length=None):
+        self.send_response(code)
+        self.send_header("Content-Length", str(length or len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Server) as server:
+        server.asked = []
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def fetch(server, folder, cube="/cube.mat", **changes):
+    options = {
+        "cube_url": server.url + cube,
+        "labels_url": server.url + "/labels.mat",
+        "cube_sha256": SHA256["/cube.mat"],
+        "labels_sha256": SHA256["/labels.mat"],
+        "download": True,
+        "cache": folder / "cache",
+        "nominal": NOMINAL,
+    }
+    return benchmark_scene(name="Test", page=PAGE, **(options | changes))
+
+
+def files_in(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def config(name, *words):
+    with initialize_config_dir(str(CONF), version_base=None):
+        return compose("train", overrides=[f"scene={name}", *words]).scene
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_configuration_has_the_bands_and_classes_of_the_public_files(name):
+    scene = config(name)
+    bands, classes, first, last = BENCHMARKS[name]
+    centres = nominal_wavelengths(scene.nominal)
+    assert centres.size == bands
+    np.testing.assert_allclose([centres.min(), centres.max()], [first, last], atol=0.1)
+    assert len(set(scene.class_names.values())) == len(scene.class_names) == classes
+    assert scene.download is False
+    assert scene.cube is None
+    assert all(sha256 is None or len(sha256) == 64 for sha256 in (scene.cube_sha256, scene.labels_sha256))
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_configuration_opens_files_that_the_user_names(name, tmp_path, caplog):
+    from hydra.utils import instantiate
+
+    bands = BENCHMARKS[name][0]
+    cube = np.random.default_rng(0).integers(1, 1000, (6, 7, bands)).astype("u2")
+    codes = list(config(name).class_names)
+    labels = np.resize([0, *codes], 42).reshape(6, 7)
+    np.save(tmp_path / "cube.npy", cube)
+    np.save(tmp_path / "gt.npy", labels)
+    labelled = instantiate(config(name, f"scene.cube={tmp_path}/cube.npy", f"scene.labels={tmp_path}/gt.npy"))
+    np.testing.assert_array_equal(labelled.scene.read(Window(0, 0, 6, 7)), cube.transpose(2, 0, 1))
+    np.testing.assert_array_equal(labelled.labels, labels)
+    assert labelled.legend.names == tuple(config(name).class_names.values())
+    assert len(labelled.scene.bands) == bands
+    assert caplog.text.count("unverified") == 2
+    assert "These are nominal" in caplog.text
+
+
+def test_water_bands_of_salinas_are_those_that_are_missing():
+    centres = nominal_wavelengths(config("salinas").nominal)
+    for lower, upper in ((1363, 1403), (1822, 1927)):  # bands 108-112 and 154-167 of AVIRIS
+        assert not ((centres > lower) & (centres < upper)).any()
+
+
+def test_wavelengths_of_hyperion_are_those_of_its_table():
+    centres = nominal_wavelengths(config("botswana").nominal)
+    # bands 10, 55, 82, 97, 102, 119, 134, 164, 187 and 220
+    table = [447.17, 905.05, 962.91, 1114.19, 1164.68, 1336.15, 1487.53, 1790.19, 2022.25, 2355.21]
+    np.testing.assert_allclose(centres[[0, 45, 46, 61, 62, 79, 80, 110, 111, 144]], table, atol=0.1)
+
+
+def test_nominal_axis_numbers_bands_through_and_drops_the_removed():
+    assert nominal_wavelengths(NOMINAL).tolist() == [400, 500, 480]
+    assert nominal_wavelengths({"spectrometers": [[400, 500, 3]], "removed": ["1-2"]}).tolist() == [500]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"spectrometers": []},
+        {"spectrometers": [[400, 500]]},
+        {"spectrometers": [[400, 500, "many"]]},
+        {"spectrometers": [[400, 500, -3]]},
+        {"spectrometers": 7},
+        {"spectrometers": [[400, 500, 3]], "removed": [4]},
+        {"spectrometers": [[400, 500, 3]], "removed": [0]},
+        {"spectrometers": [[400, 500, 3]], "removed": ["3-2"]},
+        {"spectrometers": [[400, 500, 3]], "removed": ["a-b"]},
+        {"spectrometers": [[400, 500, 3]], "removed": 7},
+        {"spectrometers": [[400, 500, 3]], "first_nm": 7},
+        {"removed": []},
+        {"spectrometers": [[400, 500, 3]], "removed": ["1-3"]},
+        {"spectrometers": [[400, 500, 10**9]]},
+    ],
+)
+def test_nominal_axis_that_is_no_axis_is_one_clear_line(tmp_path, lie):
+    (tmp_path / "cube.mat").write_bytes(FILES["/cube.mat"])
+    (tmp_path / "gt.mat").write_bytes(FILES["/labels.mat"])
+    with pytest.raises(InputError) as caught:
+        benchmark_scene(name="Test", page=PAGE, cube=tmp_path / "cube.mat", labels=tmp_path / "gt.mat", nominal=lie)
+    assert "\n" not in str(caught.value)
+
+
+def test_exact_wavelengths_go_before_nominal_ones(tmp_path, caplog):
+    (tmp_path / "cube.mat").write_bytes(FILES["/cube.mat"])
+    (tmp_path / "gt.mat").write_bytes(FILES["/labels.mat"])
+    options = {"name": "Test", "page": PAGE, "cube": tmp_path / "cube.mat", "labels": tmp_path / "gt.mat"}
+    (tmp_path / "bands.csv").write_text("wavelength_nm\n410\n510\n610\n")
+    labelled = benchmark_scene(**options, nominal=NOMINAL, wavelengths=tmp_path / "bands.csv")
+    assert labelled.scene.bands.wavelength_nm.tolist() == [410, 510, 610]
+    assert "nominal" not in caplog.text
+    with pytest.raises(InputError, match="wavelength is missing"):
+        benchmark_scene(**options)
+
+
+def test_wavelengths_of_the_file_go_before_nominal_ones(tmp_path, caplog):
+    (tmp_path / "cube").write_bytes(CUBE.tobytes())
+    (tmp_path / "cube.hdr").write_text(
+        "ENVI\nsamples = 5\nlines = 4\nbands = 3\ndata type = 2\nbyte order = 0\ninterleave = bip\n"
+        "wavelength units = Nanometers\nwavelength = {410, 510, 610}\n"
+    )
+    np.save(tmp_path / "gt.npy", LABELS)
+    labelled = benchmark_scene(
+        name="Test", page=PAGE, cube=tmp_path / "cube", labels=tmp_path / "gt.npy", nominal=NOMINAL
+    )
+    assert labelled.scene.bands.wavelength_nm.tolist() == [410, 510, 610]
+    assert "nominal" not in caplog.text
+
+
+def test_cube_with_other_bands_than_the_public_one_is_an_error(tmp_path):
+    np.save(tmp_path / "cube.npy", CUBE[..., :2])
+    np.save(tmp_path / "gt.npy", LABELS)
+    with pytest.raises(InputError, match=f"number of bands is 2, expected 3, as in {PAGE}"):
+        benchmark_scene(name="Test", page=PAGE, cube=tmp_path / "cube.npy", labels=tmp_path / "gt.npy", nominal=NOMINAL)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_missing_file_says_where_to_get_it_and_nothing_is_asked_of_the_network(name, monkeypatch):
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    def no_network(*_):
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", no_network)
+    with pytest.raises(InstantiationException) as caught:
+        instantiate(config(name))
+    error = caught.value.__cause__
+    assert isinstance(error, InputError)
+    assert "scene.cube is missing" in str(error)
+    assert config(name).page in str(error)
+    assert "set scene.cube=PATH" in str(error)
+    assert ("scene.download=true" in str(error)) == (name != "houston_2013")
+
+
+def test_owner_who_wants_to_be_asked_is_named_even_with_download(tmp_path):
+    with pytest.raises(InputError, match="this page gives it on request"):
+        benchmark_scene(name="Test", page=PAGE, download=True, cache=tmp_path)
+
+
+@pytest.mark.parametrize("where", ["/cube.mat", "/moved/cube.mat"])
+def test_download_is_verified_kept_and_not_repeated(server, tmp_path, caplog, where):
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        labelled = fetch(server, tmp_path, cube=where)
+        np.testing.assert_array_equal(labelled.scene.read(Window(0, 0, 4, 5)), CUBE.transpose(2, 0, 1))
+        np.testing.assert_array_equal(labelled.labels, LABELS)
+    assert server.asked.count("/cube.mat") == server.asked.count("/labels.mat") == 1
+    assert files_in(tmp_path) == ["cube.mat", "labels.mat"]
+    assert f"downloading {server.url}/labels.mat to {tmp_path}" in caplog.text
+    assert "unverified" not in caplog.text
+
+
+def test_download_without_a_checksum_is_said_to_be_unverified(server, tmp_path, caplog):
+    fetch(server, tmp_path, cube_sha256=None)
+    assert caplog.text.count("unverified") == 1
+
+
+def test_only_what_is_missing_is_downloaded(server, tmp_path):
+    (tmp_path / "mine.mat").write_bytes(FILES["/cube.mat"])
+    benchmark_scene(
+        name="Test",
+        page=PAGE,
+        cube=tmp_path / "mine.mat",
+        cube_url=f"{server.url}/cube.mat",
+        labels_url=f"{server.url}/labels.mat",
+        download=True,
+        cache=tmp_path / "cache",
+        nominal=NOMINAL,
+    )
+    assert server.asked == ["/labels.mat"]
+
+
+FAILURES = {
+    "404": ({"cube": "/nothing.mat"}, EnvironmentFailure, "download failed .*404"),
+    "cut short": ({"cube": "/short/cube.mat"}, EnvironmentFailure, "download failed"),
+    "cut short, no checksum": ({"cube": "/short/cube.mat", "cube_sha256": None}, EnvironmentFailure, "download failed"),
+    "for ever elsewhere": ({"cube": "/for_ever.mat"}, EnvironmentFailure, "download failed .*redirect"),
+    "another file": (
+        {"cube": "/labels.mat"},
+        InputError,
+        f"is {SHA256['/labels.mat']}, expected {SHA256['/cube.mat']}",
+    ),
+    "a page of text": ({"cube": "/page.mat", "cube_sha256": None}, InputError, "content of the download is .*DOCT"),
+    "a page of text, checksum": ({"cube": "/page.mat"}, InputError, "sha256 of the download is"),
+    "refused": ({"cube_url": "http://127.0.0.1:9/cube.mat"}, EnvironmentFailure, "download failed .*refused"),
+    "no host": ({"cube_url": "http:///cube.mat"}, EnvironmentFailure, "download failed"),
+    "no address": ({"cube_url": "cube.mat"}, InputError, r"expected http\(s\)://HOST"),
+    "a local file": ({"cube_url": "file:///etc/passwd"}, InputError, r"expected http\(s\)://HOST"),
+    "ftp": ({"cube_url": "ftp://127.0.0.1/cube.mat"}, InputError, r"expected http\(s\)://HOST"),
+    "no name": ({"cube": "/"}, InputError, "expected http"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # requests leaves the connection to the garbage collection
+@pytest.mark.parametrize("name", FAILURES)
+def test_download_that_fails_is_one_clear_line_and_leaves_nothing(server, tmp_path, name):
+    changes, kind, says = FAILURES[name]
+    with pytest.raises(kind, match=says) as caught:
+        fetch(server, tmp_path, **changes)
+    text = str(caught.value)
+    del caught
+    gc.collect()
+    assert "\n" not in text
+    assert "Fix:" in text
+    assert files_in(tmp_path) == []
+
+
+def test_folder_of_downloads_that_cannot_be_made_is_named(server, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(EnvironmentFailure, match=r"cache: .*scene\.cache=PATH"):
+        fetch(server, tmp_path)
+
+
+def test_download_without_pooch_names_the_command(server, tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *words, **options):
+        if name == "pooch":
+            raise ImportError(name)
+        return real(name, *words, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(HsFusionError, match=r"needs pooch\. Fix: pip install 'hsfusion\[download\]'"):
+        fetch(server, tmp_path)
+
+
+def test_own_file_that_differs_from_the_public_one_opens_with_a_warning(tmp_path, caplog):
+    (tmp_path / "cube.mat").write_bytes(FILES["/cube.mat"])
+    np.save(tmp_path / "gt.npy", LABELS)
+    benchmark_scene(
+        name="Test",
+        page=PAGE,
+        cube=tmp_path / "cube.mat",
+        labels=tmp_path / "gt.npy",
+        cube_sha256=SHA256["/cube.mat"],
+        labels_sha256=SHA256["/labels.mat"],
+        nominal=NOMINAL,
+    )
+    assert "gt.npy: unverified, its checksum is not that of the public file" in caplog.text
+    assert "cube.mat: unverified" not in caplog.text
