@@ -28,6 +28,7 @@ def test_accuracy_compares_networks_and_baselines_on_the_same_pixels(hsfusion, t
         (["accuracy", "seed=3"], "use seeds=N"),
         (["accuracy", "keep_bands=20"], "keep_bands is 20, expected a list"),
         (["fusion", "kinds=[chanel]"], "kinds is ['chanel']"),
+        (["read", "interleaves=[bsx]"], "interleaves is ['bsx']"),
         (["fusion", "repeats=0"], "repeats is 0, expected at least 1"),
     ],
 )
@@ -47,6 +48,18 @@ def test_fusion_compares_with_the_plain_expression(hsfusion, tmp_path):
     for row in rows:
         assert row["time_to_plain"] == row["median_seconds"]["module"] / row["median_seconds"]["plain"]
         assert 0.9 < row["memory"] <= row["plain_memory"]
+
+
+def test_read_compares_with_a_raw_read_in_each_interleave(hsfusion, tmp_path):
+    words = ["bands=5", "rows=40", "columns=50", "tile=16", "repeats=2", "folder=.", "json=out.json"]
+    done = hsfusion("benchmark", "read", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "out.json").read_text())["interleaves"]
+    assert [row["interleave"] for row in rows] == ["bsq", "bil", "bip"]
+    for row in rows:
+        assert row["times_raw"].keys() == {"hsfusion", "hsfusion float32", "rasterio", "spectral"}
+        assert all(len(seconds) == 2 for seconds in row["seconds"].values())
+    assert list(tmp_path.iterdir()) == [tmp_path / "out.json"]
 
 
 def test_help_lists_what_can_be_measured(hsfusion, tmp_path):
