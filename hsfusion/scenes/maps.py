@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 import numpy as np
 import rasterio
+import rasterio.shutil
 from numpy.typing import NDArray
+from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RasterioWindow
 
 from hsfusion.errors import EnvironmentFailure
 from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.labels import Legend
+from hsfusion.scenes.legend import Legend
+from hsfusion.scenes.scene import Window
 
 
 def write_class_map(
@@ -37,28 +42,31 @@ def write_class_map(
     Raises:
         EnvironmentFailure: if the file cannot be written.
     """
-    dtype = np.uint8 if legend.codes[-1] <= 255 else np.uint16
+    look = class_look(legend, tags or {})
+    write_raster(
+        path, codes.astype(look.dtype), geobox=geobox, nodata=look.nodata, tags=look.tags, colormap=look.colormap
+    )
+    sidecar = Path(f"{path}.aux.xml")
+    try:
+        sidecar.write_text(category_names(legend), encoding="utf-8")
+    except OSError as error:
+        raise _failure(sidecar, error) from error
+
+
+def class_look(legend: Legend, tags: Mapping[str, str]) -> Look:
+    """How class codes are stored: with colour table and class names, 0 where there is no class."""
     colormap = {code: _rgba(color) for code, color in zip(legend.codes, legend.colors, strict=True)}
     names = {f"class_{code}": name for code, name in zip(legend.codes, legend.names, strict=True)}
-    write_raster(
-        path,
-        codes.astype(dtype),
-        geobox=geobox,
-        nodata=0,
-        tags={**names, **(tags or {})},
-        colormap={0: (0, 0, 0, 0), **colormap},
-    )
-    by_code = dict(zip(legend.codes, legend.names, strict=True))
-    categories = "".join(f"<Category>{escape(by_code.get(i, ''))}</Category>" for i in range(legend.codes[-1] + 1))
-    sidecar = (
-        f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{categories}</CategoryNames></PAMRasterBand></PAMDataset>'
-    )
-    try:
-        Path(f"{path}.aux.xml").write_text(sidecar + "\n", encoding="utf-8")
-    except OSError as error:
-        raise EnvironmentFailure(
-            f"{path}.aux.xml: cannot be written ({error}). Fix: free space or choose another folder."
-        ) from error
+    dtype = np.dtype(np.uint8 if legend.codes[-1] <= 255 else np.uint16)
+    return Look(dtype, 1, 0, 1.0, {**names, **tags}, {0: (0, 0, 0, 0), **colormap}, ())
+
+
+def category_names(legend: Legend) -> str:
+    """The content of an ``.aux.xml`` file with the class names, where QGIS and GDAL look for them."""
+    names = dict(zip(legend.codes, legend.names, strict=True))
+    categories = "".join(f"<Category>{escape(names.get(i, ''))}</Category>" for i in range(legend.codes[-1] + 1))
+    band = f'<PAMRasterBand band="1"><CategoryNames>{categories}</CategoryNames></PAMRasterBand>'
+    return f"<PAMDataset>{band}</PAMDataset>\n"
 
 
 def write_raster(
@@ -85,33 +93,145 @@ def write_raster(
     Raises:
         EnvironmentFailure: if the file cannot be written, or reads back differently.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     layers = values if values.ndim == 3 else values[None]
+    look = Look(layers.dtype, len(layers), nodata, 1.0, tags or {}, colormap or {}, tuple(layer_names))
+    part = part_of(path)
+    try:
+        write_blocks(part, lambda: iter([(Window(0, 0, *geobox.shape), layers)]), geobox=geobox, look=look)
+        part.replace(path)
+    except OSError as error:
+        raise _failure(path, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a raster is stored.
+
+    Attributes:
+        dtype: number type.
+        count: number of layers.
+        nodata: value that means «no data», or None.
+        scale: what a stored number is multiplied by to get its value.
+        tags: tags of the file.
+        colormap: RGBA of each value; may be empty.
+        layer_names: description of each layer; may be empty.
+    """
+
+    dtype: np.dtype
+    count: int
+    nodata: float | None
+    scale: float
+    tags: Mapping[str, str]
+    colormap: Mapping[int, tuple[int, int, int, int]]
+    layer_names: tuple[str, ...]
+
+
+Blocks = Callable[[], Iterator[tuple[Window, NDArray]]]
+
+
+def part_of(path: Path) -> Path:
+    """The name that a file has until it is whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def write_blocks(path: Path, blocks: Blocks, *, geobox: GeoBox, look: Look, overviews: str | None = None) -> None:
+    """Writes a tiled GeoTIFF with DEFLATE block by block, in one thread, and reads it back.
+
+    The same blocks give the same bytes.
+
+    Args:
+        path: where to.
+        blocks: gives windows and their values (layers, h, w), always the same; it is called twice.
+        geobox: the grid.
+        look: how to store it.
+        overviews: how smaller copies of the raster come about, ``mode`` or ``average``; None for no copies.
+
+    Raises:
+        EnvironmentFailure: if the file cannot be written, or reads back differently.
+    """
     profile = {
         "driver": "GTiff",
-        **{"count": len(layers), "height": geobox.shape[0], "width": geobox.shape[1]},
-        **{"dtype": values.dtype, "nodata": nodata},
+        **{"count": look.count, "height": geobox.shape[0], "width": geobox.shape[1]},
+        **{"dtype": look.dtype, "nodata": look.nodata, "bigtiff": "if_safer"},
         **{"crs": geobox.crs, "transform": geobox.transform, "compress": "deflate", "tiled": True},
     }
     try:
-        with _no_georeference_is_fine(), rasterio.open(part, "w", **profile) as file:
-            file.write(layers)
-            for i, name in enumerate(layer_names, start=1):
+        with _no_georeference_is_fine(), rasterio.open(path, "w", **profile) as file:
+            for window, values in blocks():
+                file.write(values, window=_block(window))
+            for i, name in enumerate(look.layer_names, start=1):
                 file.set_band_description(i, name)
-            file.update_tags(**(tags or {}))
-            if colormap:
-                file.write_colormap(1, colormap)
-        with _no_georeference_is_fine(), rasterio.open(part, driver="GTiff") as file:
-            same = np.array_equal(file.read(), layers, equal_nan=values.dtype.kind == "f")
-        if not same:
-            raise OSError("it reads back differently")
-        part.replace(path)
+            file.update_tags(**look.tags)
+            if look.scale != 1:
+                file.scales = [look.scale] * look.count
+            if look.colormap:
+                file.write_colormap(1, look.colormap)
+        if overviews is not None:
+            _add_overviews(path, geobox.shape, Resampling[overviews])
+        verify(path, blocks)
     except (RasterioError, OSError) as error:
-        raise EnvironmentFailure(
-            f"{path}: cannot be written ({error}). Fix: free space or choose another folder."
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
+        raise _failure(path, error) from error
+
+
+def copy_as_cog(path: Path, cog: Path, blocks: Blocks, *, overviews: str) -> None:
+    """Copies a GeoTIFF into a cloud-optimised one, and reads that back.
+
+    Args:
+        path: the GeoTIFF.
+        cog: where to.
+        blocks: what it holds, see :func:`write_blocks`.
+        overviews: how smaller copies come about, ``mode`` or ``average``.
+
+    Raises:
+        EnvironmentFailure: if the file cannot be written, or reads back differently.
+    """
+    options = {"compress": "deflate", "resampling": overviews, "bigtiff": "if_safer"}
+    try:
+        with _no_georeference_is_fine():
+            rasterio.shutil.copy(path, cog, driver="COG", **options)
+    except (RasterioError, OSError) as error:
+        raise _failure(cog, error) from error
+    verify(cog, blocks)
+
+
+def verify(path: Path, blocks: Blocks) -> None:
+    """Makes sure that a GeoTIFF holds what it has to.
+
+    Raises:
+        EnvironmentFailure: if it does not.
+    """
+    try:
+        with _no_georeference_is_fine(), rasterio.open(path, driver="GTiff") as file:
+            for window, values in blocks():
+                if not np.array_equal(file.read(window=_block(window)), values, equal_nan=values.dtype.kind == "f"):
+                    raise OSError("it reads back differently")
+    except (RasterioError, OSError) as error:
+        raise _failure(path, error) from error
+
+
+def read_reduced(path: Path, *, most: int) -> NDArray:
+    """Reads a raster of one layer with at most so many rows and columns: every n-th pixel."""
+    with _no_georeference_is_fine(), rasterio.open(path, driver="GTiff") as file:
+        step = -(-max(file.shape) // most)
+        shape = -(-file.height // step), -(-file.width // step)
+        return file.read(1, out_shape=shape, resampling=Resampling.nearest)
+
+
+def _add_overviews(path: Path, shape: tuple[int, int], resampling: Resampling) -> None:
+    factors = [2**i for i in range(1, 16) if max(shape) >> (i - 1) > 256]
+    if factors:
+        with _no_georeference_is_fine(), rasterio.open(path, "r+", driver="GTiff") as file:
+            file.build_overviews(factors, resampling)
+
+
+def _block(window: Window) -> RasterioWindow:
+    return RasterioWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]
+
+
+def _failure(path: Path, error: Exception) -> EnvironmentFailure:
+    return EnvironmentFailure(f"{path}: cannot be written ({error}). Fix: free space or choose another folder.")
 
 
 @contextmanager

@@ -1,0 +1,180 @@
+"""``hsfusion predict``: a trained model and a scene to a map."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from hsfusion import __version__
+from hsfusion.cli.hydra_app import run_app
+from hsfusion.errors import EnvironmentFailure, InputError
+
+
+def predict(cfg: DictConfig) -> None:
+    """Classifies one scene into files."""
+    import torch
+
+    from hsfusion.cli.predict_outputs import progress_bar, write_areas, write_quick_look
+    from hsfusion.inference import FoldedNetwork, map_scene
+    from hsfusion.inference.classification import with_precision
+    from hsfusion.training.model_file import load_model
+
+    start = time.perf_counter()
+    _check(cfg)
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    model = _model_path(cfg.run)
+    network, header = load_model(model)
+    scene = _open(cfg, network.used_bands.numpy(), header)
+    _check_size(scene.geobox.shape, network.receptive_field)
+    folded, precision = with_precision(FoldedNetwork(network).to(_device(cfg.device)), scene, cfg.precision)
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    order = _order(cfg, header, {"hsfusion_model_sha256": digest, "scene": scene.name}, folded)
+    plan = {"version": __version__, "model": digest, "precision": precision, "scene": _identity(cfg)}
+    share = _share()
+    shown = {"progress": progress_bar} if cfg.progress and share.rank == 0 else {}
+    counts = map_scene(folded, scene, order, plan=plan, share=share, **shown)
+    if counts is None:
+        return
+    write_areas(order, scene.geobox, counts)
+    write_quick_look(order, scene.name)
+    seconds = time.perf_counter() - start
+    pixels = scene.geobox.shape[0] * scene.geobox.shape[1]
+    print(
+        f"map        {order.out}\nquick look {order.out.with_suffix('.png')}\nareas      {order.beside('areas.csv')}\n"
+        f"{pixels:,} pixels in {seconds:.1f} s ({pixels / seconds:,.0f} pixels/s, {precision})"
+    )
+
+
+def command() -> None:
+    """Entry point of the command."""
+    run_app(predict, "predict")
+
+
+def _check(cfg: DictConfig) -> None:
+    for key, choices in (
+        ("border", ("reflect", "valid")),
+        ("format", ("geotiff", "cog")),
+        ("precision", ("auto", "float32", "bf16")),
+        ("device", ("auto", "cpu", "cuda")),
+    ):
+        if cfg[key] not in choices:
+            raise InputError("command line", field=key, value=cfg[key], expected=" | ".join(choices), fix="correct it")
+    if cfg.scene is None:
+        raise InputError("command line", field="scene", value="missing", expected="a file", fix="add scene=PATH")
+    out = Path(cfg.out)
+    if out.suffix.lower() not in {".tif", ".tiff"}:
+        raise InputError("command line", field="out", value=out, expected="a name that ends in .tif", fix="add .tif")
+    if not out.parent.is_dir():
+        raise InputError("command line", field="folder of out", value=out.parent, expected="a folder", fix="make it")
+    if HydraConfig.get().mode == RunMode.MULTIRUN and "WORLD_SIZE" in os.environ:
+        raise InputError(
+            "command line", field="--multirun", value="under torchrun", expected="one map", fix="drop one of the two"
+        )
+
+
+def _model_path(run: str) -> Path:
+    path = Path(run)
+    return path / "model.safetensors" if path.is_dir() else path
+
+
+def _open(cfg: DictConfig, needed: NDArray[np.bool_], header: dict[str, Any]) -> Any:
+    """The scene, with the bands and layers of the model."""
+    from hsfusion.scenes import LabelledScene, MatchedScene
+    from hsfusion.spectra import Bands
+
+    opened = instantiate(cfg.scene)
+    scene = opened.scene if isinstance(opened, LabelledScene) else opened
+    sources = [(source["name"], source["layers"]) for source in header["sources"]]
+    return MatchedScene(scene, bands=Bands(**header["bands"]), sources=sources, needed=needed)
+
+
+def _order(cfg: DictConfig, header: dict[str, Any], tags: dict[str, str], network: Any) -> Any:
+    from hsfusion.inference import Order
+    from hsfusion.inference.classification import batch_for
+    from hsfusion.scenes import Legend
+
+    classes = header["classes"]
+    return Order(
+        out=Path(cfg.out),
+        legend=Legend(tuple(classes["codes"]), tuple(classes["names"]), tuple(classes["colors"])),
+        tags={"hsfusion_version": __version__, **tags},
+        confidence=cfg.confidence,
+        probabilities=cfg.probabilities,
+        border=cfg.border,
+        cog=cfg.format == "cog",
+        batch=cfg.batch or batch_for(network),
+    )
+
+
+def _check_size(shape: tuple[int, int], receptive_field: int) -> None:
+    if min(shape) < receptive_field:
+        raise InputError(
+            "scene",
+            field="rows x columns",
+            value=f"{shape[0]} x {shape[1]}",
+            expected=f"at least {receptive_field} x {receptive_field}, what the model sees around a pixel",
+            fix="give a larger scene",
+        )
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentFailure("device is cuda, expected what this machine has. Fix: use device=cpu.")
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+def _identity(cfg: DictConfig) -> dict[str, Any]:
+    """The scene's configuration, and size and time of the files that it names: another scene starts anew."""
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(cfg.scene, resolve=True)
+    files = {}
+    for value in _texts(plain):
+        path = Path(value)
+        if path.is_file():
+            status = path.stat()
+            files[value] = [status.st_size, status.st_mtime_ns]
+    return {"configuration": plain, "files": files}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(child)
+
+
+def _share() -> Any:
+    """Which cells are this process's: torchrun sets RANK and WORLD_SIZE."""
+    from hsfusion.inference.mapping import Share
+
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Share()
+    import torch.distributed as distributed
+
+    if not distributed.is_initialized():
+        distributed.init_process_group("gloo")
+    return Share(int(os.environ["RANK"]), world, distributed.barrier)
+
+
+if __name__ == "__main__":  # torchrun -m hsfusion.cli.predict
+    from hsfusion.cli.main import run_command
+
+    raise SystemExit(run_command("predict"))

@@ -1,0 +1,126 @@
+"""A journal of finished cells: what a killed run leaves for the next one to go on from."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsfusion.errors import EnvironmentFailure
+
+_RECORD = struct.Struct("<4sIII")  # mark, cell, bytes that follow, their CRC-32
+_MARK = b"CELL"
+
+
+class Journal:
+    """An append-only file: one line of JSON that says what is computed, then a record for each finished cell.
+
+    A record counts if it is whole and its checksum is right; what comes after the first that does not is cut off.
+
+    Args:
+        path: the file; made if it is not there, or if it tells of something else.
+        plan: plain values that say what is computed; records of another plan are not used.
+
+    Raises:
+        EnvironmentFailure: if the file cannot be written, or another process writes to it.
+    """
+
+    def __init__(self, path: Path, plan: Mapping[str, Any]) -> None:
+        self.path = path
+        self._places: dict[int, tuple[int, int, int]] = {}  # cell -> offset, length, checksum
+        head = json.dumps(plan, sort_keys=True).encode() + b"\n"
+        try:
+            self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115
+            _lock(self._file.fileno(), path)
+            if self._file.readline() != head:
+                self._file.seek(0)
+                self._file.truncate()
+                self._file.write(head)
+                self._file.flush()
+            self._file.truncate(self._scan())
+        except OSError as error:
+            raise _failure(path, error) from error
+
+    @property
+    def cells(self) -> set[int]:
+        """The numbers of the finished cells."""
+        return set(self._places)
+
+    def append(self, cell: int, layers: NDArray[np.generic]) -> None:
+        """Adds a finished cell.
+
+        Args:
+            cell: its number.
+            layers: what was found out; :meth:`read` gives the same bytes.
+
+        Raises:
+            EnvironmentFailure: if the disk is full.
+        """
+        payload = np.ascontiguousarray(layers).tobytes()
+        check = zlib.crc32(payload)
+        try:
+            self._file.seek(0, os.SEEK_END)
+            offset = self._file.tell() + _RECORD.size
+            self._file.write(_RECORD.pack(_MARK, cell, len(payload), check) + payload)
+            self._file.flush()
+        except OSError as error:
+            raise _failure(self.path, error) from error
+        self._places[cell] = offset, len(payload), check
+
+    def read(self, cell: int) -> bytes:
+        """What was added for a cell.
+
+        Raises:
+            EnvironmentFailure: if the file no longer holds it.
+        """
+        offset, length, check = self._places[cell]
+        try:
+            self._file.seek(offset)
+            payload = self._file.read(length)
+        except OSError as error:
+            raise _failure(self.path, error) from error
+        if zlib.crc32(payload) != check or len(payload) != length:
+            raise EnvironmentFailure(f"{self.path}: a record was changed. Fix: delete the file and start again.")
+        return payload
+
+    def close(self) -> None:
+        """Closes the file, and lets others write to it."""
+        self._file.close()
+
+    def _scan(self) -> int:
+        """Finds the records; returns where the first that is not whole begins."""
+        end = self._file.tell()
+        while True:
+            head = self._file.read(_RECORD.size)
+            if len(head) < _RECORD.size:
+                return end
+            mark, cell, length, check = _RECORD.unpack(head)
+            payload = self._file.read(length) if mark == _MARK else b""
+            if mark != _MARK or len(payload) < length or zlib.crc32(payload) != check:
+                return end
+            self._places[cell] = end + _RECORD.size, length, check
+            end += _RECORD.size + length
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise EnvironmentFailure(
+            f"{path}: is being written by another process. Fix: wait for it, or choose another out=."
+        ) from error
+
+
+def _failure(path: Path, error: OSError) -> EnvironmentFailure:
+    return EnvironmentFailure(f"{path}: {error.strerror}. Fix: free space or choose another folder.")

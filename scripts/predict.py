@@ -1,0 +1,5 @@
+"""``hsfusion predict`` from a checkout."""
+
+from hsfusion.cli.main import run_command
+
+raise SystemExit(run_command("predict"))

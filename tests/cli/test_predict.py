@@ -1,0 +1,271 @@
+"""hsfusion predict: the map, the files beside it, and what happens when it is stopped."""
+
+import csv
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.scenes.scene import read_all
+from hsfusion.spectra import even_groups
+from hsfusion.training.building import build_network
+from hsfusion.training.model_file import save_model
+
+SHAPE = (300, 530)  # two rows of three cells
+CODES = (2, 5, 300, 301)
+QUIET = ("progress=false", "threads=1", "precision=float32", "device=cpu")
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """A model, and a scene as ENVI file with nodata, place and one more band than the model knows."""
+    folder = tmp_path_factory.mktemp("predict")
+    scene = synthetic_scene(seed=0, height=SHAPE[0], width=SHAPE[1], num_classes=4).scene
+    cube = read_all(scene)
+    torch.manual_seed(0)
+    architecture = {"channels": 6, "width": 8, "receptive_field": 5}
+    groups = even_groups(scene.bands, number=4)
+    network = build_network(scene.bands, groups, num_classes=4, **architecture).eval()
+    network.mean.copy_(torch.from_numpy(cube.mean((1, 2))))
+    network.std.copy_(torch.from_numpy(cube.std((1, 2))))
+    bands = {"wavelength_nm": scene.bands.wavelength_nm.tolist(), "fwhm_nm": None, "good": scene.bands.good.tolist()}
+    header = {
+        "bands": bands,
+        "groups": [{"name": g.name, "lower_nm": g.lower_nm, "upper_nm": g.upper_nm} for g in groups],
+        "sources": [],
+        "classes": {"codes": CODES, "names": ["water", "moor & heath", "wood", "sand"], "colors": ["#0000ff"] * 4},
+        "architecture": architecture,
+    }
+    save_model(folder / "model.safetensors", network, header=header)
+    cube[:, 10, 20] = -9999
+    order = np.roll(np.arange(len(cube)), 5)  # bands in another order, and one that nobody asked for
+    stored = np.concatenate([cube[order], np.zeros((1, *SHAPE), np.float32)])
+    wavelengths = [*scene.bands.wavelength_nm[order], 3000.0]
+    write_envi(folder / "scene.img", stored, wavelengths)
+    write_envi(folder / "fewer.img", stored[20:], wavelengths[20:])
+    return folder
+
+
+def write_envi(path, cube, wavelengths):
+    cube.transpose(1, 2, 0).astype("<f4").tofile(path)
+    path.with_suffix(".hdr").write_text(
+        f"ENVI\nsamples = {cube.shape[2]}\nlines = {cube.shape[1]}\nbands = {len(cube)}\ndata type = 4\n"
+        "interleave = bip\nbyte order = 0\ndata ignore value = -9999\nwavelength units = Nanometers\n"
+        f"wavelength = {{{', '.join(map(str, wavelengths))}}}\n"
+        "map info = {UTM, 1, 1, 500000, 5500000, 20, 20, 33, North, WGS-84}\n"
+    )
+
+
+def words(files, *more, scene="scene.img"):
+    return ["predict", f"run={files / 'model.safetensors'}", f"scene={files / scene}", *QUIET, *more]
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="session")
+def expected(files, hsfusion, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("expected")
+    done = hsfusion(*words(files, "probabilities=true"), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_files_hold_what_they_are_named_for(files, expected):
+    with rasterio.open(expected / "map.tif") as file:
+        codes = file.read(1)
+        assert file.shape == SHAPE
+        assert file.dtypes == ("uint16",)
+        assert file.nodata == 0
+        assert file.crs.to_epsg() == 32633
+        assert file.transform.a == 20
+        assert file.profile["compress"] == "deflate"
+        assert file.overviews(1) == [2, 4]
+        assert file.colormap(1)[5] == (0, 0, 255, 255)
+        tags = file.tags()
+    assert tags["hsfusion_model_sha256"] == digest(files / "model.safetensors")
+    assert tags["class_5"] == "moor & heath"
+    assert "<Category>moor &amp; heath</Category>" in (expected / "map.tif.aux.xml").read_text()
+    assert np.argwhere(codes == 0).tolist() == [[10, 20]]
+    assert set(np.unique(codes)) <= {0, *CODES}
+    with rasterio.open(expected / "map_probabilities.tif") as file:
+        shares = file.read() * file.scales[0]
+        assert file.descriptions == ("water", "moor & heath", "wood", "sand")
+        assert file.nodata == 255
+    with rasterio.open(expected / "map_confidence.tif") as file:
+        confidence = file.read(1) * file.scales[0]
+    there = codes > 0
+    np.testing.assert_allclose(shares.sum(0)[there], 1, atol=0.01)
+    np.testing.assert_allclose(confidence[there], shares.max(0)[there], atol=1e-6)
+    assert (np.take_along_axis(shares, np.searchsorted(CODES, codes)[None] % 4, 0)[0] >= shares.max(0) - 0.005)[
+        there
+    ].all()
+    with open(expected / "map_areas.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["pixels"]) for row in rows] == [int((codes == code).sum()) for code in CODES]
+    assert float(rows[0]["hectares"]) == pytest.approx((codes == 2).sum() * 0.04)
+    assert (expected / "map.png").stat().st_size > 10_000
+    assert not list(expected.glob(".*"))
+
+
+def test_bands_are_found_by_wavelength(files, expected):
+    """The scene's bands lie in another order than the model's: the map is still that of the model's own order."""
+    from hsfusion.inference import predict_scene
+    from hsfusion.training.model_file import load_model
+
+    scene = synthetic_scene(seed=0, height=SHAPE[0], width=SHAPE[1], num_classes=4).scene
+    network, _ = load_model(files / "model.safetensors")
+    classes, _ = predict_scene(network, scene)
+    with rasterio.open(expected / "map.tif") as file:
+        codes = file.read(1)
+    far = np.ones(SHAPE, bool)
+    far[6:15, 16:25] = False  # what sees the pixel without data
+    assert (np.array(CODES)[classes] == codes)[far].mean() > 0.9999
+
+
+def test_missing_bands_are_listed_and_nothing_stands_in(files, hsfusion, tmp_path):
+    done = hsfusion(*words(files, scene="fewer.img"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "20 of 211 bands that the model uses is missing (" in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "part"),
+    [
+        (["run=nowhere"], 2, "nowhere: content is not readable"),
+        (["scene=nowhere.tif"], 2, "nowhere.tif: file is No such file"),
+        (["border=mirror"], 2, "border is mirror, expected reflect | valid"),
+        (["out=map.png"], 2, "out is map.png, expected a name that ends in .tif"),
+        (["out=no/such/map.tif"], 2, "folder of out is no/such"),
+        (["batch=0"], 2, "batch is 0, expected at least 1"),
+        (["outt=map.tif"], 2, "did you mean out?"),
+    ],
+)
+def test_wrong_word_is_one_line(files, hsfusion, tmp_path, more, code, part):
+    done = hsfusion(*words(files, *more), cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert part in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_valid_border_leaves_out_what_the_network_cannot_see_whole(files, expected, hsfusion, tmp_path):
+    done = hsfusion(*words(files, "border=valid", "confidence=false"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with rasterio.open(tmp_path / "map.tif") as file, rasterio.open(expected / "map.tif") as whole:
+        codes, reflected = file.read(1), whole.read(1)
+    assert (codes[2:-2, 2:-2] == reflected[2:-2, 2:-2]).all()
+    assert not codes[:2].any()
+    assert not codes[:, -2:].any()
+    assert not (tmp_path / "map_confidence.tif").exists()
+
+
+def test_cloud_optimised_map_holds_the_same(files, expected, hsfusion, tmp_path):
+    done = hsfusion(*words(files, "format=cog"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with rasterio.open(tmp_path / "map.tif") as file, rasterio.open(expected / "map.tif") as plain:
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert (file.read() == plain.read()).all()
+        assert file.colormap(1) == plain.colormap(1)
+
+
+def test_map_that_is_there_stays_until_the_new_one_is_whole(files, expected, hsfusion, tmp_path):
+    (tmp_path / "map.tif").write_text("mine")
+    lame = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
+    done = run_with(lame, words(files), tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert "Fix: free space or choose another folder." in done.stderr.splitlines()[-1]
+    assert (tmp_path / "map.tif").read_text() == "mine"
+    assert hsfusion(*words(files, "probabilities=true"), cwd=tmp_path).returncode == 0
+    assert digest(tmp_path / "map.tif") == digest(expected / "map.tif")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_several_processes_give_the_bytes_of_one(files, expected, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*torchrun, "-m", "hsfusion.cli.predict", *words(files, "probabilities=true")[1:]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("map.tif", "map_confidence.tif", "map_probabilities.tif"):
+        assert digest(tmp_path / name) == digest(expected / name)
+
+
+def run_with(first, arguments, cwd):
+    """Runs the command in a process that does something else first."""
+    run = "from hsfusion.cli.main import main\nsys.exit(main())"
+    code = f"import sys\n{first}sys.argv = ['hsfusion', *{arguments!r}]\n{run}"
+    return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def start_and_kill(arguments, cwd, after):
+    """Kills the command ``after`` seconds after its journal appeared; returns whether it was still running."""
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("hsfusion"), *arguments],
+        cwd=cwd,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    journal = cwd / ".map.tif.journal-0"
+    while process.poll() is None and not journal.exists():
+        time.sleep(0.002)
+    time.sleep(after)
+    running = process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    return running
+
+
+def test_killed_run_goes_on_to_the_same_bytes(files, expected, hsfusion, tmp_path):
+    arguments = words(files, "probabilities=true")
+    assert start_and_kill(arguments, tmp_path, 0.05)
+    assert not (tmp_path / "map.tif").exists()
+    done = hsfusion(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name in ("map.tif", "map_confidence.tif", "map_probabilities.tif"):
+        assert digest(tmp_path / name) == digest(expected / name)
+
+
+@pytest.mark.slow
+def test_50_kills_at_random_moments_give_50_times_the_same_bytes(files, expected, hsfusion, tmp_path):
+    rng, running = random.Random(0), 0
+    for i in range(50):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        running += start_and_kill(words(files, "probabilities=true"), folder, rng.uniform(0, 0.7))
+        done = hsfusion(*words(files, "probabilities=true"), cwd=folder)
+        assert done.returncode == 0, done.stderr
+        for name in ("map.tif", "map_confidence.tif", "map_probabilities.tif"):
+            assert digest(folder / name) == digest(expected / name)
+    print(f"killed while running: {running} of 50")
+    assert running >= 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [int(1000 * 1.6**i) for i in range(20)])
+def test_disk_that_is_full_leaves_no_torn_file(files, expected, hsfusion, tmp_path, limit):
+    (tmp_path / "map.tif").write_text("mine")
+    lame = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+    done = run_with(lame, words(files, "probabilities=true"), tmp_path)
+    if done.returncode:
+        assert done.returncode == 3, done.stderr
+        assert (tmp_path / "map.tif").read_text() == "mine"
+        done = hsfusion(*words(files, "probabilities=true"), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    for name in ("map.tif", "map_confidence.tif", "map_probabilities.tif"):
+        assert digest(tmp_path / name) == digest(expected / name)
