@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
+from hsfusion.scenes.doubts import warnings_of
 from hsfusion.scenes.labels import LabelledScene, read_labels
 from hsfusion.scenes.readers.cube_file import BandTable, CubeFile
 from hsfusion.scenes.readers.formats import open_cube_file
 from hsfusion.scenes.scene import Scene, StackedScene, Window, check_band_count
+from hsfusion.scenes.survey import survey
 from hsfusion.spectra import Bands
 
 _log = logging.getLogger(__name__)
@@ -112,7 +114,8 @@ def open_labelled_scene(
 ) -> LabelledScene:
     """Opens a cube together with its ground truth.
 
-    Bands that hold one and the same number, or no data, in all of the scene are marked as not good.
+    What looks wrong about the cube is logged, as ``hsfusion inspect`` tells it. Bands that hold one number only, or no
+    data, in all of the scene are marked as not good.
 
     Args:
         cube: see :func:`open_scene`.
@@ -129,7 +132,7 @@ def open_labelled_scene(
         InputError: if one of the files is not what it has to be.
     """
     opened = open_scene(cube, **reading)
-    opened.bands = _without_empty(opened)
+    opened.bands = _checked(opened)
     scene = _with_sources(opened, sources)
     truth = read_labels(labels, scene, variable=labels_variable, class_field=class_field, unlabelled=unlabelled)
     return LabelledScene(scene, truth.codes, truth.legend(names=class_names, colors=class_colors))
@@ -186,21 +189,31 @@ def _listed(path: str | Path, wavelengths: Sequence[float], *, layers: int) -> B
     return BandTable(centres, source="scene.wavelengths")
 
 
-def _without_empty(scene: FileScene) -> Bands:
-    """Marks bands that hold one and the same number, or no data, everywhere."""
+def _checked(scene: FileScene) -> Bands:
+    """Marks bands that hold one number only, or no data, everywhere, and logs what else looks wrong."""
+    found = survey(scene)
+    suspects = np.flatnonzero(found.dead & scene.bands.good)
+    empty = suspects if found.pixels == found.total else suspects[_constant(scene, suspects)]
+    good = np.array(scene.bands.good)
+    good[empty] = False
+    if not good.any():
+        raise scene.file.error("number of good bands that hold more than one number", 0, "at least 1", "check the file")
+    if empty.size:
+        nm = ", ".join(f"{centre:.0f}" for centre in scene.bands.wavelength_nm[empty])
+        _log.warning("%s: not used, for they hold one number only or no data: %s nm.", scene.name, nm)
+    bands = dataclasses.replace(scene.bands, good=good)
+    for doubt in warnings_of(scene.file, found, bands):
+        _log.warning("%s: %s", scene.name, doubt)
+    return bands
+
+
+def _constant(scene: FileScene, layers: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether layers (L,) hold no more than one number in all of a scene that is too large to have been looked at."""
     height, width = scene.geobox.shape
-    lowest, highest = np.full(len(scene.bands), np.inf), np.full(len(scene.bands), -np.inf)
-    rows = max(1, _NUMBERS // (width * len(lowest)))
+    lowest, highest = np.full(len(layers), np.inf), np.full(len(layers), -np.inf)
+    rows = max(1, _NUMBERS // (width * max(len(layers), 1)))
     for row in range(0, height, rows):
-        block = scene.read(Window(row, 0, min(rows, height - row), width)).reshape(len(lowest), -1)
+        block = scene.read(Window(row, 0, min(rows, height - row), width), layers).reshape(len(layers), -1)
         lowest = np.fmin(lowest, np.fmin.reduce(block, axis=1))
         highest = np.fmax(highest, np.fmax.reduce(block, axis=1))
-    empty = ~(highest > lowest) & scene.bands.good
-    if not (scene.bands.good & ~empty).any():
-        raise scene.file.error("number of good bands that hold more than one number", 0, "at least 1", "check the file")
-    if empty.any():
-        nm = ", ".join(f"{centre:.0f}" for centre in scene.bands.wavelength_nm[empty])
-        _log.warning(
-            "%s: %d bands hold no data or one number only and are not used: %s nm.", scene.name, empty.sum(), nm
-        )
-    return dataclasses.replace(scene.bands, good=scene.bands.good & ~empty)
+    return ~(highest > lowest)

@@ -82,7 +82,7 @@ def test_described_scene_is_trained_on_and_named(hsfusion, tmp_path):
     words = ("scene=data/north.yaml", "split=random", "groups.number=2", *SMALL)
     done = hsfusion("train", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "hold no data or one number only and are not used: 750 nm" in (done.stderr + done.stdout)
+    assert "not used, for they hold one number only or no data: 750 nm" in (done.stderr + done.stdout)
     (run,) = (tmp_path / "runs" / "north").iterdir()
     assert json.loads((run / "metrics.json").read_text())["test"]["per_class"].keys() == {"heath", "moor"}
 

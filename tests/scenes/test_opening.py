@@ -87,7 +87,7 @@ def test_band_without_information_is_not_good(tmp_path, caplog, empty):
         tmp_path / "cube.npy", labels=tmp_path / "labels.npy", wavelengths=NM, wavelength_unit="nm"
     ).scene
     assert scene.bands.good.tolist() == [True, False, True]
-    assert "1 bands hold no data or one number only and are not used: 550 nm" in caplog.text
+    assert "not used, for they hold one number only or no data: 550 nm" in caplog.text
 
 
 def test_cube_without_information_is_refused(tmp_path):
@@ -95,3 +95,24 @@ def test_cube_without_information_is_refused(tmp_path):
     np.save(tmp_path / "labels.npy", np.eye(4, 5, dtype=int))
     with pytest.raises(InputError, match="number of good bands that hold more than one number is 0"):
         open_labelled_scene(tmp_path / "cube.npy", labels=tmp_path / "labels.npy", wavelengths=NM, wavelength_unit="nm")
+
+
+def test_band_that_is_empty_only_where_a_large_scene_was_looked_at_is_kept(tmp_path, monkeypatch, caplog):
+    cube = np.random.default_rng(0).random((400, 5, 3))
+    cube[1:, :, 1] = 0  # all but the row that is not looked at first
+    cube[:, :, 2] = 0
+    np.save(tmp_path / "cube.npy", cube)
+    np.save(tmp_path / "labels.npy", np.eye(400, 5, dtype=int) + 1)
+    monkeypatch.setattr("hsfusion.scenes.survey._MOST_NUMBERS", 100)
+    monkeypatch.setattr("hsfusion.scenes.survey._windows", lambda *shape, **more: [Window(200, 0, 1, 5)])
+    keys = {"labels": tmp_path / "labels.npy", "wavelengths": NM, "wavelength_unit": "nm"}
+    scene = open_labelled_scene(tmp_path / "cube.npy", **keys).scene
+    assert scene.bands.good.tolist() == [True, True, False]
+
+
+def test_what_looks_wrong_is_logged_before_training(tmp_path, caplog):
+    np.save(tmp_path / "cube.npy", np.random.default_rng(0).random((40, 5, 3)))
+    np.save(tmp_path / "labels.npy", np.eye(40, 5, dtype=int) + 1)
+    keys = {"labels": tmp_path / "labels.npy", "wavelengths": [550, 450, 650], "wavelength_unit": "nm"}
+    open_labelled_scene(tmp_path / "cube.npy", **keys)
+    assert "cube: wavelengths step back once" in caplog.text
