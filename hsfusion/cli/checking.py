@@ -35,7 +35,7 @@ _OPTIONAL = {
     "folder": str,
     "run": str,
     "batch": int,
-    **dict.fromkeys((f"scene.{key}" for key in ("variable", "grid", "wavelengths", "wavelength_unit")), str),
+    **dict.fromkeys((f"scene.{key}" for key in ("name", "variable", "grid", "wavelengths", "wavelength_unit")), str),
     **dict.fromkeys((f"scene.{key}" for key in ("scale", "offset", "nodata")), float),
     **dict.fromkeys((f"scene.{key}" for key in ("cube", "labels", "labels_variable", "class_field", "cache")), str),
     **dict.fromkeys((f"scene.{file}_{key}" for file in ("cube", "labels") for key in ("url", "sha256")), str),

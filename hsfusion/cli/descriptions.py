@@ -54,6 +54,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
     for key in ("cube", "labels", "wavelengths"):
         if isinstance(content.get(key), str):
             content[key] = str(path.parent / content[key])
+    content.setdefault("name", path.stem)
     if isinstance(content.get("sources"), dict):
         content["sources"] = {name: str(path.parent / str(file)) for name, file in content["sources"].items()}
     return content

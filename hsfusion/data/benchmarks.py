@@ -68,9 +68,8 @@ def benchmark_scene(
         file = open_cube_file(cube_file, variable=keywords.get("variable"), grid=keywords.get("grid"))
         if file.table.wavelength is None:
             wavelengths, wavelength_unit = _nominal_axis(file, nominal, name=name, page=page), "nm"
-    return open_labelled_scene(
-        cube_file, labels=labels_file, wavelengths=wavelengths, wavelength_unit=wavelength_unit, **keywords
-    )
+    keywords |= {"name": name, "wavelengths": wavelengths, "wavelength_unit": wavelength_unit}
+    return open_labelled_scene(cube_file, labels=labels_file, **keywords)
 
 
 def _nominal_axis(file: CubeFile, nominal: Mapping[str, Any], *, name: str, page: str) -> list[float]:

@@ -49,6 +49,7 @@ class FileScene:
 def open_scene(
     path: str | Path,
     *,
+    name: str | None = None,
     variable: str | None = None,
     grid: str | None = None,
     wavelengths: str | Path | Sequence[float] | None = None,
@@ -62,6 +63,7 @@ def open_scene(
 
     Args:
         path: the file; for products of several files, the one that is named first in their format.
+        name: what figures and files call the scene; None for the file's own name without its ending.
         variable: name of the array, for files that hold several.
         grid: ``map`` or ``sensor``, for products that hold both (EMIT).
         wavelengths: table of the bands, see :meth:`Bands.from_csv`, or a list of centres in ``wavelength_unit``; goes
@@ -75,6 +77,9 @@ def open_scene(
     Raises:
         InputError: if the file is damaged or of no known format, says otherwise, or its wavelengths are missing.
     """
+    name = Path(path).stem if name is None else str(name)
+    if not name or "/" in name:
+        raise InputError("scene", field="name", value=repr(name), expected="a word without /", fix="correct scene.name")
     file = open_cube_file(path, variable=variable, grid=grid)
     file = _with_meaning(file, scale=scale, offset=offset, nodata=nodata)
     if isinstance(wavelengths, str | Path):
@@ -82,7 +87,7 @@ def open_scene(
     elif wavelengths is not None:
         file = dataclasses.replace(file, table=_listed(path, wavelengths, layers=file.layers))
     bands = file.bands(unit=wavelength_unit)
-    return FileScene(file, bands=bands.without(bad_bands), name=Path(path).stem)
+    return FileScene(file, bands=bands.without(bad_bands), name=name)
 
 
 def open_with_sources(path: str | Path, *, sources: Mapping[str, str | Path] | None = None, **reading: Any) -> Scene:

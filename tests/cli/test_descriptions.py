@@ -41,6 +41,7 @@ def write_scene(folder, name, *, seed):
 
 def test_paths_start_at_the_folder_of_the_description(tmp_path):
     labelled = open_described([str(write_scene(tmp_path / "data", "north", seed=1))])
+    assert labelled.scene.name == "north"
     assert labelled.legend.names == ("heath", "moor")
     assert labelled.legend.colors[1] == "#102030"
     assert np.flatnonzero(~labelled.scene.bands.good).tolist() == [7, 9]  # one number only; named as bad

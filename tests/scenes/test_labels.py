@@ -1,71 +1,30 @@
 import logging
-import os
-import pickle
 
 import numpy as np
 import pytest
-import rasterio
-from affine import Affine
 from rasterio.crs import CRS
 from rasterio.enums import WktVersion
+from scene_files.labels import (
+    ARRAYS,
+    CODES,
+    FILES,
+    PLACED,
+    TABLE,
+    TRANSFORM,
+    UTM,
+    moved,
+    save,
+    scene_of,
+    write_envi,
+    write_pam,
+    write_tiff,
+)
 
 from hsfusion.errors import InputError
-from hsfusion.scenes import ArrayScene, GeoBox, Legend, read_labels, write_class_map
+from hsfusion.scenes import GeoBox, Legend, read_labels, write_class_map
 from hsfusion.scenes.geobox import check_same_grid
 from hsfusion.scenes.labels import Labels, on_one_legend
 from hsfusion.scenes.legend import PALETTE
-from hsfusion.spectra import Bands
-
-TRANSFORM = Affine(30.0, 2.0, 500000.0, 2.0, -30.0, 4500000.0)
-UTM = CRS.from_epsg(32633).to_wkt()
-PLACED = {"transform": TRANSFORM, "crs": UTM}
-CODES = np.array([[0, 1, 1], [7, 0, 300]])  # (H, W)
-
-
-def moved(metres):
-    return Affine(30.0, 2.0, 500000.0 + metres, 2.0, -30.0, 4500000.0)
-
-
-def scene_of(shape=(2, 3), **place):
-    cube = np.zeros((1, *shape), np.float32)
-    return ArrayScene(cube, bands=Bands.from_wavelengths([500.0]), name="s", geobox=GeoBox(shape, **place))
-
-
-def save(path, array):
-    np.save(path, array)
-    return path
-
-
-def write_tiff(path, values, *, transform=TRANSFORM, crs=UTM, colormap=None, tags=None, mask=None, **profile):
-    layers = values if values.ndim == 3 else values[None]
-    shape = {"count": layers.shape[0], "height": layers.shape[1], "width": layers.shape[2]}
-    with (
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-        rasterio.open(
-            path, "w", driver="GTiff", dtype=layers.dtype, transform=transform, crs=crs, **shape, **profile
-        ) as file,
-    ):
-        file.write(layers)
-        file.update_tags(**(tags or {}))
-        if colormap:
-            file.write_colormap(1, colormap)
-        if mask is not None:
-            file.write_mask(mask)
-    return path
-
-
-def write_envi(folder, values, **fields):
-    (folder / "gt").write_bytes(values.astype("u1").tobytes())
-    header = {"samples": values.shape[1], "lines": values.shape[0], "bands": 1, "data type": 1, "interleave": "bsq"}
-    header |= {"file type": "ENVI Classification"} | fields
-    (folder / "gt.hdr").write_text("\n".join(["ENVI", *(f"{key} = {value}" for key, value in header.items())]) + "\n")
-    return folder / "gt"
-
-
-def write_pam(path, inside):
-    path.with_name(f"{path.name}.aux.xml").write_text(
-        f'<PAMDataset><PAMRasterBand band="1">{inside}</PAMRasterBand></PAMDataset>', encoding="utf-8"
-    )
 
 
 @pytest.mark.parametrize("dtype", ["u2", ">u2", "i2", "u4", ">i4", "i8", "u8", "f4", ">f8"])
@@ -164,16 +123,6 @@ def test_tags_go_before_category_names_and_these_before_an_attribute_table(tmp_p
     names = "".join(f"<Category>{i}th</Category>" for i in range(8))
     write_pam(path, f"<CategoryNames>{names}</CategoryNames>{TABLE}")
     assert read_labels(path, scene_of(**PLACED)).legend().names == ("1th", "tag", "woods")
-
-
-TABLE = """<GDALRasterAttributeTable>
-<FieldDefn index="0"><Name>Value</Name><Type>0</Type><Usage>5</Usage></FieldDefn>
-<FieldDefn index="1"><Name>Class</Name><Type>2</Type><Usage>2</Usage></FieldDefn>
-<FieldDefn index="2"><Name>R</Name><Type>0</Type><Usage>6</Usage></FieldDefn>
-<FieldDefn index="3"><Name>G</Name><Type>0</Type><Usage>7</Usage></FieldDefn>
-<FieldDefn index="4"><Name>B</Name><Type>0</Type><Usage>8</Usage></FieldDefn>
-<Row index="0"><F>1</F><F>corn</F><F>255</F><F>128</F><F>0</F></Row>
-<Row index="1"><F>300</F><F>woods</F><F>0</F><F>16</F><F>1</F></Row></GDALRasterAttributeTable>"""
 
 
 def test_names_and_colours_of_an_attribute_table_are_taken(tmp_path):
@@ -284,115 +233,6 @@ def test_crs_that_differ_by_datum_or_zone_are_told_by_name(pair):
     boxes = [GeoBox((2, 3), TRANSFORM, CRS.from_epsg(code).to_wkt()) for code in pair]
     with pytest.raises(InputError, match=rf"CRS is .*EPSG:{pair[0]}\), expected .*EPSG:{pair[1]}\) as b"):
         check_same_grid(*boxes, source="a", reference="b")
-
-
-class Trap:
-    def __reduce__(self):
-        return (os.mkdir, ("trapped",))
-
-
-PAM_NAMES = "<CategoryNames><Category>{}</Category></CategoryNames>"
-ARRAYS = {
-    "fraction": np.array([[0, 1.5, 2]]),
-    "almost whole": np.array([[0, 1 + 2**-50, 2]]),
-    "half precision beyond its whole numbers": np.array([[0, 4096, 2]], "f2"),
-    "float32 beyond its whole numbers": np.array([[0, 2**25, 2]], "f4"),
-    "float64 beyond its whole numbers": np.array([[0, 2.0**60, 2]]),
-    "infinite": np.array([[0, np.inf, 2]]),
-    "minus infinite": np.array([[0, -np.inf, 2]]),
-    "all NaN": np.full((1, 3), np.nan),
-    "all unlabelled": np.zeros((1, 3), int),
-    "complex": np.array([[0, 1j, 2]]),
-    "words": np.array([["a", "b", "c"]]),
-    "bytes": np.array([[b"a", b"b", b"c"]]),
-    "objects": np.array([[0, 1, None]], object),
-    "pickle": np.array([[Trap()] * 3], object),
-    "records": np.zeros((1, 3), [("a", "u1"), ("b", "u1")]),
-    "dates": np.zeros((1, 3), "M8[s]"),
-    "another shape": np.ones((1, 4), int),
-    "transposed": np.ones((3, 1), int),
-    "flat": np.ones(3, int),
-    "empty": np.ones((0, 3), int),
-    "picture": np.ones((1, 3, 3), "u1"),
-    "one hot": np.eye(3, dtype=int)[None],
-    "four axes": np.ones((1, 3, 1, 1), int),
-}
-FILES = {
-    "no file": lambda folder: folder / "gt.tif",
-    "folder": lambda folder: folder,
-    "empty file": lambda folder: _bytes(folder, b""),
-    "text": lambda folder: _bytes(folder, b"0,1,2\n"),
-    "picture as PNG": lambda folder: _bytes(folder, b"\x89PNG\r\n\x1a\n" + b"\0" * 100),
-    "bare pickle": lambda folder: _bytes(folder, pickle.dumps(Trap())),
-    "VRT": lambda folder: _bytes(folder, b'<VRTDataset rasterXSize="3" rasterYSize="1"></VRTDataset>'),
-    "truncated npy": lambda folder: _bytes(folder, save(folder / "a.npy", np.ones((1, 3), int)).read_bytes()[:-5]),
-    "truncated tiff": lambda folder: _bytes(folder, _tiff(folder).read_bytes()[:150]),
-    "other CRS": lambda folder: _tiff(folder, crs="EPSG:32632"),
-    "other zone, south": lambda folder: _tiff(folder, crs="EPSG:32733"),
-    "shifted": lambda folder: _tiff(folder, transform=moved(0.3)),
-    "pixels twice as large": lambda folder: _tiff(folder, transform=Affine(60.0, 4.0, 500000.0, 4.0, -60.0, 4500000.0)),
-    "north down": lambda folder: _tiff(folder, transform=Affine(30.0, -2.0, 500000.0, 2.0, 30.0, 4500000.0)),
-    "tiff of another shape": lambda folder: _tiff(folder, np.ones((2, 3), "u1")),
-    "RGB": lambda folder: _tiff(folder, np.ones((3, 1, 3), "u1"), photometric="rgb"),
-    "complex tiff": lambda folder: _tiff(folder, np.ones((1, 3), "c8")),
-    "fractional tiff": lambda folder: _tiff(folder, np.full((1, 3), 0.25, "f4")),
-    "all nodata": lambda folder: _tiff(folder, np.full((1, 3), 7, "u1"), nodata=7),
-    "all masked": lambda folder: _tiff(folder, mask=np.zeros((1, 3), "u1")),
-    "scaled": lambda folder: _scaled(_tiff(folder), scales=(0.1,)),
-    "with offset": lambda folder: _scaled(_tiff(folder), offsets=(100.0,)),
-    "broken sidecar": lambda folder: _pam(_tiff(folder), "<CategoryNames>"),
-    "sidecar with entities": lambda folder: _sidecar(
-        _tiff(folder), b'<!DOCTYPE a [<!ENTITY x "y">]><PAMDataset>&x;</PAMDataset>'
-    ),
-    "sidecar that is empty": lambda folder: _sidecar(_tiff(folder), b""),
-    "sidecar in no encoding": lambda folder: _sidecar(_tiff(folder), b'<?xml version="1.0" encoding="x"?><a/>'),
-    "sidecar of zeros": lambda folder: _sidecar(_tiff(folder), b"\0" * 100),
-    "endless name": lambda folder: _pam(_tiff(folder), PAM_NAMES.format("x" * 201)),
-    "name that turns the line round": lambda folder: _tiff(folder, tags={"class_1": "a\u202eb"}),
-    "attribute table without numbers": lambda folder: _pam(_tiff(folder), TABLE.replace("<F>1</F>", "<F>one</F>")),
-    "attribute table of short rows": lambda folder: _pam(_tiff(folder), TABLE.replace("<F>128</F>", "")),
-    "attribute table of bright colours": lambda folder: _pam(_tiff(folder), TABLE.replace("128", "256")),
-    "ENVI, fewer names": lambda folder: _envi(folder, classes=3, names="{a, b}"),
-    "ENVI, names without classes": lambda folder: _envi(folder, names="{a, b}"),
-    "ENVI, classes in words": lambda folder: _envi(folder, classes="two", names="{a, b}"),
-    "ENVI, no list": lambda folder: _envi(folder, classes=1, names="a"),
-    "ENVI, short lookup": lambda folder: _envi(folder, classes=2, lookup="{0, 0, 0}"),
-    "ENVI, bright lookup": lambda folder: _envi(folder, classes=1, lookup="{0, 0, 256}"),
-    "ENVI, fractional lookup": lambda folder: _envi(folder, classes=1, lookup="{0, 0, 0.5}"),
-    "ENVI, lookup in words": lambda folder: _envi(folder, classes=1, lookup="{0, 0, red}"),
-    "ENVI, scaled": lambda folder: write_envi(folder, np.ones((1, 3)), **{"reflectance scale factor": 10}),
-}
-
-
-def _bytes(folder, content):
-    (folder / "gt").write_bytes(content)
-    return folder / "gt"
-
-
-def _tiff(folder, values=None, **kwargs):
-    return write_tiff(folder / "gt.tif", np.array([[0, 1, 2]], "u1") if values is None else values, **kwargs)
-
-
-def _pam(path, inside):
-    write_pam(path, inside)
-    return path
-
-
-def _sidecar(path, content):
-    path.with_name(f"{path.name}.aux.xml").write_bytes(content)
-    return path
-
-
-def _scaled(path, **what):
-    with rasterio.open(path, "r+") as file:
-        for name, value in what.items():
-            setattr(file, name, value)
-    return path
-
-
-def _envi(folder, *, classes=None, names=None, lookup=None):
-    fields = {"classes": classes, "class names": names, "class lookup": lookup}
-    return write_envi(folder, np.ones((1, 3)), **{key: value for key, value in fields.items() if value is not None})
 
 
 def refused(path, scene, **options):

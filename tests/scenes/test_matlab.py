@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scene_files.matlab import CUBE, DAMAGED, FULL, LABELS, NUMBERS, PLAIN, START, matrix, packed, write
 from scipy.io import savemat
 
 from hsfusion.errors import EnvironmentFailure, InputError
@@ -17,16 +18,6 @@ from hsfusion.scenes import open_labelled_scene
 from hsfusion.scenes.readers import matlab
 from hsfusion.scenes.readers.formats import open_cube_file
 from hsfusion.scenes.scene import Window
-
-CUBE = (np.arange(4 * 5 * 3).reshape(4, 5, 3) * 7 % 50 + 1).astype("i2")  # H, W, layers
-LABELS = np.arange(20).reshape(4, 5) % 3
-FULL = Window(0, 0, 4, 5)
-
-
-def write(folder, *, compressed=True, **variables):
-    path = folder / "scene.mat"
-    savemat(path, variables, do_compression=compressed)
-    return path
 
 
 def error_of(path, **options):
@@ -38,35 +29,6 @@ def error_of(path, **options):
     assert "expected" in text
     assert "Fix:" in text
     return text
-
-
-# the bytes of a MATLAB 5 file, as its specification has them
-START = b"MATLAB 5.0 MAT-file, written by a test".ljust(124) + struct.pack("<HH", 0x0100, 0x4D49)
-
-
-def element(kind, data, order="<"):
-    """A data element: its type, its number of bytes, and its bytes, padded to 8."""
-    return struct.pack(f"{order}II", kind, len(data)) + data + bytes(-len(data) % 8)
-
-
-def matrix(data, *, shape=(4, 5, 3), matlab_class=10, kind=3, name=b"cube", flags=0, order="<"):
-    """A matrix: flags (class 10 int16, 6 double), dimensions, name, numbers of a type (3 int16, 9 double)."""
-    parts = [
-        element(6, struct.pack(f"{order}II", matlab_class | flags << 8, 0), order),
-        element(5, struct.pack(f"{order}{len(shape)}i", *shape), order),
-        element(1, name, order),
-        element(kind, data, order),
-    ]
-    return element(14, b"".join(parts), order)
-
-
-NUMBERS = CUBE.tobytes(order="F")
-PLAIN = START + matrix(NUMBERS)
-
-
-def packed(content):
-    data = zlib.compress(content)
-    return struct.pack("<II", 15, len(data)) + data
 
 
 @pytest.mark.parametrize(
@@ -137,57 +99,6 @@ def test_numbers_that_are_not_real_are_an_error(tmp_path, name):
 def test_version_4_is_no_known_format(tmp_path):
     savemat(tmp_path / "a.mat", {"labels": LABELS.astype(float)}, format="4")
     assert "content is" in error_of(tmp_path / "a.mat")
-
-
-def lying(**changes):
-    return START + matrix(**({"data": NUMBERS} | changes))
-
-
-DAMAGED = {
-    "header only": START,
-    "half a header": START[:60],
-    "text only": START[:19],
-    "version 2": PLAIN[:124] + struct.pack("<H", 0x0200) + PLAIN[126:],
-    "version 9": PLAIN[:124] + struct.pack("<H", 0x0900) + PLAIN[126:],
-    "byte order unknown": PLAIN[:126] + b"XX" + PLAIN[128:],
-    "byte order the other": PLAIN[:126] + b"MI" + PLAIN[128:],
-    "cut in the numbers": PLAIN[:-70],
-    "cut in the dimensions": PLAIN[:160],
-    "cut in the tag": PLAIN[:132],
-    "cut when packed": (START + packed(matrix(NUMBERS)))[:-10],
-    "zeros": START + bytes(1000),
-    "ones": START + b"\xff" * 1000,
-    "noise": START + np.random.default_rng(0).bytes(5000),
-    "shape too large": lying(shape=(4, 5, 4)),
-    "shape too small": lying(shape=(4, 5, 2)),
-    "shape huge": lying(shape=(2**31 - 1, 2**31 - 1, 2**31 - 1)),
-    "shape of many axes": lying(shape=(1,) * 500),
-    "shape negative": lying(shape=(-4, -5, 3)),
-    "shape with zero": lying(shape=(0, 5, 3)),
-    "shape empty": lying(shape=()),
-    "four axes": lying(shape=(2, 2, 5, 3)),
-    "class unknown": lying(matlab_class=77),
-    "class struct": lying(matlab_class=2),
-    "class cell": lying(matlab_class=1),
-    "class opaque": lying(matlab_class=17),
-    "class function": lying(matlab_class=16),
-    "complex said": lying(flags=8),
-    "numbers of unknown type": lying(kind=99),
-    "numbers as matrix": lying(kind=14),
-    "numbers as text": lying(kind=16),
-    "numbers of half their size": lying(kind=9),
-    "no zlib": START + struct.pack("<II", 15, 100) + b"x" * 100,
-    "packed twice": START + packed(packed(matrix(NUMBERS))),
-    "packed nothing": START + packed(b""),
-    "packed wrong checksum": START + packed(matrix(NUMBERS))[:-4] + b"abcd",
-    "packed has more": START + packed(matrix(NUMBERS) + bytes(100)),
-    "element says 4 GB": START + struct.pack("<II", 14, 2**32 - 8) + PLAIN[136:],
-    "numbers say 4 GB": PLAIN.replace(struct.pack("<II", 3, 120), struct.pack("<II", 3, 2**32 - 8)),
-    "name says 4 GB": PLAIN.replace(struct.pack("<II", 1, 4), struct.pack("<II", 1, 2**32 - 8)),
-    "two of one name": PLAIN + matrix(NUMBERS),
-    "no variables": START + element(6, b"") * 100_000,
-    "100,000 variables": START + element(14, b"") * 100_000,
-}
 
 
 @pytest.fixture(scope="module")

@@ -6,52 +6,17 @@ import numpy as np
 import pytest
 from affine import Affine
 from rasterio.crs import CRS
+from scene_files.neon import CUBE, LIES, NM, write
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_scene
 from hsfusion.scenes.readers.formats import open_cube_file
-
-NM = [383.5, 900.0, 1340.0, 1400.0, 1445.0, 1446.0, 1900.0]
-CUBE = (np.arange(3 * 4 * 7).reshape(3, 4, 7) * 331 % 10_000).astype("i2")  # rows, columns, bands
-CUBE[1, 2] = -9999
-MAP_INFO = (
-    "UTM,  1.000,  1.000,   368000.000,   4307000.0,   1.0000000,   1.0000000,  18,  North,  WGS-84,  units=Meters, 0"
-)
 
 
 @pytest.fixture(autouse=True)
 def no_child_process(monkeypatch):
     """The files here are none that crash the library; those are tried in test_hdf5.py."""
     monkeypatch.setattr("hsfusion.scenes.readers.hdf5.check_survivable", lambda path: None)
-
-
-def write(folder, *, cube=CUBE, site="SERC", on_cube=None, on_group=None, wavelength_units="nanometers", **metadata):
-    """Writes a product; what is given as None is left out. Returns its path."""
-    texts = h5py.string_dtype()
-    fields = {
-        "Spectral_Data/Wavelength": np.array(NM),
-        "Spectral_Data/FWHM": np.full(7, 5.75),
-        "Coordinate_System/Map_Info": np.array(MAP_INFO, texts),
-        "Coordinate_System/EPSG Code": np.array("32618", texts),
-    } | {key.replace("__", "/").replace("EPSG_Code", "EPSG Code"): value for key, value in metadata.items()}
-    path = folder / "NEON.h5"
-    with h5py.File(path, "a") as file:
-        group = file.create_group(f"{site}/Reflectance")
-        group.attrs["Band_Window_1_Nanometers"] = np.array([1340, 1445])
-        group.attrs["Band_Window_2_Nanometers"] = np.array([1790, 1955])
-        data = group.create_dataset("Reflectance_Data", data=cube)
-        data.attrs.update({"Scale_Factor": 10_000.0, "Data_Ignore_Value": -9999.0})
-        for holder, changes in ((data, on_cube or {}), (group, on_group or {})):
-            for name, value in changes.items():
-                holder.attrs.pop(name)
-                if value is not None:
-                    holder.attrs[name] = value
-        for name, value in fields.items():
-            if value is not None:
-                made = group.create_dataset(f"Metadata/{name}", data=value)
-                if name.endswith("Wavelength") and wavelength_units is not None:
-                    made.attrs["Units"] = wavelength_units
-    return path
 
 
 def test_reflectance_bands_and_place_are_those_of_the_product(tmp_path):
@@ -108,32 +73,6 @@ def test_unknown_unit_is_told_and_never_guessed(tmp_path):
     file = open_cube_file(write(tmp_path, wavelength_units="furlongs"))
     with pytest.raises(InputError, match="wavelength units is furlongs"):
         file.bands()
-
-
-def text(words):
-    return np.array(words, h5py.string_dtype())
-
-
-LIES = [
-    {"on_cube": {"Scale_Factor": value}} for value in (None, 0.0, -1.0, np.nan, "10000", [1.0, 2.0], h5py.Empty("f4"))
-]
-LIES += [{"on_cube": {"Data_Ignore_Value": value}} for value in (None, np.nan, "none", [1, 2])]
-LIES += [{"on_group": {"Band_Window_1_Nanometers": value}} for value in ([1445, 1340], [1340], [-5, 0], "1340-1445")]
-LIES += [{"cube": value} for value in (CUBE[0], CUBE[None], CUBE[:0], CUBE.astype("c8"), CUBE[:, :, :5])]
-LIES += [{"Spectral_Data__Wavelength": value} for value in (NM[:3], [NM], [b"a"] * 7, 5.0, np.zeros(200_000))]
-LIES += [{"Spectral_Data__FWHM": value} for value in ([5.0], np.zeros((7, 7)))]
-LIES += [
-    {"Coordinate_System__Map_Info": text(words)}
-    for words in (
-        *("", "UTM", "UTM, 1, 1, x, 2, 1, 1", "UTM, 1, 1, 368000, 4307000, 0, 1", "UTM, 1, 1, nan, 4307000, 1, 1"),
-        *(MAP_INFO[:-1] + "12", "UTM, 1, 1, 1, 1, 1, 1, 18, North, WGS-84, units=Meters, rotation=-2", "a\nb, 1"),
-        "UTM, 1, 1, 368000, 4307000, -1, 1",
-    )
-]
-LIES += [{"Coordinate_System__Map_Info": value} for value in (np.zeros(5), np.array([b"a", b"b"]), 1.5)]
-LIES += [
-    {"Coordinate_System__EPSG_Code": value} for value in (text("UTM"), text("999999"), np.int32(-1), text(""), 1.5)
-]
 
 
 @pytest.mark.parametrize("lie", LIES, ids=lambda lie: str(lie)[:60].replace("\n", " "))

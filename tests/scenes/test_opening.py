@@ -58,6 +58,7 @@ def test_bad_bands_by_range_and_by_name(path):
         ({"bad_bands": ["vapour"]}, "bad_bands is vapour"),
         ({"bad_bands": "water_vapour"}, "bad_bands is water_vapour, expected a list"),
         ({"variable": "cube"}, r"scene\.variable is cube"),
+        ({"name": "../a"}, r"name is '\.\./a', expected a word without /"),
         ({"grid": "map"}, r"scene\.grid is map"),
     ],
 )

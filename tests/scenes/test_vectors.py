@@ -1,75 +1,40 @@
 import json
 import os
 import sqlite3
-import struct
 import warnings
 from contextlib import closing
 
 import numpy as np
 import pytest
 import shapely
-from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyogrio import raw
-from rasterio.crs import CRS
 from rasterio.warp import transform
+from scene_files.vectors import (
+    DRAWN,
+    DRIVERS,
+    JSON,
+    LEFT,
+    SHAPEFILES,
+    SQL,
+    STEP,
+    TEXTS,
+    TOP,
+    TWO,
+    UTM,
+    collection,
+    drop_triggers,
+    feature,
+    pixels,
+    point,
+    reprojected,
+    scene_of,
+    write,
+)
 
 from hsfusion.errors import InputError
-from hsfusion.scenes import ArrayScene, GeoBox, read_labels
-from hsfusion.spectra import Bands
-
-LEFT, TOP, STEP = 500000.0, 4500000.0, 30.0
-UTM = "EPSG:32633"
-DRIVERS = {"GPKG": "gpkg", "GeoJSON": "geojson", "ESRI Shapefile": "shp"}
-
-
-def scene_of(shape=(3, 4), *, place=(STEP, 0.0, LEFT, 0.0, -STEP, TOP), crs=UTM):
-    geobox = GeoBox(shape, Affine(*place), crs and CRS.from_user_input(crs).to_wkt())
-    return ArrayScene(np.zeros((1, *shape)), bands=Bands.from_wavelengths([500.0]), name="s", geobox=geobox)
-
-
-def pixels(row, col, height=1, width=1):
-    """A rectangle that covers whole pixels of the scene."""
-    x, y = LEFT + STEP * col, TOP - STEP * row
-    return shapely.box(x, y - STEP * height, x + STEP * width, y)
-
-
-def point(row, col):
-    return shapely.Point(LEFT + STEP * col, TOP - STEP * row)
-
-
-def write(path, shapes, *, driver="GPKG", crs=UTM, kind="Unknown", mask=None, layer=None, **columns):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the file has another ending than its format likes
-        raw.write(
-            path,
-            shapely.to_wkb(np.array(shapes, object)),
-            [np.array(values) for values in columns.values()],
-            list(columns),
-            field_mask=mask,
-            layer=layer,
-            append=layer is not None and path.exists(),
-            driver=driver,
-            geometry_type=kind,
-            crs=crs,
-        )
-    return path
-
-
-def reprojected(shape, crs):
-    return shapely.transform(shape, lambda xy: np.column_stack(transform(UTM, crs, *xy.T.tolist())))
-
-
-def drop_triggers(database):
-    """Without those of a GeoPackage, which call functions that only GDAL knows."""
-    for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-        database.execute(f'DROP TRIGGER "{name}"')
-    database.commit()
-
-
-TWO = [pixels(0, 0, 2, 2), pixels(1, 2, 2, 2)]
-DRAWN = [[1, 1, 0, 0], [1, 1, 2, 2], [0, 0, 2, 2]]
+from hsfusion.scenes import read_labels
 
 
 @pytest.mark.parametrize("name", ["name", "code", "whole"])
@@ -278,85 +243,6 @@ def refused(path, scene=None, **options):
     return str(caught.value)
 
 
-BOX = [[[14.999, 40.64], [15.002, 40.64], [15.002, 40.66], [14.999, 40.66], [14.999, 40.64]]]
-POLYGON = {"type": "Polygon", "coordinates": BOX}
-
-
-def feature(geometry=POLYGON, **properties):
-    return {"type": "Feature", "properties": properties or {"code": 1}, "geometry": geometry}
-
-
-def collection(*features, **members):
-    return {"type": "FeatureCollection", **members, "features": list(features)}
-
-
-def shape(kind, coordinates):
-    return {"type": kind, "coordinates": coordinates}
-
-
-def named_crs(name):
-    return {"type": "name", "properties": {"name": name}}
-
-
-JSON = {
-    "no features": collection(),
-    "features missing": {"type": "FeatureCollection"},
-    "features no list": {"type": "FeatureCollection", "features": 5},
-    "features of numbers": {"type": "FeatureCollection", "features": [1, 2]},
-    "lone feature": feature(),
-    "lone geometry": POLYGON,
-    "other JSON": {"labels": [1, 2, 3]},
-    "TopoJSON": {"type": "Topology", "objects": {}, "arcs": []},
-    "no coordinates": collection(feature(shape("Polygon", []))),
-    "coordinates in words": collection(feature(shape("Polygon", "here"))),
-    "words for numbers": collection(feature(shape("Point", ["a", "b"]))),
-    "one coordinate": collection(feature(shape("Point", [15.0]))),
-    "NaN": collection(feature(shape("Point", [float("nan"), 40.0]))),
-    "infinite": collection(feature(shape("Point", [float("inf"), 40.0]))),
-    "far too large": collection(feature(shape("Point", [1e300, 40.0]))),
-    "latitude of 400": collection(feature(shape("Point", [15.0, 400.0]))),
-    "unknown geometry": collection(feature(shape("Spline", BOX))),
-    "open ring": collection(feature(shape("Polygon", [BOX[0][:-1]]))),
-    "ring of two": collection(feature(shape("Polygon", [BOX[0][:2]]))),
-    "bow tie": collection(feature(shape("Polygon", [[[15, 40], [16, 41], [16, 40], [15, 41], [15, 40]]]))),
-    "line": collection(feature(shape("LineString", [[15.0, 40.64], [15.001, 40.65]]))),
-    "collection": collection(feature({"type": "GeometryCollection", "geometries": [POLYGON]})),
-    "no geometry at all": collection(feature(None)),
-    "elsewhere": collection(feature(shape("Point", [-15.0, 40.64]))),
-    "rows and columns": collection(feature(shape("Point", [1, 1]))),
-    "fraction": collection(feature(code=1.5)),
-    "huge code": collection(feature(code=2**70)),
-    "yes and no": collection(feature(code=False)),
-    "null": collection(feature(code=None)),
-    "date": collection(feature(code="2020-01-01"), feature(code="2021-01-01")),
-    "unlabelled": collection(feature(code=0)),
-    "no properties": collection({"type": "Feature", "properties": None, "geometry": POLYGON}),
-    "other properties": collection(feature(kind=1)),
-    "name of a kilometre": collection(feature(code="x" * 300)),
-    "name that rings": collection(feature(code="a\x07b")),
-    "crs null": collection(feature(), crs=None),
-    "crs unknown": collection(feature(), crs=named_crs("urn:ogc:def:crs:EPSG::99999")),
-    "crs invented": collection(feature(), crs=named_crs("my own")),
-    "crs linked": collection(feature(), crs={"type": "link", "properties": {"href": "http://127.0.0.1:9/crs"}}),
-    "crs in words": collection(feature(), crs={"type": "name", "properties": "WGS 84"}),
-    "crs of another place": collection(feature(), crs=named_crs("urn:ogc:def:crs:EPSG::32633")),
-}
-TEXTS = {
-    "truncated": json.dumps(collection(*[feature()] * 20)).encode()[:-40],
-    "cut in a number": json.dumps(collection(feature())).encode()[:120],
-    "two documents": json.dumps(collection(feature())).encode() * 2,
-    "deep arrays": b'{"type": "FeatureCollection", "features": ' + b"[" * 10**5 + b"]" * 10**5 + b"}",
-    "deep properties": b'{"type": "FeatureCollection", "features": [{"a": ' + b'{"a":' * 10**5 + b"}" * 10**5 + b"}]}",
-    "deep and open": b'{"type": "FeatureCollection", "features": ' + b"[" * 10**6,
-    "no text": json.dumps(collection(feature(code="QQ"))).encode().replace(b"QQ", b"\xff\xfe"),
-    "zeros within": json.dumps(collection(feature())).encode().replace(b"[15.0", b"\0\0\0\0\0"),
-    "number without end": json.dumps(collection(feature())).encode().replace(b"15.0", b"1e99999"),
-    "words like JSON": b'{"type": "FeatureCollection", features: []}',
-    "brace": b'{"',
-    "not closed": b'{"type": "FeatureCollection", "features": [',
-}
-
-
 def test_json_of_which_the_others_are_made_is_read(tmp_path):
     (tmp_path / "gt.json").write_text(json.dumps(collection(feature())))
     assert (read_labels(tmp_path / "gt.json", scene_of(), class_field="code").codes == 1).all()
@@ -372,32 +258,6 @@ def test_json_that_holds_no_labels_is_one_line(tmp_path, kind):
 def test_text_that_is_no_json_is_one_line(tmp_path, kind):
     (tmp_path / "gt.json").write_bytes(TEXTS[kind])
     assert "gt.json: " in refused(tmp_path / "gt.json", class_field="code")
-
-
-SQL = {
-    "no contents": "DROP TABLE gpkg_contents",
-    "no columns": "DROP TABLE gpkg_geometry_columns",
-    "no systems": "DROP TABLE gpkg_spatial_ref_sys",
-    "no layer": "DROP TABLE gt",
-    "empty layer": "DELETE FROM gt",
-    "undefined Cartesian CRS": "UPDATE gpkg_contents SET srs_id = -1; UPDATE gpkg_geometry_columns SET srs_id = -1",
-    "undefined geographic CRS": "UPDATE gpkg_contents SET srs_id = 0; UPDATE gpkg_geometry_columns SET srs_id = 0",
-    "CRS that is not there": "UPDATE gpkg_contents SET srs_id = 7; UPDATE gpkg_geometry_columns SET srs_id = 7",
-    "CRS that is none": "UPDATE gpkg_spatial_ref_sys SET definition = 'x', organization_coordsys_id = 99999999, "
-    "organization = 'NONE' WHERE srs_id = 32633",
-    "blob of nothing": "UPDATE gt SET geom = x''",
-    "blob too short": "UPDATE gt SET geom = x'4750000103000000'",
-    "blob of text": "UPDATE gt SET geom = 'POINT (1 1)'",
-    "blob without end": "UPDATE gt SET geom = substr(geom, 1, 60)",
-    "blob of NaN": "UPDATE gt SET geom = x'47500001797f00000101000000000000000000f87f000000000000f87f'",
-    "blob of a billion points": "UPDATE gt SET geom = x'47500001797f0000010400000000ca9a3b'",
-    "blob of boxes in boxes": f"UPDATE gt SET geom = x'47500001797f0000{'010700000001000000' * 5000}'",
-    "one blob too short": "UPDATE gt SET geom = x'4750000103000000' WHERE fid = 1",
-    "view without end": "CREATE VIEW v AS WITH RECURSIVE r(a) AS (SELECT 1 UNION ALL SELECT a + 1 FROM r) "
-    "SELECT * FROM r",
-    "layer that is a view": "ALTER TABLE gt RENAME TO other; CREATE VIEW gt AS SELECT * FROM other",
-    "foreign table": "CREATE VIRTUAL TABLE foreign_text USING fts4(a)",
-}
 
 
 @pytest.mark.parametrize("kind", SQL)
@@ -424,44 +284,6 @@ def test_database_that_is_no_geopackage_is_one_line(tmp_path):
     assert "without gpkg_contents" in refused(tmp_path / "gt.gpkg", class_field="code")
     raw.write(tmp_path / "t.gpkg", None, [np.array([1])], ["code"], driver="GPKG")
     assert "number of layers is 0" in refused(tmp_path / "t.gpkg", class_field="code")
-
-
-def _cut(name, size):
-    return lambda folder: os.truncate(folder / name, size)
-
-
-def _put(name, at, content):
-    def change(folder):
-        data = bytearray((folder / name).read_bytes())
-        data[at : at + len(content)] = content
-        (folder / name).write_bytes(data)
-
-    return change
-
-
-SHAPEFILES = {
-    **{f"no {suffix}": lambda folder, suffix=suffix: (folder / f"gt{suffix}").unlink() for suffix in (".dbf", ".shx")},
-    "no .prj": lambda folder: (folder / "gt.prj").unlink(),
-    "damaged .prj": lambda folder: (folder / "gt.prj").write_text('PROJCS["WGS'),
-    ".prj that is no text": lambda folder: (folder / "gt.prj").write_bytes(b"\xff\xfe\0\0"),
-    ".prj in a circle": lambda folder: (folder / "gt.prj").write_text('LOCAL_CS["here", UNIT["Meter", 1]]'),
-    **{f".shp of {size} bytes": _cut("gt.shp", size) for size in (50, 100, 108, 200, 371)},
-    **{f".shx of {size} bytes": _cut("gt.shx", size) for size in (0, 50, 100, 108)},
-    **{f".dbf of {size} bytes": _cut("gt.dbf", size) for size in (0, 20, 64, 100)},
-    "longer than it says": lambda folder: _grow(folder / "gt.shp"),
-    "says to be longer": _put("gt.shp", 24, b"\x7f\xff\xff\xff"),
-    "two thousand million parts": _put("gt.shp", 144, b"\xff\xff\xff\x7f"),
-    "another kind within": _put("gt.shp", 108, struct.pack("<i", 99)),
-    "infinite corner": _put("gt.shp", 156, struct.pack("<d", np.inf)),
-    "NaN corner": _put("gt.shp", 156, struct.pack("<d", np.nan)),
-    "other number of rows": _put("gt.dbf", 4, struct.pack("<I", 1)),
-    "rows without number": _put("gt.dbf", 4, b"\xff\xff\xff\xff"),
-    "index elsewhere": _put("gt.shx", 100, b"\x7f\xff\xff\xff"),
-}
-
-
-def _grow(path):
-    path.write_bytes(path.read_bytes() + b"\0" * 8)
 
 
 @pytest.mark.parametrize("kind", SHAPEFILES)

@@ -1,0 +1,1 @@
+"""Writers of scene files for tests: faithful files with known values, and damaged ones."""
