@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.scenes.readers.cube_file import CubeFile
-from hsfusion.scenes.readers.envi import EnviPixels
+from hsfusion.scenes.readers.raw import EnviPixels
 from hsfusion.scenes.scene import Window
 
 _AXES = {"bsq": "bls", "bil": "lbs", "bip": "lsb"}  # axes of the binary: bands, lines, samples

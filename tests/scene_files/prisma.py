@@ -76,17 +76,17 @@ def zeros(rows=ROWS, bands=4, cols=COLS, dtype="u2"):
 
 
 MISFITS = [
-        {"VNIR_Cube": None},
-        {"SWIR_Cube": None},
-        {"VNIR_Cube": zeros(rows=3)},
-        {"VNIR_Cube": zeros(cols=4)},
-        {"VNIR_Cube": zeros(bands=3)},
-        {"VNIR_Cube": zeros().transpose(0, 2, 1)},
-        {"VNIR_Cube": zeros()[:, 0]},
-        {"VNIR_Cube": zeros(dtype="f4")},
-        {"VNIR_Cube": zeros(dtype="i2")},
-        {"SWIR_Cube": zeros(dtype="S4")},
-        {"VNIR_PIXEL_L2_ERR_MATRIX": zeros(bands=3, dtype="u1")},
-        {"VNIR_PIXEL_L2_ERR_MATRIX": zeros(dtype="u1")[:, :, 0]},
-        {"VNIR_PIXEL_L2_ERR_MATRIX": zeros(dtype="S1")},
-    ]
+    {"VNIR_Cube": None},
+    {"SWIR_Cube": None},
+    {"VNIR_Cube": zeros(rows=3)},
+    {"VNIR_Cube": zeros(cols=4)},
+    {"VNIR_Cube": zeros(bands=3)},
+    {"VNIR_Cube": zeros().transpose(0, 2, 1)},
+    {"VNIR_Cube": zeros()[:, 0]},
+    {"VNIR_Cube": zeros(dtype="f4")},
+    {"VNIR_Cube": zeros(dtype="i2")},
+    {"SWIR_Cube": zeros(dtype="S4")},
+    {"VNIR_PIXEL_L2_ERR_MATRIX": zeros(bands=3, dtype="u1")},
+    {"VNIR_PIXEL_L2_ERR_MATRIX": zeros(dtype="u1")[:, :, 0]},
+    {"VNIR_PIXEL_L2_ERR_MATRIX": zeros(dtype="S1")},
+]

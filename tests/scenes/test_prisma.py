@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from affine import Affine
 from rasterio.crs import CRS
-from scene_files.prisma import COLS, LIES, MISFITS, NM, ROWS, cubes, expected, write, zeros
+from scene_files.prisma import COLS, LIES, MISFITS, NM, ROWS, cubes, expected, write
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_scene

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +15,9 @@ from spectral.io.envi import EnviException, read_envi_header
 from hsfusion.errors import InputError
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.readers.cube_file import BandTable, CubeFile
-from hsfusion.scenes.scene import Window
+from hsfusion.scenes.readers.raw import LAYOUTS, EnviPixels
 
 _DTYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
-# axes of the binary -> their order as (bands, rows, columns)
-_LAYOUTS = {
-    "bsq": ("bands", "lines", "samples"),
-    "bil": ("lines", "bands", "samples"),
-    "bip": ("lines", "samples", "bands"),
-}
 _BINARY_SUFFIXES = ("", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip", ".IMG", ".DAT", ".BSQ", ".BIL", ".BIP")
 _MOST_BYTES, _MOST_LINES = 2**20, 20_000  # of a header; the parser's time grows with the square of the lines
 
@@ -60,9 +51,9 @@ def open_envi(path: Path) -> CubeFile:
     header = _Header(header_path)
     binary = _binary(path, header_path)
     sizes = {name: header.integer(name, lowest=1) for name in ("bands", "lines", "samples")}
-    order = header.choice("interleave", _LAYOUTS)
+    order = header.choice("interleave", LAYOUTS)
     offset = header.integer("header offset", lowest=0, default=0)
-    shape = tuple(sizes[name] for name in _LAYOUTS[order])
+    shape = tuple(sizes[name] for name in LAYOUTS[order])
     pixels = EnviPixels(binary, np.dtype(_number_format(header)), order, shape, offset)
     pixels.check_size()
     gain, shift = _scaling(header, sizes["bands"])
@@ -78,72 +69,6 @@ def open_envi(path: Path) -> CubeFile:
         offset=shift,
         facts={"sensor": header.text("sensor type", "") or "not named"},
     )
-
-
-@dataclass(frozen=True)
-class EnviPixels:
-    """The binary of an ENVI file, read through a memory map.
-
-    Attributes:
-        path: the binary.
-        dtype: of its numbers, with their byte order.
-        order: bsq, bil or bip.
-        shape: of the binary, in that order.
-        offset: bytes before the first number.
-    """
-
-    path: Path
-    dtype: np.dtype
-    order: str
-    shape: tuple[int, ...]
-    offset: int
-
-    def read(self, window: Window) -> NDArray:
-        """Reads a window: (layers, height, width) as stored.
-
-        Raises:
-            InputError: if the file is no longer as long as it was.
-        """
-        status = self.check_size()
-        row, col, height, width = window
-        part = {"bands": slice(None), "lines": slice(row, row + height), "samples": slice(col, col + width)}
-        names = _LAYOUTS[self.order]
-        cube = _mapped(self, (status.st_ino, status.st_mtime_ns))
-        values = cube[tuple(part[name] for name in names)]
-        return values.transpose([names.index(name) for name in ("bands", "lines", "samples")])
-
-    def check_size(self) -> os.stat_result:
-        """Makes sure that the binary is as long as the header says.
-
-        Returns:
-            what the system says of the file.
-
-        Raises:
-            InputError: if it is not.
-        """
-        needed = self.offset + int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
-        try:
-            status = self.path.stat()
-        except OSError as error:
-            raise InputError(
-                self.path, field="file", value=error.strerror, expected="the binary", fix="put it back"
-            ) from error
-        size = status.st_size
-        if size != needed:
-            raise InputError(
-                self.path,
-                field="size",
-                value=f"{size} bytes",
-                expected=f"{needed}: {' x '.join(map(str, self.shape))} of type {self.dtype.str} after {self.offset}",
-                fix="copy the file anew, or correct its header",
-            )
-        return status
-
-
-@functools.lru_cache(maxsize=8)
-def _mapped(pixels: EnviPixels, version: tuple[int, int]) -> np.memmap:
-    """The binary as a memory map, kept: every new one would have the system look up all its pages again."""
-    return np.memmap(pixels.path, pixels.dtype, "r", pixels.offset, pixels.shape)
 
 
 def class_table(path: Path) -> tuple[dict[int, str], dict[int, str]]:
