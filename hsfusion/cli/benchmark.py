@@ -12,6 +12,7 @@ from hsfusion.errors import InputError
 KINDS = {
     "accuracy": "networks beside an SVM and a random forest on the same pixels, over several seeds",
     "read": "reading a cube, beside a raw read of its bytes, rasterio and spectral",
+    "predict": "pixels per second of predict, beside a loop over patches and the bare network",
     "fusion": "speed and memory of WeightedSum beside the plain expression",
 }
 

@@ -46,7 +46,9 @@ _RANGES = {
     "seed": (0, 2**32),
     "seeds": (1, _INFINITY),
     "threads": (1, _INFINITY),
-    **dict.fromkeys(("inputs", "batch", "channels", "bands", "rows", "columns", "tile", "repeats"), (1, _INFINITY)),
+    **dict.fromkeys(
+        ("inputs", "batch", "channels", "bands", "rows", "columns", "tile", "repeats", "patches"), (1, _INFINITY)
+    ),
     "label_smoothing": (0, 0.99),
     "trainer.max_epochs": (1, _INFINITY),
     "data.batch_size": (2, _INFINITY),

@@ -19,7 +19,7 @@ COMMANDS = {
     "train": "fit a network to a scene; writes a run folder with weights, map and report",
     "predict": "classify a scene of any size with a trained model into a georeferenced map",
     "inspect": "tell what a file holds and what looks wrong about it: hsfusion inspect FILE",
-    "benchmark": "measure and compare: hsfusion benchmark accuracy | read | fusion",
+    "benchmark": "measure and compare: hsfusion benchmark accuracy | read | predict | fusion",
 }
 # A module named inspect would hide Python's own from every file that is run beside it, as in a distributed run.
 _MODULES = {"inspect": "inspection"}

@@ -34,6 +34,16 @@ def write_envi(path: Path, cube: NDArray, *, interleave: str) -> None:
     )
 
 
+def write_geotiff(path: Path, cube: NDArray) -> None:
+    """Writes a cube (C, H, W) as a tiled GeoTIFF, pixel by pixel, uncompressed."""
+    bands, lines, samples = cube.shape
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        profile = {"driver": "GTiff", "count": bands, "height": lines, "width": samples, "dtype": cube.dtype}
+        with rasterio.open(path, "w", tiled=True, interleave="pixel", **profile) as file:
+            file.write(cube)
+
+
 @contextmanager
 def ways_to_read(path: Path) -> Iterator[dict[str, Read]]:
     """Copies of a window, as stored: those of hsfusion, rasterio and ``spectral``, the latter with their files open.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,15 @@ class Pixels(Protocol):
         Raises:
             InputError: if the file cannot be read.
         """
+        ...
+
+
+@runtime_checkable
+class LayerPixels(Protocol):
+    """Stored numbers of which single layers can be read without the others, and not only viewed."""
+
+    def read_layers(self, window: Window, layers: NDArray[np.int64]) -> NDArray:
+        """Reads chosen layers of a window: (L, height, width)."""
         ...
 
 
@@ -116,7 +125,10 @@ class CubeFile:
         Raises:
             InputError: if the file cannot be read.
         """
-        stored = take_layers(self.pixels.read(window), layers)
+        if layers is not None and isinstance(self.pixels, LayerPixels):
+            stored = self.pixels.read_layers(window, layers)
+        else:
+            stored = take_layers(self.pixels.read(window), layers)
         chosen = slice(None) if layers is None else layers
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite becomes NaN below
             values = np.array(np.ma.getdata(stored), np.float32, order="K")  # in the file's order: no transpose

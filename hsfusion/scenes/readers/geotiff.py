@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import stat
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,39 +96,60 @@ class TiffPixels:
         Raises:
             InputError: if the file is damaged.
         """
+        return self.read_layers(window, None)
+
+    def read_layers(self, window: Window, layers: NDArray[np.int64] | None) -> NDArray:
+        """Reads chosen layers of a window: (L, height, width) as stored.
+
+        Raises:
+            InputError: if the file is damaged.
+        """
         block = RasterioWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]
-        with _opened(self.path) as source:
-            try:
-                return source.read(window=block, masked=self.masked)
-            except RasterioError as error:
-                raise InputError(
-                    self.path,
-                    field="pixels",
-                    value="unreadable",
-                    expected="a whole file",
-                    fix=f"copy it anew ({_one_line(error)})",
-                ) from error
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[rasterio.DatasetReader]:
-    # a file that stands alone is opened alone; otherwise GDAL lists the folder and reads masks and texts beside
-    options: dict[str, Any] = {} if _checked_beside(path) else {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
-    with rasterio.Env(**options):
+        indexes = None if layers is None else (layers + 1).tolist()
+        source = _kept_open(self.path)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # many cubes have no place, and that is fine
-                source = rasterio.open(path, driver="GTiff")
+            return source.read(indexes, window=block, masked=self.masked)
         except RasterioError as error:
             raise InputError(
-                path,
-                field="content",
+                self.path,
+                field="pixels",
                 value="unreadable",
-                expected="a whole GeoTIFF",
-                fix=f"write it anew ({_one_line(error)})",
+                expected="a whole file",
+                fix=f"copy it anew ({_one_line(error)})",
             ) from error
-        with source:
-            yield source
+
+
+_open = threading.local()  # the file that this thread read last: neighbouring windows share blocks, which GDAL keeps
+
+
+def _kept_open(path: Path) -> rasterio.DatasetReader:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(path, field="file", value=error.strerror, expected="the GeoTIFF", fix="put it back") from error
+    version = path, status.st_ino, status.st_size, status.st_mtime_ns
+    if getattr(_open, "version", None) != version:
+        _open.version, _open.source = None, None  # closes the last one
+        _open.source = _opened(path)
+        _open.version = version
+    return _open.source
+
+
+def _opened(path: Path) -> rasterio.DatasetReader:
+    # a file that stands alone is opened alone; otherwise GDAL lists the folder and reads masks and texts beside
+    options: dict[str, Any] = {} if _checked_beside(path) else {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+    try:
+        with rasterio.Env(**options), warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # many cubes have no place, and that is fine
+            return rasterio.open(path, driver="GTiff")
+    except RasterioError as error:
+        raise InputError(
+            path,
+            field="content",
+            value="unreadable",
+            expected="a whole GeoTIFF",
+            fix=f"write it anew ({_one_line(error)})",
+        ) from error
 
 
 def _checked_beside(path: Path) -> bool:
