@@ -34,6 +34,7 @@ _OPTIONAL = {
     "json": str,
     "folder": str,
     "run": str,
+    "out": str,
     "batch": int,
     **dict.fromkeys((f"scene.{key}" for key in ("name", "variable", "grid", "wavelengths", "wavelength_unit")), str),
     **dict.fromkeys((f"scene.{key}" for key in ("scale", "offset", "nodata")), float),
@@ -95,8 +96,9 @@ def check(cfg: DictConfig, config_name: str) -> None:
         lower, upper = _RANGES.get(key, (-_INFINITY, _INFINITY))
         if isinstance(value, int | float) and not lower <= value <= upper:
             _refuse(key, value, f"at least {lower}" if upper == _INFINITY else f"between {lower} and {upper}")
-    if HydraConfig.get().mode == RunMode.MULTIRUN and cfg.get("run_dir") is not None:
-        _refuse("run_dir", cfg.run_dir, "null in a multirun, where every run needs a folder of its own")
+    for key, what in (("run_dir", "folder"), ("out", "file")):
+        if HydraConfig.get().mode == RunMode.MULTIRUN and cfg.get(key) is not None:
+            _refuse(key, cfg[key], f"null in a multirun, where every run needs a {what} of its own")
 
 
 def check_config_dir() -> None:

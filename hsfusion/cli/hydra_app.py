@@ -44,14 +44,14 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
 def _written_out(word: str, config_name: str) -> list[str]:
     """``scene=PATH`` as the words it is short for; any other word as it is."""
     key, _, value = word.partition("=")
-    described = value.endswith((".yaml", ".yml"))
-    if key != "scene" or "," in value or not (described or Path(value).suffix or "/" in value):
+    paths = value.split(",")  # several in a multirun
+    if key != "scene" or not all(Path(path).suffix or "/" in path for path in paths):
         return [word]
-    if config_name == "predict":
-        return (
-            ["scene=described_cube", f"scene.file='{value}'"] if described else ["scene=cube", f"scene.path='{value}'"]
-        )
-    if not described:
-        return [word]  # a cube without labels
+    described = {path.endswith((".yaml", ".yml")) for path in paths}
+    if config_name == "predict" and len(described) == 1:
+        group, field = ("described_cube", "file") if described == {True} else ("cube", "path")
+        return [f"scene={group}", f"scene.{field}=" + ",".join(f"'{path}'" for path in paths)]
+    if described != {True} or len(paths) > 1:
+        return [word]
     named = any(given.startswith("name=") for given in sys.argv[1:])
     return ["scene=described", f"scene.files=['{value}']", *([] if named else [f"name='{Path(value).stem}'"])]

@@ -41,7 +41,9 @@ def predict(cfg: DictConfig) -> None:
     folded, precision = with_precision(FoldedNetwork(network).to(_device(cfg.device)), scene, cfg.precision)
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
     order = _order(cfg, header, {"hsfusion_model_sha256": digest, "scene": scene.name}, folded)
-    plan = {"version": __version__, "model": digest, "precision": precision, "scene": _identity(cfg)}
+    if cfg.compile:
+        folded.convolutions.compile()
+    plan = {"model": digest, "precision": precision, "compile": cfg.compile, "scene": _identity(cfg)}
     share = _share()
     shown = {"progress": progress_bar} if cfg.progress and share.rank == 0 else {}
     counts = map_scene(folded, scene, order, plan=plan, share=share, **shown)
@@ -73,7 +75,7 @@ def _check(cfg: DictConfig) -> None:
             raise InputError("command line", field=key, value=cfg[key], expected=" | ".join(choices), fix="correct it")
     if cfg.scene is None:
         raise InputError("command line", field="scene", value="missing", expected="a file", fix="add scene=PATH")
-    out = Path(cfg.out)
+    out = Path(cfg.out or "map.tif")
     if out.suffix.lower() not in {".tif", ".tiff"}:
         raise InputError("command line", field="out", value=out, expected="a name that ends in .tif", fix="add .tif")
     if not out.parent.is_dir():
@@ -107,7 +109,7 @@ def _order(cfg: DictConfig, header: dict[str, Any], tags: dict[str, str], networ
 
     classes = header["classes"]
     return Order(
-        out=Path(cfg.out),
+        out=Path(cfg.out or f"{tags['scene']}_map.tif"),
         legend=Legend(tuple(classes["codes"]), tuple(classes["names"]), tuple(classes["colors"])),
         tags={"hsfusion_version": __version__, **tags},
         confidence=cfg.confidence,

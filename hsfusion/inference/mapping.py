@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.errors import InputError
+from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.inference.classification import Cell, classify
 from hsfusion.inference.folding import FoldedNetwork
 from hsfusion.inference.journal import Journal
@@ -103,6 +104,7 @@ def map_scene(
     journal = Journal(_journal_path(order.out, share.rank), {**plan, "rank": share.rank, "world": share.world})
     try:
         missing = [i for i in mine if i not in journal.cells]
+        _check_space(order, sum(cells[i].height * cells[i].width for i in missing))
         done = sum(cells[i].height * cells[i].width for i in mine if i in journal.cells)
         total = sum(cells[i].height * cells[i].width for i in mine)
         found = classify(
@@ -121,6 +123,17 @@ def map_scene(
 def _content(order: Order) -> dict[str, Any]:
     """What of an order decides on the numbers."""
     return {"codes": list(order.legend.codes), "border": order.border, "probabilities": order.probabilities}
+
+
+def _check_space(order: Order, pixels: int) -> None:
+    """Makes sure that the disk has room for the journal; the maps, packed, are smaller."""
+    needed = pixels * (3 + order.probabilities * len(order.legend.names))
+    free = shutil.disk_usage(order.out.parent).free
+    if free < needed:
+        raise EnvironmentFailure(
+            f"{order.out}: the disk has {free:,} free bytes, expected at least {needed:,}. "
+            "Fix: free space or choose another folder."
+        )
 
 
 def _journal_path(out: Path, rank: int) -> Path:

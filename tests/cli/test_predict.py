@@ -67,7 +67,7 @@ def write_envi(path, cube, wavelengths):
 
 
 def words(files, *more, scene="scene.img"):
-    return ["predict", f"run={files / 'model.safetensors'}", f"scene={files / scene}", *QUIET, *more]
+    return ["predict", f"run={files / 'model.safetensors'}", f"scene={files / scene}", "out=map.tif", *QUIET, *more]
 
 
 def digest(path):
@@ -132,6 +132,24 @@ def test_bands_are_found_by_wavelength(files, expected):
     far = np.ones(SHAPE, bool)
     far[6:15, 16:25] = False  # what sees the pixel without data
     assert (np.array(CODES)[classes] == codes)[far].mean() > 0.9999
+
+
+def test_many_scenes_in_one_multirun_get_a_map_each(files, expected, hsfusion, tmp_path):
+    for name in ("north", "south"):
+        (tmp_path / f"{name}.yaml").write_text(f"cube: {files / 'scene.img'}\n")
+    run = [word for word in words(files, "--multirun") if not word.startswith(("scene=", "out="))]
+    done = hsfusion(*run, "scene=north.yaml,south.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    maps = [rasterio.open(tmp_path / f"{name}_map.tif").read() for name in ("north", "south")]
+    assert (maps[0] == rasterio.open(expected / "map.tif").read()).all()
+    assert (maps[0] == maps[1]).all()
+
+
+def test_disk_without_room_is_an_error_before_the_first_cell(files, tmp_path):
+    full = "import shutil; shutil.disk_usage = lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000)\n"
+    done = run_with(full, words(files), tmp_path)
+    assert done.returncode == 3
+    assert "the disk has 1,000 free bytes, expected at least 477,000" in done.stderr.splitlines()[-1]
 
 
 def test_missing_bands_are_listed_and_nothing_stands_in(files, hsfusion, tmp_path):
