@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: if it cannot be read, or holds something else than the keys of a scene.
     """
-    path = Path(path)
+    path = Path(path).absolute()
     content = _load(path)
     content.pop("defaults", None)
     target = content.pop("_target_", _TARGET)
@@ -71,17 +71,30 @@ def open_described_cube(file: str) -> Scene:
     return open_with_sources(keywords["cube"], **{key: keywords[key] for key in keywords if key in of_cube})
 
 
-def open_described(files: Sequence[str]) -> LabelledScene:
-    """Opens the scenes of one description or more with their labels, joined into one.
+def read_descriptions(files: Sequence[str]) -> list[dict[str, Any]]:
+    """Reads several descriptions, for a configuration that is to say all.
 
     Raises:
         InputError: if one of them is not what it has to be.
     """
     if isinstance(files, str) or not files:
         raise InputError("scene", field="files", value=files, expected="[PATH, ...]", fix="correct scene.files")
+    return [read_description(file) for file in files]
+
+
+def open_described(files: Sequence[str], *, contents: Sequence[Mapping[str, Any]] | None = None) -> LabelledScene:
+    """Opens the scenes of one description or more with their labels, joined into one.
+
+    Args:
+        files: the descriptions.
+        contents: what they say, from :func:`read_descriptions`; None to read them.
+
+    Raises:
+        InputError: if one of them is not what it has to be.
+    """
     labelled = []
-    for file in files:
-        keywords = read_description(file)
+    for file, content in zip(files, contents or read_descriptions(files), strict=True):
+        keywords = dict(content)
         if "labels" not in keywords:
             raise InputError(file, field="labels", value="missing", expected="a file", fix="add labels: PATH")
         labelled.append(open_labelled_scene(keywords.pop("cube"), **keywords))

@@ -47,11 +47,18 @@ def _written_out(word: str, config_name: str) -> list[str]:
     paths = value.split(",")  # several in a multirun
     if key != "scene" or not all(Path(path).suffix or "/" in path for path in paths):
         return [word]
+    quoted = [_quoted(path) for path in paths]
     described = {path.endswith((".yaml", ".yml")) for path in paths}
     if config_name == "predict" and len(described) == 1:
         group, field = ("described_cube", "file") if described == {True} else ("cube", "path")
-        return [f"scene={group}", f"scene.{field}=" + ",".join(f"'{path}'" for path in paths)]
-    if described != {True} or len(paths) > 1:
+        return [f"scene={group}", f"scene.{field}={','.join(quoted)}"]
+    if described != {True}:
         return [word]
-    named = any(given.startswith("name=") for given in sys.argv[1:])
-    return ["scene=described", f"scene.files=['{value}']", *([] if named else [f"name='{Path(value).stem}'"])]
+    named = len(paths) > 1 or any(given.startswith("name=") for given in sys.argv[1:])
+    name = [] if named else [f"name={_quoted(Path(value).stem)}"]
+    return ["scene=described", "scene.files=" + ",".join(f"[{path}]" for path in quoted), *name]
+
+
+def _quoted(text: str) -> str:
+    """A text in quotes of Hydra's grammar."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from hsfusion import __version__
 from hsfusion.cli.figures import write_figures
 from hsfusion.cli.session import Experiment, Outcome
-from hsfusion.scenes import JoinedScene, Legend, write_class_map, write_raster
+from hsfusion.scenes import JoinedScene, Legend, recorded, write_class_map, write_raster
 from hsfusion.spectra import BandWeights, group_of_bands
 from hsfusion.spectra.weights import write_group_weights_csv, write_history_csv, write_response_csv
 from hsfusion.training.model_file import save_model
@@ -142,6 +142,7 @@ def _header(experiment: Experiment, metrics: dict[str, Any]) -> dict[str, Any]:
             "shape": list(geobox.shape),
             "transform": list(geobox.transform)[:6],
             "crs": geobox.crs,
+            "values": recorded(labelled.scene),
         },
         "split": metrics["split"],
         "test": metrics["test"],

@@ -28,6 +28,7 @@ def predict(cfg: DictConfig) -> None:
     from hsfusion.cli.predict_outputs import progress_bar, write_areas, write_quick_look
     from hsfusion.inference import FoldedNetwork, map_scene
     from hsfusion.inference.classification import with_precision
+    from hsfusion.scenes.levels import check_same_unit, typical_levels
     from hsfusion.training.model_file import load_model
 
     start = time.perf_counter()
@@ -38,7 +39,10 @@ def predict(cfg: DictConfig) -> None:
     network, header = load_model(model)
     scene = _open(cfg, network.used_bands.numpy(), header)
     _check_size(scene.geobox.shape, network.receptive_field)
-    folded, precision = with_precision(FoldedNetwork(network).to(_device(cfg.device)), scene, cfg.precision)
+    folded = FoldedNetwork(network).to(_device(cfg.device))
+    levels = typical_levels(scene, folded.layers.cpu().numpy())
+    check_same_unit(levels, folded.fill.cpu().numpy(), source=scene.name, reference="the training scene")
+    folded, precision = with_precision(folded, scene, cfg.precision)
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
     order = _order(cfg, header, {"hsfusion_model_sha256": digest, "scene": scene.name}, folded)
     if cfg.compile:

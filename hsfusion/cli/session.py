@@ -24,6 +24,7 @@ from hsfusion.data.splits import TEST, TRAIN, VAL, Split
 from hsfusion.errors import DivergedError, HsFusionError, InputError
 from hsfusion.inference import instance_weight_maps, predict_scene
 from hsfusion.nn import SETTLED, FusionNetwork
+from hsfusion.scenes import LabelledScene, recorded
 from hsfusion.spectra import BandGroup
 from hsfusion.training.accuracy import accuracies, confusion_matrix
 from hsfusion.training.building import LearnedWeights
@@ -88,7 +89,13 @@ def set_up(cfg: DictConfig) -> Experiment:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     labelled = instantiate(cfg.scene)
+    if not isinstance(labelled, LabelledScene):
+        raise InputError(
+            "command line", field="scene", value="without labels", expected="a scene with labels", fix="use scene=file"
+        )
     scene = labelled.scene
+    for entry in recorded(scene):
+        _log.info("values: %s", entry)
     with _blaming("groups"):
         groups = instantiate(cfg.groups)(scene.bands)
     architecture = {key: value for key, value in plain(cfg.model).items() if not key.startswith("_")}
@@ -98,10 +105,12 @@ def set_up(cfg: DictConfig) -> Experiment:
         plan = build(num_classes=2)
     used_bands = plan.used_bands.numpy()
     check_patch_fits(scene, plan.receptive_field)
+    valid = valid_pixels(scene, used_bands)
     with _blaming("split"):
-        split = instantiate(cfg.split)(
-            labelled, radius=plan.receptive_field // 2, seed=cfg.seed, valid=valid_pixels(scene, used_bands)
-        )
+        split = instantiate(cfg.split)(labelled, radius=plan.receptive_field // 2, seed=cfg.seed, valid=valid)
+    holes = split.holes(valid)
+    if holes:
+        _log.warning("%.1f %% of the training patches hold pixels without data, seen as the band's mean.", 100 * holes)
     counts = ", ".join(
         f"{split.count(role)} {name}" for role, name in ((TRAIN, "training"), (VAL, "validation"), (TEST, "test"))
     )

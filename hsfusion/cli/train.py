@@ -12,6 +12,7 @@ from hsfusion.cli.hydra_app import run_app
 
 def train(cfg: DictConfig) -> None:
     """Trains one network and fills a run folder."""
+    from hsfusion.cli.descriptions import read_descriptions
     from hsfusion.cli.outputs import write_outputs
     from hsfusion.cli.resuming import checkpoint_of
     from hsfusion.cli.run_folder import log_to, make_run_folder, start_log
@@ -20,6 +21,8 @@ def train(cfg: DictConfig) -> None:
     memory = start_log()
     log = logging.getLogger("hsfusion")
     log.info(command_again("train"))
+    if "files" in cfg.scene:  # descriptions may change, or go
+        cfg.scene.contents = read_descriptions(cfg.scene.files)
     checkpoint = checkpoint_of(cfg)
     experiment = set_up(cfg)
     # only now: input that is refused leaves no folder behind

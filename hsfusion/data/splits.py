@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
 
+from hsfusion.data.dealing import TEST, TRAIN, UNUSED, VAL, add_buffer, deal, misfit, near
 from hsfusion.errors import InputError
 from hsfusion.scenes import LabelledScene, Labels, read_labels
 from hsfusion.scenes.labels import on_one_legend
 
-UNUSED, TRAIN, VAL, TEST, BUFFER = range(5)
 _CANDIDATES = 60  # random deals of blocks that the best is chosen from
 _log = logging.getLogger(__name__)
 
@@ -49,7 +48,11 @@ class Split:
         """Share of test pixels whose receptive field holds a training or validation pixel."""
         test = self.roles == TEST
         seen = (self.roles == TRAIN) | (self.roles == VAL)
-        return float(_near(seen, self.radius)[test].mean()) if test.any() else 0.0
+        return float(near(seen, self.radius)[test].mean()) if test.any() else 0.0
+
+    def holes(self, valid: NDArray[np.bool_]) -> float:
+        """Share of training pixels whose receptive field holds a pixel that is not valid (H, W)."""
+        return float(near(~valid, self.radius)[self.roles == TRAIN].mean())
 
 
 #: what the configuration of a split becomes; called with the labelled scene, ``radius=`` and ``seed=``
@@ -94,9 +97,9 @@ def blocks(
     rng = np.random.default_rng([seed, 1])
     best, best_score = np.zeros(labels.shape, np.uint8), np.inf
     for _ in range(_CANDIDATES):
-        roles = _deal(labels, rng, block_pixels, fraction, val_fraction)
-        _buffer(roles, radius)
-        score = _misfit(labels, roles, fraction, val_fraction)
+        roles = deal(labels, rng, block_pixels, fraction, val_fraction)
+        add_buffer(roles, radius)
+        score = misfit(labels, roles, fraction, val_fraction)
         if score < best_score:
             best, best_score = roles, score
     if per_class is not None:
@@ -255,46 +258,3 @@ def _check_shares(fraction: float, val_fraction: float) -> None:
             expected="two positive shares that leave something for the test",
             fix="lower them",
         )
-
-
-def _near(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    """Pixels whose square of (2 * radius + 1) pixels touches the mask."""
-    return np.asarray(maximum_filter(mask, size=2 * radius + 1, mode="constant", cval=0), np.bool_)
-
-
-def _deal(
-    labels: NDArray[np.integer], rng: np.random.Generator, block: int, fraction: float, val_fraction: float
-) -> NDArray[np.uint8]:
-    """Deals blocks class by class, the rarest first, each block to the role that lacks most of that class."""
-    height, width = labels.shape
-    row_block = (np.arange(height) + rng.integers(block)) // block
-    col_block = (np.arange(width) + rng.integers(block)) // block
-    number = row_block[:, None] * (col_block[-1] + 1) + col_block[None, :]
-    codes, inverse = np.unique(labels, return_inverse=True)
-    counts = np.zeros((int(number[-1, -1]) + 1, codes.size))
-    np.add.at(counts, (number.ravel(), inverse.ravel()), 1)
-    counts = counts[:, codes != 0]
-    share = np.array([fraction, val_fraction, 1 - fraction - val_fraction])
-    wanted = counts.sum(0)[:, None] * share  # (K, 3), pixels still to be dealt
-    role = np.zeros(counts.shape[0], np.uint8)
-    for k in np.argsort(counts.sum(0)):
-        for i in rng.permutation(np.flatnonzero((counts[:, k] > 0) & (role == 0))):
-            role[i] = TRAIN + int(np.argmax(wanted[k] / share**0.5))
-            wanted[:, role[i] - TRAIN] -= counts[i]
-    return np.where(labels != 0, role[number], UNUSED).astype(np.uint8)
-
-
-def _buffer(roles: NDArray[np.uint8], radius: int) -> None:
-    roles[(roles == VAL) & _near(roles == TRAIN, radius)] = BUFFER
-    roles[(roles == TEST) & _near((roles == TRAIN) | (roles == VAL), radius)] = BUFFER
-
-
-def _misfit(labels: NDArray[np.integer], roles: NDArray[np.uint8], fraction: float, val_fraction: float) -> float:
-    codes, inverse = np.unique(labels, return_inverse=True)
-    counts = np.zeros((codes.size, 5))
-    np.add.at(counts, (inverse.ravel(), roles.ravel()), 1)
-    counts = counts[codes != 0]
-    total = counts.sum(1, keepdims=True)
-    missing = (counts[:, [TRAIN, VAL, TEST]] == 0).sum(0) @ [100.0, 1.0, 10.0]
-    target = np.array([fraction, val_fraction])
-    return float(missing + np.abs(counts[:, [TRAIN, VAL]] / total - target).mean())

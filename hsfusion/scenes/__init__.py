@@ -7,6 +7,7 @@ from hsfusion.scenes.legend import Legend
 from hsfusion.scenes.maps import write_class_map, write_raster
 from hsfusion.scenes.matched import MatchedScene
 from hsfusion.scenes.opening import open_labelled_scene, open_scene, open_with_sources
+from hsfusion.scenes.recorded import recorded
 from hsfusion.scenes.scene import ArrayRaster, ArrayScene, Scene, StackedScene, Window
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "open_scene",
     "open_with_sources",
     "read_labels",
+    "recorded",
     "write_class_map",
     "write_raster",
 ]

@@ -14,6 +14,7 @@ from hsfusion.errors import InputError
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.labels import LabelledScene
 from hsfusion.scenes.legend import Legend
+from hsfusion.scenes.levels import check_same_unit, typical_levels
 from hsfusion.scenes.scene import Scene, Window, take_layers
 from hsfusion.spectra import Bands, match_bands
 
@@ -53,7 +54,9 @@ class JoinedScene:
         first = scenes[0]
         names = [scene.name for scene in scenes]
         if len(set(names)) < len(names):
-            raise InputError("scenes", field="names", value=names, expected="unique names", fix="rename the files")
+            raise InputError(
+                "scenes", field="names", value=names, expected="unique names", fix="give one of them another name"
+            )
         orders = [_order(scene, first) for scene in scenes]
         found = [order[: len(first.bands)] for order in orders]
         good = [scene.bands.good[order] & (order >= 0) for scene, order in zip(scenes, found, strict=True)]
@@ -89,11 +92,15 @@ def join_scenes(labelled: Sequence[LabelledScene]) -> LabelledScene:
         labelled: at least one; a single one is returned as it is.
 
     Raises:
-        InputError: see :class:`JoinedScene`.
+        InputError: see :class:`JoinedScene`; or if their values are not in one unit.
     """
     if len(labelled) == 1:
         return labelled[0]
     scene = JoinedScene([part.scene for part in labelled])
+    good = np.flatnonzero(scene.bands.good)
+    levels = [typical_levels(part.scene, part.order[good]) for part in scene.parts]
+    for part, level in zip(scene.parts[1:], levels[1:], strict=True):
+        check_same_unit(level, levels[0], source=part.scene.name, reference=scene.parts[0].scene.name)
     entries = {
         name: (code, color)
         for part in reversed(labelled)

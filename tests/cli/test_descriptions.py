@@ -85,6 +85,13 @@ def test_described_scene_is_trained_on_and_named(hsfusion, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "not used, for they hold one number only or no data: 750 nm" in (done.stderr + done.stdout)
     (run,) = (tmp_path / "runs" / "north").iterdir()
+    assert f"cube: {tmp_path}/data/north.npy" in (run / "config.yaml").read_text()
+    assert "'scale': 1.0" in (run / "train.log").read_text()
+    with open(tmp_path / "data" / "north.yaml", "a") as file:
+        file.write("scale: 0.5\n")
+    again = hsfusion("train", *words, f"resume={run}", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "scene.contents is" in again.stderr.splitlines()[-1]
     assert json.loads((run / "metrics.json").read_text())["test"]["per_class"].keys() == {"heath", "moor"}
 
 
@@ -108,3 +115,22 @@ def test_unknown_description_is_one_line(hsfusion, tmp_path):
     done = hsfusion("train", "scene=nowhere.yaml", cwd=tmp_path)
     assert done.returncode == 2
     assert "nowhere.yaml: description is unreadable (No such file" in done.stderr.splitlines()[-1]
+
+
+def test_odd_names_of_descriptions_are_found(hsfusion, tmp_path):
+    path = write_scene(tmp_path, "north", seed=1)
+    path.rename(tmp_path / "it's a=b.yaml")
+    done = hsfusion("train", "scene=it's a=b.yaml", "split=random", "groups.number=2", *SMALL, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "it's a=b").is_dir()
+
+
+def test_cube_without_labels_is_refused_by_train(hsfusion, tmp_path):
+    done = hsfusion("train", "scene=cube", "scene.path=x.npy", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "x.npy: file is No such file" in done.stderr.splitlines()[-1]
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((9, 9, 2)))
+    keys = ("scene=cube", "scene.path=x.npy", "scene.wavelengths=[500,600]", "scene.wavelength_unit=nm")
+    done = hsfusion("train", *keys, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "scene is without labels, expected a scene with labels" in done.stderr.splitlines()[-1]

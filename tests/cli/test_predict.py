@@ -178,6 +178,14 @@ def test_wrong_word_is_one_line(files, hsfusion, tmp_path, more, code, part):
     assert not list(tmp_path.iterdir())
 
 
+def test_scene_in_another_unit_is_refused(files, hsfusion, tmp_path):
+    run = [word for word in words(files) if not word.startswith("scene=")]
+    done = hsfusion(*run, "scene=cube", f"scene.path={files / 'scene.img'}", "scene.scale=1000", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "times that of the training scene, expected the same unit" in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
 def test_valid_border_leaves_out_what_the_network_cannot_see_whole(files, expected, hsfusion, tmp_path):
     done = hsfusion(*words(files, "border=valid", "confidence=false"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr

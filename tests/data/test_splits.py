@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from hsfusion.data.dealing import BUFFER, TEST, TRAIN, UNUSED, VAL
 from hsfusion.data.indian_pines import CLASS_NAMES, indian_pines
-from hsfusion.data.splits import BUFFER, TEST, TRAIN, UNUSED, VAL, Split, blocks, fixed, random
+from hsfusion.data.splits import Split, blocks, fixed, random
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayScene, LabelledScene, Legend
@@ -173,3 +174,11 @@ def test_synthetic_scene_carries_its_classes_in_the_windows_only():
     assert (abs(a - b)[inside] > 0.05).all()
     assert abs((a - b)[inside].mean() - (a - b)[~inside].mean()) > 0.08
     assert np.ptp((a - b)[~inside]) < 0.06
+
+
+def test_holes_are_training_pixels_that_see_a_pixel_without_data():
+    roles = np.zeros((1, 9), np.uint8)
+    roles[0, [0, 2, 5, 8]] = TRAIN
+    valid = np.ones((1, 9), bool)
+    valid[0, 4] = False
+    assert Split("fixed", None, roles, 2).holes(valid) == 0.5

@@ -25,7 +25,7 @@ def labelled(cube, codes, names):
 
 
 NORTH = scene("north", [500, 600, 700], (4, 5))
-SOUTH = scene("south", [701, 400, 501, 598], (3, 2), start=1000)  # another order, a band more, a few nm off
+SOUTH = scene("south", [701, 400, 501, 598], (3, 2), start=100)  # another order, a band more, a few nm off
 
 
 def test_single_scene_stays_as_it_is():
@@ -83,3 +83,9 @@ def test_further_rasters_have_to_be_the_same():
 def test_scenes_of_one_name_are_refused():
     with pytest.raises(InputError, match="names is"):
         join_scenes([labelled(NORTH, [1], ["a"]), labelled(NORTH, [1], ["a"])])
+
+
+def test_scenes_in_different_units_are_refused():
+    raw = scene("raw", [500, 600, 700], (4, 5), start=5000)
+    with pytest.raises(InputError, match=r"^raw: typical value is 503\d, 1\d\d times that of north, expected the same"):
+        join_scenes([labelled(NORTH, [1], ["a"]), labelled(raw, [1], ["a"])])
