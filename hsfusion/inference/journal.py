@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import struct
 import zlib
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from hsfusion.errors import EnvironmentFailure
 
+_log = logging.getLogger(__name__)
 _RECORD = struct.Struct("<4sIII")  # mark, cell, bytes that follow, their CRC-32
 _MARK = b"CELL"
 
@@ -38,8 +40,11 @@ class Journal:
         head = json.dumps(plan, sort_keys=True).encode() + b"\n"
         try:
             self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115
-            _lock(self._file.fileno(), path)
-            if self._file.readline() != head:
+            self._lock()
+            found = self._file.readline()
+            if found != head:
+                if found:
+                    _log.warning("%s tells of another scene, model or setting: its cells are computed anew.", path)
                 self._file.seek(0)
                 self._file.truncate()
                 self._file.write(head)
@@ -90,9 +95,26 @@ class Journal:
             raise EnvironmentFailure(f"{self.path}: a record was changed. Fix: delete the file and start again.")
         return payload
 
-    def close(self) -> None:
-        """Closes the file, and lets others write to it."""
+    def __enter__(self) -> Journal:
+        """Gives itself, for a ``with`` that closes the file and lets others write to it."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Closes the file."""
         self._file.close()
+
+    def _lock(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        try:
+            fcntl.flock(self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise EnvironmentFailure(
+                f"{self.path}: is being written by another process. Fix: wait for it, or choose another out=."
+            ) from error
 
     def _scan(self) -> int:
         """Finds the records; returns where the first that is not whole begins."""
@@ -107,19 +129,6 @@ class Journal:
                 return end
             self._places[cell] = end + _RECORD.size, length, check
             end += _RECORD.size + length
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise EnvironmentFailure(
-            f"{path}: is being written by another process. Fix: wait for it, or choose another out=."
-        ) from error
 
 
 def _failure(path: Path, error: OSError) -> EnvironmentFailure:

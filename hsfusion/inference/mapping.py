@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,19 +102,14 @@ def map_scene(
     cells = cells_of(scene.geobox.shape)
     plan = {**plan, "shape": list(scene.geobox.shape), "cells": len(cells), **_content(order)}
     mine = range(share.rank, len(cells), share.world)
-    journal = Journal(_journal_path(order.out, share.rank), {**plan, "rank": share.rank, "world": share.world})
-    try:
+    with Journal(_journal_path(order.out, share.rank), {**plan, "rank": share.rank, "world": share.world}) as journal:
         missing = [i for i in mine if i not in journal.cells]
-        _check_space(order, sum(cells[i].height * cells[i].width for i in missing))
-        done = sum(cells[i].height * cells[i].width for i in mine if i in journal.cells)
-        total = sum(cells[i].height * cells[i].width for i in mine)
-        found = classify(
-            network, scene, [cells[i] for i in missing], batch=order.batch, probabilities=order.probabilities
-        )
-        for i, cell in zip(missing, progress(found, done, total), strict=True):
+        total, left = (sum(cells[i].height * cells[i].width for i in part) for part in (mine, missing))
+        _check_space(order, left)
+        windows = [cells[i] for i in missing]
+        found = classify(network, scene, windows, batch=order.batch, probabilities=order.probabilities)
+        for i, cell in zip(missing, progress(found, total - left, total), strict=True):
             journal.append(i, _pack(cell, order, network.receptive_field // 2, scene.geobox.shape))
-    finally:
-        journal.close()
     share.wait()
     counts = _publish(scene, order, cells, plan, share.world) if share.rank == 0 else None
     share.wait()
@@ -155,15 +151,14 @@ def _pack(cell: Cell, order: Order, radius: int, shape: tuple[int, int]) -> NDAr
 
 def _publish(scene: Scene, order: Order, cells: list[Window], plan: Mapping[str, Any], world: int) -> NDArray[np.int64]:
     """Writes the files from the journals, and deletes these."""
-    journals = [
-        Journal(_journal_path(order.out, rank), {**plan, "rank": rank, "world": world}) for rank in range(world)
-    ]
+    with ExitStack() as stack:
+        plans = [{**plan, "rank": rank, "world": world} for rank in range(world)]
+        journals = [stack.enter_context(Journal(_journal_path(order.out, rank), plans[rank])) for rank in range(world)]
 
-    def rows(first: int, last: int) -> Callable[[], Iterator[tuple[Window, NDArray]]]:
-        """Whole rows of cells of the layers from first to last; layer 0 are the codes."""
-        return lambda: _rows(journals, cells, layers=slice(first, last))
+        def rows(first: int, last: int) -> Callable[[], Iterator[tuple[Window, NDArray]]]:
+            """Whole rows of cells of the layers from first to last; layer 0 are the codes."""
+            return lambda: _rows(journals, cells, layers=slice(first, last))
 
-    try:
         counts = _counts(rows(0, 1), order.legend, scene.geobox.shape[0])
         if not counts.any():
             raise InputError(
@@ -174,12 +169,23 @@ def _publish(scene: Scene, order: Order, cells: list[Window], plan: Mapping[str,
                 fix="look at the scene with hsfusion inspect",
             )
         _write_files(scene, order, rows)
-    finally:
-        for journal in journals:
-            journal.close()
-    for path in order.out.parent.glob(f".{order.out.name}.journal-*"):
-        path.unlink()
+    _tidy(order)
     return counts
+
+
+def _tidy(order: Order) -> None:
+    """Deletes the journals, and what runs left that were killed while they wrote."""
+    leftovers = [f".{order.out.name}.journal-*"]
+    for path in (
+        order.out,
+        Path(f"{order.out}.aux.xml"),
+        order.beside("confidence.tif"),
+        order.beside("probabilities.tif"),
+    ):
+        leftovers.append(f".{path.name}.*.part*")
+    for pattern in leftovers:
+        for path in order.out.parent.glob(pattern):
+            path.unlink()
 
 
 def _write_files(scene: Scene, order: Order, rows: Callable[[int, int], Any]) -> None:

@@ -278,6 +278,7 @@ def test_50_kills_at_random_moments_give_50_times_the_same_bytes(files, expected
         assert done.returncode == 0, done.stderr
         for name in ("map.tif", "map_confidence.tif", "map_probabilities.tif"):
             assert digest(folder / name) == digest(expected / name)
+        assert not list(folder.glob(".*"))
     print(f"killed while running: {running} of 50")
     assert running >= 40
 
