@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import statistics
 import tempfile
@@ -42,19 +43,8 @@ def measure(cfg: DictConfig) -> None:
         torch.set_num_threads(cfg.threads)
     network = _network(cfg)
     folded = FoldedNetwork(network).to(cfg.device)
-    scene = indian_pines().scene
     with tempfile.TemporaryDirectory(prefix="hsfusion-", dir=cfg.folder) as folder:
-        candidates: dict[str, tuple[int, Callable[[], object]]] = {
-            "patch loop": (cfg.patches, _patch_loop(cfg, network, scene)),
-            "bare network": (16 * CELL**2, _bare(folded, network.receptive_field)),
-            "bare network, bf16": (16 * CELL**2, _bare(_rounded(folded), network.receptive_field)),
-        }
-        for name in cfg.formats:
-            path = _write(Path(folder), name, scene, (cfg.rows, cfg.columns))
-            candidates[f"predict, {name}"] = cfg.rows * cfg.columns, _predict(cfg, folded, path, scene)
-        for edge in cfg.edges:
-            path = _write(Path(folder), "bip", scene, (edge, edge))
-            candidates[f"predict, {edge} x {edge}"] = edge**2, _predict(cfg, folded, path, scene)
+        candidates = _candidates(cfg, network, folded, Path(folder))
         seconds: dict[str, list[float]] = {name: [] for name in candidates}
         products = []
         for _ in range(cfg.repeats):
@@ -65,8 +55,7 @@ def measure(cfg: DictConfig) -> None:
                 seconds[name].append(time.perf_counter() - start)
     rates = {name: pixels / statistics.median(seconds[name]) for name, (pixels, _) in candidates.items()}
     products_per_pixel = _products_per_pixel(folded)
-    limit = statistics.median(products) / products_per_pixel
-    _print(rates, limit, products_per_pixel, len(folded.layers))
+    _print(rates, statistics.median(products) / products_per_pixel, products_per_pixel, len(folded.layers))
     if cfg.json is not None:
         result = {
             "config": OmegaConf.to_container(cfg, resolve=True),
@@ -77,6 +66,25 @@ def measure(cfg: DictConfig) -> None:
             "seconds": seconds,
         }
         Path(str(cfg.json)).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def _candidates(
+    cfg: DictConfig, network: FusionNetwork, folded: FoldedNetwork, folder: Path
+) -> dict[str, tuple[int, Callable[[], object]]]:
+    """What is timed: the number of pixels, and the work."""
+    scene = indian_pines().scene
+    candidates: dict[str, tuple[int, Callable[[], object]]] = {
+        "patch loop": (cfg.patches, _patch_loop(cfg, network, scene)),
+        "bare network": (16 * CELL**2, _bare(folded, network.receptive_field)),
+        "bare network, bf16": (16 * CELL**2, _bare(_rounded(folded), network.receptive_field)),
+    }
+    for name in cfg.formats:
+        path = _write(folder, name, scene, (cfg.rows, cfg.columns))
+        candidates[f"predict, {name}"] = cfg.rows * cfg.columns, _predict(cfg, folded, path, scene)
+    for edge in cfg.edges:
+        path = _write(folder, "bip", scene, (edge, edge))
+        candidates[f"predict, {edge} x {edge}"] = edge**2, _predict(cfg, folded, path, scene)
+    return candidates
 
 
 def _print(rates: dict[str, float], limit: float, products_per_pixel: int, bands: int) -> None:
@@ -139,8 +147,6 @@ def _bare(network: FoldedNetwork, receptive_field: int) -> Callable[[], object]:
 
 
 def _rounded(network: FoldedNetwork) -> FoldedNetwork:
-    import copy
-
     rounded = copy.deepcopy(network)
     rounded.convolutions.bfloat16()
     return rounded

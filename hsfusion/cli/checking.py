@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hsfusion.cli.messages import CONF
+from hsfusion.cli.scene_values import check_scene_value
 from hsfusion.errors import InputError
 
 # type of a default -> what may stand there instead, and its name
@@ -36,9 +37,7 @@ _OPTIONAL = {
     "run": str,
     "out": str,
     "batch": int,
-    **dict.fromkeys((f"scene.{key}" for key in ("name", "variable", "grid", "wavelengths", "wavelength_unit")), str),
-    **dict.fromkeys((f"scene.{key}" for key in ("scale", "offset", "nodata")), float),
-    **dict.fromkeys((f"scene.{key}" for key in ("cube", "labels", "labels_variable", "class_field", "cache")), str),
+    "scene.cache": str,
     **dict.fromkeys((f"scene.{file}_{key}" for file in ("cube", "labels") for key in ("url", "sha256")), str),
     "scene.step_m": float,
 }
@@ -86,6 +85,7 @@ def check(cfg: DictConfig, config_name: str) -> None:
     for key in cfg:
         if key not in list(base):  # which has keys without a value, too
             raise InputError("command line", field="key", value=key, expected="a known key", fix="remove it")
+    _check_scene(cfg, base)
     defaults = _leaves(base)
     for key, value in _leaves(cfg).items():
         wanted = _OPTIONAL.get(key) if defaults.get(key) is None else type(defaults[key])
@@ -99,6 +99,18 @@ def check(cfg: DictConfig, config_name: str) -> None:
     for key, what in (("run_dir", "folder"), ("out", "file")):
         if HydraConfig.get().mode == RunMode.MULTIRUN and cfg.get(key) is not None:
             _refuse(key, cfg[key], f"null in a multirun, where every run needs a {what} of its own")
+
+
+def _check_scene(cfg: DictConfig, base: DictConfig) -> None:
+    scene = cfg.get("scene")
+    if not isinstance(scene, DictConfig):
+        return
+    plain = OmegaConf.to_container(scene, resolve=True)
+    assert isinstance(plain, dict), "a configuration of keys"
+    for key, value in plain.items():
+        if value is None and OmegaConf.is_missing(base.scene, key):
+            _refuse(f"scene.{key}", "null", "a value")
+        check_scene_value("command line", str(key), value, field=f"scene.{key}")
 
 
 def check_config_dir() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import stat
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,13 +11,23 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import AliasEvent, SafeLoader, YAMLError, parse
+from yaml import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    SafeLoader,
+    ScalarEvent,
+    YAMLError,
+    parse,
+)
 
+from hsfusion.cli.scene_values import check_scene_value
 from hsfusion.errors import InputError
 from hsfusion.scenes import LabelledScene, Scene, join_scenes, open_labelled_scene, open_scene, open_with_sources
 
 _TARGET = "hsfusion.scenes.open_labelled_scene"
 _MOST_BYTES = 2**20
+_DEEPEST = 10  # of mappings and lists in one another
 
 
 def scene_keys() -> list[str]:
@@ -42,21 +53,21 @@ def read_description(path: str | Path) -> dict[str, Any]:
     if target != _TARGET:
         raise InputError(path, field="_target_", value=target, expected=_TARGET, fix="correct or remove it")
     keys = scene_keys()
-    for key in content:
+    for key, value in content.items():
         if key not in keys:
             close = get_close_matches(str(key), keys, 1)
             fix = f"did you mean {close[0]}?" if close else "remove it"
             raise InputError(path, field="key", value=key, expected=" | ".join(keys), fix=fix)
-    if not isinstance(content.get("cube"), str):
-        raise InputError(
-            path, field="cube", value=content.get("cube", "missing"), expected="a file", fix="add cube: PATH"
-        )
+        check_scene_value(path, key, value)
+    content = {key: value for key, value in content.items() if value is not None}
+    if "cube" not in content:
+        raise InputError(path, field="cube", value="missing", expected="a file", fix="add cube: PATH")
     for key in ("cube", "labels", "wavelengths"):
         if isinstance(content.get(key), str):
             content[key] = str(path.parent / content[key])
     content.setdefault("name", path.stem)
-    if isinstance(content.get("sources"), dict):
-        content["sources"] = {name: str(path.parent / str(file)) for name, file in content["sources"].items()}
+    if "sources" in content:
+        content["sources"] = {name: str(path.parent / file) for name, file in content["sources"].items()}
     return content
 
 
@@ -103,13 +114,15 @@ def open_described(files: Sequence[str], *, contents: Sequence[Mapping[str, Any]
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
+            raise InputError(path, field="file", value="no plain file", expected="a file", fix="name the file itself")
+        if status.st_size > _MOST_BYTES:
             raise InputError(
-                path, field="size", value=path.stat().st_size, expected=f"at most {_MOST_BYTES} bytes", fix="shorten it"
+                path, field="size", value=status.st_size, expected=f"at most {_MOST_BYTES} bytes", fix="shorten it"
             )
         text = path.read_text(encoding="utf-8")
-        if any(isinstance(event, AliasEvent) for event in parse(text, SafeLoader)):  # a few lines could fill the memory
-            raise InputError(path, field="alias", value="*", expected="values", fix="write them out")
+        _check_events(path, text)
         content = OmegaConf.to_container(OmegaConf.create(text))
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, RecursionError) as error:
         reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or type(error).__name__
@@ -119,3 +132,24 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(path, field="description", value="a list", expected="keys and values", fix="correct it")
     return {str(key): value for key, value in content.items()}
+
+
+def _check_events(path: Path, text: str) -> None:
+    """Looks at a text before it is put together: a few lines could fill the memory, or take minutes."""
+    depth = 0
+    for event in parse(text, SafeLoader):
+        if isinstance(event, AliasEvent):
+            raise InputError(path, field="alias", value="*", expected="values", fix="write them out")
+        if depth == 0 and isinstance(event, ScalarEvent):
+            raise InputError(
+                path, field="description", value="a word or a number", expected="keys and values", fix="correct it"
+            )
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise InputError(
+                path,
+                field="depth",
+                value=f"over {_DEEPEST}",
+                expected=f"at most {_DEEPEST}",
+                fix="correct the brackets",
+            )

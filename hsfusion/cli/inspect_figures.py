@@ -64,7 +64,7 @@ def write_figures(inspected: Inspected, folder: Path) -> list[Path]:
             found.mean,
             found.quantiles,
             good=good & ~found.dead,
-            unit="value in the file's scale" if file.gain is None else "value after scaling",
+            unit="value as stored" if file.gain is None else "value after scaling",
             title=f"Spectra: {name}{part}",
         ),
         "band_quality": plots.band_quality_figure(

@@ -62,6 +62,8 @@ def _file(inspected: Inspected) -> Iterator[tuple[str, str]]:
     kind = "band" if file.layers == 1 else "bands"
     yield "size", f"{rows:,} rows x {columns:,} columns x {file.layers:,} {kind}"
     if not inspected.is_labels:
+        for name, layers in inspected.sources:
+            yield "also", f"{name}: {layers} {'layer' if layers == 1 else 'layers'} on the same grid"
         yield "memory", f"{_bytes(rows * columns * file.layers * 4)} when loaded (float32)"
 
 

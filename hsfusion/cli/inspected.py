@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes import Window, open_labelled_scene, open_scene
+from hsfusion.scenes import LabelledScene, open_scene
 from hsfusion.scenes.categories import read_categories
 from hsfusion.scenes.doubts import warnings_of
+from hsfusion.scenes.label_rasters import raster_codes
+from hsfusion.scenes.opening import FileScene, with_labels, with_sources
 from hsfusion.scenes.places import describe_place
-from hsfusion.scenes.readers.cube_file import NM_PER_UNIT, CubeFile
-from hsfusion.scenes.readers.formats import open_cube_file
+from hsfusion.scenes.readers.cube_file import CubeFile
 from hsfusion.scenes.survey import Survey, survey
+from hsfusion.scenes.told import open_told
+from hsfusion.scenes.vector_files import vector_format
 from hsfusion.spectra import Bands
 
-_LABEL_KEYS = ("labels_variable", "class_field", "unlabelled", "class_names", "class_colors", "sources")
-_MOST_CODES = 256  # of a lone layer of whole numbers that is taken for labels
+# keys by what they tell of
+_OF_FILE = ("variable", "grid", "wavelengths", "wavelength_unit", "scale", "offset", "nodata")
+_OF_SCENE = ("name", "wavelength_unit", "bad_bands")
+_OF_LABELS = ("labels_variable", "class_field", "unlabelled", "class_names", "class_colors")
+# of a lone layer of whole numbers that is taken for labels
+_MOST_CODES = 256
+_MOST_PIXELS = 4 * 10**7
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class Inspected:
         given_bad: (C,) True for bands that the user, and not the file, says are bad.
         found: survey of its pixels.
         place: coordinate system, pixel size, extent.
+        sources: name and number of layers of each further raster.
         labels: pixels of each class, by code, or None where there are no labels; code 0 is «unlabelled».
         labels_path: their file.
         warnings: what looks wrong.
@@ -58,6 +67,7 @@ class Inspected:
     given_bad: NDArray[np.bool_]
     found: Survey
     place: Mapping[str, str]
+    sources: tuple[tuple[str, int], ...]
     labels: tuple[LabelCount, ...] | None
     labels_path: str | None
     warnings: tuple[str, ...]
@@ -83,52 +93,78 @@ def inspect_file(cube: str, keys: Mapping[str, Any]) -> Inspected:
     Raises:
         InputError: if a file is damaged, or is not what the keys say. Missing wavelengths are a warning only.
     """
-    reading = {key: value for key, value in keys.items() if key not in (*_LABEL_KEYS, "labels")}
-    bare = open_cube_file(cube, variable=reading.get("variable"), grid=reading.get("grid"))
-    missing = None if reading.get("wavelengths") is not None else _missing_wavelengths(bare, reading)
-    if missing is not None:  # everything else can be told without them, if something stands there
-        centres = np.linspace(1000, 2000, bare.layers).tolist()
-        reading |= {"wavelengths": centres, "wavelength_unit": "nm", "bad_bands": ()}
-    scene = open_scene(cube, **reading)
-    file = scene.file if missing is None else dataclasses.replace(scene.file, table=bare.table)
-    bands = scene.bands if missing is None else None
-    found = survey(scene)
-    labels, told = None, []
-    if keys.get("labels") is not None:
-        more = {key: keys[key] for key in ("labels", *_LABEL_KEYS) if key in keys}
-        with _listening() as told:
-            labels = _count(cube, reading | more)
-    elif missing is not None:
-        labels = _own_codes(file)
-    own = labels is not None and keys.get("labels") is None
+    given = {key: value for key, value in keys.items() if value is not None}
+    _check_request(cube, given)
+    with _listening() as told:
+        file = open_told(cube, **{key: given[key] for key in _OF_FILE if key in given})
+        missing = _missing_wavelengths(file, given.get("wavelength_unit"))
+        naming = {key: given[key] for key in _OF_SCENE if key in given}
+        scene = _without_bands(file, **naming) if missing else open_scene(file, **naming)
+        stack = with_sources(scene, given.get("sources"))
+        found = survey(scene)
+        labels = None
+        if "labels" in given:
+            labels = _count(with_labels(stack, **{key: given[key] for key in ("labels", *_OF_LABELS) if key in given}))
+    own = _own_codes(file) if missing and labels is None else None
+    bands = None if missing else scene.bands
     marked = np.ones(file.layers, bool) if file.table.good is None else file.table.good
+    doubts = [] if own is not None else [*filter(None, [missing]), *warnings_of(file, found, bands)]
     return Inspected(
         file=file,
         bands=bands,
         marked_bad=~marked,
-        given_bad=marked & ~scene.bands.good,
+        given_bad=np.zeros(file.layers, bool) if bands is None else marked & ~bands.good,
         found=found,
         place=describe_place(scene.geobox),
-        labels=labels,
-        labels_path=None if own or labels is None else str(keys["labels"]),
-        warnings=() if own else (*([] if missing is None else [missing]), *warnings_of(file, found, bands), *told),
+        sources=stack.sources,
+        labels=own if labels is None else labels,
+        labels_path=None if labels is None else str(given["labels"]),
+        warnings=(*doubts, *told),
     )
 
 
-def _missing_wavelengths(file: CubeFile, reading: Mapping[str, Any]) -> str | None:
-    """What to say where a file names no wavelengths, or no unit; None where both are known."""
-    unit = (file.table.unit or "").strip().lower()
-    if file.table.wavelength is not None and (unit in NM_PER_UNIT or reading.get("wavelength_unit") is not None):
-        return None
+def _check_request(cube: str, given: Mapping[str, Any]) -> None:
+    """Refuses files and keys that are of no use."""
+    for key in _OF_LABELS:
+        if key in given and "labels" not in given:
+            raise InputError(
+                "command line", field=key, value=given[key], expected="nothing without labels", fix="add labels=PATH"
+            )
+    driver = vector_format(Path(cube))
+    if driver is not None:
+        raise InputError(
+            cube,
+            field="content",
+            value=f"polygons or points ({driver})",
+            expected="a cube, or a raster of labels",
+            fix=f"give it as the labels of a cube: hsfusion inspect CUBE labels={cube} class_field=NAME",
+        )
+
+
+def _missing_wavelengths(file: CubeFile, unit: str | None) -> str | None:
+    """What to say where a file names no wavelengths, or no unit; None where both are known.
+
+    Raises:
+        InputError: if what it says is wrong, or contradicts itself.
+    """
     try:
-        file.bands()
+        file.bands(unit=unit)
     except InputError as error:
+        if error.value != "missing":
+            raise
         return f"{error.field} is {error.value}, expected {error.expected}: {error.fix}."
     return None
 
 
-def _count(cube: str, arguments: dict[str, Any]) -> tuple[LabelCount, ...]:
-    labelled = open_labelled_scene(cube, **arguments)
+def _without_bands(
+    file: CubeFile, *, name: str | None = None, wavelength_unit: str | None = None, bad_bands: Sequence[Any] = ()
+) -> FileScene:
+    """A scene of which all is known but its wavelengths."""
+    bands = Bands.from_wavelengths([]).without(bad_bands)  # which looks at the intervals, too
+    return FileScene(file, bands=bands, name=str(name or file.path.stem))
+
+
+def _count(labelled: LabelledScene) -> tuple[LabelCount, ...]:
     legend = labelled.legend
     pixels = [int((labelled.labels == code).sum()) for code in legend.codes]
     classes = [LabelCount(*row) for row in zip(legend.codes, legend.names, pixels, strict=True)]
@@ -138,26 +174,28 @@ def _count(cube: str, arguments: dict[str, Any]) -> tuple[LabelCount, ...]:
 def _own_codes(file: CubeFile) -> tuple[LabelCount, ...] | None:
     """Codes of a file that is one layer of few whole numbers; None for any other."""
     height, width = file.geobox.shape
-    if file.layers != 1 or height * width > 10**8:
+    if file.layers != 1 or height * width > _MOST_PIXELS:
         return None
-    values = file.read(Window(0, 0, height, width))
-    codes, pixels = np.unique(values[np.isfinite(values)], return_counts=True)
-    if not codes.size or codes.size > _MOST_CODES or (codes != np.round(codes)).any():
+    try:
+        index, codes = raster_codes(file, unlabelled=(0,))
+    except InputError:
+        return None  # measurements
+    if len(codes) > _MOST_CODES:
         return None
-    names = {0: "unlabelled"} | dict(read_categories(file).names)
-    rows = sorted(zip(codes.astype(int).tolist(), pixels.tolist(), strict=True), key=lambda row: (row[0] == 0, row[0]))
-    return tuple(LabelCount(code, names.get(code, f"class {code}"), number) for code, number in rows)
+    names = read_categories(file).names
+    pixels = np.bincount(index.ravel() + 1, minlength=len(codes) + 1).tolist()
+    classes = [LabelCount(code, names.get(code, f"class {code}"), n) for code, n in zip(codes, pixels[1:], strict=True)]
+    return (*classes, LabelCount(0, names.get(0, "unlabelled"), pixels[0]))
 
 
 @contextmanager
 def _listening() -> Iterator[list[str]]:
-    """Collects what the readers of labels log, which else would stand before the page."""
+    """Collects what the readers log, which else would stand before the page."""
     told: list[str] = []
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.name != "hsfusion.scenes.opening":  # of dead bands, which the survey tells
-                told.append(record.getMessage())
+            told.append(record.getMessage())
 
     log, listener = logging.getLogger("hsfusion"), Listener(logging.WARNING)
     propagates, log.propagate = log.propagate, False
@@ -197,6 +235,7 @@ def as_json(inspected: Inspected) -> dict[str, Any]:
         "survey": {**values, "quantiles": quantiles},
         "place": dict(inspected.place),
         "transform": list(file.geobox.transform)[:6],
+        "sources": dict(inspected.sources),
         "labels": labels,
         "warnings": list(inspected.warnings),
     }

@@ -17,6 +17,7 @@ from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 
 from hsfusion.cli.descriptions import read_description, scene_keys
+from hsfusion.cli.scene_values import check_scene_value
 from hsfusion.errors import InputError
 
 _OPTIONS = ("--plot", "--json", "--help", "-h")
@@ -24,7 +25,8 @@ _HELP = """hsfusion inspect FILE [key=value ...] [--plot [FOLDER]] [--json]
 
 Tells what a file holds: format, size, bands, values, place, labels, and what looks wrong about it.
 
-FILE is a cube of any known format, a file of labels, or a scene description (.yaml).
+FILE is a cube of any known format, a raster of labels, or a scene description (.yaml). Labels that are polygons or
+points are told beside a cube: labels=FILE class_field=NAME.
 --plot [FOLDER]  draws a composite, the spectra and the quality of the bands into FOLDER (default NAME_inspect)
 --json           prints JSON instead, with figures for every band
 
@@ -71,7 +73,7 @@ def command() -> None:
 
 
 def _request(words: list[str]) -> _Request:
-    words = [word.removeprefix("scene=") for word in words if word != "scene=file"]  # as in a command for training
+    words = [_without_scene(word) for word in words if word != "scene=file"]  # as in a command for training
     overrides = [word for word in words if _is_override(word)]
     places = [word for word in words if not word.startswith("-") and not _is_override(word)]
     for word in words:
@@ -102,6 +104,20 @@ def _request(words: list[str]) -> _Request:
     return _Request(cube, keys, Path(folder or f"{Path(places[0]).stem}_inspect"), "--json" in words)
 
 
+def _without_scene(word: str) -> str:
+    """``scene=PATH`` as the path; the name of a benchmark stands for keys that are of no use here."""
+    path = word.removeprefix("scene=")
+    if path == word or "/" in path or Path(path).suffix or Path(path).exists():
+        return path
+    raise InputError(
+        "command line",
+        field="scene",
+        value=path,
+        expected="a file, as names of scenes are known to hsfusion train only",
+        fix="name the cube itself: hsfusion inspect CUBE [labels=PATH]",
+    )
+
+
 def _is_override(word: str) -> bool:
     """Whether a word is key=value; a path may hold such a sign, too, but then something before it is no key."""
     key, sign, _ = word.partition("=")
@@ -119,7 +135,9 @@ def _key(word: str) -> tuple[str, Any]:
         raise _not_readable(word) from error
     if override.type not in (OverrideType.CHANGE, OverrideType.ADD) or override.is_sweep_override():
         raise _not_readable(word)
-    return key, override.value()
+    value = override.value()
+    check_scene_value("command line", key, value)
+    return key, value
 
 
 def _not_readable(word: str) -> InputError:

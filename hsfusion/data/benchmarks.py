@@ -64,12 +64,11 @@ def benchmark_scene(
     options = {"page": page, "download": download, "cache": cache}
     cube_file = _file(name, "cube", cube, url=cube_url, sha256=cube_sha256, **options)
     labels_file = _file(name, "labels", labels, url=labels_url, sha256=labels_sha256, **options)
-    if wavelengths is None and nominal is not None:
-        file = open_cube_file(cube_file, variable=keywords.get("variable"), grid=keywords.get("grid"))
-        if file.table.wavelength is None:
-            wavelengths, wavelength_unit = _nominal_axis(file, nominal, name=name, page=page), "nm"
+    file = open_cube_file(cube_file, variable=keywords.pop("variable", None), grid=keywords.pop("grid", None))
+    if wavelengths is None and nominal is not None and file.table.wavelength is None:
+        wavelengths, wavelength_unit = _nominal_axis(file, nominal, name=name, page=page), "nm"
     keywords |= {"name": name, "wavelengths": wavelengths, "wavelength_unit": wavelength_unit}
-    return open_labelled_scene(cube_file, labels=labels_file, **keywords)
+    return open_labelled_scene(file, labels=labels_file, **keywords)
 
 
 def _nominal_axis(file: CubeFile, nominal: Mapping[str, Any], *, name: str, page: str) -> list[float]:

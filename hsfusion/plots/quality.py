@@ -19,6 +19,9 @@ from hsfusion.plots.weights import STRONG_WATER_VAPOUR_NM, WEAK_WATER_VAPOUR_NM,
 
 _AXES_HEIGHT_IN = 2.6
 _PANEL_HEIGHT_IN = 1.25
+_A_GAP = 1.5  # a neighbour so many times as far as the nearest, and as usual, lies behind a gap
+_ALONE = 2.0  # so many times the usual spacing is as far as a band reaches between two gaps
+_TOUCHING = 1e-6
 _MOST_DETECTORS = 8  # an axis that goes back more often is in no order at all, and is sorted
 
 
@@ -77,9 +80,10 @@ def spectra_figure(
         upper = _curve(x, levels[high])[1]
         handles.append(axes.fill_between(nm, lower, upper, color=BLUE, alpha=alpha, lw=0, label=label, zorder=3))
     marker = {"marker": "o", "ms": 1.4 if good.sum() > 60 else 3.0}  # shows a band between two gaps
-    handles += axes.plot(*_curve(x, levels[2]), color=BLUE, lw=0.9, ls="--", label="median", zorder=4)
     middle = np.where(good, np.asarray(mean, float), np.nan)
-    handles += axes.plot(*_curve(x, middle), color=BLACK, label="mean", zorder=5, **marker)
+    handles += axes.plot(*_curve(x, middle), color=BLACK, label="mean", zorder=4, **marker)
+    # above the mean, and with gaps through which it shows, for often they are the same
+    handles += axes.plot(*_curve(x, levels[2]), color=ORANGE, ls=(0, (3, 3)), label="median", zorder=5)
     handles += _mark_bad(axes, x, good) + (_mark_water_vapour(axes) if wavelength_nm is not None else [])
     _add_legend(figure, handles, height_in=_AXES_HEIGHT_IN)
     return figure
@@ -164,22 +168,29 @@ def _dots(axes: Axes, x: NDArray[np.float64], values: NDArray[np.float64], *, co
 
 
 def _mark_bad(axes: Axes, x: NDArray[np.float64], good: NDArray[np.bool_]) -> list[Artist]:
-    """Shades the bands that are marked as bad, each as far as halfway to its neighbours."""
+    """Shades the bands that are marked as bad."""
     if good.all():
         return []
-    order = np.argsort(x, kind="stable")
-    position, bad = x[order], ~good[order]
-    low, high = axes.get_xlim()
-    middle = np.concatenate([[low], (position[1:] + position[:-1]) / 2, [high]])
-    for first, last in _runs(bad):
-        axes.axvspan(middle[first], middle[last + 1], color="#E6E6E6", lw=0, zorder=0)
+    spans: list[tuple[float, float]] = []
+    for low, high in sorted(_extents(x)[~good].tolist()):
+        if spans and low <= spans[-1][1] + _TOUCHING * (high - low):  # as one, or lines would show between them
+            low = spans.pop()[0]
+        spans.append((low, high))
+    for low, high in spans:
+        axes.axvspan(low, high, color="#E6E6E6", lw=0, zorder=0)
     return [Patch(fc="#E6E6E6", label="bad bands")]
 
 
-def _runs(chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First and last index of each run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]]).astype(int)))
-    return [(int(first), int(last) - 1) for first, last in zip(edges[::2], edges[1::2], strict=True)]
+def _extents(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where each band (C,) begins and ends (C, 2): halfway to its neighbours, or half its spacing into a gap."""
+    position, band = np.unique(x, return_inverse=True)
+    step = np.diff(position)
+    usual = float(np.median(step)) if step.size else 1.0
+    gaps = np.concatenate([[np.inf], step, [np.inf]])
+    nearest = np.minimum(np.minimum(gaps[:-1], gaps[1:]), _ALONE * usual)
+    far = _A_GAP * np.maximum(nearest, usual)
+    below, above = (np.where(side > far, nearest, side) / 2 for side in (gaps[:-1], gaps[1:]))
+    return np.stack([position - below, position + above], axis=1)[band]
 
 
 def _mark_water_vapour(axes: Axes) -> list[Artist]:

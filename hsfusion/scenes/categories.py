@@ -64,7 +64,7 @@ def _from_tiff(path: Path) -> tuple[dict[int, str], dict[int, str]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path, driver="GTiff") as source:
+            with rasterio.open(path.absolute(), driver="GTiff") as source:
                 tags = source.tags()
                 has_table = source.colorinterp[0].name == "palette"
                 table = source.colormap(1) if has_table else {}

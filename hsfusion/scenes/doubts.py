@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.scenes.raw_layout import smoother_layout
+from hsfusion.scenes.raw_layout import axis_like_bands, smoother_layout
 from hsfusion.scenes.readers.cube_file import CubeFile
 from hsfusion.scenes.survey import QUANTILES, Survey
 from hsfusion.spectra import Bands
@@ -166,6 +166,13 @@ def _layout(file: CubeFile) -> Iterator[str]:
         yield (
             f"neighbouring pixels and bands are far more alike when the binary is read as {smoother[0].upper()}, "
             f"{smoother[1]}: interleave or byte order of the header are probably wrong."
+        )
+    axis = axis_like_bands(file)
+    if axis is not None:
+        rows, columns = file.geobox.shape
+        yield (
+            f"values follow one curve along the {axis}, as they should along the bands: the axes of the array are "
+            f"probably in another order than rows, columns, bands (here {rows} x {columns} x {file.layers})."
         )
 
 

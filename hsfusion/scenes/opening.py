@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from hsfusion.errors import InputError
 from hsfusion.scenes.doubts import warnings_of
 from hsfusion.scenes.labels import LabelledScene, read_labels
-from hsfusion.scenes.readers.cube_file import BandTable, CubeFile
+from hsfusion.scenes.readers.cube_file import CubeFile
 from hsfusion.scenes.readers.formats import open_cube_file
-from hsfusion.scenes.scene import Scene, StackedScene, Window, check_band_count
+from hsfusion.scenes.scene import Scene, StackedScene, Window
 from hsfusion.scenes.survey import survey
+from hsfusion.scenes.told import open_told
 from hsfusion.spectra import Bands
 
 _log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class FileScene:
 
 
 def open_scene(
-    path: str | Path,
+    path: str | Path | CubeFile,
     *,
     name: str | None = None,
     variable: str | None = None,
@@ -62,7 +63,8 @@ def open_scene(
     """Opens a cube of any known format, told by its content.
 
     Args:
-        path: the file; for products of several files, the one that is named first in their format.
+        path: the file; for products of several files, the one that is named first in their format. Or a cube that is
+            open, of which all that is told here holds, too.
         name: what figures and files call the scene; None for the file's own name without its ending.
         variable: name of the array, for files that hold several.
         grid: ``map`` or ``sensor``, for products that hold both (EMIT).
@@ -77,17 +79,25 @@ def open_scene(
     Raises:
         InputError: if the file is damaged or of no known format, says otherwise, or its wavelengths are missing.
     """
-    name = Path(path).stem if name is None else str(name)
+    file = open_told(
+        path,
+        variable=variable,
+        grid=grid,
+        wavelengths=wavelengths,
+        wavelength_unit=wavelength_unit,
+        scale=scale,
+        offset=offset,
+        nodata=nodata,
+    )
+    name = file.path.stem if name is None else str(name)
     if not name or "/" in name:
         raise InputError("scene", field="name", value=repr(name), expected="a word without /", fix="correct scene.name")
-    file = open_cube_file(path, variable=variable, grid=grid)
-    file = _with_meaning(file, scale=scale, offset=offset, nodata=nodata)
-    if isinstance(wavelengths, str | Path):
-        file = dataclasses.replace(file, table=_read_table(path, wavelengths, layers=file.layers))
-    elif wavelengths is not None:
-        file = dataclasses.replace(file, table=_listed(path, wavelengths, layers=file.layers))
     bands = file.bands(unit=wavelength_unit)
-    return FileScene(file, bands=bands.without(bad_bands), name=name)
+    scene = FileScene(file, bands=bands.without(bad_bands), name=name)
+    for interval in bad_bands:
+        if not isinstance(interval, str):  # those that have names are wide, and no scene need see all of them
+            _warn_of_no_hit(scene, interval)
+    return scene
 
 
 def open_with_sources(path: str | Path, *, sources: Mapping[str, str | Path] | None = None, **reading: Any) -> Scene:
@@ -101,12 +111,11 @@ def open_with_sources(path: str | Path, *, sources: Mapping[str, str | Path] | N
     Raises:
         InputError: if one of the files is not what it has to be.
     """
-    scene = open_scene(path, **reading)
-    return _with_sources(scene, sources)
+    return with_sources(open_scene(path, **reading), sources)
 
 
 def open_labelled_scene(
-    cube: str | Path,
+    cube: str | Path | CubeFile,
     *,
     labels: str | Path,
     labels_variable: str | None = None,
@@ -138,60 +147,55 @@ def open_labelled_scene(
     """
     opened = open_scene(cube, **reading)
     opened.bands = _checked(opened)
-    scene = _with_sources(opened, sources)
+    return with_labels(
+        with_sources(opened, sources),
+        labels=labels,
+        labels_variable=labels_variable,
+        class_field=class_field,
+        unlabelled=unlabelled,
+        class_names=class_names,
+        class_colors=class_colors,
+    )
+
+
+def with_labels(
+    scene: Scene,
+    *,
+    labels: str | Path,
+    labels_variable: str | None = None,
+    class_field: str | None = None,
+    unlabelled: int | Sequence[int] = 0,
+    class_names: Sequence[str] | Mapping[int, str] | None = None,
+    class_colors: Sequence[str] | Mapping[int, str] | None = None,
+) -> LabelledScene:
+    """Adds ground truth to a scene; for the arguments see :func:`open_labelled_scene`.
+
+    Raises:
+        InputError: if the labels are not what they have to be.
+    """
     truth = read_labels(labels, scene, variable=labels_variable, class_field=class_field, unlabelled=unlabelled)
     return LabelledScene(scene, truth.codes, truth.legend(names=class_names, colors=class_colors))
 
 
-def _with_sources(scene: Scene, sources: Mapping[str, str | Path] | None) -> Scene:
+def with_sources(scene: Scene, sources: Mapping[str, str | Path] | None) -> Scene:
+    """Adds further rasters to a scene, named as in :func:`open_with_sources`.
+
+    Raises:
+        InputError: if one of them is damaged or lies on another grid.
+    """
     if not sources:
         return scene
     return StackedScene(scene, {str(name): open_cube_file(file) for name, file in sources.items()})
 
 
-def _with_meaning(file: CubeFile, *, scale: float | None, offset: float | None, nodata: float | None) -> CubeFile:
-    """The file with what the user says of its numbers, unless it says something itself."""
-    if (scale is not None or offset is not None) and (file.gain is not None or file.offset is not None):
-        gain = 1.0 if file.gain is None else file.gain[0]
-        raise file.error(
-            "scale", f"{gain:g} in the file itself", "scene.scale and scene.offset null", "remove them from the command"
+def _warn_of_no_hit(scene: FileScene, interval: Sequence[float]) -> None:
+    nm = scene.bands.wavelength_nm
+    inside = (interval[0] <= nm) & (nm <= interval[1])
+    if not inside.any():
+        _log.warning(
+            "%s: bad_bands: no band lies from %g to %g nm; those of the scene lie from %g to %g nm.",
+            *(scene.name, *interval, nm.min(), nm.max()),
         )
-    if scale is not None and not (np.isfinite(scale) and scale > 0):
-        raise file.error("scene.scale", scale, "a positive number", "correct scene.scale")
-    if offset is not None and not np.isfinite(offset):
-        raise file.error("scene.offset", offset, "a number", "correct scene.offset")
-    if nodata is not None and file.nodata is not None and not np.isclose(nodata, file.nodata, equal_nan=True):
-        raise file.error("nodata", file.nodata, f"{nodata:g} as scene.nodata says", "remove scene.nodata")
-    return dataclasses.replace(
-        file,
-        gain=file.gain if scale is None else np.full(file.layers, float(scale)),
-        offset=file.offset if offset is None else np.full(file.layers, float(offset)),
-        nodata=file.nodata if nodata is None else float(nodata),
-    )
-
-
-def _read_table(path: str | Path, table: str | Path, *, layers: int) -> BandTable:
-    bands = Bands.from_csv(table)
-    check_band_count(path, layers, bands)
-    return BandTable(bands.wavelength_nm, bands.fwhm_nm, bands.good, unit="nm", source=str(table))
-
-
-def _listed(path: str | Path, wavelengths: Sequence[float], *, layers: int) -> BandTable:
-    try:
-        centres = np.array([float(wavelength) for wavelength in wavelengths])
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            "scene", field="wavelengths", value=error, expected="a file, or a list of numbers", fix="correct the list"
-        ) from error
-    if centres.size != layers:
-        raise InputError(
-            path,
-            field="number of scene.wavelengths",
-            value=centres.size,
-            expected=f"{layers}, one for each band of the cube",
-            fix="correct the list",
-        )
-    return BandTable(centres, source="scene.wavelengths")
 
 
 def _checked(scene: FileScene) -> Bands:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from hsfusion.errors import InputError
 
 # no imaging spectrometer sees less, or more: numbers below are micrometres, numbers above are not nanometres
 _SHORTEST_NM, _LONGEST_NM = 100.0, 100_000.0
+_MOST_TABLE_BYTES = 2**22  # 10,000 bands in lines of 400 letters
 
 #: ranges in nm that can be named: in the water vapour the ground cannot be seen from above
 RANGES_NM = {"water_vapour": ((1350.0, 1430.0), (1800.0, 1950.0))}
@@ -88,7 +90,7 @@ class Bands:
             ranges: intervals ``(first_nm, last_nm)``, both ends included, or names of :data:`RANGES_NM`.
 
         Raises:
-            InputError: if a range is neither.
+            InputError: if a range is neither, or ends where no band can be, as one in micrometres does.
         """
         if isinstance(ranges, str):
             raise InputError(
@@ -111,28 +113,23 @@ class Bands:
         """Reads a table with the columns ``wavelength_nm`` and, if known, ``fwhm_nm`` and ``good`` (1 or 0).
 
         Raises:
-            InputError: if the file cannot be read, lacks the column ``wavelength_nm`` or holds no numbers.
+            InputError: if the file cannot be read, lacks the column ``wavelength_nm``, holds no numbers, or has a row
+                with more cells than the header.
         """
-        try:
-            with open(path, newline="", encoding="utf-8-sig") as file:
-                rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                path, field="band table", value="unreadable", expected="a CSV file", fix=f"check the path ({error})"
-            ) from error
-        columns = list(rows[0]) if rows else []
-        if "wavelength_nm" not in columns:
-            raise InputError(
-                path,
-                field="header",
-                value=columns,
-                expected="a column wavelength_nm",
-                fix="name the column of the band centres in nm wavelength_nm",
-            )
+        columns, rows = _table(path)
         wavelength = _column(path, rows, "wavelength_nm")
         fwhm = _column(path, rows, "fwhm_nm") if "fwhm_nm" in columns else None
-        good = _column(path, rows, "good") != 0 if "good" in columns else np.ones(len(rows), bool)
-        return cls(wavelength, fwhm, good)
+        good = _column(path, rows, "good") if "good" in columns else np.ones(len(rows))
+        other = np.flatnonzero(~np.isin(good, (0, 1)))
+        if other.size:
+            raise InputError(
+                path,
+                field=f"good of row {other[0] + 1}",
+                value=f"{good[other[0]]:g}",
+                expected="1 for a good band and 0 for a bad one",
+                fix="correct the table",
+            )
+        return cls(wavelength, fwhm, good == 1)
 
 
 def _intervals_nm(given: object) -> tuple[tuple[float, float], ...]:
@@ -150,6 +147,14 @@ def _intervals_nm(given: object) -> tuple[tuple[float, float], ...]:
             expected=f"[first_nm, last_nm] or one of {', '.join(RANGES_NM)}",
             fix="correct scene.bad_bands, such as [water_vapour, [400, 420]]",
         )
+    if upper < _SHORTEST_NM:
+        raise InputError(
+            "scene",
+            field="bad_bands",
+            value=given,
+            expected=f"an interval in nm that ends at {_SHORTEST_NM:g} or above",
+            fix="multiply an interval in micrometres by 1000",
+        )
     return ((lower, upper),)
 
 
@@ -157,6 +162,45 @@ def _frozen(values: object, dtype: type) -> NDArray:
     array = np.array(values, dtype=dtype).reshape(-1)
     array.setflags(write=False)
     return array
+
+
+def _table(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and rows of a band table, every cell below its column."""
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_TABLE_BYTES:  # a pipe would wait for ever
+            raise InputError(
+                path,
+                field="band table",
+                value=f"{status.st_size} bytes" if stat.S_ISREG(status.st_mode) else "no plain file",
+                expected=f"a CSV file of at most {_MOST_TABLE_BYTES} bytes",
+                fix="name the table itself",
+            )
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(line for line in file if not line.startswith("#"))
+            columns, rows = list(reader.fieldnames or ()), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            path, field="band table", value="unreadable", expected="a CSV file", fix=f"check the path ({error})"
+        ) from error
+    if "wavelength_nm" not in columns or not rows:
+        raise InputError(
+            path,
+            field="header",
+            value=columns if rows else f"{columns} without a row",
+            expected="a column wavelength_nm with a row for each band",
+            fix="name the column of the band centres in nm wavelength_nm",
+        )
+    for i, row in enumerate(rows, 1):
+        if None in row:  # cells beyond the header
+            raise InputError(
+                path,
+                field=f"number of cells of row {i}",
+                value=len(columns) + len(row[None]),  # pyright: ignore[reportArgumentType]
+                expected=f"{len(columns)} as in the header",
+                fix="write numbers with a decimal point, not with a decimal comma, and every cell below its column",
+            )
+    return columns, rows
 
 
 def _column(path: str | Path, rows: list[dict[str, str]], name: str) -> NDArray[np.float64]:

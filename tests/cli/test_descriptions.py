@@ -1,10 +1,12 @@
 import json
+import os
 
 import numpy as np
 import pytest
 import rasterio
 
-from hsfusion.cli.descriptions import open_described, read_description
+from hsfusion.cli.descriptions import open_described, read_description, scene_keys
+from hsfusion.cli.scene_values import check_scene_value
 from hsfusion.errors import InputError
 
 SMALL = (
@@ -47,12 +49,40 @@ def test_paths_start_at_the_folder_of_the_description(tmp_path):
     assert np.flatnonzero(~labelled.scene.bands.good).tolist() == [7, 9]  # one number only; named as bad
 
 
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_description_that_is_no_file_is_refused_before_it_is_read(tmp_path, put):
+    put(tmp_path / "scene.yaml")
+    with pytest.raises(InputError, match=r"scene\.yaml: file is no plain file"):
+        read_description(tmp_path / "scene.yaml")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("cub: x\n", r"key is cub, expected cube .* did you mean cube\?"),
         ("labels: x\n", "cube is missing"),
-        ("cube: 5\n", "cube is 5"),
+        ("cube: 5\n", "cube is 5, expected a file"),
+        ("cube: null\n", "cube is missing"),
+        ("cube: x\nlabels: null\n", "labels is missing"),
+        ("cube: x\nlabels: 5\n", "labels is 5, expected a file"),
+        ("cube: x\nbad_bands: 3\n", "bad_bands is 3, expected a list of intervals"),
+        ("cube: x\nbad_bands: null\n", "bad_bands is null, expected a list of intervals"),
+        ("cube: x\nbad_bands: [400, 420]\n", r"bad_bands is \[400, 420\], expected a list of intervals"),
+        ("cube: x\nbad_bands: [[400, 420, 440]]\n", "bad_bands is .*, expected a list of intervals"),
+        ("cube: x\nscale: [1]\n", r"scale is \[1\], expected a number"),
+        ("cube: x\nscale: true\n", "scale is True, expected a number"),
+        ("cube: x\nscale: 1" + "0" * 400 + "\n", "scale is 10000.*, expected a number"),
+        ("cube: x\nnodata: none\n", "nodata is none, expected a number"),
+        ("cube: x\nvariable: 5\n", "variable is 5, expected a word .in quotation marks"),
+        ("cube: x\nclass_field: {a: 1}\n", "class_field is .*, expected a word"),
+        ("cube: x\nwavelengths: [400, [500]]\n", "wavelengths is .*, expected a file, or a list of numbers"),
+        ("cube: x\nunlabelled: null\n", "unlabelled is null, expected a code"),
+        ("cube: x\nunlabelled: [0, 1.5]\n", "unlabelled is .*, expected a code"),
+        ("cube: x\nclass_names: {1: [a, b]}\n", "class_names is .*, expected names by code"),
+        ("cube: x\nclass_names: {1: yes}\n", "class_names is .*, expected names by code"),
+        ("cube: x\nclass_colors: red\n", "class_colors is red, expected colours by code"),
+        ("cube: x\nsources: [a.tif]\n", "sources is .*, expected files by name"),
+        ("cube: x\nsources: {a: {b: c}}\n", "sources is .*, expected files by name"),
         ("- a\n", "description is a list"),
         ("cube: [\n", "unreadable"),
         ("cube: x\ncube: y\n", "unreadable"),
@@ -62,6 +92,9 @@ def test_paths_start_at_the_folder_of_the_description(tmp_path):
         ("!!python/object/apply:os.system [ls]\n", "unreadable"),
         ("\xff\xfe", "unreadable|list"),
         ("", "cube is missing"),
+        ("5\n", "description is a word or a number"),
+        ("cube: " + "[" * 20 + "]" * 20, "depth is over 10"),
+        ("cube: " + "[" * 100_000, "depth is over 10"),
         ("cube: x # " + "x" * 2**20, "size is"),
     ],
 )
@@ -71,6 +104,31 @@ def test_description_that_is_none_is_one_line(tmp_path, text, message):
         open_described([str(tmp_path / "scene.yaml")])
     assert "\n" not in str(caught.value)
     assert str(tmp_path / "scene.yaml") in str(caught.value)
+
+
+def test_every_key_has_a_type():
+    for key in scene_keys():
+        with pytest.raises(InputError, match=rf"here: {key} is \[\[\[\]\]\], expected"):
+            check_scene_value("here", key, [[[]]])
+
+
+def test_null_is_as_if_the_key_were_not_there(tmp_path):
+    (tmp_path / "scene.yaml").write_text("cube: x\nscale: null\nname: null\nsources: null\nunlabelled: 3\n")
+    path = str(tmp_path / "x")
+    assert read_description(tmp_path / "scene.yaml") == {"cube": path, "unlabelled": 3, "name": "scene"}
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("scene.scale=true", "scene.scale is True, expected a number"),
+        ("scene.bad_bands=3", "scene.bad_bands is 3, expected a list of intervals"),
+        ("scene.cube=null", "scene.cube is null, expected a value"),
+    ],
+)
+def test_types_hold_on_the_command_line_too(hsfusion, tmp_path, word, message):
+    done = hsfusion("train", "scene=file", "scene.cube=a", "scene.labels=b", word, cwd=tmp_path)
+    assert (done.returncode, message in done.stderr.splitlines()[-1]) == (2, True), done.stderr
 
 
 def test_description_that_is_not_there(tmp_path):

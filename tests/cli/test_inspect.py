@@ -17,6 +17,8 @@ from hsfusion.cli import inspection
 from hsfusion.cli.inspect_figures import write_figures
 from hsfusion.cli.inspected import as_json, inspect_file
 from hsfusion.errors import InputError
+from hsfusion.scenes.readers import formats
+from hsfusion.scenes.survey import survey
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 BANDS, LINES, SAMPLES = 30, 16, 20
@@ -135,7 +137,6 @@ def test_description_gives_cube_labels_and_names_from_its_own_folder(hsfusion, f
     ("change", "warning"),
     [
         (("wavelength units = Nanometers\n", ""), "wavelength units is missing.*scene.wavelength_unit=nm"),
-        (("Nanometers", "Unknown"), "wavelength units is unknown.*scene.wavelength_unit=nm"),
         (("wavelength = {", "x = {"), "add scene.wavelengths=PATH"),
     ],
 )
@@ -154,13 +155,34 @@ def test_missing_wavelengths_are_a_warning_and_all_else_is_told(folder, change, 
     assert told["survey"]["highest"][0] == pytest.approx(0.345, abs=0.05)
 
 
-def test_wavelengths_of_unknown_unit_are_shown_as_they_stand(folder, capsys, monkeypatch):
-    header(folder, ("Nanometers", "Unknown"))
+@pytest.mark.parametrize("unit", ["Unknown", "Wavenumber", "Angstroms"])
+def test_unit_that_is_no_length_is_an_error_unless_wavelengths_are_given(folder, unit):
+    header(folder, ("Nanometers", unit))
+    with pytest.raises(InputError, match=f"wavelength units is {unit.lower()}, expected Nanometers"):
+        inspect_file(str(folder / "cube.img"), {})
+    assert (
+        inspect_file(str(folder / "cube.img"), {"wavelengths": NM.tolist(), "wavelength_unit": "nm"}).bands is not None
+    )
+
+
+def test_wavelengths_that_contradict_the_file_are_an_error(folder):
+    profile = {"driver": "GTiff", "width": 9, "height": 9, "count": 20, "dtype": "float32", "crs": "EPSG:32633"}
+    with rasterio.open(folder / "c.tif", "w", transform=Affine(30, 0, 5e5, 0, -30, 6e6), **profile) as file:
+        file.write(np.random.default_rng(0).random((20, 9, 9), np.float32))
+        file.update_tags(wavelength="{400, 500, 600}", wavelength_units="nm")
+    with pytest.raises(InputError, match="20"):
+        inspect_file(str(folder / "c.tif"), {})
+    given = {"wavelengths": list(range(400, 800, 20)), "wavelength_unit": "nm"}
+    assert inspect_file(str(folder / "c.tif"), given).bands is not None
+
+
+def test_wavelengths_without_a_unit_are_shown_as_they_stand(folder, capsys, monkeypatch):
+    header(folder, ("wavelength units = Nanometers\n", ""))
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["inspect", "cube.img"])
     inspection.command()
     facts = rows(capsys.readouterr().out)
-    assert facts["wavelengths"] == "not known in nm, see the warnings: 450 to 1030, unit Unknown"
+    assert facts["wavelengths"] == "not known in nm, see the warnings: 450 to 1030, unit not named"
     assert facts["marked"] == "1: 4"
 
 
@@ -190,6 +212,57 @@ def test_lone_layer_of_codes_is_shown_as_labels(hsfusion, folder):
     assert "3  class 3         80        80.0%" in done.stdout
     assert "Bands" not in done.stdout
     assert done.stdout.rstrip().endswith("Warnings\n  none")
+
+
+def test_large_codes_are_kept_apart(folder):
+    codes = np.zeros((LINES, SAMPLES), np.int32)
+    codes[:2], codes[2:5] = 16777216, 16777217
+    np.save(folder / "labels.npy", codes)
+    labels = inspect_file(str(folder / "labels.npy"), {}).labels
+    assert [(row.code, row.pixels) for row in labels] == [(16777216, 40), (16777217, 60), (0, 220)]
+
+
+def test_layer_of_measurements_is_no_label_raster(folder):
+    np.save(folder / "dsm.npy", np.random.default_rng(0).normal(100, 3, (LINES, SAMPLES)))
+    inspected = inspect_file(str(folder / "dsm.npy"), {})
+    assert inspected.labels is None
+    assert "wavelength is missing" in inspected.warnings[0]
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_everything_is_opened_and_looked_at_once(folder, monkeypatch, names):
+    if not names:
+        header(folder, ("wavelength = {", "x = {"))
+    opened, looked, reader = [], [], formats._READERS["envi"]
+    monkeypatch.setitem(formats._READERS, "envi", lambda path: opened.append(path) or reader(path))
+    monkeypatch.setattr("hsfusion.cli.inspected.survey", lambda cube: looked.append(cube) or survey(cube))
+    monkeypatch.setattr("hsfusion.scenes.opening.survey", lambda cube: looked.append(cube) or survey(cube))
+    inspect_file(str(folder / "cube.img"), {"labels": str(folder / "labels.npy")})
+    assert (len(opened), len(looked)) == (1, 1)
+
+
+def test_further_rasters_are_opened_and_told(folder, capsys, monkeypatch):
+    np.save(folder / "dsm.npy", np.zeros((LINES, SAMPLES), "f4"))
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["inspect", "cube.img", "sources={lidar: dsm.npy}"])
+    inspection.command()
+    assert rows(capsys.readouterr().out)["also"] == "lidar: 1 layer on the same grid"
+    inspected = inspect_file("cube.img", {"sources": {"lidar": "dsm.npy"}, "labels": "labels.npy"})
+    assert as_json(inspected)["sources"] == {"lidar": 1}
+
+
+def test_bad_bands_that_hit_nothing_are_a_warning(folder):
+    warnings = inspect_file(str(folder / "cube.img"), {"bad_bands": [[2000, 2100]]}).warnings
+    assert warnings[-1].startswith("cube: bad_bands: no band lies from 2000 to 2100 nm")
+
+
+def test_axes_in_another_order_are_a_warning(folder):
+    wave = 0.3 + 0.2 * np.sin(np.arange(60) / 9)[:, None, None]
+    cube = wave + np.random.default_rng(0).normal(0, 0.03, (60, 40, 40))
+    given = {"wavelengths": np.arange(400, 800, 10).tolist(), "wavelength_unit": "nm"}
+    np.save(folder / "cube.npy", cube)
+    (warning,) = inspect_file(str(folder / "cube.npy"), given).warnings
+    assert "probably in another order than rows, columns, bands (here 60 x 40 x 40)" in warning
 
 
 def test_plot_writes_three_figures_and_replaces_only_its_own(folder, monkeypatch, capsys):
@@ -248,6 +321,17 @@ WRONG = {
     "labels of another shape": (["cube.img", "labels=small.npy"], "small.npy: shape (rows, columns) is (3, 3)"),
     "damaged file": (["short.img"], "short.img: size is 100 bytes"),
     "description of something else": (["other.yaml"], "_target_ is os.system"),
+    "raster that is not there": (["cube.img", "sources={d: nothere.tif}"], "nothere.tif: file is No such file"),
+    "raster of another shape": (["cube.img", "sources={d: small.npy}"], "d: shape"),
+    "names without labels": (["cube.img", "class_names={1: a}"], "class_names is {1: 'a'}, expected nothing without"),
+    "field without labels": (["cube.img", "class_field=a"], "class_field is a, expected nothing without labels"),
+    "code without labels": (["cube.img", "unlabelled=3"], "unlabelled is 3, expected nothing without labels"),
+    "polygons alone": (["a.geojson"], "a.geojson: content is polygons or points (GeoJSON)"),
+    "benchmark": (["scene=salinas_a", "cube=cube.img"], "scene is salinas_a, expected a file"),
+    "scale that is none": (["cube.img", "scale=true"], "scale is True, expected a number"),
+    "labels that are no file": (["cube.img", "labels=5"], "labels is 5, expected a file"),
+    "range that is none": (["cube.img", "bad_bands=3"], "bad_bands is 3, expected a list"),
+    "no range": (["cube.img", "bad_bands=null"], "bad_bands is null, expected a list"),
     "description with a wrong key": (["wrong.yaml"], "did you mean labels?"),
 }
 
@@ -259,6 +343,7 @@ def test_wrong_words_and_files_are_one_line(folder, monkeypatch, case):
     (folder / "short.hdr").write_text((folder / "cube.hdr").read_text())
     (folder / "other.yaml").write_text("_target_: os.system\ncube: cube.img\n")
     (folder / "wrong.yaml").write_text("cube: cube.img\nlabel: labels.npy\n")
+    (folder / "a.geojson").write_text('{"type": "FeatureCollection", "features": []}')
     words, part = WRONG[case]
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["inspect", *words])

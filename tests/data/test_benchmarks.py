@@ -27,7 +27,6 @@ BENCHMARKS = {  # bands, classes, first and last wavelength
     "salinas_a": (204, 6, 365.9, 2486.2),
     "pavia_university": (103, 9, 430, 860),
     "pavia_centre": (102, 9, 430, 860),
-    "ksc": (176, 13, 400, 2500),
     "botswana": (145, 14, 447.17, 2355.21),
     "houston_2013": (144, 15, 364, 1046.1),
 }
@@ -211,6 +210,18 @@ def test_wavelengths_of_the_file_go_before_nominal_ones(tmp_path, caplog):
     assert "nominal" not in caplog.text
 
 
+def test_files_are_opened_once_each(tmp_path, monkeypatch):
+    from hsfusion.scenes.readers import formats
+
+    opened, reader = [], formats._READERS["matlab5"]
+    monkeypatch.setitem(formats._READERS, "matlab5", lambda path, **more: opened.append(path) or reader(path, **more))
+    for name in ("cube", "labels"):
+        (tmp_path / f"{name}.mat").write_bytes(FILES[f"/{name}.mat"])
+    files = {"cube": tmp_path / "cube.mat", "labels": tmp_path / "labels.mat"}
+    benchmark_scene(name="Test", page=PAGE, **files, nominal=NOMINAL, variable="data")
+    assert opened == list(files.values())
+
+
 def test_cube_with_other_bands_than_the_public_one_is_an_error(tmp_path):
     np.save(tmp_path / "cube.npy", CUBE[..., :2])
     np.save(tmp_path / "gt.npy", LABELS)
@@ -343,3 +354,19 @@ def test_own_file_that_differs_from_the_public_one_opens_with_a_warning(tmp_path
     )
     assert "gt.npy: unverified, its checksum is not that of the public file" in caplog.text
     assert "cube.mat: unverified" not in caplog.text
+
+
+def test_scene_of_which_nobody_says_what_bands_are_left_asks_for_wavelengths(tmp_path):
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    np.save(tmp_path / "cube.npy", CUBE)
+    np.save(tmp_path / "gt.npy", LABELS)
+    files = f"scene.cube={tmp_path}/cube.npy", f"scene.labels={tmp_path}/gt.npy"
+    with pytest.raises(InstantiationException) as caught:
+        instantiate(config("ksc", *files))
+    assert "add scene.wavelengths=PATH" in str(caught.value.__cause__)
+    bands = instantiate(
+        config("ksc", *files, "scene.wavelengths=[500,600,700]", "scene.wavelength_unit=nm")
+    ).scene.bands
+    assert bands.wavelength_nm.tolist() == [500, 600, 700]

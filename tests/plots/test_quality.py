@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from hsfusion.plots import band_quality_figure, composite_figure, save_figure, spectra_figure
 
@@ -63,7 +64,7 @@ def test_quantile_bands_reach_from_the_lower_to_the_upper_quantile() -> None:
 
 
 def test_legend_names_all_that_is_shown_and_nothing_else() -> None:
-    pixels = ["2 to 98 % of the pixels", "25 to 75 %", "median", "mean"]
+    pixels = ["2 to 98 % of the pixels", "25 to 75 %", "mean", "median"]
     assert words(spectra()) == [*pixels, "bad bands", "water vapour, strong", "water vapour, weak"]
     assert words(spectra(NM / 4, np.ones(COUNT, bool))) == pixels
 
@@ -108,6 +109,41 @@ def test_quality_shows_shares_correlation_bad_and_dead_bands() -> None:
     np.testing.assert_array_equal(ticks.get_xdata(), NM[~GOOD])
     assert lower.get_ylim()[0] < -0.2
     assert upper.get_ylim()[0] < 0 < 1 < upper.get_ylim()[1]
+
+
+def shaded(axes: Axes) -> list[tuple[float, float]]:
+    """Left and right of what is shaded as bad."""
+    spans = [patch for patch in axes.patches if isinstance(patch, Rectangle) and patch.get_hatch() is None]
+    return [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in spans]
+
+
+@pytest.mark.parametrize(
+    ("nm", "bad", "spans"),
+    [
+        ([400, 410, 420, 430], [1, 2], [(405, 425)]),
+        ([400, 410, 420, 500, 510, 520], [2, 3], [(415, 425), (495, 505)]),
+        ([1800, 1810, 1939, 1949, 1959], [2, 3], [(1934, 1954)]),
+        ([500, 510, 520, 700, 900, 910, 920], [3], [(690, 710)]),
+        ([430, 420, 410, 400], [0], [(425, 435)]),
+        ([400, 410, 420, 430, 440, 434, 444, 454, 464, 474], [3, 4, 5, 6], [(425, 449)]),  # two detectors that overlap
+        ([400, 400, 410, 420], [0, 1], [(395, 405)]),
+        ([400], [0], [(399, 401)]),
+    ],
+)
+def test_bad_bands_are_shaded_no_further_than_half_their_spacing(nm: list, bad: list, spans: list) -> None:
+    good = ~np.isin(np.arange(len(nm)), bad)
+    nothing = np.zeros(len(nm))
+    figure = band_quality_figure(np.array(nm, float), nothing, nothing, nothing, good=good, dead=~good, title="")
+    for axes in figure.axes:
+        np.testing.assert_allclose(shaded(axes), spans)
+
+
+def test_median_shows_where_it_lies_on_the_mean() -> None:
+    figure = spectra_figure(NM, LEVELS[2], LEVELS, good=GOOD, unit="", title="")
+    (mean,), (median,) = ([line for line in figure.axes[0].lines if line.get_label() == w] for w in ("mean", "median"))
+    assert median.get_zorder() > mean.get_zorder()
+    assert median.get_linestyle() == "--"
+    assert median.get_color() != mean.get_color()
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])

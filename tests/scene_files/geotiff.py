@@ -70,6 +70,8 @@ BESIDE = {
     "linked mask": lambda path: link(path, "c.tif.msk"),
     "linked text": lambda path: link(path, "c.tif.aux.xml"),
     "pipe": lambda path: os.mkfifo(path / "c.tif.aux.xml"),
+    "pipe that is read with a world file": lambda path: (os.mkfifo(path / "c.xml"), (path / "c.tfw").write_text("1")),
+    "link that is read with a world file": lambda path: (link(path, "c.xml"), (path / "c.tfw").write_text("1")),
     "folder": lambda path: (path / "c.tif.msk").mkdir(),
 }
 

@@ -130,6 +130,43 @@ JSON = {
     "crs in words": collection(feature(), crs={"type": "name", "properties": "WGS 84"}),
     "crs of another place": collection(feature(), crs=named_crs("urn:ogc:def:crs:EPSG::32633")),
 }
+THERE = "http://127.0.0.1:9/x"
+LINK = json.dumps({"type": "link", "properties": {"href": THERE}})
+
+
+def _with_member(member):
+    return json.dumps(collection(feature())).replace('"features"', f'{member}, "features"')
+
+
+# a CRS that GDAL would fetch from the network, or that is written as such a one could be
+LINKED = {
+    "crs linked": _with_member(f'"crs": {LINK}'),
+    "crs linked and named": _with_member(
+        f'"crs": {json.dumps({"type": "link", "properties": {"name": "EPSG:4326", "href": THERE}})}'
+    ),
+    "crs by URL": _with_member(f'"crs": {{"type": "url", "properties": {{"url": "{THERE}"}}}}'),
+    "crs by its type in capitals": _with_member(f'"crs": {{"properties": {{"href": "{THERE}"}}, "type": "LINK"}}'),
+    "crs of EPSG by an address": _with_member(f'"crs": {{"type": "EPSG", "properties": {{"code": "{THERE}"}}}}'),
+    "crs of OGC by an address": _with_member(f'"crs": {{"type": "OGC", "properties": {{"urn": "{THERE}"}}}}'),
+    "crs in capitals": _with_member(f'"CRS": {LINK}'),
+    "crs escaped": _with_member(f'"\\u0063rs": {LINK}'),
+    "crs in capitals and escaped": _with_member(f'"\\u0043\\u0052\\u0053": {LINK}'),
+    "crs in other quotes": _with_member(f"'crs': {LINK}"),
+    "crs behind a remark": _with_member(f'"crs" /* : */ : // {{\n {LINK}'),
+    "crs of an escaped type": _with_member(f'"crs": {LINK.replace("link", chr(92) + "u006cink")}'),
+    "crs twice": _with_member(f'"crs": null, "crs": {LINK}'),
+    "crs named and linked": _with_member(
+        f'"crs": {json.dumps({"type": "name", "properties": {"name": "EPSG:4326"}})}, "crs": {LINK}'
+    ),
+    "crs of a feature": json.dumps(collection(feature() | {"crs": json.loads(LINK)})),
+}
+# addresses that GDAL is shown, and does not fetch
+ADDRESSED = {
+    "crs named by an address": _with_member(f'"crs": {{"type": "name", "properties": {{"name": "{THERE}"}}}}'),
+    "crs of JSON-FG": _with_member(
+        f'"conformsTo": ["http://www.opengis.net/spec/json-fg-1/0.2/conf/core"], "coordRefSys": "{THERE}"'
+    ),
+}
 TEXTS = {
     "truncated": json.dumps(collection(*[feature()] * 20)).encode()[:-40],
     "cut in a number": json.dumps(collection(feature())).encode()[:120],

@@ -99,6 +99,10 @@ CASES = {
         {"values": changed(pixels(), [3, 4, 9], 0)},
         "bands 4-5 (430-440 nm), 10 (490 nm) are dead (no data, or one value everywhere) but not marked as bad",
     ),
+    "axes": (
+        {"values": np.moveaxis(pixels().repeat(3, 2)[..., :60], 2, 0)},
+        "values follow one curve along the rows, as they should along the bands",
+    ),
     "empty": ({"values": np.full((60, 4, 4), np.nan, "f4")}, "no band holds more than one value"),
 }
 

@@ -98,6 +98,17 @@ def test_crop_without_groups_keeps_the_sensor_grid_and_asks_for_wavelengths(tmp_
         open_cube_file(path, grid="map")
 
 
+@pytest.mark.parametrize(("said", "source"), [("nm", ""), (None, " (unit by the product's specification)")])
+def test_unit_is_the_specified_one_where_the_file_names_none_and_that_is_told(tmp_path, said, source):
+    path = write(tmp_path)
+    if said is None:
+        with h5py.File(path, "r+") as file:
+            del file["sensor_band_parameters/wavelengths"].attrs["units"]
+    file = open_cube_file(path)
+    assert file.bands().wavelength_nm.tolist() == NM
+    assert file.table.source == f"sensor_band_parameters/wavelengths{source}"
+
+
 def test_empty_attributes_are_no_damage(tmp_path):
     path = write(tmp_path, attributes={"title": "", "time_coverage_start": h5py.Empty("S1"), "history": []})
     facts = open_cube_file(path).facts

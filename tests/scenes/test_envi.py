@@ -4,12 +4,14 @@ import time
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scene_files.envi import AXES, CODES, CUBE, LIES, NM, lie, write
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_scene
+from hsfusion.scenes.readers.formats import open_cube_file
 
 
 def read(path, **options):
@@ -78,6 +80,177 @@ def test_place_is_that_of_gdal(tmp_path, rotation):
         assert rasterio.crs.CRS.from_wkt(geobox.crs) == file.crs
     assert rasterio.crs.CRS.from_wkt(geobox.crs).to_epsg() == 32611
     assert (geobox.transform.b != 0) == bool(rotation)
+
+
+UTM = "UTM, 1, 1, 395591.3, 3778292.3, 2, 2, 11, North, WGS-84"
+LONLAT = "Geographic Lat/Lon, 1, 1, 10, 50, 0.001, 0.001, WGS-84, units=Degrees"
+
+
+def wkt(code):
+    return rasterio.crs.CRS.from_epsg(code).to_wkt()
+
+
+@pytest.mark.parametrize(
+    ("info", "system", "code"),
+    [
+        (UTM, None, 32611),
+        (UTM.replace("WGS-84", "WGS84"), None, 32611),
+        (UTM.replace("North", "south"), None, 32711),
+        (UTM.replace("WGS-84", "North America 1927"), None, 26711),
+        (UTM + ", units=Meters", wkt(32611), 32611),
+        (UTM.replace(", WGS-84", ""), wkt(32611), 32611),
+        (LONLAT, None, 4326),
+        (LONLAT, wkt(4258), 4258),
+        ("ETRS89 LAEA, 1, 1, 4000000, 3000000, 10, 10, units=Meters", wkt(3035), 3035),
+        ("Arbitrary, 1, 1, 10, 50, 0.1, 0.1", wkt(4326), 4326),
+    ],
+)
+def test_coordinate_system_is_that_of_the_header(tmp_path, info, system, code):
+    fields = {} if system is None else {"coordinate_system_string": f"{{{system}}}"}
+    crs = rasterio.crs.CRS.from_wkt(open_scene(write(tmp_path, map_info=f"{{{info}}}", **fields)).geobox.crs)
+    assert crs == rasterio.crs.CRS.from_epsg(code)
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        *(
+            "UTM, 1, 1",
+            "",
+            "UTM",
+            UTM.replace("395591.3", "abc"),
+            UTM.replace("395591.3", "3_9"),
+            "UTM, 1,, 1, 2, 2, 11",
+        ),
+        *(
+            UTM.replace(", 2, 2,", f", {size},")
+            for size in ("0, 2", "2, 0", "-2, 2", "nan, 2", "2, inf", "1e-200, 1e-200")
+        ),
+        *(UTM.replace("11,", f"{zone},") for zone in ("99", "0", "61", "-11", "11N", "x")),
+        *(UTM.replace("North", word) for word in ("Up", "N", "1")),
+        *(UTM.replace("WGS-84", word) for word in ("Foo-99", "Foo84")),
+        *(UTM.replace(", WGS-84", ""), UTM.replace(", 11, North, WGS-84", "")),
+        *(UTM + ", units=Degrees", UTM + ", rotation=x", UTM + ", rotation=nan"),
+        *(LONLAT.replace("Degrees", "Meters"), LONLAT.replace(", WGS-84", "")),
+    ],
+)
+def test_map_info_that_makes_no_sense_is_one_line_and_no_guess(tmp_path, info):
+    path = write(tmp_path, map_info=f"{{{info}}}")
+    with pytest.raises(InputError, match=r"cube\.hdr: .*map info is .*, expected .*\. Fix: .*") as caught:
+        open_scene(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("info", "system"),
+    [
+        *((UTM, wkt(code)) for code in (4326, 32633, 32711, 3035)),
+        *((LONLAT, wkt(code)) for code in (32611, 3035)),
+        *((UTM, text) for text in ("PROJCS[broken", "x", wkt(32611)[:-9], 'GEOGCS["a"]')),
+    ],
+)
+def test_coordinate_system_that_is_broken_or_another_is_refused(tmp_path, capfd, info, system):
+    path = write(tmp_path, map_info=f"{{{info}}}", coordinate_system_string=f"{{{system}}}")
+    with pytest.raises(InputError, match=r"cube\.hdr: coordinate system.* is .*, expected") as caught:
+        open_scene(path)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""  # GDAL would print
+
+
+def test_coordinate_system_alone_is_no_place_and_is_told(tmp_path):
+    file = open_cube_file(write(tmp_path, coordinate_system_string=f"{{{wkt(32611)}}}"))
+    assert file.geobox.crs is None
+    assert file.facts["place"] == "only a coordinate system string and no map info, not used"
+
+
+def test_place_is_that_of_the_header_whatever_lies_beside(tmp_path):
+    path = write(tmp_path, map_info=f"{{{UTM}}}")
+    (tmp_path / "cube.aux.xml").write_text("<PAMDataset><GeoTransform>1,2,0,3,0,4</GeoTransform></PAMDataset>")
+    os.mkfifo(tmp_path / "cube.sta")  # GDAL would wait for it
+    assert open_scene(path).geobox.transform == Affine(2, 0, 395591.3, 0, -2, 3778292.3)
+
+
+SILENT = {
+    "bbl": ["{1, nan, 1}", "{1, -1, 1}", "{1, 2, 1}", "{1, 0.5, 1}"],
+    "wavelength": ["{4_10.0, 512.5, 640.25}", "{410,, 512.5, 640.25}", "{0x19A, 512.5, 640.25}"],
+    "fwhm": ["{1_0, 10, 10}", "{10, inf, 10}"],
+    "data ignore value": ["1_0", "inf"],
+    "reflectance scale factor": ["inf", "nan", "1e4_0"],
+    "data gain values": ["{0, 1, 1}", "{1, nan, 1}", "{1, inf, 1}"],
+    "data offset values": ["{0, nan, 0}", "{0, inf, 0}"],
+    "file compression": ["1", "yes", "-1"],
+    "major frame offsets": ["{4, 4}", "{0, 4}", "4", "{x, 0}"],
+    "minor frame offsets": ["{4, 0}"],
+    "file type": ["ENVI Spectral Library", "ENVI Virtual Mosaic", "ENVI Meta File", "TIFF", "{ENVI}"],
+    "samples": ["9" * 5000],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in SILENT.items() for value in values])
+def test_field_that_would_be_guessed_or_ignored_is_refused(tmp_path, field, value):
+    path = lie(tmp_path, field, value)
+    with pytest.raises(InputError, match=rf"cube\.hdr: .*{field}.* is .*, expected .*\. Fix: .*") as caught:
+        open_scene(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["samples = 5", "Samples = 6", "wavelength = {1, 2, 3}", "SENSOR  TYPE = b"])
+def test_field_that_is_given_twice_is_refused(tmp_path, line):
+    path = write(tmp_path, sensor_type="a")
+    with open(tmp_path / "cube.hdr", "a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(InputError, match=r"cube\.hdr: field '.*' is given twice, expected one value"):
+        open_scene(path)
+
+
+def test_neutral_fields_and_comments_and_final_commas_are_fine(tmp_path):
+    path = write(
+        tmp_path,
+        file_type="ENVI Standard",
+        file_compression=0,
+        major_frame_offsets="{0, 0}",
+        minor_frame_offsets="{0, 0}",
+        data_ignore_value="NaN",
+        wavelength="{410,\n; samples = 9\n512.5,\n640.25,\n}",
+        description="{samples = 9\nlines = 9}",
+    )
+    np.testing.assert_array_equal(read(path), CUBE)
+    assert open_scene(path).bands.wavelength_nm.tolist() == NM
+
+
+@pytest.mark.parametrize("words", ["{410, 512.5}", "{410, 512.5, 640.25, 700}"])
+def test_wavelengths_of_another_number_are_wrong_and_not_missing_but_a_table_helps(tmp_path, words):
+    path = write(tmp_path, wavelength=words)
+    with pytest.raises(InputError, match=r"number of values of wavelength of cube\.hdr is [24], expected 3"):
+        open_scene(path)
+    assert open_scene(path, wavelengths=NM, wavelength_unit="nm").bands.wavelength_nm.tolist() == NM
+
+
+@pytest.mark.parametrize("named", ["cube", "cube.hdr"])
+def test_link_that_is_named_opens(tmp_path, named):
+    (tmp_path / "real").mkdir()
+    write(tmp_path / "real")
+    other = {"cube": "cube.hdr", "cube.hdr": "cube"}[named]
+    (tmp_path / named).symlink_to(tmp_path / "real" / named)
+    (tmp_path / "real" / other).rename(tmp_path / other)
+    np.testing.assert_array_equal(read(tmp_path / named), CUBE)
+    (tmp_path / "folder").symlink_to(tmp_path)
+    np.testing.assert_array_equal(read(tmp_path / "folder" / named), CUBE)
+
+
+@pytest.mark.parametrize("named", ["cube", "cube.hdr"])
+def test_link_or_pipe_beside_is_refused(tmp_path, named):
+    (tmp_path / "real").mkdir()
+    write(tmp_path / "real")
+    other = {"cube": "cube.hdr", "cube.hdr": "cube"}[named]
+    (tmp_path / "real" / named).rename(tmp_path / named)
+    (tmp_path / other).symlink_to(tmp_path / "real" / other)
+    with pytest.raises(InputError, match=rf"{other}: file is a link or no plain file, expected the file itself"):
+        open_scene(tmp_path / named)
+    (tmp_path / other).unlink()
+    os.mkfifo(tmp_path / other)
+    with pytest.raises(InputError, match=rf"{other}: file is a link or no plain file"):
+        open_scene(tmp_path / named)
 
 
 def test_unit_that_is_not_told_has_to_be_given(tmp_path):

@@ -1,6 +1,7 @@
 import os
 import pickle
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,10 +126,84 @@ def test_first_band_without_wavelength_is_named_and_a_table_helps(tmp_path):
     assert bands_of(path, wavelengths=tmp_path / "bands.csv").wavelength_nm.tolist() == [1000, 1100, 1200]
 
 
-def test_list_of_another_length_is_no_band_table(tmp_path):
-    path = write(tmp_path / "c.tif", tags=None, whole={"wavelength": "{410, 512}"})
-    with pytest.raises(InputError, match=r"the file's list has 2 for 3\) is missing"):
+@pytest.mark.parametrize("tags", [None, TAGS])
+@pytest.mark.parametrize("words", ["{410, 512}", "410,512.5,640.25,700"])
+def test_list_of_another_length_is_wrong_and_not_missing_but_a_table_helps(tmp_path, words, tags):
+    path = write(tmp_path / "c.tif", tags=tags, whole={"wavelength": words, "wavelength_units": "nm"})
+    number = words.count(",") + 1
+    with pytest.raises(
+        InputError, match=rf"number of values of wavelength \(.*\) is {number}, expected 3, one for each"
+    ):
         bands_of(path)
+    assert bands_of(path, wavelengths=NM, wavelength_unit="nm").wavelength_nm.tolist() == NM
+
+
+@pytest.mark.parametrize("name", ["bbl", "fwhm"])
+@pytest.mark.parametrize("words", ["{1, 1}", "1,1,1,1", "{1,,1,1}"])
+def test_list_of_marks_or_widths_of_another_length_is_refused(tmp_path, name, words):
+    path = write(tmp_path / "c.tif", whole={name: words})
+    with pytest.raises(
+        InputError, match=rf"number of values of {name} .* is [24], expected 3|{name} 2 of the list is ''"
+    ):
+        open_cube_file(path)
+
+
+def test_lists_may_end_in_a_comma(tmp_path):
+    said = {"wavelength": "{410, 512.5, 640.25,}", "wavelength_units": "nm", "bbl": "1,0,1.0,"}
+    bands = bands_of(write(tmp_path / "c.tif", tags=None, whole=said))
+    assert (bands.wavelength_nm.tolist(), bands.good.tolist()) == (NM, [True, False, True])
+
+
+@pytest.mark.parametrize("word", ["2", "-1", "nan", "0.5", "maybe"])
+def test_mark_that_is_neither_good_nor_bad_is_refused(tmp_path, word):
+    with pytest.raises(InputError, match=f"mark of band 2 as good is '{word}', expected (1 or 0|a finite number)"):
+        open_cube_file(write(tmp_path / "c.tif", whole={"bbl": f"{{1, {word}, 1}}"}))
+
+
+@pytest.mark.parametrize("unit", ["Wavenumber", "Angstroms", "GHz", "Index"])
+def test_unit_that_is_not_known_is_wrong_and_only_a_table_helps(tmp_path, unit):
+    path = write(tmp_path / "c.tif", tags=[{"wavelength": str(nm), "wavelength_units": unit} for nm in NM])
+    for options in ({}, {"wavelength_unit": "nm"}):
+        with pytest.raises(InputError, match=f"wavelength units is {unit.lower()}, expected"):
+            bands_of(path, **options)
+    assert bands_of(path, wavelengths=NM, wavelength_unit="nm").wavelength_nm.tolist() == NM
+
+
+@pytest.mark.parametrize("words", [{"reflectance_scale_factor": "10"}, {"Reflectance scale factor": "1e1"}])
+def test_reflectance_scale_factor_in_the_tags_divides_once(tmp_path, words):
+    path = write(tmp_path / "c.tif", whole=words)
+    np.testing.assert_allclose(read(path), CUBE / 10, rtol=1e-6)
+    with rasterio.open(path, "r+") as file:
+        file.scales = (0.1,) * 3
+    np.testing.assert_allclose(read(path), CUBE / 10, rtol=1e-6)
+    with rasterio.open(path, "r+") as file:
+        file.scales = (0.2,) * 3
+    with pytest.raises(InputError, match=r"the tag reflectance_scale_factor is 10, expected 1 / 0\.2"):
+        open_cube_file(path)
+
+
+@pytest.mark.parametrize("word", ["0", "-1", "nan", "inf", "10,5", "x"])
+def test_reflectance_scale_factor_that_is_none_is_refused(tmp_path, word):
+    with pytest.raises(InputError, match="the tag reflectance_scale_factor is"):
+        open_cube_file(write(tmp_path / "c.tif", whole={"reflectance_scale_factor": word}))
+
+
+@pytest.mark.parametrize("where", ["file", "band"])
+@pytest.mark.parametrize(("name", "value", "meant"), [("scale_factor", "10", "scales"), ("add_offset", "5", "offsets")])
+def test_scale_factor_in_the_tags_is_no_scale_but_may_repeat_it(tmp_path, where, name, value, meant):
+    said = {"whole": {name: value}} if where == "file" else {"tags": [tags | {name: value} for tags in TAGS]}
+    path = write(tmp_path / "c.tif", **said)
+    with pytest.raises(InputError, match=f"the tag {name} is {value}, expected .*gdal_edit"):
+        open_cube_file(path)
+    with rasterio.open(path, "r+") as file:
+        setattr(file, meant, (float(value),) * 3)
+    np.testing.assert_allclose(read(path), CUBE * 10 if name == "scale_factor" else CUBE + 5)
+
+
+def test_scale_factor_that_changes_nothing_is_fine(tmp_path):
+    tags = {"scale_factor": "1.0", "add_offset": "0", "reflectance_scale_factor": "1"}
+    file = open_cube_file(write(tmp_path / "c.tif", whole=tags))
+    assert (file.gain, file.offset) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -287,6 +362,13 @@ def test_file_beside_that_leads_elsewhere_is_refused(tmp_path, case):
     BESIDE[case](tmp_path)
     with pytest.raises(InputError, match=r"the file c\.\S+ beside it is"):
         open_cube_file(path)
+
+
+def test_name_that_gdal_would_follow_to_another_file_is_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "other.tif", CUBE + 5)
+    write(tmp_path / "GTIFF_DIR:1:other.tif")
+    np.testing.assert_array_equal(read(Path("GTIFF_DIR:1:other.tif")), CUBE)
 
 
 @pytest.mark.parametrize("case", [case for case in LIARS if case != "truth"])

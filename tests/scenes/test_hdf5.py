@@ -1,6 +1,8 @@
+import itertools
 import os
 import pickle
 import shutil
+import sys
 
 import h5py
 import numpy as np
@@ -76,6 +78,41 @@ def test_scale_offset_and_nodata_of_netcdf_are_applied_once(tmp_path):
     np.testing.assert_array_equal(read(path), want)
 
 
+MISSING = {
+    "missing_value alone": ("i2", {"missing_value": np.int16([8])}),
+    "both alike": ("i2", {"_FillValue": np.int16(8), "missing_value": 8.0}),
+    "both alike, one rounded": ("f4", {"_FillValue": np.float32(0.1), "missing_value": 0.1}),
+    "NaN in floating numbers": ("f4", {"_FillValue": np.float32(np.nan)}),
+    "NaN twice": ("f8", {"_FillValue": np.nan, "missing_value": np.float64([np.nan])}),
+}
+
+
+@pytest.mark.parametrize(("dtype", "attributes"), MISSING.values(), ids=MISSING)
+def test_missing_value_means_no_data_as_the_fill_value_does(tmp_path, dtype, attributes):
+    values = CUBE.astype(dtype)
+    values[CUBE == 8] = next(iter(attributes.values()))
+    path = write(tmp_path, cube=values)
+    with h5py.File(path, "r+") as file:
+        file["cube"].attrs.update(attributes)
+    want = np.where(CUBE == 8, np.nan, CUBE).transpose(2, 0, 1)
+    assert np.isnan(want).any()
+    np.testing.assert_array_equal(read(path), want)
+    assert open_cube_file(path).nodata is None or np.isfinite(open_cube_file(path).nodata)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill", "missing"),
+    [("i2", 8, -9), ("f4", np.nan, -9.0), ("f4", 1e30, np.inf), ("i2", 8, np.nan), ("i2", 8, [8, 9]), ("i2", 8, "8")],
+)
+def test_missing_value_beside_another_fill_value_is_one_line(tmp_path, dtype, fill, missing):
+    path = write(tmp_path, cube=CUBE.astype(dtype))
+    with h5py.File(path, "r+") as file:
+        file["cube"].attrs.update({"_FillValue": np.array(fill, dtype), "missing_value": missing})
+    with pytest.raises(InputError, match=r"missing_value( of /cube)? is .*, expected .*\. Fix: .*") as caught:
+        open_cube_file(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_choices_of_other_formats_are_refused(tmp_path):
     np.save(tmp_path / "cube.npy", CUBE)
     for options in ({"variable": "cube"}, {"grid": "map"}):
@@ -99,6 +136,38 @@ def test_part_that_was_never_written_is_refused_unless_it_means_no_data(tmp_path
     assert np.isnan(values[:, 4:]).all() and (values[:, :4] == 1).all()
 
 
+def test_part_that_was_never_written_may_be_nan(tmp_path):
+    path = write(tmp_path, cube={"shape": (8, 8, 2), "dtype": "f4", "chunks": (4, 4, 2), "fillvalue": np.nan})
+    with h5py.File(path, "r+") as file:
+        file["cube"].attrs["_FillValue"] = np.float32(np.nan)
+        file["cube"][:4] = 1
+    values = read(path)
+    assert np.isnan(values[:, 4:]).all() and (values[:, :4] == 1).all()
+
+
+def test_window_costs_the_same_however_many_chunks_the_file_has(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 10), "u1")  # hardly packs: more than can be let go
+    calls = {}
+    for side in (128, 8):
+        storage = {"chunks": (side, side, 10), "compression": "gzip"}
+        pixels = open_cube_file(write(tmp_path, f"{side}.h5", cube={"data": noise, **storage})).pixels
+        pixels.read(Window(0, 0, 8, 8))
+        count = itertools.count()
+        sys.setprofile(lambda frame, event, _, count=count: next(count) if event == "call" else None)
+        values = pixels.read(Window(0, 8, 8, 8))
+        sys.setprofile(None)
+        calls[side] = next(count)
+        np.testing.assert_array_equal(values, noise[:8, 8:16].transpose(2, 0, 1))
+    assert abs(calls[8] - calls[128]) < 10
+
+
+def test_file_that_changes_but_keeps_its_shape_is_an_error(tmp_path):
+    file = open_cube_file(write(tmp_path, cube=CUBE))
+    write(tmp_path, cube={"data": CUBE + 1, "chunks": (1, 1, 5), "compression": "gzip"})
+    with pytest.raises(InputError, match="file is changed under way, expected the file as before"):
+        file.read(Window(0, 0, 3, 4))
+
+
 def test_large_chunk_is_looked_through_once_and_only_where_it_is_read(tmp_path, monkeypatch):
     path = write(tmp_path, cube={"data": CUBE, "chunks": (3, 2, 5), "compression": "gzip"})
     seen = []
@@ -109,6 +178,8 @@ def test_large_chunk_is_looked_through_once_and_only_where_it_is_read(tmp_path, 
     file = open_cube_file(path)
     for _ in range(2):
         np.testing.assert_array_equal(file.read(Window(0, 2, 3, 2)), CUBE.transpose(2, 0, 1)[:, :, 2:])
+    again = pickle.loads(pickle.dumps(file))
+    again.read(Window(0, 2, 3, 2))
     assert seen == [3 * 2 * 5 * 2]
 
 

@@ -83,10 +83,37 @@ def test_product_that_lies_is_one_line(tmp_path, capfd, lie):
     assert capfd.readouterr().err == ""  # GDAL would print
 
 
-def test_two_sites_in_one_file_are_refused(tmp_path):
+def test_site_among_two_has_to_be_named_and_is_read_as_the_product_says(tmp_path):
     write(tmp_path)
-    with pytest.raises(InputError, match="number of sites is 2"):
-        open_cube_file(write(tmp_path, site="SJER"))
+    path = write(tmp_path, site="SJER", cube=CUBE[::-1])
+    with pytest.raises(InputError, match=r"number of sites is 2 \(SERC, SJER\), .* Fix: add scene\.variable=SITE"):
+        open_cube_file(path)
+    for variable, cube in (("SERC", CUBE), ("SJER", CUBE[::-1]), ("/SJER/", CUBE[::-1])):
+        scene = open_scene(path, variable=variable)
+        want = np.where(cube == -9999, np.nan, cube / 10_000).transpose(2, 0, 1)
+        np.testing.assert_allclose(scene.read(Window(0, 0, 3, 4)), want, rtol=1e-6)
+        assert scene.bands.wavelength_nm.tolist() == NM
+        assert open_cube_file(path, variable=variable).facts["site"] == variable.strip("/")
+
+
+@pytest.mark.parametrize("variable", ["SERD", "SERC/Reflectance", "", "SERC/Reflectance/Metadata/Spectral_Data/FWHM"])
+def test_variable_that_is_no_site_and_no_array_is_one_line(tmp_path, variable):
+    with pytest.raises(InputError, match=r"scene\.variable is .*, expected a site \(SERC\) or the path") as caught:
+        open_cube_file(write(tmp_path), variable=variable)
+    assert "\n" not in str(caught.value)
+
+
+def test_named_array_is_taken_as_it_is(tmp_path):
+    file = open_cube_file(write(tmp_path), variable="SERC/Reflectance/Reflectance_Data")
+    np.testing.assert_array_equal(file.read(Window(0, 0, 3, 4)), CUBE.transpose(2, 0, 1))
+    assert file.gain is None and file.table.wavelength is None
+
+
+@pytest.mark.parametrize(("said", "source"), [("nm", ""), (None, " (unit by the product's specification)")])
+def test_unit_is_the_specified_one_where_the_file_names_none_and_that_is_told(tmp_path, said, source):
+    file = open_cube_file(write(tmp_path, wavelength_units=said))
+    assert file.bands().wavelength_nm.tolist() == NM
+    assert file.table.source == f"SERC/Reflectance/Metadata/Spectral_Data/Wavelength{source}"
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.99])
@@ -95,3 +122,16 @@ def test_cut_product_is_one_line(tmp_path, share):
     os.truncate(path, int(path.stat().st_size * share))
     with pytest.raises(InputError, match=r"NEON\.h5: content is"):
         open_cube_file(path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "UTM, 1, 1, 1, 1, 1, 1, 99, North, WGS-84",
+        "UTM, 1, 1, 1, 1, 1, 1, 18, Up, WGS-84",
+        "UTM, 1, 1, 1_0, 1, 1, 1, 18, North",
+    ],
+)
+def test_map_info_is_checked_as_that_of_envi(tmp_path, words):
+    with pytest.raises(InputError, match=r"NEON\.h5: .* in map info is .*, expected"):
+        open_cube_file(write(tmp_path, Coordinate_System__Map_Info=np.array(words, h5py.string_dtype())))

@@ -3,6 +3,7 @@ import pytest
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_labelled_scene, open_scene
+from hsfusion.scenes.readers.formats import open_cube_file
 
 CUBE = np.arange(4 * 5 * 3, dtype=np.int16).reshape(4, 5, 3)
 NM = [450.0, 550.0, 650.0]
@@ -117,3 +118,58 @@ def test_what_looks_wrong_is_logged_before_training(tmp_path, caplog):
     keys = {"labels": tmp_path / "labels.npy", "wavelengths": [550, 450, 650], "wavelength_unit": "nm"}
     open_labelled_scene(tmp_path / "cube.npy", **keys)
     assert "cube: wavelengths step back once" in caplog.text
+
+
+MARKED = {
+    "wavelength": "{0.4, 0.5, 0.6}",
+    "wavelength units": "Micrometers",
+    "fwhm": "{0.01, 0.02, 0.03}",
+    "bbl": "{1, 0, 1}",
+}
+
+
+@pytest.mark.parametrize(
+    ("table", "fwhm", "good"),
+    [
+        ("wavelength_nm\n450\n550\n650\n", [10, 20, 30], [True, False, True]),
+        ("wavelength_nm,fwhm_nm\n450,7\n550,8\n650,9\n", [7, 8, 9], [True, False, True]),
+        ("wavelength_nm,good\n450,0\n550,1\n650,1\n", [10, 20, 30], [False, False, True]),
+    ],
+)
+def test_wavelengths_of_the_user_leave_the_bad_bands_and_widths_of_the_file(tmp_path, table, fwhm, good):
+    (tmp_path / "bands.csv").write_text(table)
+    bands = open_scene(envi(tmp_path, **MARKED), wavelengths=tmp_path / "bands.csv").bands
+    assert bands.wavelength_nm.tolist() == NM
+    np.testing.assert_allclose(bands.fwhm_nm, fwhm)
+    assert bands.good.tolist() == good
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("nm", 1), ("um", 1000)])
+def test_widths_of_the_file_are_brought_to_the_unit_of_a_list(tmp_path, unit, factor):
+    listed = [nm / factor for nm in NM]
+    bands = open_scene(envi(tmp_path, **MARKED), wavelengths=listed, wavelength_unit=unit).bands
+    np.testing.assert_allclose(bands.wavelength_nm, NM)
+    np.testing.assert_allclose(bands.fwhm_nm, [10, 20, 30])
+    assert bands.good.tolist() == [True, False, True]
+
+
+def test_widths_without_a_unit_are_left_out_and_that_is_said(tmp_path, caplog):
+    path = envi(tmp_path, **{key: MARKED[key] for key in ("fwhm", "bbl")})
+    assert open_scene(path, wavelengths=NM, wavelength_unit="nm").bands.fwhm_nm is None
+    assert "FWHM of the file are not used" in caplog.text
+
+
+def test_bad_interval_without_a_band_is_logged(path, caplog):
+    given = {"wavelengths": NM, "wavelength_unit": "nm"}
+    open_scene(path, **given, bad_bands=["water_vapour", [440, 460], [650, 900]])
+    assert caplog.text == ""
+    open_scene(path, **given, bad_bands=[[440, 460], [700, 900]])
+    assert "cube: bad_bands: no band lies from 700 to 900 nm; those of the scene lie from 450 to 650 nm." in caplog.text
+
+
+def test_cube_that_is_open_is_not_opened_again(path, monkeypatch):
+    file = open_cube_file(path)
+    monkeypatch.setattr("hsfusion.scenes.told.open_cube_file", None)
+    scene = open_scene(file, wavelengths=NM, wavelength_unit="nm", scale=2)
+    assert scene.name == "cube"
+    np.testing.assert_array_equal(read(scene), CUBE * 2)

@@ -29,6 +29,7 @@ def test_both_detectors_are_one_cube_with_ascending_wavelengths(tmp_path):
     file = open_cube_file(path)
     assert file.format == "PRISMA L2D HDF5 uint16"
     assert file.facts["sensor"] == "PRISMA" and file.facts["acquired"] == "2021-06-01T09:58:12.5"
+    assert file.table.source == "List_Cw_Vnir, List_Cw_Swir (unit by the product's specification)"
     assert file.facts["left out"].startswith("1 VNIR and 2 SWIR bands")
 
 

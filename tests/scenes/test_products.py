@@ -190,6 +190,14 @@ def test_xml_that_lies_is_one_line_in_time(tmp_path, named, case):
     assert time.monotonic() - start < 5
 
 
+def test_list_of_wavelengths_in_the_image_that_is_too_short_is_refused(tmp_path):
+    path, image = write(tmp_path, enmap_xml())
+    with rasterio.open(image, "r+") as file:
+        file.update_tags(wavelength="{423, 430}", wavelength_units="nm")
+    with pytest.raises(InputError, match=r"number of values of wavelength is 2, expected 4 as in ENMAP"):
+        open_cube_file(path)
+
+
 def test_bands_of_xml_and_image_of_two_numbers_name_both(tmp_path):
     path, _ = write(tmp_path, enmap_xml(), cube=CUBE[:3])
     with pytest.raises(InputError, match=r"number of bands in bandCharacterisation is 4, expected 3 as in ENMAP"):

@@ -3,6 +3,7 @@ import os
 import sqlite3
 import warnings
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from scene_files.vectors import (
     DRIVERS,
     JSON,
     LEFT,
+    LINKED,
     SHAPEFILES,
     SQL,
     STEP,
@@ -260,6 +262,13 @@ def test_text_that_is_no_json_is_one_line(tmp_path, kind):
     assert "gt.json: " in refused(tmp_path / "gt.json", class_field="code")
 
 
+@pytest.mark.parametrize("kind", LINKED)
+def test_crs_that_leads_into_the_network_is_refused_before_gdal_sees_it(tmp_path, monkeypatch, kind):
+    (tmp_path / "gt.json").write_text(LINKED[kind])
+    monkeypatch.setattr("pyogrio.list_layers", None)
+    assert "gt.json: " in refused(tmp_path / "gt.json", class_field="code")
+
+
 @pytest.mark.parametrize("kind", SQL)
 def test_geopackage_that_lies_is_one_line(tmp_path, kind):
     path = write(tmp_path / "gt.gpkg", TWO, code=[1, 2])
@@ -268,6 +277,14 @@ def test_geopackage_that_lies_is_one_line(tmp_path, kind):
         database.executescript(SQL[kind])
         database.commit()
     assert "gt.gpkg: " in refused(path, class_field="code")
+
+
+@pytest.mark.parametrize("what", [os.mkfifo, os.mkdir, lambda path: Path(path).symlink_to("/dev/zero")])
+@pytest.mark.parametrize("end", ["-wal", "-shm", "-journal"])
+def test_log_beside_a_geopackage_that_is_no_file_is_refused(tmp_path, end, what):
+    path = write(tmp_path / "gt.gpkg", TWO, code=[1, 2])
+    what(f"{path}{end}")
+    assert f"the file gt.gpkg{end} beside it is no plain file" in refused(path, class_field="code")
 
 
 @pytest.mark.parametrize("size", [16, 50, 99, 100, 4096, 40_000])
@@ -291,6 +308,21 @@ def test_damaged_shapefile_is_one_line(tmp_path, kind):
     path = write(tmp_path / "gt.shp", TWO, driver="ESRI Shapefile", kind="Polygon", code=[1, 2])
     SHAPEFILES[kind](tmp_path)
     assert "gt." in refused(path, class_field="code")
+
+
+@pytest.mark.parametrize("what", [os.mkfifo, os.mkdir, lambda path: Path(path).symlink_to("/dev/zero")])
+@pytest.mark.parametrize("end", [".prj", ".PRJ", ".cpg", ".qix", ".sbn"])
+def test_part_of_a_shapefile_that_is_no_file_is_refused(tmp_path, end, what):
+    path = write(tmp_path / "gt.shp", TWO, driver="ESRI Shapefile", kind="Polygon", code=[1, 2])
+    path.with_suffix(end).unlink(missing_ok=True)
+    what(path.with_suffix(end))
+    assert f"the file gt{end} beside it is no plain file" in refused(path, class_field="code")
+
+
+def test_text_of_a_shapefile_that_would_fill_the_memory_is_refused(tmp_path):
+    path = write(tmp_path / "gt.shp", TWO, driver="ESRI Shapefile", kind="Polygon", code=[1, 2])
+    os.truncate(tmp_path / "gt.prj", 2**32)
+    assert "gt.prj: size is 4294967296 bytes, expected at most 1048576" in refused(path, class_field="code")
 
 
 SCENES = {

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -48,9 +51,16 @@ def test_even_groups_drop_intervals_in_a_gap():
     ("text", "message"),
     [
         ("nm\n400\n", "header is"),
+        ("wavelength_nm\n", r"header is \['wavelength_nm'\] without a row"),
         ("wavelength_nm\n400\nred\n", "wavelength_nm of row 2 is 'red'"),
         ("wavelength_nm\n-400\n", "is -400"),
         ("wavelength_nm,fwhm_nm\n400,\n", "fwhm_nm of row 1"),
+        ("wavelength_nm\n400\n476,32\n", "number of cells of row 2 is 2, expected 1 .* not with a decimal comma"),
+        ("wavelength_nm,fwhm_nm\n476,32,10,5\n", "number of cells of row 1 is 4, expected 2"),
+        ("wavelength_nm,good\n400,1\n410,nan\n", "good of row 2 is nan, expected 1"),
+        ("wavelength_nm,good\n400,-1\n", "good of row 1 is -1"),
+        ("wavelength_nm,good\n400,2\n", "good of row 1 is 2"),
+        ("wavelength_nm\n" + "4" * 200_000 + "\n", "band table is unreadable"),
     ],
 )
 def test_band_table_that_is_wrong_is_one_clear_line(tmp_path, text, message):
@@ -58,6 +68,29 @@ def test_band_table_that_is_wrong_is_one_clear_line(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         Bands.from_csv(path)
+
+
+def test_bad_bands_in_micrometres_are_refused_and_in_nm_are_taken():
+    bands = Bands.from_wavelengths([600.0, 625.0, 700.0])
+    assert bands.without([[600, 650]]).good.tolist() == [False, False, True]
+    with pytest.raises(
+        InputError, match=r"bad_bands is \[0\.6, 0\.65\], .* multiply an interval in micrometres by 1000"
+    ):
+        bands.without([[0.6, 0.65]])
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_band_table_that_is_no_file_is_refused_before_it_is_read(tmp_path, put):
+    put(tmp_path / "nm.csv")
+    with pytest.raises(InputError, match=r"nm\.csv: band table is no plain file"):
+        Bands.from_csv(tmp_path / "nm.csv")
+
+
+def test_band_table_that_would_fill_the_memory_is_refused(tmp_path):
+    (tmp_path / "nm.csv").write_bytes(b"wavelength_nm\n")
+    os.truncate(tmp_path / "nm.csv", 2**32)
+    with pytest.raises(InputError, match="band table is 4294967296 bytes, expected a CSV file of at most 4194304"):
+        Bands.from_csv(tmp_path / "nm.csv")
 
 
 def test_missing_band_table_names_the_file(tmp_path):

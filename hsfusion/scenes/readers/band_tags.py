@@ -47,7 +47,8 @@ def tagged_bands(source: rasterio.DatasetReader, path: Path) -> BandTable:
     Asked in this order: tags of each band (``wavelength``, ``fwhm``, ``bbl`` or ``good``, ``wavelength_units``, in any
     case); GDAL's ``IMAGERY`` tags, in micrometres by its raster data model; lists in the tags of the file; and
     descriptions of bands. A band without a mark is good. Where only some bands name a wavelength the table has none,
-    and its source names the first one without.
+    and its source names the first one without. A list of another length than there are bands is the table as it is,
+    for :meth:`CubeFile.bands` to refuse, unless the user has a better one.
 
     Args:
         source: the open file.
@@ -56,8 +57,8 @@ def tagged_bands(source: rasterio.DatasetReader, path: Path) -> BandTable:
     Raises:
         InputError: if a value is no number, or two places contradict each other.
     """
-    tags = [_lower_case(source.tags(band)) for band in source.indexes]
-    whole = _lower_case(source.tags(ns="ENVI")) | _lower_case(source.tags())
+    tags = [lower_case(source.tags(band)) for band in source.indexes]
+    whole = lower_case(source.tags(ns="ENVI")) | lower_case(source.tags())
     places = (
         _from_tags(path, tags, whole),
         _from_imagery(path, [source.tags(band, ns="IMAGERY") for band in source.indexes]),
@@ -65,9 +66,12 @@ def tagged_bands(source: rasterio.DatasetReader, path: Path) -> BandTable:
         _from_descriptions(path, source),
     )
     good = _good_bands(path, tags, whole)
+    listed = places[2]
+    if listed.wavelength.size != source.count:
+        return BandTable(listed.wavelength, None, good, listed.unit, f"wavelength ({listed.where})")
     said = [place for place in places if np.isfinite(place.wavelength).any()]
     if not said:
-        return BandTable(good=good, source=_why_missing(whole, source.count))
+        return BandTable(good=good)
     first = said[0]
     for other in said[1:]:
         _check_agreement(path, first, other)
@@ -106,7 +110,8 @@ def strict_number(path: Path, field: str, text: str) -> float:
     )
 
 
-def _lower_case(tags: Tags) -> dict[str, str]:
+def lower_case(tags: Tags) -> dict[str, str]:
+    """Tags by their names in lower case, with ``_`` for spaces; those that say nothing are left out."""
     return {name.strip().lower().replace(" ", "_"): value for name, value in tags.items() if value.strip()}
 
 
@@ -140,17 +145,17 @@ def _from_imagery(path: Path, tags: Sequence[Tags]) -> _Said:
 
 
 def _from_lists(path: Path, whole: Tags, count: int) -> _Said:
-    """Lists such as ``{418.24, 423.87}`` in the tags of the file; one of another length is left to `_why_missing`."""
+    """Lists such as ``{418.24, 423.87}`` in the tags of the file; the wavelengths may be more or fewer than bands."""
     found: dict[str, NDArray[np.float64]] = {}
     for name in ("wavelength", "fwhm"):
         words = _list(whole.get(name, ""))
-        if len(words) == count:
+        if words:
             found[name] = np.array([strict_number(path, f"{name} {i} of the list", w) for i, w in enumerate(words, 1)])
+    if "fwhm" in found and found["fwhm"].size != count:
+        raise _wrong_length(path, "fwhm", found["fwhm"].size, count)
     words = [whole["wavelength_units"]] if "wavelength_units" in whole else []
     none = np.full(count, np.nan)
-    return _Said(
-        "the list wavelength of the file", found.get("wavelength", none), found.get("fwhm"), _one_unit(path, words)
-    )
+    return _Said("the list of the file", found.get("wavelength", none), found.get("fwhm"), _one_unit(path, words))
 
 
 def _from_descriptions(path: Path, source: rasterio.DatasetReader) -> _Said:
@@ -170,24 +175,36 @@ def _from_descriptions(path: Path, source: rasterio.DatasetReader) -> _Said:
 def _good_bands(path: Path, tags: Sequence[Tags], whole: Tags) -> NDArray[np.bool_] | None:
     def good(i: int, word: str) -> bool:
         known = _GOOD.get(word.strip().lower())
-        return strict_number(path, f"mark of band {i} as good", word) != 0 if known is None else known
+        value = strict_number(path, f"mark of band {i} as good", word) if known is None else known
+        if value not in (0, 1):
+            raise InputError(
+                path, field=f"mark of band {i} as good", value=repr(word)[:60], expected="1 or 0", fix="correct it"
+            )
+        return value == 1
 
     marks = [band.get("bbl", band.get("good")) for band in tags]
     if all(mark is None for mark in marks):
-        words = _list(whole.get("bbl", ""))
-        if len(words) != len(tags):
+        marks = list(_list(whole.get("bbl", "")))
+        if not marks:
             return None
-        marks = list(words)
+        if len(marks) != len(tags):
+            raise _wrong_length(path, "bbl", len(marks), len(tags))
     return np.array([mark is None or good(i, mark) for i, mark in enumerate(marks, 1)])
 
 
 def _list(text: str) -> list[str]:
-    return [word for word in text.strip().strip("{}[]()").split(",") if word.strip()]
+    words = [word.strip() for word in text.strip().strip("{}[]()").split(",")]
+    return words if words[-1] else words[:-1]  # a comma may end a list
 
 
-def _why_missing(whole: Tags, count: int) -> str:
-    words = _list(whole.get("wavelength", ""))
-    return f"wavelength of each band (the file's list has {len(words)} for {count})" if words else "wavelength"
+def _wrong_length(path: Path, name: str, length: int, count: int) -> InputError:
+    return InputError(
+        path,
+        field=f"number of values of {name} in the list of the file",
+        value=length,
+        expected=f"{count}, one for each band",
+        fix="correct the tags",
+    )
 
 
 def _one_unit(path: Path, words: list[str]) -> str | None:

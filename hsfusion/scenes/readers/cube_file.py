@@ -71,7 +71,8 @@ class BandTable:
     """What a file says of its bands, in its own unit.
 
     Attributes:
-        wavelength: (layers,) centres, or None where the file names none.
+        wavelength: (layers,) centres, or None where the file names none. A file that names more or fewer than it has
+            layers is wrong, which :meth:`CubeFile.bands` tells, for the user may give better ones.
         fwhm: (layers,), or None.
         good: (layers,), False for bands that the file says must not be used, or None.
         unit: as the file words it, or None.
@@ -149,7 +150,8 @@ class CubeFile:
             unit: ``nm`` or ``um``, where the file names none. Units are never guessed.
 
         Raises:
-            InputError: if wavelengths or their unit are missing, unknown or contradict each other.
+            InputError: if wavelengths or their unit are missing, unknown or contradict each other. Its value is
+                ``missing`` where the table's wavelength, or else its unit, is None, and never where they are wrong.
         """
         table = self.table
         if unit is not None and unit not in ("nm", "um"):
@@ -163,20 +165,14 @@ class CubeFile:
                 f"{self.layers} wavelengths",
                 "add scene.wavelengths=PATH, a CSV with a column wavelength_nm and one row per band",
             )
-        said = (table.unit or "").strip().lower()
-        known = said if said in NM_PER_UNIT else (unit or "")
-        if known not in NM_PER_UNIT:
+        if table.wavelength.shape != (self.layers,):
             raise self.error(
-                "wavelength units",
-                said or "missing",
-                "Nanometers or Micrometers",
-                "correct the file, or add scene.wavelength_unit=nm or =um",
+                f"number of values of {table.source}",
+                table.wavelength.size,
+                f"{self.layers}, one for each band",
+                "correct the file, or give scene.wavelengths=PATH",
             )
-        if unit is not None and NM_PER_UNIT[unit] != NM_PER_UNIT[known]:
-            raise self.error(
-                "wavelength units", said, f"{unit} as scene.wavelength_unit says", "correct one of the two"
-            )
-        factor = NM_PER_UNIT[known]
+        factor = NM_PER_UNIT[self._unit(unit)]
         try:
             return Bands(
                 table.wavelength * factor,
@@ -185,6 +181,23 @@ class CubeFile:
             )
         except InputError as error:
             raise self.error(error.field, error.value, error.expected, error.fix) from error
+
+    def _unit(self, given: str | None) -> str:
+        """The unit of the wavelengths: as the file says, or as given where it says nothing."""
+        said = (self.table.unit or "").strip().lower()
+        if said in NM_PER_UNIT:
+            if given is not None and NM_PER_UNIT[given] != NM_PER_UNIT[said]:
+                raise self.error(
+                    "wavelength units", said, f"{given} as scene.wavelength_unit says", "correct one of the two"
+                )
+            return said
+        if said in ("", "unknown"):
+            if given is not None:
+                return given
+            fix = "correct the file, or add scene.wavelength_unit=nm or =um"
+        else:
+            fix = "correct the file, or give scene.wavelengths=PATH in nm"
+        raise self.error("wavelength units", said or "missing", "Nanometers or Micrometers", fix)
 
     def error(self, field: str, value: object, expected: str, fix: str) -> InputError:
         """An error that names this file."""

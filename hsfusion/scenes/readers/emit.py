@@ -22,6 +22,7 @@ from hsfusion.errors import InputError
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.readers.cube_file import BandTable, CubeFile
 from hsfusion.scenes.readers.hdf5_file import (
+    UNIT_SPECIFIED,
     attribute_number,
     attribute_numbers,
     attribute_text,
@@ -194,8 +195,10 @@ def _band_table(file: h5py.File, layers: int) -> BandTable:
             raise bad(file, f"shape of {_PARAMETERS}/{name}", values.shape, f"{(layers,)}, one for each band")
     if good is not None and not np.isin(good, (0, 1)).all():
         raise bad(file, f"{_PARAMETERS}/good_wavelengths", good[~np.isin(good, (0, 1))][0], "0 or 1")
-    dataset = member(file, f"{_PARAMETERS}/wavelengths")
-    unit = None if dataset is None else attribute_text(dataset, "units") or "Nanometers"  # the guide's unit
-    return BandTable(
-        wavelength, fwhm, None if good is None else good == 1, unit=unit, source=f"{_PARAMETERS}/wavelengths"
-    )
+    source, unit = f"{_PARAMETERS}/wavelengths", None
+    dataset = member(file, source)
+    if dataset is not None:
+        unit = attribute_text(dataset, "units")
+        if not unit:
+            source, unit = f"{source} ({UNIT_SPECIFIED})", "Nanometers"
+    return BandTable(wavelength, fwhm, None if good is None else good == 1, unit=unit, source=source)

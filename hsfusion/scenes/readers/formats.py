@@ -10,14 +10,13 @@ from hsfusion.errors import InputError
 from hsfusion.scenes.readers.arrays import open_npy
 from hsfusion.scenes.readers.cube_file import CubeFile
 from hsfusion.scenes.readers.envi import envi_header, open_envi
-from hsfusion.scenes.readers.geotiff import open_geotiff
+from hsfusion.scenes.readers.geotiff import TIFF_STARTS, open_geotiff
 from hsfusion.scenes.readers.hdf5 import open_hdf5
 from hsfusion.scenes.readers.matlab import open_matlab
 from hsfusion.scenes.readers.matlab73 import open_matlab73
 from hsfusion.scenes.readers.npz import open_npz
 from hsfusion.scenes.readers.products import is_product_image, open_product
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _XML = (b"<?xml", b"<level_X", b"<hsi_doc")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HDF5_OFFSETS = (0, *(512 << i for i in range(8)))  # a user block may come before: 512 bytes or a doubling of them
@@ -77,7 +76,7 @@ def file_format(path: str | Path) -> str:
         return "matlab5"
     if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_XML):
         return "product"
-    if start.startswith(_TIFF):
+    if start.startswith(TIFF_STARTS):
         return "product" if is_product_image(Path(path)) else "tiff"
     if _is_hdf5(Path(path), start):
         return "matlab73" if start.startswith(_MATLAB73) else "hdf5"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import threading
 import warnings
@@ -21,6 +22,7 @@ from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.readers.band_tags import tagged_bands
 from hsfusion.scenes.readers.cube_file import CubeFile
 from hsfusion.scenes.readers.tiff_blocks import missing_blocks
+from hsfusion.scenes.readers.tiff_scales import band_scales
 from hsfusion.scenes.scene import Window
 
 _MOST_LAYERS = 10_000
@@ -56,6 +58,7 @@ def open_geotiff(path: Path) -> CubeFile:
             facts["never written"] = f"{missing} of {blocks} blocks, read as no data"
         interleave = "BIP" if source.interleaving and source.interleaving.name == "pixel" else "BSQ"
         geobox, place = _place(source, path)
+        gain, offset = band_scales(source, path)
         return CubeFile(
             path=path,
             format=f"GeoTIFF {interleave} {dtype.name}",
@@ -64,8 +67,8 @@ def open_geotiff(path: Path) -> CubeFile:
             geobox=geobox,
             table=tagged_bands(source, path),
             nodata=nodata,
-            gain=_scaling(path, "scale", source.scales, 1.0),
-            offset=_scaling(path, "offset", source.offsets, 0.0),
+            gain=gain,
+            offset=offset,
             facts=_sensor(source.tags()) | place | facts,
         )
 
@@ -141,7 +144,7 @@ def _opened(path: Path) -> rasterio.DatasetReader:
     try:
         with rasterio.Env(**options), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # many cubes have no place, and that is fine
-            return rasterio.open(path, driver="GTiff")
+            return rasterio.open(path.absolute(), driver="GTiff")  # GDAL would follow a name like GTIFF_DIR:1:other.tif
     except RasterioError as error:
         raise InputError(
             path,
@@ -160,13 +163,11 @@ def _checked_beside(path: Path) -> bool:
     """
     beside = [Path(f"{path}{suffix}") for suffix in (*_RASTERS_BESIDE, ".aux.xml")]
     beside += [path.with_suffix(suffix) for suffix in _TEXTS_BESIDE]
-    found = False
-    for file in beside:
-        try:
-            plain = stat.S_ISREG(file.lstat().st_mode)
-        except OSError:
-            continue
-        found = True
+    found = [file for file in beside if os.path.lexists(file)]
+    if found:  # GDAL then looks for texts of other names, too; of those it opens these at once
+        found += [path.with_suffix(suffix) for suffix in (".xml", ".XML") if os.path.lexists(path.with_suffix(suffix))]
+    for file in found:
+        plain = stat.S_ISREG(file.lstat().st_mode)
         if not plain or (file.suffix in _RASTERS_BESIDE and not is_tiff(file)):
             kind = "a TIFF" if file.suffix in _RASTERS_BESIDE else "a plain file"
             raise InputError(
@@ -176,7 +177,7 @@ def _checked_beside(path: Path) -> bool:
                 expected=kind,
                 fix="move it away, or put the file itself there",
             )
-    return found
+    return bool(found)
 
 
 def _number_type(source: rasterio.DatasetReader, path: Path) -> np.dtype:
@@ -225,21 +226,6 @@ def _nodata(source: rasterio.DatasetReader, path: Path, dtype: np.dtype) -> tupl
     if float(nodata).is_integer() and limits.min <= int(nodata) <= limits.max:
         return nodata, {}
     return None, {"nodata": f"{nodata:g} cannot stand in {dtype.name}, so no pixel has it"}
-
-
-def _scaling(path: Path, name: str, values: tuple[float, ...], neutral: float) -> NDArray[np.float64] | None:
-    numbers = np.array(values)
-    wrong = ~np.isfinite(numbers) | ((numbers == 0) & (neutral != 0))
-    if wrong.any():
-        band = int(np.flatnonzero(wrong)[0])
-        raise InputError(
-            path,
-            field=f"{name} of band {band + 1}",
-            value=numbers[band],
-            expected="a finite number" + (" that is not 0" if neutral else ""),
-            fix="correct it",
-        )
-    return None if (numbers == neutral).all() else numbers
 
 
 def _place(source: rasterio.DatasetReader, path: Path) -> tuple[GeoBox, dict[str, str]]:

@@ -15,6 +15,7 @@ from hsfusion.scenes.readers.cube_file import CubeFile
 from hsfusion.scenes.readers.emit import is_emit, open_emit
 from hsfusion.scenes.readers.hdf5_file import (
     attribute_number,
+    bad,
     check_survivable,
     datasets,
     is_real,
@@ -35,7 +36,8 @@ def open_hdf5(path: Path, *, variable: str | None = None, grid: str | None = Non
     Args:
         path: the file.
         variable: path of a dataset (H, W) or (H, W, layers) inside the file; it is then taken as it is, also out of a
-            product. ``_FillValue``, ``scale_factor`` and ``add_offset`` are honoured (CF Conventions 1.11, section 8).
+            product. ``_FillValue``, ``missing_value``, ``scale_factor`` and ``add_offset`` are honoured (CF Conventions
+            1.11, sections 2.5.1 and 8.1). For a product of NEON also the name of one of its sites.
         grid: ``map`` or ``sensor``, for EMIT only, see :func:`open_emit`.
 
     Raises:
@@ -45,7 +47,7 @@ def open_hdf5(path: Path, *, variable: str | None = None, grid: str | None = Non
     with opened(path) as file:
         emit = variable is None and is_emit(file)
         prisma = variable is None and is_prisma(file)
-        neon = variable is None and is_neon(file)
+        neon = (variable is None or not _is_array(member(file, variable))) and is_neon(file)
     if emit:
         return open_emit(path, grid=grid)
     if grid is not None:
@@ -58,7 +60,7 @@ def open_hdf5(path: Path, *, variable: str | None = None, grid: str | None = Non
         )
     if prisma:
         return open_prisma(path)
-    return open_neon(path) if neon else _open_array(path, variable)
+    return open_neon(path, site=variable) if neon else _open_array(path, variable)
 
 
 def _open_array(path: Path, variable: str | None) -> CubeFile:
@@ -70,7 +72,7 @@ def _open_array(path: Path, variable: str | None) -> CubeFile:
             name = choose_array(path, found, variable)
             dataset = member(file, name)
         assert _is_array(dataset), "found above"
-        nodata = attribute_number(dataset, "_FillValue")
+        nodata = _nodata(dataset)
         pixels = pixels_of(file, path, name, axes=_AXES[dataset.ndim], fill=nodata)
         gain, offset = attribute_number(dataset, "scale_factor"), attribute_number(dataset, "add_offset")
     return CubeFile(
@@ -79,11 +81,26 @@ def _open_array(path: Path, variable: str | None) -> CubeFile:
         pixels=pixels,
         layers=pixels.layers,
         geobox=GeoBox(pixels.grid),
-        nodata=nodata,
+        nodata=None if nodata is None or np.isnan(nodata) else nodata,  # NaN means no data in every format
         gain=None if gain is None else np.full(pixels.layers, gain),
         offset=None if offset is None else np.full(pixels.layers, offset),
         facts={"variable": plain(name)},
     )
+
+
+def _nodata(dataset: h5py.Dataset) -> float | None:
+    """The number that means «no data», by either of the names that the CF Conventions have for it."""
+    floating = dataset.dtype.kind == "f"
+    fill, missing = (attribute_number(dataset, name, may_be_nan=floating) for name in ("_FillValue", "missing_value"))
+    if fill is None or missing is None:
+        return missing if fill is None else fill
+    with np.errstate(over="ignore"):
+        both = np.array([fill, missing]).astype(dataset.dtype if floating else np.float64)  # one may be rounded
+    if not np.array_equal(both[0], both[1], equal_nan=True):
+        raise bad(
+            dataset, f"missing_value of {dataset.name}", missing, f"{fill} as _FillValue", "delete one of the two"
+        )
+    return fill
 
 
 def _is_array(stored: object) -> TypeGuard[h5py.Dataset]:

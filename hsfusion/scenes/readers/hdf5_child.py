@@ -1,8 +1,8 @@
 """What the child process of :mod:`hsfusion.scenes.readers.hdf5_file` runs; it imports nothing of this package.
 
-Called as ``python hdf5_child.py FILE``. It touches all that a reader would touch when it opens the file, and ends well
-if the library survives that: damaged files can crash it, keep it busy for ever, or make it take gigabytes. What the
-library calls an error is none here; the parent meets it again and words it.
+Called with the argument FILE, inside limits. It touches all that a reader would touch when it opens the file, and ends
+well if the library survives that: damaged files can crash it, keep it busy for ever, or make it take gigabytes. What
+the library calls an error is none here; the parent meets it again and words it.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ import h5py
 import numpy as np
 
 TOO_LARGE = 3  # exit code
-_MOST_MEMORY, _MOST_SECONDS = 2**29, 4
-_MOST_OBJECTS, _MOST_DEPTH, _SMALL = 5_000, 12, 2**20
-_KNOWN_FILTERS = {1, 2, 3, 32000}
+MOST_OBJECTS, MOST_DEPTH = 5_000, 12
+MOST_SMALL_BYTES = 2**20  # of an attribute or a table of bands
+MOST_PACKED_BYTES = 2**18  # the same as stored; DEFLATE unpacks at most 1032-fold
+PACKING = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF}
+FILTERS = PACKING | {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 
 
 def main(path: str) -> None:
     """Opens a file and touches its objects, their attributes and small datasets, along hard links."""
-    _limit_this_process()
     with h5py.File(path, "r") as file:
         waiting: list[tuple[Any, int]] = [(file, 0)]
-        for _ in range(_MOST_OBJECTS):
+        for _ in range(MOST_OBJECTS):
             if not waiting:
                 return
             stored, depth = waiting.pop(0)
             for touch in (_touch_attributes, _touch_dataset if isinstance(stored, h5py.Dataset) else _touch_nothing):
                 _survive(touch, stored)
-            if isinstance(stored, h5py.Group) and depth < _MOST_DEPTH and len(stored) <= _MOST_OBJECTS:
+            if isinstance(stored, h5py.Group) and depth < MOST_DEPTH and len(stored) <= MOST_OBJECTS:
                 waiting += [(member, depth + 1) for member in _members(stored)]
 
 
@@ -46,7 +47,7 @@ def _members(group: Any) -> list[Any]:
 def _touch_attributes(stored: Any) -> None:
     def touch(i: int) -> None:
         attribute = h5py.h5a.open(stored.id, index=i)
-        if attribute.get_storage_size() <= _SMALL:
+        if attribute.get_storage_size() <= MOST_SMALL_BYTES:
             stored.attrs[attribute.name]
 
     for i in range(h5py.h5a.get_num_attrs(stored.id)):
@@ -61,8 +62,8 @@ def _touch_dataset(dataset: Any) -> None:
     sizes = []
     if dataset.chunks:
         dataset.id.chunk_iter(lambda chunk: sizes.append(chunk.size))
-    sound = filters <= _KNOWN_FILTERS and min(sizes, default=1) > 0 and sum(sizes) <= _SMALL // 4
-    if sound and not dataset.is_virtual and not dataset.external and dataset.nbytes <= _SMALL:
+    sound = filters <= FILTERS and min(sizes, default=1) > 0 and sum(sizes) <= MOST_PACKED_BYTES
+    if sound and not dataset.is_virtual and not dataset.external and dataset.nbytes <= MOST_SMALL_BYTES:
         np.asarray(dataset[()])
 
 
@@ -78,17 +79,6 @@ def _survive(touch: Any, what: Any) -> None:
     except Exception as error:  # whatever h5py raises: the parent words what it meets
         if "alloc" in str(error):
             sys.exit(TOO_LARGE)
-
-
-def _limit_this_process() -> None:
-    """Bounds memory and processor time, as far as the platform can."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (_MOST_SECONDS, _MOST_SECONDS))
-    resource.setrlimit(resource.RLIMIT_DATA, (_MOST_MEMORY, _MOST_MEMORY))
 
 
 if __name__ == "__main__":

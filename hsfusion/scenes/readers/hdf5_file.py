@@ -6,10 +6,6 @@ Specification: HDF5 File Format Specification 3.0, https://support.hdfgroup.org/
 from __future__ import annotations
 
 import math
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,18 +16,23 @@ import numpy as np
 from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 from numpy.typing import NDArray
 
-from hsfusion.errors import EnvironmentFailure, InputError
+from hsfusion.errors import InputError
 from hsfusion.scenes.readers import hdf5_child
+from hsfusion.scenes.readers.hdf5_child import (
+    FILTERS,
+    MOST_DEPTH,
+    MOST_OBJECTS,
+    MOST_PACKED_BYTES,
+    MOST_SMALL_BYTES,
+    PACKING,
+)
+from hsfusion.scenes.readers.limited_child import run_limited
 
 Stored: TypeAlias = h5py.Group | h5py.Dataset
 
-_PACKING = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF}
-_FILTERS = _PACKING | {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 _MOST_CHUNK_BYTES = 2**27  # the library holds whole chunks, some of them twice
-_MOST_SMALL_BYTES = 2**20  # of an attribute or a table of bands
-_MOST_PACKED_BYTES = 2**18  # the same as stored; DEFLATE unpacks at most 1032-fold
-_MOST_OBJECTS, _MOST_DEPTH = 5_000, 12
-_PATIENCE_SECONDS = 20  # of the clock; the child bounds its own processor time to 4
+_MEMORY, _SECONDS, _PATIENCE = 2**29, 4, 20  # of the child: bytes, processor time, seconds of the clock
+UNIT_SPECIFIED = "unit by the product's specification"  # said of a source of bands where the file names no unit
 # h5py raises any of these for a damaged file, at whichever access meets the damage
 _LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, MemoryError, OverflowError)
 
@@ -43,24 +44,10 @@ def check_survivable(path: Path) -> None:
         InputError: if it crashes, runs for seconds or takes too much memory.
         EnvironmentFailure: if the child does not start.
     """
-    try:
-        code = subprocess.run(
-            [sys.executable, "-P", hdf5_child.__file__, str(path)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},  # their buffers count as memory
-            timeout=_PATIENCE_SECONDS,
-            check=False,
-        ).returncode
-    except subprocess.TimeoutExpired:
-        code = -signal.SIGALRM
-    except OSError as error:
-        raise EnvironmentFailure(f"{path}: the process that tries HDF5 files does not start: {error}.") from error
+    limits = {"RLIMIT_DATA": _MEMORY, "RLIMIT_CPU": _SECONDS}
+    code, ending = run_limited(hdf5_child.__file__, path, limits=limits, patience=_PATIENCE)
     if code:
-        value = (
-            "too large for the reader" if code == hdf5_child.TOO_LARGE else f"one that ends the reader (code {code})"
-        )
+        value = "too large for the reader" if code == hdf5_child.TOO_LARGE else f"one that ends the reader ({ending})"
         raise InputError(path, field="content", value=value, expected="a whole HDF5 file", fix="copy it anew")
 
 
@@ -119,8 +106,8 @@ def members(group: h5py.Group) -> list[str]:
     Raises:
         InputError: if there are more than a scene can have.
     """
-    if len(group) > _MOST_OBJECTS:
-        raise bad(group, "number of objects", len(group), f"at most {_MOST_OBJECTS} in a group", "name scene.variable")
+    if len(group) > MOST_OBJECTS:
+        raise bad(group, "number of objects", len(group), f"at most {MOST_OBJECTS} in a group", "name scene.variable")
     names = [str(name) for name in group]
     kinds = [group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type for name in names]
     return [name for name, kind in zip(names, kinds, strict=True) if kind == h5l.TYPE_HARD]
@@ -137,19 +124,19 @@ def datasets(file: h5py.File, *, skip: tuple[str, ...] = ()) -> Iterator[tuple[s
         InputError: if there are more than a scene can have.
     """
     waiting = [(name, 1) for name in members(file) if name not in skip]
-    for seen in range(_MOST_OBJECTS):
+    for seen in range(MOST_OBJECTS):
         if not waiting:
             return
         name, depth = waiting.pop(0)
         stored = member(file, name)
         if isinstance(stored, h5py.Dataset):
             yield name, stored
-        elif stored is not None and depth < _MOST_DEPTH:  # a group may hold itself
+        elif stored is not None and depth < MOST_DEPTH:  # a group may hold itself
             waiting += [(f"{name}/{below}", depth + 1) for below in members(stored)]
-        if seen + len(waiting) > _MOST_OBJECTS:
+        if seen + len(waiting) > MOST_OBJECTS:
             break
     if waiting:
-        raise bad(file, "number of objects", f"over {_MOST_OBJECTS}", "fewer", "name the dataset as scene.variable")
+        raise bad(file, "number of objects", f"over {MOST_OBJECTS}", "fewer", "name the dataset as scene.variable")
 
 
 def checked(dataset: h5py.Dataset) -> h5py.Dataset:
@@ -167,7 +154,7 @@ def checked(dataset: h5py.Dataset) -> h5py.Dataset:
         raise bad(dataset, f"shape of {name}", dataset.shape, "at least one number", "write the dataset anew")
     filters = dataset.id.get_create_plist()
     used = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
-    if set(used) - _FILTERS or len(_PACKING & set(used)) > 1 or len(set(used)) < len(used):
+    if set(used) - FILTERS or len(PACKING & set(used)) > 1 or len(set(used)) < len(used):
         # the library would look for plugins, or unpack twice
         raise bad(
             dataset, f"filters of {name}", used, "one of gzip, lzf; shuffle; fletcher32", "use h5repack -f GZIP=4"
@@ -208,8 +195,8 @@ def check_small(dataset: h5py.Dataset) -> None:
         InputError: if it is not, or is not all stored.
     """
     sizes = dataset.nbytes, math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
-    if max(sizes) > _MOST_SMALL_BYTES or dataset.id.get_storage_size() > _MOST_PACKED_BYTES:
-        raise bad(dataset, f"size of {dataset.name}", f"{max(sizes)} bytes", f"at most {_MOST_SMALL_BYTES}")
+    if max(sizes) > MOST_SMALL_BYTES or dataset.id.get_storage_size() > MOST_PACKED_BYTES:
+        raise bad(dataset, f"size of {dataset.name}", f"{max(sizes)} bytes", f"at most {MOST_SMALL_BYTES}")
     if dataset.id.get_space_status() != h5py.h5d.SPACE_STATUS_ALLOCATED:
         raise bad(dataset, dataset.name or "dataset", "not stored, or not all of it", "all numbers")
 
@@ -227,8 +214,8 @@ def attribute(stored: Stored, name: str) -> Any:
     if opened_attribute.get_space().get_simple_extent_npoints() == 0:  # the library does not tell its size
         return np.empty(0)
     size = opened_attribute.get_storage_size()
-    if size > _MOST_SMALL_BYTES:
-        raise bad(stored, name, f"{size} bytes long", f"at most {_MOST_SMALL_BYTES}")
+    if size > MOST_SMALL_BYTES:
+        raise bad(stored, name, f"{size} bytes long", f"at most {MOST_SMALL_BYTES}")
     return stored.attrs[name]
 
 
@@ -246,8 +233,10 @@ def attribute_text(stored: Stored, name: str) -> str | None:
     return text_of(attribute(stored, name))
 
 
-def attribute_numbers(stored: Stored, name: str, *, length: int) -> NDArray[np.float64] | None:
-    """An attribute that is a list of finite numbers (length,), or None where there is none.
+def attribute_numbers(
+    stored: Stored, name: str, *, length: int, may_be_nan: bool = False
+) -> NDArray[np.float64] | None:
+    """An attribute that is a list of finite numbers (length,), or of NaN if it may be; None where there is none.
 
     Raises:
         InputError: if it is something else.
@@ -256,7 +245,8 @@ def attribute_numbers(stored: Stored, name: str, *, length: int) -> NDArray[np.f
     if value is None:
         return None
     numbers = np.asarray(value)
-    if numbers.dtype.kind not in "iuf" or numbers.size != length or not np.isfinite(numbers).all():
+    allowed = np.isfinite(numbers) | (may_be_nan & np.isnan(numbers)) if numbers.dtype.kind in "iuf" else False
+    if numbers.size != length or not np.all(allowed):
         raise bad(
             stored,
             name,
@@ -266,7 +256,7 @@ def attribute_numbers(stored: Stored, name: str, *, length: int) -> NDArray[np.f
     return numbers.astype(np.float64).reshape(-1)
 
 
-def attribute_number(stored: Stored, name: str) -> float | None:
-    """An attribute that is one finite number, or None where there is none."""
-    numbers = attribute_numbers(stored, name, length=1)
+def attribute_number(stored: Stored, name: str, *, may_be_nan: bool = False) -> float | None:
+    """An attribute that is one finite number, or NaN if it may be; None where there is none."""
+    numbers = attribute_numbers(stored, name, length=1, may_be_nan=may_be_nan)
     return None if numbers is None else float(numbers[0])

@@ -10,8 +10,6 @@ import json
 import math
 import os
 import struct
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.scenes.readers import matlab_child
 from hsfusion.scenes.readers.arrays import choose_array, cube_of_array, printable, unpacked_limit, unreadable_array
 from hsfusion.scenes.readers.cube_file import CubeFile
+from hsfusion.scenes.readers.limited_child import run_limited
 
 _MOST_ANSWER = 2**20  # bytes
 _MOST_VARIABLES = 10_000
@@ -31,7 +30,6 @@ _HEADER, _MATRIX, _COMPRESSED = 128, 14, 15  # bytes, types of element
 _DTYPES = {
     f"{order}{kind}" for order, kinds in (("|", "u1 i1"), ("<", "u2 i2 u4 i4 u8 i8 f4 f8")) for kind in kinds.split()
 }
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # each takes memory
 
 
 def open_matlab(path: Path, *, variable: str | None = None) -> CubeFile:
@@ -94,26 +92,14 @@ def _ask(path: Path, folder: Path, variable: str | None) -> dict[str, Any]:
     size = path.stat().st_size
     nbytes, seconds = unpacked_limit(size), _SECONDS + size // 2**23
     limits = {"RLIMIT_AS": 2 * nbytes + 384 * 2**20, "RLIMIT_CPU": seconds, "RLIMIT_FSIZE": nbytes + _MOST_ANSWER}
-    task = json.dumps({"variable": variable, "nbytes": nbytes, "limits": limits | {"RLIMIT_CORE": 0}})
-    try:
-        code = subprocess.run(
-            # -P: no module beside the script, or in the folder of the command, can take the place of a library
-            [sys.executable, "-P", matlab_child.__file__, str(path), str(folder), task],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | _ONE_THREAD,
-            timeout=_PATIENCE * seconds,
-            check=False,
-        ).returncode
-    except subprocess.TimeoutExpired as error:
-        raise _unreadable(path, f"the reader took more than {_PATIENCE * seconds} s") from error
-    except OSError as error:
-        raise EnvironmentFailure(f"{path}: the process that reads MATLAB files does not start: {error}.") from error
+    task = json.dumps({"variable": variable, "nbytes": nbytes})
+    code, ending = run_limited(
+        matlab_child.__file__, path, str(folder), task, limits=limits, patience=_PATIENCE * seconds
+    )
     if code == matlab_child.NO_ROOM:
         raise EnvironmentFailure(f"{folder}: no room for the array of {path}. Fix: set TMPDIR to a larger disk.")
     if code != 0:
-        raise _unreadable(path, f"the reader failed, exit code {code}")
+        raise _unreadable(path, f"the reader failed, {ending}")
     try:
         with open(folder / "answer.json", "rb") as file:
             return dict(json.loads(file.read(_MOST_ANSWER)))

@@ -1,6 +1,6 @@
 """What the child process of :mod:`hsfusion.scenes.readers.matlab` runs; it imports nothing of this package.
 
-Called as ``python matlab_child.py FILE FOLDER TASK``, TASK as JSON. Lists the variables of a MATLAB 5 file in
+Called with the arguments FILE FOLDER TASK, TASK as JSON, inside limits. Lists the variables of a MATLAB 5 file in
 ``FOLDER/answer.json``, and writes the one that is meant to ``FOLDER/array``: raw little-endian numbers, the first index
 running fastest. A file that cannot be read ends the process in any way it likes; the parent trusts the answer only.
 """
@@ -19,8 +19,7 @@ _BYTES = {"logical": 1, "single": 4, "double": 8} | {f"{s}int{8 * n}": n for n i
 
 def main(file: str, folder: Path, task: dict[str, Any]) -> None:
     """Answers for one file."""
-    limit_this_process(task)
-    from scipy.io import loadmat, whosmat
+    from scipy.io import loadmat, whosmat  # not above: the parent imports this module too
 
     variables = [
         (name, [int(length) for length in shape], kind) for name, shape, kind in whosmat(file, appendmat=False)
@@ -52,21 +51,6 @@ def main(file: str, folder: Path, task: dict[str, Any]) -> None:
         (folder / "answer.json").write_text(json.dumps(answer))
     except OSError:
         sys.exit(NO_ROOM)
-
-
-def limit_this_process(task: dict[str, Any]) -> None:
-    """Bounds memory, processor time and the size of files, as far as the platform can."""
-    try:
-        import resource
-    except ImportError:  # Windows; the parent does not wait for ever
-        return
-    for name, most in task["limits"].items():
-        which = getattr(resource, name)
-        hard = resource.getrlimit(which)[1]
-        try:
-            resource.setrlimit(which, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
-        except (ValueError, OSError):  # macOS has no bound of the address space
-            continue
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from hsfusion.scenes.geobox import IDENTITY, GeoBox
+from hsfusion.scenes.readers.band_tags import strict_number
 from hsfusion.scenes.readers.cube_file import NM_PER_UNIT, BandTable, CubeFile
 from hsfusion.scenes.readers.hdf5_file import (
+    UNIT_SPECIFIED,
     attribute_number,
     attribute_numbers,
     attribute_text,
@@ -31,6 +33,7 @@ from hsfusion.scenes.readers.hdf5_file import (
     text_of,
 )
 from hsfusion.scenes.readers.hdf5_pixels import pixels_of
+from hsfusion.scenes.readers.map_info import parse_map_info
 
 _CUBE = "Reflectance/Reflectance_Data"
 _METADATA = "Reflectance/Metadata"
@@ -45,19 +48,20 @@ def _sites(file: h5py.File) -> list[str]:
     return [name for name in members(file) if isinstance(member(file, f"{name}/{_CUBE}"), h5py.Dataset)]
 
 
-def open_neon(path: Path) -> CubeFile:
+def open_neon(path: Path, *, site: str | None = None) -> CubeFile:
     """Opens a reflectance product: reflectance = stored number / ``Scale_Factor``.
 
     Bands inside ``Band_Window_1_Nanometers`` and ``Band_Window_2_Nanometers``, ends included, are not good.
 
+    Args:
+        path: the file.
+        site: name of the site; needed where the file holds several.
+
     Raises:
-        InputError: if the file is damaged or contradicts itself.
+        InputError: if the file is damaged or contradicts itself, or leaves open which site is meant.
     """
     with opened(path) as file:
-        sites = _sites(file)
-        if len(sites) != 1:
-            raise bad(file, "number of sites", len(sites), "one", "add scene.variable=NAME")
-        site = sites[0]
+        site = _chosen(file, site)
         dataset = member(file, f"{site}/{_CUBE}")
         assert dataset is not None, "the site was found by it"
         scale, nodata = (attribute_number(dataset, name) for name in ("Scale_Factor", "Data_Ignore_Value"))
@@ -81,6 +85,20 @@ def open_neon(path: Path) -> CubeFile:
     )
 
 
+def _chosen(file: h5py.File, site: str | None) -> str:
+    sites = _sites(file)
+    names = plain(", ".join(sites))
+    if site is None and len(sites) != 1:
+        raise bad(
+            file, "number of sites", f"{len(sites)} ({names})", "one, or the name of one", "add scene.variable=SITE"
+        )
+    if site is not None and site.strip("/") not in sites:
+        raise bad(
+            file, "scene.variable", site, f"a site ({names}) or the path of an array", "correct or drop scene.variable"
+        )
+    return sites[0] if site is None else site.strip("/")
+
+
 def _band_table(file: h5py.File, site: str, layers: int) -> BandTable:
     folder = f"{site}/{_METADATA}/Spectral_Data"
     wavelength, fwhm = (small_array(file, f"{folder}/{name}") for name in ("Wavelength", "FWHM"))
@@ -88,12 +106,12 @@ def _band_table(file: h5py.File, site: str, layers: int) -> BandTable:
         if values is not None and values.shape != (layers,):
             raise bad(file, f"shape of {folder}/{name}", values.shape, f"{(layers,)}, one for each band")
     dataset = member(file, f"{folder}/Wavelength")
-    unit = None
+    source, unit = f"{folder}/Wavelength", None
     if dataset is not None:
-        unit = (
-            attribute_text(dataset, "Units") or attribute_text(dataset, "units") or "Nanometers"
-        )  # the product's unit
-    return BandTable(wavelength, fwhm, _good(file, site, wavelength, unit), unit=unit, source=f"{folder}/Wavelength")
+        unit = attribute_text(dataset, "Units") or attribute_text(dataset, "units")
+        if not unit:
+            source, unit = f"{source} ({UNIT_SPECIFIED})", "Nanometers"
+    return BandTable(wavelength, fwhm, _good(file, site, wavelength, unit), unit=unit, source=source)
 
 
 def _good(
@@ -139,16 +157,11 @@ def _text(file: h5py.File, name: str) -> str | None:
 
 
 def _transform(file: h5py.File, info: str) -> Affine:
-    """From an ENVI map info: projection, tie pixel from 1, coordinates of its corner, pixel sizes, ..., rotation."""
-    words = [word.strip() for word in info.strip("{}").split(",")]
-    try:
-        col, row, east, north, width, height = (float(word) for word in words[1:7])
-        turns = [float(word.split("=")[-1]) for word in words[7:] if word.startswith("rotation")]
-        turns += [float(word) for word in words[11:12]]
-    except ValueError as error:
-        raise bad(file, "Map_Info", info, "projection, tie pixel, coordinates, pixel sizes") from error
-    if not (np.isfinite([col, row, east, north]).all() and 0 < width < np.inf and 0 < height < np.inf):
-        raise bad(file, "Map_Info", info, "finite coordinates and positive pixel sizes")
+    """From an ENVI map info, to which NEON adds the rotation as a last number."""
+    path = Path(file.filename)
+    place = parse_map_info(path, [word.strip() for word in info.strip("{}").split(",")])
+    col, row, east, north, width, height = place.numbers
+    turns = [place.rotation, *(strict_number(path, "rotation in Map_Info", word) for word in place.rest[3:])]
     if any(turns):
         raise bad(file, "rotation in Map_Info", turns, "0, as in all products of NEON")
     return Affine(width, 0, east - (col - 1) * width, 0, -height, north + (row - 1) * height)

@@ -21,6 +21,7 @@ from rasterio.errors import CRSError
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.readers.cube_file import BandTable, CubeFile
 from hsfusion.scenes.readers.hdf5_file import (
+    UNIT_SPECIFIED,
     attribute_number,
     attribute_numbers,
     attribute_text,
@@ -83,7 +84,7 @@ def open_prisma(path: Path) -> CubeFile:
             wavelength[order],
             np.concatenate([detector.fwhm for detector in detectors])[order],
             unit="Nanometers",
-            source="List_Cw_Vnir, List_Cw_Swir",
+            source=f"List_Cw_Vnir, List_Cw_Swir ({UNIT_SPECIFIED})",
         ),
         gain=np.concatenate([np.full(len(detector.kept), detector.gain) for detector in detectors])[order],
         offset=np.concatenate([np.full(len(detector.kept), detector.offset) for detector in detectors])[order],

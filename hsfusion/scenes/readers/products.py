@@ -202,6 +202,13 @@ def _check_same(xml: ProductXml, image: CubeFile, **said: NDArray[np.float64]) -
     for name, values in own.items():
         if values is None:
             continue
+        if values.shape != said[name].shape:
+            raise image.error(
+                f"number of values of {name}",
+                values.size,
+                f"{said[name].size} as in {xml.path.name}",
+                "take both from one product",
+            )
         close = _CLOSE_NM if name == "wavelength" else 1e-5 * np.abs(said[name]) + 1e-12
         apart = np.flatnonzero(~(np.abs(values - said[name]) <= close))
         if apart.size:

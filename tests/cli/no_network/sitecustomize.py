@@ -1,7 +1,7 @@
 """Forbids the network to every Python process that has this folder on PYTHONPATH, and to those that it starts.
 
-Two nets: Python's own audit events, which also write a line into the file $HSFUSION_NETWORK_LOG; and, on Linux, a filter
-of the kernel, which ends with SIGSYS any process that makes an internet socket, be it from a library in C.
+Two nets: Python's own audit events, which also write a line into the file $HSFUSION_NETWORK_LOG; and, on Linux, a
+filter of the kernel, which ends with SIGSYS any process that makes an internet socket, be it from a library in C.
 """
 
 import ctypes
