@@ -20,6 +20,7 @@ from hsfusion.data.indian_pines import indian_pines
 from hsfusion.errors import InputError
 from hsfusion.inference import FoldedNetwork, Order, map_scene
 from hsfusion.inference.classification import batch_for, with_precision
+from hsfusion.inference.folding import PixelMatrix
 from hsfusion.inference.tiles import CELL
 from hsfusion.nn import FusionNetwork
 from hsfusion.scenes import Legend, Scene, open_scene
@@ -43,6 +44,8 @@ def measure(cfg: DictConfig) -> None:
         torch.set_num_threads(cfg.threads)
     network = _network(cfg)
     folded = FoldedNetwork(network).to(cfg.device)
+    if not isinstance(folded.front, PixelMatrix):
+        raise InputError("run", field="fusion", value="instance", expected="weights that are fixed", fix="give another")
     with tempfile.TemporaryDirectory(prefix="hsfusion-", dir=cfg.folder) as folder:
         candidates = _candidates(cfg, network, folded, Path(folder))
         seconds: dict[str, list[float]] = {name: [] for name in candidates}
@@ -183,8 +186,9 @@ def _repeated(scene: Scene, shape: tuple[int, int]) -> NDArray[np.int16]:
 
 
 def _products_per_pixel(network: FoldedNetwork) -> int:
-    matrices = [network.front.weight, *(p for p in network.convolutions.parameters() if p.dim() == 4)]
-    return sum(matrix.numel() for matrix in matrices)  # pyright: ignore[reportCallIssue]
+    assert isinstance(network.front, PixelMatrix)
+    convolutions = [weight for weight in network.parameters() if weight.dim() == 4]
+    return network.front.weight.numel() + sum(weight.numel() for weight in convolutions)
 
 
 def _products_per_second(device: str) -> float:

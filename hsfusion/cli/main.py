@@ -24,7 +24,7 @@ COMMANDS = {
 # A module named inspect would hide Python's own from every file that is run beside it, as in a distributed run.
 _MODULES = {"inspect": "inspection"}
 # what the machine, not the input, is to blame for
-_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM}
+_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM}
 _HELP = """hsfusion: hyperspectral band fusion with learned band weights that can be trusted.
 
 Usage: hsfusion COMMAND [key=value ...]
@@ -86,6 +86,7 @@ def guarded(action: Callable[[], None]) -> int:
     """
     for number in (signal.SIGTERM, signal.SIGINT):  # Lightning would end with 0 and 1
         signal.signal(number, _terminate)
+    os.environ.setdefault("GDAL_CACHEMAX", "512")  # MB; its own choice grows with the machine
     logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # its errors come as exceptions
     try:
         action()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ def predict(cfg: DictConfig) -> None:
     from hsfusion.inference import FoldedNetwork, map_scene
     from hsfusion.inference.classification import with_precision
     from hsfusion.scenes.levels import check_same_unit, typical_levels
+    from hsfusion.scenes.recorded import fingerprint
     from hsfusion.training.model_file import load_model
 
     start = time.perf_counter()
@@ -47,7 +48,13 @@ def predict(cfg: DictConfig) -> None:
     order = _order(cfg, header, {"hsfusion_model_sha256": digest, "scene": scene.name}, folded)
     if cfg.compile:
         folded.convolutions.compile()
-    plan = {"model": digest, "precision": precision, "compile": cfg.compile, "scene": _identity(cfg)}
+    _check_out(cfg, order, scene)
+    plan = {
+        "versions": [__version__, torch.__version__],
+        "model": digest,
+        "computed": [precision, cfg.compile, folded.fill.device.type],
+        "scene": fingerprint(scene),
+    }
     share = _share()
     shown = {"progress": progress_bar} if cfg.progress and share.rank == 0 else {}
     counts = map_scene(folded, scene, order, plan=plan, share=share, **shown)
@@ -145,25 +152,24 @@ def _device(name: str) -> str:
     return name
 
 
-def _identity(cfg: DictConfig) -> dict[str, Any]:
-    """The scene's configuration, and size and time of the files that it names: another scene starts anew."""
-    from omegaconf import OmegaConf
-
-    plain = OmegaConf.to_container(cfg.scene, resolve=True)
-    files = {}
-    for value in _texts(plain):
-        path = Path(value)
-        if path.is_file():
-            status = path.stat()
-            files[value] = [status.st_size, status.st_mtime_ns]
-    return {"configuration": plain, "files": files}
+_written: set[Path] = set()  # by this process, in a multirun
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _texts(child)
+def _check_out(cfg: DictConfig, order: Any, scene: Any) -> None:
+    """Refuses to write over what is read, a folder, or the map of another scene of the same multirun."""
+    from hsfusion.scenes.recorded import input_files
+
+    endings = ("confidence.tif", "probabilities.tif", "areas.csv")
+    outs = [order.out, order.out.with_suffix(".png"), *(order.beside(ending) for ending in endings)]
+    inputs = [*input_files(scene), _model_path(cfg.run)]
+    for out in outs:
+        if out.is_dir() or any(out.exists() and path.exists() and out.samefile(path) for path in inputs):
+            raise InputError(out, field="file", value="an input, or a folder", expected="a new file", fix="choose out=")
+    if order.out.resolve() in _written:
+        raise InputError(
+            order.out, field="out", value="that of another scene", expected="one each", fix="give scenes other names"
+        )
+    _written.add(order.out.resolve())
 
 
 def _share() -> Any:
@@ -176,7 +182,7 @@ def _share() -> Any:
     import torch.distributed as distributed
 
     if not distributed.is_initialized():
-        distributed.init_process_group("gloo")
+        distributed.init_process_group("gloo", timeout=timedelta(days=7))  # one may have much more to do
     return Share(int(os.environ["RANK"]), world, distributed.barrier)
 
 

@@ -17,7 +17,7 @@ from hsfusion.nn import FusionNetwork
 from hsfusion.scenes import Scene, Window
 
 Device = torch.device | str
-_SAMPLE = 8  # cells on which two precisions are compared
+_SAMPLE = 8  # cells full of data on which two precisions are compared
 _MOST_CHANGED = 0.001  # share of pixels
 
 
@@ -100,10 +100,14 @@ def with_precision(network: FoldedNetwork, scene: Scene, precision: str) -> tupl
     rounded.convolutions.bfloat16()
     if precision == "bf16":
         return rounded, "bf16"
-    sample = [cells[i] for i in np.linspace(0, len(cells) - 1, _SAMPLE).astype(int)]
-    pairs = zip(classify(network, scene, sample), classify(rounded, scene, sample), strict=True)
-    changed = [np.mean(one.classes != other.classes) for one, other in pairs]
-    return (rounded, "bf16") if np.mean(changed) < _MOST_CHANGED else (network, "float32")
+    sample = [cells[i] for i in np.random.default_rng(0).permutation(len(cells))[: 4 * _SAMPLE]]
+    there = changed = 0
+    for one, other in zip(classify(network, scene, sample), classify(rounded, scene, sample), strict=True):
+        there += int((one.classes >= 0).sum())
+        changed += int((one.classes != other.classes).sum())
+        if there >= _SAMPLE * CELL**2:
+            return (rounded, "bf16") if changed < _MOST_CHANGED * there else (network, "float32")
+    return network, "float32"  # too little of it holds data
 
 
 def batch_for(network: FoldedNetwork) -> int:
@@ -112,8 +116,8 @@ def batch_for(network: FoldedNetwork) -> int:
         return 1
     free, _ = torch.cuda.mem_get_info(network.fill.device)
     # floats that one pixel needs at a time: its bands, and what goes into and comes out of the widest layer
-    floats = len(network.layers) + 4 * max(p.shape[0] for p in network.convolutions.parameters() if p.dim() == 4)
-    return max(1, min(64, free // (4 * 4 * floats * CELL**2)))
+    floats = len(network.layers) + 4 * max(p.shape[0] for p in network.parameters() if p.dim() == 4)
+    return max(1, min(8, free // (4 * 4 * floats * CELL**2)))  # more would lie in the host's memory too
 
 
 def _gains_by_bf16(network: FoldedNetwork) -> bool:

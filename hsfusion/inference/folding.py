@@ -45,7 +45,8 @@ class FoldedNetwork(nn.Module):
         else:
             self.front = PixelMatrix(*_matrix(network, self.layers, first))
         hidden = [part for convolution in folded[1:] for part in (convolution, nn.ReLU())]
-        self.convolutions = nn.Sequential(nn.ReLU(), *hidden, cnn.classifier)
+        self.convolutions = nn.Sequential(nn.ReLU(), *hidden)
+        self.classifier = cnn.classifier
         self.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,8 +86,9 @@ class FoldedNetwork(nn.Module):
         return torch.where(x.isnan(), self.fill[:, None, None], x)
 
     def convolve(self, fused: Tensor) -> Tensor:
-        """From what :attr:`front` returns to logits, in the number type of the convolutions."""
-        return self.convolutions(fused.to(next(self.convolutions.parameters()).dtype))
+        """From what :attr:`front` returns to float32 logits; hidden layers in the number type of their weights."""
+        first = next(self.convolutions.parameters(), self.classifier.weight)
+        return self.classifier(self.convolutions(fused.to(first.dtype)).float())
 
 
 class PixelMatrix(nn.Module):

@@ -39,7 +39,7 @@ class Journal:
         self._places: dict[int, tuple[int, int, int]] = {}  # cell -> offset, length, checksum
         head = json.dumps(plan, sort_keys=True).encode() + b"\n"
         try:
-            self._file = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115
+            self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # not emptied before the lock
             self._lock()
             found = self._file.readline()
             if found != head:

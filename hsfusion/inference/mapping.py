@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -110,8 +111,11 @@ def map_scene(
         found = classify(network, scene, windows, batch=order.batch, probabilities=order.probabilities)
         for i, cell in zip(missing, progress(found, total - left, total), strict=True):
             journal.append(i, _pack(cell, order, network.receptive_field // 2, scene.geobox.shape))
-    share.wait()
-    counts = _publish(scene, order, cells, plan, share.world) if share.rank == 0 else None
+        if share.rank > 0:
+            journal.__exit__()  # for process 0 to read
+        share.wait()
+        # its own journal stays locked until all is written
+        counts = _publish(scene, order, cells, plan, [journal], share.world) if share.rank == 0 else None
     share.wait()
     return counts
 
@@ -149,17 +153,20 @@ def _pack(cell: Cell, order: Order, radius: int, shape: tuple[int, int]) -> NDAr
     return np.concatenate([codes.ravel().view(np.uint8), stored.astype(np.uint8).ravel()])
 
 
-def _publish(scene: Scene, order: Order, cells: list[Window], plan: Mapping[str, Any], world: int) -> NDArray[np.int64]:
-    """Writes the files from the journals, and deletes these."""
+def _publish(
+    scene: Scene, order: Order, cells: list[Window], plan: Mapping[str, Any], journals: list[Journal], world: int
+) -> NDArray[np.int64]:
+    """Writes the files from the journals, the first of which is given, and deletes these."""
     with ExitStack() as stack:
-        plans = [{**plan, "rank": rank, "world": world} for rank in range(world)]
-        journals = [stack.enter_context(Journal(_journal_path(order.out, rank), plans[rank])) for rank in range(world)]
+        for rank in range(1, world):
+            other = Journal(_journal_path(order.out, rank), {**plan, "rank": rank, "world": world})
+            journals.append(stack.enter_context(other))
 
-        def rows(first: int, last: int) -> Callable[[], Iterator[tuple[Window, NDArray]]]:
-            """Whole rows of cells of the layers from first to last; layer 0 are the codes."""
-            return lambda: _rows(journals, cells, layers=slice(first, last))
+        def layers(first: int, last: int) -> Callable[[], Iterator[tuple[Window, NDArray]]]:
+            """The cells of the layers from first to last; layer 0 are the codes."""
+            return lambda: _cells_of_layers(journals, cells, layers=slice(first, last))
 
-        counts = _counts(rows(0, 1), order.legend, scene.geobox.shape[0])
+        counts = _counts(layers(0, 1), order.legend, scene.geobox.shape[0])
         if not counts.any():
             raise InputError(
                 scene.name,
@@ -168,27 +175,27 @@ def _publish(scene: Scene, order: Order, cells: list[Window], plan: Mapping[str,
                 expected="at least 1",
                 fix="look at the scene with hsfusion inspect",
             )
-        _write_files(scene, order, rows)
-    _tidy(order)
+        _write_files(scene, order, layers)
+        _tidy(order)
     return counts
 
 
 def _tidy(order: Order) -> None:
     """Deletes the journals, and what runs left that were killed while they wrote."""
-    leftovers = [f".{order.out.name}.journal-*"]
+    leftovers = [f".{glob.escape(order.out.name)}.journal-*"]
     for path in (
         order.out,
         Path(f"{order.out}.aux.xml"),
         order.beside("confidence.tif"),
         order.beside("probabilities.tif"),
     ):
-        leftovers.append(f".{path.name}.*.part*")
+        leftovers.append(f".{glob.escape(path.name)}.*.part*")
     for pattern in leftovers:
         for path in order.out.parent.glob(pattern):
             path.unlink()
 
 
-def _write_files(scene: Scene, order: Order, rows: Callable[[int, int], Any]) -> None:
+def _write_files(scene: Scene, order: Order, layers: Callable[[int, int], Any]) -> None:
     """Writes all files under other names first; the class map gets its name last."""
     legend = order.legend
     look = class_look(legend, order.tags)
@@ -204,7 +211,7 @@ def _write_files(scene: Scene, order: Order, rows: Callable[[int, int], Any]) ->
     try:
         for path, kind, (first, last), resampling in files:
             written.append(part_of(path))
-            blocks = rows(first, last)
+            blocks = layers(first, last)
             if order.cog:
                 plain = part_of(path.with_suffix(".plain"))
                 written.append(plain)
@@ -217,20 +224,19 @@ def _write_files(scene: Scene, order: Order, rows: Callable[[int, int], Any]) ->
         part_of(names).write_text(category_names(legend), encoding="utf-8")
         for path in (*(path for path, *_ in files[:-1]), names, order.out):
             part_of(path).replace(path)
+        for wanted, ending in ((order.confidence, "confidence.tif"), (order.probabilities, "probabilities.tif")):
+            if not wanted:
+                order.beside(ending).unlink(missing_ok=True)  # of an older map
     finally:
         for path in written:
             path.unlink(missing_ok=True)
 
 
-def _rows(journals: list[Journal], cells: list[Window], *, layers: slice) -> Iterator[tuple[Window, NDArray]]:
-    width = max(cell.col + cell.width for cell in cells)
-    columns = sum(cell.row == 0 for cell in cells)
-    for start in range(0, len(cells), columns):
-        parts = []
-        for i in range(start, start + columns):
-            payload = journals[i % len(journals)].read(i)
-            parts.append(_unpack(payload, cells[i], layers))
-        yield Window(cells[start].row, 0, cells[start].height, width), np.concatenate(parts, axis=2)
+def _cells_of_layers(
+    journals: list[Journal], cells: list[Window], *, layers: slice
+) -> Iterator[tuple[Window, NDArray]]:
+    for i, cell in enumerate(cells):
+        yield cell, _unpack(journals[i % len(journals)].read(i), cell, layers)
 
 
 def _unpack(payload: bytes, cell: Window, layers: slice) -> NDArray:
@@ -245,5 +251,5 @@ def _counts(codes: Callable[[], Iterator[tuple[Window, NDArray]]], legend: Legen
     counts = np.zeros((len(legend.codes), height), np.int64)
     for window, values in codes():
         for k, code in enumerate(legend.codes):
-            counts[k, window.row : window.row + window.height] = (values[0] == code).sum(1)
+            counts[k, window.row : window.row + window.height] += (values[0] == code).sum(1)
     return counts

@@ -14,6 +14,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
@@ -168,11 +169,10 @@ def write_blocks(path: Path, blocks: Blocks, *, geobox: GeoBox, look: Look, over
                 file.scales = [look.scale] * look.count
             if look.colormap:
                 file.write_colormap(1, look.colormap)
-        if overviews is not None:
-            _add_overviews(path, geobox.shape, Resampling[overviews])
-        verify(path, blocks)
-    except (RasterioError, OSError) as error:
+        factors = [] if overviews is None else _add_overviews(path, geobox.shape, Resampling[overviews])
+    except (RasterioError, CPLE_BaseError, OSError) as error:
         raise _failure(path, error) from error
+    verify(path, blocks, overviews=factors)
 
 
 def copy_as_cog(path: Path, cog: Path, blocks: Blocks, *, overviews: str) -> None:
@@ -191,23 +191,39 @@ def copy_as_cog(path: Path, cog: Path, blocks: Blocks, *, overviews: str) -> Non
     try:
         with _no_georeference_is_fine():
             rasterio.shutil.copy(path, cog, driver="COG", **options)
-    except (RasterioError, OSError) as error:
+    except (RasterioError, CPLE_BaseError, OSError) as error:
         raise _failure(cog, error) from error
     verify(cog, blocks)
 
 
-def verify(path: Path, blocks: Blocks) -> None:
-    """Makes sure that a GeoTIFF holds what it has to.
+def verify(path: Path, blocks: Blocks, *, overviews: Sequence[int] | None = None) -> None:
+    """Makes sure that a GeoTIFF holds what it has to, and lies on the disk.
+
+    A full disk can tear the smaller copies alone, and raises nothing: they are read, too.
+
+    Args:
+        path: the file.
+        blocks: what it holds, see :func:`write_blocks`.
+        overviews: by what factors smaller copies are smaller; None for whichever there are.
 
     Raises:
         EnvironmentFailure: if it does not.
     """
     try:
+        with open(path, "rb+") as raw:
+            os.fsync(raw.fileno())
         with _no_georeference_is_fine(), rasterio.open(path, driver="GTiff") as file:
             for window, values in blocks():
                 if not np.array_equal(file.read(window=_block(window)), values, equal_nan=values.dtype.kind == "f"):
                     raise OSError("it reads back differently")
-    except (RasterioError, OSError) as error:
+            levels = file.overviews(1)
+        if overviews is not None and levels != list(overviews):
+            raise OSError("smaller copies are missing")
+        for level in range(len(levels)):
+            with rasterio.open(path, driver="GTiff", overview_level=level) as file:
+                for _, block in file.block_windows(1):
+                    file.read(window=block)
+    except (RasterioError, CPLE_BaseError, OSError) as error:
         raise _failure(path, error) from error
 
 
@@ -219,11 +235,12 @@ def read_reduced(path: Path, *, most: int) -> NDArray:
         return file.read(1, out_shape=shape, resampling=Resampling.nearest)
 
 
-def _add_overviews(path: Path, shape: tuple[int, int], resampling: Resampling) -> None:
+def _add_overviews(path: Path, shape: tuple[int, int], resampling: Resampling) -> list[int]:
     factors = [2**i for i in range(1, 16) if max(shape) >> (i - 1) > 256]
     if factors:
         with _no_georeference_is_fine(), rasterio.open(path, "r+", driver="GTiff") as file:
             file.build_overviews(factors, resampling)
+    return factors
 
 
 def _block(window: Window) -> RasterioWindow:

@@ -51,7 +51,7 @@ class MatchedScene:
         for name, number in scene.sources:
             first[name], start = start, start + number
         layers = [first[name] + i for name, number in sources for i in range(number)]
-        self._scene = scene
+        self.scene = scene
         self._order = np.array([*found, *layers], np.int64)
         self.name, self.geobox = scene.name, scene.geobox
         self.bands, self.sources = bands, tuple(sources)
@@ -60,4 +60,4 @@ class MatchedScene:
         """Reads a window: (C + E, height, width) float32, or those layers of it, NaN where there are no data."""
         order = self._order if layers is None else self._order[layers]
         assert (order >= 0).all(), "a band that is not there was asked for"
-        return self._scene.read(window, order)
+        return self.scene.read(window, order)

@@ -143,7 +143,7 @@ class StackedScene:
             check_same_grid(raster.geobox, scene.geobox, source=name, reference=scene.name)
         self.name, self.bands, self.geobox = scene.name, scene.bands, scene.geobox
         self.sources = (*scene.sources, *((name, raster.layers) for name, raster in rasters.items()))
-        self.scene = scene
+        self.scene, self.rasters = scene, list(rasters.values())
         self._parts = [scene, *rasters.values()]
 
     def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:

@@ -129,7 +129,12 @@ class Bands:
                 expected="1 for a good band and 0 for a bad one",
                 fix="correct the table",
             )
-        return cls(wavelength, fwhm, good == 1)
+        try:
+            return cls(wavelength, fwhm, good == 1)
+        except InputError as error:
+            raise InputError(
+                path, field=error.field, value=error.value, expected=error.expected, fix=error.fix
+            ) from error
 
 
 def _intervals_nm(given: object) -> tuple[tuple[float, float], ...]:
@@ -191,6 +196,9 @@ def _table(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
             expected="a column wavelength_nm with a row for each band",
             fix="name the column of the band centres in nm wavelength_nm",
         )
+    twice = sorted({column for column in columns if columns.count(column) > 1})
+    if twice:
+        raise InputError(path, field="header", value=f"{twice} twice", expected="each column once", fix="drop one")
     for i, row in enumerate(rows, 1):
         if None in row:  # cells beyond the header
             raise InputError(
@@ -207,8 +215,8 @@ def _column(path: str | Path, rows: list[dict[str, str]], name: str) -> NDArray[
     values = np.empty(len(rows))
     for i, row in enumerate(rows):
         try:
-            values[i] = float(row[name])
-        except (TypeError, ValueError) as error:
+            values[i] = float(row[name].replace("_", "x"))  # Python takes 4_10 for 410
+        except (TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 path,
                 field=f"{name} of row {i + 1}",

@@ -140,7 +140,7 @@ def test_every_case_has_a_name_of_its_own_and_there_are_enough():
 
 def test_one_input_of_each_kind_ends_in_one_line(tmp_path):
     first = {case.kind: case for case in reversed(CASES) if case.kind != "training"}
-    chosen = list(first.values())[:12]
+    chosen = list(first.values())[::2]
     ended = run_all(chosen, tmp_path)
     wrong = [(case.kind, case.name, broken(case, one)) for case, one in zip(chosen, ended, strict=True)]
     assert [entry for entry in wrong if entry[2]] == []

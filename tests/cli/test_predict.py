@@ -145,6 +145,42 @@ def test_many_scenes_in_one_multirun_get_a_map_each(files, expected, hsfusion, t
     assert (maps[0] == maps[1]).all()
 
 
+def test_scenes_of_one_name_in_a_multirun_do_not_overwrite_each_other(files, hsfusion, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "flight.yaml").write_text(f"cube: {files / 'scene.img'}\n")
+    run = [word for word in words(files, "--multirun") if not word.startswith(("scene=", "out="))]
+    done = hsfusion(*run, "scene=a/flight.yaml,b/flight.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "flight_map.tif: out is that of another scene" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("out", ["copy.tif", "folder.tif"])
+def test_input_or_folder_is_not_written_over(files, hsfusion, tmp_path, out):
+    (tmp_path / "folder.tif").mkdir()
+    for ending in (".img", ".hdr"):
+        (tmp_path / f"copy{ending}").write_bytes((files / f"scene{ending}").read_bytes())
+    (tmp_path / "copy.img").rename(tmp_path / "copy.tif")
+    run = [word for word in words(files) if not word.startswith(("scene=", "out="))]
+    done = hsfusion(*run, "scene=copy.tif", f"out={out}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"{out}: file is an input, or a folder" in done.stderr.splitlines()[-1]
+
+
+def test_killed_run_is_not_gone_on_from_with_another_header(files, hsfusion, tmp_path):
+    for ending in (".img", ".hdr"):
+        (tmp_path / f"copy{ending}").write_bytes((files / f"scene{ending}").read_bytes())
+    run = [word for word in words(files) if not word.startswith("scene=")] + ["scene=copy.img"]
+    assert start_and_kill(run, tmp_path, 0.1)
+    header = (tmp_path / "copy.hdr").read_text()
+    (tmp_path / "copy.hdr").write_text(header.replace("500000, 5500000", "600000, 5500000"))
+    done = hsfusion(*run, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "its cells are computed anew" in done.stderr
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert file.transform.c == 600000
+
+
 def test_disk_without_room_is_an_error_before_the_first_cell(files, tmp_path):
     full = "import shutil; shutil.disk_usage = lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000)\n"
     done = run_with(full, words(files), tmp_path)
@@ -296,3 +332,28 @@ def test_disk_that_is_full_leaves_no_torn_file(files, expected, hsfusion, tmp_pa
         assert done.returncode == 0, done.stderr
     for name in ("map.tif", "map_confidence.tif", "map_probabilities.tif"):
         assert digest(tmp_path / name) == digest(expected / name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["geotiff", "cog"])
+def test_disk_that_is_full_while_maps_are_written_leaves_the_old_ones(files, expected, hsfusion, tmp_path, kind):
+    """A file system that is too small by ever more: the journal is whole, and some write of the maps fails."""
+    if os.geteuid() or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+        pytest.skip("may not mount a file system")
+    failed = 0
+    for i in range(20):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        size = 700_000 + 25_000 * i
+        arguments = " ".join(words(files, f"format={kind}"))
+        script = f"""mount -t tmpfs -o size={size} tmpfs {folder}; cd {folder}; echo mine > map.tif
+            {Path(sys.executable).with_name("hsfusion")} {arguments} 2> {tmp_path}/err; echo $?; sha256sum map.tif"""
+        done = subprocess.run(["unshare", "-m", "bash", "-c", script], capture_output=True, text=True, check=True)
+        code, found = done.stdout.split("\n")[-3:-1] if done.stdout.count("\n") > 2 else done.stdout.split("\n")[:2]
+        error = (tmp_path / "err").read_text()
+        assert code in {"0", "3"}, error
+        whole = found.split()[0] == hashlib.sha256(b"mine\n").hexdigest()
+        failed += code == "3"
+        assert (code == "3" and whole) or not whole, error
+    print(f"{kind}: {failed} of 20 disks were too small")
+    assert failed

@@ -361,7 +361,7 @@ def test_scene_of_which_nobody_says_what_bands_are_left_asks_for_wavelengths(tmp
     from hydra.utils import instantiate
 
     np.save(tmp_path / "cube.npy", CUBE)
-    np.save(tmp_path / "gt.npy", LABELS)
+    np.save(tmp_path / "gt.npy", np.resize(np.arange(14), 20).reshape(4, 5))
     files = f"scene.cube={tmp_path}/cube.npy", f"scene.labels={tmp_path}/gt.npy"
     with pytest.raises(InstantiationException) as caught:
         instantiate(config("ksc", *files))

@@ -115,6 +115,7 @@ def test_bf16_is_taken_only_where_the_map_stays(monkeypatch, split):
     assert next(folded.convolutions.parameters()).dtype == torch.float32
     monkeypatch.setattr(classification, "cells_of", lambda shape: cells_of(shape, edge=4))
     monkeypatch.setattr(classification, "_gains_by_bf16", lambda network: True)
+    monkeypatch.setattr(classification, "CELL", 4)
     for most, chosen in ((2.0, "bf16"), (0.0, "float32")):
         monkeypatch.setattr(classification, "_MOST_CHANGED", most)
         assert with_precision(folded, scene, "auto")[1] == chosen

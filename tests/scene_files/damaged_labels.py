@@ -34,7 +34,7 @@ def label_rasters() -> Iterator[Case]:
             cube(folder)
             return ["inspect", "cube.tif", f"labels={path.name if path != folder else '.'}"]
 
-        yield Case("label rasters", f"{name} as labels", make, "")
+        yield Case("label rasters", f"{name} as labels", make, "file is" if name in ("no file", "folder") else "")
 
 
 def label_vectors() -> Iterator[Case]:

@@ -240,4 +240,4 @@ def of_training() -> Iterator[Case]:
     yield case("GeoTIFF without units", tiff(cube=envi.CUBE, tags=[{"wavelength": "410"}] * 3), says="units is missing")
     yield case("truncated", changed(envi.write, lambda content: content[:60]), says="size is 60 bytes")
     yield case("VRT", holding("cube.tif", b"<VRTDataset/>"), says="content is")
-    yield case("labels of another grid", by(envi.write, np.ones((3, 5, 5))), says="gt.npy: shape")
+    yield case("labels of another grid", by(envi.write, np.arange(75).reshape(3, 5, 5)), says="gt.npy: shape")

@@ -380,6 +380,14 @@ def test_file_that_lies_about_its_size_is_one_line(tmp_path, case):
     assert "\n" not in str(caught.value)
 
 
+def test_gdal_prints_nothing_itself(tmp_path, capfd):
+    path = tmp_path / "c.tif"
+    # fields out of their order, and no sizes of blocks
+    path.write_bytes(directory().replace(struct.pack("<HHI", 279, 4, 1), struct.pack("<HHI", 270, 4, 1)))
+    assert read(path).shape == (1, 4, 5)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_file_that_tells_the_truth_opens(tmp_path):
     path = tmp_path / "c.tif"
     path.write_bytes(LIARS["truth"])

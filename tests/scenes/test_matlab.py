@@ -155,6 +155,7 @@ def test_array_that_fills_the_memory_is_refused_before_it_is_unpacked(tmp_path):
     assert "size of cube is 800000000 bytes, expected at most" in error_of(path)
 
 
+@pytest.mark.slow
 def test_bomb_behind_a_small_shape_dies_in_the_child(tmp_path):
     pytest.importorskip("resource")
     head = matrix(b"", shape=(4, 5, 3), kind=3)[8:-8] + struct.pack("<II", 3, 2_000_000_000)
@@ -212,7 +213,7 @@ def test_whatever_happens_to_the_reader_is_one_line(tmp_path, monkeypatch, capfd
     path = write(tmp_path, a=np.ones((2, 2)))
     monkeypatch.setattr(matlab, "matlab_child", SimpleNamespace(__file__=str(child), NO_ROOM=28))
     monkeypatch.setattr(matlab, "_SECONDS", 1)
-    monkeypatch.setattr(matlab, "_PATIENCE", 3)
+    monkeypatch.setattr(matlab, "_PATIENCE", 60 if says == "exit code -" else 3)  # a busy machine shares processors out
     assert says in error_of(path)
     assert capfd.readouterr() == ("", "")
 

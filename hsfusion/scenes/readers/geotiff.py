@@ -42,7 +42,7 @@ def open_geotiff(path: Path) -> CubeFile:
         InputError: if GDAL cannot open it, it is not whole, contradicts itself, or holds no real numbers.
     """
     missing, blocks = missing_blocks(path)
-    with _opened(path) as source:
+    with rasterio.Env(), _opened(path) as source:  # without the first, GDAL prints its warnings
         dtype = _number_type(source, path)
         masked = any(flags == [MaskFlags.per_dataset] for flags in source.mask_flag_enums)
         nodata, facts = _nodata(source, path, dtype)
@@ -111,7 +111,8 @@ class TiffPixels:
         indexes = None if layers is None else (layers + 1).tolist()
         source = _kept_open(self.path)
         try:
-            return source.read(indexes, window=block, masked=self.masked)
+            with rasterio.Env():  # without it GDAL prints its warnings
+                return source.read(indexes, window=block, masked=self.masked)
         except RasterioError as error:
             raise InputError(
                 self.path,
