@@ -159,7 +159,7 @@ def write_blocks(path: Path, blocks: Blocks, *, geobox: GeoBox, look: Look, over
         **{"crs": geobox.crs, "transform": geobox.transform, "compress": "deflate", "tiled": True},
     }
     try:
-        with _no_georeference_is_fine(), rasterio.open(path, "w", **profile) as file:
+        with _no_georeference_is_fine(), rasterio.open(path.absolute(), "w", **profile) as file:
             for window, values in blocks():
                 file.write(values, window=_block(window))
             for i, name in enumerate(look.layer_names, start=1):
@@ -212,7 +212,7 @@ def verify(path: Path, blocks: Blocks, *, overviews: Sequence[int] | None = None
     try:
         with open(path, "rb+") as raw:
             os.fsync(raw.fileno())
-        with _no_georeference_is_fine(), rasterio.open(path, driver="GTiff") as file:
+        with _no_georeference_is_fine(), rasterio.open(path.absolute(), driver="GTiff") as file:
             for window, values in blocks():
                 if not np.array_equal(file.read(window=_block(window)), values, equal_nan=values.dtype.kind == "f"):
                     raise OSError("it reads back differently")
@@ -220,7 +220,8 @@ def verify(path: Path, blocks: Blocks, *, overviews: Sequence[int] | None = None
         if overviews is not None and levels != list(overviews):
             raise OSError("smaller copies are missing")
         for level in range(len(levels)):
-            with rasterio.open(path, driver="GTiff", overview_level=level) as file:
+            options = {"driver": "GTiff", "overview_level": level}
+            with _no_georeference_is_fine(), rasterio.open(path.absolute(), **options) as file:
                 for _, block in file.block_windows(1):
                     file.read(window=block)
     except (RasterioError, CPLE_BaseError, OSError) as error:
@@ -229,7 +230,7 @@ def verify(path: Path, blocks: Blocks, *, overviews: Sequence[int] | None = None
 
 def read_reduced(path: Path, *, most: int) -> NDArray:
     """Reads a raster of one layer with at most so many rows and columns: every n-th pixel."""
-    with _no_georeference_is_fine(), rasterio.open(path, driver="GTiff") as file:
+    with _no_georeference_is_fine(), rasterio.open(path.absolute(), driver="GTiff") as file:
         step = -(-max(file.shape) // most)
         shape = -(-file.height // step), -(-file.width // step)
         return file.read(1, out_shape=shape, resampling=Resampling.nearest)
@@ -238,7 +239,7 @@ def read_reduced(path: Path, *, most: int) -> NDArray:
 def _add_overviews(path: Path, shape: tuple[int, int], resampling: Resampling) -> list[int]:
     factors = [2**i for i in range(1, 16) if max(shape) >> (i - 1) > 256]
     if factors:
-        with _no_georeference_is_fine(), rasterio.open(path, "r+", driver="GTiff") as file:
+        with _no_georeference_is_fine(), rasterio.open(path.absolute(), "r+", driver="GTiff") as file:
             file.build_overviews(factors, resampling)
     return factors
 

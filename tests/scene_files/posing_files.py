@@ -47,10 +47,9 @@ def posing() -> Iterator[Case]:
         ),
         *("/vsizip/cube.zip/cube.tif", "NETCDF:cube.nc:reflectance", "GTIFF_DIR:1:cube.tif", "/vsistdin/", "-"),
     ):
-        words = ["--", place] if place == "-" else [place]
-        yield Case(
-            "network", f"cube {place}", lambda folder, words=words: ["inspect", *words], place.rpartition("/")[2]
-        )
+        words = ["inspect", *(["--"] if place == "-" else []), place]
+        says = place.strip("/").rpartition("/")[2]
+        yield Case("network", f"cube {place}", lambda folder, words=words: words, says)
         yield inspected(
             "network", f"labels {place}", placed_cube, f"labels={place}", "class_field=code", says="No such"
         )
