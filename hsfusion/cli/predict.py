@@ -28,8 +28,6 @@ def predict(cfg: DictConfig) -> None:
     from hsfusion.cli.predict_outputs import progress_bar, write_areas, write_quick_look
     from hsfusion.inference import FoldedNetwork, map_scene
     from hsfusion.inference.classification import with_precision
-    from hsfusion.scenes.levels import check_same_unit, typical_levels
-    from hsfusion.scenes.recorded import fingerprint
     from hsfusion.training.model_file import load_model
 
     start = time.perf_counter()
@@ -38,25 +36,17 @@ def predict(cfg: DictConfig) -> None:
         torch.set_num_threads(cfg.threads)
     model = _model_path(cfg.run)
     network, header = load_model(model)
-    scene = _open(cfg, network.used_bands.numpy(), header)
-    _check_size(scene.geobox.shape, network.receptive_field)
     folded = FoldedNetwork(network).to(_device(cfg.device))
-    levels = typical_levels(scene, folded.layers.cpu().numpy())
-    check_same_unit(levels, folded.fill.cpu().numpy(), source=scene.name, reference="the training scene")
+    scene = _open(cfg, network.used_bands.numpy(), header, folded)
     folded, precision = with_precision(folded, scene, cfg.precision)
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
     order = _order(cfg, header, {"hsfusion_model_sha256": digest, "scene": scene.name}, folded)
+    _check_out(cfg, order, scene)
     if cfg.compile:
         folded.convolutions.compile()
-    _check_out(cfg, order, scene)
-    plan = {
-        "versions": [__version__, torch.__version__],
-        "model": digest,
-        "computed": [precision, cfg.compile, folded.fill.device.type],
-        "scene": fingerprint(scene),
-    }
     share = _share()
     shown = {"progress": progress_bar} if cfg.progress and share.rank == 0 else {}
+    plan = _plan(digest, [precision, cfg.compile, folded.fill.device.type], scene)
     counts = map_scene(folded, scene, order, plan=plan, share=share, **shown)
     if counts is None:
         return
@@ -102,15 +92,30 @@ def _model_path(run: str) -> Path:
     return path / "model.safetensors" if path.is_dir() else path
 
 
-def _open(cfg: DictConfig, needed: NDArray[np.bool_], header: dict[str, Any]) -> Any:
-    """The scene, with the bands and layers of the model."""
+def _open(cfg: DictConfig, needed: NDArray[np.bool_], header: dict[str, Any], network: Any) -> Any:
+    """The scene, with the bands and layers of the model, in its unit and large enough."""
     from hsfusion.scenes import LabelledScene, MatchedScene
+    from hsfusion.scenes.levels import check_same_unit, typical_levels
     from hsfusion.spectra import Bands
 
     opened = instantiate(cfg.scene)
     scene = opened.scene if isinstance(opened, LabelledScene) else opened
     sources = [(source["name"], source["layers"]) for source in header["sources"]]
-    return MatchedScene(scene, bands=Bands(**header["bands"]), sources=sources, needed=needed)
+    matched = MatchedScene(scene, bands=Bands(**header["bands"]), sources=sources, needed=needed)
+    _check_size(matched.geobox.shape, network.receptive_field)
+    levels = typical_levels(matched, network.layers.cpu().numpy())
+    check_same_unit(levels, network.fill.cpu().numpy(), source=scene.name, reference="the training scene")
+    return matched
+
+
+def _plan(digest: str, computed: list[Any], scene: Any) -> dict[str, Any]:
+    """All that decides on the numbers: a journal of something else is not gone on from."""
+    import torch
+
+    from hsfusion.scenes.recorded import fingerprint
+
+    versions = [__version__, torch.__version__]
+    return {"versions": versions, "model": digest, "computed": computed, "scene": fingerprint(scene)}
 
 
 def _order(cfg: DictConfig, header: dict[str, Any], tags: dict[str, str], network: Any) -> Any:
