@@ -21,6 +21,7 @@ LAYOUTS = {
     "bip": ("lines", "samples", "bands"),
 }
 _MOST_MAPPED = 512 * 2**20  # bytes of files that may be counted as this process's memory
+_others = {"bytes": 0}  # what other libraries map, which cannot be given back here
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,9 @@ class EnviPixels:
         part = {"bands": slice(None), "lines": slice(row, row + height), "samples": slice(col, col + width)}
         names = LAYOUTS[self.order]
         memory, cube = _mapped(self, (status.st_ino, status.st_mtime_ns))
-        if _mapped_bytes() > _MOST_MAPPED:
+        if _mapped_bytes() - _others["bytes"] > _MOST_MAPPED:
             memory.madvise(mmap.MADV_DONTNEED)  # the pages stay in the system's cache, no longer in this process
+            _others["bytes"] = _mapped_bytes()
         values = cube[tuple(part[name] for name in names)]
         return values.transpose([names.index(name) for name in ("bands", "lines", "samples")])
 
