@@ -279,4 +279,5 @@ def test_unlabelled_that_is_no_code_is_refused(tmp_path, unlabelled):
 
 @pytest.mark.parametrize("option", [{"class_field": "code"}, {"variable": "gt"}])
 def test_options_of_other_formats_are_refused(tmp_path, option):
-    refused(save(tmp_path / "gt.npy", np.ones((1, 3), int)), scene_of((1, 3)), **option)
+    text = refused(save(tmp_path / "gt.npy", np.ones((1, 3), int)), scene_of((1, 3)), **option)
+    assert next(iter(option)) in text

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scene_files.matlab import CUBE, DAMAGED, FULL, LABELS, NUMBERS, PLAIN, START, matrix, packed, write
+from scene_files.one_line import error_of
 from scipy.io import savemat
 
 from hsfusion.errors import EnvironmentFailure, InputError
@@ -17,17 +18,6 @@ from hsfusion.scenes import open_labelled_scene
 from hsfusion.scenes.readers import matlab
 from hsfusion.scenes.readers.formats import open_cube_file
 from hsfusion.scenes.scene import Window
-
-
-def error_of(path, **options):
-    with pytest.raises(InputError) as caught:
-        open_cube_file(path, **options).read(FULL)
-    text = str(caught.value)
-    assert "\n" not in text
-    assert str(path) in text
-    assert "expected" in text
-    assert "Fix:" in text
-    return text
 
 
 @pytest.mark.parametrize(
