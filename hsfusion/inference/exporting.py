@@ -1,15 +1,71 @@
-"""The folded network for other programs."""
+"""The folded network for other programs, in files that say what they take and give."""
 
 from __future__ import annotations
 
 import copy
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from hsfusion import __version__
+from hsfusion.errors import InputError
 from hsfusion.inference.folding import FoldedNetwork
 
+#: under what name the description lies in the metadata of an ONNX file
+ONNX_KEY = "hsfusion"
+#: under what name it lies among the extra files of ``torch.export``
+EXTRA_FILE = "hsfusion.json"
+
 _DYNAMIC = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}  # rows and columns
+_UNIT = (
+    "every layer in the unit of the training scene, as stored values times scale plus offset gave it there; "
+    "training_mean of a layer is its mean over the training pixels"
+)
+_MISSING = "NaN; a pixel that misses a value in any layer has no class, its neighbours see the training mean there"
+
+
+def describe(network: FoldedNetwork, header: Mapping[str, Any], *, model_sha256: str) -> dict[str, Any]:
+    """What one has to know to use an exported network, and cannot see from its graph.
+
+    Args:
+        network: the network.
+        header: of the model file that it comes from.
+        model_sha256: SHA-256 of that file, in hexadecimal digits.
+
+    Returns:
+        Plain values: ``hsfusion_version``; ``model_sha256``; ``receptive_field`` in pixels; ``layers``, one entry for
+        each layer of the input, in its order: ``wavelength_nm`` and ``fwhm_nm`` (None where unknown) of a band, or
+        ``source`` and ``layer`` (from 0) of a further raster, and ``training_mean``; ``classes``, ``codes`` and
+        ``names`` in the order of the logits; ``unit`` and ``missing``, what numbers and NaN in the input mean;
+        ``training_scene``, its name and the scale and offset of its files, None where the header does not tell.
+
+    Raises:
+        InputError: if the header has other layers or classes than the network.
+    """
+    entries, classes, scene = _layers(header), header["classes"], header.get("training_scene")
+    last, outputs = int(network.layers.max()), network.classifier.out_channels
+    if last >= len(entries) or outputs != len(classes["codes"]):
+        raise InputError(
+            "header",
+            field="number of layers and of classes",
+            value=f"{len(entries)} and {len(classes['codes'])}",
+            expected=f"at least {last + 1} and {outputs}, as in the network",
+            fix="give the header of the same model file",
+        )
+    means = zip(network.layers.tolist(), network.fill.tolist(), strict=True)
+    return {
+        "hsfusion_version": __version__,
+        "model_sha256": model_sha256,
+        "receptive_field": network.receptive_field,
+        "layers": [{**entries[index], "training_mean": mean} for index, mean in means],
+        "classes": {"codes": list(classes["codes"]), "names": list(classes["names"])},
+        "unit": _UNIT,
+        "missing": _MISSING,
+        "training_scene": None if scene is None else {"name": scene["name"], "values": scene["values"]},
+    }
 
 
 def exported_program(network: FoldedNetwork) -> torch.export.ExportedProgram:
@@ -24,22 +80,63 @@ def exported_program(network: FoldedNetwork) -> torch.export.ExportedProgram:
     return torch.export.export(plain, (example,), dynamic_shapes=(_DYNAMIC,))
 
 
-def export_onnx(network: FoldedNetwork, path: Path) -> None:
-    """Writes the network as ONNX: input ``pixels`` (1, L, H, W), output ``logits`` (1, K, H', W').
+def export_program(network: FoldedNetwork, path: Path, *, header: Mapping[str, Any], model_sha256: str) -> None:
+    """Writes the network for ``torch.export.load``: tiles (1, L, H, W) to logits (1, K, H', W').
 
-    The input holds the bands :attr:`FoldedNetwork.layers` in the unit of the training scene, NaN where a value is
-    missing; H' = H - receptive field + 1. Needs the package onnxscript.
+    The input holds the bands and layers :attr:`FoldedNetwork.layers` in the unit of the training scene, NaN where a
+    value is missing; H' = H - receptive field + 1. The description, see :func:`describe`, lies beside it as JSON:
+    ``torch.export.load(path, extra_files=found)`` with ``found = {"hsfusion.json": ""}`` puts it into ``found``.
 
     Args:
         network: on the CPU, in float32.
         path: where to.
+        header: of the model file that the network comes from.
+        model_sha256: SHA-256 of that file, in hexadecimal digits.
+
+    Raises:
+        InputError: if the header does not fit the network.
     """
-    torch.onnx.export(
-        exported_program(network),
-        (),
-        path,
-        input_names=["pixels"],
-        output_names=["logits"],
-        verbose=False,
-        external_data=False,
+    text = _text(describe(network, header, model_sha256=model_sha256))
+    torch.export.save(exported_program(network), path, extra_files={EXTRA_FILE: text})
+
+
+def export_onnx(network: FoldedNetwork, path: Path, *, header: Mapping[str, Any], model_sha256: str) -> None:
+    """Writes the network as ONNX: input ``pixels`` (1, L, H, W), output ``logits`` (1, K, H', W').
+
+    The input holds the bands and layers :attr:`FoldedNetwork.layers` in the unit of the training scene, NaN where a
+    value is missing; H' = H - receptive field + 1. The description, see :func:`describe`, lies in the metadata of the
+    file as JSON: ``session.get_modelmeta().custom_metadata_map["hsfusion"]`` in onnxruntime. Needs the package
+    onnxscript.
+
+    Args:
+        network: on the CPU, in float32.
+        path: where to.
+        header: of the model file that the network comes from.
+        model_sha256: SHA-256 of that file, in hexadecimal digits.
+
+    Raises:
+        InputError: if the header does not fit the network.
+    """
+    text = _text(describe(network, header, model_sha256=model_sha256))
+    program = torch.onnx.export(
+        exported_program(network), (), input_names=["pixels"], output_names=["logits"], verbose=False
     )
+    assert program is not None
+    program.model.metadata_props[ONNX_KEY] = text
+    program.save(path, external_data=False)
+
+
+def _layers(header: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What each of the C + E layers of the whole network is."""
+    bands = header["bands"]
+    widths = bands["fwhm_nm"] or [None] * len(bands["wavelength_nm"])
+    spectral = [
+        {"wavelength_nm": centre, "fwhm_nm": width}
+        for centre, width in zip(bands["wavelength_nm"], widths, strict=True)
+    ]
+    further = [{"source": source["name"], "layer": i} for source in header["sources"] for i in range(source["layers"])]
+    return [*spectral, *further]
+
+
+def _text(description: Mapping[str, Any]) -> str:
+    return json.dumps(description, sort_keys=True, allow_nan=False)

@@ -19,7 +19,8 @@ class MatchedScene:
         scene: the scene; its bands may be more, and in another order.
         bands: the C bands that are wanted.
         sources: name and number of layers of each further raster that is wanted.
-        needed: (C + E,) bool, which of them have to be there; of others nothing may be read.
+        needed: (C + E,) bool, which of them have to be there; of others nothing may be read, and they
+            take no band from those.
 
     Raises:
         InputError: if a needed band has no good band within half a FWHM, or a further raster differs. All missing
@@ -37,7 +38,7 @@ class MatchedScene:
                 expected=f"{dict(sources) or 'none'}, as the model was trained with",
                 fix="give them as scene.sources={name: file}",
             )
-        found = match_bands(bands, scene.bands)
+        found = match_bands(bands, scene.bands, needed=needed[: len(bands)])
         missing = bands.wavelength_nm[(found < 0) & needed[: len(bands)]]
         if missing.size:
             raise InputError(

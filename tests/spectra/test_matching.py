@@ -34,6 +34,38 @@ def test_no_band_is_taken_twice_and_bad_ones_are_not_taken():
     assert match_bands(bands([500], 10), bands([500, 503], good=np.array([False, True]))).tolist() == [1]
 
 
+def test_band_that_nobody_needs_stands_in_no_others_way():
+    wanted, offered = bands([500, 502], 10), bands([500.5])
+    assert match_bands(wanted, offered).tolist() == [0, -1]
+    assert match_bands(wanted, offered, needed=np.array([False, True])).tolist() == [-1, 0]
+    # 500 has the band of 503, which has that of 507
+    wanted, offered = bands([500, 503, 507], 10), bands([501, 506.5])
+    assert match_bands(wanted, offered, needed=np.array([False, True, True])).tolist() == [-1, 0, 1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_needed_band_is_missing_only_where_it_is_missing_among_the_needed_alone(seed):
+    rng = np.random.default_rng(seed)
+    wanted, offered = bands(rng.uniform(500, 560, 12), 10), bands(rng.uniform(500, 560, 9), 10)
+    needed = rng.random(12) < 0.5
+    alone = match_bands(bands(wanted.wavelength_nm[needed], 10), offered)
+    found, plain = match_bands(wanted, offered, needed=needed), match_bands(wanted, offered)
+    expected = plain[needed] if (plain[needed] >= 0).all() else alone
+    assert found[needed].tolist() == expected.tolist()
+
+
+def test_needed_bands_of_a_scene_match_themselves_where_spectrometers_overlap():
+    scene = bands([690, 700, 700, 686, 695, 705], 12)
+    needed = np.array([True, False, True, True, False, True])
+    assert match_bands(scene, scene, needed=needed)[needed].tolist() == [0, 2, 3, 5]
+
+
+def test_spacing_is_that_of_all_wanted_bands_and_not_of_the_needed_alone():
+    wanted = bands([500, 510, 520, 530, 540])
+    needed = np.array([True, False, False, False, True])
+    assert match_bands(wanted, bands([508, 540]), needed=needed)[needed].tolist() == [-1, 1]
+
+
 def test_named_ranges_and_intervals_become_bad_bands_with_both_ends():
     there = bands([400, 1349, 1350, 1430, 1431, 1900])
     assert there.without(["water_vapour", [390, 400]]).good.tolist() == [False, True, False, False, True, False]
