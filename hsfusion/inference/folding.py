@@ -44,8 +44,8 @@ class FoldedNetwork(nn.Module):
             self.front: nn.Module = InstanceFront(network, self.layers, first)
         else:
             self.front = PixelMatrix(*_matrix(network, self.layers, first))
-        hidden = [part for convolution in folded[1:] for part in (convolution, nn.ReLU())]
-        self.convolutions = nn.Sequential(nn.ReLU(), *hidden)
+        hidden = [part for convolution in folded[1:] for part in (convolution, nn.ReLU(inplace=True))]
+        self.convolutions = nn.Sequential(nn.ReLU(inplace=True), *hidden)
         self.classifier = cnn.classifier
         self.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 

@@ -161,7 +161,11 @@ def take_layers(values: NDArray, layers: NDArray[np.int64] | None) -> NDArray:
     if layers is None or np.array_equal(layers, np.arange(len(values))):
         return values
     if values.strides[0] == values.itemsize:  # a pixel's numbers lie side by side
-        return np.take(values.transpose(1, 2, 0), layers, axis=2).transpose(2, 0, 1)
+        pixels = values.transpose(1, 2, 0)
+        taken = np.empty((*pixels.shape[:2], len(layers)), values.dtype)
+        for row, out in zip(pixels, taken, strict=True):  # a window taken whole would be copied whole first
+            np.take(row, layers, axis=1, out=out)
+        return taken.transpose(2, 0, 1)
     return values[layers]
 
 
