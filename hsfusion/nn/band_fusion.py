@@ -11,13 +11,15 @@ from hsfusion.nn.weighted_sum import Constraint, Kind, WeightedSum
 # Height of the bumps, in log response, that the curves start with. Channels that begin nearly alike stay so where group
 # weights are shared.
 _START_HEIGHT = 4.0
+#: logarithm of a response of 0: finite, as all numbers in a model file, and far below what coefficients can make up for
+LOG_NOTHING = -1e4
 
 
 class BandFusion(nn.Module):
     r"""Fuses C bands in G groups into M channels by two readable linear maps.
 
     .. math::
-        z_{gm} = \sum_c o_c s_{gmc} x_c, \quad
+        z_{gm} = p_{gm} \sum_c o_c s_{gmc} x_c, \quad
         s_{gm} = \mathrm{softmax}_{c \in g}(\mathrm{basis}\; \theta_{gm} + \log \Delta),
         \qquad f_m = \sum_g a_{gm} z_{gm}
 
@@ -25,13 +27,18 @@ class BandFusion(nn.Module):
     stand for :math:`\Delta` each. The weights a are those of :class:`WeightedSum`. Neither can absorb the scale of a
     band. The gates o, between 0 and 1, are the same for all groups and channels.
 
+    A network that was carried over from another sensor starts from the responses it had there: they take the place of
+    :math:`\Delta`, for each group and channel, and the coefficients :math:`\theta` are what it learns on top. The
+    buffer ``passed``, p, is what the gates let through there; otherwise it is 1.
+
     Layers of other rasters (lidar, radar, thermal) are further bands, in groups of their own.
 
     Args:
         membership: (G, C) bool, the bands of each group; every group has at least one.
         basis: (C, K), the basis of the response curves (the identity gives one free logit per band).
         gates: a module of :mod:`hsfusion.nn.gates`, or None where every band stays open.
-        spacing: (C,) positive, the width in nm that each band stands for; None for all alike.
+        prior: what the response is proportional to while the coefficients are 0, non-negative. (C,) the width in nm
+            that each band stands for; or (G, M, C) responses of a network carried over. None for all alike.
         channels: M.
         kind: kind of the group weights, see :class:`WeightedSum`.
         constraint: constraint of the group weights.
@@ -40,7 +47,8 @@ class BandFusion(nn.Module):
 
     membership: Tensor
     basis: Tensor
-    log_spacing: Tensor
+    log_prior: Tensor
+    passed: Tensor
 
     def __init__(
         self,
@@ -48,7 +56,7 @@ class BandFusion(nn.Module):
         basis: Tensor,
         *,
         gates: StochasticGates | BandCentres | None = None,
-        spacing: Tensor | None = None,
+        prior: Tensor | None = None,
         channels: int = 32,
         kind: Kind = "channel",
         constraint: Constraint = "signed",
@@ -65,12 +73,14 @@ class BandFusion(nn.Module):
         instance = kind.endswith("instance")
         self.margin = neighbourhood // 2 if instance else 0
         self.register_buffer("membership", membership.bool())
-        for g, row in enumerate(membership):
-            self.register_buffer(f"_inside_{g}", row.nonzero()[:, 0], persistent=False)
+        _index_bands(self)
+        self.register_load_state_dict_post_hook(_index_bands)
         self.register_buffer("basis", basis.float())
-        self.register_buffer("log_spacing", torch.zeros(bands) if spacing is None else spacing.log().float())
+        prior = torch.ones(bands) if prior is None else prior
+        self.register_buffer("log_prior", prior.log().clamp_min(LOG_NOTHING).float())
+        self.register_buffer("passed", torch.ones(groups, channels))
         self.gates = gates
-        self.coefficients = nn.Parameter(_bumps(self.membership * self.log_spacing.exp(), self.basis, channels))
+        self.coefficients = nn.Parameter(_start(self.membership, self.log_prior, basis=self.basis, channels=channels))
         self.group_sum = WeightedSum(
             groups,
             kind=kind,
@@ -88,8 +98,13 @@ class BandFusion(nn.Module):
     @property
     def response(self) -> Tensor:
         """(G, M, C) responses s, non-negative, summing to 1 over C and zero outside the group; gates not included."""
-        logits = self.coefficients @ self.basis.T + self.log_spacing
+        logits = self.coefficients @ self.basis.T + self.log_prior
         return logits.masked_fill(~self.membership[:, None, :], -torch.inf).softmax(-1)
+
+    @property
+    def open_share(self) -> Tensor:
+        """(G, M) share of each response that reaches the group tensors: what gates, and ``passed``, let through."""
+        return (self.response * self.openness).sum(2) * self.passed
 
     def group_tensors(self, x: Tensor) -> list[Tensor]:
         """The group tensors z, before the weighted sum.
@@ -98,16 +113,15 @@ class BandFusion(nn.Module):
             x: (B, C, H, W), standardised bands.
 
         Returns:
-            G tensors (B, M, H, W), or (B, 1, H, W) for further groups of one band.
+            G tensors (B, M, H, W), or (B, 1, H, W) for further groups of one band where all channels respond alike.
         """
         x = self._gated(x)
-        response, last = self.response, x.movedim(1, -1)  # (B, H, W, C)
+        response, last = self.response * self.passed[:, :, None], x.movedim(1, -1)  # (B, H, W, C)
         tensors = []
         for g in range(len(response)):
             inside = self.get_buffer(f"_inside_{g}")
-            if (
-                inside.numel() == 1 and g > 0
-            ):  # all channels respond alike; the first group gives the number of channels
+            # all channels respond alike unless carried over; the first group gives the number of channels
+            if inside.numel() == 1 and g > 0 and self.log_prior.dim() == 1:
                 tensors.append(x[:, inside])
                 continue
             # the rest of the response is zero: leaving it out saves G - 1 of G multiplications
@@ -126,7 +140,7 @@ class BandFusion(nn.Module):
         return _crop(self.group_sum.predict(*self.group_tensors(x)), self.margin)
 
     def group_sizes(self, weights: Tensor) -> Tensor:
-        """How much each group counts in each channel: absolute weights times what its gates let through.
+        """How much each group counts in each channel: absolute weights times what is let through.
 
         Args:
             weights: (B, G, M, H, W) group weights; M may be 1.
@@ -134,7 +148,7 @@ class BandFusion(nn.Module):
         Returns:
             (B, G, M, H, W), sums to 1 over G.
         """
-        open_share = (self.response * self.openness).sum(2)  # (G, M)
+        open_share = self.open_share
         sizes = weights.abs() * open_share[None, :, :, None, None]
         return sizes / sizes.sum(1, keepdim=True).clamp_min(1e-12)
 
@@ -147,7 +161,7 @@ class BandFusion(nn.Module):
         weights = self.group_sum.weights
         if weights.dim() == 1:
             weights = weights[:, None].expand(-1, self.channels)
-        return torch.einsum("gm,gmc->mc", weights, self.response)
+        return torch.einsum("gm,gmc->mc", weights * self.passed, self.response)
 
     def _gated(self, x: Tensor) -> Tensor:
         if self.gates is None:
@@ -203,13 +217,22 @@ class FreeFusion(nn.Module):
         return _matrix_product(x, self.matrix())
 
 
-def _bumps(chance: Tensor, basis: Tensor, channels: int) -> Tensor:
-    """Coefficients (G, M, K) of curves with one bump each, at a random band of the group.
+def _index_bands(fusion: nn.Module, *_: object) -> None:
+    """Keeps the indices of the bands of each group; loading tensors can change the groups."""
+    membership = fusion.get_buffer("membership")
+    for g, row in enumerate(membership):
+        fusion.register_buffer(f"_inside_{g}", row.nonzero()[:, 0], persistent=False)
+
+
+def _start(membership: Tensor, log_prior: Tensor, *, basis: Tensor, channels: int) -> Tensor:
+    """Coefficients (G, M, K) of curves with one bump each, at a random band of the group; 0 if carried over.
 
     Every band of a group is as likely as any other of its width, so that the expected weights are about uniform: a
     smooth random curve would have its maximum at an edge of its group far too often.
     """
-    centres = torch.multinomial(chance, channels, replacement=True)  # (G, M)
+    if log_prior.dim() == 3:
+        return torch.zeros(len(membership), channels, basis.shape[1])
+    centres = torch.multinomial(membership * log_prior.exp(), channels, replacement=True)  # (G, M)
     bump = basis[centres]  # (G, M, K)
     return _START_HEIGHT * bump / bump.square().sum(-1, keepdim=True)
 

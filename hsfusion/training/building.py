@@ -30,6 +30,7 @@ def build_network(
     keep_bands: int | None = None,
     neighbourhood: int = 3,
     dropout: float = 0.2,
+    response: str = "learned",
 ) -> FusionNetwork:
     """Builds a network that has seen nothing yet; mean and standard deviation are 0 and 1.
 
@@ -49,36 +50,47 @@ def build_network(
         keep_bands: number of bands to choose; None for as many as are worth their cost.
         neighbourhood: pixels from which instance weights are predicted, odd; part of the receptive field.
         dropout: share of hidden channels dropped in training.
+        response: learned; or carried, for a network that :mod:`hsfusion.training.transfer` fills: its groups hold the
+            good bands that the tensors to be loaded say, and every gate is settled.
 
     Raises:
         InputError: on a value that is none of these, or a group without a band.
     """
-    _check_fusion(fusion, keep_bands)
+    _check_fusion(fusion, response, keep_bands)
     layers = sum(number for _, number in sources)
     try:
         if fusion == "free":
-            usable = np.concatenate([bands.good, np.ones(layers, bool)])
-            fused: BandFusion | FreeFusion = FreeFusion(torch.from_numpy(usable)[None], channels=channels)
+            usable = torch.from_numpy(np.append(bands.good, np.ones(layers, bool)))
+            fused: BandFusion | FreeFusion = FreeFusion(usable[None], channels=channels)
         else:
+            inside = membership(groups, bands) if response == "learned" else np.tile(bands.good, (len(groups), 1))
+            shape = () if response == "learned" else (len(groups) + len(sources), channels)
             fused = BandFusion(
-                **_spectral_tensors(bands, groups, sources, knot_spacing_nm=knot_spacing_nm),
-                gates=_gates(bands, np.asarray(membership(groups, bands).any(0)), layers=layers, keep_bands=keep_bands),
+                **_spectral_tensors(bands, groups, sources, inside=inside, knot_spacing_nm=knot_spacing_nm),
+                gates=_gates(bands, np.asarray(inside.any(0)), layers=layers, keep_bands=keep_bands),
+                prior=_prior(bands, inside, layers=layers, shape=shape),
                 channels=channels,
                 kind=fusion,  # pyright: ignore[reportArgumentType]
                 constraint=constraint,  # pyright: ignore[reportArgumentType]
                 neighbourhood=neighbourhood,
             )
-        cnn = SmallCNN(
-            channels, num_classes, width=width, receptive_field=receptive_field - 2 * fused.margin, dropout=dropout
-        )
+        seen = receptive_field - 2 * fused.margin
+        cnn = SmallCNN(channels, num_classes, width=width, receptive_field=seen, dropout=dropout)
     except ValueError as error:
         raise HsFusionError(f"model: {error}. Fix: correct it in the configuration.") from error
-    size = len(bands) + layers
+    return _standardising(fused, cnn, size=len(bands) + layers)
+
+
+def _standardising(fused: BandFusion | FreeFusion, cnn: SmallCNN, *, size: int) -> FusionNetwork:
     network = FusionNetwork(fused, cnn, mean=torch.zeros(size), std=torch.ones(size))
     return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
-def _check_fusion(fusion: str, keep_bands: int | None) -> None:
+def _check_fusion(fusion: str, response: str, keep_bands: int | None) -> None:
+    if response not in {"learned", "carried"}:
+        raise InputError(
+            "model", field="response", value=response, expected="learned | carried", fix="correct model.response"
+        )
     if fusion not in FUSIONS:
         raise InputError(
             "model", field="fusion", value=fusion, expected=" | ".join(FUSIONS), fix="correct model.fusion"
@@ -94,10 +106,14 @@ def _check_fusion(fusion: str, keep_bands: int | None) -> None:
 
 
 def _spectral_tensors(
-    bands: Bands, groups: Sequence[BandGroup], sources: Sequence[tuple[str, int]], *, knot_spacing_nm: float | None
+    bands: Bands,
+    groups: Sequence[BandGroup],
+    sources: Sequence[tuple[str, int]],
+    *,
+    inside: NDArray[np.bool_],
+    knot_spacing_nm: float | None,
 ) -> dict[str, torch.Tensor]:
-    """Membership (G + S, C + E), basis and spacing: each further raster is a group, its layers have free logits."""
-    inside = membership(groups, bands)
+    """Membership (G + S, C + E) and basis: each further raster is a group, its layers have free logits."""
     names = [group.name for group in groups] + [name for name, _ in sources]
     if len(set(names)) < len(names) or any(not name or "|" in name for name, _ in sources):
         raise InputError(
@@ -109,13 +125,17 @@ def _spectral_tensors(
         )
     layers = [number for _, number in sources]
     basis = torch.from_numpy(gaussian_basis(bands, groups, knot_spacing_nm=knot_spacing_nm))
-    spacing = np.concatenate([band_spacing_nm(bands, inside), np.ones(sum(layers))])
     blocks = [torch.from_numpy(inside).float(), *(torch.ones(1, number) for number in layers)]
     return {
         "membership": torch.block_diag(*blocks).bool(),
         "basis": torch.block_diag(basis, torch.eye(sum(layers), dtype=basis.dtype)),
-        "spacing": torch.from_numpy(spacing),
     }
+
+
+def _prior(bands: Bands, inside: NDArray[np.bool_], *, layers: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """(*shape, C + E): the width in nm that each band stands for, 1 for layers."""
+    spacing = np.concatenate([band_spacing_nm(bands, inside), np.ones(layers)])
+    return torch.from_numpy(spacing).repeat(*shape, 1)
 
 
 def _gates(
@@ -171,7 +191,7 @@ class LearnedWeights:
                 open_share = response.sum(2)  # (G, M)
                 self.response = response / np.maximum(open_share, 1e-300)[:, :, None]
                 self.group_weights, magnitude = _group_weights(fusion, sample)
-                self.group_weights = self.group_weights * open_share
+                self.group_weights = self.group_weights * open_share * _array(fusion.passed)
         network.train(training)
         self.weight = combine(self.response, magnitude, channel_share=self.channel_share)
 

@@ -95,3 +95,29 @@ def test_input_share_sums_to_one_and_sees_a_silent_channel():
 def test_arguments_that_do_not_fit_are_refused(call):
     with pytest.raises(ValueError, match=r"expected|without a band"):
         call()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "free"])
+def test_responses_and_shares_that_were_carried_over_are_in_every_output(kind):
+    prior = torch.rand(2, M, C) * MEMBERSHIP[:, None]
+    prior[0, :, 1:] = 0  # one band only, and channels that let through more or less of it
+    fusion = BandFusion(MEMBERSHIP, torch.eye(C), prior=prior, channels=M, kind=kind).eval()
+    fusion.group_sum.load_state_dict(network(kind).fusion.group_sum.state_dict())
+    fusion.passed.uniform_(0.2, 1)
+    torch.testing.assert_close(fusion.response, prior / prior.sum(-1, keepdim=True))
+    x = torch.randn(2, C, 3, 3)
+    tensors = torch.stack(fusion.group_tensors(x), 1)  # (B, G, M, H, W)
+    expected = torch.einsum("gmc,bchw->bgmhw", fusion.response * fusion.passed[:, :, None], x)
+    torch.testing.assert_close(tensors, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(fusion.open_share, fusion.passed)
+    if not kind.endswith("instance"):
+        torch.testing.assert_close(fusion(x), torch.einsum("mc,bchw->bmhw", fusion.matrix(), x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(fusion(x), fusion.group_sum(*tensors.unbind(1)), atol=1e-5, rtol=1e-5)
+
+
+def test_loading_other_groups_changes_which_bands_a_group_looks_at():
+    shape = torch.ones(2, M, C)
+    one, two = (BandFusion(m, torch.eye(C), prior=shape, channels=M) for m in (MEMBERSHIP, MEMBERSHIP.flip(1)))
+    two.load_state_dict(one.state_dict())
+    x = torch.randn(1, C, 2, 2)
+    torch.testing.assert_close(two.group_tensors(x), one.group_tensors(x))

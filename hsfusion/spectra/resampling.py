@@ -1,0 +1,134 @@
+"""From the bands of one sensor to those of another, by wavelength."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsfusion.spectra.bands import Bands
+from hsfusion.spectra.response import band_spacing_nm
+
+# a Gaussian is cut at this many FWHM from its centre: 0.04 % of it lie beyond
+_CUT = 1.5
+# points at which a Gaussian is taken, per step of the new axis; and how many at least, at most, and for all bands
+_PER_STEP, _LEAST, _MOST, _MOST_IN_ALL = 4, 25, 1001, 2_000_000
+# FWHM of what counts as a point
+_POINT_NM = 1e-6
+
+
+def carry_matrix(old: Bands, new: Bands) -> NDArray[np.float64]:
+    r"""Share of each old band's mass that each new band takes over.
+
+    Each good new band has a hat function, 1 at its centre and falling linearly to 0 at its neighbours' (neighbours by
+    wavelength; bands with one and the same centre share theirs), so that the hats sum to 1. An old band is a Gaussian
+    of the width that the new bands lack,
+
+    .. math:: \mathrm{FWHM}^2 = \max(0, \mathrm{FWHM}_{old}^2 - \mathrm{FWHM}_{new}^2)
+
+    with the new FWHM interpolated at its centre, or the point at its centre where that is 0. So a sensor carries over
+    to itself as it is, narrow bands are dealt to the two nearest broad ones with their mean wavelength kept, and a
+    broad band is spread over the narrow ones inside it. Where the FWHM is unknown, the spacing of the good bands stands
+    for it.
+
+    Nothing takes over what lies outside the new bands: beyond the first or the last, or inside a gap wider than twice
+    the FWHM of the bands beside it and twice the median step, and there further than half a FWHM from the next centre.
+
+    Args:
+        old: C bands.
+        new: C' bands.
+
+    Returns:
+        (C, C') float64, non-negative; rows sum to 1 where the new bands cover the old one and to less elsewhere;
+        columns of bands that are not good are 0.
+    """
+    matrix = np.zeros((len(old), len(new)))
+    used = np.flatnonzero(new.good)
+    if not used.size or not len(old):
+        return matrix
+    centres, which, count = np.unique(new.wavelength_nm[used], return_inverse=True, return_counts=True)
+    width = np.zeros(centres.size)
+    np.maximum.at(width, which, _width_nm(new)[used])
+    step = float(np.median(np.diff(centres))) if centres.size > 1 else float(width[0])
+
+    lacking = np.sqrt(np.maximum(0, _width_nm(old) ** 2 - np.interp(old.wavelength_nm, centres, width) ** 2))
+    offset, share = _gaussian(float(lacking.max()) / step, rows=len(old))
+    points = old.wavelength_nm[:, None] + lacking[:, None] * offset  # (C, Q)
+    taken = np.zeros(len(old) * centres.size)
+    row = np.arange(len(old))[:, None] * centres.size
+    for column, part in _hats(points, centres, width=width, step=step):
+        taken += np.bincount((row + column).ravel(), (part * share).ravel(), minlength=taken.size)
+    matrix[:, used] = taken.reshape(len(old), -1)[:, which] / count[which]
+    return matrix
+
+
+def resample_values(values: NDArray[np.floating], *, old: Bands, new: Bands) -> NDArray[np.float64]:
+    """What a curve over wavelength, known at the old bands, is at the new ones.
+
+    Interpolated linearly where the new bands are as narrow as the old ones, and averaged over the new bands' FWHM where
+    they are broader. A curve that is constant stays so. At an end or a gap of the old bands, where an average would
+    lean to one side, the value at the centre of the new band stands for all of it.
+
+    Args:
+        values: (..., C), one value per old band; what stands at bands that are not good is left out.
+        old: C bands.
+        new: C' bands, good or not.
+
+    Returns:
+        (..., C') float64, NaN at new bands whose centre the old ones do not cover.
+    """
+    share = carry_matrix(new, old)  # (C', C): each new band as a mix of old ones
+    centres = carry_matrix(replace(new, fwhm_nm=np.full(len(new), _POINT_NM)), old)
+    share = np.where(share.sum(1, keepdims=True) < 1 - 1e-9, centres, share)
+    mix = np.where(old.good, values, 0.0) @ share.T
+    return np.where(share.any(1), mix, np.nan)
+
+
+def _width_nm(bands: Bands) -> NDArray[np.float64]:
+    """(C,) FWHM in nm, or the spacing of the good bands where it is unknown (1 for those that are not good)."""
+    if bands.fwhm_nm is not None:
+        return bands.fwhm_nm
+    width = np.ones(len(bands))
+    centres, which = np.unique(bands.wavelength_nm[bands.good], return_inverse=True)
+    width[bands.good] = band_spacing_nm(Bands.from_wavelengths(centres), np.ones((1, centres.size), bool))[which]
+    return width
+
+
+def _gaussian(steps: float, *, rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Offsets (Q,) in FWHM and shares (Q,) of the points that stand for a Gaussian.
+
+    Args:
+        steps: FWHM of the broadest Gaussian, in steps of the new axis: the points have to be denser than these.
+        rows: number of Gaussians.
+    """
+    if steps == 0:
+        return np.zeros(1), np.ones(1)
+    wanted = min(math.ceil(min(2 * _CUT * _PER_STEP * steps, _MOST)), _MOST_IN_ALL // rows)
+    number = max(_LEAST, wanted) // 2 * 2 + 1
+    offset = ((np.arange(number) + 0.5) / number * 2 - 1) * _CUT
+    share = np.exp(-4 * math.log(2) * offset**2)
+    return offset, share / share.sum()
+
+
+def _hats(
+    points: NDArray[np.float64], centres: NDArray[np.float64], *, width: NDArray[np.float64], step: float
+) -> tuple[tuple[NDArray[np.int64], NDArray[np.float64]], ...]:
+    """The two hats above each point: their columns, and their values.
+
+    Args:
+        points: (C, Q) in nm.
+        centres: (N,) ascending, in nm.
+        width: (N,) FWHM in nm.
+        step: median step in nm.
+    """
+    below = np.clip(np.searchsorted(centres, points, side="right") - 1, 0, centres.size - 1)
+    above = np.clip(np.searchsorted(centres, points, side="left"), 0, centres.size - 1)
+    distance = centres[above] - centres[below]
+    # at a centre, and beyond the ends, both are the same band: the first counts
+    share = np.divide(points - centres[below], distance, out=np.zeros_like(points), where=distance > 0)
+    alone = (distance == 0) | (distance > 2 * np.maximum(np.maximum(width[below], width[above]), step))
+    near_below = np.abs(points - centres[below]) <= width[below] / 2
+    near_above = (np.abs(points - centres[above]) <= width[above] / 2) & (above != below)
+    return (below, np.where(alone, near_below, 1 - share)), (above, np.where(alone, near_above, share))
