@@ -11,6 +11,7 @@ from hsfusion.errors import InputError
 
 KINDS = {
     "accuracy": "networks beside an SVM and a random forest on the same pixels, over several seeds",
+    "sensors": "networks on a scene as other sensors would see it: would Sentinel-2 be enough?",
     "read": "reading a cube, beside a raw read of its bytes, rasterio and spectral",
     "predict": "pixels per second of predict, beside a loop over patches and the bare network",
     "fusion": "speed and memory of WeightedSum beside the plain expression",

@@ -24,12 +24,12 @@ def measure(cfg: DictConfig) -> None:
             job = OmegaConf.merge(cfg, {"seed": seed, "model": {"fusion": fusion, "keep_bands": keep}})
             assert isinstance(job, DictConfig)
             rows.append(_network_row(job))
-            _show(rows[-1])
+            show(rows[-1])
         for name in cfg.baselines:
             rows.append(_baseline_row(cfg, name, seed))
-            _show(rows[-1])
-        _write(cfg, rows)
-    summary = _summary(rows)
+            show(rows[-1])
+        write_results(cfg, rows)
+    summary = summary_of(rows)
     for name, values in summary.items():
         print(
             f"{name:<18} overall accuracy {values['overall_accuracy']['mean']:.4f} ± "
@@ -73,16 +73,16 @@ def _check(cfg: DictConfig) -> None:
             raise InputError(
                 "command line", field=key, value=cfg[key], expected="nothing in a benchmark", fix="use seeds=N"
             )
-    _write(cfg, [])
+    write_results(cfg, [])
 
 
-def _write(cfg: DictConfig, rows: list[dict[str, Any]]) -> None:
+def write_results(cfg: DictConfig, rows: list[dict[str, Any]]) -> None:
     """Writes what there is so far, so that a long benchmark that is cut short loses nothing."""
     if cfg.json is None:
         return
     from hsfusion.cli.outputs import versions
 
-    result = {"config": OmegaConf.to_container(cfg, resolve=True), "versions": versions(), "summary": _summary(rows)}
+    result = {"config": OmegaConf.to_container(cfg, resolve=True), "versions": versions(), "summary": summary_of(rows)}
     Path(str(cfg.json)).write_text(json.dumps({**result, "runs": rows}, indent=2) + "\n", encoding="utf-8")
 
 
@@ -94,7 +94,7 @@ def _network_row(cfg: DictConfig) -> dict[str, Any]:
     assert outcome is not None
     metrics, keep = outcome.metrics, cfg.model.keep_bands
     name = cfg.model.fusion if keep is None else f"{cfg.model.fusion}, {keep} bands"
-    row = _row(name, cfg.seed, metrics["test"], metrics["split"], metrics["timing"]["train_seconds"])
+    row = row_of(name, cfg.seed, metrics["test"], metrics["split"], metrics["timing"]["train_seconds"])
     return {**row, "bands": int((outcome.weights.weight > 0).sum())}
 
 
@@ -122,14 +122,16 @@ def _baseline_row(cfg: DictConfig, name: str, seed: int) -> dict[str, Any]:
     whole = classes.copy()
     whole[split.pixels(TEST)] = predicted
     metrics = test_accuracies(split, whole.reshape(split.roles.shape))[1]
-    return _row(name, seed, metrics["test"], metrics["split"], seconds)
+    return row_of(name, seed, metrics["test"], metrics["split"], seconds)
 
 
-def _row(method: str, seed: int, test: dict[str, Any], split: dict[str, Any], seconds: float) -> dict[str, Any]:
+def row_of(method: str, seed: int, test: dict[str, Any], split: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """One method with one seed, as plain values."""
     return {"method": method, "seed": seed, **{key: test[key] for key in _METRICS}, "split": split, "seconds": seconds}
 
 
-def _show(row: dict[str, Any]) -> None:
+def show(row: dict[str, Any]) -> None:
+    """Prints a row when it is there."""
     print(
         f"seed {row['seed']} {row['method']:<18} overall accuracy {row['overall_accuracy']:.4f}, "
         f"{row['seconds']:.0f} s",
@@ -137,7 +139,7 @@ def _show(row: dict[str, Any]) -> None:
     )
 
 
-def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation (n - 1) over the seeds."""
     from statistics import mean, stdev
 

@@ -51,6 +51,9 @@ def _unknown(group: str, name: str, choices: list[str]) -> str:
 
 
 def _unknown_key(key: str) -> str:
+    if key == "scene@scene.of":  # as scene.of=NAME is handed to Hydra
+        fix = "it belongs to scene=simulated"
+        return str(InputError("command line", field="key", value="scene.of", expected="a key of the scene", fix=fix))
     valid = sorted(valid_keys())
     group = key.partition(".")[0]
     if key in valid and (CONF / group).is_dir():

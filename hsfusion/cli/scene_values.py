@@ -51,6 +51,7 @@ _KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
     **dict.fromkeys(("variable", "grid", "wavelength_unit", "labels_variable", "class_field"), _WORD),
     **dict.fromkeys(("scale", "offset", "nodata"), _NUMBER),
     "name": (_is_name, "a word"),
+    "sensor": (_is_word, "the name of a sensor, or a CSV file of its bands"),
     "files": (_list_of(_is_word), "a list of files"),
     "wavelengths": (_either(_is_word, _list_of(_is_number)), "a file, or a list of numbers"),
     "bad_bands": (

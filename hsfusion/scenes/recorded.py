@@ -13,6 +13,7 @@ from hsfusion.scenes.matched import MatchedScene
 from hsfusion.scenes.opening import FileScene
 from hsfusion.scenes.readers.cube_file import CubeFile
 from hsfusion.scenes.scene import Scene, StackedScene
+from hsfusion.scenes.simulated import SimulatedScene
 
 
 def recorded(scene: Scene) -> list[dict[str, Any]]:
@@ -24,7 +25,7 @@ def recorded(scene: Scene) -> list[dict[str, Any]]:
     """
     if isinstance(scene, JoinedScene):
         return [entry for part in scene.parts for entry in recorded(part.scene)]
-    if isinstance(scene, StackedScene):
+    if isinstance(scene, StackedScene | SimulatedScene):
         return recorded(scene.scene)
     if not isinstance(scene, FileScene):
         return []
@@ -45,7 +46,7 @@ def input_files(scene: Scene) -> list[Path]:
     """The files that a scene's pixels are read from."""
     if isinstance(scene, JoinedScene):
         return [path for part in scene.parts for path in input_files(part.scene)]
-    if isinstance(scene, MatchedScene):
+    if isinstance(scene, MatchedScene | SimulatedScene):
         return input_files(scene.scene)
     if isinstance(scene, StackedScene):
         rasters = [raster.path for raster in scene.rasters if isinstance(raster, CubeFile)]

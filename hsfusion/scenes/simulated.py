@@ -1,0 +1,206 @@
+"""A scene as another sensor would have seen it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsfusion.errors import InputError
+from hsfusion.scenes.labels import LabelledScene
+from hsfusion.scenes.scene import Scene, Window
+from hsfusion.spectra import Bands, band_spacing_nm
+from hsfusion.spectra.sensors import sensor_bands, sensor_name
+
+_log = logging.getLogger(__name__)
+
+_LEAST_COVERED = 0.9  # of a band's response within its FWHM
+_WIDEST_SEAM = 1.5  # bands no further apart than so many of their widths leave no gap
+_STANDARD_DEVIATIONS_PER_FWHM = 1 / 2.3548200450309493  # of a Gaussian: 1 / sqrt(8 ln 2)
+
+
+class SimulatedScene:
+    """A scene with the bands that a sensor would have seen.
+
+    Each band is a weighted mean of the scene's good bands: a Gaussian response of the band's FWHM, integrated over the
+    FWHM of each of them (:class:`spectral.BandResampler`), or over their spacing where that is a little wider. Bands of
+    which they cover less than 90 % of the response within the FWHM are left out, so nothing is made up beyond the
+    scene's range or across its gaps. Bands narrower than the scene's own cannot become sharper than these. Noise and
+    pixel size stay those of the scene.
+
+    Args:
+        scene: the scene, of C bands; its further layers follow the simulated bands unchanged.
+        bands: those of the sensor, with their widths; bad ones are left out.
+        name: what figures and files call the simulated scene.
+
+    Attributes:
+        scene: the scene that it was made from.
+        bands: the C' bands that can be simulated, all good.
+        left_out: those of the good bands of the sensor that cannot.
+        narrower: number of the C' bands that are narrower than the scene's own at their place.
+
+    Raises:
+        InputError: if the sensor's widths are unknown, or no band can be simulated.
+    """
+
+    def __init__(self, scene: Scene, bands: Bands, *, name: str) -> None:
+        if bands.fwhm_nm is None:
+            raise InputError(
+                name, field="fwhm_nm", value="unknown", expected="the width of each band", fix="give the band widths"
+            )
+        wanted = _some(bands, np.flatnonzero(bands.good))
+        own = np.flatnonzero(scene.bands.good)
+        source = _with_widths(_some(scene.bands, own))
+        seamless = replace(source, fwhm_nm=_seamless_widths(source))
+        covered = _coverage(wanted, seamless) >= _LEAST_COVERED if own.size else np.zeros(len(wanted), bool)
+        if not covered.any():
+            raise InputError(
+                scene.name,
+                field="range of the good bands",
+                value=_range(source) if own.size else "empty",
+                expected=f"bands of {name} inside it ({_range(wanted)})",
+                fix="choose a scene and a sensor that see the same wavelengths",
+            )
+        self.scene, self.name, self.geobox, self.sources = scene, name, scene.geobox, scene.sources
+        self.bands, self.left_out = _some(wanted, np.flatnonzero(covered)), _some(wanted, np.flatnonzero(~covered))
+        self._matrix = np.zeros((len(self.bands), len(scene.bands)), np.float32)
+        self._matrix[:, own] = _resampling(seamless, self.bands)  # (C', C)
+        self.narrower = int((_widths(self.bands) < _widths(source)[_nearest(self.bands, source)]).sum())
+
+    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Reads a window: (C' + E, height, width) float32, or those layers of it, NaN where there are no data.
+
+        A band has no data where one of the scene's bands that it is made of has none.
+        """
+        number = len(self.bands)
+        if layers is None:
+            layers = np.arange(number + sum(n for _, n in self.sources))
+        is_band = layers < number
+        weights = self._matrix[layers[is_band]]
+        needed = np.flatnonzero((weights > 0).any(axis=0))
+        further = layers[~is_band] - number + self._matrix.shape[1]
+        read = self.scene.read(window, np.append(needed, further))
+        values = np.empty((layers.size, *read.shape[1:]), np.float32)
+        values[is_band] = _mixed(weights[:, needed], read[: needed.size])
+        values[~is_band] = read[needed.size :]
+        return values
+
+
+@overload
+def simulate(of: LabelledScene, sensor: str) -> LabelledScene: ...
+@overload
+def simulate(of: Scene, sensor: str) -> SimulatedScene: ...
+def simulate(of: LabelledScene | Scene, sensor: str) -> LabelledScene | SimulatedScene:
+    """Shows a scene with the bands of a sensor; labels, legend and further layers stay. The log says what got lost.
+
+    Args:
+        of: the scene, with or without labels.
+        sensor: one of :data:`hsfusion.spectra.sensors.SENSORS`, or a CSV file of centres and widths.
+
+    Raises:
+        InputError: if the sensor is unknown, or sees none of the scene's wavelengths.
+    """
+    if isinstance(of, LabelledScene):
+        return replace(of, scene=simulate(of.scene, sensor))
+    scene = SimulatedScene(of, sensor_bands(sensor), name=f"{of.name}_{sensor_name(sensor)}")
+    left, asked = len(scene.left_out), len(scene.bands) + len(scene.left_out)
+    _log.info(
+        "%s: %d of the %d bands of the sensor; %d lie where %s has no good bands%s. %d are narrower than its own, "
+        "which cannot be sharpened.",
+        *(scene.name, len(scene.bands), asked, left, of.name, f" ({_places(scene)})" if left else "", scene.narrower),
+    )
+    return scene
+
+
+def _places(scene: SimulatedScene) -> str:
+    """The stretches of wavelength in which bands were left out, as words."""
+    out, there = np.sort(scene.left_out.wavelength_nm), np.sort(scene.bands.wavelength_nm)
+    stretches = np.split(out, np.flatnonzero(np.diff(np.searchsorted(there, out))) + 1)
+    return ", ".join(f"{s[0]:.0f}" + (f"-{s[-1]:.0f}" if s.size > 1 else "") for s in stretches[:8]) + " nm"
+
+
+def _mixed(weights: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weighted sums (C', h, w) of layers (L, h, w); a NaN reaches only the sums that its layer is part of."""
+    missing = np.isnan(values)
+    if not missing.any():
+        return np.tensordot(weights, values, axes=1)
+    mixed = np.tensordot(weights, np.where(missing, np.float32(0), values), axes=1)
+    mixed[np.tensordot((weights > 0).astype(np.float32), missing.astype(np.float32), axes=1) > 0] = np.nan
+    return mixed
+
+
+def _resampling(source: Bands, target: Bands) -> NDArray[np.float64]:
+    """Weights (C', C) of the source's bands in each target band; rows sum to one."""
+    from spectral import BandResampler  # slow to import
+
+    lowest_first = np.argsort(_edges(source)[0], kind="stable")  # the resampler walks along ascending bands
+    ordered = _some(source, lowest_first)
+    matrix = np.zeros((len(target), len(source)))
+    matrix[:, lowest_first] = BandResampler(
+        ordered.wavelength_nm, target.wavelength_nm, _widths(ordered), _widths(target)
+    ).matrix
+    return matrix
+
+
+def _coverage(target: Bands, source: Bands) -> NDArray[np.float64]:
+    """Share (C',) of each band's Gaussian response within its FWHM that falls on bands of the source."""
+    from scipy.special import ndtr  # slow to import
+
+    lower, upper = _merged(*_edges(source))
+    first, last = _edges(target)
+    scale = _widths(target)[:, None] * _STANDARD_DEVIATIONS_PER_FWHM
+
+    def up_to(nm: NDArray[np.float64]) -> NDArray[np.float64]:
+        return ndtr((np.clip(nm, first[:, None], last[:, None]) - target.wavelength_nm[:, None]) / scale)
+
+    whole = up_to(last[:, None]) - up_to(first[:, None])
+    return (up_to(upper[None]) - up_to(lower[None])).sum(axis=1) / whole[:, 0]
+
+
+def _merged(lower: NDArray[np.float64], upper: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Intervals without overlap that cover the same as those given, ascending."""
+    order = np.argsort(lower)
+    lower, reached = lower[order], np.maximum.accumulate(upper[order])
+    begins = np.append(True, lower[1:] > reached[:-1])
+    return lower[begins], reached[np.append(begins[1:], True)]
+
+
+def _with_widths(bands: Bands) -> Bands:
+    """Bands of unknown width get the spectrum that each stands for, which does not bridge gaps."""
+    return bands if bands.fwhm_nm is not None else replace(bands, fwhm_nm=_spacing_nm(bands))
+
+
+def _seamless_widths(bands: Bands) -> NDArray[np.float64]:
+    """Widths (C,) that reach to the neighbours, where these are so near that there is a seam and no gap."""
+    return np.clip(_spacing_nm(bands), _widths(bands), _WIDEST_SEAM * _widths(bands))
+
+
+def _spacing_nm(bands: Bands) -> NDArray[np.float64]:
+    return band_spacing_nm(bands, np.ones((1, len(bands)), bool))
+
+
+def _nearest(target: Bands, source: Bands) -> NDArray[np.int64]:
+    """Index (C',) of the source band whose centre lies nearest to each target band's."""
+    return np.abs(target.wavelength_nm[:, None] - source.wavelength_nm).argmin(axis=1)
+
+
+def _some(bands: Bands, index: NDArray[np.int64]) -> Bands:
+    fwhm = None if bands.fwhm_nm is None else bands.fwhm_nm[index]
+    return Bands(bands.wavelength_nm[index], fwhm, bands.good[index])
+
+
+def _widths(bands: Bands) -> NDArray[np.float64]:
+    assert bands.fwhm_nm is not None, "made sure of on construction"
+    return bands.fwhm_nm
+
+
+def _edges(bands: Bands) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    half = _widths(bands) / 2
+    return bands.wavelength_nm - half, bands.wavelength_nm + half
+
+
+def _range(bands: Bands) -> str:
+    return f"{bands.wavelength_nm.min():.0f} to {bands.wavelength_nm.max():.0f} nm"
