@@ -1,0 +1,218 @@
+"""Whether the bands of greatest weight are those that a trained network uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.covariance import ledoit_wolf
+
+from hsfusion.errors import InputError
+
+#: accuracies (S,) on pixels not trained on, where only the bands of each row of keep (S, C) are left as they are; the
+#: others are replaced by :func:`mean_fill` or :func:`conditional_fill`
+Score = Callable[[NDArray[np.bool_]], NDArray[np.floating]]
+
+#: accuracy where the bands (C,) bool take their values from other pixels, order (N,) of the N pixels
+PermutedScore = Callable[[NDArray[np.bool_], NDArray[np.int64]], float]
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Accuracy along an order of units (windows or bands), against random orders.
+
+    Attributes:
+        number: (S,) units removed, or kept.
+        accuracy: (S,) in the order of weight.
+        random_accuracy: (n, S) in random orders.
+        area: under the accuracy, over the share of units, from 0 to 1.
+        random_area: (n,).
+        p_value: (1 + number of random orders at least as good) / (1 + n); 20 orders allow none below 1/21 = 0.048.
+    """
+
+    number: NDArray[np.int64]
+    accuracy: NDArray[np.float64]
+    random_accuracy: NDArray[np.float64]
+    area: float
+    random_area: NDArray[np.float64]
+    p_value: float
+
+
+@dataclass(frozen=True, eq=False)
+class Importance:
+    """Accuracy lost where the values of a group are exchanged between pixels.
+
+    Attributes:
+        accuracy: with all bands as they are.
+        drop: (G,) mean loss.
+        spread: (G,) standard deviation of the loss over the repeats.
+    """
+
+    accuracy: float
+    drop: NDArray[np.float64]
+    spread: NDArray[np.float64]
+
+
+def band_covariance(pixels: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Shrunk covariance (C, C) of standardised training pixels (N, C); invertible however alike the bands are.
+
+    Source: Ledoit and Wolf (2004), doi:10.1016/S0047-259X(03)00096-4.
+    """
+    return np.asarray(ledoit_wolf(pixels.astype(np.float64), assume_centered=True)[0])
+
+
+def mean_fill(keep: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Matrix (C, C) that leaves the bands kept (C,) and sets the others to their mean, 0 in standardised values."""
+    return np.diag(keep.astype(np.float64))
+
+
+def conditional_fill(covariance: NDArray[np.floating], keep: NDArray[np.bool_]) -> NDArray[np.float64]:
+    r"""Matrix (C, C) that gives the removed bands the values that the kept ones let expect.
+
+    .. math:: F_{kk} = I, \quad F_{rk} = \Sigma_{rk} \Sigma_{kk}^{-1}, \quad F_{\cdot r} = 0
+
+    A mean in one band among neighbours that say otherwise is a spectrum that no network has seen; this one is
+    plausible. What the kept bands tell about the removed ones is not taken away, so that curves fall later. Where the
+    covariance is diagonal, or no band is kept, it is :func:`mean_fill`.
+
+    Args:
+        covariance: (C, C) of standardised training pixels, positive definite: :func:`band_covariance`.
+        keep: (C,).
+
+    Returns:
+        F; a standardised spectrum x becomes F x
+    """
+    fill = mean_fill(keep)
+    kept, removed = np.flatnonzero(keep), np.flatnonzero(~keep)
+    if kept.size and removed.size:
+        within = covariance[np.ix_(kept, kept)]
+        fill[np.ix_(removed, kept)] = np.linalg.solve(within, covariance[np.ix_(kept, removed)]).T
+    return fill
+
+
+def band_windows(wavelength_nm: NDArray[np.floating], *, size: int = 7) -> NDArray[np.bool_]:
+    """Cuts the spectrum into windows (U, C) of so many neighbouring bands; of lone bands with size 1.
+
+    The bands are dealt out in order of wavelength (C,) and as evenly as they go, so that no window has over ``size``.
+    """
+    order = np.argsort(wavelength_nm, kind="stable")
+    parts = np.array_split(order, -(-order.size // size))
+    windows = np.zeros((len(parts), order.size), bool)
+    for u, part in enumerate(parts):
+        windows[u, part] = True
+    return windows
+
+
+def order_by_weight(weight: NDArray[np.floating], windows: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Windows (U, C) in falling order of their mean weight, from band weights (C,)."""
+    return np.argsort(-(windows @ weight) / windows.sum(1), kind="stable")
+
+
+def deletion(
+    score: Score,
+    order: NDArray[np.int64],
+    *,
+    windows: NDArray[np.bool_],
+    number: NDArray[np.int64],
+    seed: int,
+    random_orders: int = 20,
+) -> Curve:
+    """Accuracy where the windows are removed one after the other, the first of the order first.
+
+    An order is good where the area is small.
+
+    Args:
+        score: of the network, with one of the replacements.
+        order: (U,) indices of windows, a permutation.
+        windows: (U, C), which bands each holds.
+        number: (S,) rising numbers of windows to remove, from 0 to U.
+        seed: of the random orders.
+        random_orders: how many.
+
+    Raises:
+        InputError: if the order is no permutation, or the numbers do not rise from 0 to U.
+    """
+
+    def masks(ranking: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return ~_first(ranking, windows, number)
+
+    return _curve(score, masks, order=order, number=number, sign=1, seed=seed, random_orders=random_orders)
+
+
+def insertion(
+    score: Score,
+    order: NDArray[np.int64],
+    *,
+    windows: NDArray[np.bool_],
+    number: NDArray[np.int64],
+    seed: int,
+    random_orders: int = 20,
+) -> Curve:
+    """Accuracy where only the first windows of the order are kept.
+
+    An order is good where the area is large. Arguments and errors are those of :func:`deletion`.
+    """
+
+    def masks(ranking: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return _first(ranking, windows, number)
+
+    return _curve(score, masks, order=order, number=number, sign=-1, seed=seed, random_orders=random_orders)
+
+
+def _first(ranking: NDArray[np.int64], windows: NDArray[np.bool_], number: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Bands (S, C) of the first windows of the ranking (U,), for each number (S,)."""
+    return np.stack([windows[ranking[:n]].any(0) for n in number.tolist()])
+
+
+def _curve(
+    score: Score,
+    masks: Callable[[NDArray[np.int64]], NDArray[np.bool_]],
+    *,
+    order: NDArray[np.int64],
+    number: NDArray[np.int64],
+    sign: int,
+    seed: int,
+    random_orders: int,
+) -> Curve:
+    """The curve of an order and of random ones; sign 1 where a small area is good, -1 where a large one is."""
+    units = order.size
+    if not np.array_equal(np.sort(order), np.arange(units)):
+        raise InputError(
+            "faithfulness", field="order", value=order.tolist()[:5], expected="every window once", fix="rank all"
+        )
+    if not (number[0] == 0 and number[-1] == units and (np.diff(number) > 0).all()):
+        raise InputError(
+            "faithfulness", field="number", value=number.tolist(), expected=f"rising, 0 to {units}", fix="set both ends"
+        )
+    rng = np.random.default_rng([seed, 3])
+    rankings = [order, *(rng.permutation(units) for _ in range(random_orders))]
+    accuracy = np.stack([np.asarray(score(masks(ranking)), np.float64) for ranking in rankings])  # (1 + n, S)
+    area = np.asarray(np.trapezoid(accuracy, number / units, axis=1))  # (1 + n,)
+    # equal areas may differ by rounding: they count as at least as good
+    better = int((sign * (area[1:] - area[0]) <= 1e-12).sum())
+    p_value = (1 + better) / (1 + random_orders)
+    return Curve(number, accuracy[0], accuracy[1:], float(area[0]), area[1:], p_value)
+
+
+def permutation_importance(
+    score: PermutedScore, groups: NDArray[np.bool_], *, pixels: int, seed: int, repeats: int = 5
+) -> Importance:
+    """Accuracy lost where the bands of one group at a time take their values from other pixels.
+
+    All bands of a group move together, so that within it the spectra stay plausible. Groups that say the same cover
+    for each other, and each then looks unimportant.
+
+    Args:
+        score: of the network.
+        groups: (G, C), which bands each holds.
+        pixels: N, number of pixels of the score.
+        seed: of the permutations.
+        repeats: permutations of each group; the same for all groups.
+    """
+    rng = np.random.default_rng([seed, 4])
+    orders = [rng.permutation(pixels) for _ in range(repeats)]
+    accuracy = float(score(np.zeros(groups.shape[1], bool), np.arange(pixels)))
+    drop = accuracy - np.array([[score(group, order) for order in orders] for group in groups])  # (G, repeats)
+    return Importance(accuracy, drop.mean(1), drop.std(1))

@@ -1,0 +1,258 @@
+"""How far band weights of repeated trainings agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import f, norm
+
+from hsfusion.errors import InputError
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Nogueira's index of agreement with its confidence interval.
+
+    Attributes:
+        index: 1 where all runs select the same bands, 0 on average where they select at random; nan where it is
+            undefined, because no run selects any band or all runs select every band.
+        lower: lower end of the interval.
+        upper: upper end of the interval.
+        profiles: number of selections compared.
+        members: number of runs whose median makes one of these profiles; 1 for single runs.
+    """
+
+    index: float
+    lower: float
+    upper: float
+    profiles: int
+    members: int = 1
+
+
+@dataclass(frozen=True)
+class RepeatedStability:
+    """Stability over seeds and training resamples.
+
+    Attributes:
+        single: of the single runs.
+        across_seeds: of the ensembles of one seed each.
+        across_resamples: of the ensembles of one training resample each.
+    """
+
+    single: Stability
+    across_seeds: Stability
+    across_resamples: Stability
+
+    @property
+    def reported(self) -> Stability:
+        """The lower of the two that compare ensembles; an undefined one counts as lowest."""
+        return min(
+            self.across_resamples, self.across_seeds, key=lambda s: -np.inf if np.isnan(s.index) else float(s.index)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Quartiles:
+    """Quartiles over runs, each (C,).
+
+    Attributes:
+        lower: the first.
+        median: the second; unlike :func:`ensemble_profile` not scaled.
+        upper: the third.
+    """
+
+    lower: NDArray[np.float64]
+    median: NDArray[np.float64]
+    upper: NDArray[np.float64]
+
+
+def nogueira(selected: NDArray[np.bool_], *, confidence: float = 0.95, members: int = 1) -> Stability:
+    r"""Agreement of selections beyond chance, whatever their sizes.
+
+    .. math:: \hat\Phi = 1 - \frac{\frac1C \sum_c \frac{R}{R-1} p_c (1 - p_c)}
+                                 {\frac{\bar k}{C} \left(1 - \frac{\bar k}{C}\right)}
+
+    with the frequency p of each band and the mean size of a selection. The interval is the paper's normal
+    approximation: it is rough for few runs, holds for independent runs only, and has no width where all agree.
+    Source: Nogueira, Sechidis and Brown (2018), On the stability of feature selection algorithms, JMLR 18(174).
+
+    Args:
+        selected: (R, C), which bands each run selects.
+        confidence: of the interval.
+        members: number of runs behind each row, recorded.
+
+    Raises:
+        InputError: for fewer than two runs.
+    """
+    runs, bands = selected.shape
+    if runs < 2:
+        raise InputError("stability", field="runs", value=runs, expected="at least 2", fix="train with more seeds")
+    z = selected.astype(np.float64)
+    frequency, share = z.mean(0), z.sum(1) / bands  # (C,), (R,): of the bands that a run selects
+    mean_share = share.mean()
+    chance = mean_share * (1 - mean_share)
+    if not selected.any() or selected.all():
+        return Stability(np.nan, np.nan, np.nan, runs, members)
+    index = 1 - runs / (runs - 1) * (frequency * (1 - frequency)).mean() / chance
+    of_run = (
+        z @ frequency / bands - share * mean_share + index / 2 * (2 * mean_share * share - share - mean_share + 1)
+    ) / chance  # (R,), the influence of each run
+    error = np.sqrt(4 / runs**2 * ((of_run - of_run.mean()) ** 2).sum())
+    half = float(norm.ppf((1 + confidence) / 2) * error)
+    return Stability(float(index), float(index - half), float(index + half), runs, members)
+
+
+def top_bands(profiles: NDArray[np.floating], bands: int) -> NDArray[np.bool_]:
+    """The bands of greatest weight of each profile.
+
+    Only bands that weigh more than every band left out count: of a profile with fewer positive weights these alone, of
+    a uniform one none. Otherwise the file order would decide, alike in every run, and look like agreement.
+
+    Args:
+        profiles: (R, C), non-negative.
+        bands: k, how many at most.
+
+    Returns:
+        (R, C)
+
+    Raises:
+        InputError: if k is not between 1 and C - 1.
+    """
+    number = profiles.shape[1]
+    if not 1 <= bands < number:
+        raise InputError(
+            "stability", field="bands", value=bands, expected=f"1 to {number - 1}", fix="compare another number"
+        )
+    next_best = np.sort(profiles, axis=1)[:, number - bands - 1]  # (R,)
+    return profiles > next_best[:, None]
+
+
+def widened(selected: NDArray[np.bool_], wavelength_nm: NDArray[np.floating], *, half_width: int) -> NDArray[np.bool_]:
+    """Counts a band as selected where one at most so many places away, in order of wavelength, is.
+
+    Neighbouring bands say nearly the same. Selections of different sizes come out, which the index allows for; as
+    bands near the ends of the spectrum have fewer neighbours, random selections agree by about 0.01 in place of 0.
+
+    Args:
+        selected: (R, C).
+        wavelength_nm: (C,), in any order.
+        half_width: places to either side.
+    """
+    order = np.argsort(wavelength_nm, kind="stable")
+    inside = np.pad(selected[:, order], ((0, 0), (half_width, half_width)))
+    windows = np.lib.stride_tricks.sliding_window_view(inside, 2 * half_width + 1, axis=1)  # (R, C, 2 half_width + 1)
+    wide = np.empty_like(selected)
+    wide[:, order] = windows.any(2)
+    return wide
+
+
+def quartiles(profiles: NDArray[np.floating]) -> Quartiles:
+    """Quartiles of each band over the runs, from profiles (R, C)."""
+    return Quartiles(*np.quantile(profiles.astype(np.float64), [0.25, 0.5, 0.75], axis=0))
+
+
+def ensemble_profile(profiles: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The profile that is reported: the median over runs (R, C), scaled to sum to 1.
+
+    Returns:
+        (C,)
+
+    Raises:
+        InputError: if no band has a weight in half of the runs.
+    """
+    median = np.median(profiles.astype(np.float64), axis=0)
+    if not median.sum() > 0:
+        raise InputError(
+            "the runs",
+            field="median weight",
+            value="0 in every band",
+            expected="a band that half of the runs use",
+            fix="lower band_cost, or train more seeds",
+        )
+    return median / median.sum()
+
+
+def window_stability(
+    profiles: NDArray[np.floating],
+    wavelength_nm: NDArray[np.floating],
+    *,
+    bands: int = 20,
+    half_width: int = 3,
+    members: int = 1,
+) -> Stability:
+    """Nogueira's index of the windows around the ``bands`` best bands: :func:`top_bands`, then :func:`widened`.
+
+    Args:
+        profiles: (R, C).
+        wavelength_nm: (C,).
+        bands: k.
+        half_width: of a window, in bands.
+        members: number of runs behind each profile.
+    """
+    selected = widened(top_bands(profiles, bands), wavelength_nm, half_width=half_width)
+    return nogueira(selected, members=members)
+
+
+def repeated_stability(
+    profiles: NDArray[np.floating], wavelength_nm: NDArray[np.floating], *, bands: int = 20, half_width: int = 3
+) -> RepeatedStability:
+    """Stability of single runs and of ensembles, over seeds and resamples of the training pixels.
+
+    What is reported is one median over all S T runs, and its own stability cannot be measured without S T runs more.
+    So smaller ensembles that share no run are compared: the medians of the S seeds, each over the T resamples (they
+    share the training pixels, so this leaves out what other pixels would change), and those of the T resamples, each
+    over the S seeds (they share the initial weights and the order of batches). Either flatters by what it shares; the
+    lower of the two is what :attr:`RepeatedStability.reported` gives, for ensembles of fewer runs than the reported
+    profile. All resamples are drawn from the training side of one split, so that no more is claimed than that.
+    Intervals over so few ensembles are rough; that of the single runs treats runs that share a seed as independent.
+
+    Args:
+        profiles: (S, T, C), seeds by resamples.
+        wavelength_nm: (C,).
+        bands: see :func:`window_stability`.
+        half_width: see :func:`window_stability`.
+
+    Raises:
+        InputError: for fewer than two seeds or two resamples, or an ensemble without a median.
+    """
+    seeds, resamples, number = profiles.shape
+
+    def stability(rows: NDArray[np.floating], members: int) -> Stability:
+        return window_stability(rows, wavelength_nm, bands=bands, half_width=half_width, members=members)
+
+    by_seed = np.stack([ensemble_profile(profiles[s]) for s in range(seeds)])  # (S, C)
+    by_resample = np.stack([ensemble_profile(profiles[:, r]) for r in range(resamples)])  # (T, C)
+    return RepeatedStability(
+        single=stability(profiles.reshape(-1, number), 1),
+        across_seeds=stability(by_seed, resamples),
+        across_resamples=stability(by_resample, seeds),
+    )
+
+
+def uniformity_p(profiles: NDArray[np.floating], windows: NDArray[np.bool_]) -> float:
+    r"""Whether the runs weight the same windows more than others: p-value of an F-test of the windows' mean weights.
+
+    .. math:: F = \frac{R \sum_u (\bar w_u - \bar w)^2 / (U - 1)}
+                       {\sum_{ru} (w_{ru} - \bar w_u)^2 / ((R - 1) (U - 1))}
+
+    Weights that are large in other windows in every run cannot be told from uniform ones.
+
+    Args:
+        profiles: (R, C), each scaled to sum to 1, independent of each other; for runs over seeds and resamples the
+            ensembles of each resample.
+        windows: (U, C) bool, two at least; the windows of :func:`~hsfusion.trust.faithfulness.band_windows`.
+
+    Raises:
+        InputError: for fewer than two profiles.
+    """
+    runs, number = len(profiles), len(windows)
+    if runs < 2:
+        raise InputError("uniformity", field="runs", value=runs, expected="at least 2", fix="train with more seeds")
+    weight = profiles.astype(np.float64) @ windows.T / windows.sum(1)  # (R, U), mean of a window's bands
+    between = runs * ((weight.mean(0) - weight.mean()) ** 2).sum() / (number - 1)
+    within = ((weight - weight.mean(0)) ** 2).sum() / ((runs - 1) * (number - 1))
+    # where all runs are alike both may be rounding only
+    tiny = 1e-20
+    return float(f.sf(0 if between < tiny else between / max(within, tiny), number - 1, (runs - 1) * (number - 1)))

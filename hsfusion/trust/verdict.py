@@ -1,0 +1,200 @@
+"""What the numbers allow one to say about band weights, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsfusion.spectra.weights import BandWeights
+from hsfusion.trust.stability import Stability
+
+#: index from which agreement counts as excellent: Fleiss' benchmark, which Nogueira et al. (2018) take over
+STABLE = 0.75
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Window:
+    """One of the windows that hold most weight.
+
+    Attributes:
+        lower_nm: lower end.
+        upper_nm: upper end.
+        share: of the weight.
+        frequency: share of the runs that select a band in it.
+    """
+
+    lower_nm: float
+    upper_nm: float
+    share: float
+    frequency: float
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"{self.lower_nm:.0f}-{self.upper_nm:.0f} nm ({self.share:.0%} of the weight)"
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Two bands that say the same, by index."""
+
+    first: int
+    second: int
+    correlation: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the band weights are worth.
+
+    Attributes:
+        word: ``supported``, ``no evidence``, ``one run only``, ``unstable``, ``not faithful`` or ``not tested``.
+        sentences: why, and what to bear in mind.
+        windows: the windows of greatest weight; none where there is no evidence.
+    """
+
+    word: str
+    sentences: tuple[str, ...]
+    windows: tuple[Window, ...]
+
+
+def duplicates(spectra: NDArray[np.floating], *, above: float = 0.9999) -> list[Duplicate]:
+    """Pairs of bands with a correlation above a limit, either sign, or with equal values.
+
+    Bands without variance have no correlation; they are pairs where they are equal.
+
+    Args:
+        spectra: (N, C), training pixels.
+        above: limit of the absolute correlation.
+
+    Returns:
+        pairs, the first band before the second
+    """
+    centred = spectra - spectra.mean(0, dtype=np.float64)
+    norm = np.sqrt((centred**2).sum(0))
+    flat = norm <= 1e-9 * np.sqrt((spectra.astype(np.float64) ** 2).sum(0))
+    unit = np.where(flat, 0, centred / np.where(flat, 1, norm))
+    correlation = unit.T @ unit  # (C, C)
+    equal = np.outer(flat, flat) & np.isclose(spectra.mean(0)[:, None], spectra.mean(0)[None, :], rtol=1e-6, atol=0)
+    pairs = np.argwhere(np.triu((np.abs(correlation) > above) | equal, 1))
+    return [Duplicate(i, j, 1.0 if equal[i, j] else float(correlation[i, j])) for i, j in pairs.tolist()]
+
+
+def weight_windows(
+    weights: BandWeights, selected: NDArray[np.bool_], *, number: int = 5, width_nm: float = 50.0
+) -> tuple[Window, ...]:
+    """The windows of greatest weight with their selection frequency.
+
+    Args:
+        weights: the profile that is reported.
+        selected: (R, C), the bands that each run selects.
+        number: how many windows at most.
+        width_nm: of a window.
+    """
+    nm = weights.bands.wavelength_nm
+    return tuple(
+        Window(lower, upper, share, float(selected[:, (nm >= lower) & (nm <= upper)].any(1).mean()))
+        for lower, upper, share in weights.top_windows(number, width_nm=width_nm)
+    )
+
+
+def verdict(
+    windows: Sequence[Window],
+    *,
+    beats_chance: Sequence[bool],
+    uniformity_p: float | None,
+    stability: Stability | None,
+    p_values: Mapping[str, float],
+    pairs: Sequence[Duplicate],
+    wavelength_nm: NDArray[np.floating],
+) -> Verdict:
+    """Judges the band weights of one or several runs.
+
+    The first that applies: *no evidence* where a run knows no more than chance, or where the weights cannot be told
+    from uniform ones; *one run only* where there is nothing to compare with; *unstable* where the index is below 0.75;
+    *not tested* and *not faithful* where the curves are missing or one of them has p >= 0.05; else *supported*.
+
+    Args:
+        windows: see :func:`weight_windows`.
+        beats_chance: of each run, what :func:`~hsfusion.trust.evidence.beats_chance` said.
+        uniformity_p: see :func:`~hsfusion.trust.stability.uniformity_p`; None for a single run.
+        stability: of the reported profile; None for a single run.
+        p_values: of the deletion and insertion curves, by name.
+        pairs: see :func:`duplicates`.
+        wavelength_nm: (C,).
+    """
+    word, why = _judge(beats_chance, uniformity_p, stability, p_values)
+    if word == "no evidence":
+        return Verdict(word, (why,), ())
+    shown = _shown(windows, runs=len(beats_chance))
+    return Verdict(word, (why, *shown, *_pair_sentences(windows, pairs, wavelength_nm)), tuple(windows))
+
+
+def _judge(
+    beats_chance: Sequence[bool],
+    uniformity_p: float | None,
+    stability: Stability | None,
+    p_values: Mapping[str, float],
+) -> tuple[str, str]:
+    """The word of a verdict and the sentence that gives the reason."""
+    runs, lost = len(beats_chance), sum(not beats for beats in beats_chance)
+    if lost or not runs:
+        return "no evidence", (
+            f"{lost} of {runs} runs know no more than chance about pixels that they have not seen: "
+            "their weights mean nothing."
+        )
+    if uniformity_p is not None and uniformity_p >= _LEVEL:
+        return "no evidence", f"The weights cannot be told from uniform ones (p = {uniformity_p:.2g})."
+    if stability is None:
+        return "one run only", "There is one run: another seed may weight other bands. Train several and compare."
+    agreement = _agreement(stability)
+    if not stability.index >= STABLE:  # also where it is undefined
+        return "unstable", f"Repeated trainings do not agree on the bands: {agreement}, below {STABLE}."
+    if not p_values:
+        return "not tested", f"Repeated trainings agree ({agreement}), but no band was removed to see what it is worth."
+    missed = {name: p for name, p in p_values.items() if p >= _LEVEL}
+    if missed:
+        named = ", ".join(f"{name} p = {p:.2g}" for name, p in missed.items())
+        return "not faithful", f"Bands of great weight matter no more to the accuracy than random ones: {named}."
+    return "supported", (
+        f"Repeated trainings agree ({agreement}), and bands of great weight matter more to the accuracy than random "
+        f"ones (largest p = {max(p_values.values()):.2g})."
+    )
+
+
+def _agreement(stability: Stability) -> str:
+    """The index in words."""
+    if np.isnan(stability.index):
+        return "no band stands out in any of them, the index is undefined"
+    made = f"{stability.profiles} profiles"
+    made += f", each the median of {stability.members} runs" if stability.members > 1 else ""
+    return f"Nogueira index {stability.index:.2f}, 95 % interval {stability.lower:.2f} to {stability.upper:.2f}, {made}"
+
+
+def _shown(windows: Sequence[Window], *, runs: int) -> list[str]:
+    """A sentence on the windows, none without any."""
+    if not windows:
+        return []
+    listed = ", ".join(
+        f"{window}, selected in {round(window.frequency * runs)} of {runs} runs" if runs > 1 else str(window)
+        for window in windows
+    )
+    return [f"Most weight lies in {listed}: {sum(window.share for window in windows):.0%} together."]
+
+
+def _pair_sentences(
+    windows: Sequence[Window], pairs: Sequence[Duplicate], wavelength_nm: NDArray[np.floating]
+) -> list[str]:
+    """A sentence on each pair with a band in one of the windows; bands count from 1."""
+    found = []
+    for pair in pairs:
+        nm = wavelength_nm[[pair.first, pair.second]]
+        if any(((nm >= window.lower_nm) & (nm <= window.upper_nm)).any() for window in windows):
+            found.append(
+                f"Bands {pair.first + 1} ({nm[0]:g} nm) and {pair.second + 1} ({nm[1]:g} nm) say the same (correlation "
+                f"{pair.correlation:.5f}): how their weight is shared between the two means nothing."
+            )
+    return found

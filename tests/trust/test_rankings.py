@@ -1,0 +1,167 @@
+import numpy as np
+import pytest
+
+from hsfusion.errors import InputError
+from hsfusion.trust.rankings import (
+    accuracy_by_number,
+    choices,
+    evenly_spaced,
+    highest,
+    mutual_information,
+    pca_loading,
+    random_bands,
+    retrain_score,
+    select_bands,
+    smallest_number,
+    svm_weights,
+)
+
+NM = np.linspace(400, 2400, 60)
+BEST = np.array([10, 11, 12, 40, 41, 42])
+
+
+def planted(seed, pixels=240):
+    """Pixels of 4 classes: two bits, one in the bands 10-12, one in 40-42, noise elsewhere."""
+    rng = np.random.default_rng(seed)
+    classes = np.arange(pixels) % 4
+    spectra = rng.normal(size=(pixels, 60))
+    spectra[:, 10:13] += 2 * (2 * (classes % 2) - 1)[:, None]
+    spectra[:, 40:43] += 2 * (2 * (classes // 2) - 1)[:, None]
+    return (spectra - spectra.mean(0)) / spectra.std(0), classes
+
+
+WEIGHT = np.isin(np.arange(60), BEST) / 6
+
+
+# our choice
+
+
+@pytest.mark.parametrize("k", [1, 3, 7, 20, 60])
+def test_uniform_weights_give_evenly_spaced_bands(k):
+    chosen = select_bands(np.full(60, 1 / 60), NM, number=k)
+    assert np.abs(chosen - evenly_spaced(NM, number=k)).max() <= 1
+    assert len(set(chosen.tolist())) == k
+
+
+def test_each_band_stands_for_an_equal_part_of_the_weight():
+    weight = np.array([0, 4, 0, 2, 2, 0, 1, 1, 1, 1.0]) / 12
+    np.testing.assert_array_equal(select_bands(weight, np.arange(10.0), number=3), [1, 3, 7])
+
+
+def test_more_bands_lie_where_more_weight_is_and_in_every_window():
+    places = np.arange(200)
+    weight = 3 * np.exp(-((places - 50) ** 2) / 50) + np.exp(-((places - 150) ** 2) / 50)
+    chosen = select_bands(weight, places.astype(float), number=8)
+    assert ((chosen < 100).sum(), (chosen >= 100).sum()) == (6, 2)
+
+
+def test_bands_without_weight_come_last():
+    np.testing.assert_array_equal(select_bands(np.array([1.0, 0, 1]), np.arange(3.0), number=1), [0])
+    assert set(select_bands(WEIGHT, NM, number=6)) == set(BEST)
+    assert set(select_bands(WEIGHT, NM, number=8)) > set(BEST)
+
+
+@pytest.mark.parametrize("k", [1, 5, 6, 17])
+def test_choice_depends_on_wavelengths_and_not_on_the_file_order_nor_the_scale(k):
+    weight = np.random.default_rng(0).random(60)
+    mixed = np.random.default_rng(1).permutation(60)
+    chosen = select_bands(weight, NM, number=k)
+    np.testing.assert_array_equal(mixed[select_bands(weight[mixed], NM[mixed], number=k)], chosen)
+    np.testing.assert_array_equal(select_bands(1000 * weight, NM, number=k), chosen)
+    np.testing.assert_array_equal(mixed[evenly_spaced(NM[mixed], number=k)], evenly_spaced(NM, number=k))
+
+
+def test_one_band_with_all_the_weight_is_chosen_once():
+    chosen = select_bands((np.arange(60) == 30).astype(float), NM, number=5)
+    assert 30 in chosen and len(set(chosen.tolist())) == 5
+
+
+@pytest.mark.parametrize("k", [0, 61])
+def test_numbers_of_bands_out_of_range_are_refused(k):
+    for choose in (
+        lambda: select_bands(WEIGHT, NM, number=k),
+        lambda: evenly_spaced(NM, number=k),
+        lambda: random_bands(60, number=k, seed=0),
+        lambda: highest(WEIGHT, number=k),
+    ):
+        with pytest.raises(InputError, match=f"k is {k}, expected 1 to 60"):
+            choose()
+
+
+def test_weights_without_any_weight_are_refused():
+    with pytest.raises(InputError, match="expected a positive weight"):
+        select_bands(np.zeros(60), NM, number=3)
+
+
+# the others
+
+
+def test_evenly_spaced_bands_lie_in_the_middle_of_equal_parts():
+    np.testing.assert_array_equal(evenly_spaced(np.arange(200.0), number=5), [20, 60, 100, 140, 180])
+    np.testing.assert_array_equal(evenly_spaced(np.arange(4.0), number=4), np.arange(4))
+
+
+def test_random_bands_are_distinct_and_follow_the_seed():
+    first, again, other = (random_bands(200, number=30, seed=s) for s in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert len(set(first.tolist())) == 30 and set(first) != set(other)
+
+
+def test_highest_is_in_order_and_ties_go_to_the_first():
+    np.testing.assert_array_equal(highest(np.array([1, 3, 2, 3.0]), number=3), [1, 3, 2])
+
+
+def test_mutual_information_and_svm_weights_name_the_planted_bands():
+    train = planted(0)
+    assert set(highest(mutual_information(train, seed=0), number=6)) == set(BEST)
+    assert set(highest(svm_weights(train, seed=0), number=6)) == set(BEST)
+
+
+def test_pca_loading_names_the_bands_that_vary_together():
+    rng = np.random.default_rng(0)
+    spectra = np.c_[np.repeat(rng.normal(size=(300, 1)), 8, axis=1), 1e-2 * rng.normal(size=(300, 4))]
+    loading = pca_loading(spectra)
+    assert set(highest(loading, number=8)) == set(range(8))
+    assert loading[8:].max() < 1e-3
+
+
+def test_choices_hold_ours_and_six_others_that_all_give_k_bands():
+    named = choices(WEIGHT, planted(0), wavelength_nm=NM, seed=0)
+    assert len(named) == 7
+    for name, choice in named.items():
+        for k in (1, 5, 12):
+            assert len(set(choice(k).tolist())) == k, name
+    assert set(named["weights"](6)) == set(BEST)
+    assert not set(named["lowest weights"](6)) & set(BEST)
+
+
+# retraining
+
+
+def test_retrained_svm_on_planted_bands_beats_the_one_on_other_bands():
+    train, val, test = planted(0), planted(1, 80), planted(2, 400)
+    good = retrain_score(train, val, test=test, bands=BEST, seed=0)
+    bad = retrain_score(train, val, test=test, bands=np.arange(20, 26), seed=0)
+    assert good > 0.95
+    assert bad < 0.4
+    no_val = (val[0][:0], val[1][:0])
+    assert retrain_score(train, no_val, test=test, bands=BEST, seed=0) > 0.95
+
+
+def test_accuracy_by_number_asks_each_choice_at_each_number():
+    named = {"first": lambda k: np.arange(k), "last": lambda k: 10 - np.arange(k)}
+    table = accuracy_by_number(named, [1, 3], score=lambda bands: float(bands.sum()))
+    assert table == {"first": [0.0, 3.0], "last": [10.0, 27.0]}
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "expected"),
+    [
+        ([0.5, 0.76, 0.79, 0.8], 10),
+        ([0.5, 0.77, 0.7, 0.8], 30),
+        ([0.9, 0.9, 0.9, 0.9], 5),
+        ([0.5, 0.6, 0.7, 0.75], None),
+    ],
+)
+def test_smallest_number_holds_for_every_larger_one(accuracies, expected):
+    assert smallest_number([5, 10, 20, 30], accuracies, full=0.8) == expected

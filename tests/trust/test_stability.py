@@ -1,0 +1,216 @@
+import numpy as np
+import pytest
+
+from hsfusion.errors import InputError
+from hsfusion.trust.stability import (
+    ensemble_profile,
+    nogueira,
+    quartiles,
+    repeated_stability,
+    top_bands,
+    uniformity_p,
+    widened,
+    window_stability,
+)
+
+NM = np.linspace(400, 2400, 100)
+
+
+def bumps(centres, *, width=4.0, bands=100):
+    places = np.arange(bands)
+    profile = sum(np.exp(-((places - c) ** 2) / (2 * width**2)) for c in centres)
+    return profile / profile.sum()
+
+
+# the index
+
+
+def test_index_and_interval_match_a_calculation_by_hand():
+    """p = (2/3, 1/3), mean size 1: 1 - (1/3) / (1/4); influences 0, -1/3, -1/3, so that the variance is 24/729."""
+    found = nogueira(np.array([[1, 0], [0, 0], [1, 1]], bool))
+    half = 1.959963984540054 * np.sqrt(24 / 729)
+    np.testing.assert_allclose([found.index, found.lower, found.upper], [-1 / 3, -1 / 3 - half, -1 / 3 + half])
+    assert (found.profiles, found.members) == (3, 1)
+
+
+def test_index_of_equal_sizes_is_the_mean_of_kunchevas_over_pairs():
+    rng = np.random.default_rng(0)
+    selected = np.zeros((6, 20), bool)
+    for row in selected:
+        row[rng.choice(20, 7, replace=False)] = True
+    pairs = [(selected[i] & selected[j]).sum() for i in range(6) for j in range(i)]
+    kuncheva = np.mean([(common * 20 - 49) / (7 * 13) for common in pairs])
+    assert nogueira(selected).index == pytest.approx(kuncheva)
+
+
+@pytest.mark.parametrize("size", [1, 5, 19])
+def test_identical_selections_of_any_size_have_index_1_and_an_interval_without_width(size):
+    found = nogueira(np.tile(np.arange(20) < size, (4, 1)))
+    np.testing.assert_allclose([found.index, found.lower, found.upper], 1)
+
+
+@pytest.mark.parametrize("size", [2, 10, 50, 90])
+def test_random_selections_have_index_0_whatever_their_size(size):
+    rng = np.random.default_rng(size)
+    selected = np.argsort(rng.random((60, 100)), axis=1) < size
+    assert abs(nogueira(selected).index) < 0.03
+
+
+def test_random_selections_of_different_sizes_have_index_0():
+    rng = np.random.default_rng(3)
+    selected = np.argsort(rng.random((60, 100)), axis=1) < rng.integers(5, 60, (60, 1))
+    assert abs(nogueira(selected).index) < 0.05
+
+
+def test_index_stays_under_exchange_of_selected_and_left_out_and_of_runs_and_bands():
+    rng = np.random.default_rng(1)
+    selected = rng.random((5, 30)) < np.linspace(0, 1, 30)
+    found = nogueira(selected)
+    for other in (~selected, selected[::-1], selected[:, ::-1]):
+        again = nogueira(other)
+        np.testing.assert_allclose([again.index, again.lower, again.upper], [found.index, found.lower, found.upper])
+
+
+def test_interval_covers_the_true_index_in_about_19_of_20_experiments():
+    rng = np.random.default_rng(7)
+    chance = np.r_[np.full(8, 0.9), np.full(32, 0.1)]
+    share = chance.mean()
+    truth = 1 - (chance * (1 - chance)).mean() / (share * (1 - share))
+    covered = 0
+    for _ in range(400):
+        found = nogueira(rng.random((40, 40)) < chance)
+        covered += found.lower <= truth <= found.upper
+    assert 0.91 <= covered / 400 <= 0.98
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_index_is_undefined_where_all_bands_or_none_are_selected(value):
+    assert np.isnan(nogueira(np.full((3, 5), value)).index)
+
+
+def test_one_run_has_no_stability():
+    with pytest.raises(InputError, match="runs is 1, expected at least 2"):
+        nogueira(np.ones((1, 5), bool))
+
+
+# selections
+
+
+def test_top_bands_leave_out_ties_and_zeros():
+    profiles = np.array([[0.5, 0.3, 0.1, 0.1], [0.4, 0.3, 0.2, 0.1], [1.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25]])
+    expected = [[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(top_bands(profiles, 3), np.array(expected, bool))
+
+
+def test_uniform_profiles_do_not_count_as_agreement():
+    assert np.isnan(window_stability(np.full((5, 100), 0.01), NM).index)
+
+
+def test_top_bands_of_all_bands_are_refused():
+    with pytest.raises(InputError, match="bands is 4, expected 1 to 3"):
+        top_bands(np.ones((2, 4)), 4)
+
+
+def test_windows_are_widened_in_order_of_wavelength():
+    nm = np.array([500.0, 400, 600, 700, 800, 900])
+    selected = np.array([[False, True, False, False, False, False]])
+    np.testing.assert_array_equal(widened(selected, nm, half_width=1), [[True, True, False, False, False, False]])
+    np.testing.assert_array_equal(widened(selected, nm, half_width=0), selected)
+
+
+def test_windows_of_random_bands_agree_by_little_more_than_chance():
+    rng = np.random.default_rng(5)
+    selected = np.argsort(rng.random((200, 100)), axis=1) < 8
+    assert abs(nogueira(widened(selected, NM, half_width=3)).index) < 0.02
+
+
+def test_peaks_moved_by_two_bands_agree_as_windows_more_than_as_bands():
+    profiles = np.stack([bumps([20 + s, 70 + s]) for s in (-2, 0, 2)])
+    windows, lone = (window_stability(profiles, NM, bands=10, half_width=h).index for h in (3, 0))
+    assert windows > lone + 0.1
+
+
+# ensembles
+
+
+def test_ensemble_profile_is_the_scaled_median_and_quartiles_are_not_scaled():
+    profiles = np.array([[0.2, 0.8, 0.0], [0.4, 0.4, 0.2], [0.1, 0.3, 0.6]])
+    np.testing.assert_allclose(ensemble_profile(profiles), np.array([0.2, 0.4, 0.2]) / 0.8)
+    found = quartiles(profiles)
+    np.testing.assert_allclose([found.lower[0], found.median[0], found.upper[0]], [0.15, 0.2, 0.3])
+
+
+def test_runs_without_a_common_band_have_no_ensemble_profile():
+    with pytest.raises(InputError, match="median weight is 0 in every band"):
+        ensemble_profile(np.eye(3))
+
+
+def noisy(rng, shape, *, sigma):
+    profiles = bumps([20, 50, 80]) * np.exp(rng.normal(0, sigma, (*shape, 100)))
+    return profiles / profiles.sum(-1, keepdims=True)
+
+
+def test_ensembles_of_noisy_runs_agree_more_than_the_runs():
+    found = repeated_stability(noisy(np.random.default_rng(0), (5, 6), sigma=1.5), NM, half_width=0)
+    assert found.across_seeds.index > found.single.index + 0.1
+    assert found.across_resamples.index > found.single.index + 0.1
+    assert (found.single.profiles, found.single.members) == (30, 1)
+    assert (found.across_seeds.profiles, found.across_seeds.members) == (5, 6)
+    assert (found.across_resamples.profiles, found.across_resamples.members) == (6, 5)
+    assert found.reported.index == min(found.across_seeds.index, found.across_resamples.index)
+
+
+def test_what_the_resamples_decide_shows_across_resamples_only():
+    profiles = np.stack([[bumps([10 + 18 * t]) for t in range(5)] for _ in range(5)])  # (5 seeds, 5 resamples, C)
+    found = repeated_stability(profiles, NM, bands=10)
+    assert found.across_seeds.index == 1
+    assert found.across_resamples.index < 0.1
+    assert found.reported is found.across_resamples
+
+
+def test_an_undefined_index_is_the_one_reported():
+    profiles = np.full((2, 2, 100), 0.01)
+    profiles[0, :] = bumps([20])
+    profiles[1, :] = bumps([70])
+    found = repeated_stability(profiles[:, :, ::-1], NM)
+    assert found.across_seeds.index < 0 < found.across_resamples.index
+    flat = repeated_stability(np.full((2, 2, 100), 0.01), NM)
+    assert np.isnan(flat.reported.index)
+
+
+# uniformity
+
+
+def test_planted_weights_are_told_from_uniform_ones_and_flat_ones_are_not():
+    rng = np.random.default_rng(2)
+    windows = np.kron(np.eye(10, dtype=bool), np.ones((1, 10), bool))
+    flat = np.exp(rng.normal(0, 0.3, (5, 100)))
+    assert uniformity_p(noisy(rng, (5,), sigma=0.3), windows) < 0.01
+    assert uniformity_p(flat / flat.sum(1, keepdims=True), windows) > 0.05
+
+
+def test_uniformity_is_right_for_runs_that_are_all_alike():
+    windows = np.kron(np.eye(10, dtype=bool), np.ones((1, 10), bool))
+    assert uniformity_p(np.full((3, 100), 0.01), windows) == 1
+    assert uniformity_p(np.tile(bumps([50]), (3, 1)), windows) < 1e-6
+
+
+def test_uniform_weights_are_called_otherwise_in_at_most_5_of_100_experiments():
+    rng = np.random.default_rng(4)
+    windows = np.kron(np.eye(10, dtype=bool), np.ones((1, 10), bool))
+    profiles = np.exp(rng.normal(0, 0.5, (300, 5, 100)))
+    p = [uniformity_p(rows / rows.sum(1, keepdims=True), windows) for rows in profiles]
+    assert np.mean(np.array(p) < 0.05) <= 0.08
+
+
+def test_sparse_weights_in_random_windows_are_not_told_from_uniform_ones():
+    rng = np.random.default_rng(6)
+    windows = np.kron(np.eye(10, dtype=bool), np.ones((1, 10), bool))
+    share = np.argsort(rng.random((300, 5, 10)), axis=2) < 4  # every run leaves out 6 of 10 windows
+    p = [uniformity_p(rows @ windows / 40, windows) for rows in share]
+    assert np.mean(np.array(p) < 0.05) <= 0.08
+
+
+def test_uniformity_needs_two_profiles():
+    with pytest.raises(InputError, match="runs is 1"):
+        uniformity_p(np.full((1, 4), 0.25), np.eye(4, dtype=bool))

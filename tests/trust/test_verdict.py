@@ -1,0 +1,189 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hsfusion.spectra import Bands
+from hsfusion.spectra.weights import BandWeights
+from hsfusion.trust.faithfulness import band_windows, deletion, insertion, mean_fill, order_by_weight
+from hsfusion.trust.stability import (
+    Stability,
+    ensemble_profile,
+    repeated_stability,
+    top_bands,
+    uniformity_p,
+)
+from hsfusion.trust.verdict import Duplicate, duplicates, verdict, weight_windows
+
+NM = np.arange(400.0, 2400.0, 10.0)  # 200 bands
+GOOD = Stability(0.9, 0.8, 1.0, 5, 5)
+SMALL = {"deletion, mean": 1 / 21, "insertion, mean": 1 / 21}
+
+
+def weights(profile):
+    return BandWeights(Bands(NM, None, np.ones(NM.size, bool)), ("",) * NM.size, profile / profile.sum())
+
+
+def planted_profiles(rng, centres_nm=(670.0, 2200.0), shape=(5, 5)):
+    profile = sum(np.exp(-((NM - centre) ** 2) / (2 * 15**2)) for centre in centres_nm)
+    profiles = profile * np.exp(rng.normal(0, 0.2, (*shape, NM.size)))
+    return profiles / profiles.sum(-1, keepdims=True)
+
+
+def judge(**changes):
+    profile = planted_profiles(np.random.default_rng(0), shape=()).ravel()
+    given = {
+        "windows": weight_windows(weights(profile), np.tile(profile > 0.01, (25, 1)), number=2),
+        "beats_chance": [True] * 25,
+        "uniformity_p": 1e-6,
+        "stability": GOOD,
+        "p_values": SMALL,
+        "pairs": [],
+        "wavelength_nm": NM,
+    } | changes
+    return verdict(given.pop("windows"), **given)
+
+
+# from profiles to the word
+
+
+def judged(profiles, *, used_nm=(670.0, 2200.0), knows=True):
+    """The whole way from profiles (S, T, C) of a network that uses the bands near used_nm."""
+    rng = np.random.default_rng(1)
+    classes = np.arange(200) % 2
+    used = np.abs(NM[:, None] - np.array(used_nm)).min(1) < 30
+    spectra = rng.normal(size=(200, NM.size)) + np.where(used, 2 * classes[:, None] - 1, 0)
+
+    def score(keep):
+        said = np.array([(spectra @ mean_fill(row).T)[:, used].sum(1) > 0 for row in keep])
+        return (said == classes).mean(1)
+
+    runs = profiles.reshape(-1, NM.size)
+    reported = weights(ensemble_profile(runs))
+    units = band_windows(NM)
+    order, number = order_by_weight(reported.weight, units), np.arange(len(units) + 1)
+    curves = {
+        name: curve(score, order, windows=units, number=number, seed=0).p_value
+        for name, curve in (("deletion", deletion), ("insertion", insertion))
+    }
+    by_resample = np.stack([ensemble_profile(profiles[:, r]) for r in range(profiles.shape[1])])
+    return verdict(
+        weight_windows(reported, top_bands(runs, 20), number=2, width_nm=80),
+        beats_chance=[knows] * len(runs),
+        uniformity_p=uniformity_p(by_resample, units),
+        stability=repeated_stability(profiles, NM).reported,
+        p_values=curves,
+        pairs=duplicates(spectra),
+        wavelength_nm=NM,
+    )
+
+
+def test_planted_windows_are_supported_and_named():
+    found = judged(planted_profiles(np.random.default_rng(0)))
+    assert found.word == "supported"
+    assert sorted(window.lower_nm <= 670 <= window.upper_nm for window in found.windows) == [False, True]
+    assert sorted(window.lower_nm <= 2200 <= window.upper_nm for window in found.windows) == [False, True]
+    assert all(window.frequency == 1 for window in found.windows)
+    assert "selected in 25 of 25 runs" in found.sentences[1]
+    assert "-" in found.sentences[1] and " nm (" in found.sentences[1]
+
+
+def test_the_same_profiles_of_networks_that_know_nothing_are_no_evidence():
+    found = judged(planted_profiles(np.random.default_rng(0)), knows=False)
+    assert (found.word, found.windows) == ("no evidence", ())
+    assert "25 of 25 runs know no more than chance" in found.sentences[0]
+
+
+def test_flat_profiles_are_no_evidence():
+    flat = np.exp(np.random.default_rng(0).normal(0, 0.1, (5, 5, NM.size)))
+    found = judged(flat / flat.sum(-1, keepdims=True))
+    assert found.word == "no evidence"
+    assert "uniform" in found.sentences[0]
+
+
+def test_profiles_that_name_other_bands_in_every_resample_are_not_supported():
+    rng = np.random.default_rng(0)
+    profiles = np.stack([planted_profiles(rng, (500.0 + 350 * t,), (5,)) for t in range(5)], axis=1) + 1e-4
+    assert judged(profiles / profiles.sum(-1, keepdims=True)).word in {"unstable", "no evidence"}
+
+
+def test_stable_profiles_beside_what_the_network_uses_are_not_faithful():
+    found = judged(planted_profiles(np.random.default_rng(0), (1000.0, 1600.0)))
+    assert found.word == "not faithful"
+    assert "deletion p = " in found.sentences[0]
+
+
+# the word, one finding after the other
+
+
+def test_all_findings_good_give_supported():
+    found = judge()
+    assert found.word == "supported"
+    assert (
+        "Nogueira index 0.90, 95 % interval 0.80 to 1.00, 5 profiles, each the median of 5 runs" in found.sentences[0]
+    )
+    assert "largest p = 0.048" in found.sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "word", "says"),
+    [
+        ({"beats_chance": [True] * 24 + [False]}, "no evidence", "1 of 25 runs know no more than chance"),
+        ({"beats_chance": []}, "no evidence", "0 of 0"),
+        ({"uniformity_p": 0.3}, "no evidence", "p = 0.3"),
+        ({"stability": None, "uniformity_p": None, "beats_chance": [True]}, "one run only", "another seed"),
+        ({"stability": replace(GOOD, index=0.74)}, "unstable", "index 0.74"),
+        ({"stability": replace(GOOD, index=np.nan)}, "unstable", "undefined"),
+        ({"p_values": {}}, "not tested", "no band was removed"),
+        ({"p_values": SMALL | {"insertion, conditional": 0.05}}, "not faithful", "insertion, conditional p = 0.05"),
+        ({"stability": replace(GOOD, index=0.75)}, "supported", "0.75"),
+    ],
+)
+def test_the_first_finding_that_fails_gives_the_word(changes, word, says):
+    found = judge(**changes)
+    assert found.word == word
+    assert says in found.sentences[0]
+    assert bool(found.windows) == (word != "no evidence")
+
+
+def test_no_evidence_goes_before_every_other_finding():
+    bad = {"stability": replace(GOOD, index=0.1), "p_values": {"deletion": 1.0}}
+    assert judge(uniformity_p=0.9, **bad).word == "no evidence"
+    assert judge(**bad).word == "unstable"
+
+
+def test_one_run_shows_its_windows_without_a_frequency():
+    found = judge(stability=None, uniformity_p=None, beats_chance=[True])
+    assert "Most weight lies in" in found.sentences[1]
+    assert "selected in" not in found.sentences[1]
+
+
+# duplicates
+
+
+def test_duplicated_bands_are_named_as_a_pair_where_they_weigh():
+    spectra = np.random.default_rng(0).normal(size=(300, NM.size))
+    spectra[:, 28] = 3 * spectra[:, 27] + 2  # 680 and 670 nm, in the window
+    spectra[:, 101] = spectra[:, 100]  # 1400 nm, without weight
+    pairs = duplicates(spectra)
+    assert [(pair.first, pair.second) for pair in pairs] == [(27, 28), (100, 101)]
+    found = judge(pairs=pairs)
+    assert found.word == "supported"
+    assert len(found.sentences) == 3
+    assert "Bands 28 (670 nm) and 29 (680 nm) say the same (correlation 1.00000)" in found.sentences[2]
+
+
+def test_nearly_equal_bands_are_pairs_from_the_limit_on():
+    rng = np.random.default_rng(0)
+    spectra = rng.normal(size=(5000, 3))
+    spectra[:, 1] = spectra[:, 0] + 0.1 * rng.normal(size=5000)  # correlation 0.995
+    spectra[:, 2] = -spectra[:, 0] + 0.001 * rng.normal(size=5000)
+    assert [(pair.first, pair.second) for pair in duplicates(spectra)] == [(0, 2)]
+    assert [(pair.first, pair.second) for pair in duplicates(spectra, above=0.99)] == [(0, 1), (0, 2), (1, 2)]
+    assert duplicates(spectra)[0].correlation < -0.9999
+
+
+def test_bands_without_variance_are_pairs_only_where_they_are_equal():
+    spectra = np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32)
+    spectra[:, 1], spectra[:, 2], spectra[:, 3] = 0.1, 0.1, 0.2
+    assert duplicates(spectra) == [Duplicate(1, 2, 1.0)]
