@@ -17,6 +17,7 @@ from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 
 from hsfusion.cli.descriptions import read_description, scene_keys
+from hsfusion.cli.inspect_model import inspect_model, is_model
 from hsfusion.cli.scene_values import check_scene_value
 from hsfusion.errors import InputError
 
@@ -25,9 +26,10 @@ _HELP = """hsfusion inspect FILE [key=value ...] [--plot [FOLDER]] [--json]
 
 Tells what a file holds: format, size, bands, values, place, labels, and what looks wrong about it.
 
-FILE is a cube of any known format, a raster of labels, or a scene description (.yaml). Labels that are polygons or
-points are told beside a cube: labels=FILE class_field=NAME.
---plot [FOLDER]  draws a composite, the spectra and the quality of the bands into FOLDER (default NAME_inspect)
+FILE is a cube of any known format, a raster of labels, a scene description (.yaml), or a model: a run folder or its
+model.safetensors. Labels that are polygons or points are told beside a cube: labels=FILE class_field=NAME.
+--plot [FOLDER]  draws a composite, the spectra and the quality of the bands, or the band weights of a model, into
+                 FOLDER (default NAME_inspect)
 --json           prints JSON instead, with figures for every band
 
 Keys, as in hsfusion train scene=file (scene.KEY=value will do, too):
@@ -51,6 +53,11 @@ def command() -> None:
         print(_HELP.format(keys=" ".join(key for key in scene_keys() if key != "cube")))
         return
     request = _request(words)
+    if is_model(Path(request.cube)):
+        if request.keys:
+            raise _unknown("key", next(iter(request.keys)), ["--plot", "--json"])
+        inspect_model(Path(request.cube), folder=request.folder, as_json=request.as_json)
+        return
     if request.folder is not None:
         from hsfusion.cli.inspect_figures import check_folder
 

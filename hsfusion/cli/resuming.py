@@ -2,53 +2,151 @@
 
 from __future__ import annotations
 
+import re
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from yaml import AliasEvent, CollectionEndEvent, CollectionStartEvent, SafeLoader, YAMLError, parse
 
+from hsfusion.cli.messages import CONF
 from hsfusion.errors import InputError
+from hsfusion.nn import FusionNetwork, SeveralNetworks
+from hsfusion.training.checked_values import Unfit, shown
+from hsfusion.training.checkpoint_file import check_fits, read_checkpoint
+from hsfusion.training.classifier import FusionClassifier
 
 # what may differ: nothing of it changes what the run computes
 _FREE = ("resume", "run_dir", "name", "progress", "threads", "logger", "trainer.accelerator", "trainer.devices")
+_MOST_BYTES, _DEEPEST = 2**24, 12  # of config.yaml; bands by the thousand are the longest that it holds
+_CONSTRUCTOR = re.compile(r"_[a-z]\w*_?")  # keys such as _target_: names of code
+_CONSTRUCTORS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 
 def checkpoint_of(cfg: DictConfig) -> Path | None:
     """The checkpoint that ``resume`` names; None where it names nothing.
 
     Raises:
-        InputError: if there is none, it is damaged, or the run had another configuration.
+        InputError: if there is none, it is damaged, holds more than numbers and words, or the run had another
+            configuration.
     """
     if cfg.resume is None:
         return None
     run = Path(str(cfg.resume))
     path = run / "checkpoints" / "last.ckpt"
+    # Lightning would take names like these for addresses on the network, or files in archives
+    if "::" in str(run.absolute()):
+        raise InputError(run, field="resume", value="a name with ::", expected="a run folder", fix="rename the folder")
     for file in (path, run / "config.yaml"):
         if not file.is_file():
             raise InputError(
                 run, field=str(file.relative_to(run)), value="missing", expected="a run folder", fix="correct resume"
             )
-    before, now = _settings(OmegaConf.load(run / "config.yaml")), _settings(cfg)
+    before, now = _read_config(run / "config.yaml"), OmegaConf.to_container(cfg, resolve=True)
+    _check_code(run / "config.yaml", before, now)
+    _check_same(run, _settings(before), _settings(now))
+    _read(path)
+    return path.absolute()
+
+
+def check_checkpoint(path: Path, cfg: DictConfig, network: FusionNetwork | SeveralNetworks) -> None:
+    """Checks that a checkpoint has the form of what is to be trained, before a run folder is made.
+
+    Raises:
+        InputError: naming the part that has not.
+    """
+    module = FusionClassifier(
+        network, optimizer=instantiate(cfg.optimizer), total_steps=1, seed=0
+    )  # its numbers do not matter, its form does
+    try:
+        check_fits(_read(path), module)
+    except Unfit as error:
+        raise _damaged(path, error) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_checkpoint(path)
+    except Unfit as error:
+        raise _damaged(path, error) from error
+    except OSError as error:
+        raise _damaged(path, Unfit("content", f"unreadable ({error.strerror})", "a whole checkpoint")) from error
+
+
+def _damaged(path: Path, error: Unfit) -> InputError:
+    return InputError(path, field=error.field, value=error.value, expected=error.expected, fix="start a new run")
+
+
+def _read_config(path: Path) -> Any:
+    """The configuration of a run as plain values: nothing in it is resolved, let alone called."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
+            raise Unfit("size", f"{status.st_size} bytes", f"a plain file of at most {_MOST_BYTES} bytes")
+        words = path.read_text(encoding="utf-8")
+        depth = 0
+        for event in parse(words, SafeLoader):  # before it is put together: a few lines could fill the memory
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if isinstance(event, AliasEvent) or depth > _DEEPEST:
+                raise Unfit("content", f"an alias, or over {_DEEPEST} deep", "values as a run writes them")
+        content = OmegaConf.to_container(OmegaConf.create(words), resolve=False)
+        if not isinstance(content, dict):
+            raise Unfit("content", shown(content), "keys and values")
+    except Unfit as error:
+        raise InputError(
+            path, field=error.field, value=error.value, expected=error.expected, fix="start a new run"
+        ) from error
+    except Exception as error:  # whatever damaged YAML makes PyYAML and OmegaConf raise
+        reason = getattr(error, "problem", None) if isinstance(error, YAMLError) else type(error).__name__
+        raise InputError(
+            path, field="content", value=f"unreadable ({reason})", expected="that of a run", fix="start a new run"
+        ) from error
+    return content
+
+
+def _check_code(path: Path, before: Any, now: Any) -> None:
+    """Refuses names of code that neither hsfusion nor the user's own configuration knows; none of them is called."""
+    known = {
+        target for file in CONF.rglob("*.yaml") for _, target in _code(OmegaConf.to_container(OmegaConf.load(file)))
+    }
+    known |= {target for _, target in _code(now)}
+    for key, value in _code(before):
+        if key not in _CONSTRUCTORS or (key == "_target_" and value not in known):
+            raise InputError(
+                path, field=key, value=value, expected="what hsfusion train writes there", fix="start a new run"
+            )
+
+
+def _code(value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(key, str) and _CONSTRUCTOR.fullmatch(key):
+                yield key, shown(item)
+            yield from _code(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _code(item)
+
+
+def _check_same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
+        was = before.get(key)
+        if was != now.get(key):
+            said = was if isinstance(was, int | float | None) else str(was) if str(was).isprintable() else shown(was)
+            name = key if key.isprintable() else shown(key)
             raise InputError(
                 "command line",
-                field=key,
+                field=name,
                 value=now.get(key),
-                expected=f"{before.get(key)} as in {run}",
-                fix=f"resume with {key}={before.get(key)}, or start a new run",
+                expected=f"{said} as in {run}",
+                fix=f"resume with {name}={said}, or start a new run",
             )
-    try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file makes torch raise
-        raise InputError(
-            path, field="content", value="unreadable", expected="a whole checkpoint", fix="start a new run"
-        ) from error
-    return path
 
 
-def _settings(cfg: Any) -> dict[str, Any]:
+def _settings(content: Any) -> dict[str, Any]:
     flat: dict[str, Any] = {}
 
     def walk(prefix: str, value: Any) -> None:
@@ -58,5 +156,5 @@ def _settings(cfg: Any) -> dict[str, Any]:
         elif not any(prefix == key or prefix.startswith(f"{key}.") for key in _FREE):
             flat[prefix] = value
 
-    walk("", OmegaConf.to_container(cfg, resolve=True))
+    walk("", content)
     return flat

@@ -119,13 +119,13 @@ def test_model_file_of_the_same_network_has_the_same_bytes(tmp_path):
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     with safe_open(tmp_path / "one", framework="pt") as file:
         assert list(file.metadata()) == ["hsfusion"]
-        assert json.loads(file.metadata()["hsfusion"])["format_version"] == 2
+        assert json.loads(file.metadata()["hsfusion"])["format_version"] == 3
 
 
 def test_model_file_that_is_damaged_is_one_clear_line(tmp_path):
     path = tmp_path / "model.safetensors"
     save_model(path, network(), header=header(network(), channels=6))  # header of another network
-    with pytest.raises(InputError, match=r"model\.safetensors: content"):
+    with pytest.raises(InputError, match=r"model\.safetensors: tensor"):
         load_model(path)
     path.write_bytes(b"x" * 100)
     with pytest.raises(InputError, match=r"model\.safetensors: content"):
@@ -160,19 +160,34 @@ def test_no_decay_pulls_at_the_fusion():
     optimizer = FusionClassifier(
         network(), optimizer=lambda g: torch.optim.AdamW(g, 0.1, weight_decay=0.3), total_steps=100, seed=0
     ).configure_optimizers()["optimizer"]
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.0, 0.3]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [
+        0.0,
+        0.0,
+        0.3,
+        0.3,
+    ]  # response, group weights, CNN, classifier
     held = sum(len(group["params"]) for group in optimizer.param_groups)
     assert held == len(list(network().parameters()))
 
 
 def test_learning_rate_rises_then_falls_to_zero():
     scheduler = classifier().configure_optimizers()["lr_scheduler"]["scheduler"]
-    scale = scheduler.lr_lambdas[1]
+    scale = scheduler.lr_lambdas[-1]
     assert scale(0) == 0.1
     assert scale(9) == scale(10) == 1.0
     assert scale(55) == pytest.approx(0.5)
     assert scale(100) == pytest.approx(0.0)
     assert scheduler.lr_lambdas[0](55) == pytest.approx(5.0)  # of the fusion
+
+
+def test_parts_learn_at_their_own_rates_from_their_own_step_on():
+    module = classifier(thaw_at={"cnn": 0.5, "response": 2.0}, lr_scales={"classifier": 0.1})
+    response, group_weights, cnn, head = module.configure_optimizers()["lr_scheduler"]["scheduler"].lr_lambdas
+    assert [response(step) for step in (0, 50, 99)] == [0, 0, 0]
+    assert [cnn(step) for step in (0, 49)] == [0, 0]
+    assert cnn(50) > 0
+    assert head(10) == pytest.approx(0.1)
+    assert group_weights(10) == pytest.approx(10.0)  # the fusion's are ten times as high
 
 
 def test_balanced_weights_give_every_class_the_same_say():
@@ -214,7 +229,7 @@ def test_epochs_before_the_bands_are_chosen_do_not_count():
 
 def test_history_of_weights_ends_with_the_weights_and_survives_a_checkpoint():
     net = network()
-    history = WeightHistory()
+    history = WeightHistory([(net, None)])
     module = SimpleNamespace(network=net, device="cpu")
     for step in (5, 10):
         with torch.no_grad():
@@ -223,7 +238,7 @@ def test_history_of_weights_ends_with_the_weights_and_survives_a_checkpoint():
     assert history.steps == [5, 10]
     assert history.weights[-1] == LearnedWeights(net).weight.tolist()
     assert history.weights[0] != history.weights[1]
-    again = WeightHistory()
+    again = WeightHistory([(net, None)])
     again.load_state_dict(history.state_dict())
     assert (again.steps, again.weights) == (history.steps, history.weights)
 

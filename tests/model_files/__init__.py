@@ -1,0 +1,1 @@
+"""Writers of hostile model files and checkpoints, and the process in which commands open them."""
