@@ -53,6 +53,7 @@ _KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "name": (_is_name, "a word"),
     "sensor": (_is_word, "the name of a sensor, or a CSV file of its bands"),
     "files": (_list_of(_is_word), "a list of files"),
+    "scenes": (_list_of(_is_word), "a list of descriptions (.yaml) and names of scenes"),
     "wavelengths": (_either(_is_word, _list_of(_is_number)), "a file, or a list of numbers"),
     "bad_bands": (
         _list_of(_either(_is_word, _is_interval)),
@@ -63,7 +64,7 @@ _KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "class_colors": (_OF_CLASSES, 'colours by code, such as {1: "#e6b800"}, or a list of colours'),
     "sources": (_by(_is_name, _is_word), "files by name, such as {lidar: dsm.tif}"),
 }
-_NEVER_NULL = ("bad_bands", "unlabelled", "path", "file", "files")
+_NEVER_NULL = ("bad_bands", "unlabelled", "path", "file", "files", "scenes")
 
 
 def check_scene_value(source: object, key: str, value: object, *, field: str | None = None) -> None:

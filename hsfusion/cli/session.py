@@ -4,53 +4,30 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ModelCheckpoint
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from hsfusion.cli.trainer import make_trainer, run
+from hsfusion.cli.fitting import Training, blaming, class_counts, patches_of, plain, sample_of, train_network
 from hsfusion.data.datamodule import PatchDataModule, TrainingCube, check_patch_fits, prepare, valid_pixels
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split
-from hsfusion.errors import DivergedError, HsFusionError, InputError
+from hsfusion.errors import DivergedError, InputError
 from hsfusion.inference import instance_weight_maps, predict_scene
-from hsfusion.nn import SETTLED, FusionNetwork
-from hsfusion.scenes import LabelledScene, recorded
+from hsfusion.nn import FusionNetwork
+from hsfusion.scenes import LabelledScene, Scene, recorded
 from hsfusion.spectra import BandGroup
 from hsfusion.training.accuracy import accuracies, confusion_matrix
 from hsfusion.training.building import LearnedWeights
-from hsfusion.training.callbacks import History, KeepBest, WeightHistory
-from hsfusion.training.classifier import FusionClassifier, balanced_class_weights
+from hsfusion.training.transfer_report import TransferReport
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Experiment:
-    """All that is known before the training.
-
-    Attributes:
-        split: which pixel is used for what, with scene and ground truth.
-        groups: the band groups.
-        architecture: plain keyword arguments that build the network again.
-        network: untrained, with mean and standard deviation of the training pixels.
-        cube: the prepared scene.
-    """
-
-    split: Split
-    groups: list[BandGroup]
-    architecture: dict[str, Any]
-    network: FusionNetwork
-    cube: TrainingCube
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +57,66 @@ class Outcome:
     metrics: dict[str, Any]
 
 
-def set_up(cfg: DictConfig) -> Experiment:
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A network before the training.
+
+    Attributes:
+        network: new, or carried over from another scene.
+        groups: the band groups.
+        architecture: plain keyword arguments that build the network again.
+        transfer: what became of the parts of the pretrained network; None for a new one.
+    """
+
+    network: FusionNetwork
+    groups: list[BandGroup]
+    architecture: dict[str, Any]
+    transfer: TransferReport | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """All that is known before the training.
+
+    Attributes:
+        split: which pixel is used for what, with scene and ground truth.
+        start: the network, with mean and standard deviation of the training pixels; trained in place.
+        cube: the prepared scene.
+    """
+
+    split: Split
+    start: Start
+    cube: TrainingCube
+
+    @property
+    def network(self) -> FusionNetwork:
+        """The network."""
+        return self.start.network
+
+
+def new_network(
+    cfg: DictConfig, scene: Scene, class_names: Sequence[str], *, groups: list[BandGroup] | None = None
+) -> Start:
+    """A network that has seen nothing yet, as the configuration says; ``groups`` stand for those that it makes."""
+    if groups is None:
+        with blaming("groups"):
+            groups = list(instantiate(cfg.groups)(scene.bands))
+    architecture = {key: value for key, value in plain(cfg.model).items() if not key.startswith("_")}
+    with blaming("model"):
+        network = instantiate(cfg.model)(scene.bands, groups, sources=scene.sources, num_classes=len(class_names))
+    return Start(network, groups, architecture)
+
+
+#: builds the network: called with the configuration, the scene and the names of its classes
+Maker = Callable[[DictConfig, Scene, Sequence[str]], Start]
+
+
+def set_up(cfg: DictConfig, *, make: Maker = new_network) -> Experiment:
     """Opens the scene, splits it and builds the network.
+
+    Args:
+        cfg: the whole configuration.
+        make: builds the network.
 
     Raises:
         HsFusionError: if anything of it does not fit together.
@@ -91,47 +126,54 @@ def set_up(cfg: DictConfig) -> Experiment:
     labelled = instantiate(cfg.scene)
     if not isinstance(labelled, LabelledScene):
         raise InputError(
-            "command line", field="scene", value="without labels", expected="a scene with labels", fix="use scene=file"
+            "command line",
+            field="scene",
+            value="without labels",
+            expected="a scene with labels",
+            fix="use scene=file",
         )
+    return begin(cfg, split_scene(cfg, labelled, make=make), make=make)
+
+
+def split_scene(cfg: DictConfig, labelled: LabelledScene, *, make: Maker) -> Split:
+    """Splits a scene for what the network sees of it."""
     scene = labelled.scene
     for entry in recorded(scene):
         _log.info("values: %s", entry)
-    with _blaming("groups"):
-        groups = instantiate(cfg.groups)(scene.bands)
-    architecture = {key: value for key, value in plain(cfg.model).items() if not key.startswith("_")}
-    with _blaming("model"):
-        build = partial(instantiate(cfg.model), scene.bands, groups, sources=scene.sources)
-        # what the network sees decides on the split, the split on the classes: 2 stand in until they are known
-        plan = build(num_classes=2)
+    # what the network sees decides on the split, the split on the classes
+    plan = make(cfg, scene, labelled.legend.names).network
     used_bands = plan.used_bands.numpy()
     check_patch_fits(scene, plan.receptive_field)
     valid = valid_pixels(scene, used_bands)
-    with _blaming("split"):
+    with blaming("split"):
         split = instantiate(cfg.split)(labelled, radius=plan.receptive_field // 2, seed=cfg.seed, valid=valid)
+    _tell(split, valid)
+    return split
+
+
+def begin(cfg: DictConfig, split: Split, *, make: Maker = new_network) -> Experiment:
+    """Builds the network for a split, standardised with its training pixels."""
+    torch.manual_seed(cfg.seed)
+    start = make(cfg, split.labelled.scene, split.labelled.legend.names)
+    cube = prepare(split, start.network.used_bands.numpy())
+    start.network.mean.copy_(torch.from_numpy(cube.mean))
+    start.network.std.copy_(torch.from_numpy(cube.std))
+    start.network.train()  # Lightning leaves it as it is
+    gates = start.network.fusion.gates
+    if gates is not None and gates.kept.any():  # settled for good: processes that train together would miss gradients
+        gates.requires_grad_(False)
+    return Experiment(split, start, cube)
+
+
+def _tell(split: Split, valid: NDArray[np.bool_]) -> None:
     holes = split.holes(valid)
     if holes:
         _log.warning("%.1f %% of the training patches hold pixels without data, seen as the band's mean.", 100 * holes)
     counts = ", ".join(
         f"{split.count(role)} {name}" for role, name in ((TRAIN, "training"), (VAL, "validation"), (TEST, "test"))
     )
-    _log.info(
-        "%s, %d groups, %s split: %s pixels, leakage %.4f", scene.name, len(groups), split.kind, counts, split.leakage
-    )
-    cube = prepare(split, used_bands)
-    torch.manual_seed(cfg.seed)
-    network = build(num_classes=len(split.labelled.legend.codes))
-    network.mean.copy_(torch.from_numpy(cube.mean))
-    network.std.copy_(torch.from_numpy(cube.std))
-    return Experiment(split, groups, architecture, network, cube)
-
-
-@contextmanager
-def _blaming(part: str) -> Iterator[None]:
-    """Turns what a constructor makes of a wrong value into an error of the input."""
-    try:
-        yield
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise HsFusionError(f"configuration: {part} cannot be used: {error}. Fix: correct {part}.*") from error
+    name = split.labelled.scene.name
+    _log.info("%s, %s split: %s pixels, leakage %.4f", name, split.kind, counts, split.leakage)
 
 
 def fit(cfg: DictConfig, experiment: Experiment, folder: Path, *, checkpoint: Path | None = None) -> Outcome | None:
@@ -150,89 +192,57 @@ def fit(cfg: DictConfig, experiment: Experiment, folder: Path, *, checkpoint: Pa
         DivergedError: if a weight is not finite at the end.
     """
     split, network = experiment.split, experiment.network
-    data, module = _modules(cfg, experiment)
-    # the step after which the last batch knew its bands
-    settled = 0 if network.fusion.gates is None else int(SETTLED * module.total_steps) + 1
-    history, best = History(), KeepBest(split.count(VAL), first_step=settled)
-    weight_history = WeightHistory(_sample(experiment, data, most=256))
-    last = ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False)
-    trainer = make_trainer(cfg, folder, [history, weight_history, best, last], validated=split.count(VAL) > 0)
-    start = time.perf_counter()
-    run(trainer, module, data, checkpoint)
-    train_seconds = time.perf_counter() - start
-    if not trainer.is_global_zero:
-        return None
-    best.restore(module)
-    device = trainer.strategy.root_device
-    network.cpu()
-    weights = LearnedWeights(network, _sample(experiment, data, most=1024))
+    data = patches_of(cfg, experiment.cube, split)
+    training = train_network(
+        cfg,
+        network,
+        data,
+        folder,
+        measured=[(network, sample_of(network, data, split, most=256))],
+        class_counts=class_counts(experiment.cube, split),
+        val_pixels=split.count(VAL),
+        checkpoint=checkpoint,
+    )
+    return None if training is None else outcome_of(experiment, training, data)
+
+
+def outcome_of(experiment: Experiment, training: Training, data: PatchDataModule) -> Outcome:
+    """Reads the weights off a trained network, and classifies the scene.
+
+    Raises:
+        DivergedError: if a weight is not finite.
+    """
+    split, network = experiment.split, experiment.network
+    weights = LearnedWeights(network, sample_of(network, data, split, most=1024))
     if not (_finite(network.state_dict().values()) and np.isfinite(weights.weight).all()):
         raise DivergedError("training: weights are not finite, expected numbers. Fix: lower optimizer.lr.")
-    _log.info("trained %d steps in %.1f s, kept step %s", trainer.global_step, train_seconds, best.step or "of the end")
     start = time.perf_counter()
-    classes, confidence = predict_scene(network, split.labelled.scene, device=device)
+    classes, confidence = predict_scene(network, split.labelled.scene, device=training.device)
     predict_seconds = time.perf_counter() - start
     instance = network.fusion.kind.endswith("instance")
-    maps = instance_weight_maps(network, split.labelled.scene, device=device) if instance else None
+    maps = instance_weight_maps(network, split.labelled.scene, device=training.device) if instance else None
     network.cpu()
     confusion, metrics = test_accuracies(split, classes)
     metrics["timing"] = {
-        "train_seconds": train_seconds,
-        "samples_per_second": module.steps_run * cfg.data.batch_size / train_seconds,
+        "train_seconds": training.seconds,
+        "samples_per_second": training.samples_per_second,
         "predict_pixels_per_second": classes.size / predict_seconds,
     }
-    recorded = weight_history.steps, np.array(weight_history.weights)
-    return Outcome(history.curves, best.step, classes, confidence, maps, confusion, weights, recorded, metrics)
+    return Outcome(
+        training.history,
+        training.best_step,
+        classes,
+        confidence,
+        maps,
+        confusion,
+        weights,
+        training.weight_history,
+        metrics,
+    )
 
 
 def _finite(tensors: Iterable[torch.Tensor]) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in tensors)
-
-
-def _modules(cfg: DictConfig, experiment: Experiment) -> tuple[PatchDataModule, FusionClassifier]:
-    with _blaming("data"):
-        data = instantiate(cfg.data)(experiment.cube, experiment.split, seed=cfg.seed)
-    with _blaming("optimizer"):
-        optimizer = instantiate(cfg.optimizer)
-        optimizer([torch.nn.Parameter(torch.zeros(1))])  # values out of range show here and not in the middle of it
-    module = FusionClassifier(
-        experiment.network,
-        optimizer=optimizer,
-        total_steps=cfg.trainer.max_epochs * cfg.data.steps_per_epoch,
-        seed=cfg.seed,
-        fusion_lr_scale=cfg.fusion_lr_scale,
-        band_cost=cfg.band_cost,
-        class_weights=_class_weights(cfg.class_weights, experiment),
-        label_smoothing=cfg.label_smoothing,
-    )
-    return data, module
-
-
-def _sample(experiment: Experiment, data: PatchDataModule, *, most: int) -> torch.Tensor | None:
-    """Training patches over which instance weights are averaged; None for other kinds."""
-    if not experiment.network.fusion.kind.endswith("instance"):
-        return None
-    pixels = torch.from_numpy(experiment.split.pixels(TRAIN))
-    some = pixels[torch.linspace(0, len(pixels) - 1, min(most, len(pixels))).long()]
-    return data.patches(some, step=None).cpu()
-
-
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """A configuration as plain Python values, resolved."""
-    values = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
-
-
-def _class_weights(kind: str, experiment: Experiment) -> list[float] | None:
-    if kind == "none":
-        return None
-    if kind != "balanced":
-        raise InputError(
-            "configuration", field="class_weights", value=kind, expected="none or balanced", fix="correct it"
-        )
-    classes = experiment.cube.classes.numpy()[experiment.split.pixels(TRAIN)]
-    return balanced_class_weights(np.bincount(classes[classes >= 0]).tolist())
 
 
 def test_accuracies(split: Split, classes: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[str, Any]]:

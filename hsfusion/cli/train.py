@@ -3,36 +3,111 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
 from hsfusion.cli.checking import command_again
 from hsfusion.cli.hydra_app import run_app
 
+if TYPE_CHECKING:
+    from hsfusion.cli.session import Experiment, Maker, Outcome
+    from hsfusion.cli.several import SeveralExperiment
+
+_Begun = TypeVar("_Begun", "Experiment", "SeveralExperiment")
+
 
 def train(cfg: DictConfig) -> None:
     """Trains one network and fills a run folder."""
+    from hsfusion.cli.session import new_network
+
+    if "scenes" in cfg.scene:
+        _train_on_several(cfg)
+    else:
+        train_from(cfg, "train", make=new_network)
+
+
+def train_from(
+    cfg: DictConfig,
+    command: str,
+    *,
+    make: Maker,
+    compare: Callable[[Experiment, Outcome, Path], None] = lambda experiment, outcome, folder: None,
+) -> None:
+    """Trains a network and fills a run folder.
+
+    Args:
+        cfg: the whole configuration.
+        command: the command that was given.
+        make: builds the network to start from.
+        compare: called before anything of the outcome is written, to add to its metrics.
+    """
     from hsfusion.cli.descriptions import read_descriptions
     from hsfusion.cli.outputs import write_outputs
-    from hsfusion.cli.resuming import checkpoint_of
-    from hsfusion.cli.run_folder import log_to, make_run_folder, start_log
     from hsfusion.cli.session import fit, set_up
+
+    def begun() -> Experiment:
+        return set_up(cfg, make=make)
+
+    def finish(experiment: Experiment, folder: Path, checkpoint: Path | None) -> None:
+        outcome = fit(cfg, experiment, folder, checkpoint=checkpoint)
+        if outcome is not None:
+            compare(experiment, outcome, folder)
+            write_outputs(cfg, experiment, outcome, folder)
+
+    for scene in (cfg.scene, cfg.scene.get("of")):  # a simulated scene holds another one
+        if scene is not None and "files" in scene:  # descriptions may change, or go
+            scene.contents = read_descriptions(scene.files)
+    _run(cfg, command, begun, finish)
+
+
+def _train_on_several(cfg: DictConfig) -> None:
+    """Trains one network on several scenes; their folders lie in the run folder."""
+    from hsfusion.cli.several import (
+        fit_several,
+        scene_configurations,
+        set_up_several,
+        write_several,
+    )
+
+    def finish(experiment: SeveralExperiment, folder: Path, checkpoint: Path | None) -> None:
+        finished = fit_several(cfg, experiment, folder, checkpoint=checkpoint)
+        if finished:
+            write_several(cfg, finished, folder)
+
+    cfg.scene.contents = scene_configurations(cfg.scene.scenes)
+    _run(cfg, "train", lambda: set_up_several(cfg), finish)
+
+
+def _run(
+    cfg: DictConfig, command: str, begin: Callable[[], _Begun], finish: Callable[[_Begun, Path, Path | None], None]
+) -> None:
+    """What every training does: log, resume, run folder.
+
+    Args:
+        cfg: the whole configuration.
+        command: the command that was given.
+        begin: makes an experiment, or raises.
+        finish: trains it and writes into the run folder, going on from a checkpoint if there is one.
+    """
+    from hsfusion.cli.resuming import check_checkpoint, checkpoint_of
+    from hsfusion.cli.run_folder import log_to, make_run_folder, start_log
 
     memory = start_log()
     log = logging.getLogger("hsfusion")
-    log.info(command_again("train"))
-    if "files" in cfg.scene:  # descriptions may change, or go
-        cfg.scene.contents = read_descriptions(cfg.scene.files)
+    log.info(command_again(command))
     checkpoint = checkpoint_of(cfg)
-    experiment = set_up(cfg)
+    experiment = begin()
+    if checkpoint is not None:
+        check_checkpoint(checkpoint, cfg, experiment.network)
     # only now: input that is refused leaves no folder behind
     folder = make_run_folder(cfg.name, cfg.run_dir)
     log_to(folder, memory)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
     try:
-        outcome = fit(cfg, experiment, folder, checkpoint=checkpoint)
-        if outcome is not None:
-            write_outputs(cfg, experiment, outcome, folder)
+        finish(experiment, folder, checkpoint)
     except Exception as error:
         log.error("%s: %s", type(error).__name__, error, exc_info=not hasattr(error, "exit_code"))
         raise

@@ -14,7 +14,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 from omegaconf import DictConfig
 
-from hsfusion.data.datamodule import PatchDataModule
+from hsfusion.data.datamodule import PatchDataModule, SeveralDataModule
 from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError
 from hsfusion.training.classifier import FusionClassifier
 
@@ -69,7 +69,12 @@ def _check_trainer(cfg: DictConfig) -> None:
         )
 
 
-def run(trainer: pl.Trainer, module: FusionClassifier, data: PatchDataModule, checkpoint: Path | None) -> None:
+def run(
+    trainer: pl.Trainer,
+    module: FusionClassifier,
+    data: PatchDataModule | SeveralDataModule,
+    checkpoint: Path | None,
+) -> None:
     """Trains, from a checkpoint on if there is one."""
     with warnings.catch_warnings():
         # the loaders hold a few indices each: workers would only cost time

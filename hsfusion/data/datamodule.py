@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from hsfusion.data.sampler import StepSampler
+from hsfusion.data.sampler import StepSampler, StepsTogether
 from hsfusion.data.splits import TRAIN, VAL, Split
 from hsfusion.data.statistics import band_statistics
 from hsfusion.errors import InputError
@@ -111,6 +113,9 @@ class PatchDataModule(pl.LightningDataModule):
         noise: standard deviation of the noise added to each band in training, in standard deviations of the band; the
             same for all pixels of a patch.
         flips: ``dihedral`` for flips and quarter turns, ``none``.
+        range_dropout: share of the training patches that show the spectrum only below, or only above, a random
+            wavelength, and its mean elsewhere, as a sensor of that range would: a network that is to move to other
+            sensors must not need all of it.
     """
 
     def __init__(
@@ -123,6 +128,7 @@ class PatchDataModule(pl.LightningDataModule):
         steps_per_epoch: int = 50,
         noise: float = 0.05,
         flips: str = "dihedral",
+        range_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if flips not in {"dihedral", "none"}:
@@ -133,6 +139,8 @@ class PatchDataModule(pl.LightningDataModule):
         self._batch_size = batch_size
         self._steps_per_epoch = steps_per_epoch
         self._noise = noise
+        self._range_dropout = range_dropout
+        self._wavelength_nm = split.labelled.scene.bands.wavelength_nm
         self._radius = cube.radius
         self._padded_width, bands = cube.values.shape[1:]
         self._flat = cube.values.reshape(-1, bands)
@@ -141,8 +149,16 @@ class PatchDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Batches ``(step, pixels)``."""
+        return DataLoader(_Identity(), batch_size=None, sampler=self.sampler())
+
+    def val_dataloader(self) -> DataLoader:
+        """Batches ``(-1, pixels)`` of the validation pixels."""
+        return DataLoader([(-1, part) for part in self.validation_batches()], batch_size=None)  # pyright: ignore[reportArgumentType]
+
+    def sampler(self) -> StepSampler:
+        """The training pixels of each step that this rank takes."""
         trainer = self.trainer
-        sampler = StepSampler(
+        return StepSampler(
             self._pixels[TRAIN],
             batch_size=self._batch_size,
             steps_per_epoch=self._steps_per_epoch,
@@ -150,14 +166,13 @@ class PatchDataModule(pl.LightningDataModule):
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
         )
-        return DataLoader(_Identity(), batch_size=None, sampler=sampler)
 
-    def val_dataloader(self) -> DataLoader:
-        """Batches ``(-1, pixels)`` of the validation pixels."""
+    def validation_batches(self) -> list[Tensor]:
+        """The validation pixels that this rank takes, in batches; none where there are no pixels."""
         pixels = self._pixels[VAL]
         trainer = self.trainer
         mine = pixels[trainer.global_rank :: trainer.world_size] if trainer else pixels
-        return DataLoader([(-1, part) for part in mine.split(1024)], batch_size=None)  # pyright: ignore[reportArgumentType]
+        return list(mine.split(1024))
 
     def on_after_batch_transfer(self, batch: tuple[int, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Gathers the patches of a batch on its device.
@@ -196,7 +211,65 @@ class PatchDataModule(pl.LightningDataModule):
         if self._noise > 0:
             noise = rng.standard_normal((pixels.numel(), 1, 1, bands), dtype=np.float32) * np.float32(self._noise)
             patches = patches + torch.from_numpy(noise).to(pixels.device)
+        if self._range_dropout > 0:
+            # bands are standardised: 0 is the mean
+            patches = patches * torch.from_numpy(self._ranges(rng, pixels.numel())).to(pixels.device)
         return patches.permute(0, 3, 1, 2)
+
+    def _ranges(self, rng: np.random.Generator, number: int) -> NDArray[np.float32]:
+        """(number, 1, 1, C + E): 1 for what a patch shows, 0 for what it does not; further rasters always show."""
+        nm = self._wavelength_nm
+        cut = rng.uniform(nm.min(), nm.max(), (number, 1))
+        shown = np.where(rng.random((number, 1)) < 0.5, nm < cut, nm >= cut)
+        shown |= rng.random((number, 1)) >= self._range_dropout
+        layers = np.ones((number, self._flat.shape[1] - nm.size), bool)
+        return np.concatenate([shown, layers], 1)[:, None, None].astype(np.float32)
+
+
+class SeveralDataModule(pl.LightningDataModule):
+    """Serves patches of several scenes in each batch.
+
+    Args:
+        parts: of each scene, with its share of the batch.
+    """
+
+    def __init__(self, parts: Sequence[PatchDataModule]) -> None:
+        super().__init__()
+        self._parts = list(parts)
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches ``(step, pixels of each scene)``."""
+        return DataLoader(
+            _Identity(), batch_size=None, sampler=StepsTogether([part.sampler() for part in self._joined()])
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        """Batches ``(-1, pixels of each scene)`` of the validation pixels; a scene may have none in some."""
+        pixels = [part.validation_batches() for part in self._joined()]
+        none = torch.zeros(0, dtype=torch.int64)
+        batches = [(-1, list(batch)) for batch in zip_longest(*pixels, fillvalue=none)]
+        return DataLoader(batches, batch_size=None)  # pyright: ignore[reportArgumentType]
+
+    def on_after_batch_transfer(
+        self, batch: tuple[int, list[Tensor]], dataloader_idx: int
+    ) -> tuple[list[Tensor], Tensor]:
+        """Gathers the patches of a batch on its device.
+
+        Returns:
+            for each scene patches (B_s, C_s, 2 r + 1, 2 r + 1), and the class indices (B,) of all in this order.
+        """
+        step, pixels = batch
+        gathered = [
+            part.on_after_batch_transfer((step, some), dataloader_idx)
+            for part, some in zip(self._parts, pixels, strict=True)
+        ]
+        return [patches for patches, _ in gathered], torch.cat([classes for _, classes in gathered])
+
+    def _joined(self) -> list[PatchDataModule]:
+        """The parts, which have to know their rank."""
+        for part in self._parts:
+            part.trainer = self.trainer
+        return self._parts
 
 
 class _Identity(torch.utils.data.Dataset[Any]):

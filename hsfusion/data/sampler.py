@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -58,3 +58,28 @@ class StepSampler(Sampler[tuple[int, Tensor]]):
         passes = range(position[0] // n, position[-1] // n + 1)
         order = np.concatenate([np.random.default_rng([self.seed, 4, p]).permutation(n) for p in passes])
         return self.pixels[torch.from_numpy(order[position - passes[0] * n])]
+
+
+class StepsTogether(Sampler[tuple[int, list[Tensor]]]):
+    """Yields ``(step, pixels of each scene)`` for the steps of one epoch.
+
+    Args:
+        samplers: one for each scene, of as many steps.
+    """
+
+    def __init__(self, samplers: Sequence[StepSampler]) -> None:
+        self.samplers = samplers
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch; Lightning calls this before each."""
+        for sampler in self.samplers:
+            sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Returns the number of steps in an epoch."""
+        return len(self.samplers[0])
+
+    def __iter__(self) -> Iterator[tuple[int, list[Tensor]]]:
+        """Yields the steps of the epoch."""
+        for batches in zip(*self.samplers, strict=True):
+            yield batches[0][0], [pixels for _, pixels in batches]

@@ -69,6 +69,7 @@ def blocks(
     fraction: float = 0.3,
     per_class: int | None = None,
     val_fraction: float = 0.1,
+    val_per_class: int | None = None,
 ) -> Split:
     """Spatially disjoint square blocks for training, validation and test, with a buffer between them.
 
@@ -87,6 +88,7 @@ def blocks(
         fraction: share of the labelled pixels in training blocks.
         per_class: at most so many training pixels of each class, drawn from the training blocks.
         val_fraction: share of the labelled pixels in validation blocks.
+        val_per_class: at most so many validation pixels of each class, drawn from the validation blocks.
 
     Raises:
         InputError: if a class gets no training pixel, or validation or test no pixel at all.
@@ -102,10 +104,10 @@ def blocks(
         score = misfit(labels, roles, fraction, val_fraction)
         if score < best_score:
             best, best_score = roles, score
-    if per_class is not None:
-        for code in labelled.legend.codes:
-            pixels = rng.permutation(np.flatnonzero((labels == code) & (best == TRAIN)))
-            best.flat[pixels[per_class:]] = UNUSED
+    for role, most in ((TRAIN, per_class), (VAL, val_per_class)):
+        for code in labelled.legend.codes if most is not None else ():
+            pixels = rng.permutation(np.flatnonzero((labels == code) & (best == role)))
+            best.flat[pixels[most:]] = UNUSED
     split = Split("blocks", labelled, best, radius)
     _check_classes(split, fix="lower split.block_pixels, drop the class or label it in more places")
     return split

@@ -4,6 +4,7 @@ from hsfusion.nn.band_fusion import BandFusion, FreeFusion
 from hsfusion.nn.cnn import SmallCNN
 from hsfusion.nn.gates import SETTLED, BandCentres, StochasticGates
 from hsfusion.nn.network import FusionNetwork
+from hsfusion.nn.several import SeveralNetworks
 from hsfusion.nn.weighted_sum import WeightedSum
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "BandFusion",
     "FreeFusion",
     "FusionNetwork",
+    "SeveralNetworks",
     "SmallCNN",
     "StochasticGates",
     "WeightedSum",

@@ -101,6 +101,20 @@ def join_scenes(labelled: Sequence[LabelledScene]) -> LabelledScene:
     levels = [typical_levels(part.scene, part.order[good]) for part in scene.parts]
     for part, level in zip(scene.parts[1:], levels[1:], strict=True):
         check_same_unit(level, levels[0], source=part.scene.name, reference=scene.parts[0].scene.name)
+    common = on_common_legend(labelled)
+    labels = np.zeros(scene.geobox.shape, np.int64)
+    for own, (_, row, _) in zip(common, scene.parts, strict=True):
+        height, width = own.labels.shape
+        labels[row : row + height, :width] = own.labels
+    return LabelledScene(scene, labels, common[0].legend)
+
+
+def on_common_legend(labelled: Sequence[LabelledScene]) -> list[LabelledScene]:
+    """Gives scenes one legend of the classes of all; classes of one name become one class.
+
+    Codes are kept where all scenes agree on them, and are renumbered from 1 otherwise. A class need not occur in every
+    scene.
+    """
     entries = {
         name: (code, color)
         for part in reversed(labelled)
@@ -115,14 +129,13 @@ def join_scenes(labelled: Sequence[LabelledScene]) -> LabelledScene:
     codes = {name: entries[name][0] if agreed else i for i, name in enumerate(names, start=1)}
     if not agreed:
         _log.warning("The scenes give their classes different codes; the map's are %s.", codes)
-    labels = np.zeros(scene.geobox.shape, np.int64)
-    for part, (_, row, _) in zip(labelled, scene.parts, strict=True):
-        height, width = part.labels.shape
+    legend = Legend(tuple(codes[name] for name in names), tuple(names), tuple(entries[name][1] for name in names))
+    common = []
+    for part in labelled:
         own = np.array([codes[name] for name in part.legend.names])
         index = part.legend.indices(part.labels)
-        labels[row : row + height, :width] = np.where(index >= 0, own[index], 0)
-    legend = Legend(tuple(codes[name] for name in names), tuple(names), tuple(entries[name][1] for name in names))
-    return LabelledScene(scene, labels, legend)
+        common.append(LabelledScene(part.scene, np.where(index >= 0, own[index], 0), legend))
+    return common
 
 
 def _order(scene: Scene, first: Scene) -> NDArray[np.int64]:

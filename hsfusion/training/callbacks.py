@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 
+from hsfusion.nn import FusionNetwork
 from hsfusion.training.building import LearnedWeights
 
 
@@ -40,26 +42,26 @@ class WeightHistory(pl.Callback):
     """Keeps the band weights at the end of each epoch, in memory and in the checkpoint.
 
     Args:
-        sample: (B, C, H, W) standardised patches over which instance weights are averaged; None for other kinds.
+        measured: the network that is trained, or those of several scenes, each with (B, C, H, W) standardised patches
+            over which instance weights are averaged; None for other kinds.
 
     Attributes:
         steps: optimizer steps.
-        weights: (C,) band weights at each of these steps, layers of further rasters at the end.
+        weights: (C,) band weights at each of these steps, layers of further rasters at the end; one network's after
+            the other's.
     """
 
-    def __init__(self, sample: torch.Tensor | None = None) -> None:
-        self._sample = sample
+    def __init__(self, measured: Sequence[tuple[FusionNetwork, torch.Tensor | None]]) -> None:
+        self._measured = list(measured)
         self.steps: list[int] = []
         self.weights: list[list[float]] = []
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Appends the weights of the epoch."""
-        network: Any = pl_module.network
-        if self._sample is not None:
-            self._sample = self._sample.to(pl_module.device)
-        learned = LearnedWeights(network, self._sample)
+        device = pl_module.device
+        self._measured = [(network, None if x is None else x.to(device)) for network, x in self._measured]
         self.steps.append(trainer.global_step)
-        self.weights.append(learned.weight.tolist())
+        self.weights.append([w for network, x in self._measured for w in LearnedWeights(network, x).weight.tolist()])
 
     def state_dict(self) -> dict[str, Any]:
         """What goes into the checkpoint."""

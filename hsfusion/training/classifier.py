@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from hsfusion.errors import DivergedError
-from hsfusion.nn import FusionNetwork
+from hsfusion.nn import FreeFusion, FusionNetwork, SeveralNetworks
 from hsfusion.training.accuracy import accuracies
 
 _log = logging.getLogger(__name__)
@@ -23,8 +24,25 @@ _log = logging.getLogger(__name__)
 _FREE, _CHARGED = 0.1, 0.5
 
 
+#: what can be frozen by name
+PARTS = ("response", "group_weights", "cnn", "classifier")
+
+
+def parts_of(network: FusionNetwork | SeveralNetworks) -> dict[str, list[nn.Parameter]]:
+    """The parameters of each part; gates go with the responses, the free convolution counts as the response."""
+    fusion, cnn = network.fusion, network.cnn
+    sums = [] if isinstance(fusion, FreeFusion) else list(fusion.group_sum.parameters())
+    known = {id(parameter) for parameter in sums}
+    return {
+        "response": [parameter for parameter in fusion.parameters() if id(parameter) not in known],
+        "group_weights": sums,
+        "cnn": [*cnn.norm.parameters(), *cnn.features.parameters()],
+        "classifier": list(cnn.classifier.parameters()),
+    }
+
+
 class FusionClassifier(pl.LightningModule):
-    """Cross-entropy training of a :class:`FusionNetwork`.
+    """Cross-entropy training of a :class:`FusionNetwork`, or of several on a list of patches each.
 
     Args:
         network: the network.
@@ -37,13 +55,16 @@ class FusionClassifier(pl.LightningModule):
             at all in the first tenth, and linearly more in between.
         class_weights: K weights of the classes in the loss, or None.
         label_smoothing: share of the target spread evenly over the classes.
+        thaw_at: part of the network (see :data:`PARTS`) -> share of the training from which on it learns; parts that
+            are not named learn from the start, 1 or more keeps a part as it is.
+        lr_scales: part -> factor of its learning rate, where it is not 1.
     """
 
     class_weights: Tensor
 
     def __init__(
         self,
-        network: FusionNetwork,
+        network: FusionNetwork | SeveralNetworks,
         *,
         optimizer: Callable[[Iterable[dict[str, Any]]], torch.optim.Optimizer],
         total_steps: int,
@@ -52,10 +73,14 @@ class FusionClassifier(pl.LightningModule):
         band_cost: float = 0.3,
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.05,
+        thaw_at: Mapping[str, float] | None = None,
+        lr_scales: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
+        self.thaw_at, self.lr_scales = dict(thaw_at or {}), dict(lr_scales or {})
         self.save_hyperparameters(
-            *("total_steps", "seed", "fusion_lr_scale", "band_cost", "class_weights", "label_smoothing")
+            *("total_steps", "seed", "fusion_lr_scale", "band_cost", "class_weights", "label_smoothing"),
+            *("thaw_at", "lr_scales"),
         )
         self.network = network
         self.optimizer = optimizer
@@ -75,6 +100,9 @@ class FusionClassifier(pl.LightningModule):
         self.steps_run += 1
         if self.network.fusion.gates is not None:
             self.network.fusion.gates.advance(self.global_step / self.total_steps)
+        if self._frozen("cnn", self.global_step):  # its running means are part of it
+            for part in (self.network.cnn.norm, self.network.cnn.features):
+                part.eval()
         torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -127,24 +155,32 @@ class FusionClassifier(pl.LightningModule):
         _log.info("epoch %d: validation overall accuracy %.4f", self.current_epoch, result["overall_accuracy"])
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """One group for the fusion, which no decay may pull at, and one for the CNN."""
-        groups = [
-            {"params": list(self.network.fusion.parameters()), "weight_decay": 0.0},
-            {"params": list(self.network.cnn.parameters())},
-        ]
-        optimizer = self.optimizer(groups)
+        """One group for each part; no decay may pull at the fusion."""
+        parts = {name: list(parameters) for name, parameters in parts_of(self.network).items() if parameters}
+        fusion = [name for name in parts if name in ("response", "group_weights")]
+        optimizer = self.optimizer(
+            [{"params": parts[name], **({"weight_decay": 0.0} if name in fusion else {})} for name in parts]
+        )
         warmup = max(1, self.total_steps // 10)
 
-        def scale(step: int) -> float:
+        def scale(step: int, part: str) -> float:
+            faster = self.fusion_lr_scale if part in fusion and self.network.fusion.kind != "free" else 1.0
+            factor = faster * self.lr_scales.get(part, 1.0)
+            if self._frozen(part, step):
+                return 0.0
             if step < warmup:
-                return (step + 1) / warmup
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, self.total_steps - warmup))))
+                return factor * (step + 1) / warmup
+            return (
+                factor * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, self.total_steps - warmup))))
+            )
 
-        faster = 1.0 if self.network.fusion.kind == "free" else self.fusion_lr_scale
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, [lambda step: faster * scale(step), scale])
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, [partial(scale, part=name) for name in parts])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _loss(self, patches: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    def _frozen(self, part: str, step: int) -> bool:
+        return step < self.thaw_at.get(part, 0.0) * self.total_steps
+
+    def _loss(self, patches: Any, classes: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.network.classify(patches).flatten(1).float()  # (B, K)
         loss = F.cross_entropy(logits, classes, weight=self.class_weights, label_smoothing=self.label_smoothing)
         return loss, logits

@@ -52,8 +52,8 @@ class TransferReport:
         """Plain values for JSON."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
-    def lines(self) -> list[str]:
-        """The report as a text table, line by line."""
+    def coverage_lines(self) -> list[str]:
+        """What the new bands cover, as a text table, line by line."""
         width = max(len("group"), *(len(group.name) for group in self.groups))
         table = [f"{'group':{width}}  weight  covered"]
         table += [f"{g.name:{width}}  {g.weight:6.3f}  {100 * g.coverage:5.1f} %" for g in self.groups]
@@ -62,6 +62,11 @@ class TransferReport:
             names = getattr(self, title)
             if names:
                 table.append(f"{title.replace('_', ' ')}: {', '.join(names)}")
+        return table
+
+    def lines(self) -> list[str]:
+        """The whole report as a text table, line by line."""
+        table = self.coverage_lines()
         for title in ("copied", "resampled", "fresh"):
             table.append(f"{title:9}  {', '.join(_shortened(getattr(self, title))) or 'nothing'}")
         return table

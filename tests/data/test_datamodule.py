@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from hsfusion.data.datamodule import PatchDataModule, check_patch_fits, prepare, valid_pixels
+from hsfusion.data.datamodule import PatchDataModule, SeveralDataModule, check_patch_fits, prepare, valid_pixels
 from hsfusion.data.sampler import StepSampler
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, blocks, random
 from hsfusion.data.statistics import band_statistics
@@ -167,3 +167,38 @@ def test_order_does_not_depend_on_epoch_length_or_ranks():
     ranks = [sampler(rank=r, world_size=2).__iter__() for r in (0, 1)]
     (_, even), (_, odd) = next(ranks[0]), next(ranks[1])
     assert sorted([*even.tolist(), *odd.tolist()]) == sorted(whole[0].tolist())
+
+
+def test_batches_of_several_scenes_hold_the_batches_of_each(split):
+    other = random(synthetic_scene(seed=1, height=40, width=30), radius=3, seed=0)
+    parts = [
+        PatchDataModule(prepare(one, ALL), one, seed=4, batch_size=size, steps_per_epoch=3)
+        for one, size in ((split, 5), (other, 7))
+    ]
+    several = SeveralDataModule(parts)
+    loader = several.train_dataloader()
+    loader.sampler.set_epoch(2)
+    batches = list(loader)
+    assert [step for step, _ in batches] == [6, 7, 8]
+    patches, classes = several.on_after_batch_transfer(batches[1], 0)
+    assert [len(x) for x in patches] == [5, 7]
+    alone = parts[1].on_after_batch_transfer(
+        (7, StepSampler(torch.from_numpy(other.pixels(TRAIN)), batch_size=7, steps_per_epoch=3, seed=4).batch(7)), 0
+    )
+    assert torch.equal(patches[1], alone[0])
+    assert torch.equal(classes[5:], alone[1])
+
+
+def test_validation_of_several_scenes_sees_every_pixel_once(split, monkeypatch):
+    other = random(synthetic_scene(seed=1, height=40, width=30), radius=3, seed=0)
+    parts = [PatchDataModule(prepare(one, ALL), one, seed=4) for one in (split, other)]
+    monkeypatch.setattr(parts[0], "validation_batches", lambda: list(parts[0]._pixels[VAL].split(30)))
+    several = SeveralDataModule(parts)
+    batches = list(several.val_dataloader())
+    assert len(batches) == -(-split.count(VAL) // 30) > 1
+    for scene, one in enumerate((split, other)):
+        seen = torch.cat([pixels[scene] for _, pixels in batches])
+        assert seen.tolist() == one.pixels(VAL).tolist()
+    patches, classes = several.on_after_batch_transfer(batches[-1], 0)
+    assert patches[1].shape == (0, 211, 7, 7)
+    assert len(classes) == len(patches[0])

@@ -4,7 +4,7 @@ from affine import Affine
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayRaster, ArrayScene, GeoBox, LabelledScene, Legend, StackedScene, Window, join_scenes
-from hsfusion.scenes.joined import GAP
+from hsfusion.scenes.joined import GAP, on_common_legend
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import Bands
 
@@ -89,3 +89,13 @@ def test_scenes_in_different_units_are_refused():
     raw = scene("raw", [500, 600, 700], (4, 5), start=5000)
     with pytest.raises(InputError, match=r"^raw: typical value is 503\d, 1\d\d times that of north, expected the same"):
         join_scenes([labelled(NORTH, [1], ["a"]), labelled(raw, [1], ["a"])])
+
+
+def test_common_legend_leaves_scenes_apart_and_knows_the_classes_of_all(caplog):
+    common = on_common_legend([labelled(NORTH, [1, 2], ["corn", "woods"]), labelled(SOUTH, [4], ["rye"])])
+    assert [one.legend.names for one in common] == [("corn", "woods", "rye")] * 2
+    assert common[0].legend.codes == (1, 2, 4)
+    assert [one.scene for one in common] == [NORTH, SOUTH]
+    assert np.unique(common[0].labels).tolist() == [0, 1, 2]
+    assert common[1].labels[0].tolist() == [4, 4]
+    assert caplog.text == ""

@@ -1,0 +1,254 @@
+"""``hsfusion train scene=several``: one training on scenes of different sensors."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra import compose
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from hsfusion.cli.descriptions import read_descriptions
+from hsfusion.cli.fitting import blaming, class_counts, patches_of, sample_of, train_network
+from hsfusion.cli.outputs import versions, write_outputs
+from hsfusion.cli.session import Experiment, Outcome, Start, begin, new_network, outcome_of, split_scene
+from hsfusion.data.datamodule import SeveralDataModule
+from hsfusion.data.splits import VAL
+from hsfusion.errors import InputError
+from hsfusion.nn import SeveralNetworks
+from hsfusion.scenes import LabelledScene, Scene
+from hsfusion.scenes.joined import on_common_legend
+from hsfusion.spectra import BandGroup, Bands
+from hsfusion.training.accuracy import accuracies
+
+_log = logging.getLogger(__name__)
+# what lies beside the folders of the scenes
+_TAKEN = {"checkpoints", "config.yaml", "logs", "metrics.json", "train.log"}
+_LONGEST_NAME = 100
+_NAME = re.compile(r"\w[\w-]*")
+
+
+@dataclass(frozen=True, eq=False)
+class SeveralExperiment:
+    """All that is known before a training on several scenes.
+
+    Attributes:
+        parts: of each scene; their networks are those of ``network``.
+        network: the whole, trained in place.
+    """
+
+    parts: list[Experiment]
+    network: SeveralNetworks
+
+
+def scene_configurations(scenes: Sequence[str]) -> list[dict[str, Any]]:
+    """What entries of ``scene.scenes`` stand for: configurations from which the scenes can be opened.
+
+    Raises:
+        InputError: if there are fewer than two, or one is none.
+    """
+    if len(scenes) < 2:
+        raise _refusal("scene.scenes", list(scenes), "at least two", "scene.scenes=[a.yaml,b.yaml]")
+    return [_scene_configuration(entry) for entry in scenes]
+
+
+def _scene_configuration(entry: str) -> dict[str, Any]:
+    if entry.endswith((".yaml", ".yml")):
+        opener = "hsfusion.cli.descriptions.open_described"
+        return {"_target_": opener, "files": [entry], "contents": read_descriptions([entry]), "_convert_": "all"}
+    if "@" in entry:
+        name, _, sensor = entry.rpartition("@")
+        return {"_target_": "hsfusion.scenes.simulated.simulate", "of": _scene_configuration(name), "sensor": sensor}
+    if not _NAME.fullmatch(entry):
+        raise _refusal("scene.scenes", repr(entry), "descriptions (.yaml) and names of scenes", "correct it")
+    scene = compose("train", overrides=[f"scene={entry}"]).scene
+    missing = sorted(OmegaConf.missing_keys(scene))
+    if missing:
+        raise _refusal("scene.scenes", entry, f"a scene that needs no {missing[0]}", "describe it in a YAML file")
+    plain = OmegaConf.to_container(scene, resolve=True)
+    assert isinstance(plain, dict), "a configuration of keys"
+    return {str(key): value for key, value in plain.items()}
+
+
+def open_several(
+    scenes: Sequence[str], *, contents: Sequence[LabelledScene] | None = None, group_weights: str = "shared"
+) -> tuple[LabelledScene, ...]:
+    """The scenes, opened from what :func:`scene_configurations` made of their names; what the configuration calls.
+
+    Raises:
+        InputError: if one has no labels, or a name that cannot be that of a folder of its own; or if the command
+            cannot do with several.
+    """
+    if contents is None:
+        raise _refusal("scene", "several", "one scene; only hsfusion train takes several", "choose another scene")
+    if group_weights not in ("shared", "per_scene"):
+        raise _refusal("scene.group_weights", group_weights, "shared | per_scene", "correct scene.group_weights")
+    for entry, labelled in zip(scenes, contents, strict=True):
+        if not isinstance(labelled, LabelledScene):
+            raise _refusal("scene.scenes", entry, "scenes with labels", "add labels to its description")
+    names = [labelled.scene.name for labelled in contents]
+    for name in names:
+        usable = name.isprintable() and not set(name) & set('/\\:*?"<>|') and not name.startswith(".")
+        if not usable or name.lower() in _TAKEN or not 0 < len(name) <= _LONGEST_NAME:
+            raise _refusal("scene.scenes", repr(name), "names that a folder can have", "give it another name")
+    if len({name.lower() for name in names}) < len(names):
+        raise _refusal("scene.scenes", ", ".join(names), "unique names", "give one of them another name")
+    return tuple(contents)
+
+
+def set_up_several(cfg: DictConfig) -> SeveralExperiment:
+    """Opens the scenes, splits each and builds the networks.
+
+    Raises:
+        HsFusionError: if anything of it does not fit together.
+    """
+    _check(cfg)
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    labelled = instantiate(cfg.scene)
+    scenes = [part.scene for part in labelled]
+    for scene in scenes[1:]:
+        if scene.sources != scenes[0].sources:
+            expected = f"{scenes[0].sources or 'none'} as in {scenes[0].name}"
+            value = scene.sources or "none"
+            raise InputError(
+                scene.name, field="further rasters", value=value, expected=expected, fix="give all the same sources"
+            )
+    groups = common_groups(cfg, scenes)
+
+    def make(cfg: DictConfig, scene: Scene, class_names: Sequence[str]) -> Start:
+        return new_network(cfg, scene, class_names, groups=groups)
+
+    splits = [split_scene(cfg, part, make=make) for part in labelled]
+    common = on_common_legend([split.labelled for split in splits])
+    parts = [begin(cfg, replace(split, labelled=part), make=make) for split, part in zip(splits, common, strict=True)]
+    with blaming("model"):
+        network = SeveralNetworks([part.network for part in parts], group_weights=cfg.scene.group_weights)
+    _log.info("%d scenes share responses and CNN; group weights: %s", len(parts), cfg.scene.group_weights)
+    _log.info("Every band stays open: gates would stand in front of the bands of one sensor.")
+    return SeveralExperiment(parts, network)
+
+
+def common_groups(cfg: DictConfig, scenes: Sequence[Scene]) -> list[BandGroup]:
+    """The groups that the configuration makes of the good bands of all scenes together.
+
+    Raises:
+        InputError: if one holds no band of a scene.
+    """
+    nm = [scene.bands.wavelength_nm[scene.bands.good] for scene in scenes]
+    pooled = np.concatenate(nm)
+    with blaming("groups"):
+        groups = instantiate(cfg.groups)(Bands(pooled, None, np.ones(pooled.shape, bool)))
+    for group in groups:
+        for scene, own in zip(scenes, nm, strict=True):
+            if not ((own >= group.lower_nm) & (own < group.upper_nm)).any():
+                where = f"{own.min():.0f} to {own.max():.0f} nm" if own.size else "none is good"
+                raise InputError(
+                    scene.name,
+                    field=f"number of good bands in group {group.name} [{group.lower_nm:g}, {group.upper_nm:g}) nm",
+                    value=0,
+                    expected=f"at least 1 in each scene; good bands of this one: {where}",
+                    fix="choose groups that all scenes see, or wider ones (groups.number)",
+                )
+    return groups
+
+
+def fit_several(
+    cfg: DictConfig, experiment: SeveralExperiment, folder: Path, *, checkpoint: Path | None = None
+) -> list[tuple[Experiment, Outcome]]:
+    """Trains on all scenes at once, keeps the best epoch by all their validation pixels, and classifies each.
+
+    Args:
+        cfg: the whole configuration.
+        experiment: from :func:`set_up_several`; its network is trained in place.
+        folder: where checkpoints and logs go.
+        checkpoint: of an interrupted run, to go on with.
+
+    Returns:
+        for each scene what an experiment on it alone would have, with an ordinary network of its own; nothing on all
+        but the first process of a distributed run.
+
+    Raises:
+        DivergedError: if a weight is not finite at the end.
+    """
+    parts, network = experiment.parts, experiment.network
+    edges = np.linspace(0, cfg.data.batch_size, len(parts) + 1).astype(int)
+    data = [
+        patches_of(cfg, part.cube, part.split, batch_size=int(size))
+        for part, size in zip(parts, np.diff(edges), strict=True)
+    ]
+    training = train_network(
+        cfg,
+        network,
+        SeveralDataModule(data),
+        folder,
+        measured=[
+            (part.network, sample_of(part.network, own, part.split, most=256))
+            for part, own in zip(parts, data, strict=True)
+        ],
+        class_counts=np.sum([class_counts(part.cube, part.split) for part in parts], axis=0),
+        val_pixels=sum(part.split.count(VAL) for part in parts),
+        checkpoint=checkpoint,
+    )
+    if training is None:
+        return []
+    steps, weights = training.weight_history
+    ends = np.cumsum([len(part.network.mean) for part in parts])[:-1]
+    finished = []
+    for part, apart, own, history in zip(
+        parts, network.taken_apart(), data, np.split(weights, ends, axis=1), strict=True
+    ):
+        alone = replace(part, start=replace(part.start, network=apart))
+        finished.append((alone, outcome_of(alone, replace(training, weight_history=(steps, history)), own)))
+    return finished
+
+
+def write_several(cfg: DictConfig, finished: Sequence[tuple[Experiment, Outcome]], folder: Path) -> None:
+    """Writes an ordinary run folder for each scene, and the accuracies of all in the folder above."""
+    told = {}
+    for experiment, outcome in finished:
+        name = experiment.split.labelled.scene.name
+        (folder / name / "figures").mkdir(parents=True)
+        print(f"{name}:")
+        write_outputs(cfg, experiment, outcome, folder / name)
+        told[name] = {"split": outcome.metrics["split"], "test": outcome.metrics["test"]}
+    (folder / "figures").rmdir()  # each scene has its own
+    legend, timing = finished[0][0].split.labelled.legend, finished[0][1].metrics["timing"]
+    together = accuracies(np.sum([outcome.confusion for _, outcome in finished], axis=0), names=legend.names)
+    metrics = {
+        "scenes": told,
+        "test": together,
+        "timing": {key: timing[key] for key in ("train_seconds", "samples_per_second")},
+        "seed": cfg.seed,
+        "versions": versions(),
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    print(f"all scenes: overall accuracy {together['overall_accuracy']:.4f}, kappa {together['kappa']:.4f}")
+
+
+def _check(cfg: DictConfig) -> None:
+    """Refuses what belongs to one sensor."""
+    scenes, fusion = len(cfg.scene.scenes), cfg.model.fusion
+    if cfg.model.knot_spacing_nm is None:
+        raise _refusal("model.knot_spacing_nm", "null", "knots in nm, which sensors can share", "give a distance")
+    if cfg.model.keep_bands is not None:
+        raise _refusal("model.keep_bands", cfg.model.keep_bands, "null, for bands differ", "remove it")
+    table = cfg.scene.group_weights == "per_scene"
+    kinds = ["scalar", "channel"] if table else ["scalar", "channel", "instance", "channel_instance", "none"]
+    if fusion not in kinds:
+        where = " with scene.group_weights=per_scene" if table else " for several scenes"
+        raise _refusal("model.fusion", fusion, " | ".join(kinds) + where, "correct model.fusion")
+    if cfg.data.batch_size < scenes:
+        raise _refusal("data.batch_size", cfg.data.batch_size, f"at least {scenes}, one for each scene", "raise it")
+
+
+def _refusal(field: str, value: object, expected: str, fix: str) -> InputError:
+    return InputError("command line", field=field, value=value, expected=expected, fix=fix)

@@ -1,0 +1,135 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from hsfusion.training.model_file import load_model
+
+# the axis of DESIS ends at 1000 nm, that of the synthetic scene at 2500 nm
+ON_DESIS = ["scene=simulated", "scene.of=synthetic", "scene.of.height=40", "scene.of.width=40", "scene.sensor=desis"]
+SHORT = [
+    *("trainer=cpu", "trainer.max_epochs=2", "data.steps_per_epoch=5", "split.block_pixels=8"),
+    *("threads=1", "progress=false"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(hsfusion, tmp_path_factory):
+    path = tmp_path_factory.mktemp("finetune")
+    done = hsfusion("train", "run_dir=first", cwd=path, small=True)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+@pytest.fixture(scope="module")
+def tuned(hsfusion, folder):
+    done = hsfusion(
+        "finetune", "pretrained=first", *ON_DESIS, *SHORT, "scratch_epochs=2", "run_dir=second", cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    assert "covered" in done.stdout
+    assert "from scratch" in done.stdout
+    return folder / "second"
+
+
+def test_report_places_every_tensor_in_exactly_one_list(tuned):
+    transfer = json.loads((tuned / "transfer.json").read_text())
+    network, _ = load_model(tuned / "model.safetensors")
+    listed = [part.split("[")[0] for origin in ("copied", "resampled", "fresh") for part in transfer[origin]]
+    assert set(listed) == set(network.state_dict())
+    whole = [part for origin in ("copied", "resampled", "fresh") for part in transfer[origin]]
+    assert len(whole) == len(set(whole))
+    assert transfer["outside_share"] > 0.1
+    assert "Taken over" in (tuned / "report.html").read_text()
+
+
+def test_weights_lie_on_the_new_bands_and_sum_to_one(tuned):
+    with open(tuned / "band_weights.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert max(float(row["wavelength_nm"]) for row in rows) < 1010
+    assert sum(float(row["weight"]) for row in rows) == pytest.approx(1, abs=1e-6)
+
+
+def test_metrics_hold_the_network_from_scratch_on_the_same_pixels(tuned):
+    metrics = json.loads((tuned / "metrics.json").read_text())
+    supports = [
+        [row["support"] for row in part["per_class"].values()] for part in (metrics["test"], metrics["scratch"]["test"])
+    ]
+    assert supports[0] == supports[1]
+    assert metrics["scratch"]["epochs"] == 2
+    assert metrics["scratch"]["test"] != metrics["test"]
+
+
+def test_frozen_parts_keep_their_bits(hsfusion, folder):
+    words = ["pretrained=first", *ON_DESIS, *SHORT]
+    for name, more in (("frozen", ["freeze=[response,group_weights,cnn]"]), ("late", ["thaw_at.cnn=1.0"])):
+        done = hsfusion("finetune", *words, *more, f"run_dir={name}", cwd=folder)
+        assert done.returncode == 0, done.stderr
+    before = load_model(folder / "first" / "model.safetensors")[0].state_dict()
+    frozen = load_model(folder / "frozen" / "model.safetensors")[0].state_dict()
+    late = load_model(folder / "late" / "model.safetensors")[0].state_dict()
+    cnn = [name for name in before if name.startswith("cnn.") and "classifier" not in name]
+    for name in cnn:
+        assert torch.equal(before[name], frozen[name]), name
+        assert torch.equal(before[name], late[name]), name
+    assert not frozen["fusion.coefficients"].any()  # what is learned on top of the carried responses
+    assert late["fusion.coefficients"].any()
+    assert not torch.equal(before["cnn.classifier.weight"], frozen["cnn.classifier.weight"])
+
+
+def test_a_run_goes_on_from_its_own_checkpoint(hsfusion, folder, tuned):
+    words = ["pretrained=first", *ON_DESIS, *SHORT, "scratch_epochs=2"]
+    done = hsfusion("finetune", *words, "resume=second", "run_dir=resumed", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "resumed" / "model.safetensors").read_bytes() == (tuned / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ([], ["pretrained", "pretrained=VALUE"]),
+        (["pretrained=first", "freeze=[head]"], ["freeze", "response, group_weights, cnn, classifier"]),
+        (["pretrained=first", "freeze=[response,group_weights,cnn,classifier]"], ["not all"]),
+        (["pretrained=first", "thaw_at.cnn=2"], ["thaw_at.cnn", "between 0 and 1"]),
+        (["pretrained=first/checkpoints/last.ckpt"], ["last.ckpt", "model.safetensors"]),
+    ],
+)
+def test_bad_input_is_one_line(hsfusion, folder, words, parts):
+    done = hsfusion("finetune", *words, *ON_DESIS, *SHORT, "run_dir=bad", cwd=folder)
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("hsfusion: error:")]
+    assert len(lines) == 1
+    assert all(part in lines[0] for part in parts), lines
+    assert not (folder / "bad").exists()
+
+
+def cube_file(folder, *, wavelengths_nm):
+    cube = np.random.default_rng(0).random((24, 24, len(wavelengths_nm)), np.float32)
+    np.save(folder / "other.npy", cube)
+    labels = np.repeat([1, 2], 12)[:, None] * np.ones((1, 24), int)
+    np.save(folder / "other_labels.npy", labels.astype(np.uint8))
+    lines = ["wavelength_nm,fwhm_nm", *(f"{nm},10" for nm in wavelengths_nm)]
+    (folder / "other.csv").write_text("\n".join(lines) + "\n")
+    return [
+        *("scene=file", "scene.cube=other.npy", "scene.labels=other_labels.npy", "scene.wavelengths=other.csv"),
+        *SHORT,
+    ]
+
+
+def test_no_wavelength_in_common_lists_both_sides(hsfusion, folder):
+    words = cube_file(folder, wavelengths_nm=range(8000, 12000, 200))
+    done = hsfusion("finetune", "pretrained=first", *words, "run_dir=bad", cwd=folder)
+    assert done.returncode == 2
+    assert "8000 to 11800 nm" in done.stderr
+    assert "400 to 2500 nm" in done.stderr
+
+
+def test_class_names_that_collide_list_both_sides(hsfusion, folder):
+    words = cube_file(folder, wavelengths_nm=range(400, 1000, 20))
+    done = hsfusion(
+        "finetune", "pretrained=first", *words, "scene.class_names=[corn,'corn ']", "run_dir=bad", cwd=folder
+    )
+    assert done.returncode == 2
+    assert "corn" in done.stderr

@@ -1,0 +1,197 @@
+import json
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import InstantiationException
+
+from hsfusion.cli.messages import CONF
+from hsfusion.cli.resuming import check_checkpoint
+from hsfusion.cli.session import set_up
+from hsfusion.cli.several import fit_several, scene_configurations, set_up_several
+from hsfusion.data.splits import TRAIN
+from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.errors import InputError
+from hsfusion.training.callbacks import History
+from hsfusion.training.model_file import load_model
+
+from .conftest import SMALL
+
+FIELD = ("groups.number=4", *(word for word in SMALL[3:] if not word.startswith("groups")))
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """Two descriptions: every other band of a scene from 500 nm on, in another unit; and all of it, one class less."""
+    for name, seed, bands, scale, names in (
+        ("south", 1, slice(10, None, 2), 100, {1: "rye", 2: "class 2", 3: "class 3"}),
+        ("north", 0, slice(None), 1, {1: "class 1", 2: "class 2"}),
+    ):
+        made = synthetic_scene(seed=seed, height=40, width=40, num_classes=len(names))
+        cube = made.scene.read((0, 0, 40, 40))[bands] * scale
+        np.save(tmp_path / f"{name}.npy", cube.transpose(1, 2, 0))
+        np.save(tmp_path / f"{name}_labels.npy", made.labels)
+        nm = made.scene.bands.wavelength_nm[bands].tolist()
+        (tmp_path / f"{name}.yaml").write_text(
+            f"cube: {name}.npy\nlabels: {name}_labels.npy\nwavelength_unit: nm\nwavelengths: {nm}\n"
+            f"class_names: {names}\n"
+        )
+    return [str(tmp_path / f"{name}.yaml") for name in ("north", "south")]
+
+
+@pytest.fixture
+def configured(scenes):
+    """Composes a configuration as the command does."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+
+        def make(*words, entries=scenes):
+            chosen = any(word.startswith("groups=") for word in words)
+            small = [word for word in FIELD if not (chosen and word.startswith("groups"))]
+            cfg = compose(
+                "train", overrides=["scene=several", f"scene.scenes={entries}", "logger=none", *small, *words]
+            )
+            cfg.scene.contents = scene_configurations(cfg.scene.scenes)
+            return cfg
+
+        yield make
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_each_scene_is_split_and_standardised_alone_on_one_legend(configured):
+    experiment = set_up_several(configured())
+    north, south = experiment.parts
+    assert len(north.network.mean) == 211
+    assert len(south.network.mean) == 101
+    for part in (north, south):
+        cube = part.split.labelled.scene.read((0, 0, 40, 40))[:, part.split.roles == TRAIN]
+        used = part.network.fusion.membership.any(0).numpy()
+        np.testing.assert_allclose(part.network.mean.numpy()[used], cube.mean(1)[used], rtol=1e-4)
+        np.testing.assert_allclose(part.network.std.numpy()[used], cube.std(1)[used], rtol=1e-4)
+    assert south.network.std.mean() > 50 * north.network.std.mean()
+    assert north.split.labelled.legend == south.split.labelled.legend
+    names = south.split.labelled.legend.names
+    assert sorted(names) == ["class 1", "class 2", "class 3", "rye"]
+    counts = [np.bincount(part.cube.classes[part.cube.classes >= 0], minlength=4) for part in (north, south)]
+    assert [{name for name, n in zip(names, count, strict=True) if n} for count in counts] == [
+        {"class 1", "class 2"},
+        {"rye", "class 2", "class 3"},
+    ]
+    assert north.start.groups == south.start.groups
+
+
+@pytest.mark.parametrize("group_weights", ["shared", "per_scene"])
+def test_models_share_coefficients_and_cnn_and_have_group_weights_of_their_own_only_where_asked(
+    configured, tmp_path, group_weights
+):
+    cfg = configured(f"scene.group_weights={group_weights}")
+    finished = fit_several(cfg, set_up_several(cfg), tmp_path / "run")
+    north, south = (experiment.network.state_dict() for experiment, _ in finished)
+    same = {name for name in north if north[name].shape == south[name].shape and torch.equal(north[name], south[name])}
+    assert {name for name in north if name.startswith("cnn.") or name == "fusion.coefficients"} <= same
+    assert ("fusion.group_sum.raw" in same) == (group_weights == "shared")
+    for experiment, outcome in finished:
+        assert outcome.weights.weight.sum() == pytest.approx(1)
+        assert outcome.weight_history[1].shape == (2, len(experiment.network.mean))
+        assert outcome.metrics["test"]["overall_accuracy"] > 0
+
+
+def test_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(configured, tmp_path, monkeypatch):
+    cfg = configured("scene.group_weights=per_scene")
+    whole = fit_several(cfg, set_up_several(cfg), tmp_path / "whole")
+
+    def stop(self, trainer, module):
+        if trainer.current_epoch == 1:
+            raise KeyError("stopped on purpose")
+
+    with monkeypatch.context() as patched, pytest.raises(KeyError):
+        patched.setattr(History, "on_train_epoch_start", stop)
+        fit_several(cfg, set_up_several(cfg), tmp_path / "cut")
+    checkpoint = tmp_path / "cut" / "checkpoints" / "last.ckpt"
+    experiment = set_up_several(cfg)
+    check_checkpoint(checkpoint, cfg, experiment.network)
+    rest = fit_several(cfg, experiment, tmp_path / "rest", checkpoint=checkpoint)
+    for (one, outcome), (other, expected) in zip(rest, whole, strict=True):
+        assert outcome.history == expected.history
+        expected_state = other.network.state_dict()
+        for name, tensor in one.network.state_dict().items():
+            assert torch.equal(tensor, expected_state[name]), name
+
+
+def test_run_folder_holds_a_run_folder_of_each_scene(hsfusion, scenes, tmp_path):
+    words = [f"scene.scenes=[{scenes[0]},synthetic@enmap]", "scene=several", "run_dir=run", *FIELD]
+    done = hsfusion("train", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    assert {path.name for path in run.iterdir()} == {
+        *("north", "synthetic_enmap", "config.yaml", "metrics.json", "train.log", "checkpoints", "logs"),
+    }
+    metrics = json.loads((run / "metrics.json").read_text())
+    right = tested = 0
+    for name in ("north", "synthetic_enmap"):
+        of_scene = json.loads((run / name / "metrics.json").read_text())["test"]
+        assert metrics["scenes"][name]["test"] == of_scene
+        support = sum(row["support"] for row in of_scene["per_class"].values())
+        right, tested = right + of_scene["overall_accuracy"] * support, tested + support
+        _, header = load_model(run / name / "model.safetensors")
+        assert header["training_scene"]["name"] == name
+        assert (run / name / "report.html").is_file()
+        with rasterio.open(run / name / "map.tif") as file:
+            assert list(file.shape) == header["training_scene"]["shape"]
+    assert metrics["test"]["overall_accuracy"] == pytest.approx(right / tested)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (
+            ["groups=classic", "groups.nm.blue=[400,480]"],
+            "south: number of good bands in group blue [400, 480) nm is 0",
+        ),
+        (["model.knot_spacing_nm=null"], "model.knot_spacing_nm is null, expected knots in nm"),
+        (["model.keep_bands=5"], "model.keep_bands is 5, expected null"),
+        (["model.fusion=free"], "model.fusion is free, expected scalar | channel | instance"),
+        (
+            ["model.fusion=instance", "scene.group_weights=per_scene"],
+            "model.fusion is instance, expected scalar | channel",
+        ),
+        (["data.batch_size=1"], "data.batch_size is 1, expected at least 2"),
+    ],
+)
+def test_what_several_scenes_cannot_have_is_refused(configured, words, part):
+    with pytest.raises(InputError) as error:
+        set_up_several(configured(*words))
+    assert part in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("entries", "part"),
+    [
+        (["synthetic"], "expected at least two"),
+        (["synthetic", "file"], "scene.scenes is file, expected a scene that needs no scene.cube"),
+        (["synthetic", "a=b"], "scene.scenes is 'a=b', expected descriptions"),
+        (["synthetic", "none.yaml"], "none.yaml: description is unreadable"),
+    ],
+)
+def test_entries_that_name_no_scene_are_refused(configured, entries, part):
+    with pytest.raises(InputError) as error:
+        configured(entries=entries)
+    assert part in str(error.value)
+
+
+def test_two_scenes_of_one_name_are_refused(configured):
+    with pytest.raises(InstantiationException) as error:  # which the command takes apart
+        set_up_several(configured(entries=["synthetic", "synthetic"]))
+    assert isinstance(error.value.__cause__, InputError)
+    assert "scene.scenes is synthetic, synthetic, expected unique names" in str(error.value.__cause__)
+
+
+def test_commands_for_one_scene_refuse_several(configured):
+    cfg = configured()
+    cfg.scene.contents = None  # only train fills it
+    with pytest.raises(InstantiationException) as error:
+        set_up(cfg)
+    assert "scene is several, expected one scene" in str(error.value.__cause__)
