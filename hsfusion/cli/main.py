@@ -17,7 +17,9 @@ from hsfusion.errors import HsFusionError, InputError
 
 COMMANDS = {
     "train": "fit a network to a scene; writes a run folder with weights, map and report",
+    "finetune": "carry a trained network over to a new scene, sensor or set of classes, by wavelength, and train it on",
     "predict": "classify a scene of any size with a trained model into a georeferenced map",
+    "weights": "redraw and compare the band weights of runs, and choose bands: hsfusion weights RUN [RUN ...]",
     "inspect": "tell what a file holds and what looks wrong about it: hsfusion inspect FILE",
     "benchmark": "measure and compare: hsfusion benchmark accuracy | read | predict | fusion",
 }

@@ -31,6 +31,7 @@ STRONG_WATER_VAPOUR_NM = ((1350.0, 1430.0), (1800.0, 1950.0))
 WEAK_WATER_VAPOUR_NM = (940.0, 1130.0)
 _GAP = 3.0  # times the median spacing
 _AXES_HEIGHT_IN = 2.5  # what the axes and ...
+_STRIP_HEIGHT_IN = 0.5  # of the selection frequency
 _AXES_WIDTH_IN = 5.8  # ... have of the figure once labels and legend took theirs
 _STAMP_LEVEL, _CURVE_LEVEL, _TEXT_LEVEL = 1.8, 3.0, 5.0
 
@@ -47,6 +48,8 @@ def band_weights_figure(
     spread: tuple[ArrayLike, ArrayLike] | None = None,
     stamp: str | None = None,
     sources: Mapping[str, float] | None = None,
+    spread_name: str = "range over runs",
+    frequency: ArrayLike | None = None,
 ) -> Figure:
     """Draws the band weights over wavelength, with the band groups and what each of them totals.
 
@@ -60,14 +63,16 @@ def band_weights_figure(
         spread: (C,) lower and (C,) upper weights over runs, drawn as an envelope.
         stamp: a warning written across the plot, such as "unstable".
         sources: weight of each further raster, which has no wavelength: named in the legend.
+        spread_name: what the legend calls the envelope.
+        frequency: (C,) share of the runs that select each band, drawn in a strip under the curve.
 
     Raises:
         ValueError: if an array has not one value for each wavelength.
     """
     nm, weights = np.asarray(wavelength_nm, float), np.asarray(weight, float)
     figure = Figure(layout="constrained")
-    axes = _weight_axes(figure, nm, title=title)
-    handles = _draw_weights(axes, nm, weights=weights, spread=spread)
+    axes = _weight_axes(figure, nm, title=title, frequency=frequency)
+    handles = _draw_weights(axes, nm, weights=weights, spread=spread, spread_name=spread_name)
     handles += [Patch(fc="none", ec="none", label=f"{name}: {100 * w:.1f} %") for name, w in (sources or {}).items()]
     background = _background_axes(axes) if spectra else axes
     curves = _draw_spectra(background, nm, spectra=spectra or {}, colors=colors or {})
@@ -77,7 +82,7 @@ def band_weights_figure(
     _leave_room(axes, [weights, *(spread or ())], taken=taken)
     if stamp:
         _stamp(background, stamp)
-    _draw_legend(figure, handles)
+    _draw_legend(figure, handles, strip_in=0 if frequency is None else _STRIP_HEIGHT_IN)
     return figure
 
 
@@ -108,12 +113,22 @@ def broken_at_gaps(wavelength_nm: ArrayLike, values: ArrayLike) -> tuple[NDArray
     return np.insert(nm, after + 1, middle), np.insert(y, after + 1, np.nan)
 
 
-def _weight_axes(figure: Figure, nm: NDArray[np.float64], *, title: str) -> Axes:
-    axes = figure.add_subplot()
+def _weight_axes(figure: Figure, nm: NDArray[np.float64], *, title: str, frequency: ArrayLike | None) -> Axes:
+    """Axes for the curve, above a strip of the selection frequency if there is one."""
+    if frequency is None:
+        axes = lowest = figure.add_subplot()
+    else:
+        axes, lowest = figure.subplots(2, 1, sharex=True, height_ratios=[_AXES_HEIGHT_IN, _STRIP_HEIGHT_IN])
+        x, y = broken_at_gaps(nm, frequency)
+        lowest.fill_between(x, 0, y, color=BLUE, alpha=0.35, lw=0)
+        lowest.plot(x, y, color=BLUE, lw=0.8, marker=".", ms=2)
+        lowest.set(ylim=(0, 1.05), yticks=(0, 0.5, 1), yticklabels=("0", "50", "100"))
+        lowest.set_ylabel("selected\n(% of runs)", fontsize=SMALL_PT)
+        lowest.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, wrap=True)
     pad_nm = max(0.01 * float(np.ptp(nm)), 1.0)
     axes.set_xlim(float(nm.min()) - pad_nm, float(nm.max()) + pad_nm)
-    axes.set_xlabel("wavelength (nm)")
+    lowest.set_xlabel("wavelength (nm)")
     axes.set_ylabel("band weight (% of the total)")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
     return axes
@@ -137,7 +152,12 @@ def _background_axes(axes: Axes) -> Axes:
 
 
 def _draw_weights(
-    axes: Axes, nm: NDArray[np.float64], *, weights: NDArray[np.float64], spread: tuple[ArrayLike, ArrayLike] | None
+    axes: Axes,
+    nm: NDArray[np.float64],
+    *,
+    weights: NDArray[np.float64],
+    spread: tuple[ArrayLike, ArrayLike] | None,
+    spread_name: str,
 ) -> list[Artist]:
     """Draws the curve, its envelope and the uniform weight; returns their legend handles."""
     x, y = broken_at_gaps(nm, weights)
@@ -146,9 +166,7 @@ def _draw_weights(
     handles: list[Artist] = [*curve]
     if spread is not None:
         low, high = (broken_at_gaps(nm, edge)[1] for edge in spread)
-        area = axes.fill_between(
-            x, low, high, color=BLUE, alpha=0.3, lw=0, zorder=_CURVE_LEVEL, label="range over runs"
-        )
+        area = axes.fill_between(x, low, high, color=BLUE, alpha=0.3, lw=0, zorder=_CURVE_LEVEL, label=spread_name)
         handles.append(area)
     else:
         axes.fill_between(x, 0, y, color=SKY_BLUE, alpha=0.35, lw=0, zorder=_CURVE_LEVEL)
@@ -237,9 +255,9 @@ def _stamp(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.4, text, transform=axes.transAxes, zorder=_STAMP_LEVEL, rotation=8, **style)
 
 
-def _draw_legend(figure: Figure, handles: Sequence[Artist]) -> None:
+def _draw_legend(figure: Figure, handles: Sequence[Artist], *, strip_in: float) -> None:
     """Puts the legend under the axes and makes the figure as high as both need."""
     columns = legend_columns([str(handle.get_label()) for handle in handles])
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     rows = -(-len(handles) // columns)
-    figure.set_size_inches(PAGE_WIDTH_IN, _AXES_HEIGHT_IN + 0.9 + 0.14 * rows)
+    figure.set_size_inches(PAGE_WIDTH_IN, _AXES_HEIGHT_IN + 0.9 + 0.14 * rows + 1.2 * strip_in)

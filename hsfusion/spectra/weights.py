@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import stat
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
 from hsfusion.spectra.bands import Bands
+
+_NO_WAVELENGTH = ("nan", "")  # of layers of further rasters; the second in files of version 0.1
+_MOST_TABLE_BYTES = 2**22  # 10,000 bands in lines of 400 letters
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,20 +85,30 @@ class BandWeights:
     def from_csv(cls, path: str | Path) -> BandWeights:
         """Reads what :meth:`to_csv` wrote.
 
+        Columns may stand in another order or be more than these; where ``fwhm_nm`` is missing the widths are unknown,
+        and where ``good`` is, all bands are good.
+
         Raises:
-            InputError: if the file is no such table.
+            InputError: if the file is no such table, or larger than any such table.
         """
         try:
+            status = Path(path).stat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_TABLE_BYTES:  # a pipe would wait for ever
+                raise ValueError(f"no plain file of at most {_MOST_TABLE_BYTES} bytes")
             with open(path, newline="", encoding="utf-8") as file:
                 lines = list(csv.DictReader(file))
-            rows = [row for row in lines if row["wavelength_nm"] != "nan"]
-            sources = tuple((row["group"], float(row["weight"])) for row in lines if row["wavelength_nm"] == "nan")
+            rows = [row for row in lines if row["wavelength_nm"] not in _NO_WAVELENGTH]
+            of_layers = (row for row in lines if row["wavelength_nm"] in _NO_WAVELENGTH)
+            sources = tuple((str(row["group"]), float(row["weight"])) for row in of_layers)
             nm = np.array([float(row["wavelength_nm"]) for row in rows])
-            fwhm = np.array([float(row["fwhm_nm"]) for row in rows]) if all(row["fwhm_nm"] for row in rows) else None
-            good = np.array([row["good"] == "1" for row in rows])
+            widths = [row.get("fwhm_nm") for row in rows]
+            fwhm = np.array([float(width) for width in widths if width]) if rows and all(widths) else None
+            good = np.array([row.get("good", "1") == "1" for row in rows])
             weight = np.array([float(row["weight"]) for row in rows])
-            group = tuple(row["group"] for row in rows)
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            group = tuple(str(row["group"]) for row in rows)
+            if not rows:
+                raise ValueError("no band")
+        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
             raise InputError(
                 path,
                 field="table",
@@ -214,3 +229,58 @@ def write_history_csv(path: str | Path, steps: Sequence[int], weights: NDArray[n
         writer.writerow(["step", *range(1, weights.shape[1] + 1)])
         for step, row in zip(steps, weights, strict=True):
             writer.writerow([step, *(f"{value:.6g}" for value in row)])
+
+
+@dataclass(frozen=True, eq=False)
+class WeightSpread:
+    """How the weights of several runs spread, each (C,).
+
+    Attributes:
+        lower: first quartile.
+        upper: third quartile.
+        frequency: share of the runs that select the band.
+    """
+
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    frequency: NDArray[np.float64]
+
+
+def ranked_bands(weights: BandWeights, spread: WeightSpread | None) -> list[dict[str, Any]]:
+    """The bands as rows of a table, greatest weight first; of equal weights the first in the file.
+
+    Args:
+        weights: of the run, or the median over runs.
+        spread: over the runs; None for one run, the three columns are then None.
+
+    Returns:
+        rank, wavelength_nm, fwhm_nm (None if unknown), group, weight, lower_quartile, upper_quartile,
+        selection_frequency and band, which counts from 1 in file order
+    """
+    bands, rows = weights.bands, []
+    for rank, c in enumerate(np.argsort(-weights.weight, kind="stable").tolist(), start=1):
+        several = {} if spread is None else {"lower": spread.lower, "upper": spread.upper, "share": spread.frequency}
+        of_band = {name: float(values[c]) for name, values in several.items()}
+        rows.append(
+            {
+                "rank": rank,
+                "wavelength_nm": float(bands.wavelength_nm[c]),
+                "fwhm_nm": None if bands.fwhm_nm is None else float(bands.fwhm_nm[c]),
+                "group": weights.group[c],
+                "weight": float(weights.weight[c]),
+                "lower_quartile": of_band.get("lower"),
+                "upper_quartile": of_band.get("upper"),
+                "selection_frequency": of_band.get("share"),
+                "band": c + 1,
+            }
+        )
+    return rows
+
+
+def write_rows_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows with the same keys, one at least; None is left empty, numbers get nine digits."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(rows[0])
+        for row in rows:
+            writer.writerow([f"{value:.9g}" if isinstance(value, float) else value for value in row.values()])

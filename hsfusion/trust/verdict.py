@@ -77,7 +77,7 @@ def duplicates(spectra: NDArray[np.floating], *, above: float = 0.9999) -> list[
     norm = np.sqrt((centred**2).sum(0))
     flat = norm <= 1e-9 * np.sqrt((spectra.astype(np.float64) ** 2).sum(0))
     unit = np.where(flat, 0, centred / np.where(flat, 1, norm))
-    correlation = unit.T @ unit  # (C, C)
+    correlation = (unit.T @ unit).clip(-1, 1)  # (C, C)
     equal = np.outer(flat, flat) & np.isclose(spectra.mean(0)[:, None], spectra.mean(0)[None, :], rtol=1e-6, atol=0)
     pairs = np.argwhere(np.triu((np.abs(correlation) > above) | equal, 1))
     return [Duplicate(i, j, 1.0 if equal[i, j] else float(correlation[i, j])) for i, j in pairs.tolist()]

@@ -1,0 +1,160 @@
+"""``hsfusion weights``: band weights of runs, drawn, compared and written, and bands chosen by them."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import wrap
+
+from hsfusion.cli.weights_judged import Weights, read_runs
+from hsfusion.errors import InputError
+
+_EVIDENCE = "evidence.json"
+_MOST_RUNS = 1000
+_WIDTH = 100
+_HELP = """hsfusion weights RUN [RUN ...] [select=K] [out=FOLDER]
+
+Draws the learned band weights of runs, compares them, and says how far they can be believed.
+
+RUN is a run folder of hsfusion train or finetune; several must have the same bands. Or it is one evidence folder of
+hsfusion benchmark evidence, of which everything is drawn.
+
+select=K    chooses K bands by the weights: selected_K.csv, and groups/selected_K.yaml to train on these bands alone
+out=FOLDER  where to write (default FIRST_RUN/weights): weights.csv and weights.json (nm, FWHM, group, weight,
+            quartiles, selection frequency), windows.csv, figures as SVG and PNG"""
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What the words of the command line ask for."""
+
+    folders: list[Path]
+    select: int | None
+    out: Path
+
+
+def command() -> None:
+    """Entry point of the command."""
+    words = sys.argv[1:]
+    if {"-h", "--help"} & set(words):
+        print(_HELP)
+        return
+    request = _request(words)
+    weights = _read(request.folders)
+    if request.select is not None:
+        _check_select(request.select, weights)
+    from hsfusion.cli.weights_outputs import check_out, write_selection, write_weights
+
+    check_out(request.out)
+    written = write_weights(weights, request.out)
+    _print_page(weights)
+    if request.select is not None:
+        from hsfusion.trust.rankings import select_bands
+
+        bands = select_bands(weights.reported.weight, weights.reported.bands.wavelength_nm, number=request.select)
+        written += write_selection(weights, bands, request.out)
+        listed = ", ".join(f"{nm:.0f}" for nm in weights.reported.bands.wavelength_nm[bands])
+        print(f"\n{request.select} bands: {listed} nm")
+        again = ["hsfusion", "train", "--config-dir", str(request.out), f"groups=selected_{request.select}"]
+        print(f"to train on them: {shlex.join([*again, 'band_cost=0'])} scene=...")
+    print("\nWritten: " + ", ".join(map(str, written)))
+
+
+def _request(words: list[str]) -> _Request:
+    folders, given = [], {}
+    for word in words:
+        key, sign, value = word.partition("=")
+        if sign and key in ("select", "out") and value:
+            given[key] = value
+        elif word.startswith("-") or (sign and key.isidentifier() and not Path(word).exists()):
+            raise InputError(
+                "command line",
+                field="word",
+                value=word,
+                expected="RUN | select=K | out=FOLDER",
+                fix="correct it; hsfusion weights --help lists the words",
+            )
+        else:
+            folders.append(Path(word))
+    if not 1 <= len(folders) <= _MOST_RUNS:
+        raise InputError(
+            "command line",
+            field="runs",
+            value=len(folders),
+            expected=f"1 to {_MOST_RUNS} run folders: hsfusion weights RUN [RUN ...]",
+            fix="name a run folder",
+        )
+    resolved = [folder.resolve() for folder in folders]
+    twice = next((folder for folder in folders if resolved.count(folder.resolve()) > 1), None)
+    if twice is not None:  # it would agree with itself
+        raise InputError("command line", field="runs", value=f"{twice} twice", expected="each once", fix="drop one")
+    select = given.get("select")
+    if select is not None and not (select.isascii() and select.isdigit() and int(select[:9]) > 0 and len(select) < 9):
+        raise InputError(
+            "command line", field="select", value=select, expected="a number of bands", fix="write select=K"
+        )
+    out = Path(given["out"]) if "out" in given else folders[0] / "weights"
+    return _Request(folders, None if select is None else int(select), out)
+
+
+def _read(folders: list[Path]) -> Weights:
+    evidence = [folder for folder in folders if (folder / _EVIDENCE).exists()]
+    if not evidence:
+        return read_runs(folders)
+    if len(folders) > 1:
+        raise InputError(
+            evidence[0],
+            field="folder",
+            value="an evidence folder among others",
+            expected="one evidence folder alone, or run folders",
+            fix="name it alone",
+        )
+    from hsfusion.cli.weights_evidence import read_evidence
+
+    return read_evidence(folders[0])
+
+
+def _check_select(number: int, weights: Weights) -> None:
+    """Refuses a number of bands that the weights cannot give, before anything is written."""
+    usable = int((weights.reported.weight > 0).sum())
+    if number > usable:
+        raise InputError(
+            "command line",
+            field="select",
+            value=number,
+            expected=f"at most {usable}, the bands that have a weight",
+            fix="choose fewer",
+        )
+
+
+def _print_page(weights: Weights) -> None:
+    """Prints runs, verdict and windows."""
+    print(f"{weights.scene}: {len(weights.reported.bands)} bands, {len(weights.runs)} run(s)\n")
+    print("    overall  average  leakage  seed  split     run")
+    for run in weights.runs:
+        chance = "" if run.beats_chance else "  (no better than chance)"
+        print(
+            f"    {run.overall_accuracy:7.4f}  {run.average_accuracy:7.4f}  {run.leakage:7.4f}  {run.seed:4}  "
+            f"{run.split:8}  {run.folder}{chance}"
+        )
+    if weights.verdict is None:
+        print("\nverdict: none yet, the evidence run has not come to its end")
+    else:
+        print(f"\nverdict: {weights.verdict.word}")
+        for sentence in weights.verdict.sentences:
+            print("\n".join(wrap(sentence, _WIDTH, initial_indent="  ", subsequent_indent="  ")))
+    if weights.windows:
+        print("\n    window (nm)   weight" + ("   selected in" if len(weights.runs) > 1 else ""))
+    for window in weights.windows:
+        often = f"   {window.frequency:.0%} of the runs" if len(weights.runs) > 1 else ""
+        print(f"    {window.lower_nm:4.0f}-{window.upper_nm:<6.0f} {window.share:8.1%}{often}")
+    for name, share in weights.reported.sources:
+        print(f"    {name}: {share:.1%}")
+    if weights.evidence is not None:
+        from hsfusion.cli.weights_outputs import smallest_numbers
+
+        for (split, kind), number in smallest_numbers(weights).items():
+            told = "none measured does" if number is None else f"{number} bands"
+            print(f"cheapest sensor that keeps 95 % ({kind}, {split}, chosen on the test pixels): {told}")

@@ -1,0 +1,238 @@
+"""Reading an evidence folder: ``evidence.json`` of many runs, and their tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hsfusion.cli.weights_judged import Weights, groups_of
+from hsfusion.cli.weights_read import Run, plain_bytes
+from hsfusion.errors import InputError
+from hsfusion.spectra import Bands, BandWeights
+from hsfusion.spectra.weights import WeightSpread
+from hsfusion.training.checked_values import (
+    Rule,
+    Unfit,
+    each,
+    flag,
+    maybe,
+    number,
+    parse_json,
+    shown,
+    table,
+    text,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from hsfusion.trust.verdict import Verdict, Window
+
+NAME = "evidence.json"
+_MOST_BYTES = 2**26
+_MOST_BANDS, _MOST_RUNS, _MOST_POINTS = 10_000, 1_000, 1_000
+
+_FRACTION = number(0, 1)
+_NM = number(0, 1e6)
+_WEIGHTS = each(number(0, 1e6), 1, _MOST_BANDS)
+_POINTS = each(_FRACTION, 1, _MOST_POINTS)
+
+
+def holding(needed: dict[str, Rule], optional: dict[str, Rule] | None = None) -> Rule:
+    """A mapping with these keys at least; what else it holds is passed over."""
+
+    def rule(value: Any, field: str) -> None:
+        if not isinstance(value, dict):
+            raise Unfit(field, shown(value), "a mapping")
+        for key, of_key in {**needed, **(optional or {})}.items():
+            if key in value:
+                of_key(value[key], f"{field}.{key}")
+            elif key in needed:
+                raise Unfit(f"{field}.{key}", "missing", f"a {field} with {', '.join(needed)}")
+
+    return rule
+
+
+_STABILITY_KEYS = ("index", "lower", "upper", "profiles", "members")
+_STABILITY = holding(
+    {
+        "index": maybe(number(-1e6, 1)),
+        "lower": maybe(number(-1e6, 1e6)),
+        "upper": maybe(number(-1e6, 1e6)),
+        "profiles": whole(2, _MOST_RUNS),
+        "members": whole(1, _MOST_RUNS),
+    }
+)
+_WINDOW = holding({"lower_nm": _NM, "upper_nm": _NM, "weight": _FRACTION, "frequency": _FRACTION})
+_CURVE = holding(
+    {
+        **dict.fromkeys(("accuracy", "random_mean", "random_lower", "random_upper"), _POINTS),
+        "area": number(0, 1.0001),
+        "p": _FRACTION,
+    }
+)
+_CURVES = holding({"mean": _CURVE, "conditional": _CURVE})
+_FAITHFULNESS = holding(
+    {"numbers": each(whole(0, _MOST_BANDS), 1, _MOST_POINTS), "deletion": _CURVES, "insertion": _CURVES},
+    {"groups": each(holding({"name": text(), "importance": number(-1, 1)}, {"p": maybe(_FRACTION)}), 0, 1_000)},
+)
+_OF_SPLIT = holding(
+    {}, dict.fromkeys(("network", "svm"), table(each(each(_FRACTION, 1, _MOST_RUNS), 1, _MOST_POINTS), 30))
+)
+_TOP_K = holding(
+    {"numbers": each(whole(1, _MOST_BANDS), 1, _MOST_POINTS)},
+    {
+        "full": maybe(holding({}, dict.fromkeys(("network", "svm"), maybe(_FRACTION)))),
+        "blocks": _OF_SPLIT,
+        "random": _OF_SPLIT,
+    },
+)
+
+
+def _name(value: Any, field: str) -> None:
+    """A group's name, or an empty text."""
+    if value != "":
+        text()(value, field)
+
+
+_RUN = holding(
+    {
+        "seed": whole(0, 2**32),
+        "resample": whole(0, 10**6),
+        "folder": text(),
+        "overall_accuracy": _FRACTION,
+        "average_accuracy": _FRACTION,
+        "beats_chance": flag,
+    }
+)
+_BANDS = holding(
+    {
+        "wavelength_nm": each(number(100, 100_000), 1, _MOST_BANDS),
+        "fwhm_nm": maybe(each(number(1e-6, 1e5), 1, _MOST_BANDS)),
+        "good": each(flag, 1, _MOST_BANDS),
+    }
+)
+_EVIDENCE = holding(
+    {
+        "scene": text(),
+        "split": holding({"kind": text(), "leakage": _FRACTION}),
+        "bands": _BANDS,
+        "band_groups": each(_name, 1, _MOST_BANDS),
+        "runs": each(_RUN, 1, _MOST_RUNS),
+        "profiles": each(_WEIGHTS, 1, _MOST_RUNS),
+        "ensemble": _WEIGHTS,
+        "quartiles": holding({"lower": _WEIGHTS, "upper": _WEIGHTS}),
+        "selection_frequency": each(_FRACTION, 1, _MOST_BANDS),
+    },
+    {
+        "groups": each(holding({"name": text(), "lower_nm": _NM, "upper_nm": _NM}), 0, 1_000),
+        "stability": holding({}, {"reported": maybe(_STABILITY), "bands": whole(1, _MOST_BANDS)}),
+        "top_windows": each(_WINDOW, 0, 100),
+        "faithfulness": _FAITHFULNESS,
+        "top_k": _TOP_K,
+        "verdict": holding(
+            {"word": text(60), "sentences": each(text(100_000), 0, 10_000), "windows": each(_WINDOW, 0, 100)}
+        ),
+    },
+)
+
+
+def read_evidence(folder: Path) -> Weights:
+    """Reads an evidence folder; stages that are not done yet are left out.
+
+    Raises:
+        InputError: if its evidence.json is damaged: a key missing, or a value of another type, size or length.
+    """
+    file = folder / NAME
+    try:
+        content = parse_json(plain_bytes(file, _MOST_BYTES).decode(), "evidence")
+        _EVIDENCE(content, "evidence")
+        _check_lengths(content)
+        return _weights(folder, content)
+    except Unfit as error:
+        raise InputError(
+            file, field=error.field, value=error.value, expected=error.expected, fix="run the evidence again"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            file, field="content", value=f"unreadable ({error})", expected="JSON", fix="run the evidence again"
+        ) from error
+
+
+def _check_lengths(content: dict[str, Any]) -> None:
+    """Raises Unfit where lists that belong together differ in length."""
+    bands = content["bands"]
+    number, runs = len(bands["wavelength_nm"]), len(content["runs"])
+    lengths = {
+        "bands.good": (bands["good"], number),
+        "bands.fwhm_nm": (bands["fwhm_nm"] or bands["good"], number),
+        "profiles": (content["profiles"], runs),
+        **{f"profiles[{i}]": (profile, number) for i, profile in enumerate(content["profiles"])},
+        **{key: (content[key], number) for key in ("band_groups", "ensemble", "selection_frequency")},
+        **{f"quartiles.{key}": (content["quartiles"][key], number) for key in ("lower", "upper")},
+    }
+    if "faithfulness" in content:
+        steps = len(content["faithfulness"]["numbers"])
+        for kind in ("deletion", "insertion"):
+            for fill, curve in content["faithfulness"][kind].items():
+                for key in ("accuracy", "random_mean", "random_lower", "random_upper"):
+                    lengths[f"faithfulness.{kind}.{fill}.{key}"] = (curve[key], steps)
+    for split in ("blocks", "random"):
+        for classifier, rankings in content.get("top_k", {}).get(split, {}).items():
+            for ranking, values in rankings.items():
+                lengths[f"top_k.{split}.{classifier}.{ranking}"] = (values, len(content["top_k"]["numbers"]))
+    for field, (values, expected) in lengths.items():
+        if len(values) != expected:
+            raise Unfit(f"length of {field}", len(values), str(expected))
+
+
+def _weights(folder: Path, content: dict[str, Any]) -> Weights:
+    """The checked content as weights."""
+    from hsfusion.trust.stability import Stability, quartiles
+
+    of = content["bands"]
+    fwhm = None if of["fwhm_nm"] is None else np.array(of["fwhm_nm"], np.float64)
+    bands = Bands(np.array(of["wavelength_nm"], np.float64), fwhm, np.array(of["good"], bool))
+    profiles = np.array(content["profiles"], np.float64)
+    reported = BandWeights(bands, tuple(content["band_groups"]), np.array(content["ensemble"], np.float64))
+    # the ensemble is a median scaled to sum to 1, the quartiles are not
+    scale = 1 / max(float(quartiles(profiles).median.sum()), 1e-300)
+    lower, upper = (np.array(content["quartiles"][key], np.float64) * scale for key in ("lower", "upper"))
+    found = content.get("stability", {}).get("reported")
+    stability = None if found is None else Stability(*(_or_nan(found[key]) for key in _STABILITY_KEYS))
+    groups = tuple((group["name"], group["lower_nm"], group["upper_nm"]) for group in content.get("groups", []))
+    return Weights(
+        tuple(_run(folder, run, content) for run in content["runs"]),
+        profiles,
+        reported,
+        WeightSpread(lower, upper, np.array(content["selection_frequency"], np.float64)),
+        stability,
+        _windows(content.get("top_windows", [])),
+        _verdict(content.get("verdict")),
+        groups or groups_of(reported),
+        content,
+    )
+
+
+def _run(folder: Path, run: dict[str, Any], content: dict[str, Any]) -> Run:
+    own = folder / "runs" / Path(run["folder"]).name  # the folder may have been moved, and nothing outside is read
+    split, accuracies = content["split"], (run["overall_accuracy"], run["average_accuracy"])
+    of_split = (split["kind"], split["leakage"])
+    return Run(own, content["scene"], run["seed"], *of_split, *accuracies, run["beats_chance"], run["resample"])
+
+
+def _windows(found: list[dict[str, Any]]) -> tuple[Window, ...]:
+    from hsfusion.trust.verdict import Window
+
+    return tuple(Window(*(window[key] for key in ("lower_nm", "upper_nm", "weight", "frequency"))) for window in found)
+
+
+def _verdict(found: dict[str, Any] | None) -> Verdict | None:
+    from hsfusion.trust.verdict import Verdict
+
+    return None if found is None else Verdict(found["word"], tuple(found["sentences"]), _windows(found["windows"]))
+
+
+def _or_nan(value: float | None) -> Any:
+    return np.nan if value is None else value

@@ -1,0 +1,181 @@
+"""The band weights of one run or several, and how far they can be believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsfusion.cli.weights_read import Run, read_band_weights, read_run
+from hsfusion.errors import InputError
+from hsfusion.spectra import BandWeights
+from hsfusion.spectra.weights import WeightSpread
+
+if TYPE_CHECKING:
+    from hsfusion.trust.stability import Stability
+    from hsfusion.trust.verdict import Verdict, Window
+
+WINDOWS, WIDTH_NM = 8, 50.0
+_NAMED = 5  # windows in the verdict
+_SELECTED, _HALF_WIDTH = 20, 3  # bands that a run is said to select; a window around each
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """What there is to draw, to write and to say.
+
+    Attributes:
+        runs: the runs, R.
+        profiles: (R, C), the band weights of each.
+        reported: of the run; of several runs the median, scaled to sum to 1.
+        spread: quartiles on the same scale and selection frequency; None for one run.
+        stability: of single runs, or of ensembles; None for one run, or where it is not measured yet.
+        windows: that hold most weight.
+        verdict: None where an evidence run has not got so far.
+        groups: name, first wavelength, and first beyond the last, of each band group in nm.
+        evidence: content of ``evidence.json``; None for run folders.
+    """
+
+    runs: tuple[Run, ...]
+    profiles: NDArray[np.float64]
+    reported: BandWeights
+    spread: WeightSpread | None
+    stability: Stability | None
+    windows: tuple[Window, ...]
+    verdict: Verdict | None
+    groups: tuple[tuple[str, float, float], ...]
+    evidence: dict[str, Any] | None = None
+
+    @property
+    def scene(self) -> str:
+        """Name of the scene; of several joined by +."""
+        return " + ".join(dict.fromkeys(run.scene for run in self.runs))
+
+    @property
+    def stamp(self) -> str | None:
+        """The warning that figures bear; None where the weights can be shown without."""
+        if self.verdict is None:
+            return "not finished"
+        return None if self.verdict.word in {"supported", "not tested"} else self.verdict.word
+
+
+def read_runs(folders: list[Path]) -> Weights:
+    """Reads run folders and judges their weights.
+
+    Raises:
+        InputError: if a folder is no finished run, or the runs have other bands than the first.
+    """
+    from hsfusion.trust.stability import top_bands
+
+    tables = [read_band_weights(folder) for folder in folders]
+    for folder, table in zip(folders, tables, strict=True):
+        _check_same_bands(folders[0], tables[0], folder, table)
+    runs = tuple(read_run(folder) for folder in folders)
+    first, every = tables[0], np.stack([_with_sources(table) for table in tables])  # (R, C + E)
+    number = len(first.bands)
+    profiles = every[:, :number]
+    # of so few bands that all were selected, every run would agree with every other
+    selected = top_bands(profiles, min(_SELECTED, number - 1)) if number > 1 else profiles > 0
+    spread = _spread(every, selected) if len(runs) > 1 else None
+    reported = first if len(runs) == 1 else _median(every, first)
+    return _judged(runs, profiles, reported, selected=selected, spread=spread)
+
+
+def _judged(
+    runs: tuple[Run, ...],
+    profiles: NDArray[np.float64],
+    reported: BandWeights,
+    *,
+    selected: NDArray[np.bool_],
+    spread: WeightSpread | None,
+) -> Weights:
+    """The weights with their windows, stability and verdict."""
+    from hsfusion.trust.faithfulness import band_windows
+    from hsfusion.trust.stability import nogueira, uniformity_p, widened
+    from hsfusion.trust.verdict import verdict, weight_windows
+
+    nm = reported.bands.wavelength_nm
+    blocks = band_windows(nm)
+    stability = uniform = None
+    if len(runs) > 1:
+        stability = nogueira(widened(selected, nm, half_width=_HALF_WIDTH))
+        shares = profiles / np.maximum(profiles.sum(1, keepdims=True), 1e-300)
+        uniform = uniformity_p(shares, blocks) if len(blocks) > 1 else None
+    windows = weight_windows(reported, selected, number=WINDOWS, width_nm=WIDTH_NM)
+    judged = verdict(
+        windows[:_NAMED],
+        beats_chance=[run.beats_chance for run in runs],
+        uniformity_p=uniform,
+        stability=stability,
+        p_values={},
+        pairs=[],
+        wavelength_nm=nm,
+    )
+    return Weights(runs, profiles, reported, spread, stability, windows, judged, groups_of(reported))
+
+
+def groups_of(weights: BandWeights) -> tuple[tuple[str, float, float], ...]:
+    """Name, first wavelength, and first beyond the last, of each group in nm, as far as its bands tell.
+
+    Groups whose bands are neighbours meet half-way.
+    """
+    nm = weights.bands.wavelength_nm
+    limits: dict[str, tuple[float, float]] = {}
+    for at, names in zip(nm.tolist(), weights.group, strict=True):
+        for name in filter(None, names.split("|")):
+            lower, upper = limits.get(name, (np.inf, 0.0))
+            limits[name] = (min(lower, at), max(upper, float(np.nextafter(at, np.inf))))
+    near = 3 * float(np.median(np.diff(np.sort(nm)))) if nm.size > 1 else 0.0
+    for one, other in pairwise(sorted(limits, key=lambda name: limits[name])):
+        (lower, end), (start, upper) = limits[one], limits[other]
+        if 0 < start - end <= near:
+            limits[one], limits[other] = (lower, (end + start) / 2), ((end + start) / 2, upper)
+    return tuple((name, lower, upper) for name, (lower, upper) in limits.items())
+
+
+def _with_sources(table: BandWeights) -> NDArray[np.float64]:
+    """Weights (C + E,) of the bands and of the layers of further rasters."""
+    return np.append(table.weight, [weight for _, weight in table.sources])
+
+
+def _median(every: NDArray[np.float64], first: BandWeights) -> BandWeights:
+    """The median over runs (R, C + E), scaled to sum to 1."""
+    from hsfusion.trust.stability import ensemble_profile
+
+    median, number = ensemble_profile(every), len(first.bands)
+    sources = zip((name for name, _ in first.sources), median[number:].tolist(), strict=True)
+    return BandWeights(first.bands, first.group, median[:number], tuple(sources))
+
+
+def _spread(every: NDArray[np.float64], selected: NDArray[np.bool_]) -> WeightSpread:
+    """Quartiles over runs (R, C + E) on the scale of the median that is reported."""
+    from hsfusion.trust.stability import quartiles
+
+    of, number = quartiles(every), selected.shape[1]
+    scale = 1 / max(float(of.median.sum()), 1e-300)
+    return WeightSpread(of.lower[:number] * scale, of.upper[:number] * scale, selected.mean(0))
+
+
+def _check_same_bands(first_folder: Path, first: BandWeights, folder: Path, table: BandWeights) -> None:
+    """Refuses runs whose profiles have no common axis: an average over windows would hide what the sensors see."""
+    nm, other = first.bands.wavelength_nm, table.bands.wavelength_nm
+    names = [name for name, _ in first.sources], [name for name, _ in table.sources]
+    if nm.shape == other.shape and np.allclose(nm, other, rtol=0, atol=1e-3) and names[0] == names[1]:
+        used = [np.array([bool(group) for group in t.group]) & t.bands.good for t in (first, table)]
+        if (used[0] == used[1]).all():
+            return
+        what, own = f"{used[1].sum()} in use of {other.size}", f"the {used[0].sum()} in use"
+    else:
+        what = f"{other.size} from {other.min():g} to {other.max():g} nm" + "".join(f" + {n}" for n in names[1])
+        own = f"the {nm.size} from {nm.min():g} to {nm.max():g} nm" + "".join(f" + {n}" for n in names[0])
+    raise InputError(
+        folder,
+        field="bands",
+        value=what,
+        expected=f"{own} of {first_folder}",
+        fix="compare runs of the same bands, the others on their own",
+    )

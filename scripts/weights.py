@@ -1,0 +1,5 @@
+"""``hsfusion weights`` from a checkout."""
+
+from hsfusion.cli.main import run_command
+
+raise SystemExit(run_command("weights"))

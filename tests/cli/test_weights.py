@@ -1,0 +1,439 @@
+"""``hsfusion weights``: what it reads, draws, writes and refuses."""
+
+import csv
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hsfusion.cli import weights as command
+from hsfusion.cli.weights_evidence import read_evidence
+from hsfusion.cli.weights_judged import read_runs
+from hsfusion.cli.weights_outputs import smallest_numbers
+from hsfusion.cli.weights_read import read_channels
+from hsfusion.errors import InputError
+from hsfusion.spectra import Bands, BandWeights
+from hsfusion.spectra.weights import write_group_weights_csv, write_response_csv
+
+NM = np.arange(400.0, 1600, 20)
+GROUPS = ("VNIR", "SWIR")
+INSIDE = np.stack([NM < 1000, NM >= 1000])
+CHANNELS = 3
+
+
+def profile(seed, peaks=(660, 1320)):
+    """Weights with two peaks, a little different for each seed."""
+    noise = np.random.default_rng(seed).uniform(0, 0.002, NM.size)
+    weight = sum(np.exp(-(((NM - peak) / 40) ** 2)) for peak in peaks) + noise
+    return weight / weight.sum()
+
+
+def write_tables(folder, weight, *, nm=NM, seed=0, kappa=0.8):
+    """A run folder as training leaves it, as far as the command reads it."""
+    folder.mkdir(parents=True)
+    bands = Bands(nm, np.full(nm.size, 10.0), np.ones(nm.size, bool))
+    inside = np.stack([nm < 1000, nm >= 1000])
+    BandWeights(bands, tuple(GROUPS[int(at)] for at in nm >= 1000), weight).to_csv(folder / "band_weights.csv")
+    response = np.stack([np.tile(weight * row / max((weight * row).sum(), 1e-9), (CHANNELS, 1)) for row in inside])
+    write_response_csv(folder / "response.csv", response, bands=bands, groups=GROUPS, membership=inside)
+    sizes, share = np.array([[0.5, -0.25, 1.0], [-0.5, 0.75, 0.0]]), np.array([0.2, 0.5, 0.3])
+    write_group_weights_csv(folder / "group_weights.csv", sizes, groups=GROUPS, channel_share=share)
+    header = {"architecture": {"receptive_field": 5}, "training_scene": {"name": "made up"}}
+    text = json.dumps({"__metadata__": {"hsfusion": json.dumps(header)}}).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    metrics = {
+        "split": {"kind": "blocks", "train_pixels": 900, "val_pixels": 100, "test_pixels": 2000, "leakage": 0.0},
+        "test": {"overall_accuracy": 0.75 + 0.25 * kappa - 0.05, "average_accuracy": 0.7, "kappa": kappa},
+        "seed": seed,
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return folder
+
+
+def curve(steps, *, sign):
+    """A curve of a faithfulness test: random orders fall straight."""
+    along = np.linspace(0, 1, steps)
+    middle = 0.9 - 0.7 * (along if sign < 0 else 1 - along)
+    return {
+        "accuracy": np.clip(middle + sign * 0.2 * np.sin(np.pi * along), 0, 1).tolist(),
+        "random_mean": middle.tolist(),
+        "random_lower": (middle - 0.05).tolist(),
+        "random_upper": (middle + 0.05).tolist(),
+        "area": 0.41,
+        "random_areas": [0.55] * 20,
+        "p": 1 / 21,
+    }
+
+
+def write_evidence(folder, *, seeds=2, resamples=2, without=()):
+    """An evidence folder as its contract says."""
+    pairs = [(seed, resample) for seed in range(seeds) for resample in range(resamples)]
+    profiles = np.stack([profile(10 * seed + resample) for seed, resample in pairs])
+    for (seed, resample), weight in zip(pairs, profiles, strict=True):
+        write_tables(folder / "runs" / f"seed-{seed}-resample-{resample}", weight, seed=seed)
+    lower, median, upper = np.quantile(profiles, [0.25, 0.5, 0.75], axis=0)
+    windows = [
+        {"lower_nm": 635.0, "upper_nm": 685.0, "weight": 0.3, "frequency": 1.0, "group": "VNIR"},
+        {"lower_nm": 1295.0, "upper_nm": 1345.0, "weight": 0.3, "frequency": 0.75, "group": "SWIR"},
+    ]
+    agreement = {"index": 0.9, "lower": 0.85, "upper": 0.95, "profiles": 2, "members": 2}
+    gains = {"weights": 0.03, "evenly spaced": 0.01, "random": -0.03, "lowest weights": -0.2}
+    gains |= {"mutual information": -0.02, "PCA loading": -0.06, "SVM weights": -0.01}
+    retrained = {
+        name: [[base + gain + 0.01 * split for split in (-1, 0, 1)] for base in (0.6, 0.7, 0.76, 0.79)]
+        for name, gain in gains.items()
+    }
+    numbers = [0, 6, 15, 30, 45, 60]
+    kinds = {"deletion": curve(6, sign=-1), "insertion": curve(6, sign=1)}
+    content = {
+        "scene": "made up",
+        "split": {"kind": "blocks", "leakage": 0.0},
+        "bands": {"wavelength_nm": NM.tolist(), "fwhm_nm": None, "good": [True] * NM.size},
+        "band_groups": [GROUPS[int(at)] for at in NM >= 1000],
+        "groups": [
+            {"name": "VNIR", "lower_nm": 400, "upper_nm": 1000},
+            {"name": "SWIR", "lower_nm": 1000, "upper_nm": 1600},
+        ],
+        "runs": [
+            {
+                "seed": seed,
+                "resample": resample,
+                "folder": str(folder / "runs" / f"seed-{seed}-resample-{resample}"),
+                "overall_accuracy": 0.82,
+                "average_accuracy": 0.8,
+                "beats_chance": True,
+            }
+            for seed, resample in pairs
+        ],
+        "profiles": profiles.tolist(),
+        "ensemble": (median / median.sum()).tolist(),
+        "quartiles": {"lower": lower.tolist(), "upper": upper.tolist()},
+        "selection_frequency": (profiles > np.sort(profiles)[:, [-21]]).mean(0).tolist(),
+        "stability": {"bands": 20, "half_width": 3, "single": agreement, "reported": agreement},
+        "top_windows": windows,
+        "faithfulness": {
+            "seed": 0,
+            "numbers": numbers,
+            **{kind: {"mean": values, "conditional": values} for kind, values in kinds.items()},
+            "groups": [
+                {"name": "VNIR", "importance": 0.31, "p": 1 / 21},
+                {"name": "SWIR", "importance": -0.01, "p": 0.6},
+            ],
+        },
+        "top_k": {
+            "numbers": [5, 10, 20, 30],
+            "full": {"network": 0.82, "svm": 0.77},
+            "blocks": {"network": retrained, "svm": retrained},
+            "random": {"network": retrained, "svm": retrained},
+        },
+        "uniformity_p": 0.001,
+        "duplicates": [[3, 4, 0.99995]],
+        "verdict": {"word": "supported", "sentences": ["Repeated trainings agree."], "windows": windows},
+    }
+    content = {key: value for key, value in content.items() if key not in without}
+    (folder / "evidence.json").write_text(json.dumps(content))
+    return folder
+
+
+def call(*words, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["hsfusion", *map(str, words)])
+    command.command()
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def three(tmp_path):
+    return [write_tables(tmp_path / f"run{seed}", profile(seed), seed=seed) for seed in range(3)]
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leaves the pictures empty, where they are not what a test is on."""
+
+    def save(figure, stem):
+        for kind in ("png", "svg"):
+            (stem.parent / f"{stem.name}.{kind}").touch()
+
+    monkeypatch.setattr("hsfusion.plots.save_figure", save)
+
+
+def test_one_run_is_drawn_and_judged_as_one(three, monkeypatch, capsys):
+    call(three[0], monkeypatch=monkeypatch)
+    out = three[0] / "weights"
+    assert "verdict: one run only" in capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} == {
+        *("weights.csv", "weights.json", "windows.csv"),
+        *(f"{stem}.{kind}" for stem in ("band_weights", "groups", "channels") for kind in ("svg", "png")),
+    }
+    assert "one run only" in (out / "band_weights.svg").read_text()
+    table = rows(out / "weights.csv")
+    assert [row["rank"] for row in table] == [str(rank) for rank in range(1, NM.size + 1)]
+    weight = profile(0)
+    assert [int(row["band"]) - 1 for row in table] == np.argsort(-weight, kind="stable").tolist()
+    assert table[0]["fwhm_nm"] == "10"
+    assert {row["selection_frequency"] for row in table} == {""}
+    told = json.loads((out / "weights.json").read_text())
+    assert told["bands"][0]["weight"] == pytest.approx(weight.max(), rel=1e-8)
+    assert told["stability"] is None
+    assert told["runs"][0]["leakage"] == 0.0
+
+
+def test_several_runs_are_reported_by_their_scaled_median_with_quartiles_on_its_scale(three):
+    found = read_runs(three)
+    profiles = np.stack([profile(seed) for seed in range(3)])
+    median = np.median(profiles, axis=0)
+    np.testing.assert_allclose(found.reported.weight, median / median.sum(), rtol=1e-7)
+    assert found.spread is not None
+    assert (found.spread.lower <= found.reported.weight + 1e-12).all()
+    assert (found.spread.upper >= found.reported.weight - 1e-12).all()
+    assert found.spread.frequency.sum() == pytest.approx(20)
+    assert found.stability is not None and found.stability.profiles == 3
+    assert found.groups == (("VNIR", 400.0, pytest.approx(990)), ("SWIR", pytest.approx(990), np.nextafter(1580, 2000)))
+
+
+def test_runs_that_agree_and_runs_that_do_not_are_told_apart(tmp_path, three):
+    # outside of the peaks the bands that make 20 are noise, but the windows around the peaks agree
+    alike = [write_tables(tmp_path / f"alike{seed}", profile(5), seed=seed) for seed in range(3)]
+    apart = [
+        write_tables(tmp_path / f"apart{seed}", profile(seed, peaks=(peak, peak + 60)), seed=seed)
+        for seed, peak in enumerate((440, 840, 1440))
+    ]
+    agreed = read_runs(alike)
+    assert agreed.verdict is not None
+    assert (agreed.verdict.word, agreed.stamp) == ("not tested", None)
+    assert read_runs(apart).stamp in {"unstable", "no evidence"}
+
+
+def test_a_run_no_better_than_chance_is_no_evidence(tmp_path, three):
+    chance = write_tables(tmp_path / "chance", profile(0), kappa=0.01)
+    metrics = json.loads((chance / "metrics.json").read_text())
+    metrics["test"]["overall_accuracy"] = 0.26
+    (chance / "metrics.json").write_text(json.dumps(metrics))
+    found = read_runs([three[0], chance])
+    assert [run.beats_chance for run in found.runs] == [True, False]
+    assert found.stamp == "no evidence"
+
+
+def test_channels_are_sorted_by_share_and_weigh_their_groups(three):
+    channels = read_channels(three[0], read_runs(three[:1]).reported.bands)
+    assert channels is not None
+    assert channels.share.tolist() == [0.5, 0.3, 0.2]
+    np.testing.assert_allclose(channels.weight.sum(1), 1, rtol=1e-6)
+    in_vnir = channels.weight[:, INSIDE[0]].sum(1)
+    np.testing.assert_allclose(in_vnir, [0.25, 1.0, 0.5], rtol=1e-6)
+
+
+def test_selected_bands_are_written_as_a_table_and_as_groups_of_one_band(three, monkeypatch, capsys, undrawn):
+    call(three[0], "select=4", monkeypatch=monkeypatch)
+    out = three[0] / "weights"
+    chosen = rows(out / "selected_4.csv")
+    assert [float(row["wavelength_nm"]) for row in chosen] == sorted(float(row["wavelength_nm"]) for row in chosen)
+    assert "4 bands: " in (said := capsys.readouterr().out)
+    assert "groups=selected_4 band_cost=0" in said
+    text = (out / "groups" / "selected_4.yaml").read_text()
+    for row in chosen:
+        nm = float(row["wavelength_nm"])
+        assert f"band {row['band']}: [{nm - 1}, {nm + 1}]" in text
+
+
+@pytest.mark.slow
+def test_a_network_trained_on_the_selected_bands_sees_no_other(hsfusion, tmp_path):
+    first = hsfusion("train", "run_dir=run", cwd=tmp_path, small=True)
+    assert first.returncode == 0, first.stderr
+    chosen = hsfusion("weights", "run", "select=5", cwd=tmp_path)
+    assert chosen.returncode == 0, chosen.stderr
+    words = ["--config-dir", "run/weights", "groups=selected_5", "band_cost=0", "run_dir=again"]
+    small = [word for word in _small() if not word.startswith("groups.")]
+    done = hsfusion("train", *words, *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    used = {row["band"] for row in rows(tmp_path / "again" / "band_weights.csv") if float(row["weight"]) > 0}
+    assert used == {row["band"] for row in rows(tmp_path / "run" / "weights" / "selected_5.csv")}
+
+
+def _small():
+    from .conftest import SMALL
+
+    return SMALL
+
+
+def test_an_evidence_folder_is_drawn_whole(tmp_path, monkeypatch, capsys, undrawn):
+    folder = write_evidence(tmp_path / "evidence")
+    call(folder, "select=10", monkeypatch=monkeypatch)
+    stems = ("band_weights", "groups", "channels", "faithfulness", "top_k", "group_importance")
+    assert {path.name for path in (folder / "weights").glob("*.svg")} == {f"{stem}.svg" for stem in stems}
+    said = capsys.readouterr().out
+    assert "verdict: supported" in said
+    assert "keeps 95 % (network, blocks, chosen on the test pixels): 20 bands" in said
+    windows = rows(folder / "weights" / "windows.csv")
+    assert [(row["group"], row["selection_frequency"]) for row in windows] == [("VNIR", "1"), ("SWIR", "0.75")]
+
+
+def test_cheapest_sensor_is_that_of_the_means_over_splits(tmp_path):
+    # 0.95 x 0.82 = 0.779: 0.73 at 10 bands, 0.79 at 20; 0.95 x 0.77 = 0.7315 is kept by 20 bands, too
+    assert smallest_numbers(read_evidence(write_evidence(tmp_path / "evidence"))) == {
+        ("blocks", "network"): 20,
+        ("blocks", "svm"): 20,
+    }
+
+
+def test_an_evidence_folder_that_was_moved_is_read_where_it_is(tmp_path):
+    folder = write_evidence(tmp_path / "evidence").rename(tmp_path / "moved")
+    assert all(run.folder.is_relative_to(folder) for run in read_evidence(folder).runs)
+
+
+def test_an_unfinished_evidence_run_is_stamped_as_such(tmp_path, monkeypatch, undrawn):
+    folder = write_evidence(tmp_path / "evidence", without=("faithfulness", "top_k", "verdict", "stability"))
+    call(folder, monkeypatch=monkeypatch)
+    assert read_evidence(folder).stamp == "not finished"
+    assert (folder / "weights" / "band_weights.svg").exists()
+    assert not (folder / "weights" / "top_k.svg").exists()
+
+
+def test_drawing_imports_no_torch(tmp_path):
+    folder = write_evidence(tmp_path / "evidence", seeds=1, resamples=2, without=("top_k", "faithfulness"))
+    code = (
+        "import sys; from hsfusion.cli.main import run_command; "
+        f"sys.argv = ['hsfusion', {str(folder)!r}, 'select=5']; code = run_command('weights'); "
+        "sys.exit(code or 10 * ('torch' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_second_call_replaces_its_own_files_and_no_others(three, tmp_path, monkeypatch, undrawn):
+    out = tmp_path / "out"
+    call(*three, f"out={out}", "select=3", monkeypatch=monkeypatch)
+    call(*three, f"out={out}", monkeypatch=monkeypatch)
+    (out / "notes.txt").write_text("mine")
+    before = (out / "weights.csv").read_bytes()
+    with pytest.raises(InputError, match=r"out is a folder with notes\.txt"):
+        call(three[0], f"out={out}", monkeypatch=monkeypatch)
+    assert (out / "weights.csv").read_bytes() == before
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="out is a file"):
+        call(three[0], f"out={tmp_path / 'file'}", monkeypatch=monkeypatch)
+
+
+def test_tables_of_the_first_version_are_read(three):
+    """Layers of further rasters had no wavelength there, and bands no column good."""
+    table = three[0] / "band_weights.csv"
+    half = [f"{i + 1},{nm:g},,VNIR,{0.5 / NM.size:.9g}" for i, nm in enumerate(NM)]
+    text = ["band,wavelength_nm,fwhm_nm,group,weight", *half, f"{NM.size + 1},,,lidar,0.5"]
+    table.write_text("\n".join(text) + "\n")
+    found = read_runs(three[:1]).reported
+    assert found.sources == (("lidar", 0.5),)
+    assert found.bands.fwhm_nm is None and found.bands.good.all()
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        ([], "runs is 0, expected 1 to 1000 run folders"),
+        (["nowhere"], "nowhere: run is missing, expected the folder of a run"),
+        (["empty"], r"empty: band_weights\.csv is missing, expected a finished run"),
+        (["run0", "run0"], "runs is run0 twice"),
+        (["run0", "select=0"], "select is 0, expected a number of bands"),
+        (["run0", "select=61"], "select is 61, expected at most 60"),
+        (["run0", "selct=3"], "word is selct=3"),
+        (["run0", "--plot"], "word is --plot"),
+        (["run0", "other"], "other: bands is 30 from 400 to 1560 nm, expected the 60 from 400 to 1580 nm of run0"),
+        (["run0", "evidence"], "evidence: folder is an evidence folder among others"),
+    ],
+)
+def test_bad_words_end_in_one_line(tmp_path, three, monkeypatch, words, match):
+    (tmp_path / "empty").mkdir()
+    write_tables(tmp_path / "other", profile(0)[::2] / profile(0)[::2].sum(), nm=NM[::2])
+    write_evidence(tmp_path / "evidence", seeds=1, resamples=1)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=match) as error:
+        call(*words, monkeypatch=monkeypatch)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run0" / "weights").exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "model.safetensors"])
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff" * 64, b"[" * 100_000])
+def test_a_run_folder_with_a_damaged_file_names_it(three, name, content):
+    (three[0] / name).unlink()
+    if content is not None:
+        (three[0] / name).write_bytes(content)
+    with pytest.raises(InputError, match=name) as error:
+        read_runs(three[:1])
+    assert "\n" not in str(error.value)
+
+
+def _edit(*path, value):
+    def edit(content):
+        *parents, last = path
+        for key in parents:
+            content = content[key]
+        if value is ...:
+            del content[last]
+        else:
+            content[last] = value
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "match"),
+    [
+        (_edit("profiles", value=...), "profiles is missing"),
+        (_edit("profiles", 0, value=[0.5, 0.5]), r"length of profiles\[0\] is 2, expected 60"),
+        (_edit("ensemble", 0, value="0.1"), r"ensemble\[0\] is '0.1'"),
+        (_edit("ensemble", 0, value=5.0), "band weights: weights"),
+        (_edit("bands", "wavelength_nm", 0, value=True), r"wavelength_nm\[0\] is True"),
+        (_edit("bands", "fwhm_nm", value=[1.0]), r"length of bands\.fwhm_nm is 1"),
+        (_edit("runs", value=[]), "runs is 0 long"),
+        (_edit("runs", 0, "beats_chance", value=1), "beats_chance is 1, expected true or false"),
+        (_edit("stability", "reported", "index", value=7), "index is 7"),
+        (_edit("faithfulness", "deletion", "mean", "p", value=-1), r"p is -1, expected a number from 0 to 1"),
+        (_edit("faithfulness", "numbers", value=[0, 60]), "length of faithfulness"),
+        (_edit("top_k", "blocks", "svm", "random", value=[[0.5]]), r"top_k\.blocks\.svm\.random is 1, expected 4"),
+        (_edit("verdict", "word", value="a\x1b[31m"), "verdict.word is"),
+        (_edit("scene", value=["a"]), "scene is "),
+    ],
+)
+def test_damaged_evidence_names_the_key(tmp_path, edit, match):
+    folder = write_evidence(tmp_path / "evidence", seeds=2, resamples=1)
+    content = json.loads((folder / "evidence.json").read_text())
+    edit(content)
+    (folder / "evidence.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=match) as error:
+        read_evidence(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2", "[]", '{"scene": NaN}', "\x00", "[" * 100_000])
+def test_evidence_that_is_no_json_of_keys_is_refused(tmp_path, text):
+    (tmp_path / "evidence.json").write_text(text)
+    with pytest.raises(InputError, match=r"evidence\.json: .* Fix: run the evidence again"):
+        read_evidence(tmp_path)
+
+
+def test_evidence_that_is_a_pipe_or_too_large_is_not_opened(tmp_path):
+    file = tmp_path / "evidence.json"
+    with open(file, "wb") as stream:
+        stream.truncate(2**30)
+    with pytest.raises(InputError, match="size is 1073741824 bytes"):
+        read_evidence(tmp_path)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(InputError, match="file is no plain file"):
+        read_evidence(tmp_path)
+
+
+def test_script_of_a_checkout_runs_the_command():
+    script = Path(__file__).parents[2] / "scripts" / "weights.py"
+    done = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith("hsfusion weights RUN")
