@@ -17,6 +17,7 @@ from hsfusion import __version__
 from hsfusion.cli.figures import write_figures
 from hsfusion.cli.session import Experiment, Outcome
 from hsfusion.scenes import JoinedScene, Legend, recorded, write_class_map, write_raster
+from hsfusion.scenes.recorded import input_files
 from hsfusion.spectra import BandWeights, group_of_bands
 from hsfusion.spectra.weights import write_group_weights_csv, write_history_csv, write_response_csv
 from hsfusion.training.model_file import save_model
@@ -29,6 +30,10 @@ def write_outputs(cfg: DictConfig, experiment: Experiment, outcome: Outcome, fol
     """Writes tables, rasters, the model, figures and the report; says where the most wanted of them are."""
     metrics = {**outcome.metrics, "seed": cfg.seed, "versions": versions()}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    transfer = experiment.start.transfer
+    if transfer is not None:
+        (folder / "transfer.json").write_text(json.dumps(transfer.to_dict(), indent=2) + "\n", encoding="utf-8")
+        print("\n".join(transfer.lines()))
     weights = write_weights(experiment, outcome, folder)
     _write_rasters(experiment, outcome, folder)
     save_model(folder / "model.safetensors", experiment.network, header=_header(experiment, metrics))
@@ -39,11 +44,19 @@ def write_outputs(cfg: DictConfig, experiment: Experiment, outcome: Outcome, fol
         f"overall accuracy {test['overall_accuracy']:.4f}, average {test['average_accuracy']:.4f}, "
         f"kappa {test['kappa']:.4f} on {metrics['split']['test_pixels']} test pixels "
         f"({metrics['split']['kind']} split, leakage {metrics['split']['leakage']:.4f})\n"
-        f"{'' if cfg.model.keep_bands is None else _kept(weights)}"
+        f"{_scratch_line(metrics)}"
+        f"{'' if experiment.start.architecture['keep_bands'] is None else _kept(weights)}"
         f"map          {folder / 'map.tif'}\n"
         f"band weights {folder / 'figures' / 'band_weights.png'}\n"
         f"report       {folder / 'report.html'}"
     )
+
+
+def _scratch_line(metrics: dict[str, Any]) -> str:
+    if "scratch" not in metrics:
+        return ""
+    test = metrics["scratch"]["test"]
+    return f"from scratch {test['overall_accuracy']:.4f}, average {test['average_accuracy']:.4f}, same pixels\n"
 
 
 def _kept(weights: BandWeights) -> str:
@@ -78,7 +91,7 @@ def groups_of(experiment: Experiment) -> tuple[list[str], NDArray[np.bool_]]:
     inside = experiment.network.fusion.membership.numpy()
     if experiment.network.fusion.kind == "free":
         return ["all"], inside
-    names = [group.name for group in experiment.groups]
+    names = [group.name for group in experiment.start.groups]
     return [*names, *(name for name, _ in experiment.split.labelled.scene.sources)], inside
 
 
@@ -126,23 +139,26 @@ def _header(experiment: Experiment, metrics: dict[str, Any]) -> dict[str, Any]:
     bands, legend, geobox = labelled.scene.bands, labelled.legend, labelled.scene.geobox
     return {
         "hsfusion_version": __version__,
+        "versions": metrics["versions"],
         "bands": {
             "wavelength_nm": bands.wavelength_nm.tolist(),
             "fwhm_nm": None if bands.fwhm_nm is None else bands.fwhm_nm.tolist(),
             "good": bands.good.tolist(),
         },
         "groups": [
-            {"name": group.name, "lower_nm": group.lower_nm, "upper_nm": group.upper_nm} for group in experiment.groups
+            {"name": group.name, "lower_nm": group.lower_nm, "upper_nm": group.upper_nm}
+            for group in experiment.start.groups
         ],
         "sources": [{"name": name, "layers": number} for name, number in labelled.scene.sources],
         "classes": {"codes": list(legend.codes), "names": list(legend.names), "colors": list(legend.colors)},
-        "architecture": experiment.architecture,
+        "architecture": experiment.start.architecture,
         "training_scene": {
             "name": labelled.scene.name,
             "shape": list(geobox.shape),
             "transform": list(geobox.transform)[:6],
             "crs": geobox.crs,
             "values": recorded(labelled.scene),
+            "files": [{"name": path.name, "bytes": path.stat().st_size} for path in input_files(labelled.scene)],
         },
         "split": metrics["split"],
         "test": metrics["test"],

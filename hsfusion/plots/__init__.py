@@ -3,20 +3,31 @@
 from hsfusion.plots.channels import group_weights_figure
 from hsfusion.plots.confusion import confusion_figure
 from hsfusion.plots.curves import training_figure
+from hsfusion.plots.evidence import faithfulness_figure, group_importance_figure, top_k_figure
 from hsfusion.plots.history import weight_history_figure
 from hsfusion.plots.maps import class_map_figure, composite, instance_weights_figure, map_figure, split_figure
 from hsfusion.plots.quality import band_quality_figure, composite_figure, spectra_figure
-from hsfusion.plots.report import report_html
+from hsfusion.plots.report import evidence_html, report_html
+from hsfusion.plots.report_curve import WeightProfile
+from hsfusion.plots.report_maps import Maps
+from hsfusion.plots.runs import channels_figure, group_profiles_figure
 from hsfusion.plots.style import save_figure
 from hsfusion.plots.weights import band_weights_figure
 
 __all__ = [
+    "Maps",
+    "WeightProfile",
     "band_quality_figure",
     "band_weights_figure",
+    "channels_figure",
     "class_map_figure",
     "composite",
     "composite_figure",
     "confusion_figure",
+    "evidence_html",
+    "faithfulness_figure",
+    "group_importance_figure",
+    "group_profiles_figure",
     "group_weights_figure",
     "instance_weights_figure",
     "map_figure",
@@ -24,6 +35,7 @@ __all__ = [
     "save_figure",
     "spectra_figure",
     "split_figure",
+    "top_k_figure",
     "training_figure",
     "weight_history_figure",
 ]

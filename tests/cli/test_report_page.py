@@ -1,0 +1,241 @@
+"""The report of a run and of an evidence folder, read as HTML and opened in a browser where there is one."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from hsfusion.plots import evidence_html
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+ALONE = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--v=0"),
+)
+
+
+class Elements(HTMLParser):
+    """Tags with their attributes, and the text outside style and script."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.open.pop() != tag:  # void elements have no end
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if not {"style", "script"} & set(self.open):
+            self.words.append(data)
+
+    def all(self, *tags: str) -> list[dict[str, str | None]]:
+        return [attrs for tag, attrs in self.found if tag in tags]
+
+
+@pytest.fixture(scope="module")
+def page(hsfusion, tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("report")
+    result = hsfusion("train", "run_dir=run", cwd=folder, small=True)
+    assert result.returncode == 0, result.stderr
+    return (folder / "run" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def look(tmp_path_factory):
+    """Opens a page, with a script of the test's own, and returns its title afterwards and the console's lines."""
+    assert CHROMIUM is not None
+    profile = tmp_path_factory.mktemp("browser")
+
+    def opened(page: str, script: str, *flags: str) -> tuple[str, list[str]]:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        allowed = page.replace("; base-uri", f" 'sha256-{digest}'; base-uri", 1)
+        assert allowed != page
+        path = profile / "page.html"
+        path.write_text(allowed.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+        words = [CHROMIUM, *ALONE, f"--user-data-dir={profile / 'data'}", *flags, "--dump-dom", path.as_uri()]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
+        assert title, done.stderr
+        return title[1], [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+    return opened
+
+
+def test_page_holds_every_part_in_order(page):
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    assert headings == [
+        "Summary",
+        "What the weights are worth",
+        "Band weights over wavelength",
+        "How the weights are made up",
+        "Accuracy",
+        "Class map and ground truth",
+        "Split",
+        "How to repeat this run",
+        "Configuration",
+        "Software",
+    ] or headings == ["Before you use these numbers", *headings[1:]]
+    assert len(page.encode()) < 2_000_000
+
+
+def test_one_run_is_called_one_run(page):
+    words = "".join(Elements(page).words)
+    assert "Verdict: one run only." in words or "Verdict: no evidence." in words
+    assert "Leakage 0.0000" in words
+
+
+def test_every_picture_says_what_it_shows(page):
+    elements = Elements(page)
+    pictures = elements.all("img")
+    assert len(pictures) == 8  # four figures, four maps
+    assert all(len(str(attrs["alt"])) > 20 for attrs in pictures)
+    drawn = [attrs for attrs in elements.all("svg") if attrs.get("role") == "img"]
+    assert len(drawn) == 1
+    assert all(len(str(attrs["aria-label"])) > 60 for attrs in drawn)
+
+
+def test_values_of_every_band_can_be_read_without_script(page):
+    tips = re.findall(r"<title>(band \d+: .*?)</title>", page)
+    assert len(tips) == 211
+    assert re.fullmatch(r"band 1: 400\.0 nm, group 400-925 nm, weight \d\.\d\d %", tips[0])
+    assert "All 211 bands as a table" in page
+
+
+@needs_chromium
+def test_browser_reports_no_error_and_blocks_nothing(page, look):
+    title, console = look(page, "document.title = 'open';")
+    assert title == "open"
+    assert console == []
+
+
+@needs_chromium
+def test_browser_blocks_what_the_policy_does_not_name(page, look):
+    _, console = look(page.replace("</main>", "</main><script>document.title = 'bad';</script>"), "0;")
+    assert len(console) == 1
+    assert "Content Security Policy" in console[0]
+
+
+@needs_chromium
+def test_pointer_and_keyboard_read_the_same_values(page, look):
+    script = """
+        const plot = document.querySelector('.weights svg.plot'), said = document.querySelector('.weights output');
+        const slider = document.querySelector('.weights input'), box = plot.getBoundingClientRect();
+        const move = (share) => plot.dispatchEvent(new PointerEvent('pointermove',
+            { clientX: box.left + share * box.width, clientY: box.top + 20, bubbles: true }));
+        const heard = [];
+        move(0); heard.push(said.textContent);
+        move(1); heard.push(said.textContent, slider.value);
+        slider.value = 0; slider.dispatchEvent(new Event('input')); heard.push(said.textContent);
+        heard.push(slider.getAttribute('aria-valuetext'), plot.querySelector('.cursor').getAttribute('x1'));
+        heard.push(getComputedStyle(document.querySelector('.reader')).display);
+        document.title = JSON.stringify(heard);
+    """
+    tips = re.findall(r"<title>(band \d+: .*?)</title>", page)
+    first, last, at, again, valuetext, cursor, display = json.loads(look(page, script)[0])
+    assert first == again == valuetext == tips[0]
+    assert last == tips[-1]
+    assert at == "210"
+    assert 0 < float(cursor.removesuffix("%")) < 2
+    assert display == "block"
+
+
+@needs_chromium
+def test_page_is_no_wider_than_its_window(page, look):
+    script = """
+        const root = document.documentElement;
+        document.title = JSON.stringify([320, 390, 700, 1280].map((width) => {
+            root.style.width = width + 'px';
+            return document.body.scrollWidth - width; }));
+    """
+    assert all(beyond <= 0 for beyond in json.loads(look(page, script, "--window-size=1300,900")[0]))
+
+
+@needs_chromium
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(page, look, theme):
+    forced = page.replace("(prefers-color-scheme: dark)", "all") if theme == "dark" else page
+    script = """
+        const channel = (c) => { c /= 255; return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
+        const light = (text) => { const [r, g, b] = text.match(/[\\d.]+/g).map(Number);
+            return 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b); };
+        const ground = (element) => { for (; element; element = element.parentElement) {
+            const color = getComputedStyle(element).backgroundColor;
+            if (color !== 'rgba(0, 0, 0, 0)') return color; } return 'rgb(255, 255, 255)'; };
+        const ratios = Array.from(document.querySelectorAll('main :not(svg, svg *, img, input)'), (element) => {
+            const [a, b] = [light(getComputedStyle(element).color), light(ground(element))];
+            return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); });
+        document.title = [Math.min(...ratios), ratios.length, ground(document.body)].join(' ');
+    """
+    lowest, number, *ground = look(forced, script)[0].split(" ", 2)
+    assert float(lowest) >= 4.5
+    assert int(number) > 100
+    assert ground == (["rgb(22, 24, 27)"] if theme == "dark" else ["rgb(255, 255, 255)"])
+
+
+def evidence(**more) -> dict:
+    start = {
+        "scene": "planted",
+        "split": {"kind": "blocks", "leakage": 0.0},
+        "bands": {"wavelength_nm": [500.0, 600.0, 700.0], "fwhm_nm": None, "good": [True, True, True]},
+        "band_groups": ["a", "a", "b"],
+        "groups": [
+            {"name": "a", "lower_nm": 450, "upper_nm": 650},
+            {"name": "b", "lower_nm": 650, "upper_nm": 750},
+        ],
+    }
+    return start | more
+
+
+def evidence_page(content: dict) -> str:
+    return evidence_html(content, title="Evidence", configuration="a: 1", versions={"numpy": "2"}, reproduce="again")
+
+
+def test_page_of_evidence_grows_with_its_stages(tmp_path: Path):
+    runs = [
+        {"seed": s, "resample": 0, "overall_accuracy": 0.8 + s / 10, "average_accuracy": 0.7, "beats_chance": True}
+        for s in range(2)
+    ]
+    assert "No training is done yet." in evidence_page(evidence())
+    trained = evidence(
+        runs=runs,
+        ensemble=[0.2, 0.5, 0.3],
+        quartiles={"lower": [0.1, 0.4, 0.2], "upper": [0.3, 0.6, 0.4]},
+        selection_frequency=[0.0, 1.0, 0.5],
+    )
+    first = evidence_page(trained)
+    assert "0.8500 (median of 2; 0.8000 to 0.9000)" in first
+    assert "Verdict: not judged yet." in first
+    assert (
+        "band 2: 600.0 nm, group a, weight 50.00 %, quartiles 40.00 to 60.00 %, selected in 100 % of runs</title>"
+        in first
+    )
+    found = {"index": float("nan"), "lower": None, "upper": None, "profiles": 2, "members": 1}
+    judged = trained | {
+        "stability": {"bands": 1, "half_width": 0, "single": found},
+        "verdict": {"word": "unstable", "sentences": ["They do not agree."], "windows": []},
+    }
+    second = evidence_page(judged)
+    assert "Stability over seeds" in second
+    assert "undefined to undefined" in second
+    assert re.search(r'class="stamp"[^>]*>unstable<', second)
+    assert "Faithfulness" not in second
+    # JSON round trip: what the file holds is what is shown
+    assert evidence_page(json.loads(json.dumps(judged))) == second
