@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
-from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from hsfusion import __version__
@@ -25,7 +24,8 @@ def predict(cfg: DictConfig) -> None:
     """Classifies one scene into files."""
     import torch
 
-    from hsfusion.cli.predict_outputs import progress_bar, write_areas, write_quick_look
+    from hsfusion.cli.predict_input import open_scene_for
+    from hsfusion.cli.predict_outputs import TABLE, files_beside, progress_bar
     from hsfusion.inference import FoldedNetwork, map_scene
     from hsfusion.inference.classification import with_precision
     from hsfusion.training.model_file import load_model
@@ -36,26 +36,24 @@ def predict(cfg: DictConfig) -> None:
         torch.set_num_threads(cfg.threads)
     model = _model_path(cfg.run)
     network, header = load_model(model)
+    scene, network = open_scene_for(cfg, network, header)
     folded = FoldedNetwork(network).to(_device(cfg.device))
-    scene = _open(cfg, network.used_bands.numpy(), header, folded)
     folded, precision = with_precision(folded, scene, cfg.precision)
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
-    order = _order(cfg, header, {"hsfusion_model_sha256": digest, "scene": scene.name}, folded)
+    order = _order(cfg, header, {"hsfusion_model_sha256": digest, "bands": cfg.bands, "scene": scene.name}, folded)
     _check_out(cfg, order, scene)
     if cfg.compile:
         folded.convolutions.compile()
-    share = _share()
-    shown = {"progress": progress_bar} if cfg.progress and share.rank == 0 else {}
-    plan = _plan(digest, [precision, cfg.compile, folded.fill.device.type], scene)
-    counts = map_scene(folded, scene, order, plan=plan, share=share, **shown)
-    if counts is None:
+    plan = _plan(digest, [cfg.bands, precision, cfg.compile, folded.fill.device.type], scene)
+    with _share() as share:
+        shown = {"progress": progress_bar} if cfg.progress and share.rank == 0 else {}
+        areas = map_scene(folded, scene, order, plan=plan, share=share, beside=files_beside(order, scene.name), **shown)
+    if areas is None:
         return
-    write_areas(order, scene.geobox, counts)
-    write_quick_look(order, scene.name)
     seconds = time.perf_counter() - start
     pixels = scene.geobox.shape[0] * scene.geobox.shape[1]
     print(
-        f"map        {order.out}\nquick look {order.out.with_suffix('.png')}\nareas      {order.beside('areas.csv')}\n"
+        f"map        {order.out}\nquick look {order.out.with_suffix('.png')}\nareas      {order.beside(TABLE)}\n"
         f"{pixels:,} pixels in {seconds:.1f} s ({pixels / seconds:,.0f} pixels/s, {precision})"
     )
 
@@ -67,6 +65,7 @@ def command() -> None:
 
 def _check(cfg: DictConfig) -> None:
     for key, choices in (
+        ("bands", ("match", "resample")),
         ("border", ("reflect", "valid")),
         ("format", ("geotiff", "cog")),
         ("precision", ("auto", "float32", "bf16")),
@@ -92,22 +91,6 @@ def _model_path(run: str) -> Path:
     return path / "model.safetensors" if path.is_dir() else path
 
 
-def _open(cfg: DictConfig, needed: NDArray[np.bool_], header: dict[str, Any], network: Any) -> Any:
-    """The scene, with the bands and layers of the model, in its unit and large enough."""
-    from hsfusion.scenes import LabelledScene, MatchedScene
-    from hsfusion.scenes.levels import check_same_unit, typical_levels
-    from hsfusion.spectra import Bands
-
-    opened = instantiate(cfg.scene)
-    scene = opened.scene if isinstance(opened, LabelledScene) else opened
-    sources = [(source["name"], source["layers"]) for source in header["sources"]]
-    matched = MatchedScene(scene, bands=Bands(**header["bands"]), sources=sources, needed=needed)
-    _check_size(matched.geobox.shape, network.receptive_field)
-    levels = typical_levels(matched, network.layers.cpu().numpy())
-    check_same_unit(levels, network.fill.cpu().numpy(), source=scene.name, reference="the training scene")
-    return matched
-
-
 def _plan(digest: str, computed: list[Any], scene: Any) -> dict[str, Any]:
     """All that decides on the numbers: a journal of something else is not gone on from."""
     import torch
@@ -131,30 +114,20 @@ def _order(cfg: DictConfig, header: dict[str, Any], tags: dict[str, str], networ
         confidence=cfg.confidence,
         probabilities=cfg.probabilities,
         border=cfg.border,
-        cog=cfg.format == "cog",
+        format=cfg.format,
         batch=cfg.batch or batch_for(network),
     )
 
 
-def _check_size(shape: tuple[int, int], receptive_field: int) -> None:
-    if min(shape) < receptive_field:
-        raise InputError(
-            "scene",
-            field="rows x columns",
-            value=f"{shape[0]} x {shape[1]}",
-            expected=f"at least {receptive_field} x {receptive_field}, what the model sees around a pixel",
-            fix="give a larger scene",
-        )
-
-
 def _device(name: str) -> str:
+    """Where to compute: of several GPUs the one of this process's number, which torchrun sets."""
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
         raise EnvironmentFailure("device is cuda, expected what this machine has. Fix: use device=cpu.")
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
+    if name == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
 _written: set[Path] = set()  # by this process, in a multirun
@@ -177,18 +150,28 @@ def _check_out(cfg: DictConfig, order: Any, scene: Any) -> None:
     _written.add(order.out.resolve())
 
 
-def _share() -> Any:
-    """Which cells are this process's: torchrun sets RANK and WORLD_SIZE."""
+@contextmanager
+def _share() -> Iterator[Any]:
+    """Which cells are this process's: torchrun sets RANK and WORLD_SIZE. Leaves the group of processes at the end."""
     from hsfusion.inference.mapping import Share
 
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        return Share()
+        yield Share()
+        return
     import torch.distributed as distributed
 
-    if not distributed.is_initialized():
-        distributed.init_process_group("gloo", timeout=timedelta(days=7))  # one may have much more to do
-    return Share(int(os.environ["RANK"]), world, distributed.barrier)
+    def wait() -> None:
+        try:
+            distributed.barrier()
+        except RuntimeError as error:  # the others are gone
+            raise EnvironmentFailure("another process of this map failed. Fix: see its message.") from error
+
+    distributed.init_process_group("gloo", timeout=timedelta(days=7))  # one may have much more to do
+    try:
+        yield Share(int(os.environ["RANK"]), world, wait)
+    finally:
+        distributed.destroy_process_group()
 
 
 if __name__ == "__main__":  # torchrun -m hsfusion.cli.predict

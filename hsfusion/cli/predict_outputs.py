@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import csv
+import io
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hsfusion import plots
 from hsfusion.inference import Order
 from hsfusion.inference.classification import Cell
-from hsfusion.scenes import GeoBox
-from hsfusion.scenes.areas import pixel_areas_m2
+from hsfusion.inference.mapping import Beside
+from hsfusion.scenes import Legend
+from hsfusion.scenes.areas import ClassAreas
 from hsfusion.scenes.maps import read_reduced
+
+#: ending of the name of the table of areas
+TABLE = "areas.csv"
 
 
 def progress_bar(cells: Iterator[Cell], done: int, total: int) -> Iterator[Cell]:
@@ -37,26 +42,39 @@ def progress_bar(cells: Iterator[Cell], done: int, total: int) -> Iterator[Cell]
             bar.update(task, completed=done, rate=f"{rate:,.0f}")
 
 
-def write_areas(order: Order, geobox: GeoBox, counts: NDArray[np.int64]) -> None:
-    """A row for each class: pixels, share of the classified pixels, and hectares where the pixel's size is known."""
-    each = pixel_areas_m2(geobox)
-    pixels = counts.sum(1)
-    with open(order.beside("areas.csv"), "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["code", "class", "pixels", "share", "hectares"])
-        for k, (code, name) in enumerate(zip(order.legend.codes, order.legend.names, strict=True)):
-            hectares = "" if each is None else f"{counts[k] @ each / 1e4:.4f}"
-            writer.writerow([code, name, pixels[k], f"{pixels[k] / pixels.sum():.6f}", hectares])
+def files_beside(order: Order, scene: str) -> Beside:
+    """What gives the table of areas and the quick look, which get their names together with the maps."""
+
+    def made(areas: ClassAreas, class_map: Path) -> dict[Path, bytes]:
+        return {
+            order.beside(TABLE): _table(areas, order.legend),
+            order.out.with_suffix(".png"): _quick_look(class_map, order.legend, scene=scene),
+        }
+
+    return made
 
 
-def write_quick_look(order: Order, scene: str) -> None:
-    """Draws the map, in at most 1200 x 1200 pixels, over its legend."""
-    legend = order.legend
+def _table(areas: ClassAreas, legend: Legend) -> bytes:
+    """CSV with a row for each class: pixels, share of the classified pixels, and hectares where they are known."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["code", "class", "pixels", "share", "hectares"])
+    shares = areas.pixels / areas.pixels.sum()
+    for row in zip(legend.codes, legend.names, areas.pixels, shares, areas.square_metres, strict=True):
+        code, name, pixels, share, area = row
+        writer.writerow([code, name, pixels, f"{share:.6f}", "" if np.isnan(area) else f"{area / 1e4:.4f}"])
+    return text.getvalue().encode()
+
+
+def _quick_look(class_map: Path, legend: Legend, *, scene: str) -> bytes:
+    """PNG of a map, in at most 1200 x 1200 pixels, over its legend."""
     figure = plots.class_map_figure(
-        read_reduced(order.out, most=1200),
+        read_reduced(class_map, most=1200),
         codes=legend.codes,
         names=legend.names,
         colors=legend.colors,
         title=f"Class map: {scene}",
     )
-    figure.savefig(order.out.with_suffix(".png"), dpi=200, metadata={"Software": None})
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
+    return png.getvalue()

@@ -19,6 +19,7 @@ from hsfusion.scenes import Scene, Window
 Device = torch.device | str
 _SAMPLE = 8  # cells full of data on which two precisions are compared
 _MOST_CHANGED = 0.001  # share of pixels
+_MOST_WAITING = 2**30  # bytes of cells that were read ahead
 
 
 class Cell(NamedTuple):
@@ -76,7 +77,8 @@ def classify(
     """
     radius, device = network.receptive_field // 2, network.fill.device
     layers = network.layers.cpu().numpy()
-    pixels = read_ahead(scene, cells, radius=radius, layers=layers, depth=2 * batch)
+    depth = max(2, min(2 * batch, _MOST_WAITING // (4 * len(layers) * CELL**2)))
+    pixels = read_ahead(scene, cells, radius=radius, layers=layers, depth=depth)
     while part := list(islice(pixels, batch)):
         yield from _classified(network, part, device=device, probabilities=probabilities)
 
@@ -155,10 +157,19 @@ def _compute(
     network: FoldedNetwork, cubes: Sequence[NDArray[np.float32]], *, device: torch.device, probabilities: bool
 ) -> list[tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.float32] | None]]:
     tensors = [torch.from_numpy(cube) for cube in cubes]
-    x = tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
-    logits, missing = network.classify(x.to(device))
-    shares = logits.float().softmax(1)
-    confidence, classes = shares.max(1)
+    if len(tensors) == 1:
+        x = tensors[0][None]
+    elif cubes[0].strides[0] == cubes[0].itemsize:  # a pixel's numbers lie side by side, and stay so
+        x = torch.stack([tensor.movedim(0, -1) for tensor in tensors]).movedim(-1, 1)
+    else:
+        x = torch.stack(tensors)
+    if device.type == "cuda":
+        x = x.pin_memory()
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 is float32, on every device
+        logits, missing = network.classify(x.to(device, non_blocking=True))
+    shares = logits.movedim(1, -1).softmax(-1)  # (B, H, W, K), as it lies in memory
+    confidence, classes = shares.max(-1)
+    shares = shares.movedim(-1, 1)
     classes = classes.to(torch.int16).masked_fill_(missing, -1).cpu().numpy()
     confidence = confidence.masked_fill_(missing, torch.nan).cpu().numpy()
     every = shares.masked_fill_(missing[:, None], torch.nan).cpu().numpy() if probabilities else [None] * len(cubes)

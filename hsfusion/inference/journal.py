@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ class Journal:
 
     def __init__(self, path: Path, plan: Mapping[str, Any]) -> None:
         self.path = path
+        self._reading = threading.Lock()
         self._places: dict[int, tuple[int, int, int]] = {}  # cell -> offset, length, checksum
         head = json.dumps(plan, sort_keys=True).encode() + b"\n"
         try:
@@ -80,15 +82,16 @@ class Journal:
         self._places[cell] = offset, len(payload), check
 
     def read(self, cell: int) -> bytes:
-        """What was added for a cell.
+        """What was added for a cell; several threads may ask at once.
 
         Raises:
             EnvironmentFailure: if the file no longer holds it.
         """
         offset, length, check = self._places[cell]
         try:
-            self._file.seek(offset)
-            payload = self._file.read(length)
+            with self._reading:
+                self._file.seek(offset)
+                payload = self._file.read(length)
         except OSError as error:
             raise _failure(self.path, error) from error
         if zlib.crc32(payload) != check or len(payload) != length:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import glob
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +20,18 @@ from hsfusion.inference.classification import Cell, classify
 from hsfusion.inference.folding import FoldedNetwork
 from hsfusion.inference.journal import Journal
 from hsfusion.inference.tiles import cells_of
-from hsfusion.scenes import Legend, Scene, Window
-from hsfusion.scenes.maps import Look, category_names, class_look, copy_as_cog, part_of, write_blocks
+from hsfusion.scenes import GeoBox, Legend, Scene, Window
+from hsfusion.scenes.areas import ClassAreas, class_areas
+from hsfusion.scenes.maps import (
+    class_look,
+    copy_as_cog,
+    discard,
+    no_georeference_is_fine,
+    part_of,
+    publish,
+    write_blocks,
+)
+from hsfusion.scenes.verified import Blocks, Look, write_failure
 
 #: shares are stored as whole numbers from 0 to 250
 SHARE = 0.004
@@ -37,7 +49,7 @@ class Order:
         confidence: whether to write ``<out>_confidence.tif``.
         probabilities: whether to write ``<out>_probabilities.tif``, a layer for each class.
         border: ``reflect``, or ``valid`` to leave out pixels of which the receptive field leaves the scene.
-        cog: whether files are cloud-optimised.
+        format: ``geotiff``, or ``cog`` for cloud-optimised files.
         batch: cells that are computed at once.
     """
 
@@ -47,7 +59,7 @@ class Order:
     confidence: bool = True
     probabilities: bool = False
     border: str = "reflect"
-    cog: bool = False
+    format: Literal["geotiff", "cog"] = "geotiff"
     batch: int = 1
 
     def beside(self, ending: str) -> Path:
@@ -70,6 +82,10 @@ class Share:
     wait: Callable[[], object] = lambda: None
 
 
+#: Content of files by path, made from the areas of the classes and the class map, which has not got its name yet.
+Beside = Callable[[ClassAreas, Path], Mapping[Path, bytes]]
+
+
 def map_scene(
     network: FoldedNetwork,
     scene: Scene,
@@ -77,13 +93,15 @@ def map_scene(
     *,
     plan: Mapping[str, Any],
     share: Share = Share(),
+    beside: Beside = lambda areas, path: {},
     progress: Callable[[Iterator[Cell], int, int], Iterable[Cell]] = lambda cells, done, total: cells,
-) -> NDArray[np.int64] | None:
+) -> ClassAreas | None:
     """Classifies a scene into files.
 
     Finished cells are kept in ``.<out>.journal-<rank>`` beside the map, from which a run that was stopped goes on. The
-    files are written at the end, once and in a fixed order, read back, and only then given their names: what is there
-    under those names stays until then, and the same scene and model give the same bytes.
+    files are written at the end, each once, in a fixed order and by one thread, read back, and only when all are whole
+    given their names, the class map last: what is there under those names stays until then, and the same scene and
+    model give the same bytes. Journals go after that: a run that is killed between two names is finished by the next.
 
     Args:
         network: the network, on the device to compute on.
@@ -91,13 +109,14 @@ def map_scene(
         order: what to make.
         plan: plain values that tell scene and model apart from others; a journal of others is not gone on from.
         share: which part of the cells, where several processes work on one map. Process 0 writes the files.
+        beside: gives further files, which get their names together with the maps.
         progress: called with the cells to come, the pixels that are finished already, and the pixels in all.
 
     Returns:
-        (K, H) pixels of each class in each row; None on other processes than 0.
+        how much each class covers; None on other processes than 0.
 
     Raises:
-        InputError: if no pixel has data in all bands.
+        InputError: if no pixel has data in all bands, or the CRS cannot be written.
         EnvironmentFailure: if the disk is full.
     """
     cells = cells_of(scene.geobox.shape)
@@ -106,7 +125,7 @@ def map_scene(
     with Journal(_journal_path(order.out, share.rank), {**plan, "rank": share.rank, "world": share.world}) as journal:
         missing = [i for i in mine if i not in journal.cells]
         total, left = (sum(cells[i].height * cells[i].width for i in part) for part in (mine, missing))
-        _check_space(order, left)
+        _check_space(order, left * share.world, scene.geobox.shape)
         windows = [cells[i] for i in missing]
         found = classify(network, scene, windows, batch=order.batch, probabilities=order.probabilities)
         for i, cell in zip(missing, progress(found, total - left, total), strict=True):
@@ -115,9 +134,9 @@ def map_scene(
             journal.__exit__()  # for process 0 to read
         share.wait()
         # its own journal stays locked until all is written
-        counts = _publish(scene, order, cells, plan, [journal], share.world) if share.rank == 0 else None
+        areas = _publish(scene, order, cells, plan, [journal], share.world, beside) if share.rank == 0 else None
     share.wait()
-    return counts
+    return areas
 
 
 def _content(order: Order) -> dict[str, Any]:
@@ -125,9 +144,11 @@ def _content(order: Order) -> dict[str, Any]:
     return {"codes": list(order.legend.codes), "border": order.border, "probabilities": order.probabilities}
 
 
-def _check_space(order: Order, pixels: int) -> None:
-    """Makes sure that the disk has room for the journal; the maps, packed, are smaller."""
-    needed = pixels * (3 + order.probabilities * len(order.legend.names))
+def _check_space(order: Order, left: int, shape: tuple[int, int]) -> None:
+    """Makes sure that the disk has room for the rest of the journals and, beside them, for the maps."""
+    layers = 1 + order.probabilities * len(order.legend.names)  # of one byte
+    maps = class_look(order.legend, {}).dtype.itemsize + layers  # their smaller copies take less than packing saves
+    needed = left * (2 + layers) + shape[0] * shape[1] * maps * (2 if order.format == "cog" else 1)
     free = shutil.disk_usage(order.out.parent).free
     if free < needed:
         raise EnvironmentFailure(
@@ -154,20 +175,27 @@ def _pack(cell: Cell, order: Order, radius: int, shape: tuple[int, int]) -> NDAr
 
 
 def _publish(
-    scene: Scene, order: Order, cells: list[Window], plan: Mapping[str, Any], journals: list[Journal], world: int
-) -> NDArray[np.int64]:
+    scene: Scene,
+    order: Order,
+    cells: list[Window],
+    plan: Mapping[str, Any],
+    journals: list[Journal],
+    world: int,
+    beside: Beside,
+) -> ClassAreas:
     """Writes the files from the journals, the first of which is given, and deletes these."""
     with ExitStack() as stack:
         for rank in range(1, world):
             other = Journal(_journal_path(order.out, rank), {**plan, "rank": rank, "world": world})
             journals.append(stack.enter_context(other))
 
-        def layers(first: int, last: int) -> Callable[[], Iterator[tuple[Window, NDArray]]]:
-            """The cells of the layers from first to last; layer 0 are the codes."""
-            return lambda: _cells_of_layers(journals, cells, layers=slice(first, last))
+        def layers(taken: Callable[[bytes, Window], NDArray]) -> Blocks:
+            return lambda: ((cell, taken(journals[i % world].read(i), cell)) for i, cell in enumerate(cells))
 
-        counts = _counts(layers(0, 1), order.legend, scene.geobox.shape[0])
-        if not counts.any():
+        areas = class_areas(layers(_codes)(), legend=order.legend, geobox=scene.geobox)
+        maps = _maps(order, layers)
+        if not areas.pixels.any():
+            _tidy(order, [])
             raise InputError(
                 scene.name,
                 field="number of pixels with data in every band that the model uses",
@@ -175,81 +203,97 @@ def _publish(
                 expected="at least 1",
                 fix="look at the scene with hsfusion inspect",
             )
-        _write_files(scene, order, layers)
-        _tidy(order)
-    return counts
+        _tidy(order, _write_files(order, scene.geobox, maps, lambda: beside(areas, part_of(order.out))))
+    return areas
 
 
-def _tidy(order: Order) -> None:
+class _Map(NamedTuple):
+    """A file to write: where, how it is stored, what it holds, and how its smaller copies come about."""
+
+    path: Path
+    look: Look
+    blocks: Blocks
+    overviews: str
+
+
+def _maps(order: Order, layers: Callable[[Callable[[bytes, Window], NDArray]], Blocks]) -> list[_Map]:
+    """The maps of an order; the class map is the last."""
+    names = order.legend.names
+    look = Look(np.dtype(np.uint8), 1, _NO_SHARE, SHARE, order.tags, {}, ("confidence",))
+    every = replace(look, count=len(names), layer_names=names)
+    maps = [_Map(order.out, class_look(order.legend, order.tags), layers(_codes), "mode")]
+    if order.confidence:
+        blocks = layers(lambda payload, cell: _shares(payload, cell)[:1])
+        maps.insert(0, _Map(order.beside("confidence.tif"), look, blocks, "average"))
+    if order.probabilities:
+        blocks = layers(lambda payload, cell: _shares(payload, cell)[1:])
+        maps.insert(0, _Map(order.beside("probabilities.tif"), every, blocks, "average"))
+    return maps
+
+
+def _write_files(
+    order: Order, geobox: GeoBox, maps: list[_Map], beside: Callable[[], Mapping[Path, bytes]]
+) -> list[Path]:
+    """Writes all files under other names first, a thread for each map; the class map gets its name last."""
+    written = [file.path for file in maps]
+    try:
+        with no_georeference_is_fine(), ThreadPoolExecutor(len(maps)) as pool:
+            for done in [pool.submit(_write_map, file, geobox, order.format) for file in maps]:
+                done.result()
+        contents = beside()
+        written = [*contents, *written]
+        for path, content in contents.items():
+            _write_part(path, content)
+        for wanted, ending in ((order.confidence, "confidence.tif"), (order.probabilities, "probabilities.tif")):
+            if not wanted:  # of an older map
+                for old in (order.beside(ending), order.beside(f"{ending}.aux.xml")):
+                    old.unlink(missing_ok=True)
+        for path in written:
+            publish(path)
+    except OSError as error:
+        raise write_failure(order.out, error) from error
+    finally:
+        for path in written:
+            discard(path)
+    return written
+
+
+def _write_map(file: _Map, geobox: GeoBox, kind: str) -> None:
+    part = part_of(file.path)
+    if kind == "geotiff":
+        write_blocks(part, file.blocks, geobox=geobox, look=file.look, overviews=file.overviews)
+        return
+    plain = file.path.with_suffix(".plain")
+    try:
+        write_blocks(part_of(plain), file.blocks, geobox=geobox, look=file.look)
+        copy_as_cog(part_of(plain), part, file.blocks, geobox=geobox, look=file.look, overviews=file.overviews)
+    finally:
+        discard(plain)
+
+
+def _write_part(path: Path, content: bytes) -> None:
+    with open(part_of(path), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _tidy(order: Order, written: Iterable[Path]) -> None:
     """Deletes the journals, and what runs left that were killed while they wrote."""
-    leftovers = [f".{glob.escape(order.out.name)}.journal-*"]
-    for path in (
-        order.out,
-        Path(f"{order.out}.aux.xml"),
-        order.beside("confidence.tif"),
-        order.beside("probabilities.tif"),
-    ):
-        leftovers.append(f".{glob.escape(path.name)}.*.part*")
-    for pattern in leftovers:
+    maps = {order.out, order.beside("confidence.tif"), order.beside("probabilities.tif"), *written}
+    plain = {path.with_suffix(".plain") for path in maps}
+    leftovers = [f".{glob.escape(path.name)}.*.part*" for path in sorted(maps | plain)]
+    for pattern in (*leftovers, f".{glob.escape(order.out.name)}.journal-*"):
         for path in order.out.parent.glob(pattern):
             path.unlink()
 
 
-def _write_files(scene: Scene, order: Order, layers: Callable[[int, int], Any]) -> None:
-    """Writes all files under other names first; the class map gets its name last."""
-    legend = order.legend
-    look = class_look(legend, order.tags)
-    shares = Look(np.dtype(np.uint8), 1, _NO_SHARE, SHARE, order.tags, {}, ("confidence",))
-    every = replace(shares, count=len(legend.names), layer_names=legend.names)
-    files: list[tuple[Path, Look, tuple[int, int], str]] = []
-    if order.probabilities:
-        files.append((order.beside("probabilities.tif"), every, (2, 2 + len(legend.names)), "average"))
-    if order.confidence:
-        files.append((order.beside("confidence.tif"), shares, (1, 2), "average"))
-    files.append((order.out, look, (0, 1), "mode"))
-    written: list[Path] = []
-    try:
-        for path, kind, (first, last), resampling in files:
-            written.append(part_of(path))
-            blocks = layers(first, last)
-            if order.cog:
-                plain = part_of(path.with_suffix(".plain"))
-                written.append(plain)
-                write_blocks(plain, blocks, geobox=scene.geobox, look=kind)
-                copy_as_cog(plain, part_of(path), blocks, overviews=resampling)
-            else:
-                write_blocks(part_of(path), blocks, geobox=scene.geobox, look=kind, overviews=resampling)
-        names = Path(f"{order.out}.aux.xml")
-        written.append(part_of(names))
-        part_of(names).write_text(category_names(legend), encoding="utf-8")
-        for path in (*(path for path, *_ in files[:-1]), names, order.out):
-            part_of(path).replace(path)
-        for wanted, ending in ((order.confidence, "confidence.tif"), (order.probabilities, "probabilities.tif")):
-            if not wanted:
-                order.beside(ending).unlink(missing_ok=True)  # of an older map
-    finally:
-        for path in written:
-            path.unlink(missing_ok=True)
+def _codes(payload: bytes, cell: Window) -> NDArray[np.uint16]:
+    """Class codes of a journal's record: (1, h, w)."""
+    return np.frombuffer(payload, "<u2", cell.height * cell.width).reshape(1, cell.height, cell.width)
 
 
-def _cells_of_layers(
-    journals: list[Journal], cells: list[Window], *, layers: slice
-) -> Iterator[tuple[Window, NDArray]]:
-    for i, cell in enumerate(cells):
-        yield cell, _unpack(journals[i % len(journals)].read(i), cell, layers)
-
-
-def _unpack(payload: bytes, cell: Window, layers: slice) -> NDArray:
-    pixels = cell.height * cell.width
-    if layers.start == 0:
-        return np.frombuffer(payload, "<u2", pixels).reshape(1, cell.height, cell.width)
-    shares = np.frombuffer(payload, np.uint8, offset=2 * pixels).reshape(-1, cell.height, cell.width)
-    return shares[layers.start - 1 : layers.stop - 1]
-
-
-def _counts(codes: Callable[[], Iterator[tuple[Window, NDArray]]], legend: Legend, height: int) -> NDArray[np.int64]:
-    counts = np.zeros((len(legend.codes), height), np.int64)
-    for window, values in codes():
-        for k, code in enumerate(legend.codes):
-            counts[k, window.row : window.row + window.height] += (values[0] == code).sum(1)
-    return counts
+def _shares(payload: bytes, cell: Window) -> NDArray[np.uint8]:
+    """Confidence of a journal's record and, where they are in it, probabilities: (1 or 1 + K, h, w)."""
+    offset = 2 * cell.height * cell.width
+    return np.frombuffer(payload, np.uint8, offset=offset).reshape(-1, cell.height, cell.width)

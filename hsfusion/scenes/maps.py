@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import numpy as np
 import rasterio
@@ -17,12 +15,12 @@ from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.windows import Window as RasterioWindow
 
-from hsfusion.errors import EnvironmentFailure
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.legend import Legend
 from hsfusion.scenes.scene import Window
+from hsfusion.scenes.sidecars import sidecar_of, write_sidecar
+from hsfusion.scenes.verified import Blocks, Look, block_of, verify, write_failure
 
 
 def write_class_map(
@@ -44,14 +42,7 @@ def write_class_map(
         EnvironmentFailure: if the file cannot be written.
     """
     look = class_look(legend, tags or {})
-    write_raster(
-        path, codes.astype(look.dtype), geobox=geobox, nodata=look.nodata, tags=look.tags, colormap=look.colormap
-    )
-    sidecar = Path(f"{path}.aux.xml")
-    try:
-        sidecar.write_text(category_names(legend), encoding="utf-8")
-    except OSError as error:
-        raise _failure(sidecar, error) from error
+    _write_whole(path, codes.astype(look.dtype)[None], geobox=geobox, look=look)
 
 
 def class_look(legend: Legend, tags: Mapping[str, str]) -> Look:
@@ -59,15 +50,9 @@ def class_look(legend: Legend, tags: Mapping[str, str]) -> Look:
     colormap = {code: _rgba(color) for code, color in zip(legend.codes, legend.colors, strict=True)}
     names = {f"class_{code}": name for code, name in zip(legend.codes, legend.names, strict=True)}
     dtype = np.dtype(np.uint8 if legend.codes[-1] <= 255 else np.uint16)
-    return Look(dtype, 1, 0, 1.0, {**names, **tags}, {0: (0, 0, 0, 0), **colormap}, ())
-
-
-def category_names(legend: Legend) -> str:
-    """The content of an ``.aux.xml`` file with the class names, where QGIS and GDAL look for them."""
-    names = dict(zip(legend.codes, legend.names, strict=True))
-    categories = "".join(f"<Category>{escape(names.get(i, ''))}</Category>" for i in range(legend.codes[-1] + 1))
-    band = f'<PAMRasterBand band="1"><CategoryNames>{categories}</CategoryNames></PAMRasterBand>'
-    return f"<PAMDataset>{band}</PAMDataset>\n"
+    by_code = dict(zip(legend.codes, legend.names, strict=True))
+    categories = tuple(by_code.get(i, "") for i in range(legend.codes[-1] + 1))
+    return Look(dtype, 1, 0, 1.0, {**names, **tags}, {0: (0, 0, 0, 0), **colormap}, (), categories)
 
 
 def write_raster(
@@ -96,40 +81,19 @@ def write_raster(
     """
     layers = values if values.ndim == 3 else values[None]
     look = Look(layers.dtype, len(layers), nodata, 1.0, tags or {}, colormap or {}, tuple(layer_names))
+    _write_whole(path, layers, geobox=geobox, look=look)
+
+
+def _write_whole(path: Path, layers: NDArray, *, geobox: GeoBox, look: Look) -> None:
     part = part_of(path)
     try:
-        write_blocks(part, lambda: iter([(Window(0, 0, *geobox.shape), layers)]), geobox=geobox, look=look)
-        part.replace(path)
+        with no_georeference_is_fine():
+            write_blocks(part, lambda: iter([(Window(0, 0, *geobox.shape), layers)]), geobox=geobox, look=look)
+        publish(path)
     except OSError as error:
-        raise _failure(path, error) from error
+        raise write_failure(path, error) from error
     finally:
-        part.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a raster is stored.
-
-    Attributes:
-        dtype: number type.
-        count: number of layers.
-        nodata: value that means «no data», or None.
-        scale: what a stored number is multiplied by to get its value.
-        tags: tags of the file.
-        colormap: RGBA of each value; may be empty.
-        layer_names: description of each layer; may be empty.
-    """
-
-    dtype: np.dtype
-    count: int
-    nodata: float | None
-    scale: float
-    tags: Mapping[str, str]
-    colormap: Mapping[int, tuple[int, int, int, int]]
-    layer_names: tuple[str, ...]
-
-
-Blocks = Callable[[], Iterator[tuple[Window, NDArray]]]
+        discard(path)
 
 
 def part_of(path: Path) -> Path:
@@ -137,10 +101,31 @@ def part_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
+def publish(path: Path) -> None:
+    """Gives a file that is whole, and what lies beside it, their names; what was beside an older one goes.
+
+    Raises:
+        OSError: if the system refuses.
+    """
+    sidecar, name = sidecar_of(part_of(path)), sidecar_of(path)
+    if sidecar.exists():
+        sidecar.replace(name)
+    else:
+        name.unlink(missing_ok=True)  # GDAL would take the CRS from it
+    part_of(path).replace(path)
+
+
+def discard(path: Path) -> None:
+    """Deletes what there is of a file that did not get its name."""
+    for part in (part_of(path), sidecar_of(part_of(path))):
+        part.unlink(missing_ok=True)
+
+
 def write_blocks(path: Path, blocks: Blocks, *, geobox: GeoBox, look: Look, overviews: str | None = None) -> None:
     """Writes a tiled GeoTIFF with DEFLATE block by block, in one thread, and reads it back.
 
-    The same blocks give the same bytes.
+    The same blocks give the same bytes. What a GeoTIFF cannot hold goes to ``<path>.aux.xml``. Call it within
+    :func:`no_georeference_is_fine`, as all functions here that take blocks.
 
     Args:
         path: where to.
@@ -159,9 +144,9 @@ def write_blocks(path: Path, blocks: Blocks, *, geobox: GeoBox, look: Look, over
         **{"crs": geobox.crs, "transform": geobox.transform, "compress": "deflate", "tiled": True},
     }
     try:
-        with _no_georeference_is_fine(), rasterio.open(path.absolute(), "w", **profile) as file:
+        with rasterio.open(path.absolute(), "w", **profile) as file:
             for window, values in blocks():
-                file.write(values, window=_block(window))
+                file.write(values, window=block_of(window))
             for i, name in enumerate(look.layer_names, start=1):
                 file.set_band_description(i, name)
             file.update_tags(**look.tags)
@@ -171,17 +156,19 @@ def write_blocks(path: Path, blocks: Blocks, *, geobox: GeoBox, look: Look, over
                 file.write_colormap(1, look.colormap)
         factors = [] if overviews is None else _add_overviews(path, geobox.shape, Resampling[overviews])
     except (RasterioError, CPLE_BaseError, OSError) as error:
-        raise _failure(path, error) from error
-    verify(path, blocks, overviews=factors)
+        raise write_failure(path, error) from error
+    _complete(path, blocks, geobox=geobox, look=look, overviews=factors)
 
 
-def copy_as_cog(path: Path, cog: Path, blocks: Blocks, *, overviews: str) -> None:
+def copy_as_cog(path: Path, cog: Path, blocks: Blocks, *, geobox: GeoBox, look: Look, overviews: str) -> None:
     """Copies a GeoTIFF into a cloud-optimised one, and reads that back.
 
     Args:
         path: the GeoTIFF.
         cog: where to.
         blocks: what it holds, see :func:`write_blocks`.
+        geobox: the grid.
+        look: how it is stored.
         overviews: how smaller copies come about, ``mode`` or ``average``.
 
     Raises:
@@ -189,71 +176,40 @@ def copy_as_cog(path: Path, cog: Path, blocks: Blocks, *, overviews: str) -> Non
     """
     options = {"compress": "deflate", "resampling": overviews, "bigtiff": "if_safer"}
     try:
-        with _no_georeference_is_fine():
-            rasterio.shutil.copy(path, cog, driver="COG", **options)
+        rasterio.shutil.copy(path, cog, driver="COG", **options)
     except (RasterioError, CPLE_BaseError, OSError) as error:
-        raise _failure(cog, error) from error
-    verify(cog, blocks)
-
-
-def verify(path: Path, blocks: Blocks, *, overviews: Sequence[int] | None = None) -> None:
-    """Makes sure that a GeoTIFF holds what it has to, and lies on the disk.
-
-    A full disk can tear the smaller copies alone, and raises nothing: they are read, too.
-
-    Args:
-        path: the file.
-        blocks: what it holds, see :func:`write_blocks`.
-        overviews: by what factors smaller copies are smaller; None for whichever there are.
-
-    Raises:
-        EnvironmentFailure: if it does not.
-    """
-    try:
-        with open(path, "rb+") as raw:
-            os.fsync(raw.fileno())
-        with _no_georeference_is_fine(), rasterio.open(path.absolute(), driver="GTiff") as file:
-            for window, values in blocks():
-                if not np.array_equal(file.read(window=_block(window)), values, equal_nan=values.dtype.kind == "f"):
-                    raise OSError("it reads back differently")
-            levels = file.overviews(1)
-        if overviews is not None and levels != list(overviews):
-            raise OSError("smaller copies are missing")
-        for level in range(len(levels)):
-            options = {"driver": "GTiff", "overview_level": level}
-            with _no_georeference_is_fine(), rasterio.open(path.absolute(), **options) as file:
-                for _, block in file.block_windows(1):
-                    file.read(window=block)
-    except (RasterioError, CPLE_BaseError, OSError) as error:
-        raise _failure(path, error) from error
+        raise write_failure(cog, error) from error
+    _complete(cog, blocks, geobox=geobox, look=look, overviews=None)
 
 
 def read_reduced(path: Path, *, most: int) -> NDArray:
     """Reads a raster of one layer with at most so many rows and columns: every n-th pixel."""
-    with _no_georeference_is_fine(), rasterio.open(path.absolute(), driver="GTiff") as file:
+    with no_georeference_is_fine(), rasterio.open(path.absolute(), driver="GTiff") as file:
         step = -(-max(file.shape) // most)
         shape = -(-file.height // step), -(-file.width // step)
         return file.read(1, out_shape=shape, resampling=Resampling.nearest)
 
 
+def _complete(path: Path, blocks: Blocks, *, geobox: GeoBox, look: Look, overviews: Sequence[int] | None) -> None:
+    """Writes what goes beside a GeoTIFF, and verifies both."""
+    try:
+        write_sidecar(path, crs=geobox.crs, categories=look.categories)
+    except (RasterioError, CPLE_BaseError, OSError) as error:
+        raise write_failure(path, error) from error
+    verify(path, blocks, geobox=geobox, look=look, overviews=overviews)
+
+
 def _add_overviews(path: Path, shape: tuple[int, int], resampling: Resampling) -> list[int]:
     factors = [2**i for i in range(1, 16) if max(shape) >> (i - 1) > 256]
     if factors:
-        with _no_georeference_is_fine(), rasterio.open(path.absolute(), "r+", driver="GTiff") as file:
+        with rasterio.open(path.absolute(), "r+", driver="GTiff") as file:
             file.build_overviews(factors, resampling)
     return factors
 
 
-def _block(window: Window) -> RasterioWindow:
-    return RasterioWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]
-
-
-def _failure(path: Path, error: Exception) -> EnvironmentFailure:
-    return EnvironmentFailure(f"{path}: cannot be written ({error}). Fix: free space or choose another folder.")
-
-
 @contextmanager
-def _no_georeference_is_fine() -> Iterator[None]:
+def no_georeference_is_fine() -> Iterator[None]:
+    """Keeps rasterio quiet about rasters without a place. Warnings are those of all threads: enter it in one only."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield

@@ -1,0 +1,156 @@
+"""Maps get their names together, and nothing is left behind."""
+
+import errno
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from affine import Affine
+from rasterio.crs import CRS
+
+from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.errors import EnvironmentFailure, InputError
+from hsfusion.inference import FoldedNetwork, Order, map_scene, mapping
+from hsfusion.scenes import ArrayScene, GeoBox, Legend
+from hsfusion.scenes.scene import read_all
+from hsfusion.spectra import even_groups
+from hsfusion.training.building import build_network
+
+torch.set_num_threads(1)
+SHAPE = (270, 300)
+LEGEND = Legend((1, 2, 3, 300), ("a", "b", "c", "d"), ("#ff0000", "#00ff00", "#0000ff", "#ffff00"))
+OBLIQUE = "+proj=ob_tran +o_proj=eqc +o_lat_p=40 +o_lon_p=10 +lon_0=20 +datum=WGS84"  # no GeoTIFF holds it
+
+
+@pytest.fixture(scope="module")
+def made():
+    """A network and a scene of four cells, in a CRS that GeoTIFF does not know."""
+    scene = synthetic_scene(seed=0, height=SHAPE[0], width=SHAPE[1], num_classes=4).scene
+    cube = read_all(scene)
+    torch.manual_seed(0)
+    network = build_network(scene.bands, even_groups(scene.bands, number=4), num_classes=4, channels=4, width=8).eval()
+    network.mean.copy_(torch.from_numpy(cube.mean((1, 2))))
+    box = GeoBox(SHAPE, Affine(20, 0, 1000, 0, -20, 5000), CRS.from_user_input(OBLIQUE).to_wkt())
+    return FoldedNetwork(network), ArrayScene(cube, bands=scene.bands, name="s", geobox=box)
+
+
+def order(folder, **more):
+    return Order(folder / "map.tif", LEGEND, {"scene": "s"}, probabilities=True, **more)
+
+
+def table(areas, class_map):
+    assert class_map.exists()
+    return {class_map.parent / "map_areas.csv": repr(areas.pixels.tolist()).encode()}
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if ".journal-" not in path.name}
+
+
+@pytest.fixture(scope="module")
+def whole(made, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    map_scene(*made, order(folder), plan={}, beside=table)
+    return content(folder)
+
+
+def old_files(folder, names):
+    for name in names:
+        (folder / name).write_text("old")
+    return content(folder)
+
+
+@pytest.mark.parametrize("kind", ["geotiff", "cog"])
+def test_place_survives_in_every_file(made, tmp_path, kind):
+    map_scene(*made, order(tmp_path, format=kind), plan={}, beside=table)
+    for name in ("map.tif", "map_confidence.tif", "map_probabilities.tif"):
+        with rasterio.open(tmp_path / name) as file:
+            assert file.crs == CRS.from_user_input(OBLIQUE)
+            assert (file.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG") == (kind == "cog")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_files_of_threads_have_the_bytes_of_one_after_the_other(made, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(mapping, "ThreadPoolExecutor", lambda n: OneByOne())
+    map_scene(*made, order(tmp_path), plan={}, beside=table)
+    assert content(tmp_path) == whole
+
+
+class OneByOne:
+    """A pool that does it at once."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def submit(self, action, *arguments):
+        result = action(*arguments)
+        return type("Done", (), {"result": lambda self: result})()
+
+
+def test_failure_beside_the_maps_leaves_the_old_set(made, whole, tmp_path):
+    old = old_files(tmp_path, whole)
+
+    def full(areas, class_map):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(EnvironmentFailure, match="No space left"):
+        map_scene(*made, order(tmp_path), plan={}, beside=full)
+    assert content(tmp_path) == old
+    map_scene(*made, order(tmp_path), plan={}, beside=table)
+    assert content(tmp_path) == whole
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_full_disk_under_the_last_small_file_leaves_the_old_set(made, whole, tmp_path, monkeypatch):
+    old = old_files(tmp_path, whole)
+
+    def full(path, content):
+        mapping.part_of(path).write_bytes(content[:3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(mapping, "_write_part", full)
+    with pytest.raises(EnvironmentFailure, match="No space left"):
+        map_scene(*made, order(tmp_path), plan={}, beside=table)
+    assert content(tmp_path) == old
+
+
+@pytest.mark.parametrize("published", range(4))
+def test_run_that_ends_between_two_names_is_finished_by_the_next(made, whole, tmp_path, monkeypatch, published):
+    old_files(tmp_path, whole)
+    done, publish = [], mapping.publish
+
+    def killed(path):
+        if len(done) == published:
+            raise KeyboardInterrupt
+        done.append(path.name)
+        publish(path)
+
+    monkeypatch.setattr(mapping, "publish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        map_scene(*made, order(tmp_path), plan={}, beside=table)
+    assert (tmp_path / "map.tif").read_text() == "old"  # the last to get its name
+    monkeypatch.setattr(mapping, "publish", publish)
+    monkeypatch.setattr(mapping, "classify", lambda network, scene, cells, **more: iter(()))  # all is in the journal
+    map_scene(*made, order(tmp_path), plan={}, beside=table)
+    assert content(tmp_path) == whole
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_scene_without_data_leaves_nothing(made, tmp_path):
+    network, scene = made
+    empty = ArrayScene(np.full((len(scene.bands), *SHAPE), np.nan, np.float32), bands=scene.bands, name="empty")
+    with pytest.raises(InputError, match="number of pixels with data"):
+        map_scene(network, empty, order(tmp_path), plan={}, beside=table)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("kind", "bytes_per_pixel"), [("geotiff", 7 + 7), ("cog", 7 + 14)])
+def test_room_is_asked_for_journal_and_maps(made, tmp_path, monkeypatch, kind, bytes_per_pixel):
+    needed = SHAPE[0] * SHAPE[1] * bytes_per_pixel
+    monkeypatch.setattr(mapping.shutil, "disk_usage", lambda path: mapping.shutil._ntuple_diskusage(0, 0, needed - 1))
+    with pytest.raises(EnvironmentFailure, match=f"expected at least {needed:,}"):
+        map_scene(*made, order(tmp_path, format=kind), plan={})
