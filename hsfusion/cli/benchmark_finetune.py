@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hsfusion.cli.benchmark_accuracy import row_of, show, summary_of, write_results
@@ -21,8 +20,9 @@ def measure(cfg: DictConfig) -> None:
     write_results(cfg, [])
     rows: list[dict[str, Any]] = []
     for seed in range(cfg.first_seed, cfg.first_seed + cfg.seeds):
-        for number in cfg.labels:
-            for row in _rows(cfg, seed, number):
+        pretrained = _pretrained(cfg, seed)
+        for found in (_not_trained(cfg, seed, pretrained), *(_trained(cfg, seed, n, pretrained) for n in cfg.labels)):
+            for row in found:
                 rows.append(row)
                 show(row)
             write_results(cfg, rows)
@@ -54,52 +54,61 @@ def _check(cfg: DictConfig) -> None:
             )
 
 
-def _rows(cfg: DictConfig, seed: int, number: int | None) -> list[dict[str, Any]]:
-    """One row for the network as it was carried over, where it knows all classes, one fine-tuned, one from scratch."""
-    from hsfusion.cli.finetune import carried_network, first_step_as_good, kept_accuracy, scratch_configuration
-    from hsfusion.cli.session import begin, fit, set_up
+def _pretrained(cfg: DictConfig, seed: int) -> dict[str, Any]:
+    """Network and header of the model of a seed."""
     from hsfusion.training.model_file import load_model
 
-    job = OmegaConf.merge(cfg, {"seed": seed, "split": {"per_class": number}})
-    assert isinstance(job, DictConfig)
     path = Path(str(cfg.pretrained).replace("{seed}", str(seed)))
     network, header = load_model(path / "model.safetensors" if path.is_dir() else path)
-    make = partial(carried_network, network=network, header=header)
-    experiment = set_up(job, make=make)
-    label = "all labels" if number is None else f"{number} labels"
+    return {"network": network, "header": header}
+
+
+def _not_trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any]) -> list[dict[str, Any]]:
+    """The network where it was trained, as its file says; and carried over to here, if it knows all classes."""
+    from hsfusion.cli.finetune import carried_network
+    from hsfusion.cli.session import set_up, test_accuracies
+    from hsfusion.inference import predict_scene
+
+    header = pretrained["header"]
     rows = []
-    names = experiment.split.labelled.legend.names
-    if set(names) <= {name.strip() for name in header["classes"]["names"]}:
-        metrics = _as_it_is(job, make, experiment)
-        rows.append(row_of("not trained", seed, metrics["test"], metrics["split"], 0.0))
-    with tempfile.TemporaryDirectory() as folder:
-        tuned = fit(job, experiment, Path(folder))
-    scratch_job = scratch_configuration(job, header)
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = fit(scratch_job, begin(scratch_job, experiment.split), Path(folder))
-    assert tuned is not None
-    assert scratch is not None, "a benchmark runs in one process"
-    for method, outcome in (("fine-tuned", tuned), ("scratch", scratch)):
-        metrics = outcome.metrics
-        seconds = metrics["timing"]["train_seconds"]
-        rows.append(row_of(f"{method}, {label}", seed, metrics["test"], metrics["split"], seconds))
-    reached = kept_accuracy(scratch)
-    if reached is not None:
-        rows[-2]["step_as_good"] = first_step_as_good(tuned.history, reached)
-        rows[-1]["step_as_good"] = first_step_as_good(scratch.history, reached)
+    if "test" in header and "split" in header:
+        rows.append(row_of("where it was trained", seed, header["test"], header["split"], 0.0))
+    job = OmegaConf.merge(cfg, {"seed": seed})
+    assert isinstance(job, DictConfig)
+    make = partial(carried_network, **pretrained)
+    split = set_up(job, make=make).split
+    labelled = split.labelled
+    if set(labelled.legend.names) <= {name.strip() for name in header["classes"]["names"]}:
+        # with the standardisation that it brought along
+        start = make(job, labelled.scene, labelled.legend.names)
+        metrics = test_accuracies(split, predict_scene(start.network, labelled.scene)[0])[1]
+        rows.append(row_of("carried over", seed, metrics["test"], metrics["split"], 0.0))
     return rows
 
 
-def _as_it_is(cfg: DictConfig, make: Any, experiment: Any) -> dict[str, Any]:
-    """Accuracies of the network with the standardisation that it brought along, not trained on this scene at all."""
-    from hsfusion.cli.session import test_accuracies
-    from hsfusion.inference import predict_scene
+def _trained(cfg: DictConfig, seed: int, number: int | None, pretrained: dict[str, Any]) -> list[dict[str, Any]]:
+    """A network fine-tuned, and one from scratch on the same pixels."""
+    from hsfusion.cli.finetune import carried_network, first_step_as_good, kept_accuracy, scratch_configuration
+    from hsfusion.cli.session import begin, fit, set_up
 
-    labelled = experiment.split.labelled
-    torch.manual_seed(cfg.seed)
-    start = make(cfg, labelled.scene, labelled.legend.names)
-    classes, _ = predict_scene(start.network, labelled.scene)
-    return test_accuracies(experiment.split, classes)[1]
+    job = OmegaConf.merge(cfg, {"seed": seed, "split": {"per_class": number}})
+    assert isinstance(job, DictConfig)
+    experiment = set_up(job, make=partial(carried_network, **pretrained))
+    scratch_job = scratch_configuration(job, pretrained["header"])
+    with tempfile.TemporaryDirectory() as folder:
+        tuned = fit(job, experiment, Path(folder, "tuned"))
+        scratch = fit(scratch_job, begin(scratch_job, experiment.split), Path(folder, "scratch"))
+    assert tuned is not None
+    assert scratch is not None, "a benchmark runs in one process"
+    label = "all labels" if number is None else f"{number} labels"
+    rows = []
+    for method, outcome in (("fine-tuned", tuned), ("scratch", scratch)):
+        metrics, seconds = outcome.metrics, outcome.metrics["timing"]["train_seconds"]
+        rows.append(row_of(f"{method}, {label}", seed, metrics["test"], metrics["split"], seconds))
+        reached = kept_accuracy(scratch)
+        if reached is not None:
+            rows[-1]["step_as_good"] = first_step_as_good(outcome.history, reached)
+    return rows
 
 
 def _median(steps: list[int | None]) -> str:

@@ -49,6 +49,10 @@ def command() -> None:
 
     check_out(request.out)
     written = write_weights(weights, request.out)
+    if weights.evidence is not None:
+        from hsfusion.cli.weights_page import write_page
+
+        written.append(write_page(weights, request.folders[0], request.out))
     _print_page(weights)
     if request.select is not None:
         from hsfusion.trust.rankings import select_bands

@@ -20,7 +20,7 @@ from hsfusion.spectra.weights import ranked_bands, write_rows_csv
 
 _STEMS = ("band_weights", "groups", "channels", "faithfulness", "top_k", "group_importance")
 _OWN = re.compile(
-    rf"(weights|windows|selected_\d+)\.csv|weights\.json|groups/selected_\d+\.yaml|({'|'.join(_STEMS)})\.(png|svg)"
+    rf"(weights|windows|selected_\d+)\.csv|weights\.json|report\.html|groups/selected_\d+\.yaml|({'|'.join(_STEMS)})\.(png|svg)"
 )
 
 

@@ -1,0 +1,45 @@
+"""The page that ``hsfusion weights`` writes for an evidence folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hsfusion import plots
+from hsfusion.cli.weights_judged import Weights
+from hsfusion.cli.weights_read import plain_bytes
+
+NAME = "report.html"
+_MOST_BYTES = 2**20
+_FIGURES = {
+    "Band groups": ("groups.svg", "Median weights of each band group", "Median over the runs, quartiles as a band."),
+    "Fused channels": ("channels.svg", "Responses of the fused channels", "Channels have no order between runs."),
+}
+
+
+def write_page(weights: Weights, source: Path, folder: Path) -> Path:
+    """Writes the report of an evidence folder beside the figures; returns its path.
+
+    Args:
+        weights: read from the evidence folder.
+        source: the evidence folder.
+        folder: where the figures are, and the page goes.
+    """
+    assert weights.evidence is not None, "run folders have reports of their own"
+    configuration = source / "config.yaml"
+    metrics = json.loads(plain_bytes(weights.runs[0].folder / "metrics.json", most=_MOST_BYTES))
+    page = plots.evidence_html(
+        weights.evidence,
+        title=f"hsfusion: evidence on the band weights of {weights.scene}",
+        configuration=plain_bytes(configuration, most=_MOST_BYTES).decode() if configuration.exists() else "",
+        versions={str(name): str(version) for name, version in metrics.get("versions", {}).items()},
+        reproduce=f"hsfusion benchmark evidence folder={source}  # with the configuration below",
+        figures_of={
+            title: (folder / name, alt, caption)
+            for title, (name, alt, caption) in _FIGURES.items()
+            if (folder / name).exists()
+        },
+    )
+    path = folder / NAME
+    path.write_text(page, encoding="utf-8")
+    return path
