@@ -12,6 +12,8 @@ from hsfusion.errors import InputError
 KINDS = {
     "accuracy": "networks beside an SVM and a random forest on the same pixels, over several seeds",
     "sensors": "networks on a scene as other sensors would see it: would Sentinel-2 be enough?",
+    "finetune": "fine-tuning beside training from scratch, on the same few labels",
+    "evidence": "how stable and how faithful the band weights are, over seeds and resamples",
     "read": "reading a cube, beside a raw read of its bytes, rasterio and spectral",
     "predict": "pixels per second of predict, beside a loop over patches and the bare network",
     "fusion": "speed and memory of WeightedSum beside the plain expression",

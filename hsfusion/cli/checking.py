@@ -29,10 +29,17 @@ _TYPES = {
 _OPTIONAL = {
     "threads": int,
     "split.per_class": int,
+    "split.val_per_class": int,
+    "random_split.per_class": int,
+    "jobs": int,
     "model.keep_bands": int,
     "run_dir": str,
     "resume": str,
+    "pretrained": str,
+    "patience": int,
+    "scratch_epochs": int,
     "json": str,
+    "figure": str,
     "folder": str,
     "run": str,
     "out": str,
@@ -46,14 +53,24 @@ _RANGES = {
     "seed": (0, 2**32),
     "seeds": (1, _INFINITY),
     "threads": (1, _INFINITY),
+    **dict.fromkeys(("resamples", "jobs", "top_k_seeds", "top_k_members", "retrain_epochs"), (1, _INFINITY)),
+    "first_seed": (0, 2**31),
+    "split_seed": (0, 2**31),
+    "resample_share": (0.05, 1),
+    "faithfulness_pixels": (20, 20_000),
     **dict.fromkeys(
         ("inputs", "batch", "channels", "bands", "rows", "columns", "tile", "repeats", "patches"), (1, _INFINITY)
     ),
     "label_smoothing": (0, 0.99),
     "trainer.max_epochs": (1, _INFINITY),
+    "patience": (1, _INFINITY),
+    "scratch_epochs": (1, _INFINITY),
+    **{f"thaw_at.{part}": (0, 1) for part in ("response", "group_weights", "cnn", "classifier")},
+    **{f"lr_scales.{part}": (0, _INFINITY) for part in ("response", "group_weights", "cnn", "classifier")},
     "data.batch_size": (2, _INFINITY),
     "data.steps_per_epoch": (1, _INFINITY),
     "data.noise": (0, _INFINITY),
+    "data.range_dropout": (0, 1),
     "model.channels": (1, _INFINITY),
     "model.width": (1, _INFINITY),
     "model.knot_spacing_nm": (1, _INFINITY),
@@ -65,6 +82,7 @@ _RANGES = {
     "optimizer.weight_decay": (0, _INFINITY),
     "split.block_pixels": (1, _INFINITY),
     "split.per_class": (1, _INFINITY),
+    "split.val_per_class": (1, _INFINITY),
     "groups.number": (1, _INFINITY),
 }
 
@@ -102,15 +120,16 @@ def check(cfg: DictConfig, config_name: str) -> None:
 
 
 def _check_scene(cfg: DictConfig, base: DictConfig) -> None:
-    scene = cfg.get("scene")
-    if not isinstance(scene, DictConfig):
-        return
-    plain = OmegaConf.to_container(scene, resolve=True)
-    assert isinstance(plain, dict), "a configuration of keys"
-    for key, value in plain.items():
-        if value is None and OmegaConf.is_missing(base.scene, key):
-            _refuse(f"scene.{key}", "null", "a value")
-        check_scene_value("command line", str(key), value, field=f"scene.{key}")
+    for path in ("scene", "scene.of"):  # a simulated scene holds another one
+        scene = OmegaConf.select(cfg, path)
+        if not isinstance(scene, DictConfig):
+            return
+        plain = OmegaConf.to_container(scene, resolve=True)
+        assert isinstance(plain, dict), "a configuration of keys"
+        for key, value in plain.items():
+            if value is None and OmegaConf.is_missing(OmegaConf.select(base, path), key):
+                _refuse(f"{path}.{key}", "null", "a value")
+            check_scene_value("command line", str(key), value, field=f"{path}.{key}")
 
 
 def check_config_dir() -> None:

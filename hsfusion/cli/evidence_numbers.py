@@ -1,0 +1,274 @@
+"""From what the trainings left to the numbers of evidence.json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsfusion.cli.evidence_jobs import REPEATS, read_json
+from hsfusion.spectra import BandGroup, Bands, BandWeights
+from hsfusion.trust.faithfulness import (
+    Curve,
+    band_windows,
+    deletion,
+    insertion,
+    order_by_weight,
+    permutation_importance,
+)
+from hsfusion.trust.stability import (
+    Stability,
+    ensemble_profile,
+    quartiles,
+    repeated_stability,
+    top_bands,
+    uniformity_p,
+    window_stability,
+)
+from hsfusion.trust.verdict import Duplicate, Verdict, verdict, weight_windows
+
+_CURVES = {"deletion": deletion, "insertion": insertion}
+_STEPS = 15  # numbers of windows at which the curves are known, at most
+_TOP, _HALF_WIDTH = 20, 3  # bands; less for sensors of few bands
+
+
+@dataclass(frozen=True, eq=False)
+class Profiles:
+    """The weights of all runs.
+
+    Attributes:
+        bands: the C bands of the scene.
+        group: C names.
+        used: (C',) indices of the bands that networks may use.
+        weight: (S, T, C) for seeds and resamples, each summing to 1.
+    """
+
+    bands: Bands
+    group: tuple[str, ...]
+    used: NDArray[np.int64]
+    weight: NDArray[np.float64]
+
+    @property
+    def runs(self) -> NDArray[np.float64]:
+        """(S T, C)."""
+        return self.weight.reshape(-1, self.weight.shape[2])
+
+    @property
+    def windows(self) -> NDArray[np.bool_]:
+        """(U, C) windows of 7 neighbouring bands that networks may use."""
+        within = band_windows(self.bands.wavelength_nm[self.used])
+        windows = np.zeros((len(within), len(self.bands)), bool)
+        windows[:, self.used] = within
+        return windows
+
+    @property
+    def ensemble(self) -> NDArray[np.float64]:
+        """(C,) the profile that is reported."""
+        return reported_profile(self.runs)
+
+    @property
+    def top(self) -> tuple[int, int]:
+        """How many of the best bands of each run are compared, and the half width of their windows."""
+        number = self.used.size
+        return min(_TOP, max(1, number // 4)), min(_HALF_WIDTH, number // 30)
+
+    @property
+    def selected(self) -> NDArray[np.bool_]:
+        """(S T, C) the best bands of each run."""
+        return top_bands(self.runs, self.top[0])
+
+
+def read_profile(path: Path) -> tuple[BandWeights, NDArray[np.float64]]:
+    """A run's band_weights.csv, and its weights (C,) scaled to sum to 1 over the bands."""
+    weights = BandWeights.from_csv(path)
+    return weights, weights.weight / max(weights.weight.sum(), 1e-300)
+
+
+def reported_profile(runs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(C,) the median of runs (R, C), scaled; their mean where no band has a weight in half of the runs.
+
+    Such runs do not agree, which their stability says. Something has to be shown, and tested, all the same.
+    """
+    return ensemble_profile(runs) if np.median(runs, axis=0).any() else runs.mean(0)
+
+
+def stability_of(profiles: Profiles) -> dict[str, Any]:
+    """Stability, spread, top windows and uniformity, as far as the number of runs allows."""
+    of_used = profiles.weight[..., profiles.used]
+    seeds, resamples, _ = profiles.weight.shape
+    spread, chosen = quartiles(profiles.runs), profiles.selected
+    found: dict[str, Any] = {
+        "profiles": profiles.runs.tolist(),
+        "ensemble": profiles.ensemble.tolist(),
+        "quartiles": {"lower": spread.lower.tolist(), "upper": spread.upper.tolist()},
+        "selection_frequency": chosen.mean(0).tolist(),
+        "stability": {
+            "bands": profiles.top[0],
+            "half_width": profiles.top[1],
+            **{name: asdict(value) for name, value in _stabilities(profiles).items()},
+        },
+        "top_windows": [
+            {
+                "lower_nm": window.lower_nm,
+                "upper_nm": window.upper_nm,
+                "weight": window.share,
+                "frequency": window.frequency,
+                "group": _group_at(profiles, (window.lower_nm + window.upper_nm) / 2),
+            }
+            for window in _windows(profiles)
+        ],
+    }
+    if seeds * resamples > 1 and len(profiles.windows) > 1:
+        # ensembles of a resample share no training; those of one resample only are as independent as there is
+        rows = np.stack([reported_profile(of_used[:, r]) for r in range(resamples)]) if resamples > 1 else of_used[:, 0]
+        found["uniformity_p"] = uniformity_p(rows, profiles.windows[:, profiles.used])
+    return found
+
+
+def _stabilities(profiles: Profiles) -> dict[str, Stability]:
+    """Indices by name; of single runs only where there are not several seeds and several resamples."""
+    weight, nm = profiles.weight[..., profiles.used], profiles.bands.wavelength_nm[profiles.used]
+    seeds, resamples, number = weight.shape
+    bands, half_width = profiles.top
+    if seeds * resamples == 1:
+        return {}
+    if min(seeds, resamples) == 1:
+        single = window_stability(weight.reshape(-1, number), nm, bands=bands, half_width=half_width)
+        return {"single": single, "reported": single}
+    medians = [np.median(weight, axis=axis) for axis in (0, 1)]
+    if not all(median.any(-1).all() for median in medians):
+        single = window_stability(weight.reshape(-1, number), nm, bands=bands, half_width=half_width)
+        return {"single": single, "reported": single}
+    repeated = repeated_stability(weight, nm, bands=bands, half_width=half_width)
+    return {
+        "single": repeated.single,
+        "across_seeds": repeated.across_seeds,
+        "across_resamples": repeated.across_resamples,
+        "reported": repeated.reported,
+    }
+
+
+def _windows(profiles: Profiles) -> tuple[Any, ...]:
+    return weight_windows(BandWeights(profiles.bands, profiles.group, profiles.ensemble), profiles.selected)
+
+
+def _group_at(profiles: Profiles, nm: float) -> str:
+    """Name of the group of the band nearest to a wavelength."""
+    return profiles.group[int(profiles.used[np.abs(profiles.bands.wavelength_nm[profiles.used] - nm).argmin()])]
+
+
+def plan_of(profiles: Profiles) -> dict[str, Any]:
+    """Windows in the order of the reported weight, and after how many of them the accuracy is asked for.
+
+    Denser where few are removed, as the curves bend there.
+    """
+    windows = profiles.windows
+    units = len(windows)
+    number = np.unique(np.round(units * np.linspace(0, 1, _STEPS) ** 1.5).astype(int))
+    return {
+        "order": order_by_weight(profiles.ensemble, windows).tolist(),
+        "windows": [np.flatnonzero(window).tolist() for window in windows],
+        "number": number.tolist(),
+    }
+
+
+def faithfulness_of(
+    profiles: Profiles, scored: Sequence[Path], *, seed: int, split_seed: int, names: Sequence[str]
+) -> dict[str, Any]:
+    """Curves and importance of groups, from the mean accuracy of several networks under the same replacements.
+
+    Args:
+        profiles: the weights of all runs.
+        scored: what :func:`~hsfusion.cli.evidence_jobs.score_run` wrote, of each network.
+        seed: of the first of these networks.
+        split_seed: of the random orders.
+        names: of the G groups, further rasters included.
+    """
+    records, plan = [read_json(path) for path in scored], plan_of(profiles)
+    number = np.array(plan["number"])
+    found: dict[str, Any] = {
+        "seed": seed,
+        "networks": len(records),
+        "pixels": records[0]["pixels"],
+        "accuracy": float(np.mean([record["all_bands"] for record in records])),
+        "windows": len(plan["windows"]),
+        "window_numbers": number.tolist(),
+        "numbers": _bands_in(plan, number),
+    }
+    for direction, curve in _CURVES.items():
+        found[direction] = {}
+        for fill in ("mean", "conditional"):
+            replayed: Iterator[NDArray] = iter(np.mean([record[direction][fill] for record in records], axis=0))
+            of = curve(
+                lambda keep, said=replayed: next(said),
+                np.array(plan["order"]),
+                windows=profiles.windows,
+                number=number,
+                seed=split_seed,
+                random_orders=REPEATS,
+            )
+            found[direction][fill] = _curve(of)
+    return {**found, "groups": _importance(records, names)}
+
+
+def _bands_in(plan: Mapping[str, Any], number: NDArray[np.int64]) -> list[int]:
+    """Bands in the first windows of the order."""
+    sizes = np.cumsum([0, *(len(plan["windows"][u]) for u in plan["order"])])
+    return sizes[number].tolist()
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
+    lower, upper = np.quantile(curve.random_accuracy, [0.05, 0.95], axis=0)
+    return {
+        "accuracy": curve.accuracy.tolist(),
+        "random_mean": curve.random_accuracy.mean(0).tolist(),
+        "random_lower": lower.tolist(),
+        "random_upper": upper.tolist(),
+        "area": curve.area,
+        "random_areas": curve.random_area.tolist(),
+        "p": curve.p_value,
+    }
+
+
+def _importance(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Loss of accuracy for each group; p is the share of permutations, the group as it is included, without a loss."""
+    accuracy = np.mean([record["groups"] for record in records], axis=0)  # (1 + G REPEATS,)
+    said = iter(accuracy.tolist())
+    pixels = int(records[0]["pixels"])
+    found = permutation_importance(
+        lambda bands, order: next(said), np.zeros((len(names), 1), bool), pixels=pixels, seed=0, repeats=REPEATS
+    )
+    no_loss = (accuracy[1:].reshape(len(names), REPEATS) >= accuracy[0]).sum(1)
+    return [
+        {"name": name, "importance": float(drop), "spread": float(spread), "p": float((1 + lost) / (1 + REPEATS))}
+        for name, drop, spread, lost in zip(names, found.drop, found.spread, no_loss, strict=True)
+    ]
+
+
+def verdict_of(profiles: Profiles, evidence: Mapping[str, Any]) -> Verdict:
+    """The verdict on the reported profile, from the numbers there are."""
+    reported = evidence["stability"].get("reported")
+    curves = evidence.get("faithfulness", {})
+    return verdict(
+        _windows(profiles),
+        beats_chance=[run["beats_chance"] for run in evidence["runs"]],
+        uniformity_p=evidence.get("uniformity_p"),
+        stability=None if reported is None else Stability(**reported),
+        p_values={
+            f"{direction}, {fill}": curves[direction][fill]["p"]
+            for direction in _CURVES
+            if direction in curves
+            for fill in ("mean", "conditional")
+        },
+        pairs=[Duplicate(*pair) for pair in evidence["duplicates"]],
+        wavelength_nm=profiles.bands.wavelength_nm,
+    )
+
+
+def group_dicts(groups: Sequence[BandGroup]) -> list[dict[str, Any]]:
+    """Groups as plain values."""
+    return [asdict(group) for group in groups]

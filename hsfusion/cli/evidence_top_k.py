@@ -1,0 +1,114 @@
+"""Trainings on k chosen bands: which jobs there are, and the table that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsfusion.cli.evidence_jobs import choose, read_json, retrain
+from hsfusion.cli.evidence_numbers import read_profile, reported_profile
+from hsfusion.cli.job_pool import Job
+
+#: key of the configuration that says how a split is made, and its seed
+Pair = tuple[str, int]
+_FULL = "all bands"
+
+
+def member_profiles(members: Mapping[Pair, Sequence[Job]]) -> dict[Pair, NDArray[np.float64]]:
+    """The reported profile (C,) of the trainings on each split."""
+    return {
+        pair: reported_profile(np.stack([read_profile(job.path.parent / "band_weights.csv")[1] for job in jobs]))
+        for pair, jobs in members.items()
+    }
+
+
+def chosen_jobs(
+    settings: str, places: Mapping[Pair, Path], weights: Mapping[Pair, NDArray[np.float64]], *, cost: float
+) -> list[Job]:
+    """Jobs that choose bands on the training pixels of each split, with the weights learned from these."""
+    return [
+        Job(
+            choose,
+            place / "chosen.json",
+            cost,
+            {"settings": settings, "which": which, "split_seed": seed, "profile": weights[which, seed].tolist()},
+        )
+        for (which, seed), place in places.items()
+    ]
+
+
+def retrain_jobs(
+    settings: str,
+    places: Mapping[Pair, Path],
+    *,
+    numbers: Sequence[int],
+    used: NDArray[np.int64],
+    costs: Mapping[str, float],
+) -> list[Job]:
+    """Jobs that train on chosen bands: for each split, classifier and number k, and on all bands.
+
+    Args:
+        settings: the resolved configuration.
+        places: folder of each split, with ``chosen.json``.
+        numbers: of bands.
+        used: (C',) indices of all bands that may be used.
+        costs: of one training of each classifier.
+    """
+    jobs = []
+    for (which, seed), place in places.items():
+        chosen = read_json(place / "chosen.json")
+        sets: dict[str, dict[str, list[int]]] = {_FULL: {_FULL: used.tolist()}}
+        sets |= {f"{k}": {ranking: bands[str(k)] for ranking, bands in chosen.items()} for k in numbers}
+        for classifier, cost in costs.items():
+            common = {"settings": settings, "which": which, "split_seed": seed, "classifier": classifier}
+            jobs += [
+                Job(
+                    retrain,
+                    _file(place, classifier, name),
+                    cost * len(named),
+                    {**common, "chosen": named},
+                )
+                for name, named in sets.items()
+            ]
+    return jobs
+
+
+def _file(place: Path, classifier: str, name: str) -> Path:
+    return place / f"{classifier}-{name.replace(' ', '-')}.json"
+
+
+def top_k_of(
+    places: Mapping[Pair, Path],
+    *,
+    numbers: Sequence[int],
+    classifiers: Sequence[str],
+    members: Mapping[Pair, int],
+    kind: str,
+) -> dict[str, Any]:
+    """The part ``top_k`` of evidence.json.
+
+    Args:
+        places: folder of each split.
+        numbers: of bands.
+        classifiers: what was trained.
+        members: number of trainings behind the weights of each split.
+        kind: of the configured split: the key of its accuracies; those of random pixels stand under ``random``.
+    """
+    found: dict[str, Any] = {"numbers": list(numbers), "seeds": sorted({seed for _, seed in places})}
+    for which, key in (("random_split", "random"), ("split", kind)):  # the configured one, where both are random
+        own = {pair: place for pair, place in places.items() if pair[0] == which}
+        found[key] = {name: _accuracies(list(own.values()), name, numbers) for name in classifiers}
+        full = {name: [read_json(_file(place, name, _FULL))[_FULL] for place in own.values()] for name in classifiers}
+        found[f"full_{key}"] = {name: float(np.mean(values)) for name, values in full.items()}
+        found[f"members_{key}"] = [members[pair] for pair in own]
+    return {**found, "full": found[f"full_{kind}"]}
+
+
+def _accuracies(places: Sequence[Path], classifier: str, numbers: Sequence[int]) -> dict[str, list[list[float]]]:
+    """Ranking -> accuracies, a row for each k and a column for each split."""
+    read = [[read_json(_file(place, classifier, str(k))) for place in places] for k in numbers]
+    return {name: [[of[name] for of in row] for row in read] for name in read[0][0]}

@@ -1,0 +1,265 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+import hsfusion.data.synthetic as synthetic
+from hsfusion.cli.benchmark_evidence import measure
+from hsfusion.cli.messages import CONF
+from hsfusion.errors import InputError
+from hsfusion.scenes import ArrayScene
+from hsfusion.scenes.scene import read_all
+
+TINY = [
+    *("name=tiny", "scene=synthetic", "scene.height=40", "scene.width=40", "groups.number=4"),
+    *("model.channels=4", "model.width=8", "model.receptive_field=3", "trainer=cpu", "trainer.max_epochs=1"),
+    *("data.steps_per_epoch=10", "progress=false", "jobs=1", "seeds=2", "resamples=2", "faithfulness_pixels=20"),
+]
+SMALL_TOP_K = ["top_k=[3,10]", "top_k_seeds=2", "top_k_members=1", "retrain_epochs=1"]
+CURVE = {"accuracy", "random_mean", "random_lower", "random_upper", "area", "random_areas", "p"}
+
+
+def evidence_of(folder, *words):
+    """Runs the benchmark in this process; the content of evidence.json."""
+    torch.set_num_threads(1)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("benchmark_evidence", overrides=[f"folder={folder}", *words])
+    measure(cfg)
+    return json.loads((folder / "evidence.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evidence") / "tiny"
+    return folder, evidence_of(folder, *TINY, *SMALL_TOP_K)
+
+
+@pytest.fixture
+def changed_scene(monkeypatch):
+    """Makes scene=synthetic give another scene."""
+    real = synthetic.synthetic_scene
+
+    def change(how):
+        monkeypatch.setattr(synthetic, "synthetic_scene", lambda **keys: how(real(**keys)))
+
+    return change
+
+
+# what it leaves
+
+
+def test_every_run_leaves_its_weights_and_nothing_else(tiny):
+    folder, found = tiny
+    names = {f"seed-{seed}-resample-{resample}" for seed in (0, 1) for resample in (0, 1)}
+    assert {path.name for path in (folder / "runs").iterdir()} == names
+    for run in found["runs"]:
+        there = {path.name for path in (folder / run["folder"]).iterdir()}
+        assert {"band_weights.csv", "response.csv", "group_weights.csv", "metrics.json", "model.safetensors"} <= there
+        assert "checkpoints" not in there
+        metrics = json.loads((folder / run["folder"] / "metrics.json").read_text())
+        assert metrics["test"]["overall_accuracy"] == run["overall_accuracy"]
+        assert (metrics["seed"], metrics["resample"]) == (run["seed"], run["resample"])
+    pixels = {
+        (split["train_pixels"], split["val_pixels"], split["test_pixels"], split["leakage"])
+        for split in (json.loads(path.read_text())["split"] for path in (folder / "runs").rglob("metrics.json"))
+    }
+    assert len(pixels) == 1
+    assert pixels.pop()[3] == 0
+
+
+def test_evidence_holds_every_number_of_every_band_and_run(tiny):
+    _, found = tiny
+    bands = len(found["bands"]["wavelength_nm"])
+    assert bands == len(found["band_groups"]) == len(found["ensemble"]) == len(found["selection_frequency"]) == 211
+    assert np.shape(found["profiles"]) == (4, bands)
+    np.testing.assert_allclose(np.sum(found["profiles"], axis=1), 1, atol=1e-6)
+    lower, upper = (np.array(found["quartiles"][key]) for key in ("lower", "upper"))
+    assert (lower <= np.median(found["profiles"], axis=0)).all() and (upper >= lower).all()
+    assert found["split"] == {"kind": "blocks", "seed": 0, "leakage": 0.0}
+    assert {"single", "across_seeds", "across_resamples", "reported"} < set(found["stability"])
+    assert found["stability"]["across_seeds"]["profiles"] == 2
+    assert 0 <= found["uniformity_p"] <= 1
+
+
+def test_curves_start_and_end_where_they_must(tiny):
+    _, found = tiny
+    curves = found["faithfulness"]
+    assert curves["networks"] == 2 and curves["pixels"] == 20
+    assert curves["numbers"][0] == 0 and curves["numbers"][-1] == 211
+    for fill in ("mean", "conditional"):
+        deletion, insertion = curves["deletion"][fill], curves["insertion"][fill]
+        assert set(deletion) == set(insertion) == CURVE
+        assert deletion["accuracy"][0] == insertion["accuracy"][-1] == pytest.approx(curves["accuracy"])
+        assert deletion["accuracy"][-1] == insertion["accuracy"][0] == deletion["random_mean"][-1]
+        assert len(deletion["random_areas"]) == 20
+    assert [group["name"] for group in curves["groups"]] == [group["name"] for group in found["groups"]]
+
+
+def test_chosen_bands_are_compared_on_both_kinds_of_split(tiny):
+    folder, found = tiny
+    top_k = found["top_k"]
+    assert top_k["numbers"] == [3, 10] and top_k["seeds"] == [0, 1]
+    assert top_k["members_blocks"] == [4, 1] and top_k["members_random"] == [1, 1]
+    for kind in ("blocks", "random"):
+        for classifier in ("svm", "network"):
+            rankings = top_k[kind][classifier]
+            assert {"weights", "evenly spaced", "random", "mutual information"} < set(rankings)
+            assert all(np.shape(rows) == (2, 2) for rows in rankings.values())
+    assert top_k["full"] == top_k["full_blocks"]
+    assert top_k["full"]["svm"] > np.mean(top_k["blocks"]["svm"]["lowest weights"][0])
+    chosen = json.loads((folder / "top_k" / "split-1" / "chosen.json").read_text())
+    assert all(len(set(bands["10"])) == 10 for bands in chosen.values())
+
+
+def test_a_second_start_redoes_only_what_is_missing_and_finds_the_same(tiny, capsys):
+    folder, found = tiny
+    gone, kept = (folder / "runs" / name / "metrics.json" for name in ("seed-1-resample-0", "seed-0-resample-0"))
+    before = kept.stat().st_mtime_ns
+    gone.unlink()  # as if the folder had been left half done
+    (folder / "evidence.json").unlink()
+    assert evidence_of(folder, *TINY, *SMALL_TOP_K) == found
+    assert kept.stat().st_mtime_ns == before
+    assert gone.exists()
+    assert not list(folder.rglob(".*"))
+    assert "verdict" in capsys.readouterr().out
+
+
+# words that do not fit
+
+
+@pytest.mark.parametrize(
+    ("word", "part"),
+    [
+        ("trainer.max_epochs=2", "config.yaml: configuration is another one"),
+        ("top_k=[3,300]", "top_k is 300, expected 1 to 211"),
+        ("top_k=[10,3]", "expected rising numbers"),
+        ("retrain=[forest]", "expected a list of svm, network"),
+        ("seed=1", "use seeds=N"),
+        ("trainer.devices=2", "use jobs=N"),
+    ],
+)
+def test_words_that_do_not_fit_are_refused(tiny, word, part):
+    folder, found = tiny
+    with pytest.raises(InputError, match=part.replace("[", r"\[")):
+        evidence_of(folder, *TINY, *SMALL_TOP_K, word)
+    assert json.loads((folder / "evidence.json").read_text()) == found
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(InputError, match="folder is not empty"):
+        evidence_of(tmp_path, *TINY)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+# verdicts
+
+
+def permuted(labelled):
+    labels = np.random.default_rng(0).permutation(labelled.labels.ravel()).reshape(labelled.labels.shape)
+    return replace(labelled, labels=labels)
+
+
+def test_permuted_labels_give_no_evidence(changed_scene, tmp_path):
+    changed_scene(permuted)
+    found = evidence_of(tmp_path / "e", *TINY, "trainer.max_epochs=5", "top_k=[]")
+    assert found["verdict"]["word"] == "no evidence"
+    assert found["verdict"]["windows"] == []
+    assert "top_k" not in found
+
+
+def copied(labelled):
+    """The band at 680 nm is a copy of the one before."""
+    cube, nm = read_all(labelled.scene), labelled.scene.bands.wavelength_nm
+    second = int(np.flatnonzero(nm == 680)[0])
+    cube[second] = cube[second - 1]
+    return replace(labelled, scene=ArrayScene(cube, bands=labelled.scene.bands, name="copied"))
+
+
+def test_copied_bands_are_named(changed_scene, tmp_path):
+    changed_scene(copied)
+    found = evidence_of(tmp_path / "e", *TINY, "top_k=[]", "seeds=1", "resamples=1")
+    assert found["duplicates"] == [[27, 28, pytest.approx(1)]]
+    assert "reported" not in found["stability"] and "uniformity_p" not in found
+
+
+LONGER = [
+    *("scene.height=64", "scene.width=64", "trainer.max_epochs=20", "data.steps_per_epoch=50", "model.channels=16"),
+    *(
+        "model.width=32",
+        "top_k=[]",
+        "seeds=3",
+        "resamples=3",
+        "faithfulness_pixels=300",
+        "groups.number=14",
+        "split_seed=1",
+    ),
+]
+
+
+def nearest(windows):
+    """Centres of the two heaviest windows apart from each other, ascending."""
+    centres = [(window["lower_nm"] + window["upper_nm"]) / 2 for window in windows]
+    return sorted([centres[0], next(nm for nm in centres if abs(nm - centres[0]) > 200)])
+
+
+@pytest.mark.slow
+def test_planted_windows_are_supported_and_named(tmp_path):
+    found = evidence_of(tmp_path / "e", *TINY, *LONGER)
+    assert found["verdict"]["word"] == "supported", found["verdict"]["sentences"]
+    first, second = nearest(found["verdict"]["windows"])
+    assert 640 <= first <= 710 and 2140 <= second <= 2260
+
+
+@pytest.mark.slow
+def test_copied_bands_in_the_windows_are_named_in_the_verdict(changed_scene, tmp_path):
+    changed_scene(copied)
+    said = evidence_of(tmp_path / "e", *TINY, *LONGER)["verdict"]
+    assert said["word"] in {"supported", "unstable"}  # each training shares the weight between the two as it likes
+    assert any("Bands 28 (670 nm) and 29 (680 nm) say the same" in sentence for sentence in said["sentences"])
+
+
+# processes
+
+
+@pytest.mark.slow
+def test_killed_evidence_goes_on_in_parallel_and_ends_as_that_of_one_process(tiny, tmp_path):
+    _, found = tiny
+    words = [word for word in (*TINY, *SMALL_TOP_K) if not word.startswith("jobs=")]
+    command = [str(Path(sys.executable).with_name("hsfusion")), "benchmark", "evidence", "folder=e", "jobs=2", *words]
+    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob("e/runs/*/metrics.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    there = json.loads((tmp_path / "e" / "evidence.json").read_text())
+    assert there == found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_evidence_ends_at_once_and_leaves_nothing_half_done(tmp_path, number, code):
+    command = [str(Path(sys.executable).with_name("hsfusion")), "benchmark", "evidence", "folder=e", *TINY]
+    command += ["jobs=2", "trainer.max_epochs=2000"]
+    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 200
+    while len(list(tmp_path.glob("e/runs/.*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    os.killpg(run.pid, number)  # as Ctrl-C in a terminal, which all processes hear
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == code
+    assert b"Traceback" not in said
+    assert not list(tmp_path.glob("e/runs/seed*"))
