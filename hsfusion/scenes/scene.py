@@ -164,7 +164,7 @@ def take_layers(values: NDArray, layers: NDArray[np.int64] | None) -> NDArray:
         pixels = values.transpose(1, 2, 0)
         taken = np.empty((*pixels.shape[:2], len(layers)), values.dtype)
         for row, out in zip(pixels, taken, strict=True):  # a window taken whole would be copied whole first
-            np.take(row, layers, axis=1, out=out)
+            np.take(row, layers, axis=1, out=out, mode="clip")  # the other modes go through a buffer
         return taken.transpose(2, 0, 1)
     return values[layers]
 

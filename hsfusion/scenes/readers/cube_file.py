@@ -126,6 +126,7 @@ class CubeFile:
         Raises:
             InputError: if the file cannot be read.
         """
+        assert layers is None or ((layers >= 0) & (layers < self.layers)).all(), "a layer that the cube does not have"
         if layers is not None and isinstance(self.pixels, LayerPixels):
             stored = self.pixels.read_layers(window, layers)
         else:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.scene import Window
+from hsfusion.scenes.scene import Window, take_layers
 
 #: interleave -> axes of the binary
 LAYOUTS = {
@@ -59,6 +59,27 @@ class EnviPixels:
         values = cube[tuple(part[name] for name in names)]
         return values.transpose([names.index(name) for name in ("bands", "lines", "samples")])
 
+    def read_layers(self, window: Window, layers: NDArray[np.int64]) -> NDArray:
+        """Reads chosen layers of a window: (L, height, width) as stored, in the file's memory order.
+
+        Raises:
+            InputError: if the file is no longer as long as it was.
+        """
+        if self.order != "bip" or not hasattr(os, "preadv"):
+            return take_layers(self.read(window), layers)
+        self.check_size()
+        row, col, height, width = window
+        columns, bands = self.shape[1:]
+        # line by line: the system reads ahead, and what is not wanted is dropped while it is in the processor's cache
+        line, taken = np.empty((width, bands), self.dtype), np.empty((height, width, len(layers)), self.dtype)
+        with open(self.path, "rb", buffering=0) as file:
+            for i, pixels in enumerate(taken, start=row):
+                place = self.offset + (i * columns + col) * bands * self.dtype.itemsize
+                if os.preadv(file.fileno(), [line.view(np.uint8).data], place) < line.nbytes:
+                    raise self._wrong_size(self.path.stat().st_size)
+                np.take(line, layers, axis=1, out=pixels, mode="clip")  # the other modes go through a buffer
+        return taken.transpose(2, 0, 1)
+
     def check_size(self) -> os.stat_result:
         """Makes sure that the binary is as long as the header says.
 
@@ -68,23 +89,29 @@ class EnviPixels:
         Raises:
             InputError: if it is not.
         """
-        needed = self.offset + int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
         try:
             status = self.path.stat()
         except OSError as error:
             raise InputError(
                 self.path, field="file", value=error.strerror, expected="the binary", fix="put it back"
             ) from error
-        size = status.st_size
-        if size != needed:
-            raise InputError(
-                self.path,
-                field="size",
-                value=f"{size} bytes",
-                expected=f"{needed}: {' x '.join(map(str, self.shape))} of type {self.dtype.str} after {self.offset}",
-                fix="copy the file anew, or correct its header",
-            )
+        if status.st_size != self._bytes:
+            raise self._wrong_size(status.st_size)
         return status
+
+    def _wrong_size(self, size: int) -> InputError:
+        shape = " x ".join(map(str, self.shape))
+        return InputError(
+            self.path,
+            field="size",
+            value=f"{size} bytes",
+            expected=f"{self._bytes}: {shape} of type {self.dtype.str} after {self.offset}",
+            fix="copy the file anew, or correct its header",
+        )
+
+    @property
+    def _bytes(self) -> int:
+        return self.offset + int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
 
 
 @functools.lru_cache(maxsize=8)
