@@ -47,6 +47,10 @@ def _check(cfg: DictConfig) -> None:
             expected="a list of numbers of labels per class, null for all",
             fix="labels=[5,10,20,null]",
         )
+    if cfg.trainer.devices not in (1, "1", "auto"):
+        raise InputError(
+            "command line", field="trainer.devices", value=cfg.trainer.devices, expected="1", fix="use one device"
+        )
     for key in ("seed", "run_dir", "resume"):
         if cfg[key]:
             raise InputError(
@@ -66,6 +70,7 @@ def _pretrained(cfg: DictConfig, seed: int) -> dict[str, Any]:
 def _not_trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any]) -> list[dict[str, Any]]:
     """The network where it was trained, as its file says; and carried over to here, if it knows all classes."""
     from hsfusion.cli.finetune import carried_network
+    from hsfusion.cli.seen import check_not_seen
     from hsfusion.cli.session import set_up, test_accuracies
     from hsfusion.inference import predict_scene
 
@@ -77,6 +82,7 @@ def _not_trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any]) -> list
     assert isinstance(job, DictConfig)
     make = partial(carried_network, **pretrained)
     split = set_up(job, make=make).split
+    check_not_seen(split, header)
     labelled = split.labelled
     if set(labelled.legend.names) <= {name.strip() for name in header["classes"]["names"]}:
         # with the standardisation that it brought along
@@ -89,11 +95,15 @@ def _not_trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any]) -> list
 def _trained(cfg: DictConfig, seed: int, number: int | None, pretrained: dict[str, Any]) -> list[dict[str, Any]]:
     """A network fine-tuned, and one from scratch on the same pixels."""
     from hsfusion.cli.finetune import carried_network, first_step_as_good, kept_accuracy, scratch_configuration
+    from hsfusion.cli.seen import check_not_seen
     from hsfusion.cli.session import begin, fit, set_up
 
-    job = OmegaConf.merge(cfg, {"seed": seed, "split": {"per_class": number}})
+    # who has few labels has few to choose an epoch by, too
+    few = {key: number for key in ("per_class", "val_per_class") if key in cfg.split}
+    job = OmegaConf.merge(cfg, {"seed": seed, "split": few})
     assert isinstance(job, DictConfig)
     experiment = set_up(job, make=partial(carried_network, **pretrained))
+    check_not_seen(experiment.split, pretrained["header"])
     scratch_job = scratch_configuration(job, pretrained["header"])
     with tempfile.TemporaryDirectory() as folder:
         tuned = fit(job, experiment, Path(folder, "tuned"))

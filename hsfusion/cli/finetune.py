@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hsfusion.cli.hydra_app import run_app
 from hsfusion.cli.train import train_from
-from hsfusion.errors import InputError
+from hsfusion.errors import DivergedError, InputError
 
 if TYPE_CHECKING:
     from hsfusion.cli.session import Experiment, Outcome, Start
@@ -29,10 +31,13 @@ def finetune(cfg: DictConfig) -> None:
     _check(cfg)
     path = Path(str(cfg.pretrained))
     network, header = load_model(path / "model.safetensors" if path.is_dir() else path)
+    carried = {key: value for key, value in header["architecture"].items() if key in cfg.model}
+    cfg.model.update(carried)  # what config.yaml shall say
     train_from(
         cfg,
         "finetune",
         make=partial(carried_network, network=network, header=header),
+        check=lambda experiment: _check_same_world(experiment, header),
         compare=partial(_compare, cfg, header),
     )
 
@@ -45,7 +50,8 @@ def carried_network(
     from hsfusion.training.transfer import carry_over
 
     carried = carry_over(network, header=header, bands=scene.bands, sources=scene.sources, class_names=class_names)
-    return Start(carried.network, list(carried.groups), carried.architecture, carried.report)
+    report = carried.report.standardised_anew()
+    return Start(carried.network, list(carried.groups), carried.architecture, report)
 
 
 def scratch_configuration(cfg: DictConfig, header: dict[str, Any]) -> DictConfig:
@@ -73,14 +79,51 @@ def kept_accuracy(outcome: Outcome) -> float | None:
 def _check(cfg: DictConfig) -> None:
     from hsfusion.training.classifier import PARTS
 
-    unknown = [name for name in cfg.freeze if name not in PARTS]
-    if unknown or len(set(cfg.freeze)) == len(PARTS):
+    if not isinstance(cfg.freeze, ListConfig) or not set(cfg.freeze) <= set(PARTS):
         raise InputError(
             "command line",
             field="freeze",
-            value=list(cfg.freeze),
-            expected=f"some of {', '.join(PARTS)}, not all",
-            fix="correct freeze",
+            value=cfg.freeze,
+            expected=f"a list of {', '.join(PARTS)}",
+            fix="write freeze=[cnn]",
+        )
+    if not any(part not in cfg.freeze and cfg.thaw_at[part] < 1 and cfg.lr_scales[part] > 0 for part in PARTS):
+        raise InputError(
+            "command line",
+            field="parts that learn",
+            value="none",
+            expected=f"at least one of {', '.join(PARTS)}",
+            fix="take one out of freeze, or lower thaw_at",
+        )
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    kept = [word for word in words if word.lstrip("+~").startswith("model.")]
+    if kept or (cfg.scratch_epochs is None and any(word.startswith("groups") for word in words)):
+        raise InputError(
+            "command line",
+            field="model and groups",
+            value=", ".join(kept) or "given",
+            expected="nothing: they are those of the pretrained model",
+            fix="leave them out; groups=… is for scratch_epochs only",
+        )
+    if cfg.scratch_epochs is not None and cfg.trainer.devices not in (1, "1", "auto"):
+        raise InputError(
+            "command line",
+            field="trainer.devices",
+            value=cfg.trainer.devices,
+            expected="1 with scratch_epochs",
+            fix="leave out scratch_epochs, and train the other network by itself",
+        )
+
+
+def _check_same_world(experiment: Experiment, header: dict[str, Any]) -> None:
+    """Refuses test pixels that the model has seen, and tells of class names that say nothing."""
+    from hsfusion.cli.seen import check_not_seen
+
+    check_not_seen(experiment.split, header)
+    names = set(experiment.split.labelled.legend.names) & {name.strip() for name in header["classes"]["names"]}
+    if any(re.fullmatch(r"class \d+", name) for name in names):
+        _log.warning(
+            "Classes named by their codes (class 1, ...) are taken to be those of the model: name them if not."
         )
 
 
@@ -93,7 +136,11 @@ def _compare(cfg: DictConfig, header: dict[str, Any], experiment: Experiment, ou
     _log.info("for comparison: a network from scratch, on the same pixels")
     scratch = scratch_configuration(cfg, header)
     (folder / "scratch").mkdir()
-    other = fit(scratch, begin(scratch, experiment.split), folder / "scratch")
+    try:
+        other = fit(scratch, begin(scratch, experiment.split), folder / "scratch")
+    except DivergedError as error:  # what was fine-tuned is worth keeping
+        _log.warning("the network from scratch: %s", error)
+        return
     assert other is not None, "one process only"
     reached = kept_accuracy(other)
     outcome.metrics["scratch"] = {

@@ -84,7 +84,15 @@ def train_network(
     history, best, weights = History(), KeepBest(val_pixels, first_step=settled), WeightHistory(measured)
     last = ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False)
     callbacks: list[pl.Callback] = [history, weights, best, last]
-    if cfg.get("patience") is not None and val_pixels:
+    if cfg.get("patience") is not None:
+        if not val_pixels:
+            raise InputError(
+                "split",
+                field="number of validation pixels",
+                value=0,
+                expected="at least 1 for patience to go by",
+                fix="leave out patience, or raise split.val_fraction",
+            )
         callbacks.append(EarlyStopping("val/overall_accuracy", mode="max", patience=cfg.patience))
     trainer = make_trainer(cfg, folder, callbacks, validated=val_pixels > 0)
     start = time.perf_counter()

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from hsfusion import __version__
 from hsfusion.cli.figures import write_figures
+from hsfusion.cli.seen import seen_pixels
 from hsfusion.cli.session import Experiment, Outcome
 from hsfusion.scenes import JoinedScene, Legend, recorded, write_class_map, write_raster
 from hsfusion.scenes.recorded import input_files
@@ -36,7 +37,7 @@ def write_outputs(cfg: DictConfig, experiment: Experiment, outcome: Outcome, fol
         print("\n".join(transfer.lines()))
     weights = write_weights(experiment, outcome, folder)
     _write_rasters(experiment, outcome, folder)
-    save_model(folder / "model.safetensors", experiment.network, header=_header(experiment, metrics))
+    save_model(folder / "model.safetensors", experiment.network, header=header_of(experiment, metrics))
     write_figures(cfg, experiment, outcome, weights=weights, metrics=metrics, folder=folder)
     test = metrics["test"]
     _log.info("overall accuracy %.4f, kappa %.4f", test["overall_accuracy"], test["kappa"])
@@ -133,9 +134,10 @@ def _write_parts(folder: Path, joined: JoinedScene, codes: NDArray[np.integer], 
         write_class_map(folder / f"{scene.name}.tif", part, legend=legend, geobox=scene.geobox, tags=tags)
 
 
-def _header(experiment: Experiment, metrics: dict[str, Any]) -> dict[str, Any]:
-    """Plain values; nothing that differs between two runs of one seed."""
+def header_of(experiment: Experiment, metrics: dict[str, Any]) -> dict[str, Any]:
+    """What a model file says of its network: plain values; nothing that differs between two runs of one seed."""
     labelled = experiment.split.labelled
+    seen = seen_pixels(experiment.split)
     bands, legend, geobox = labelled.scene.bands, labelled.legend, labelled.scene.geobox
     return {
         "hsfusion_version": __version__,
@@ -163,4 +165,5 @@ def _header(experiment: Experiment, metrics: dict[str, Any]) -> dict[str, Any]:
         "split": metrics["split"],
         "test": metrics["test"],
         "seed": metrics["seed"],
+        **({} if seen is None else {"seen": seen}),
     }

@@ -34,6 +34,7 @@ def train_from(
     command: str,
     *,
     make: Maker,
+    check: Callable[[Experiment], None] = lambda experiment: None,
     compare: Callable[[Experiment, Outcome, Path], None] = lambda experiment, outcome, folder: None,
 ) -> None:
     """Trains a network and fills a run folder.
@@ -42,6 +43,7 @@ def train_from(
         cfg: the whole configuration.
         command: the command that was given.
         make: builds the network to start from.
+        check: called before the training; raises what speaks against it.
         compare: called before anything of the outcome is written, to add to its metrics.
     """
     from hsfusion.cli.descriptions import read_descriptions
@@ -49,7 +51,9 @@ def train_from(
     from hsfusion.cli.session import fit, set_up
 
     def begun() -> Experiment:
-        return set_up(cfg, make=make)
+        experiment = set_up(cfg, make=make)
+        check(experiment)
+        return experiment
 
     def finish(experiment: Experiment, folder: Path, checkpoint: Path | None) -> None:
         outcome = fit(cfg, experiment, folder, checkpoint=checkpoint)

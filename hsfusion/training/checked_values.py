@@ -17,7 +17,8 @@ from typing import Any
 _MOST_BRACKETS = 2**18
 _DEEPEST = 8
 _LONGEST_NAME = 1_000
-_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# possessive, and to the end where no quote closes it: a string is looked at once
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
 #: raises Unfit where a value, the second argument being its name, is not what it has to be
 Rule = Callable[[Any, str], None]

@@ -100,9 +100,8 @@ class FusionClassifier(pl.LightningModule):
         self.steps_run += 1
         if self.network.fusion.gates is not None:
             self.network.fusion.gates.advance(self.global_step / self.total_steps)
-        if self._frozen("cnn", self.global_step):  # its running means are part of it
-            for part in (self.network.cnn.norm, self.network.cnn.features):
-                part.eval()
+        for part in (self.network.cnn.norm, self.network.cnn.features):  # running means are part of it
+            part.train(not self._frozen("cnn", self.global_step))
         torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

@@ -28,6 +28,7 @@ _TYPES = {torch.float32: "F32", torch.int64: "I64", torch.bool: "BOOL"}
 _MOST_NETWORK_BYTES = 2**30  # of what building a network, and reading its weights off, takes
 # follow from the header: a file in which they do not contradicts itself
 _GIVEN = ("fusion.gates.gate_of", "fusion.gates.rank", "fusion.gates.always")
+_LEAST_STD = 1e-30  # divided by less, numbers are no longer finite
 
 
 def save_model(path: Path, network: FusionNetwork, *, header: dict[str, Any]) -> None:
@@ -177,7 +178,7 @@ def _check_numbers(tensors: dict[str, torch.Tensor], network: FusionNetwork) -> 
             raise Unfit(f"tensor {name}", "not finite", "finite numbers")
         if name.endswith("running_var") and bool((tensor < 0).any()):
             raise Unfit(f"tensor {name}", "negative", "variances, at least 0")
-        if name in ("std", "fusion.gates.width") and not bool((tensor > 0).all()):
+        if name in ("std", "fusion.gates.width") and not bool((tensor > _LEAST_STD).all()):
             raise Unfit(f"tensor {name}", f"{float(tensor.min()):g}", "positive numbers")
         if name == "fusion.passed" and bool((tensor < 0).any()):
             raise Unfit(f"tensor {name}", "negative", "shares, at least 0")

@@ -119,6 +119,7 @@ _HEADER = fields(
             }
         ),
         "seed": whole(-(2**63), 2**64),
+        "seen": fields({"ground": matching(_DIGEST, "64 digits of a SHA-256"), "pixels": text(2**21)}),
     },
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -52,11 +52,19 @@ class TransferReport:
         """Plain values for JSON."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
+    def standardised_anew(self) -> TransferReport:
+        """The report of a network whose mean and standard deviation are those of the new training pixels."""
+        resampled = tuple(part for part in self.resampled if part not in ("mean", "std"))
+        return replace(self, resampled=resampled, fresh=("mean", "std", *self.fresh))
+
     def coverage_lines(self) -> list[str]:
         """What the new bands cover, as a text table, line by line."""
         width = max(len("group"), *(len(group.name) for group in self.groups))
         table = [f"{'group':{width}}  weight  covered"]
         table += [f"{g.name:{width}}  {g.weight:6.3f}  {100 * g.coverage:5.1f} %" for g in self.groups]
+        little = [g.name for g in self.groups if 0 < g.coverage < 0.5 and g.name not in self.dropped_groups]
+        if little:
+            table.append(f"less than half covered, the rest stands for the whole: {', '.join(little)}")
         table.append(f"outside the new bands: {100 * self.outside_share:.1f} % of the band weights")
         for title in ("dropped_groups", "dropped_sources", "dropped_classes"):
             names = getattr(self, title)

@@ -91,7 +91,10 @@ def test_a_run_goes_on_from_its_own_checkpoint(hsfusion, folder, tuned):
     [
         ([], ["pretrained", "pretrained=VALUE"]),
         (["pretrained=first", "freeze=[head]"], ["freeze", "response, group_weights, cnn, classifier"]),
-        (["pretrained=first", "freeze=[response,group_weights,cnn,classifier]"], ["not all"]),
+        (["pretrained=first", "freeze=[response,group_weights,cnn,classifier]"], ["parts that learn", "at least one"]),
+        (["pretrained=first", "freeze=null"], ["freeze=[cnn]"]),
+        (["pretrained=first", "model.channels=7"], ["model.channels=7", "pretrained model"]),
+        (["pretrained=first", "seed=3"], ["test pixels that the pretrained model has seen", "seed=0"]),
         (["pretrained=first", "thaw_at.cnn=2"], ["thaw_at.cnn", "between 0 and 1"]),
         (["pretrained=first/checkpoints/last.ckpt"], ["last.ckpt", "model.safetensors"]),
     ],

@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 import torch
@@ -113,3 +114,10 @@ def test_values_are_shown_short_and_without_control_characters():
     assert len(shown("x" * 10_000)) < 100
     assert shown("a\x1b[2J\n").isprintable()
     assert len(shown(list(range(10**5)))) < 100
+
+
+def test_strings_that_never_end_are_looked_at_once():
+    start = time.process_time()
+    with pytest.raises(Unfit):
+        parse_json('{"' + '\\"' * 500_000, "header")
+    assert time.process_time() - start < 2  # quadratic, it would be hours

@@ -180,6 +180,16 @@ def test_learning_rate_rises_then_falls_to_zero():
     assert scheduler.lr_lambdas[0](55) == pytest.approx(5.0)  # of the fusion
 
 
+def test_a_part_that_thaws_trains_like_any_other(monkeypatch):
+    module = classifier(thaw_at={"cnn": 0.5})
+    for step, trains in ((0, False), (49, False), (50, True)):
+        monkeypatch.setattr(FusionClassifier, "global_step", step)
+        monkeypatch.setattr(FusionClassifier, "global_rank", 0)
+        module.on_train_batch_start(None, 0)
+        assert module.network.cnn.norm.training is trains
+        assert module.network.cnn.features.training is trains
+
+
 def test_parts_learn_at_their_own_rates_from_their_own_step_on():
     module = classifier(thaw_at={"cnn": 0.5, "response": 2.0}, lr_scales={"classifier": 0.1})
     response, group_weights, cnn, head = module.configure_optimizers()["lr_scheduler"]["scheduler"].lr_lambdas

@@ -1,0 +1,75 @@
+"""Which pixels of which ground a model has seen, so that no later test counts them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsfusion.data.dealing import near
+from hsfusion.data.splits import TEST, TRAIN, VAL, Split
+from hsfusion.errors import InputError
+
+_MOST_BYTES = 2**20  # of the mask, packed; the blocks of a scene of 10,000 x 10,000 pixels take less
+
+
+def seen_pixels(split: Split) -> dict[str, Any] | None:
+    """Training and validation pixels, for the header of a model file.
+
+    Returns:
+        a digest of the ground truth, and the packed mask; None where that would be large.
+    """
+    mask = np.isin(split.roles, (TRAIN, VAL))
+    packed = base64.b64encode(zlib.compress(np.packbits(mask).tobytes(), 9)).decode()
+    return None if len(packed) > _MOST_BYTES else {"ground": _ground(split), "pixels": packed}
+
+
+def check_not_seen(split: Split, header: dict[str, Any]) -> None:
+    """Refuses to test a model on pixels that it was trained on, or has in its receptive field.
+
+    Scenes are the same ground if their labels are: other bands or another name do not tell them apart.
+
+    Raises:
+        InputError: if a test pixel is one of them.
+    """
+    seen = header.get("seen")
+    if seen is None or seen["ground"] != _ground(split):
+        return
+    mask = _unpacked(seen["pixels"], split.roles.shape)
+    leaked = int((near(mask, split.radius) & (split.roles == TEST)).sum())
+    if leaked:
+        raise InputError(
+            "split",
+            field="number of test pixels that the pretrained model has seen",
+            value=leaked,
+            expected="0: model and scene have the same ground truth",
+            fix=f"use the split that the model was trained with (seed={header.get('seed', 0)}), or another scene",
+        )
+
+
+def _ground(split: Split) -> str:
+    return hashlib.sha256(repr(split.roles.shape).encode() + (split.labelled.labels > 0).tobytes()).hexdigest()
+
+
+def _unpacked(packed: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    size = shape[0] * shape[1]
+    try:
+        raw = zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), (size + 7) // 8 + 1)
+    except (binascii.Error, zlib.error) as error:
+        raise InputError(
+            "model", field="seen.pixels", value="unreadable", expected="a packed mask", fix="train it anew"
+        ) from error
+    if len(raw) != (size + 7) // 8:
+        raise InputError(
+            "model",
+            field="seen.pixels",
+            value=f"{len(raw)} bytes",
+            expected=f"{(size + 7) // 8} for {shape[0]} x {shape[1]} pixels",
+            fix="train it anew",
+        )
+    return np.unpackbits(np.frombuffer(raw, np.uint8), count=size).astype(bool).reshape(shape)
