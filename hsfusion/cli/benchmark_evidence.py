@@ -21,6 +21,7 @@ _RANKINGS = 7  # of trust.rankings.choices
 # cost of what is no training, in training steps: measured on Indian Pines
 _PER_MASK, _SVM, _CHOICE = 1.7, 150, 400
 _MASKS = 4 * 21 * 15
+_UNTRAINED = 50  # networks whose mean the weights are compared with
 
 
 def measure(cfg: DictConfig) -> None:
@@ -93,6 +94,7 @@ class Evidence:
 
     def _train(self, pool: Pool) -> Profiles:
         """The trainings, and what their weights say beside each other."""
+        from hsfusion.cli.evidence_jobs import untrained_weights
         from hsfusion.cli.evidence_numbers import Profiles, read_profile, stability_of
 
         cfg = self._cfg
@@ -105,9 +107,12 @@ class Evidence:
         pool.run(jobs, stage="trainings")
         read = [read_profile(folder / "band_weights.csv") for folder in folders]
         first, weight = read[0][0], np.stack([profile for _, profile in read])
-        profiles = Profiles(first.bands, first.group, self._used, weight.reshape(cfg.seeds, cfg.resamples, -1))
+        shape = (cfg.seeds, cfg.resamples, -1)
+        untrained = untrained_weights(self._settings, self._split, _UNTRAINED + len(folders))
+        control = untrained[_UNTRAINED:].reshape(shape)
+        profiles = Profiles(first.bands, first.group, self._used, weight.reshape(shape), untrained[:_UNTRAINED].mean(0))
         self.found |= self._scene(profiles) | {"runs": [self._run(*row) for row in zip(folders, pairs, strict=True)]}
-        self.found |= stability_of(profiles)
+        self.found |= stability_of(profiles, control)
         self.found["duplicates"] = self._duplicates()
         self._write(profiles)
         return profiles
@@ -224,15 +229,9 @@ class Evidence:
 
     def _duplicates(self) -> list[list[float]]:
         """Pairs of usable bands that say the same about the training pixels."""
-        from hsfusion.data.splits import TRAIN
-        from hsfusion.scenes.scene import read_all
-        from hsfusion.trust.verdict import duplicates
+        from hsfusion.cli.duplicate_bands import duplicate_bands
 
-        spectra = read_all(self._split.labelled.scene)[self._used][:, self._split.roles == TRAIN].T  # (N, C')
-        return [
-            [int(self._used[pair.first]), int(self._used[pair.second]), pair.correlation]
-            for pair in duplicates(spectra)
-        ]
+        return [[pair.first, pair.second, pair.correlation] for pair in duplicate_bands(self._split, self._used)]
 
     def _write(self, profiles: Profiles) -> None:
         """Writes all there is, with the verdict that it allows."""

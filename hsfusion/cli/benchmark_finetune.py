@@ -21,8 +21,10 @@ def measure(cfg: DictConfig) -> None:
     rows: list[dict[str, Any]] = []
     for seed in range(cfg.first_seed, cfg.first_seed + cfg.seeds):
         pretrained = _pretrained(cfg, seed)
-        for found in (_not_trained(cfg, seed, pretrained), *(_trained(cfg, seed, n, pretrained) for n in cfg.labels)):
-            for row in found:
+        tasks = [partial(_not_trained, cfg, seed, pretrained)]
+        tasks += [partial(_trained, cfg, seed, pretrained, number=number) for number in cfg.labels]
+        for task in tasks:
+            for row in task():
                 rows.append(row)
                 show(row)
             write_results(cfg, rows)
@@ -92,7 +94,7 @@ def _not_trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any]) -> list
     return rows
 
 
-def _trained(cfg: DictConfig, seed: int, number: int | None, pretrained: dict[str, Any]) -> list[dict[str, Any]]:
+def _trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any], *, number: int | None) -> list[dict[str, Any]]:
     """A network fine-tuned, and one from scratch on the same pixels."""
     from hsfusion.cli.finetune import carried_network, first_step_as_good, kept_accuracy, scratch_configuration
     from hsfusion.cli.seen import check_not_seen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from hsfusion.errors import EnvironmentFailure, InputError
 _CLASSIFIERS = ("svm", "network")
 # what does not change a number
 _FREE = ("folder", "jobs", "progress")
+# names of what is not complete yet: of train_run, and of write_json and claim
+_PARTIAL_RUN = re.compile(r"\.seed-\d+(-resample-\d+)?-[a-z0-9_]{8}")
+_PARTIAL_FILE = re.compile(r"\.(config|[\w-]+\.json)\.\d+")
 
 
 def check(cfg: DictConfig) -> None:
@@ -84,12 +88,13 @@ def claim(folder: Path, settings: str) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what processes that were killed left half done; its names start with a point."""
-    for path in list(folder.rglob(".*")):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)  # one inside another may be gone already
-        else:
-            path.unlink(missing_ok=True)
+    """Removes what processes that were killed left half done, where and as these name it; nothing else."""
+    for place in (".", "runs", "faithfulness", "top_k/*", "top_k/*/members"):
+        for path in folder.glob(f"{place}/.*"):
+            if path.is_dir() and _PARTIAL_RUN.fullmatch(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.is_file() and _PARTIAL_FILE.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def processes(cfg: DictConfig) -> int:

@@ -16,9 +16,9 @@ from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
+from hsfusion.cli.fitting import sample_of
 from hsfusion.cli.job_pool import write_json
-from hsfusion.cli.outputs import _header as header_of
-from hsfusion.cli.outputs import versions, write_weights
+from hsfusion.cli.outputs import header_of, versions, write_weights
 from hsfusion.cli.session import Start, begin, fit, new_network, set_up
 from hsfusion.data.datamodule import PatchDataModule, TrainingCube, prepare
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split
@@ -26,6 +26,7 @@ from hsfusion.data.subsets import resampled, with_bands
 from hsfusion.inference.masked import MaskedNetwork
 from hsfusion.scenes import Scene
 from hsfusion.spectra import BandGroup, Bands
+from hsfusion.training.building import LearnedWeights
 from hsfusion.training.model_file import load_model, save_model
 from hsfusion.trust.evidence import beats_chance
 from hsfusion.trust.faithfulness import (
@@ -41,6 +42,7 @@ from hsfusion.trust.rankings import Pixels, choices, retrain_score
 
 #: repeats of the permutation of a group, and random orders of windows
 REPEATS = 20
+_FIRST_UNTRAINED = 2**40  # above the seeds that a training can be given
 
 
 def settings_with(settings: str, **changes: Any) -> DictConfig:
@@ -63,6 +65,21 @@ def used_bands(settings: str, split: Split) -> NDArray[np.int64]:
     names = split.labelled.legend.names
     inside = new_network(settings_with(settings), split.labelled.scene, names).network.fusion.membership.any(0)
     return np.flatnonzero(inside.numpy()[: len(split.labelled.scene.bands)])
+
+
+def untrained_weights(settings: str, split: Split, number: int) -> NDArray[np.float64]:
+    """The weights (N, C) of so many networks before their training, each of another seed, scaled to sum to 1."""
+    cfg, scene, names = settings_with(settings), split.labelled.scene, split.labelled.legend.names
+    data, found = None, []
+    with torch.random.fork_rng(devices=[]):
+        for i in range(number):
+            torch.manual_seed(_FIRST_UNTRAINED + i)
+            network = new_network(cfg, scene, names).network
+            if data is None:
+                data = PatchDataModule(prepare(split, network.used_bands.numpy()), split, seed=0)
+            found.append(LearnedWeights(network, sample_of(network, data, split, most=256)).weight[: len(scene.bands)])
+    weight = np.stack(found)
+    return weight / np.maximum(weight.sum(1, keepdims=True), 1e-300)
 
 
 def train_run(path: Path, *, settings: str, which: str, split_seed: int, seed: int, resample: int | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from hsfusion.trust.faithfulness import (
 )
 from hsfusion.trust.stability import (
     Stability,
+    compared_bands,
     ensemble_profile,
     quartiles,
+    relative_profiles,
     repeated_stability,
     top_bands,
     uniformity_p,
@@ -33,7 +35,6 @@ from hsfusion.trust.verdict import Duplicate, Verdict, verdict, weight_windows
 
 _CURVES = {"deletion": deletion, "insertion": insertion}
 _STEPS = 15  # numbers of windows at which the curves are known, at most
-_TOP, _HALF_WIDTH = 20, 3  # bands; less for sensors of few bands
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,17 +46,24 @@ class Profiles:
         group: C names.
         used: (C',) indices of the bands that networks may use.
         weight: (S, T, C) for seeds and resamples, each summing to 1.
+        untrained: (C,), the mean weights of networks that have not been trained.
     """
 
     bands: Bands
     group: tuple[str, ...]
     used: NDArray[np.int64]
     weight: NDArray[np.float64]
+    untrained: NDArray[np.float64]
 
     @property
     def runs(self) -> NDArray[np.float64]:
         """(S T, C)."""
         return self.weight.reshape(-1, self.weight.shape[2])
+
+    @property
+    def relative(self) -> NDArray[np.float64]:
+        """(S, T, C) weights as multiples of those of untrained networks: what is judged."""
+        return relative_profiles(self.weight, self.untrained)
 
     @property
     def windows(self) -> NDArray[np.bool_]:
@@ -73,13 +81,12 @@ class Profiles:
     @property
     def top(self) -> tuple[int, int]:
         """How many of the best bands of each run are compared, and the half width of their windows."""
-        number = self.used.size
-        return min(_TOP, max(1, number // 4)), min(_HALF_WIDTH, number // 30)
+        return compared_bands(self.used.size)
 
     @property
     def selected(self) -> NDArray[np.bool_]:
-        """(S T, C) the best bands of each run."""
-        return top_bands(self.runs, self.top[0])
+        """(S T, C) the bands of each run that training raised most."""
+        return top_bands(self.relative.reshape(self.runs.shape), self.top[0])
 
 
 def read_profile(path: Path) -> tuple[BandWeights, NDArray[np.float64]]:
@@ -96,20 +103,28 @@ def reported_profile(runs: NDArray[np.float64]) -> NDArray[np.float64]:
     return ensemble_profile(runs) if np.median(runs, axis=0).any() else runs.mean(0)
 
 
-def stability_of(profiles: Profiles) -> dict[str, Any]:
-    """Stability, spread, top windows and uniformity, as far as the number of runs allows."""
-    of_used = profiles.weight[..., profiles.used]
+def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, Any]:
+    """Stability, spread, top windows and uniformity, as far as the number of runs allows.
+
+    Args:
+        profiles: the weights of all runs.
+        control: (S, T, C) weights of untrained networks, others than those of the profiles, judged like the runs.
+    """
+    of_used = profiles.relative[..., profiles.used]
     seeds, resamples, _ = profiles.weight.shape
     spread, chosen = quartiles(profiles.runs), profiles.selected
+    of_control = _stabilities(replace(profiles, weight=control)).get("reported")
     found: dict[str, Any] = {
         "profiles": profiles.runs.tolist(),
         "ensemble": profiles.ensemble.tolist(),
         "quartiles": {"lower": spread.lower.tolist(), "upper": spread.upper.tolist()},
+        "untrained": profiles.untrained.tolist(),
         "selection_frequency": chosen.mean(0).tolist(),
         "stability": {
             "bands": profiles.top[0],
             "half_width": profiles.top[1],
             **{name: asdict(value) for name, value in _stabilities(profiles).items()},
+            **({} if of_control is None else {"untrained": asdict(of_control)}),
         },
         "top_windows": [
             {
@@ -131,7 +146,7 @@ def stability_of(profiles: Profiles) -> dict[str, Any]:
 
 def _stabilities(profiles: Profiles) -> dict[str, Stability]:
     """Indices by name; of single runs only where there are not several seeds and several resamples."""
-    weight, nm = profiles.weight[..., profiles.used], profiles.bands.wavelength_nm[profiles.used]
+    weight, nm = profiles.relative[..., profiles.used], profiles.bands.wavelength_nm[profiles.used]
     seeds, resamples, number = weight.shape
     bands, half_width = profiles.top
     if seeds * resamples == 1:

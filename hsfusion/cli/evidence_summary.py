@@ -16,7 +16,7 @@ def show_summary(found: dict[str, Any], folder: Path) -> None:
     print(
         f"{len(runs)} trainings, overall accuracy {np.mean(accuracy):.4f} ({min(accuracy):.4f} to {max(accuracy):.4f})"
     )
-    for name in ("single", "across_seeds", "across_resamples", "reported"):
+    for name in ("single", "across_seeds", "across_resamples", "reported", "untrained"):
         if name in stability:
             index = stability[name]
             print(

@@ -84,16 +84,7 @@ def train_network(
     history, best, weights = History(), KeepBest(val_pixels, first_step=settled), WeightHistory(measured)
     last = ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False)
     callbacks: list[pl.Callback] = [history, weights, best, last]
-    if cfg.get("patience") is not None:
-        if not val_pixels:
-            raise InputError(
-                "split",
-                field="number of validation pixels",
-                value=0,
-                expected="at least 1 for patience to go by",
-                fix="leave out patience, or raise split.val_fraction",
-            )
-        callbacks.append(EarlyStopping("val/overall_accuracy", mode="max", patience=cfg.patience))
+    callbacks += _stopping(cfg, val_pixels)
     trainer = make_trainer(cfg, folder, callbacks, validated=val_pixels > 0)
     start = time.perf_counter()
     run(trainer, module, data, checkpoint)
@@ -111,6 +102,21 @@ def train_network(
         seconds,
         module.steps_run * cfg.data.batch_size / seconds,
     )
+
+
+def _stopping(cfg: DictConfig, val_pixels: int) -> list[pl.Callback]:
+    """What ends a training early, if the configuration says when."""
+    if cfg.get("patience") is None:
+        return []
+    if not val_pixels:
+        raise InputError(
+            "split",
+            field="number of validation pixels",
+            value=0,
+            expected="at least 1 for patience to go by",
+            fix="leave out patience, or raise split.val_fraction",
+        )
+    return [EarlyStopping("val/overall_accuracy", mode="max", patience=cfg.patience)]
 
 
 def patches_of(cfg: DictConfig, cube: TrainingCube, split: Split, **more: Any) -> PatchDataModule:

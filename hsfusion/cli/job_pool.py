@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -130,11 +131,20 @@ def open_pool(number: int, *, threads: int, total: float, shown: bool) -> Iterat
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a file that is complete or not there, even if the process is killed."""
+    """Writes a file that is complete or not there, even if the process is killed; what is not finite becomes null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.write_text(json.dumps(_finite(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(of) for key, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(of) for of in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _executor(number: int, threads: int) -> ProcessPoolExecutor:

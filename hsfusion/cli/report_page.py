@@ -11,16 +11,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from hsfusion import plots
 from hsfusion.cli.checking import command_again
+from hsfusion.cli.duplicate_bands import duplicate_bands
 from hsfusion.cli.session import Experiment, Outcome
-from hsfusion.data.splits import TRAIN
 from hsfusion.scenes import Legend, Scene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import BandWeights
 from hsfusion.trust.evidence import beats_chance
-from hsfusion.trust.verdict import Duplicate, Verdict, duplicates, verdict, weight_windows
+from hsfusion.trust.verdict import Verdict, verdict, weight_windows
 
 _RGB_NM = (640.0, 550.0, 460.0)
-_MOST_SPECTRA = 20_000  # training pixels in which duplicate bands are looked for
 _NAMED_WINDOWS = 5  # in the verdict
 
 
@@ -57,22 +56,14 @@ def run_page(
 
 def _verdict(experiment: Experiment, outcome: Outcome, weights: BandWeights) -> Verdict:
     """What the weights of this one run are worth."""
-    split, bands = experiment.split, weights.bands
-    spectra = read_all(split.labelled.scene)[: len(bands), split.roles == TRAIN].T  # (N, C)
-    spectra = spectra[:: -(-len(spectra) // _MOST_SPECTRA)]
-    used = np.flatnonzero(bands.good & (weights.weight > 0))
-    whole = spectra[np.isfinite(spectra[:, used]).all(1)][:, used]
-    pairs = [
-        Duplicate(int(used[pair.first]), int(used[pair.second]), pair.correlation)
-        for pair in (duplicates(whole) if len(whole) > 1 else [])
-    ]
+    bands = weights.bands
     return verdict(
         weight_windows(weights, weights.weight[None] > 0, number=_NAMED_WINDOWS),
         beats_chance=[beats_chance(outcome.confusion, receptive_field=experiment.network.receptive_field)],
         uniformity_p=None,
         stability=None,
         p_values={},
-        pairs=pairs,
+        pairs=duplicate_bands(experiment.split, np.flatnonzero(bands.good & (weights.weight > 0))),
         wavelength_nm=bands.wavelength_nm,
     )
 

@@ -84,8 +84,6 @@ _TOP_K = holding(
     {"numbers": each(whole(1, _MOST_BANDS), 1, _MOST_POINTS)},
     {
         "full": maybe(holding({}, dict.fromkeys(("network", "svm"), maybe(_FRACTION)))),
-        "blocks": _OF_SPLIT,
-        "random": _OF_SPLIT,
     },
 )
 
@@ -148,6 +146,8 @@ def read_evidence(folder: Path) -> Weights:
     try:
         content = parse_json(plain_bytes(file, _MOST_BYTES).decode(), "evidence")
         _EVIDENCE(content, "evidence")
+        for kind in split_kinds(content):
+            _OF_SPLIT(content["top_k"][kind], f"evidence.top_k.{kind}")
         _check_lengths(content)
         return _weights(folder, content)
     except Unfit as error:
@@ -158,6 +158,11 @@ def read_evidence(folder: Path) -> Weights:
         raise InputError(
             file, field="content", value=f"unreadable ({error})", expected="JSON", fix="run the evidence again"
         ) from error
+
+
+def split_kinds(content: dict[str, Any]) -> list[str]:
+    """Kinds of split of which there are accuracies on k bands; the configured one first."""
+    return [kind for kind in dict.fromkeys((content["split"]["kind"], "random")) if kind in content.get("top_k", {})]
 
 
 def _check_lengths(content: dict[str, Any]) -> None:
@@ -178,8 +183,8 @@ def _check_lengths(content: dict[str, Any]) -> None:
             for fill, curve in content["faithfulness"][kind].items():
                 for key in ("accuracy", "random_mean", "random_lower", "random_upper"):
                     lengths[f"faithfulness.{kind}.{fill}.{key}"] = (curve[key], steps)
-    for split in ("blocks", "random"):
-        for classifier, rankings in content.get("top_k", {}).get(split, {}).items():
+    for split in split_kinds(content):
+        for classifier, rankings in content["top_k"][split].items():
             for ranking, values in rankings.items():
                 lengths[f"top_k.{split}.{classifier}.{ranking}"] = (values, len(content["top_k"]["numbers"]))
     for field, (values, expected) in lengths.items():
@@ -197,7 +202,7 @@ def _weights(folder: Path, content: dict[str, Any]) -> Weights:
     profiles = np.array(content["profiles"], np.float64)
     reported = BandWeights(bands, tuple(content["band_groups"]), np.array(content["ensemble"], np.float64))
     # the ensemble is a median scaled to sum to 1, the quartiles are not
-    scale = 1 / max(float(quartiles(profiles).median.sum()), 1e-300)
+    scale = 1 / (float(quartiles(profiles).median.sum()) or 1.0)  # a mean where all medians are 0: as they are
     lower, upper = (np.array(content["quartiles"][key], np.float64) * scale for key in ("lower", "upper"))
     found = content.get("stability", {}).get("reported")
     stability = None if found is None else Stability(*(_or_nan(found[key]) for key in _STABILITY_KEYS))

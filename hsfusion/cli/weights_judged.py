@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hsfusion.cli.weights_read import Run, read_band_weights, read_run
 from hsfusion.errors import InputError
 from hsfusion.spectra import BandWeights
+from hsfusion.spectra.response import band_spacing_nm
 from hsfusion.spectra.weights import WeightSpread
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 WINDOWS, WIDTH_NM = 8, 50.0
 _NAMED = 5  # windows in the verdict
-_SELECTED, _HALF_WIDTH = 20, 3  # bands that a run is said to select; a window around each
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,20 +69,43 @@ def read_runs(folders: list[Path]) -> Weights:
     Raises:
         InputError: if a folder is no finished run, or the runs have other bands than the first.
     """
-    from hsfusion.trust.stability import top_bands
-
     tables = [read_band_weights(folder) for folder in folders]
     for folder, table in zip(folders, tables, strict=True):
         _check_same_bands(folders[0], tables[0], folder, table)
     runs = tuple(read_run(folder) for folder in folders)
     first, every = tables[0], np.stack([_with_sources(table) for table in tables])  # (R, C + E)
-    number = len(first.bands)
-    profiles = every[:, :number]
-    # of so few bands that all were selected, every run would agree with every other
-    selected = top_bands(profiles, min(_SELECTED, number - 1)) if number > 1 else profiles > 0
+    profiles = every[:, : len(first.bands)]
+    relative, selected = _selected(profiles, first)
     spread = _spread(every, selected) if len(runs) > 1 else None
     reported = first if len(runs) == 1 else _median(every, first)
-    return _judged(runs, profiles, reported, selected=selected, spread=spread)
+    return _judged(runs, profiles, reported, relative=relative, selected=selected, spread=spread)
+
+
+def _selected(profiles: NDArray[np.float64], table: BandWeights) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Weights (R, C) as multiples of what untrained networks give, and which bands each run raises most."""
+    from hsfusion.trust.stability import compared_bands, relative_profiles, top_bands
+
+    relative, number = relative_profiles(profiles, untrained_weight(table)), _used(table).size
+    # a lone band is selected by every run
+    return relative, top_bands(relative, compared_bands(number)[0]) if number > 1 else np.zeros(relative.shape, bool)
+
+
+def untrained_weight(table: BandWeights) -> NDArray[np.float64]:
+    """What networks that have not been trained give each band on average, (C,), as far as a table tells.
+
+    Each group has the same weight, spread over its bands by the width of spectrum that they stand for.
+    """
+    names = sorted({name for group in table.group for name in group.split("|") if name})
+    members = [[name in group.split("|") for group in table.group] for name in names]
+    inside = np.array(members, bool).reshape(len(names), -1) & table.bands.good  # (G, C)
+    inside = inside[inside.any(1)]
+    width = inside * band_spacing_nm(table.bands, inside) if len(inside) else np.zeros((1, len(table.bands)))
+    return (width / np.maximum(width.sum(1, keepdims=True), 1e-300)).mean(0)
+
+
+def _used(table: BandWeights) -> NDArray[np.int64]:
+    """(C',) the bands that networks may use: good ones in a group."""
+    return np.flatnonzero(table.bands.good & np.array([bool(group) for group in table.group]))
 
 
 def _judged(
@@ -90,21 +113,22 @@ def _judged(
     profiles: NDArray[np.float64],
     reported: BandWeights,
     *,
+    relative: NDArray[np.float64],
     selected: NDArray[np.bool_],
     spread: WeightSpread | None,
 ) -> Weights:
     """The weights with their windows, stability and verdict."""
     from hsfusion.trust.faithfulness import band_windows
-    from hsfusion.trust.stability import nogueira, uniformity_p, widened
+    from hsfusion.trust.stability import compared_bands, nogueira, uniformity_p, widened
     from hsfusion.trust.verdict import verdict, weight_windows
 
-    nm = reported.bands.wavelength_nm
-    blocks = band_windows(nm)
+    nm, used = reported.bands.wavelength_nm, _used(reported)
     stability = uniform = None
     if len(runs) > 1:
-        stability = nogueira(widened(selected, nm, half_width=_HALF_WIDTH))
-        shares = profiles / np.maximum(profiles.sum(1, keepdims=True), 1e-300)
-        uniform = uniformity_p(shares, blocks) if len(blocks) > 1 else None
+        half_width = compared_bands(used.size)[1]
+        stability = nogueira(widened(selected[:, used], nm[used], half_width=half_width))
+        # windows hold 7 bands at most
+        uniform = uniformity_p(relative[:, used], band_windows(nm[used])) if used.size > 7 else None
     windows = weight_windows(reported, selected, number=WINDOWS, width_nm=WIDTH_NM)
     judged = verdict(
         windows[:_NAMED],
@@ -165,10 +189,10 @@ def _check_same_bands(first_folder: Path, first: BandWeights, folder: Path, tabl
     nm, other = first.bands.wavelength_nm, table.bands.wavelength_nm
     names = [name for name, _ in first.sources], [name for name, _ in table.sources]
     if nm.shape == other.shape and np.allclose(nm, other, rtol=0, atol=1e-3) and names[0] == names[1]:
-        used = [np.array([bool(group) for group in t.group]) & t.bands.good for t in (first, table)]
-        if (used[0] == used[1]).all():
+        used = [_used(t) for t in (first, table)]
+        if np.array_equal(used[0], used[1]):
             return
-        what, own = f"{used[1].sum()} in use of {other.size}", f"the {used[0].sum()} in use"
+        what, own = f"{used[1].size} in use of {other.size}", f"the {used[0].size} in use"
     else:
         what = f"{other.size} from {other.min():g} to {other.max():g} nm" + "".join(f" + {n}" for n in names[1])
         own = f"the {nm.size} from {nm.min():g} to {nm.max():g} nm" + "".join(f" + {n}" for n in names[0])

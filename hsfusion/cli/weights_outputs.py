@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion import plots
+from hsfusion.cli.weights_evidence import split_kinds
 from hsfusion.cli.weights_judged import Weights
 from hsfusion.cli.weights_read import read_channels
 from hsfusion.errors import EnvironmentFailure, InputError
@@ -173,7 +174,8 @@ def _evidence_figures(weights: Weights) -> dict[str, Any]:
             figures["group_importance"] = plots.group_importance_figure(
                 groups, title=f"Permuted band groups: {weights.scene}"
             )
-    accuracies = {split: top_k[split] for split in ("blocks", "random") if top_k and top_k.get(split)}
+    accuracies = {split: content["top_k"][split] for split in split_kinds(content)} if top_k else {}
+    accuracies = {split: of for split, of in accuracies.items() if of}
     if top_k and accuracies:
         figures["top_k"] = plots.top_k_figure(
             top_k["numbers"],
@@ -189,13 +191,14 @@ def smallest_numbers(weights: Weights) -> dict[tuple[str, str], int | None]:
     """Split and classifier to the smallest number of our bands that keeps 95 % of the accuracy with all."""
     from hsfusion.trust.rankings import smallest_number
 
-    top_k = (weights.evidence or {}).get("top_k", {})
-    found = {}
+    content = weights.evidence or {}
+    top_k, found = content.get("top_k", {}), {}
+    split = content["split"]["kind"] if content else ""
     for kind, full in (top_k.get("full") or {}).items():
-        ours = top_k.get("blocks", {}).get(kind, {}).get("weights")
+        ours = top_k.get(split, {}).get(kind, {}).get("weights")
         if full is not None and ours is not None:
             means = [float(np.mean(values)) for values in ours]
-            found["blocks", kind] = smallest_number(top_k["numbers"], means, full=full)
+            found[split, kind] = smallest_number(top_k["numbers"], means, full=full)
     return found
 
 

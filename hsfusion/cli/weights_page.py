@@ -14,6 +14,21 @@ _MOST_BYTES = 2**20
 _FIGURES = {
     "Band groups": ("groups.svg", "Median weights of each band group", "Median over the runs, quartiles as a band."),
     "Fused channels": ("channels.svg", "Responses of the fused channels", "Channels have no order between runs."),
+    "Are the bands of great weight used?": (
+        "faithfulness.svg",
+        "Accuracy over bands removed and put in by falling weight and in random orders; the tables hold areas and p",
+        "Below random where bands are removed, above it where they are put in: the weights are right.",
+    ),
+    "Band groups exchanged between pixels": (
+        "group_importance.svg",
+        "Accuracy lost for each band group whose values are exchanged between pixels; the table holds the values",
+        "The more accuracy is lost, the more the network draws on a group.",
+    ),
+    "Retrained on k bands": (
+        "top_k.svg",
+        "Accuracy over the number of bands for each way to choose them; the tables hold the means",
+        "Mean over split seeds, with the range.",
+    ),
 }
 
 

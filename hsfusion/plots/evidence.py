@@ -101,8 +101,9 @@ def top_k_figure(
 
     Args:
         numbers: (S,) the numbers k.
-        accuracies: split (``blocks``, ``random``) to classifier (``network``, ``svm``) to ranking to (S, splits).
-        full: classifier to its accuracy with all bands, drawn where the split is ``blocks``; None where unknown.
+        accuracies: kind of split, the configured one first, to classifier (``network``, ``svm``) to ranking to
+            (S, splits).
+        full: classifier to its accuracy with all bands, drawn for the first split; None where unknown.
         smallest: split and classifier to the smallest k of our ranking that keeps 95 % of it; None if none does.
         title: stands above the figure.
     """
@@ -116,7 +117,7 @@ def top_k_figure(
     for axes, (split, kind) in zip(grid, panels, strict=False):
         for ranking, values in accuracies[split][kind].items():
             named[ranking] = _draw_ranking(axes, numbers, np.asarray(values, float), ranking)
-        if split == "blocks" and full.get(kind) is not None:
+        if split == next(iter(accuracies)) and full.get(kind) is not None:
             named |= _draw_full(axes, float(full[kind] or 0), smallest.get((split, kind)))
         axes.set_title(f"{_CLASSIFIERS[kind]}, {split} split", fontsize=7.5)
         axes.set(xlabel="bands k", ylabel="overall accuracy (%)", xticks=list(numbers))

@@ -18,6 +18,7 @@ _COMPARED = {
     "across_seeds": "ensembles of one seed each",
     "across_resamples": "ensembles of one resample each",
     "reported": "reported: the lower of the two ensembles",
+    "untrained": "control: networks that were not trained, judged the same way",
 }
 _REPLACED = {"mean": "by their mean", "conditional": "by what the other bands let expect"}
 _ESTIMATORS = {"network": "our network", "svm": "an SVM"}
@@ -31,7 +32,7 @@ def evidence_parts(evidence: Mapping[str, Any]) -> list[str]:
     if "faithfulness" in evidence:
         parts.append(_faithfulness(evidence["faithfulness"]))
     if "top_k" in evidence:
-        parts.append(_top_k(evidence["top_k"]))
+        parts.append(_top_k(evidence["top_k"], evidence["split"]["kind"]))
     if evidence.get("runs"):
         parts.append(_runs(evidence["runs"]))
     return parts
@@ -56,7 +57,8 @@ def _stability(evidence: Mapping[str, Any]) -> str:
             interval = f"{_number(found['lower'], 2)} to {_number(found['upper'], 2)}"
             rows.append((words, _number(found["index"], 2), interval, str(found["profiles"]), str(found["members"])))
     said = paragraph(
-        f"Each profile selects its {stability['bands']} bands of greatest weight; a selected band counts for the bands "
+        f"Each profile selects the {stability['bands']} bands whose weight training raised most over that of untrained "
+        "networks; a selected band counts for the bands "
         f"up to {stability['half_width']} beside it. Nogueira's index is 1 where all profiles agree and 0 where they "
         "agree no more than by chance; from 0.75 on agreement counts as excellent."
     )
@@ -142,15 +144,15 @@ def _removal_chart(way: str, found: Mapping[str, Any], *, numbers: Sequence[floa
     return f"<figure>{drawn}<figcaption>{words}</figcaption></figure>"
 
 
-def _top_k(top: Mapping[str, Any]) -> str:
-    """A table for each kind of split and estimator: accuracy of every ranking at every number of bands."""
+def _top_k(top: Mapping[str, Any], own: str) -> str:
+    """A table for each kind of split, the configured one first, and estimator: accuracy of every ranking at every k."""
     full = [f"{_ESTIMATORS[name]} {100 * value:.1f}" for name, value in top.get("full", {}).items()]
     said = (
         "Trained anew on k bands only, all chosen from training pixels; mean overall accuracy on the test pixels over "
         "split seeds, in percent. A star marks the best of each column."
     )
     parts = [paragraph(said + (f" With all bands: {', '.join(full)}." if full else ""))]
-    for kind in ("blocks", "random"):
+    for kind in dict.fromkeys((own, "random")):
         for name, words in _ESTIMATORS.items():
             rankings = top.get(kind, {}).get(name)
             if rankings:

@@ -10,6 +10,8 @@ from scipy.stats import f, norm
 
 from hsfusion.errors import InputError
 
+_TOP, _HALF_WIDTH = 20, 3  # bands; less for sensors of few bands
+
 
 @dataclass(frozen=True)
 class Stability:
@@ -89,12 +91,12 @@ def nogueira(selected: NDArray[np.bool_], *, confidence: float = 0.95, members: 
     runs, bands = selected.shape
     if runs < 2:
         raise InputError("stability", field="runs", value=runs, expected="at least 2", fix="train with more seeds")
+    if not selected.any() or selected.all():
+        return Stability(np.nan, np.nan, np.nan, runs, members)
     z = selected.astype(np.float64)
     frequency, share = z.mean(0), z.sum(1) / bands  # (C,), (R,): of the bands that a run selects
     mean_share = share.mean()
     chance = mean_share * (1 - mean_share)
-    if not selected.any() or selected.all():
-        return Stability(np.nan, np.nan, np.nan, runs, members)
     index = 1 - runs / (runs - 1) * (frequency * (1 - frequency)).mean() / chance
     of_run = (
         z @ frequency / bands - share * mean_share + index / 2 * (2 * mean_share * share - share - mean_share + 1)
@@ -102,6 +104,32 @@ def nogueira(selected: NDArray[np.bool_], *, confidence: float = 0.95, members: 
     error = np.sqrt(4 / runs**2 * ((of_run - of_run.mean()) ** 2).sum())
     half = float(norm.ppf((1 + confidence) / 2) * error)
     return Stability(float(index), float(index - half), float(index + half), runs, members)
+
+
+def compared_bands(number: int) -> tuple[int, int]:
+    """How many of the best of so many bands are compared, and the half width of the windows around them."""
+    return min(_TOP, max(1, number // 4)), min(_HALF_WIDTH, number // 30)
+
+
+def relative_profiles(profiles: NDArray[np.floating], untrained: NDArray[np.floating]) -> NDArray[np.float64]:
+    r"""Weights as multiples of those that networks have before their training, each profile scaled to sum to 1.
+
+    .. math:: r_c = \frac{w_c / w^0_c}{\sum_b w_b / w^0_b}
+
+    Each group starts with about the same weight, so that the bands of small groups start with more than those of large
+    ones, and wide spacings with more than narrow ones. Runs that kept these weights would agree without having learned
+    anything: only what training made of them is evidence.
+
+    Args:
+        profiles: (..., C), non-negative.
+        untrained: (C,), the mean over networks that have not been trained; 0 for bands that they cannot use.
+
+    Returns:
+        (..., C), 0 for bands that networks cannot use
+    """
+    usable = untrained > 0
+    multiple = np.where(usable, profiles / np.where(usable, untrained, 1), 0)
+    return multiple / np.maximum(multiple.sum(-1, keepdims=True), 1e-300)
 
 
 def top_bands(profiles: NDArray[np.floating], bands: int) -> NDArray[np.bool_]:
@@ -237,7 +265,8 @@ def uniformity_p(profiles: NDArray[np.floating], windows: NDArray[np.bool_]) -> 
     .. math:: F = \frac{R \sum_u (\bar w_u - \bar w)^2 / (U - 1)}
                        {\sum_{ru} (w_{ru} - \bar w_u)^2 / ((R - 1) (U - 1))}
 
-    Weights that are large in other windows in every run cannot be told from uniform ones.
+    Weights that are large in other windows in every run cannot be told from uniform ones. Of :func:`relative_profiles`,
+    uniform ones are those of networks that have not been trained.
 
     Args:
         profiles: (R, C), each scaled to sum to 1, independent of each other; for runs over seeds and resamples the

@@ -14,6 +14,8 @@ from hsfusion.trust.stability import Stability
 #: index from which agreement counts as excellent: Fleiss' benchmark, which Nogueira et al. (2018) take over
 STABLE = 0.75
 _LEVEL = 0.05
+_REFUTED = 0.1  # a p-value above speaks against the weights; 2 of 20 random orders may be better by luck
+_MOST_PAIRS = 10  # that are named
 
 
 @dataclass(frozen=True)
@@ -114,15 +116,18 @@ def verdict(
     """Judges the band weights of one or several runs.
 
     The first that applies: *no evidence* where a run knows no more than chance, or where the weights cannot be told
-    from uniform ones; *one run only* where there is nothing to compare with; *unstable* where the index is below 0.75;
-    *not tested* and *not faithful* where the curves are missing or one of them has p >= 0.05; else *supported*.
+    from those of untrained networks; *one run only* where there is nothing to compare with; *unstable* where the index
+    is below 0.75; *not tested* where the curves are missing; *not faithful* where all curves of deletion, or all of
+    insertion, have p >= 0.05, or any curve has p > 0.1; else *supported*. Of 20 random orders the smallest p is 1/21,
+    so that one lucky order (2/21) on one of several curves says nothing against the weights.
 
     Args:
         windows: see :func:`weight_windows`.
         beats_chance: of each run, what :func:`~hsfusion.trust.evidence.beats_chance` said.
-        uniformity_p: see :func:`~hsfusion.trust.stability.uniformity_p`; None for a single run.
+        uniformity_p: see :func:`~hsfusion.trust.stability.uniformity_p`, of weights relative to those of untrained
+            networks; None for a single run.
         stability: of the reported profile; None for a single run.
-        p_values: of the deletion and insertion curves, by name.
+        p_values: of the deletion and insertion curves, by name: direction, or direction and replacement with a comma.
         pairs: see :func:`duplicates`.
         wavelength_nm: (C,).
     """
@@ -147,22 +152,42 @@ def _judge(
             "their weights mean nothing."
         )
     if uniformity_p is not None and uniformity_p >= _LEVEL:
-        return "no evidence", f"The weights cannot be told from uniform ones (p = {uniformity_p:.2g})."
+        return "no evidence", f"The weights cannot be told from those of untrained networks (p = {uniformity_p:.2g})."
     if stability is None:
         return "one run only", "There is one run: another seed may weight other bands. Train several and compare."
     agreement = _agreement(stability)
     if not stability.index >= STABLE:  # also where it is undefined
         return "unstable", f"Repeated trainings do not agree on the bands: {agreement}, below {STABLE}."
+    border = _border(stability)
     if not p_values:
-        return "not tested", f"Repeated trainings agree ({agreement}), but no band was removed to see what it is worth."
-    missed = {name: p for name, p in p_values.items() if p >= _LEVEL}
-    if missed:
-        named = ", ".join(f"{name} p = {p:.2g}" for name, p in missed.items())
-        return "not faithful", f"Bands of great weight matter no more to the accuracy than random ones: {named}."
+        return "not tested", (
+            f"Repeated trainings agree ({agreement}), but no band was removed to see what it is worth.{border}"
+        )
+    if not _faithful(p_values):
+        named = ", ".join(f"{name} p = {p:.2g}" for name, p in p_values.items() if p >= _LEVEL)
+        return "not faithful", (
+            f"Bands of great weight are not shown to matter more to the accuracy than random ones: {named}."
+        )
     return "supported", (
         f"Repeated trainings agree ({agreement}), and bands of great weight matter more to the accuracy than random "
-        f"ones (largest p = {max(p_values.values()):.2g})."
+        f"ones (largest p = {max(p_values.values()):.2g}).{border}"
     )
+
+
+def _faithful(p_values: Mapping[str, float]) -> bool:
+    """Whether each direction has a significant curve, and no curve speaks against the weights."""
+    best: dict[str, float] = {}
+    for name, p in p_values.items():
+        direction = name.split(",")[0]
+        best[direction] = min(p, best.get(direction, 1.0))
+    return max(best.values()) < _LEVEL and max(p_values.values()) <= _REFUTED
+
+
+def _border(stability: Stability) -> str:
+    """A sentence where the interval reaches below what counts as agreement."""
+    if stability.lower >= STABLE:
+        return ""
+    return f" The interval reaches below {STABLE}: the agreement is borderline, and more trainings may not confirm it."
 
 
 def _agreement(stability: Stability) -> str:
@@ -188,7 +213,7 @@ def _shown(windows: Sequence[Window], *, runs: int) -> list[str]:
 def _pair_sentences(
     windows: Sequence[Window], pairs: Sequence[Duplicate], wavelength_nm: NDArray[np.floating]
 ) -> list[str]:
-    """A sentence on each pair with a band in one of the windows; bands count from 1."""
+    """A sentence on each of the first pairs with a band in one of the windows; bands count from 1."""
     found = []
     for pair in pairs:
         nm = wavelength_nm[[pair.first, pair.second]]
@@ -197,4 +222,6 @@ def _pair_sentences(
                 f"Bands {pair.first + 1} ({nm[0]:g} nm) and {pair.second + 1} ({nm[1]:g} nm) say the same (correlation "
                 f"{pair.correlation:.5f}): how their weight is shared between the two means nothing."
             )
-    return found
+    rest = len(found) - _MOST_PAIRS
+    more = [f"So do {rest} more pairs of bands in these windows."] if rest > 0 else []
+    return [*found[:_MOST_PAIRS], *more]

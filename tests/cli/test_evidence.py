@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import signal
 import subprocess
@@ -14,10 +15,18 @@ from hydra import compose, initialize_config_dir
 
 import hsfusion.data.synthetic as synthetic
 from hsfusion.cli.benchmark_evidence import measure
+from hsfusion.cli.duplicate_bands import duplicate_bands
+from hsfusion.cli.evidence_folder import sweep
+from hsfusion.cli.evidence_jobs import split_of, untrained_weights, used_bands
+from hsfusion.cli.evidence_numbers import Profiles, stability_of, verdict_of
+from hsfusion.cli.job_pool import write_json
 from hsfusion.cli.messages import CONF
+from hsfusion.cli.weights_judged import untrained_weight
 from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayScene
 from hsfusion.scenes.scene import read_all
+from hsfusion.spectra import BandWeights
+from hsfusion.trust.stability import relative_profiles, repeated_stability
 
 TINY = [
     *("name=tiny", "scene=synthetic", "scene.height=40", "scene.width=40", "groups.number=4"),
@@ -88,6 +97,8 @@ def test_evidence_holds_every_number_of_every_band_and_run(tiny):
     assert {"single", "across_seeds", "across_resamples", "reported"} < set(found["stability"])
     assert found["stability"]["across_seeds"]["profiles"] == 2
     assert 0 <= found["uniformity_p"] <= 1
+    assert found["stability"]["untrained"]["profiles"] == 2
+    assert sum(found["untrained"]) == pytest.approx(1)
 
 
 def test_curves_start_and_end_where_they_must(tiny):
@@ -161,6 +172,59 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_what_is_swept_is_only_what_a_killed_process_left(tmp_path):
+    mine = [".git/HEAD", ".gitignore", "runs/.git/seed", ".notes.json", "runs/.seed-0-mine/a", "top_k/.cache.1"]
+    left = [".config.12", ".evidence.json.7", "faithfulness/.seed-0.json.7", "top_k/split-0/.svm-5.json.7"]
+    left += ["runs/.seed-0-resample-1-abc_1234/run/x", "top_k/split-1/members/.seed-0-abcd1234/y"]
+    for name in (*mine, *left):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    sweep(tmp_path)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(mine)
+
+
+def test_numbers_that_json_does_not_know_become_null(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [math.nan, 1.5], "b": {"c": (math.inf, 2)}})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [None, 1.5], "b": {"c": [None, 2]}}
+
+
+# networks that were not trained
+
+
+@pytest.fixture(scope="module")
+def untrained(tiny):
+    """Profiles (1, C) x 75 of untrained networks, whose groups are of different sizes, and what is known of them."""
+    folder, found = tiny
+    settings = (folder / "config.yaml").read_text()
+    split = split_of(settings, "split", 0)
+    return untrained_weights(settings, split, 75), split, used_bands(settings, split), found
+
+
+def judged_untrained(untrained, reference):
+    weight, split, used, found = untrained
+    runs = weight[50:].reshape(5, 5, -1)
+    profiles = Profiles(split.labelled.scene.bands, tuple(found["band_groups"]), used, runs, reference)
+    curves = {way: {fill: {"p": 1 / 21} for fill in ("mean", "conditional")} for way in ("deletion", "insertion")}
+    numbers = stability_of(profiles, runs)
+    known = {"runs": [{"beats_chance": True}] * 25, "faithfulness": curves, "duplicates": []}
+    return numbers, verdict_of(profiles, numbers | known)
+
+
+def test_networks_that_were_not_trained_do_not_agree_and_are_never_supported(untrained):
+    numbers, verdict = judged_untrained(untrained, untrained[0][:50].mean(0))
+    assert numbers["stability"]["reported"]["index"] < 0.3
+    assert verdict.word in {"unstable", "no evidence"}
+
+
+def test_sizes_of_groups_alone_make_untrained_networks_agree_unless_weights_are_relative(untrained):
+    weight, split, used, found = untrained
+    table = BandWeights(split.labelled.scene.bands, tuple(found["band_groups"]), weight[0])
+    start, nm = untrained_weight(table)[used], table.bands.wavelength_nm[used]
+    np.testing.assert_allclose(start.sum(), 1)
+    runs = weight[50:, used].reshape(5, 5, -1)
+    assert repeated_stability(relative_profiles(runs, start), nm).reported.index < 0.3
+
+
 # verdicts
 
 
@@ -190,6 +254,16 @@ def test_copied_bands_are_named(changed_scene, tmp_path):
     found = evidence_of(tmp_path / "e", *TINY, "top_k=[]", "seeds=1", "resamples=1")
     assert found["duplicates"] == [[27, 28, pytest.approx(1)]]
     assert "reported" not in found["stability"] and "uniformity_p" not in found
+
+
+def test_copied_bands_are_found_beside_pixels_without_data(tiny):
+    split = split_of((tiny[0] / "config.yaml").read_text(), "split", 0)
+    cube = read_all(copied(split.labelled).scene).copy()
+    row, column = np.argwhere(split.roles == 1)[0]
+    cube[:, row, column] = np.nan
+    scene = ArrayScene(cube, bands=split.labelled.scene.bands, name="holes")
+    holes = replace(split, labelled=replace(split.labelled, scene=scene))
+    assert [(pair.first, pair.second) for pair in duplicate_bands(holes, np.arange(20, 211))] == [(27, 28)]
 
 
 LONGER = [

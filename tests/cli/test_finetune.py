@@ -25,9 +25,7 @@ def folder(hsfusion, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tuned(hsfusion, folder):
-    done = hsfusion(
-        "finetune", "pretrained=first", *ON_DESIS, *SHORT, "scratch_epochs=2", "run_dir=second", cwd=folder
-    )
+    done = hsfusion("finetune", "pretrained=first", *ON_DESIS, *SHORT, "scratch_epochs=2", "run_dir=second", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "covered" in done.stdout
     assert "from scratch" in done.stdout
@@ -136,3 +134,15 @@ def test_class_names_that_collide_list_both_sides(hsfusion, folder):
     )
     assert done.returncode == 2
     assert "corn" in done.stderr
+
+
+def test_benchmark_compares_on_the_same_pixels_with_few_labels(hsfusion, folder):
+    words = ["pretrained=first", *ON_DESIS, *SHORT, "labels=[3]", "seeds=1", "scratch_epochs=2", "json=out.json"]
+    done = hsfusion("benchmark", "finetune", *words, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    runs = {row["method"]: row for row in json.loads((folder / "out.json").read_text())["runs"]}
+    assert list(runs) == ["where it was trained", "carried over", "fine-tuned, 3 labels", "scratch, 3 labels"]
+    tuned, scratch = runs["fine-tuned, 3 labels"]["split"], runs["scratch, 3 labels"]["split"]
+    assert tuned == scratch
+    assert tuned["train_pixels"] <= 12
+    assert tuned["val_pixels"] <= 12

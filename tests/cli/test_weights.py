@@ -13,7 +13,7 @@ import pytest
 
 from hsfusion.cli import weights as command
 from hsfusion.cli.weights_evidence import read_evidence
-from hsfusion.cli.weights_judged import read_runs
+from hsfusion.cli.weights_judged import read_runs, untrained_weight
 from hsfusion.cli.weights_outputs import smallest_numbers
 from hsfusion.cli.weights_read import read_channels
 from hsfusion.errors import InputError
@@ -195,7 +195,7 @@ def test_several_runs_are_reported_by_their_scaled_median_with_quartiles_on_its_
     assert found.spread is not None
     assert (found.spread.lower <= found.reported.weight + 1e-12).all()
     assert (found.spread.upper >= found.reported.weight - 1e-12).all()
-    assert found.spread.frequency.sum() == pytest.approx(20)
+    assert found.spread.frequency.sum() == pytest.approx(15)  # a quarter of the bands
     assert found.stability is not None and found.stability.profiles == 3
     assert found.groups == (("VNIR", 400.0, pytest.approx(990)), ("SWIR", pytest.approx(990), np.nextafter(1580, 2000)))
 
@@ -211,6 +211,33 @@ def test_runs_that_agree_and_runs_that_do_not_are_told_apart(tmp_path, three):
     assert agreed.verdict is not None
     assert (agreed.verdict.word, agreed.stamp) == ("not tested", None)
     assert read_runs(apart).stamp in {"unstable", "no evidence"}
+
+
+def test_untrained_weights_are_equal_in_groups_and_follow_the_spacing_of_bands():
+    nm = np.array([400.0, 500, 600, 700, 800, 850, 900])
+    bands = Bands(nm, None, np.array([True] * 3 + [False] + [True] * 3))
+    table = BandWeights(bands, ("A", "A", "A", "A", "B", "A|B", ""), np.full(7, 1 / 7))
+    # of the bands in use 400, 500, 600, 800, 850, at 100, 100, 200 and 50 nm: the median spacing is 100 nm
+    width = np.array([100, 100, 100, 75, 75])
+    expected = np.array([*width[:3], 0, 75]) / 375 / 2 + np.array([0, 0, 0, 75, 75]) / 150 / 2
+    np.testing.assert_allclose(untrained_weight(table), [*expected[:3], 0, *expected[3:], 0])
+
+
+def test_runs_that_kept_what_their_groups_started_with_do_not_agree(tmp_path):
+    start = np.where(NM < 1000, 0.5 / 30, 0.5 / 15) * (NM < 1300)
+    folders = []
+    for seed in range(6):
+        weight = start * np.exp(np.random.default_rng(seed).normal(0, 0.05, NM.size))
+        folder = write_tables(tmp_path / f"r{seed}", weight / weight.sum(), seed=seed)
+        bands = Bands(NM, None, NM < 1300)
+        names = tuple("" if nm >= 1300 else GROUPS[int(nm >= 1000)] for nm in NM)
+        BandWeights(bands, names, weight / weight.sum()).to_csv(folder / "band_weights.csv")
+        folders.append(folder)
+    found = read_runs(folders)
+    assert found.stability is not None and found.spread is not None
+    assert found.stability.index < 0.3  # over all bands the 15 without weight would count as agreement
+    assert (found.spread.frequency[NM >= 1300] == 0).all()
+    assert found.verdict is not None and found.verdict.word in {"unstable", "no evidence"}
 
 
 def test_a_run_no_better_than_chance_is_no_evidence(tmp_path, three):
@@ -283,6 +310,49 @@ def test_cheapest_sensor_is_that_of_the_means_over_splits(tmp_path):
         ("blocks", "network"): 20,
         ("blocks", "svm"): 20,
     }
+
+
+def edited(folder, **keys):
+    content = json.loads((folder / "evidence.json").read_text())
+    (folder / "evidence.json").write_text(json.dumps(content | keys))
+    return read_evidence(folder)
+
+
+def test_accuracies_on_a_split_of_any_kind_are_shown(tmp_path, monkeypatch, undrawn, capsys):
+    folder = write_evidence(tmp_path / "evidence")
+    top_k = json.loads((folder / "evidence.json").read_text())["top_k"]
+    top_k["fixed"] = top_k.pop("blocks")
+    found = edited(folder, top_k=top_k, split={"kind": "fixed", "leakage": 0.0})
+    assert smallest_numbers(found) == {("fixed", "network"): 20, ("fixed", "svm"): 20}
+    call(folder, monkeypatch=monkeypatch)
+    page = (folder / "weights" / "report.html").read_text()
+    assert "SVM, fixed split" in page and "SVM, random split" in page
+
+
+def test_undefined_stability_is_read(tmp_path):
+    undefined = {"index": None, "lower": None, "upper": None, "profiles": 2, "members": 2}
+    found = edited(write_evidence(tmp_path / "evidence"), stability={"bands": 15, "reported": undefined})
+    assert found.stability is not None and np.isnan(found.stability.index)
+
+
+def test_quartiles_of_runs_without_a_common_band_are_left_as_they_are(tmp_path):
+    folder = write_evidence(tmp_path / "evidence")
+    profiles = np.eye(NM.size)[[3, 20, 35, 50]]
+    lower, upper = np.quantile(profiles, [0.25, 0.75], axis=0)
+    quartiles = {"lower": lower.tolist(), "upper": (upper + 0.1).tolist()}
+    found = edited(folder, profiles=profiles.tolist(), ensemble=profiles.mean(0).tolist(), quartiles=quartiles)
+    assert found.spread is not None
+    np.testing.assert_allclose(found.spread.upper, upper + 0.1)
+
+
+def test_the_page_of_an_evidence_folder_shows_its_figures(tmp_path, monkeypatch):
+    folder = write_evidence(tmp_path / "evidence", seeds=1)
+    call(folder, monkeypatch=monkeypatch)
+    page = (folder / "weights" / "report.html").read_text()
+    assert len(page.encode()) < 2_000_000
+    headings = ("Are the bands of great weight used?", "Band groups exchanged between pixels", "Retrained on k bands")
+    assert all(page.count(heading) for heading in headings)
+    assert "not shown here" not in page and page.count("<img") >= 5
 
 
 def test_an_evidence_folder_that_was_moved_is_read_where_it_is(tmp_path):

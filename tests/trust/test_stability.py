@@ -3,9 +3,11 @@ import pytest
 
 from hsfusion.errors import InputError
 from hsfusion.trust.stability import (
+    compared_bands,
     ensemble_profile,
     nogueira,
     quartiles,
+    relative_profiles,
     repeated_stability,
     top_bands,
     uniformity_p,
@@ -18,7 +20,7 @@ NM = np.linspace(400, 2400, 100)
 
 def bumps(centres, *, width=4.0, bands=100):
     places = np.arange(bands)
-    profile = sum(np.exp(-((places - c) ** 2) / (2 * width**2)) for c in centres)
+    profile = np.sum([np.exp(-((places - c) ** 2) / (2 * width**2)) for c in centres], axis=0)
     return profile / profile.sum()
 
 
@@ -128,6 +130,32 @@ def test_peaks_moved_by_two_bands_agree_as_windows_more_than_as_bands():
     profiles = np.stack([bumps([20 + s, 70 + s]) for s in (-2, 0, 2)])
     windows, lone = (window_stability(profiles, NM, bands=10, half_width=h).index for h in (3, 0))
     assert windows > lone + 0.1
+
+
+def test_fewer_bands_are_compared_where_there_are_few():
+    assert [compared_bands(number) for number in (3, 40, 60, 90, 200)] == [(1, 0), (10, 1), (15, 2), (20, 3), (20, 3)]
+
+
+# beside untrained networks
+
+
+def test_relative_profiles_are_multiples_of_untrained_weights():
+    untrained = np.array([0.4, 0.2, 0.2, 0.0])
+    found = relative_profiles(np.array([[0.4, 0.4, 0.2, 0.0], [0.4, 0.2, 0.2, 0.2]]), untrained)
+    np.testing.assert_allclose(found, [[0.25, 0.5, 0.25, 0], [1 / 3, 1 / 3, 1 / 3, 0]])
+
+
+def test_weights_that_only_the_sizes_of_groups_made_do_not_agree():
+    rng = np.random.default_rng(8)
+    start = np.concatenate([np.full(size, 0.25 / size) for size in (10, 20, 30, 40)])
+    profiles = start * np.exp(rng.normal(0, 0.05, (6, 100)))
+    windows = np.kron(np.eye(10, dtype=bool), np.ones((1, 10), bool))
+    assert window_stability(profiles, NM, bands=10).index > 0.6
+    relative = relative_profiles(profiles, start)
+    assert abs(window_stability(relative, NM, bands=10).index) < 0.2
+    assert uniformity_p(profiles, windows) < 1e-6 and uniformity_p(relative, windows) > 0.05
+    learned = relative_profiles(profiles + 0.1 * bumps([90]), start)
+    assert window_stability(learned, NM, bands=10).index > 0.9
 
 
 # ensembles

@@ -98,7 +98,7 @@ def test_flat_profiles_are_no_evidence():
     flat = np.exp(np.random.default_rng(0).normal(0, 0.1, (5, 5, NM.size)))
     found = judged(flat / flat.sum(-1, keepdims=True))
     assert found.word == "no evidence"
-    assert "uniform" in found.sentences[0]
+    assert "untrained networks" in found.sentences[0]
 
 
 def test_profiles_that_name_other_bands_in_every_resample_are_not_supported():
@@ -135,7 +135,9 @@ def test_all_findings_good_give_supported():
         ({"stability": replace(GOOD, index=0.74)}, "unstable", "index 0.74"),
         ({"stability": replace(GOOD, index=np.nan)}, "unstable", "undefined"),
         ({"p_values": {}}, "not tested", "no band was removed"),
-        ({"p_values": SMALL | {"insertion, conditional": 0.05}}, "not faithful", "insertion, conditional p = 0.05"),
+        ({"p_values": SMALL | {"insertion, conditional": 0.11}}, "not faithful", "insertion, conditional p = 0.11"),
+        ({"p_values": SMALL | {"insertion, conditional": 2 / 21}}, "supported", "largest p = 0.095"),
+        ({"p_values": SMALL | {"insertion, mean": 2 / 21}}, "not faithful", "are not shown to matter more"),
         ({"stability": replace(GOOD, index=0.75)}, "supported", "0.75"),
     ],
 )
@@ -144,6 +146,14 @@ def test_the_first_finding_that_fails_gives_the_word(changes, word, says):
     assert found.word == word
     assert says in found.sentences[0]
     assert bool(found.windows) == (word != "no evidence")
+
+
+def test_an_interval_that_reaches_below_agreement_is_told():
+    for changes in ({}, {"p_values": {}}):
+        assert "borderline" not in judge(**changes).sentences[0]
+        found = judge(stability=replace(GOOD, index=0.76, lower=0.6), **changes)
+        assert "reaches below 0.75" in found.sentences[0]
+        assert found.word in {"supported", "not tested"}
 
 
 def test_no_evidence_goes_before_every_other_finding():
@@ -171,6 +181,15 @@ def test_duplicated_bands_are_named_as_a_pair_where_they_weigh():
     assert found.word == "supported"
     assert len(found.sentences) == 3
     assert "Bands 28 (670 nm) and 29 (680 nm) say the same (correlation 1.00000)" in found.sentences[2]
+
+
+def test_of_many_pairs_the_first_ten_are_named_and_the_others_counted():
+    pairs = [Duplicate(27, c, 1.0) for c in range(28, 41)]  # 13
+    found = judge(pairs=pairs)
+    named = [sentence for sentence in found.sentences if "say the same" in sentence]
+    assert len(named) == 10 and "(770 nm)" in named[-1]
+    assert found.sentences[-1] == "So do 3 more pairs of bands in these windows."
+    assert "more pairs" not in judge(pairs=pairs[:10]).sentences[-1]
 
 
 def test_nearly_equal_bands_are_pairs_from_the_limit_on():
