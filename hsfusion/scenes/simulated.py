@@ -26,10 +26,10 @@ class SimulatedScene:
     """A scene with the bands that a sensor would have seen.
 
     Each band is a weighted mean of the scene's good bands: a Gaussian response of the band's FWHM, integrated over the
-    FWHM of each of them (:class:`spectral.BandResampler`, which cuts the response at half a FWHM from its centre), or over their spacing where that is a little wider. Bands of
-    which they cover less than 90 % of the response within the FWHM are left out, so nothing is made up beyond the
-    scene's range or across its gaps. Bands narrower than the scene's own cannot become sharper than these. Noise and
-    pixel size stay those of the scene.
+    FWHM of each of them (:class:`spectral.BandResampler`, which cuts the response at half a FWHM from its centre), or
+    over their spacing where that is a little wider. Bands of which they cover less than 90 % of the response within the
+    FWHM are left out, so nothing is made up beyond the scene's range or across its gaps. Bands narrower than the
+    scene's own cannot become sharper than these. Noise and pixel size stay those of the scene.
 
     Args:
         scene: the scene, of C bands; its further layers follow the simulated bands unchanged.
