@@ -42,7 +42,6 @@ def report_html(
     reproduce: str,
     transfer: Sequence[str] = (),
     scratch: Mapping[str, tuple[str, str]] | None = None,
-    evidence: Mapping[str, Any] | None = None,
 ) -> str:
     """Writes the report of a run as one HTML page of less than 2 MB (configuration apart), everything escaped.
 
@@ -65,19 +64,14 @@ def report_html(
         reproduce: the command that repeats the run.
         transfer: lines that say what was taken over from another network; none for no such section.
         scratch: quantity to its value after fine-tuning and from scratch; None where nothing was compared.
-        evidence: content of the ``evidence.json`` of an evidence folder made with this configuration. Its verdict,
-            profile and windows then take the place of those of the single run, with sections on stability and
-            faithfulness.
 
     Raises:
         ValueError: if a figure is neither SVG nor PNG, or a map holds a code that has no colour.
         FileNotFoundError: if a figure does not exist.
     """
     pictures = [class_maps(maps), split_map(maps)]
-    judged = evidence or {}
-    above = _weights_above(judged, verdict=verdict, profile=weights, windows=window_rows(top_windows))
-    below = evidence_parts(judged)
-    room = _MOST_CHARACTERS - sum(map(len, (*pictures, *above, *below)))
+    above = _weights_above({}, verdict=verdict, profile=weights, windows=window_rows(top_windows))
+    room = _MOST_CHARACTERS - sum(map(len, (*pictures, *above)))
     shown_weights, room = figures(weight_figures, room=room)
     shown_accuracy, _ = figures(accuracy_figures, room=room)
     parts = [
@@ -86,7 +80,6 @@ def report_html(
         above[0],
         section("Band weights over wavelength", *above[1:]),
         *([section("How the weights are made up", *shown_weights)] if shown_weights else []),
-        *below,
         section("Accuracy", _classes(per_class), *shown_accuracy),
         section("Class map and ground truth", pictures[0]),
         section("Split", pictures[1]),

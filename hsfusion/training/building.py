@@ -60,8 +60,7 @@ def build_network(
     layers = sum(number for _, number in sources)
     try:
         if fusion == "free":
-            usable = torch.from_numpy(np.append(bands.good, np.ones(layers, bool)))
-            fused: BandFusion | FreeFusion = FreeFusion(usable[None], channels=channels)
+            fused = FreeFusion(torch.from_numpy(np.append(bands.good, np.ones(layers, bool)))[None], channels=channels)
         else:
             inside = membership(groups, bands) if response == "learned" else np.tile(bands.good, (len(groups), 1))
             shape = () if response == "learned" else (len(groups) + len(sources), channels)
