@@ -71,7 +71,7 @@ def _pretrained(cfg: DictConfig, seed: int) -> dict[str, Any]:
 
 def _not_trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any]) -> list[dict[str, Any]]:
     """The network where it was trained, as its file says; and carried over to here, if it knows all classes."""
-    from hsfusion.cli.finetune import carried_network
+    from hsfusion.cli.finetune import carried_network, is_named
     from hsfusion.cli.seen import check_not_seen
     from hsfusion.cli.session import set_up, test_accuracies
     from hsfusion.inference import predict_scene
@@ -86,7 +86,8 @@ def _not_trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any]) -> list
     split = set_up(job, make=make).split
     check_not_seen(split, header)
     labelled = split.labelled
-    if set(labelled.legend.names) <= {name.strip() for name in header["classes"]["names"]}:
+    known = {name.strip() for name in header["classes"]["names"] if is_named(name)}
+    if set(labelled.legend.names) <= known:
         # with the standardisation that it brought along
         start = make(job, labelled.scene, labelled.legend.names)
         metrics = test_accuracies(split, predict_scene(start.network, labelled.scene)[0])[1]
@@ -96,7 +97,7 @@ def _not_trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any]) -> list
 
 def _trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any], *, number: int | None) -> list[dict[str, Any]]:
     """A network fine-tuned, and one from scratch on the same pixels."""
-    from hsfusion.cli.finetune import carried_network, first_step_as_good, kept_accuracy, scratch_configuration
+    from hsfusion.cli.finetune import carried_network, first_step_as_good, scratch_configuration
     from hsfusion.cli.seen import check_not_seen
     from hsfusion.cli.session import begin, fit, set_up
 
@@ -117,7 +118,7 @@ def _trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any], *, number: 
     for method, outcome in (("fine-tuned", tuned), ("scratch", scratch)):
         metrics, seconds = outcome.metrics, outcome.metrics["timing"]["train_seconds"]
         rows.append(row_of(f"{method}, {label}", seed, metrics["test"], metrics["split"], seconds))
-        reached = kept_accuracy(scratch)
+        reached = scratch.val_accuracy
         if reached is not None:
             rows[-1]["step_as_good"] = first_step_as_good(outcome.history, reached)
     return rows

@@ -49,9 +49,21 @@ def carried_network(
     from hsfusion.cli.session import Start
     from hsfusion.training.transfer import carry_over
 
-    carried = carry_over(network, header=header, bands=scene.bands, sources=scene.sources, class_names=class_names)
+    carried = carry_over(
+        network,
+        header=header,
+        bands=scene.bands,
+        sources=scene.sources,
+        class_names=class_names,
+        fresh_classes=[name for name in class_names if not is_named(name)],
+    )
     report = carried.report.standardised_anew()
     return Start(carried.network, list(carried.groups), carried.architecture, report)
+
+
+def is_named(name: str) -> bool:
+    """Whether the name of a class was given, not made of its code (class 1), which says nothing of another scene."""
+    return re.fullmatch(r"\s*class \d+\s*", name) is None
 
 
 def scratch_configuration(cfg: DictConfig, header: dict[str, Any]) -> DictConfig:
@@ -68,12 +80,6 @@ def first_step_as_good(history: dict[str, tuple[list[int], list[float]]], accura
     """The first step at which the validation accuracy was reached; None if it never was."""
     steps, values = history.get("val/overall_accuracy", ([], []))
     return next((step for step, value in zip(steps, values, strict=True) if value >= accuracy), None)
-
-
-def kept_accuracy(outcome: Outcome) -> float | None:
-    """Validation accuracy of the model that was kept; None without validation pixels."""
-    steps, values = outcome.history.get("val/overall_accuracy", ([], []))
-    return dict(zip(steps, values, strict=True)).get(outcome.best_step or -1)
 
 
 def _check(cfg: DictConfig) -> None:
@@ -120,10 +126,9 @@ def _check_same_world(experiment: Experiment, header: dict[str, Any]) -> None:
     from hsfusion.cli.seen import check_not_seen
 
     check_not_seen(experiment.split, header)
-    names = set(experiment.split.labelled.legend.names) & {name.strip() for name in header["classes"]["names"]}
-    if any(re.fullmatch(r"class \d+", name) for name in names):
+    if not all(map(is_named, experiment.split.labelled.legend.names)):
         _log.warning(
-            "Classes named by their codes (class 1, ...) are taken to be those of the model: name them if not."
+            "Classes named by their codes (class 1, ...) start anew: name them to have classes copied by name."
         )
 
 
@@ -142,7 +147,7 @@ def _compare(cfg: DictConfig, header: dict[str, Any], experiment: Experiment, ou
         _log.warning("the network from scratch: %s", error)
         return
     assert other is not None, "one process only"
-    reached = kept_accuracy(other)
+    reached = other.val_accuracy
     outcome.metrics["scratch"] = {
         "test": other.metrics["test"],
         "timing": other.metrics["timing"],

@@ -56,6 +56,12 @@ class Outcome:
     weight_history: tuple[list[int], NDArray[np.float64]]
     metrics: dict[str, Any]
 
+    @property
+    def val_accuracy(self) -> float | None:
+        """Overall accuracy of the model that was kept on the validation pixels; None without any."""
+        steps, values = self.history.get("val/overall_accuracy", ([], []))
+        return dict(zip(steps, values, strict=True)).get(self.best_step or -1)
+
 
 @dataclass(frozen=True, eq=False)
 class Start:

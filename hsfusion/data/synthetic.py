@@ -64,4 +64,6 @@ def synthetic_scene(
     if step_m is not None:
         heights = 200 + step_m * (truth == num_classes - 1) + rng.normal(0, 0.3, truth.shape)
         scene = StackedScene(scene, {"lidar": ArrayRaster(heights[None])})
-    return LabelledScene(scene, labels, Legend.of(labels))
+    return LabelledScene(
+        scene, labels, Legend.of(labels, names={int(code): f"material {code}" for code in np.unique(labels) if code})
+    )

@@ -52,6 +52,7 @@ def carry_over(
     bands: Bands,
     sources: Sequence[tuple[str, int]],
     class_names: Sequence[str],
+    fresh_classes: Sequence[str] = (),
 ) -> Carried:
     """Carries a trained network over to another sensor, other rasters and other classes.
 
@@ -69,6 +70,7 @@ def carry_over(
         bands: C' bands of the new scene.
         sources: name and number of layers of each further raster of the new scene.
         class_names: K' names of the new scene's classes.
+        fresh_classes: those of them that start anew, even if the model has a class of the same name.
 
     Returns:
         the new network; what is random in it is drawn from torch's global generator.
@@ -77,6 +79,7 @@ def carry_over(
         InputError: if two classes of a scene have one name, or the new bands cover no group.
     """
     classes = _class_rows(header["classes"]["names"], class_names)
+    classes |= dict.fromkeys((name.strip() for name in fresh_classes), None)
     old, groups = Bands(**header["bands"]), [BandGroup(**group) for group in header["groups"]]
     rasters = [(source["name"], source["layers"]) for source in header["sources"]]
     sources = [(name, layers) for name, layers in sources]
@@ -101,7 +104,9 @@ def carry_over(
         outside_share=outside,
         dropped_groups=tuple(group.name for g, group in enumerate(groups) if g not in left),
         dropped_sources=tuple(name for name, number in rasters if (name, number) not in sources),
-        dropped_classes=tuple(n.strip() for n in header["classes"]["names"] if n.strip() not in classes),
+        dropped_classes=tuple(
+            name.strip() for row, name in enumerate(header["classes"]["names"]) if row not in classes.values()
+        ),
     )
     return Carried(carried.eval(), kept, architecture, report)
 

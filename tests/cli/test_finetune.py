@@ -127,6 +127,21 @@ def test_no_wavelength_in_common_lists_both_sides(hsfusion, folder):
     assert "400 to 2500 nm" in done.stderr
 
 
+def test_classes_named_by_their_codes_only_start_anew(hsfusion, folder):
+    words = cube_file(folder, wavelengths_nm=range(450, 2400, 10))
+    assert hsfusion("train", *words, "run_dir=unnamed", cwd=folder).returncode == 0
+    cube = np.load(folder / "other.npy")
+    np.save(folder / "other.npy", cube[:, ::-1])
+    labels = np.load(folder / "other_labels.npy")
+    np.save(folder / "other_labels.npy", np.where(np.arange(24) % 8 < 7, labels, 0))  # other ground
+    done = hsfusion("finetune", "pretrained=unnamed", *words, "run_dir=anew", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "start anew: name them" in done.stderr
+    transfer = json.loads((folder / "anew" / "transfer.json").read_text())
+    assert {"cnn.classifier.weight", "cnn.classifier.bias"} <= set(transfer["fresh"])
+    assert transfer["dropped_classes"] == ["class 1", "class 2"]
+
+
 def test_class_names_that_collide_list_both_sides(hsfusion, folder):
     words = cube_file(folder, wavelengths_nm=range(400, 1000, 20))
     done = hsfusion(

@@ -227,6 +227,17 @@ def test_parts_are_what_the_report_calls_them(fusion):
     assert not torch.equal(new["cnn.classifier.weight"][1], old["cnn.classifier.weight"][1])
 
 
+def test_classes_that_are_to_start_anew_are_not_copied():
+    network, header = trained()
+    carried = carry_over(
+        network, header=header, bands=TEN_NM, sources=[], class_names=NAMES, fresh_classes=[" grass", "soil"]
+    )
+    old, new = network.cnn.classifier.weight, carried.network.cnn.classifier.weight
+    assert [torch.equal(old[row], new[row]) for row in range(3)] == [True, False, False]
+    assert "cnn.classifier.weight[grass]" in carried.report.fresh
+    assert carried.report.dropped_classes == ("grass", "soil")
+
+
 @pytest.mark.parametrize("constraint", ["none", "affine", "convex", "signed"])
 @pytest.mark.parametrize("fusion", [kind for kind in FUSIONS if kind != "none"])
 def test_a_new_raster_hardly_changes_the_logits_at_first(fusion, constraint):
