@@ -228,11 +228,16 @@ def _start(membership: Tensor, log_prior: Tensor, *, basis: Tensor, channels: in
     """Coefficients (G, M, K) of curves with one bump each, at a random band of the group; 0 if carried over.
 
     Every band of a group is as likely as any other of its width, so that the expected weights are about uniform: a
-    smooth random curve would have its maximum at an edge of its group far too often.
+    smooth random curve would have its maximum at an edge of its group far too often. The channels share the bands of
+    a group out evenly, in random order: what a training makes of bands then depends less on the seed.
     """
     if log_prior.dim() == 3:
         return torch.zeros(len(membership), channels, basis.shape[1])
-    centres = torch.multinomial(membership * log_prior.exp(), channels, replacement=True)  # (G, M)
+    groups, bands = membership.shape
+    share = (membership * log_prior.exp()).cumsum(1)  # (G, C)
+    place = (torch.arange(channels) + torch.rand(groups, 1)) / channels * share[:, -1:]  # (G, M)
+    centres = torch.searchsorted(share, place).clamp_max(bands - 1)
+    centres = centres.gather(1, torch.rand(groups, channels).argsort(1))
     bump = basis[centres]  # (G, M, K)
     return _START_HEIGHT * bump / bump.square().sum(-1, keepdim=True)
 

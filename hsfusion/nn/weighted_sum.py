@@ -46,8 +46,10 @@ class WeightedSum(nn.Module):
         channels: C, needed by every kind but ``scalar`` and ``none`` and the ``instance`` table.
         num_instances: rows of the table for the instance kinds; None predicts the weights instead.
         constraint: see above.
-        init: ``uniform`` (1/N each), ``normal`` (standard deviation 1/N around 0), ``xavier`` (Glorot), one number
-            (constant), N values, or as many as there are weights; the constrained form starts from these values.
+        init: ``uniform`` (1/N each), ``normal`` (standard deviation 1/N around 0; along the last dimension, the
+            channels if there are any, one value from each of equal parts of the distribution), ``xavier`` (Glorot),
+            one number (constant), N values, or as many as there are weights; the constrained form starts from these
+            values.
         activation: applied after the sum; None for none.
         neighbourhood: odd width, in positions, of the square of each image position from which ``instance`` weights
             are predicted. Zero padding is left out of the averages at the border.
@@ -226,7 +228,8 @@ def _initial(init: str | float | Sequence[float], n: int, rows: tuple[int, ...],
     if init == "uniform":
         return full.fill_(1 / n)
     if init == "normal":
-        return nn.init.normal_(full, std=1 / n)
+        part = torch.rand(full.shape).argsort(-1) + torch.rand(*full.shape[:-1], 1)
+        return torch.special.ndtri((part / full.shape[-1]).clamp(1e-4, 1 - 1e-4)) / n
     if init == "xavier":
         return nn.init.xavier_normal_(full.reshape(-1, n) if full.dim() < 2 else full).reshape(full.shape)
     if isinstance(init, str):

@@ -121,3 +121,14 @@ def test_loading_other_groups_changes_which_bands_a_group_looks_at():
     two.load_state_dict(one.state_dict())
     x = torch.randn(1, C, 2, 2)
     torch.testing.assert_close(two.group_tensors(x), one.group_tensors(x))
+
+
+def test_channels_share_the_bands_of_a_group_evenly_at_the_start():
+    membership = torch.tensor([[True] * 8 + [False] * 3, [False] * 8 + [True] * 3])
+    prior = torch.tensor([1.0] * 8 + [1.0, 6.0, 1.0])
+    for seed in range(5):
+        torch.manual_seed(seed)
+        response = BandFusion(membership, torch.eye(11), prior=prior, channels=32).response
+        assert response[0].argmax(1).bincount(minlength=11).tolist() == [4] * 8 + [0] * 3
+        assert response[1].argmax(1).bincount(minlength=11).tolist() == [0] * 8 + [4, 24, 4]
+    assert not torch.equal(response[0].argmax(1), response[0].argmax(1).sort().values)  # in random order

@@ -139,6 +139,14 @@ def test_wrong_arguments_are_refused(bad):
         WeightedSum(2, **({"kind": "scalar"} | bad))
 
 
+def test_a_normal_start_is_spread_evenly_over_the_channels():
+    torch.manual_seed(0)
+    start = WeightedSum(5, channels=400, init="normal").raw.detach() * 5  # (N, C), of standard deviation 1
+    parts = torch.special.ndtr(start).sort(1).values * 400
+    assert ((parts - torch.arange(400)).clamp(-1e-3, 1 + 1e-3) == parts - torch.arange(400)).all()
+    assert not torch.equal(start[0].argsort(), start[1].argsort())
+
+
 def test_start_values_can_be_given_for_every_weight():
     values = torch.randn(3, 4)
     torch.testing.assert_close(module("channel", "none", init=values).weights.detach(), values)
