@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hsfusion.cli.job_pool import Job, Pool
     from hsfusion.data.splits import Split
 
-_RANKINGS = 7  # of trust.rankings.choices
+_RANKINGS = 10  # of trust.rankings.choices
 # cost of what is no training, in training steps: measured on Indian Pines
 _PER_MASK, _SVM, _CHOICE = 1.7, 150, 400
 _MASKS = 4 * 21 * 15
@@ -98,7 +98,7 @@ class Evidence:
         from hsfusion.cli.evidence_numbers import Profiles, read_profile, stability_of
 
         cfg = self._cfg
-        pairs = list(itertools.product(self._seeds, range(cfg.resamples)))
+        pairs = [(r * cfg.seeds + seed, r) for seed, r in itertools.product(self._seeds, range(cfg.resamples))]
         folders = [self.folder / "runs" / f"seed-{seed}-resample-{resample}" for seed, resample in pairs]
         jobs = [
             self._training(folder, "split", cfg.split_seed, seed, resample)

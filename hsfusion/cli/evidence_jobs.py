@@ -215,7 +215,7 @@ def choose(path: Path, *, settings: str, which: str, split_seed: int, profile: l
 def retrain(
     path: Path, *, settings: str, which: str, split_seed: int, classifier: str, chosen: dict[str, list[int]]
 ) -> None:
-    """Writes the accuracy on the test pixels of a classifier trained on some bands only.
+    """Writes the accuracies on validation and test pixels of a classifier trained on some bands only.
 
     Args:
         path: the file.
@@ -226,20 +226,22 @@ def retrain(
         chosen: name of a ranking -> its bands; those that choose the same share one training.
     """
     split = split_of(settings, which, split_seed)
-    known: dict[tuple[int, ...], float] = {}
+    known: dict[tuple[int, ...], tuple[float | None, float]] = {}
     for bands in map(tuple, chosen.values()):
         if bands not in known:
             of = _svm_accuracy if classifier == "svm" else _network_accuracy
             known[bands] = of(settings, split, np.array(bands), split_seed)
-    write_json(path, {name: known[tuple(bands)] for name, bands in chosen.items()})
+    write_json(
+        path, {name: dict(zip(("val", "test"), known[tuple(bands)], strict=True)) for name, bands in chosen.items()}
+    )
 
 
-def _svm_accuracy(settings: str, split: Split, bands: NDArray[np.int64], seed: int) -> float:
+def _svm_accuracy(settings: str, split: Split, bands: NDArray[np.int64], seed: int) -> tuple[float | None, float]:
     train, val, test = _pixels(settings, split)
     return retrain_score(train, val, test=test, bands=bands, seed=seed)
 
 
-def _network_accuracy(settings: str, split: Split, bands: NDArray[np.int64], seed: int) -> float:
+def _network_accuracy(settings: str, split: Split, bands: NDArray[np.int64], seed: int) -> tuple[float | None, float]:
     """Of a network in which each band is a group of its own, so that a channel can be any contrast of bands."""
     trainer = {"max_epochs": settings_with(settings).retrain_epochs}
     model = {"fusion": "channel", "keep_bands": None}
@@ -248,7 +250,7 @@ def _network_accuracy(settings: str, split: Split, bands: NDArray[np.int64], see
     with tempfile.TemporaryDirectory(prefix="hsfusion-") as folder:
         outcome = fit(cfg, begin(cfg, with_bands(split, bands), make=_lone_bands), Path(folder))
     assert outcome is not None, "a benchmark runs in one process"
-    return float(outcome.metrics["test"]["overall_accuracy"])
+    return outcome.val_accuracy, float(outcome.metrics["test"]["overall_accuracy"])
 
 
 def _lone_bands(cfg: DictConfig, scene: Scene, class_names: Sequence[str]) -> Start:

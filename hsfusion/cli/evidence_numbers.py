@@ -23,10 +23,10 @@ from hsfusion.trust.faithfulness import (
 from hsfusion.trust.stability import (
     Stability,
     compared_bands,
-    ensemble_profile,
+    ensemble_stability,
+    halves_stability,
     quartiles,
     relative_profiles,
-    repeated_stability,
     top_bands,
     uniformity_p,
     window_stability,
@@ -45,7 +45,7 @@ class Profiles:
         bands: the C bands of the scene.
         group: C names.
         used: (C',) indices of the bands that networks may use.
-        weight: (S, T, C) for seeds and resamples, each summing to 1.
+        weight: (S, T, C), S runs of each of T resamples, each run of another seed and summing to 1.
         untrained: (C,), the mean weights of networks that have not been trained.
     """
 
@@ -75,8 +75,8 @@ class Profiles:
 
     @property
     def ensemble(self) -> NDArray[np.float64]:
-        """(C,) the profile that is reported."""
-        return reported_profile(self.runs)
+        """(C,) the profile that is reported: the mean of all runs."""
+        return self.runs.mean(0)
 
     @property
     def top(self) -> tuple[int, int]:
@@ -95,14 +95,6 @@ def read_profile(path: Path) -> tuple[BandWeights, NDArray[np.float64]]:
     return weights, weights.weight / max(weights.weight.sum(), 1e-300)
 
 
-def reported_profile(runs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(C,) the median of runs (R, C), scaled; their mean where no band has a weight in half of the runs.
-
-    Such runs do not agree, which their stability says. Something has to be shown, and tested, all the same.
-    """
-    return ensemble_profile(runs) if np.median(runs, axis=0).any() else runs.mean(0)
-
-
 def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, Any]:
     """Stability, spread, top windows and uniformity, as far as the number of runs allows.
 
@@ -117,7 +109,7 @@ def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, 
     found: dict[str, Any] = {
         "profiles": profiles.runs.tolist(),
         "ensemble": profiles.ensemble.tolist(),
-        "quartiles": {"lower": spread.lower.tolist(), "upper": spread.upper.tolist()},
+        "quartiles": {name: edge.tolist() for name, edge in vars(spread).items()},
         "untrained": profiles.untrained.tolist(),
         "selection_frequency": chosen.mean(0).tolist(),
         "stability": {
@@ -138,33 +130,26 @@ def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, 
         ],
     }
     if seeds * resamples > 1 and len(profiles.windows) > 1:
-        # ensembles of a resample share no training; those of one resample only are as independent as there is
-        rows = np.stack([reported_profile(of_used[:, r]) for r in range(resamples)]) if resamples > 1 else of_used[:, 0]
+        # ensembles of a resample share nothing
+        rows = of_used.mean(0) if resamples > 1 else of_used[:, 0]
         found["uniformity_p"] = uniformity_p(rows, profiles.windows[:, profiles.used])
     return found
 
 
 def _stabilities(profiles: Profiles) -> dict[str, Stability]:
-    """Indices by name; of single runs only where there are not several seeds and several resamples."""
+    """Indices by name: of single runs, of the ensembles of each resample, and of what is reported."""
     weight, nm = profiles.relative[..., profiles.used], profiles.bands.wavelength_nm[profiles.used]
     seeds, resamples, number = weight.shape
     bands, half_width = profiles.top
     if seeds * resamples == 1:
         return {}
+    single = window_stability(weight.reshape(-1, number), nm, bands=bands, half_width=half_width)
     if min(seeds, resamples) == 1:
-        single = window_stability(weight.reshape(-1, number), nm, bands=bands, half_width=half_width)
         return {"single": single, "reported": single}
-    medians = [np.median(weight, axis=axis) for axis in (0, 1)]
-    if not all(median.any(-1).all() for median in medians):
-        single = window_stability(weight.reshape(-1, number), nm, bands=bands, half_width=half_width)
-        return {"single": single, "reported": single}
-    repeated = repeated_stability(weight, nm, bands=bands, half_width=half_width)
-    return {
-        "single": repeated.single,
-        "across_seeds": repeated.across_seeds,
-        "across_resamples": repeated.across_resamples,
-        "reported": repeated.reported,
-    }
+    of_ensembles, reported = (
+        of(weight, nm, bands=bands, half_width=half_width) for of in (ensemble_stability, halves_stability)
+    )
+    return {"single": single, "ensembles": of_ensembles, "reported": reported}
 
 
 def _windows(profiles: Profiles) -> tuple[Any, ...]:

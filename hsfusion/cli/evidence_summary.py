@@ -16,11 +16,11 @@ def show_summary(found: dict[str, Any], folder: Path) -> None:
     print(
         f"{len(runs)} trainings, overall accuracy {np.mean(accuracy):.4f} ({min(accuracy):.4f} to {max(accuracy):.4f})"
     )
-    for name in ("single", "across_seeds", "across_resamples", "reported", "untrained"):
+    for name in ("single", "ensembles", "reported", "untrained"):
         if name in stability:
             index = stability[name]
             print(
-                f"stability, {name.replace('_', ' '):<17} {_number(index['index'])} ({_number(index['lower'])} to "
+                f"stability, {name:<17} {_number(index['index'])} ({_number(index['lower'])} to "
                 f"{_number(index['upper'])}), {index['profiles']} profiles of {index['members']} runs"
             )
     for direction, fill in itertools.product(("deletion", "insertion"), ("mean", "conditional")):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.cli.evidence_jobs import choose, read_json, retrain
-from hsfusion.cli.evidence_numbers import read_profile, reported_profile
+from hsfusion.cli.evidence_numbers import read_profile
 from hsfusion.cli.job_pool import Job
 
 #: key of the configuration that says how a split is made, and its seed
@@ -21,7 +21,7 @@ _FULL = "all bands"
 def member_profiles(members: Mapping[Pair, Sequence[Job]]) -> dict[Pair, NDArray[np.float64]]:
     """The reported profile (C,) of the trainings on each split."""
     return {
-        pair: reported_profile(np.stack([read_profile(job.path.parent / "band_weights.csv")[1] for job in jobs]))
+        pair: np.mean([read_profile(job.path.parent / "band_weights.csv")[1] for job in jobs], axis=0)
         for pair, jobs in members.items()
     }
 
@@ -103,12 +103,26 @@ def top_k_of(
         own = {pair: place for pair, place in places.items() if pair[0] == which}
         found[key] = {name: _accuracies(list(own.values()), name, numbers) for name in classifiers}
         full = {name: [read_json(_file(place, name, _FULL))[_FULL] for place in own.values()] for name in classifiers}
-        found[f"full_{key}"] = {name: float(np.mean(values)) for name, values in full.items()}
+        found[f"full_{key}"] = {name: float(np.mean([of["test"] for of in each])) for name, each in full.items()}
         found[f"members_{key}"] = [members[pair] for pair in own]
-    return {**found, "full": found[f"full_{kind}"]}
+    own = [place for (which, _), place in places.items() if which == "split"]
+    chosen = {name: _validated(own, name, numbers) for name in classifiers}
+    return {**found, "full": found[f"full_{kind}"], "val": {name: of for name, of in chosen.items() if of is not None}}
+
+
+def _validated(places: Sequence[Path], classifier: str, numbers: Sequence[int]) -> dict[str, Any] | None:
+    """Mean accuracies on the validation pixels, by which a k can be chosen: with all bands, and with k of ours.
+
+    None where a split has no validation pixels.
+    """
+    full = [read_json(_file(place, classifier, _FULL))[_FULL]["val"] for place in places]
+    ours = [[read_json(_file(place, classifier, str(k)))["weights"]["val"] for place in places] for k in numbers]
+    if None in full:
+        return None
+    return {"full": float(np.mean(full)), "weights": [float(np.mean(row)) for row in ours]}
 
 
 def _accuracies(places: Sequence[Path], classifier: str, numbers: Sequence[int]) -> dict[str, list[list[float]]]:
     """Ranking -> accuracies, a row for each k and a column for each split."""
     read = [[read_json(_file(place, classifier, str(k))) for place in places] for k in numbers]
-    return {name: [[of[name] for of in row] for row in read] for name in read[0][0]}
+    return {name: [[of[name]["test"] for of in row] for row in read] for name in read[0][0]}

@@ -161,4 +161,4 @@ def _print_page(weights: Weights) -> None:
 
         for (split, kind), number in smallest_numbers(weights).items():
             told = "none measured does" if number is None else f"{number} bands"
-            print(f"cheapest sensor that keeps 95 % ({kind}, {split}, chosen on the test pixels): {told}")
+            print(f"cheapest sensor that keeps 95 % ({kind}, {split}, chosen on validation pixels): {told}")

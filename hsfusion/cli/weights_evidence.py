@@ -54,6 +54,7 @@ def holding(needed: dict[str, Rule], optional: dict[str, Rule] | None = None) ->
     return rule
 
 
+_QUARTILES = ("lower", "median", "upper")
 _STABILITY_KEYS = ("index", "lower", "upper", "profiles", "members")
 _STABILITY = holding(
     {
@@ -84,6 +85,7 @@ _TOP_K = holding(
     {"numbers": each(whole(1, _MOST_BANDS), 1, _MOST_POINTS)},
     {
         "full": maybe(holding({}, dict.fromkeys(("network", "svm"), maybe(_FRACTION)))),
+        "val": holding({}, dict.fromkeys(("network", "svm"), holding({"full": _FRACTION, "weights": _POINTS}))),
     },
 )
 
@@ -120,7 +122,7 @@ _EVIDENCE = holding(
         "runs": each(_RUN, 1, _MOST_RUNS),
         "profiles": each(_WEIGHTS, 1, _MOST_RUNS),
         "ensemble": _WEIGHTS,
-        "quartiles": holding({"lower": _WEIGHTS, "upper": _WEIGHTS}),
+        "quartiles": holding(dict.fromkeys(_QUARTILES, _WEIGHTS)),
         "selection_frequency": each(_FRACTION, 1, _MOST_BANDS),
     },
     {
@@ -174,8 +176,8 @@ def _check_lengths(content: dict[str, Any]) -> None:
         "bands.fwhm_nm": (bands["fwhm_nm"] or bands["good"], number),
         "profiles": (content["profiles"], runs),
         **{f"profiles[{i}]": (profile, number) for i, profile in enumerate(content["profiles"])},
+        **{f"quartiles.{key}": (content["quartiles"][key], number) for key in _QUARTILES},
         **{key: (content[key], number) for key in ("band_groups", "ensemble", "selection_frequency")},
-        **{f"quartiles.{key}": (content["quartiles"][key], number) for key in ("lower", "upper")},
     }
     if "faithfulness" in content:
         steps = len(content["faithfulness"]["numbers"])
@@ -187,6 +189,8 @@ def _check_lengths(content: dict[str, Any]) -> None:
         for classifier, rankings in content["top_k"][split].items():
             for ranking, values in rankings.items():
                 lengths[f"top_k.{split}.{classifier}.{ranking}"] = (values, len(content["top_k"]["numbers"]))
+    for classifier, of in content.get("top_k", {}).get("val", {}).items():
+        lengths[f"top_k.val.{classifier}.weights"] = (of["weights"], len(content["top_k"]["numbers"]))
     for field, (values, expected) in lengths.items():
         if len(values) != expected:
             raise Unfit(f"length of {field}", len(values), str(expected))
@@ -194,16 +198,14 @@ def _check_lengths(content: dict[str, Any]) -> None:
 
 def _weights(folder: Path, content: dict[str, Any]) -> Weights:
     """The checked content as weights."""
-    from hsfusion.trust.stability import Stability, quartiles
+    from hsfusion.trust.stability import Stability
 
     of = content["bands"]
     fwhm = None if of["fwhm_nm"] is None else np.array(of["fwhm_nm"], np.float64)
     bands = Bands(np.array(of["wavelength_nm"], np.float64), fwhm, np.array(of["good"], bool))
     profiles = np.array(content["profiles"], np.float64)
     reported = BandWeights(bands, tuple(content["band_groups"]), np.array(content["ensemble"], np.float64))
-    # the ensemble is a median scaled to sum to 1, the quartiles are not
-    scale = 1 / (float(quartiles(profiles).median.sum()) or 1.0)  # a mean where all medians are 0: as they are
-    lower, upper = (np.array(content["quartiles"][key], np.float64) * scale for key in ("lower", "upper"))
+    edges = (np.array(content["quartiles"][key], np.float64) for key in _QUARTILES)
     found = content.get("stability", {}).get("reported")
     stability = None if found is None else Stability(*(_or_nan(found[key]) for key in _STABILITY_KEYS))
     groups = tuple((group["name"], group["lower_nm"], group["upper_nm"]) for group in content.get("groups", []))
@@ -211,7 +213,7 @@ def _weights(folder: Path, content: dict[str, Any]) -> Weights:
         tuple(_run(folder, run, content) for run in content["runs"]),
         profiles,
         reported,
-        WeightSpread(lower, upper, np.array(content["selection_frequency"], np.float64)),
+        WeightSpread(*edges, np.array(content["selection_frequency"], np.float64)),
         stability,
         _windows(content.get("top_windows", [])),
         _verdict(content.get("verdict")),

@@ -31,8 +31,8 @@ class Weights:
     Attributes:
         runs: the runs, R.
         profiles: (R, C), the band weights of each.
-        reported: of the run; of several runs the median, scaled to sum to 1.
-        spread: quartiles on the same scale and selection frequency; None for one run.
+        reported: of the run; of several runs the mean.
+        spread: quartiles and selection frequency; None for one run.
         stability: of single runs, or of ensembles; None for one run, or where it is not measured yet.
         windows: that hold most weight.
         verdict: None where an evidence run has not got so far.
@@ -77,7 +77,7 @@ def read_runs(folders: list[Path]) -> Weights:
     profiles = every[:, : len(first.bands)]
     relative, selected = _selected(profiles, first)
     spread = _spread(every, selected) if len(runs) > 1 else None
-    reported = first if len(runs) == 1 else _median(every, first)
+    reported = first if len(runs) == 1 else _mean(every, first)
     return _judged(runs, profiles, reported, relative=relative, selected=selected, spread=spread)
 
 
@@ -166,22 +166,19 @@ def _with_sources(table: BandWeights) -> NDArray[np.float64]:
     return np.append(table.weight, [weight for _, weight in table.sources])
 
 
-def _median(every: NDArray[np.float64], first: BandWeights) -> BandWeights:
-    """The median over runs (R, C + E), scaled to sum to 1."""
-    from hsfusion.trust.stability import ensemble_profile
-
-    median, number = ensemble_profile(every), len(first.bands)
-    sources = zip((name for name, _ in first.sources), median[number:].tolist(), strict=True)
-    return BandWeights(first.bands, first.group, median[:number], tuple(sources))
+def _mean(every: NDArray[np.float64], first: BandWeights) -> BandWeights:
+    """The mean over runs (R, C + E)."""
+    mean, number = every.mean(0), len(first.bands)
+    sources = zip((name for name, _ in first.sources), mean[number:].tolist(), strict=True)
+    return BandWeights(first.bands, first.group, mean[:number], tuple(sources))
 
 
 def _spread(every: NDArray[np.float64], selected: NDArray[np.bool_]) -> WeightSpread:
-    """Quartiles over runs (R, C + E) on the scale of the median that is reported."""
+    """Quartiles over runs (R, C + E) of the bands."""
     from hsfusion.trust.stability import quartiles
 
-    of, number = quartiles(every), selected.shape[1]
-    scale = 1 / max(float(of.median.sum()), 1e-300)
-    return WeightSpread(of.lower[:number] * scale, of.upper[:number] * scale, selected.mean(0))
+    of = quartiles(every[:, : selected.shape[1]])
+    return WeightSpread(of.lower, of.median, of.upper, selected.mean(0))
 
 
 def _check_same_bands(first_folder: Path, first: BandWeights, folder: Path, table: BandWeights) -> None:

@@ -103,7 +103,7 @@ def _weight_figures(weights: Weights) -> dict[str, Any]:
     """The weights over wavelength, group by group and channel by channel."""
     reported, spread = weights.reported, weights.spread
     nm, name = reported.bands.wavelength_nm, f"{weights.scene}, {_of_runs(weights)}"
-    edges = None if spread is None else (spread.lower, spread.upper)
+    edges = None if spread is None else (spread.lower, spread.median, spread.upper)
     figures = {
         "band_weights": plots.band_weights_figure(
             nm,
@@ -113,7 +113,6 @@ def _weight_figures(weights: Weights) -> dict[str, Any]:
             colors=None,
             title=f"Band weights: {name}",
             spread=edges,
-            spread_name="quartiles of the runs",
             frequency=None if spread is None else spread.frequency,
             stamp=weights.stamp,
             sources={key: total for key, total in reported.group_totals().items() if key in dict(reported.sources)},
@@ -152,7 +151,7 @@ def _channel_figures(weights: Weights) -> dict[str, Any]:
 def _of_runs(weights: Weights) -> str:
     if len(weights.runs) == 1:
         return f"seed {weights.runs[0].seed}, one run"
-    return f"median of {len(weights.runs)} runs"
+    return f"mean of {len(weights.runs)} runs"
 
 
 def _stamped(weights: Weights, title: str) -> str:
@@ -188,17 +187,17 @@ def _evidence_figures(weights: Weights) -> dict[str, Any]:
 
 
 def smallest_numbers(weights: Weights) -> dict[tuple[str, str], int | None]:
-    """Split and classifier to the smallest number of our bands that keeps 95 % of the accuracy with all."""
+    """Split and classifier to the smallest number of our bands that keeps 95 % of the accuracy with all.
+
+    The validation pixels say which, as nothing may be chosen by the test pixels.
+    """
     from hsfusion.trust.rankings import smallest_number
 
     content = weights.evidence or {}
     top_k, found = content.get("top_k", {}), {}
     split = content["split"]["kind"] if content else ""
-    for kind, full in (top_k.get("full") or {}).items():
-        ours = top_k.get(split, {}).get(kind, {}).get("weights")
-        if full is not None and ours is not None:
-            means = [float(np.mean(values)) for values in ours]
-            found[split, kind] = smallest_number(top_k["numbers"], means, full=full)
+    for kind, of in top_k.get("val", {}).items():
+        found[split, kind] = smallest_number(top_k["numbers"], of["weights"], full=of["full"])
     return found
 
 

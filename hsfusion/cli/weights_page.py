@@ -12,7 +12,11 @@ from hsfusion.cli.weights_read import plain_bytes
 NAME = "report.html"
 _MOST_BYTES = 2**20
 _FIGURES = {
-    "Band groups": ("groups.svg", "Median weights of each band group", "Median over the runs, quartiles as a band."),
+    "Band groups": (
+        "groups.svg",
+        "Mean weights of each band group",
+        "Mean over the runs, median dashed, quartiles as a band.",
+    ),
     "Fused channels": ("channels.svg", "Responses of the fused channels", "Channels have no order between runs."),
     "Are the bands of great weight used?": (
         "faithfulness.svg",

@@ -38,6 +38,9 @@ _RANKINGS = {
     "mutual information": (BLUE, "-.", "^"),
     "PCA loading": (GREEN, "--", "D"),
     "SVM weights": (ORANGE, "-.", "P"),
+    "mutual information, spread": (BLUE, ":", "^"),
+    "PCA loading, spread": (GREEN, ":", "D"),
+    "SVM weights, spread": (ORANGE, ":", "P"),
 }
 _CLASSIFIERS = {"network": "network", "svm": "SVM"}
 

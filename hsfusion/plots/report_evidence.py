@@ -15,9 +15,8 @@ from hsfusion.plots.weights import broken_at_gaps
 
 _COMPARED = {
     "single": "single runs",
-    "across_seeds": "ensembles of one seed each",
-    "across_resamples": "ensembles of one resample each",
-    "reported": "reported: the lower of the two ensembles",
+    "ensembles": "means over the runs of each resample, which share neither pixels drawn nor seeds",
+    "reported": "reported: the mean over all runs, from means over halves that share nothing",
     "untrained": "control: networks that were not trained, judged the same way",
 }
 _REPLACED = {"mean": "by their mean", "conditional": "by what the other bands let expect"}

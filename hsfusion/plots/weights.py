@@ -45,10 +45,9 @@ def band_weights_figure(
     spectra: Mapping[str, ArrayLike] | None,
     colors: Mapping[str, str] | None,
     title: str,
-    spread: tuple[ArrayLike, ArrayLike] | None = None,
+    spread: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
     stamp: str | None = None,
     sources: Mapping[str, float] | None = None,
-    spread_name: str = "range over runs",
     frequency: ArrayLike | None = None,
 ) -> Figure:
     """Draws the band weights over wavelength, with the band groups and what each of them totals.
@@ -60,10 +59,9 @@ def band_weights_figure(
         spectra: class name to (C,) mean spectrum in the scene's own unit; None for no spectra.
         colors: class name to hex colour; a class without one is grey.
         title: stands above the axes.
-        spread: (C,) lower and (C,) upper weights over runs, drawn as an envelope.
+        spread: (C,) quartiles over the runs whose mean the weights are: a thin line in an envelope.
         stamp: a warning written across the plot, such as "unstable".
         sources: weight of each further raster, which has no wavelength: named in the legend.
-        spread_name: what the legend calls the envelope.
         frequency: (C,) share of the runs that select each band, drawn in a strip under the curve.
 
     Raises:
@@ -72,7 +70,7 @@ def band_weights_figure(
     nm, weights = np.asarray(wavelength_nm, float), np.asarray(weight, float)
     figure = Figure(layout="constrained")
     axes = _weight_axes(figure, nm, title=title, frequency=frequency)
-    handles = _draw_weights(axes, nm, weights=weights, spread=spread, spread_name=spread_name)
+    handles = _draw_weights(axes, nm, weights=weights, spread=spread)
     handles += [Patch(fc="none", ec="none", label=f"{name}: {100 * w:.1f} %") for name, w in (sources or {}).items()]
     background = _background_axes(axes) if spectra else axes
     curves = _draw_spectra(background, nm, spectra=spectra or {}, colors=colors or {})
@@ -156,18 +154,19 @@ def _draw_weights(
     nm: NDArray[np.float64],
     *,
     weights: NDArray[np.float64],
-    spread: tuple[ArrayLike, ArrayLike] | None,
-    spread_name: str,
+    spread: tuple[ArrayLike, ArrayLike, ArrayLike] | None,
 ) -> list[Artist]:
     """Draws the curve, its envelope and the uniform weight; returns their legend handles."""
     x, y = broken_at_gaps(nm, weights)
     size = 1.4 if nm.size > 60 else 3.0  # a band between two gaps shows by its marker alone
-    curve = axes.plot(x, y, color=BLACK, lw=1.4, marker="o", ms=size, label="band weight", zorder=_CURVE_LEVEL + 1)
+    name = "band weight" if spread is None else "band weight, mean of the runs"
+    curve = axes.plot(x, y, color=BLACK, lw=1.4, marker="o", ms=size, label=name, zorder=_CURVE_LEVEL + 1)
     handles: list[Artist] = [*curve]
     if spread is not None:
-        low, high = (broken_at_gaps(nm, edge)[1] for edge in spread)
-        area = axes.fill_between(x, low, high, color=BLUE, alpha=0.3, lw=0, zorder=_CURVE_LEVEL, label=spread_name)
-        handles.append(area)
+        low, middle, high = (broken_at_gaps(nm, edge)[1] for edge in spread)
+        handles += axes.plot(x, middle, color=BLUE, lw=0.9, ls=(0, (4, 2)), label="median", zorder=_CURVE_LEVEL + 0.5)
+        look = {"color": BLUE, "alpha": 0.3, "lw": 0, "zorder": _CURVE_LEVEL}
+        handles.append(axes.fill_between(x, low, high, label="quartiles", **look))
     else:
         axes.fill_between(x, 0, y, color=SKY_BLUE, alpha=0.35, lw=0, zorder=_CURVE_LEVEL)
     handles.append(axes.axhline(1 / nm.size, color=VERMILION, lw=1, ls="--", label="uniform weight 1/C", zorder=4))

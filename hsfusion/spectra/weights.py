@@ -237,11 +237,13 @@ class WeightSpread:
 
     Attributes:
         lower: first quartile.
+        median: second quartile.
         upper: third quartile.
         frequency: share of the runs that select the band.
     """
 
     lower: NDArray[np.float64]
+    median: NDArray[np.float64]
     upper: NDArray[np.float64]
     frequency: NDArray[np.float64]
 
@@ -250,17 +252,16 @@ def ranked_bands(weights: BandWeights, spread: WeightSpread | None) -> list[dict
     """The bands as rows of a table, greatest weight first; of equal weights the first in the file.
 
     Args:
-        weights: of the run, or the median over runs.
-        spread: over the runs; None for one run, the three columns are then None.
+        weights: of the run, or the mean over runs.
+        spread: over the runs; None for one run, the columns of it are then None.
 
     Returns:
-        rank, wavelength_nm, fwhm_nm (None if unknown), group, weight, lower_quartile, upper_quartile,
-        selection_frequency and band, which counts from 1 in file order
+        rank, wavelength_nm, fwhm_nm (None if unknown), group, weight, lower_quartile, median,
+        upper_quartile, selection_frequency and band, which counts from 1 in file order
     """
     bands, rows = weights.bands, []
     for rank, c in enumerate(np.argsort(-weights.weight, kind="stable").tolist(), start=1):
-        several = {} if spread is None else {"lower": spread.lower, "upper": spread.upper, "share": spread.frequency}
-        of_band = {name: float(values[c]) for name, values in several.items()}
+        of_band = {} if spread is None else {name: float(values[c]) for name, values in vars(spread).items()}
         rows.append(
             {
                 "rank": rank,
@@ -269,8 +270,9 @@ def ranked_bands(weights: BandWeights, spread: WeightSpread | None) -> list[dict
                 "group": weights.group[c],
                 "weight": float(weights.weight[c]),
                 "lower_quartile": of_band.get("lower"),
+                "median": of_band.get("median"),
                 "upper_quartile": of_band.get("upper"),
-                "selection_frequency": of_band.get("share"),
+                "selection_frequency": of_band.get("frequency"),
                 "band": c + 1,
             }
         )

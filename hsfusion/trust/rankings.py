@@ -6,6 +6,7 @@ Everything here sees training pixels only.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,23 +143,37 @@ def choices(
         seed: of the random bands and of the estimators.
 
     Returns:
-        by name; ``weights`` is ours
+        by name; ``weights`` is ours. The other scores choose their k highest bands, as is usual, and in a second
+        version, ``spread``, by the rule of ours
     """
-    information = mutual_information(train, seed=seed)
-    loading, machine = pca_loading(train[0]), svm_weights(train, seed=seed)
+    scores = {
+        "mutual information": mutual_information(train, seed=seed),
+        "PCA loading": pca_loading(train[0]),
+        "SVM weights": svm_weights(train, seed=seed),
+    }
     return {
         "weights": lambda k: select_bands(weight, wavelength_nm, number=k),
         "evenly spaced": lambda k: evenly_spaced(wavelength_nm, number=k),
         "random": lambda k: random_bands(weight.size, number=k, seed=seed),
         "lowest weights": lambda k: highest(-weight, number=k),
-        "mutual information": lambda k: highest(information, number=k),
-        "PCA loading": lambda k: highest(loading, number=k),
-        "SVM weights": lambda k: highest(machine, number=k),
+        **{name: partial(_highest, score) for name, score in scores.items()},
+        **{f"{name}, spread": partial(_spread, score, wavelength_nm) for name, score in scores.items()},
     }
 
 
-def retrain_score(train: Pixels, val: Pixels, *, test: Pixels, bands: NDArray[np.integer], seed: int) -> float:
-    """Overall accuracy on the test pixels of an RBF SVM that sees only these bands.
+def _highest(score: NDArray[np.floating], number: int) -> NDArray[np.int64]:
+    return highest(score, number=number)
+
+
+def _spread(score: NDArray[np.floating], wavelength_nm: NDArray[np.floating], number: int) -> NDArray[np.int64]:
+    # all scores may be 0
+    return select_bands(score + 1e-12, wavelength_nm, number=number)
+
+
+def retrain_score(
+    train: Pixels, val: Pixels, *, test: Pixels, bands: NDArray[np.integer], seed: int
+) -> tuple[float | None, float]:
+    """Overall accuracy on the validation and on the test pixels of an RBF SVM that sees only these bands.
 
     Args:
         train: the training pixels.
@@ -166,9 +181,14 @@ def retrain_score(train: Pixels, val: Pixels, *, test: Pixels, bands: NDArray[np
         test: the pixels of the accuracy.
         bands: (k,) indices.
         seed: of the SVM's folds.
+
+    Returns:
+        the two; None for the first without validation pixels
     """
-    seen = svm_predictions((train[0][:, bands], train[1]), (val[0][:, bands], val[1]), test[0][:, bands], seed=seed)
-    return float((seen == test[1]).mean())
+    asked = np.concatenate([val[0], test[0]])[:, bands]
+    seen = svm_predictions((train[0][:, bands], train[1]), (val[0][:, bands], val[1]), asked, seed=seed)
+    right = seen == np.concatenate([val[1], test[1]])
+    return float(right[: len(val[1])].mean()) if len(val[1]) else None, float(right[len(val[1]) :].mean())
 
 
 def accuracy_by_number(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +13,7 @@ from scipy.stats import f, norm
 from hsfusion.errors import InputError
 
 _TOP, _HALF_WIDTH = 20, 3  # bands; less for sensors of few bands
+_MOST_DIVISIONS = 252  # of runs into halves: all of ten
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Stability:
         lower: lower end of the interval.
         upper: upper end of the interval.
         profiles: number of selections compared.
-        members: number of runs whose median makes one of these profiles; 1 for single runs.
+        members: number of runs whose mean makes one of these profiles; 1 for single runs.
     """
 
     index: float
@@ -33,35 +36,13 @@ class Stability:
     members: int = 1
 
 
-@dataclass(frozen=True)
-class RepeatedStability:
-    """Stability over seeds and training resamples.
-
-    Attributes:
-        single: of the single runs.
-        across_seeds: of the ensembles of one seed each.
-        across_resamples: of the ensembles of one training resample each.
-    """
-
-    single: Stability
-    across_seeds: Stability
-    across_resamples: Stability
-
-    @property
-    def reported(self) -> Stability:
-        """The lower of the two that compare ensembles; an undefined one counts as lowest."""
-        return min(
-            self.across_resamples, self.across_seeds, key=lambda s: -np.inf if np.isnan(s.index) else float(s.index)
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class Quartiles:
     """Quartiles over runs, each (C,).
 
     Attributes:
         lower: the first.
-        median: the second; unlike :func:`ensemble_profile` not scaled.
+        median: the second.
         upper: the third.
     """
 
@@ -181,27 +162,6 @@ def quartiles(profiles: NDArray[np.floating]) -> Quartiles:
     return Quartiles(*np.quantile(profiles.astype(np.float64), [0.25, 0.5, 0.75], axis=0))
 
 
-def ensemble_profile(profiles: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The profile that is reported: the median over runs (R, C), scaled to sum to 1.
-
-    Returns:
-        (C,)
-
-    Raises:
-        InputError: if no band has a weight in half of the runs.
-    """
-    median = np.median(profiles.astype(np.float64), axis=0)
-    if not median.sum() > 0:
-        raise InputError(
-            "the runs",
-            field="median weight",
-            value="0 in every band",
-            expected="a band that half of the runs use",
-            fix="lower band_cost, or train more seeds",
-        )
-    return median / median.sum()
-
-
 def window_stability(
     profiles: NDArray[np.floating],
     wavelength_nm: NDArray[np.floating],
@@ -223,40 +183,74 @@ def window_stability(
     return nogueira(selected, members=members)
 
 
-def repeated_stability(
+def ensemble_stability(
     profiles: NDArray[np.floating], wavelength_nm: NDArray[np.floating], *, bands: int = 20, half_width: int = 3
-) -> RepeatedStability:
-    """Stability of single runs and of ensembles, over seeds and resamples of the training pixels.
+) -> Stability:
+    """Stability of ensembles that share nothing: the mean of each resample, over S runs with seeds of their own.
 
-    What is reported is one median over all S T runs, and its own stability cannot be measured without S T runs more.
-    So smaller ensembles that share no run are compared: the medians of the S seeds, each over the T resamples (they
-    share the training pixels, so this leaves out what other pixels would change), and those of the T resamples, each
-    over the S seeds (they share the initial weights and the order of batches). Either flatters by what it shares; the
-    lower of the two is what :attr:`RepeatedStability.reported` gives, for ensembles of fewer runs than the reported
-    profile. All resamples are drawn from the training side of one split, so that no more is claimed than that.
-    Intervals over so few ensembles are rough; that of the single runs treats runs that share a seed as independent.
+    This is the agreement to expect of whoever trains S networks anew, with other initial weights, other batches and
+    another draw of training pixels. All resamples are drawn from the training side of one split: no more is claimed.
 
     Args:
-        profiles: (S, T, C), seeds by resamples.
+        profiles: (S, T, C), S runs of each of T resamples, each run of another seed.
         wavelength_nm: (C,).
         bands: see :func:`window_stability`.
         half_width: see :func:`window_stability`.
 
     Raises:
-        InputError: for fewer than two seeds or two resamples, or an ensemble without a median.
+        InputError: for fewer than two resamples.
     """
-    seeds, resamples, number = profiles.shape
+    ensembles = profiles.astype(np.float64).mean(0)  # (T, C)
+    return window_stability(ensembles, wavelength_nm, bands=bands, half_width=half_width, members=len(profiles))
 
-    def stability(rows: NDArray[np.floating], members: int) -> Stability:
+
+def halves_stability(
+    profiles: NDArray[np.floating], wavelength_nm: NDArray[np.floating], *, bands: int = 20, half_width: int = 3
+) -> Stability:
+    """Stability of what is reported, the mean of all S T runs, from halves of them that share nothing.
+
+    Its own stability could be measured with S T runs more only. The mean of half of the resamples is compared with
+    that of the others, over all ways to divide them; means of half as many runs agree less, so that the index is
+    rather too low. The interval is a jackknife's over the resamples, rough for few of them; of two, Nogueira's.
+
+    Args:
+        profiles: (S, T, C), S runs of each of T resamples, each run of another seed.
+        wavelength_nm: (C,).
+        bands: see :func:`window_stability`.
+        half_width: see :func:`window_stability`.
+
+    Raises:
+        InputError: for fewer than two resamples.
+    """
+    ensembles, resamples = profiles.astype(np.float64).mean(0), profiles.shape[1]  # (T, C)
+    members = len(profiles) * (resamples // 2)
+
+    def compared(rows: NDArray[np.float64]) -> Stability:
         return window_stability(rows, wavelength_nm, bands=bands, half_width=half_width, members=members)
 
-    by_seed = np.stack([ensemble_profile(profiles[s]) for s in range(seeds)])  # (S, C)
-    by_resample = np.stack([ensemble_profile(profiles[:, r]) for r in range(resamples)])  # (T, C)
-    return RepeatedStability(
-        single=stability(profiles.reshape(-1, number), 1),
-        across_seeds=stability(by_seed, resamples),
-        across_resamples=stability(by_resample, seeds),
-    )
+    if resamples < 3:
+        return compared(ensembles)
+
+    def index(kept: NDArray[np.float64]) -> float:
+        halves = [np.stack([kept[first].mean(0), kept[~first].mean(0)]) for first in _divisions(len(kept))]
+        return float(np.mean([compared(half).index for half in halves]))
+
+    whole, without = index(ensembles), np.array([index(np.delete(ensembles, t, axis=0)) for t in range(resamples)])
+    error = float(np.sqrt((resamples - 1) / resamples * ((without - without.mean()) ** 2).sum()))
+    half = float(norm.ppf(0.975)) * error
+    return Stability(whole, whole - half, whole + half, 2, members)
+
+
+def _divisions(number: int) -> NDArray[np.bool_]:
+    """Ways (D, number) to divide so many into halves: all of them, or that many at random where there are more."""
+    if math.comb(number, number // 2) <= _MOST_DIVISIONS:
+        first = np.array(list(itertools.combinations(range(number), number // 2)))
+    else:
+        rng = np.random.default_rng(0)
+        first = np.stack([rng.permutation(number)[: number // 2] for _ in range(_MOST_DIVISIONS)])
+    ways = np.zeros((len(first), number), bool)
+    np.put_along_axis(ways, first, True, axis=1)
+    return ways
 
 
 def uniformity_p(profiles: NDArray[np.floating], windows: NDArray[np.bool_]) -> float:

@@ -26,7 +26,7 @@ from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayScene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import BandWeights
-from hsfusion.trust.stability import relative_profiles, repeated_stability
+from hsfusion.trust.stability import ensemble_stability, relative_profiles
 
 TINY = [
     *("name=tiny", "scene=synthetic", "scene.height=40", "scene.width=40", "groups.number=4"),
@@ -94,8 +94,11 @@ def test_evidence_holds_every_number_of_every_band_and_run(tiny):
     lower, upper = (np.array(found["quartiles"][key]) for key in ("lower", "upper"))
     assert (lower <= np.median(found["profiles"], axis=0)).all() and (upper >= lower).all()
     assert found["split"] == {"kind": "blocks", "seed": 0, "leakage": 0.0}
-    assert {"single", "across_seeds", "across_resamples", "reported"} < set(found["stability"])
-    assert found["stability"]["across_seeds"]["profiles"] == 2
+    assert {"single", "ensembles", "reported", "untrained"} < set(found["stability"])
+    for name in ("ensembles", "reported"):
+        assert (found["stability"][name]["profiles"], found["stability"][name]["members"]) == (2, 2)
+    np.testing.assert_allclose(found["ensemble"], np.mean(found["profiles"], axis=0))
+    assert [(run["seed"], run["resample"]) for run in found["runs"]] == [(0, 0), (2, 1), (1, 0), (3, 1)]
     assert 0 <= found["uniformity_p"] <= 1
     assert found["stability"]["untrained"]["profiles"] == 2
     assert sum(found["untrained"]) == pytest.approx(1)
@@ -222,7 +225,7 @@ def test_sizes_of_groups_alone_make_untrained_networks_agree_unless_weights_are_
     start, nm = untrained_weight(table)[used], table.bands.wavelength_nm[used]
     np.testing.assert_allclose(start.sum(), 1)
     runs = weight[50:, used].reshape(5, 5, -1)
-    assert repeated_stability(relative_profiles(runs, start), nm).reported.index < 0.3
+    assert ensemble_stability(relative_profiles(runs, start), nm).index < 0.3
 
 
 # verdicts

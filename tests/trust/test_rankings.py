@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from hsfusion.errors import InputError
+from hsfusion.trust import rankings
 from hsfusion.trust.rankings import (
     accuracy_by_number,
     choices,
@@ -125,9 +126,9 @@ def test_pca_loading_names_the_bands_that_vary_together():
     assert loading[8:].max() < 1e-3
 
 
-def test_choices_hold_ours_and_six_others_that_all_give_k_bands():
+def test_choices_hold_ours_and_nine_others_that_all_give_k_bands():
     named = choices(WEIGHT, planted(0), wavelength_nm=NM, seed=0)
-    assert len(named) == 7
+    assert len(named) == 10
     for name, choice in named.items():
         for k in (1, 5, 12):
             assert len(set(choice(k).tolist())) == k, name
@@ -135,17 +136,33 @@ def test_choices_hold_ours_and_six_others_that_all_give_k_bands():
     assert not set(named["lowest weights"](6)) & set(BEST)
 
 
+def test_scores_of_others_can_be_spread_by_our_rule():
+    train = planted(0)
+    named = choices(WEIGHT, train, wavelength_nm=NM, seed=0)
+    for name, score in (("SVM weights", svm_weights(train, seed=0)), ("PCA loading", pca_loading(train[0]))):
+        np.testing.assert_array_equal(named[f"{name}, spread"](5), select_bands(score, NM, number=5))
+        np.testing.assert_array_equal(named[name](5), highest(score, number=5))
+
+
+def test_scores_of_0_are_spread_evenly(monkeypatch):
+    monkeypatch.setattr(rankings, "mutual_information", lambda train, seed: np.zeros(60))
+    named = choices(WEIGHT, planted(0), wavelength_nm=NM, seed=0)
+    np.testing.assert_array_equal(named["mutual information, spread"](3), select_bands(np.ones(60), NM, number=3))
+
+
 # retraining
 
 
 def test_retrained_svm_on_planted_bands_beats_the_one_on_other_bands():
     train, val, test = planted(0), planted(1, 80), planted(2, 400)
-    good = retrain_score(train, val, test=test, bands=BEST, seed=0)
-    bad = retrain_score(train, val, test=test, bands=np.arange(20, 26), seed=0)
+    chosen, good = retrain_score(train, val, test=test, bands=BEST, seed=0)
+    _, bad = retrain_score(train, val, test=test, bands=np.arange(20, 26), seed=0)
     assert good > 0.95
     assert bad < 0.4
+    assert chosen is not None and abs(chosen - good) < 0.1
     no_val = (val[0][:0], val[1][:0])
-    assert retrain_score(train, no_val, test=test, bands=BEST, seed=0) > 0.95
+    none, alone = retrain_score(train, no_val, test=test, bands=BEST, seed=0)
+    assert none is None and alone > 0.95
 
 
 def test_accuracy_by_number_asks_each_choice_at_each_number():

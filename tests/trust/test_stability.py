@@ -4,11 +4,11 @@ import pytest
 from hsfusion.errors import InputError
 from hsfusion.trust.stability import (
     compared_bands,
-    ensemble_profile,
+    ensemble_stability,
+    halves_stability,
     nogueira,
     quartiles,
     relative_profiles,
-    repeated_stability,
     top_bands,
     uniformity_p,
     widened,
@@ -161,16 +161,10 @@ def test_weights_that_only_the_sizes_of_groups_made_do_not_agree():
 # ensembles
 
 
-def test_ensemble_profile_is_the_scaled_median_and_quartiles_are_not_scaled():
+def test_quartiles_are_those_of_each_band():
     profiles = np.array([[0.2, 0.8, 0.0], [0.4, 0.4, 0.2], [0.1, 0.3, 0.6]])
-    np.testing.assert_allclose(ensemble_profile(profiles), np.array([0.2, 0.4, 0.2]) / 0.8)
     found = quartiles(profiles)
     np.testing.assert_allclose([found.lower[0], found.median[0], found.upper[0]], [0.15, 0.2, 0.3])
-
-
-def test_runs_without_a_common_band_have_no_ensemble_profile():
-    with pytest.raises(InputError, match="median weight is 0 in every band"):
-        ensemble_profile(np.eye(3))
 
 
 def noisy(rng, shape, *, sigma):
@@ -179,31 +173,48 @@ def noisy(rng, shape, *, sigma):
 
 
 def test_ensembles_of_noisy_runs_agree_more_than_the_runs():
-    found = repeated_stability(noisy(np.random.default_rng(0), (5, 6), sigma=1.5), NM, half_width=0)
-    assert found.across_seeds.index > found.single.index + 0.1
-    assert found.across_resamples.index > found.single.index + 0.1
-    assert (found.single.profiles, found.single.members) == (30, 1)
-    assert (found.across_seeds.profiles, found.across_seeds.members) == (5, 6)
-    assert (found.across_resamples.profiles, found.across_resamples.members) == (6, 5)
-    assert found.reported.index == min(found.across_seeds.index, found.across_resamples.index)
+    profiles = noisy(np.random.default_rng(0), (5, 6), sigma=1.5)
+    single = window_stability(profiles.reshape(30, 100), NM, half_width=0)
+    found = ensemble_stability(profiles, NM, half_width=0)
+    assert found.index > single.index + 0.1
+    assert (found.profiles, found.members) == (6, 5)
 
 
-def test_what_the_resamples_decide_shows_across_resamples_only():
-    profiles = np.stack([[bumps([10 + 18 * t]) for t in range(5)] for _ in range(5)])  # (5 seeds, 5 resamples, C)
-    found = repeated_stability(profiles, NM, bands=10)
-    assert found.across_seeds.index == 1
-    assert found.across_resamples.index < 0.1
-    assert found.reported is found.across_resamples
+def test_what_the_resamples_decide_is_not_stable_and_what_single_runs_decide_averages_out():
+    decided = np.stack([bumps([10 + 18 * t]) for t in range(5)])  # (5, C)
+    by_resample, by_run = np.broadcast_to(decided, (5, 5, 100)), np.broadcast_to(decided[:, None], (5, 5, 100))
+    assert ensemble_stability(by_resample, NM, bands=10).index < 0.1
+    assert ensemble_stability(by_run, NM, bands=10).index == 1
 
 
-def test_an_undefined_index_is_the_one_reported():
-    profiles = np.full((2, 2, 100), 0.01)
-    profiles[0, :] = bumps([20])
-    profiles[1, :] = bumps([70])
-    found = repeated_stability(profiles[:, :, ::-1], NM)
-    assert found.across_seeds.index < 0 < found.across_resamples.index
-    flat = repeated_stability(np.full((2, 2, 100), 0.01), NM)
-    assert np.isnan(flat.reported.index)
+def test_larger_ensembles_agree_more():
+    profiles = noisy(np.random.default_rng(0), (2, 6), sigma=2.0)
+    small, large = (of(profiles, NM, half_width=0) for of in (ensemble_stability, halves_stability))
+    assert large.index > small.index + 0.1
+    assert (large.profiles, large.members) == (2, 6)
+    assert large.lower < large.index < large.upper
+
+
+def test_halves_match_a_calculation_by_hand():
+    """Of four resamples two agree on 20 and two on 70: 2 of 6 divisions pair the agreeing ones and share nothing."""
+    profiles = np.stack([bumps([place]) for place in (20, 20, 70, 70)])[None]
+    alike = halves_stability(profiles[:, [0, 0, 0, 0]], NM, bands=10)
+    assert alike.index == alike.lower == alike.upper == 1
+    apart = window_stability(profiles[0, [0, 2]], NM, bands=10)
+    mixed = window_stability(np.stack([profiles[0, [0, 2]].mean(0)] * 2), NM, bands=10)
+    found = halves_stability(profiles, NM, bands=10)
+    np.testing.assert_allclose(found.index, (2 * apart.index + 4 * mixed.index) / 6)
+
+
+def test_many_resamples_are_divided_at_random():
+    found = halves_stability(noisy(np.random.default_rng(0), (1, 14), sigma=0.1), NM)
+    assert found.members == 7 and found.index > 0.9
+
+
+@pytest.mark.parametrize("resamples", [2, 5])
+def test_flat_profiles_have_no_index(resamples):
+    for of in (ensemble_stability, halves_stability):
+        assert np.isnan(of(np.full((2, resamples, 100), 0.01), NM).index)
 
 
 # uniformity
