@@ -28,7 +28,6 @@ from hsfusion.scenes import Scene
 from hsfusion.spectra import BandGroup, Bands
 from hsfusion.training.building import LearnedWeights
 from hsfusion.training.model_file import load_model, save_model
-from hsfusion.trust.evidence import beats_chance
 from hsfusion.trust.faithfulness import (
     Score,
     band_covariance,
@@ -107,8 +106,7 @@ def train_run(path: Path, *, settings: str, which: str, split_seed: int, seed: i
         write_weights(experiment, outcome, folder)
         metrics = {**outcome.metrics, "seed": seed, "versions": versions()}
         save_model(folder / "model.safetensors", experiment.network, header=header_of(experiment, metrics))
-        known = beats_chance(outcome.confusion, receptive_field=experiment.network.receptive_field)
-        write_json(folder / path.name, {**metrics, "resample": resample, "beats_chance": known})
+        write_json(folder / path.name, {**metrics, "resample": resample})
         if path.parent.exists():  # without metrics.json: not of this function
             shutil.rmtree(path.parent)
         folder.replace(path.parent)

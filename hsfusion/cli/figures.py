@@ -15,7 +15,6 @@ from hsfusion.cli.session import Experiment, Outcome
 from hsfusion.data.splits import TRAIN
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import BandWeights
-from hsfusion.trust.evidence import beats_chance
 
 
 def write_figures(
@@ -31,9 +30,8 @@ def write_figures(
     labelled = experiment.split.labelled
     fusion = experiment.network.fusion.kind
     run = f"{labelled.scene.name}, {fusion} fusion, {metrics['split']['kind']} split, seed {cfg.seed}"
-    evidence = beats_chance(outcome.confusion, receptive_field=experiment.network.receptive_field)
     figures = {
-        **_weight_figures(experiment, outcome, weights, run, stamp=None if evidence else "no evidence"),
+        **_weight_figures(experiment, outcome, weights, run, stamp=None if metrics["beats_chance"] else "no evidence"),
         **_map_figures(experiment, outcome, run),
         "training": plots.training_figure(outcome.history, best_step=outcome.best_step),
     }

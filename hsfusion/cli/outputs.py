@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from hsfusion import __version__
+from hsfusion.cli.duplicate_bands import duplicate_bands
 from hsfusion.cli.figures import write_figures
 from hsfusion.cli.seen import seen_pixels
 from hsfusion.cli.session import Experiment, Outcome
@@ -24,18 +25,25 @@ from hsfusion.spectra.weights import write_group_weights_csv, write_history_csv,
 from hsfusion.training.model_file import save_model
 
 _log = logging.getLogger(__name__)
+_MOST_PAIRS = 1000  # of bands that say the same, that are recorded
 _SPLIT_NAMES = {0: "unused", 1: "training", 2: "validation", 3: "test", 4: "buffer"}
 
 
 def write_outputs(cfg: DictConfig, experiment: Experiment, outcome: Outcome, folder: Path) -> None:
     """Writes tables, rasters, the model, figures and the report; says where the most wanted of them are."""
-    metrics = {**outcome.metrics, "seed": cfg.seed, "versions": versions()}
+    weights = write_weights(experiment, outcome, folder)
+    pairs = duplicate_bands(experiment.split, np.flatnonzero(weights.bands.good & (weights.weight > 0)))
+    metrics = {
+        **outcome.metrics,
+        "duplicates": [[pair.first, pair.second, pair.correlation] for pair in pairs[:_MOST_PAIRS]],
+        "seed": cfg.seed,
+        "versions": versions(),
+    }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     transfer = experiment.start.transfer
     if transfer is not None:
         (folder / "transfer.json").write_text(json.dumps(transfer.to_dict(), indent=2) + "\n", encoding="utf-8")
         print("\n".join(transfer.lines()))
-    weights = write_weights(experiment, outcome, folder)
     _write_rasters(experiment, outcome, folder)
     save_model(folder / "model.safetensors", experiment.network, header=header_of(experiment, metrics))
     write_figures(cfg, experiment, outcome, weights=weights, metrics=metrics, folder=folder)

@@ -11,13 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from hsfusion import plots
 from hsfusion.cli.checking import command_again
-from hsfusion.cli.duplicate_bands import duplicate_bands
 from hsfusion.cli.session import Experiment, Outcome
 from hsfusion.scenes import Legend, Scene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import BandWeights
-from hsfusion.trust.evidence import beats_chance
-from hsfusion.trust.verdict import Verdict, verdict, weight_windows
+from hsfusion.trust.verdict import Duplicate, Verdict, verdict, weight_windows
 
 _RGB_NM = (640.0, 550.0, 460.0)
 _NAMED_WINDOWS = 5  # in the verdict
@@ -33,7 +31,7 @@ def run_page(
     folder: Path,
 ) -> str:
     """Writes the report of a run whose figures are in its folder; returns the page."""
-    judged = _verdict(experiment, outcome, weights)
+    judged = _verdict(weights, metrics)
     transfer, test = experiment.start.transfer, metrics["test"]
     return plots.report_html(
         title=f"hsfusion: {cfg.name}",
@@ -54,17 +52,16 @@ def run_page(
     )
 
 
-def _verdict(experiment: Experiment, outcome: Outcome, weights: BandWeights) -> Verdict:
+def _verdict(weights: BandWeights, metrics: dict[str, Any]) -> Verdict:
     """What the weights of this one run are worth."""
-    bands = weights.bands
     return verdict(
         weight_windows(weights, weights.weight[None] > 0, number=_NAMED_WINDOWS),
-        beats_chance=[beats_chance(outcome.confusion, receptive_field=experiment.network.receptive_field)],
+        beats_chance=[metrics["beats_chance"]],
         uniformity_p=None,
         stability=None,
         p_values={},
-        pairs=duplicate_bands(experiment.split, np.flatnonzero(bands.good & (weights.weight > 0))),
-        wavelength_nm=bands.wavelength_nm,
+        pairs=[Duplicate(*pair) for pair in metrics["duplicates"]],
+        wavelength_nm=weights.bands.wavelength_nm,
     )
 
 

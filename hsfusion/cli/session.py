@@ -26,6 +26,7 @@ from hsfusion.spectra import BandGroup
 from hsfusion.training.accuracy import accuracies, confusion_matrix
 from hsfusion.training.building import LearnedWeights
 from hsfusion.training.transfer_report import TransferReport
+from hsfusion.trust.evidence import beats_chance
 
 _log = logging.getLogger(__name__)
 
@@ -229,6 +230,7 @@ def outcome_of(experiment: Experiment, training: Training, data: PatchDataModule
     maps = instance_weight_maps(network, split.labelled.scene, device=training.device) if instance else None
     network.cpu()
     confusion, metrics = test_accuracies(split, classes)
+    metrics["beats_chance"] = beats_chance(confusion, receptive_field=network.receptive_field)
     metrics["timing"] = {
         "train_seconds": training.seconds,
         "samples_per_second": training.samples_per_second,

@@ -14,7 +14,7 @@ from hsfusion.errors import InputError
 _EVIDENCE = "evidence.json"
 _MOST_RUNS = 1000
 _WIDTH = 100
-_HELP = """hsfusion weights RUN [RUN ...] [select=K] [out=FOLDER]
+_HELP = """hsfusion weights RUN [RUN ...] [select=K] [evidence=FOLDER] [out=FOLDER]
 
 Draws the learned band weights of runs, compares them, and says how far they can be believed.
 
@@ -22,6 +22,8 @@ RUN is a run folder of hsfusion train or finetune; several must have the same ba
 hsfusion benchmark evidence, of which everything is drawn.
 
 select=K    chooses K bands by the weights: selected_K.csv, and groups/selected_K.yaml to train on these bands alone
+evidence=FOLDER
+            puts the verdict, stability and faithfulness of an evidence folder of the same scene into the report of RUN
 out=FOLDER  where to write (default FIRST_RUN/weights): weights.csv and weights.json (nm, FWHM, group, weight,
             quartiles, selection frequency), windows.csv, figures as SVG and PNG"""
 
@@ -32,6 +34,7 @@ class _Request:
 
     folders: list[Path]
     select: int | None
+    evidence: Path | None
     out: Path
 
 
@@ -48,7 +51,8 @@ def command() -> None:
     from hsfusion.cli.weights_outputs import check_out, write_selection, write_weights
 
     check_out(request.out)
-    written = write_weights(weights, request.out)
+    written = [] if request.evidence is None else [_add_evidence(weights, request.evidence)]
+    written += write_weights(weights, request.out)
     if weights.evidence is not None:
         from hsfusion.cli.weights_page import write_page
 
@@ -70,14 +74,14 @@ def _request(words: list[str]) -> _Request:
     folders, given = [], {}
     for word in words:
         key, sign, value = word.partition("=")
-        if sign and key in ("select", "out") and value:
+        if sign and key in ("select", "evidence", "out") and value:
             given[key] = value
         elif word.startswith("-") or (sign and key.isidentifier() and not Path(word).exists()):
             raise InputError(
                 "command line",
                 field="word",
                 value=word,
-                expected="RUN | select=K | out=FOLDER",
+                expected="RUN | select=K | evidence=FOLDER | out=FOLDER",
                 fix="correct it; hsfusion weights --help lists the words",
             )
         else:
@@ -94,13 +98,27 @@ def _request(words: list[str]) -> _Request:
     twice = next((folder for folder in folders if resolved.count(folder.resolve()) > 1), None)
     if twice is not None:  # it would agree with itself
         raise InputError("command line", field="runs", value=f"{twice} twice", expected="each once", fix="drop one")
+    return _asked(folders, given)
+
+
+def _asked(folders: list[Path], given: dict[str, str]) -> _Request:
+    """What the folders and the KEY=VALUE words ask for."""
     select = given.get("select")
     if select is not None and not (select.isascii() and select.isdigit() and int(select[:9]) > 0 and len(select) < 9):
         raise InputError(
             "command line", field="select", value=select, expected="a number of bands", fix="write select=K"
         )
+    evidence = Path(given["evidence"]) if "evidence" in given else None
+    if evidence is not None and (len(folders) > 1 or (folders[0] / _EVIDENCE).exists()):
+        raise InputError(
+            "command line",
+            field="runs",
+            value=", ".join(map(str, folders)),
+            expected="one run folder, whose report evidence=FOLDER is for",
+            fix="name one run",
+        )
     out = Path(given["out"]) if "out" in given else folders[0] / "weights"
-    return _Request(folders, None if select is None else int(select), out)
+    return _Request(folders, None if select is None else int(select), evidence, out)
 
 
 def _read(folders: list[Path]) -> Weights:
@@ -118,6 +136,14 @@ def _read(folders: list[Path]) -> Weights:
     from hsfusion.cli.weights_evidence import read_evidence
 
     return read_evidence(folders[0])
+
+
+def _add_evidence(weights: Weights, folder: Path) -> Path:
+    """Puts what an evidence folder says into the report of the run; returns its path."""
+    from hsfusion.cli.weights_evidence import read_evidence
+    from hsfusion.cli.weights_page import add_evidence
+
+    return add_evidence(weights, read_evidence(folder), folder)
 
 
 def _check_select(number: int, weights: Weights) -> None:

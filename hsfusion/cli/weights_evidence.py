@@ -205,7 +205,7 @@ def _weights(folder: Path, content: dict[str, Any]) -> Weights:
     bands = Bands(np.array(of["wavelength_nm"], np.float64), fwhm, np.array(of["good"], bool))
     profiles = np.array(content["profiles"], np.float64)
     reported = BandWeights(bands, tuple(content["band_groups"]), np.array(content["ensemble"], np.float64))
-    edges = (np.array(content["quartiles"][key], np.float64) for key in _QUARTILES)
+    lower, median, upper = (np.array(content["quartiles"][key], np.float64) for key in _QUARTILES)
     found = content.get("stability", {}).get("reported")
     stability = None if found is None else Stability(*(_or_nan(found[key]) for key in _STABILITY_KEYS))
     groups = tuple((group["name"], group["lower_nm"], group["upper_nm"]) for group in content.get("groups", []))
@@ -213,7 +213,7 @@ def _weights(folder: Path, content: dict[str, Any]) -> Weights:
         tuple(_run(folder, run, content) for run in content["runs"]),
         profiles,
         reported,
-        WeightSpread(*edges, np.array(content["selection_frequency"], np.float64)),
+        WeightSpread(lower, median, upper, np.array(content["selection_frequency"], np.float64)),
         stability,
         _windows(content.get("top_windows", [])),
         _verdict(content.get("verdict")),
@@ -226,7 +226,7 @@ def _run(folder: Path, run: dict[str, Any], content: dict[str, Any]) -> Run:
     own = folder / "runs" / Path(run["folder"]).name  # the folder may have been moved, and nothing outside is read
     split, accuracies = content["split"], (run["overall_accuracy"], run["average_accuracy"])
     of_split = (split["kind"], split["leakage"])
-    return Run(own, content["scene"], run["seed"], *of_split, *accuracies, run["beats_chance"], run["resample"])
+    return Run(own, content["scene"], run["seed"], *of_split, *accuracies, run["beats_chance"], (), run["resample"])
 
 
 def _windows(found: list[dict[str, Any]]) -> tuple[Window, ...]:

@@ -72,7 +72,7 @@ def read_runs(folders: list[Path]) -> Weights:
     tables = [read_band_weights(folder) for folder in folders]
     for folder, table in zip(folders, tables, strict=True):
         _check_same_bands(folders[0], tables[0], folder, table)
-    runs = tuple(read_run(folder) for folder in folders)
+    runs = tuple(read_run(folder, bands=len(tables[0].bands)) for folder in folders)
     first, every = tables[0], np.stack([_with_sources(table) for table in tables])  # (R, C + E)
     profiles = every[:, : len(first.bands)]
     relative, selected = _selected(profiles, first)
@@ -120,7 +120,7 @@ def _judged(
     """The weights with their windows, stability and verdict."""
     from hsfusion.trust.faithfulness import band_windows
     from hsfusion.trust.stability import compared_bands, nogueira, uniformity_p, widened
-    from hsfusion.trust.verdict import verdict, weight_windows
+    from hsfusion.trust.verdict import Duplicate, verdict, weight_windows
 
     nm, used = reported.bands.wavelength_nm, _used(reported)
     stability = uniform = None
@@ -136,7 +136,9 @@ def _judged(
         uniformity_p=uniform,
         stability=stability,
         p_values={},
-        pairs=[],
+        pairs=[
+            Duplicate(*pair) for pair in sorted({pair[:2]: pair for run in runs for pair in run.duplicates}.values())
+        ],
         wavelength_nm=nm,
     )
     return Weights(runs, profiles, reported, spread, stability, windows, judged, groups_of(reported))

@@ -1,13 +1,17 @@
-"""The page that ``hsfusion weights`` writes for an evidence folder."""
+"""The page that ``hsfusion weights`` writes for an evidence folder, and what that adds to the page of a run."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+
+import numpy as np
 
 from hsfusion import plots
 from hsfusion.cli.weights_judged import Weights
 from hsfusion.cli.weights_read import plain_bytes
+from hsfusion.errors import InputError
 
 NAME = "report.html"
 _MOST_BYTES = 2**20
@@ -61,4 +65,44 @@ def write_page(weights: Weights, source: Path, folder: Path) -> Path:
     )
     path = folder / NAME
     path.write_text(page, encoding="utf-8")
+    return path
+
+
+def add_evidence(weights: Weights, evidence: Weights, source: Path) -> Path:
+    """Puts the evidence of a folder into the report of a run; returns its path.
+
+    Args:
+        weights: read from the run folder.
+        evidence: read from the evidence folder.
+        source: the evidence folder.
+
+    Raises:
+        InputError: if they are of different scenes or bands, the evidence has no verdict yet, or the report is none.
+    """
+    run = weights.runs[0]
+    told = [(of.scene, f"{of.reported.bands.wavelength_nm.size} bands") for of in (weights, evidence)]
+    nm = [of.reported.bands.wavelength_nm for of in (weights, evidence)]
+    if told[0] != told[1] or not np.allclose(*nm, rtol=0, atol=1e-3):
+        raise InputError(
+            source,
+            field="scene and bands",
+            value=", ".join(told[1]),
+            expected=f"those of {run.folder}: {', '.join(told[0])} of the same wavelengths",
+            fix="run hsfusion benchmark evidence on that scene",
+        )
+    if evidence.verdict is None:
+        raise InputError(
+            source, field="verdict", value="none yet", expected="a finished evidence run", fix="let it finish"
+        )
+    path = run.folder / NAME
+    assert evidence.evidence is not None
+    try:
+        page = plots.with_evidence(path.read_text(encoding="utf-8"), evidence.evidence, name=source.resolve().name)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            path, field="content", value=f"unreadable ({error})", expected="the report of a run", fix="train anew"
+        ) from error
+    partial = path.with_name(f".{NAME}.{os.getpid()}")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
     return path

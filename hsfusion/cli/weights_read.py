@@ -16,6 +16,7 @@ from hsfusion.errors import InputError
 from hsfusion.spectra import Bands, BandWeights
 
 _MOST_METRICS_BYTES = 2**22
+_MOST_PAIRS = 10_000
 _MOST_TABLE_BYTES = 2**26  # 64 channels x 10,000 bands in lines of 100 letters
 _MOST_HEADER_BYTES = 2**25
 _MOST_NUMBERS = 2**24  # of a response: channels x bands
@@ -23,7 +24,20 @@ _MOST_NUMBERS = 2**24  # of a response: channels x bands
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run and how well its network does; accuracies are fractions on test pixels."""
+    """A finished run and how well its network does.
+
+    Attributes:
+        folder: of the run.
+        scene: its name.
+        seed: of the training.
+        split: its kind.
+        leakage: share of the test pixels that see a training or validation pixel.
+        overall_accuracy: fraction, on test pixels.
+        average_accuracy: fraction, on test pixels.
+        beats_chance: whether the network knows more than chance about these.
+        duplicates: pairs of bands by index, and the correlation for which they say the same.
+        resample: of the training pixels; None for all of them.
+    """
 
     folder: Path
     scene: str
@@ -33,6 +47,7 @@ class Run:
     overall_accuracy: float
     average_accuracy: float
     beats_chance: bool
+    duplicates: tuple[tuple[int, int, float], ...] = ()
     resample: int | None = None
 
 
@@ -71,14 +86,24 @@ def _unfinished(folder: Path, name: str) -> InputError:
     )
 
 
-def read_run(folder: Path) -> Run:
-    """Reads the accuracies in metrics.json, and from the header of model.safetensors what the network sees of them.
+def read_run(folder: Path, *, bands: int) -> Run:
+    """Reads the accuracies in metrics.json, and the name of the scene in the header of model.safetensors.
+
+    Args:
+        folder: of the run.
+        bands: how many it has.
 
     Raises:
         InputError: if one of the files is missing or damaged.
     """
-    from hsfusion.training.checked_values import number, text, whole
-    from hsfusion.trust.recorded import recorded_beats_chance
+    from hsfusion.training.checked_values import Unfit, each, flag, number, shown, text, whole
+
+    def pair(value: Any, field: str) -> None:
+        if not isinstance(value, list) or len(value) != 3:
+            raise Unfit(field, shown(value), "two bands and their correlation")
+        for index in value[:2]:
+            whole(0, bands - 1)(index, field)
+        number(-1, 1)(value[2], field)
 
     fraction = number(0, 1)
     metrics = _taken(
@@ -87,21 +112,14 @@ def read_run(folder: Path) -> Run:
         {
             "split.kind": text(60),
             "split.leakage": fraction,
-            "split.test_pixels": whole(0, 10**15),
             "test.overall_accuracy": fraction,
             "test.average_accuracy": fraction,
-            "test.kappa": number(-1, 1),
+            "beats_chance": flag,
+            "duplicates": each(pair, 0, _MOST_PAIRS),
             "seed": whole(0, 2**32),
         },
     )
-    rules = {"architecture.receptive_field": whole(1, 255), "training_scene.name": text(200)}
-    header = _taken(folder / "model.safetensors", _header, rules)
-    beats_chance = recorded_beats_chance(
-        overall_accuracy=metrics["test.overall_accuracy"],
-        kappa=metrics["test.kappa"],
-        pixels=metrics["split.test_pixels"],
-        receptive_field=header["architecture.receptive_field"],
-    )
+    header = _taken(folder / "model.safetensors", _header, {"training_scene.name": text(200)})
     return Run(
         folder,
         header["training_scene.name"],
@@ -110,7 +128,8 @@ def read_run(folder: Path) -> Run:
         metrics["split.leakage"],
         metrics["test.overall_accuracy"],
         metrics["test.average_accuracy"],
-        beats_chance,
+        metrics["beats_chance"],
+        tuple((int(first), int(second), float(correlation)) for first, second, correlation in metrics["duplicates"]),
     )
 
 

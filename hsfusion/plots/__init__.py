@@ -7,7 +7,7 @@ from hsfusion.plots.evidence import faithfulness_figure, group_importance_figure
 from hsfusion.plots.history import weight_history_figure
 from hsfusion.plots.maps import class_map_figure, composite, instance_weights_figure, map_figure, split_figure
 from hsfusion.plots.quality import band_quality_figure, composite_figure, spectra_figure
-from hsfusion.plots.report import evidence_html, report_html
+from hsfusion.plots.report import evidence_html, report_html, with_evidence
 from hsfusion.plots.report_curve import WeightProfile
 from hsfusion.plots.report_maps import Maps
 from hsfusion.plots.runs import channels_figure, group_profiles_figure
@@ -38,4 +38,5 @@ __all__ = [
     "top_k_figure",
     "training_figure",
     "weight_history_figure",
+    "with_evidence",
 ]

@@ -20,7 +20,8 @@ from hsfusion.plots.report_weights import (
     window_rows,
 )
 
-_MOST_CHARACTERS = 1_900_000  # of the page without its configuration: it stays below 2 MB
+# of the page without its configuration, and without what an evidence folder adds: it stays below 2 MB
+_MOST_CHARACTERS = 1_700_000
 _UNJUDGED = ("not judged yet", ("The trainings or their comparison are not finished.",))
 Figures = Mapping[str, tuple[Path, str, str]]
 
@@ -77,9 +78,10 @@ def report_html(
     parts = [
         caveat_box(caveats),
         _summary(summary),
-        above[0],
+        _between("verdict", above[0]),
         section("Band weights over wavelength", *above[1:]),
         *([section("How the weights are made up", *shown_weights)] if shown_weights else []),
+        _between("evidence", ""),
         section("Accuracy", _classes(per_class), *shown_accuracy),
         section("Class map and ground truth", pictures[0]),
         section("Split", pictures[1]),
@@ -87,6 +89,37 @@ def report_html(
         *_ending(reproduce, configuration=configuration, versions=versions),
     ]
     return page(title, "\n".join(parts))
+
+
+def with_evidence(page: str, evidence: Mapping[str, Any], *, name: str) -> str:
+    """Puts what an evidence folder says about the weights into the page of a run, in place of an earlier such.
+
+    Args:
+        page: what :func:`report_html` wrote.
+        evidence: content of ``evidence.json`` with its verdict.
+        name: of the folder.
+
+    Raises:
+        ValueError: if the page has no place for it.
+    """
+    verdict, runs = evidence["verdict"], len(evidence["runs"])
+    said = [f"Judged by the {runs} trainings of {name} on this scene, not by this run alone.", *verdict["sentences"]]
+    for place, content in (
+        ("verdict", verdict_box(verdict["word"], said)),
+        ("evidence", "\n".join(evidence_parts(evidence))),
+    ):
+        start, end = _between(place, "\n").split("\n")
+        before, _, rest = page.partition(start)
+        _, found, after = rest.partition(end)
+        if not found:
+            raise ValueError(f"no place for the {place}")
+        page = before + _between(place, content) + after
+    return page
+
+
+def _between(place: str, content: str) -> str:
+    """Content that :func:`with_evidence` finds again."""
+    return f"<!-- {place} -->{content}<!-- /{place} -->"
 
 
 def evidence_html(

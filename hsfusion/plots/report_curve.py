@@ -70,14 +70,15 @@ def weights_figure(profile: WeightProfile, *, word: str) -> str:
         word: of the verdict; written across the curve where it says that the weights are no evidence.
     """
     nm, weight = profile.wavelength_nm, 100 * profile.weight
-    lower, middle, upper = (None, None, weight) if profile.quartiles is None else (100 * q for q in profile.quartiles)
-    highest = max(float(weight.max()), float(upper.max()), 100 / nm.size, 1e-9)
+    quartiles = None if profile.quartiles is None else [100 * edge for edge in profile.quartiles]
+    highest = max(float(np.max([weight] if quartiles is None else [weight, *quartiles])), 100 / nm.size, 1e-9)
     axes = spectral_axes(nm, 1.25 * highest, y_label="band weight (% of the total)")
     x, y = broken_at_gaps(nm, weight)
-    curves = area(axes, x, np.zeros(x.size), y, css="area")
-    if lower is not None:
-        curves = area(axes, x, broken_at_gaps(nm, lower)[1], broken_at_gaps(nm, upper)[1], css="area")
-        curves += curve(axes, x, broken_at_gaps(nm, middle)[1], css="middle")
+    if quartiles is None:
+        curves = area(axes, x, np.zeros(x.size), y, css="area")
+    else:
+        lower, middle, upper = (broken_at_gaps(nm, edge)[1] for edge in quartiles)
+        curves = area(axes, x, lower, upper, css="area") + curve(axes, x, middle, css="middle")
     curves += curve(axes, x, y, css="curve")
     cursor = '<line class="cursor" x1="0" x2="0" y1="0" y2="100%" visibility="hidden"/>'
     stamp = (

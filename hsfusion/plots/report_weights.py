@@ -26,7 +26,11 @@ def profile_of(evidence: Mapping[str, Any]) -> WeightProfile | None:
         groups=[(group["name"], group["lower_nm"], group["upper_nm"]) for group in evidence["groups"]],
         quartiles=None
         if quartiles is None
-        else tuple(np.array(quartiles[name], np.float64) for name in ("lower", "median", "upper")),
+        else (
+            np.array(quartiles["lower"], np.float64),
+            np.array(quartiles["median"], np.float64),
+            np.array(quartiles["upper"], np.float64),
+        ),
         frequency=None if frequency is None else np.array(frequency, np.float64),
         runs=len(evidence["runs"]),
     )

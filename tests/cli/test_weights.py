@@ -33,7 +33,7 @@ def profile(seed, peaks=(660, 1320)):
     return weight / weight.sum()
 
 
-def write_tables(folder, weight, *, nm=NM, seed=0, kappa=0.8):
+def write_tables(folder, weight, *, nm=NM, seed=0, beats_chance=True, duplicates=()):
     """A run folder as training leaves it, as far as the command reads it."""
     folder.mkdir(parents=True)
     bands = Bands(nm, np.full(nm.size, 10.0), np.ones(nm.size, bool))
@@ -43,12 +43,14 @@ def write_tables(folder, weight, *, nm=NM, seed=0, kappa=0.8):
     write_response_csv(folder / "response.csv", response, bands=bands, groups=GROUPS, membership=inside)
     sizes, share = np.array([[0.5, -0.25, 1.0], [-0.5, 0.75, 0.0]]), np.array([0.2, 0.5, 0.3])
     write_group_weights_csv(folder / "group_weights.csv", sizes, groups=GROUPS, channel_share=share)
-    header = {"architecture": {"receptive_field": 5}, "training_scene": {"name": "made up"}}
+    header = {"training_scene": {"name": "made up"}}
     text = json.dumps({"__metadata__": {"hsfusion": json.dumps(header)}}).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
     metrics = {
         "split": {"kind": "blocks", "train_pixels": 900, "val_pixels": 100, "test_pixels": 2000, "leakage": 0.0},
-        "test": {"overall_accuracy": 0.75 + 0.25 * kappa - 0.05, "average_accuracy": 0.7, "kappa": kappa},
+        "test": {"overall_accuracy": 0.9, "average_accuracy": 0.7, "kappa": 0.8},
+        "beats_chance": beats_chance,
+        "duplicates": list(duplicates),
         "seed": seed,
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))
@@ -244,13 +246,19 @@ def test_runs_that_kept_what_their_groups_started_with_do_not_agree(tmp_path):
 
 
 def test_a_run_no_better_than_chance_is_no_evidence(tmp_path, three):
-    chance = write_tables(tmp_path / "chance", profile(0), kappa=0.01)
-    metrics = json.loads((chance / "metrics.json").read_text())
-    metrics["test"]["overall_accuracy"] = 0.26
-    (chance / "metrics.json").write_text(json.dumps(metrics))
+    chance = write_tables(tmp_path / "chance", profile(0), beats_chance=False)
     found = read_runs([three[0], chance])
     assert [run.beats_chance for run in found.runs] == [True, False]
     assert found.stamp == "no evidence"
+
+
+def test_bands_that_say_the_same_are_named(tmp_path):
+    at = int(np.argmin(np.abs(NM - 660)))
+    pairs = [[at, at + 1, 0.99995], [0, 1, 0.99999]]  # the second pair lies outside the windows of great weight
+    verdict = read_runs([write_tables(tmp_path / "r", profile(0), duplicates=pairs)]).verdict
+    assert verdict is not None
+    told = [sentence for sentence in verdict.sentences if "say the same" in sentence]
+    assert len(told) == 1 and f"Bands {at + 1} ({NM[at]:g} nm) and {at + 2}" in told[0]
 
 
 def test_channels_are_sorted_by_share_and_weigh_their_groups(three):
@@ -354,6 +362,55 @@ def test_the_page_of_an_evidence_folder_shows_its_figures(tmp_path, monkeypatch)
 def test_an_evidence_folder_that_was_moved_is_read_where_it_is(tmp_path):
     folder = write_evidence(tmp_path / "evidence").rename(tmp_path / "moved")
     assert all(run.folder.is_relative_to(folder) for run in read_evidence(folder).runs)
+
+
+def run_with_report(folder):
+    run = write_tables(folder, profile(0))
+    (run / "report.html").write_text(
+        "<p>a</p><!-- verdict -->one run only<!-- /verdict --><p>b</p>\n<!-- evidence --><!-- /evidence -->c"
+    )
+    return run
+
+
+def test_evidence_goes_into_the_report_of_a_run_and_replaces_itself(tmp_path, monkeypatch, undrawn):
+    run, evidence = run_with_report(tmp_path / "run"), write_evidence(tmp_path / "evidence")
+    call(run, f"evidence={evidence}", monkeypatch=monkeypatch)
+    once = (run / "report.html").read_text()
+    assert "one run only" not in once and "Judged by the 4 trainings of evidence" in once
+    for heading in ("Stability over seeds and training pixels", "Retrained on few bands"):
+        assert once.count(heading) == 1
+    assert once.startswith("<p>a</p><!-- verdict --><") and once.endswith("<!-- /evidence -->c") and "<p>b</p>" in once
+    call(run, f"evidence={evidence}", monkeypatch=monkeypatch)
+    assert (run / "report.html").read_text() == once
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda run, evidence: edited(evidence, scene="other"),
+            "scene and bands is other, 60 bands, expected those of",
+        ),
+        (lambda run, evidence: write_evidence(evidence.with_name("x"), without=["verdict"]), None),
+        (lambda run, evidence: (run / "report.html").write_text("none"), "no place for the verdict"),
+        (lambda run, evidence: (run / "report.html").unlink(), "report of a run"),
+        (lambda run, evidence: (evidence / "evidence.json").unlink(), "evidence.json"),
+    ],
+)
+def test_evidence_that_does_not_fit_leaves_everything_as_it_was(tmp_path, monkeypatch, undrawn, change, message):
+    run, evidence = run_with_report(tmp_path / "run"), write_evidence(tmp_path / "evidence")
+    change(run, evidence)
+    if message is None:
+        evidence, message = evidence.with_name("x"), "verdict is none yet"
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    with pytest.raises(InputError, match=message):
+        call(run, f"evidence={evidence}", monkeypatch=monkeypatch)
+    assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+def test_evidence_is_for_one_run(three, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="expected one run folder"):
+        call(*three, f"evidence={write_evidence(tmp_path / 'evidence')}", monkeypatch=monkeypatch)
 
 
 def test_an_unfinished_evidence_run_is_stamped_as_such(tmp_path, monkeypatch, undrawn):
