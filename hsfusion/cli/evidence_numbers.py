@@ -24,7 +24,6 @@ from hsfusion.trust.stability import (
     Stability,
     compared_bands,
     ensemble_stability,
-    halves_stability,
     quartiles,
     relative_profiles,
     top_bands,
@@ -137,7 +136,7 @@ def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, 
 
 
 def _stabilities(profiles: Profiles) -> dict[str, Stability]:
-    """Indices by name: of single runs, of the ensembles of each resample, and of what is reported."""
+    """Indices by name: of the single runs, and the one reported, of ensembles where there are any."""
     weight, nm = profiles.relative[..., profiles.used], profiles.bands.wavelength_nm[profiles.used]
     seeds, resamples, number = weight.shape
     bands, half_width = profiles.top
@@ -146,10 +145,7 @@ def _stabilities(profiles: Profiles) -> dict[str, Stability]:
     single = window_stability(weight.reshape(-1, number), nm, bands=bands, half_width=half_width)
     if min(seeds, resamples) == 1:
         return {"single": single, "reported": single}
-    of_ensembles, reported = (
-        of(weight, nm, bands=bands, half_width=half_width) for of in (ensemble_stability, halves_stability)
-    )
-    return {"single": single, "ensembles": of_ensembles, "reported": reported}
+    return {"single": single, "reported": ensemble_stability(weight, nm, bands=bands, half_width=half_width)}
 
 
 def _windows(profiles: Profiles) -> tuple[Any, ...]:

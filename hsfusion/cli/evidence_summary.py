@@ -16,7 +16,7 @@ def show_summary(found: dict[str, Any], folder: Path) -> None:
     print(
         f"{len(runs)} trainings, overall accuracy {np.mean(accuracy):.4f} ({min(accuracy):.4f} to {max(accuracy):.4f})"
     )
-    for name in ("single", "ensembles", "reported", "untrained"):
+    for name in ("single", "reported", "untrained"):
         if name in stability:
             index = stability[name]
             print(
@@ -49,7 +49,7 @@ def _top_k_lines(top_k: dict[str, Any] | None) -> list[str]:
         for classifier, rankings in top_k[kind].items():
             full = top_k[f"full_{kind}"][classifier]
             lines.append(f"{classifier}, {kind} split, overall accuracy with k bands (all bands {full:.4f})")
-            lines.append(f"  {'':<20}" + "".join(f"{f'k = {k}':>10}" for k in top_k["numbers"]))
+            lines.append(f"  {'':<28}" + "".join(f"{f'k = {k}':>10}" for k in top_k["numbers"]))
             for name, rows in rankings.items():
-                lines.append(f"  {name:<20}" + "".join(f"{np.mean(row):>10.4f}" for row in rows))
+                lines.append(f"  {name:<28}" + "".join(f"{np.mean(row):>10.4f}" for row in rows))
     return lines

@@ -96,7 +96,7 @@ def read_run(folder: Path, *, bands: int) -> Run:
     Raises:
         InputError: if one of the files is missing or damaged.
     """
-    from hsfusion.training.checked_values import Unfit, each, flag, number, shown, text, whole
+    from hsfusion.training.checked_values import Unfit, each, flag, maybe, number, shown, text, whole
 
     def pair(value: Any, field: str) -> None:
         if not isinstance(value, list) or len(value) != 3:
@@ -115,7 +115,7 @@ def read_run(folder: Path, *, bands: int) -> Run:
             "test.overall_accuracy": fraction,
             "test.average_accuracy": fraction,
             "beats_chance": flag,
-            "duplicates": each(pair, 0, _MOST_PAIRS),
+            "duplicates": maybe(each(pair, 0, _MOST_PAIRS)),  # runs of an evidence folder have none
             "seed": whole(0, 2**32),
         },
     )
@@ -129,7 +129,9 @@ def read_run(folder: Path, *, bands: int) -> Run:
         metrics["test.overall_accuracy"],
         metrics["test.average_accuracy"],
         metrics["beats_chance"],
-        tuple((int(first), int(second), float(correlation)) for first, second, correlation in metrics["duplicates"]),
+        tuple(
+            (int(first), int(second), float(correlation)) for first, second, correlation in metrics["duplicates"] or []
+        ),
     )
 
 

@@ -15,8 +15,7 @@ from hsfusion.plots.weights import broken_at_gaps
 
 _COMPARED = {
     "single": "single runs",
-    "ensembles": "means over the runs of each resample, which share neither pixels drawn nor seeds",
-    "reported": "reported: the mean over all runs, from means over halves that share nothing",
+    "reported": "reported: means over the runs of each resample, which share neither pixels drawn nor seeds",
     "untrained": "control: networks that were not trained, judged the same way",
 }
 _REPLACED = {"mean": "by their mean", "conditional": "by what the other bands let expect"}
@@ -56,9 +55,9 @@ def _stability(evidence: Mapping[str, Any]) -> str:
             interval = f"{_number(found['lower'], 2)} to {_number(found['upper'], 2)}"
             rows.append((words, _number(found["index"], 2), interval, str(found["profiles"]), str(found["members"])))
     said = paragraph(
-        f"Each profile selects the {stability['bands']} bands whose weight training raised most over that of untrained "
-        "networks; a selected band counts for the bands "
-        f"up to {stability['half_width']} beside it. Nogueira's index is 1 where all profiles agree and 0 where they "
+        f"Each profile selects {stability['bands']} bands at most, those whose weight training raised most over that "
+        "of untrained networks, and more than on average; a selected band counts for the bands up to "
+        f"{stability['half_width']} beside it. Nogueira's index is 1 where all profiles agree and 0 where they "
         "agree no more than by chance; from 0.75 on agreement counts as excellent."
     )
     header = ("compared", "index", "95 % interval", "profiles", "runs in each")

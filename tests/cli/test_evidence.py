@@ -94,9 +94,8 @@ def test_evidence_holds_every_number_of_every_band_and_run(tiny):
     lower, upper = (np.array(found["quartiles"][key]) for key in ("lower", "upper"))
     assert (lower <= np.median(found["profiles"], axis=0)).all() and (upper >= lower).all()
     assert found["split"] == {"kind": "blocks", "seed": 0, "leakage": 0.0}
-    assert {"single", "ensembles", "reported", "untrained"} < set(found["stability"])
-    for name in ("ensembles", "reported"):
-        assert (found["stability"][name]["profiles"], found["stability"][name]["members"]) == (2, 2)
+    assert {"single", "reported", "untrained"} < set(found["stability"])
+    assert (found["stability"]["reported"]["profiles"], found["stability"]["reported"]["members"]) == (2, 2)
     np.testing.assert_allclose(found["ensemble"], np.mean(found["profiles"], axis=0))
     assert [(run["seed"], run["resample"]) for run in found["runs"]] == [(0, 0), (2, 1), (1, 0), (3, 1)]
     assert 0 <= found["uniformity_p"] <= 1

@@ -8,7 +8,7 @@ from hsfusion.spectra.weights import BandWeights
 from hsfusion.trust.faithfulness import band_windows, deletion, insertion, mean_fill, order_by_weight
 from hsfusion.trust.stability import (
     Stability,
-    halves_stability,
+    ensemble_stability,
     top_bands,
     uniformity_p,
 )
@@ -70,7 +70,7 @@ def judged(profiles, *, used_nm=(670.0, 2200.0), knows=True):
         weight_windows(reported, top_bands(runs, 20), number=2, width_nm=80),
         beats_chance=[knows] * len(runs),
         uniformity_p=uniformity_p(by_resample, units),
-        stability=halves_stability(profiles, NM),
+        stability=ensemble_stability(profiles, NM),
         p_values=curves,
         pairs=duplicates(spectra),
         wavelength_nm=NM,
