@@ -11,13 +11,14 @@ from omegaconf import DictConfig
 
 from hsfusion.cli.evidence_folder import check, claim, processes, settings_of, sweep
 from hsfusion.errors import InputError
+from hsfusion.spectra import BandWeights
 
 if TYPE_CHECKING:
     from hsfusion.cli.evidence_numbers import Profiles
     from hsfusion.cli.job_pool import Job, Pool
     from hsfusion.data.splits import Split
 
-_RANKINGS = 10  # of trust.rankings.choices
+_RANKINGS, _DRAWS = 10, 19  # of trust.rankings.choices, and further draws of random bands
 # cost of what is no training, in training steps: measured on Indian Pines
 _PER_MASK, _SVM, _CHOICE = 1.7, 150, 400
 _MASKS = 4 * 21 * 15
@@ -83,7 +84,8 @@ class Evidence:
             return runs + scored
         members = (splits - 1) * cfg.top_k_members * self._steps
         sets = len(cfg.top_k) * _RANKINGS + 1
-        return runs + scored + members + splits * (_CHOICE + sets * sum(map(self._retrain_cost, cfg.retrain)))
+        drawn = len(cfg.top_k) * _DRAWS * _SVM if "svm" in cfg.retrain else 0
+        return runs + scored + members + splits * (_CHOICE + drawn + sets * sum(map(self._retrain_cost, cfg.retrain)))
 
     def collect(self, pool: Pool) -> None:
         """Goes through the stages."""
@@ -95,7 +97,7 @@ class Evidence:
     def _train(self, pool: Pool) -> Profiles:
         """The trainings, and what their weights say beside each other."""
         from hsfusion.cli.evidence_jobs import untrained_weights
-        from hsfusion.cli.evidence_numbers import Profiles, read_profile, stability_of
+        from hsfusion.cli.evidence_numbers import Profiles, stability_of
 
         cfg = self._cfg
         pairs = [(r * cfg.seeds + seed, r) for seed, r in itertools.product(self._seeds, range(cfg.resamples))]
@@ -105,12 +107,14 @@ class Evidence:
             for folder, (seed, resample) in zip(folders, pairs, strict=True)
         ]
         pool.run(jobs, stage="trainings")
-        read = [read_profile(folder / "band_weights.csv") for folder in folders]
-        first, weight = read[0][0], np.stack([profile for _, profile in read])
+        read = [BandWeights.from_csv(folder / "band_weights.csv") for folder in folders]
+        first, weight = read[0], np.stack([of.weight for of in read])
         shape = (cfg.seeds, cfg.resamples, -1)
         untrained = untrained_weights(self._settings, self._split, _UNTRAINED + len(folders))
         control = untrained[_UNTRAINED:].reshape(shape)
         profiles = Profiles(first.bands, first.group, self._used, weight.reshape(shape), untrained[:_UNTRAINED].mean(0))
+        layers = zip(first.sources, np.mean([[w for _, w in of.sources] for of in read], axis=0).tolist(), strict=True)
+        self.found["sources"] = [{"name": name, "weight": mean} for (name, _), mean in layers]
         self.found |= self._scene(profiles) | {"runs": [self._run(*row) for row in zip(folders, pairs, strict=True)]}
         self.found |= stability_of(profiles, control)
         self.found["duplicates"] = self._duplicates()
@@ -204,6 +208,7 @@ class Evidence:
         bands, split = profiles.bands, self._split
         return {
             "scene": split.labelled.scene.name,
+            "fusion": self._cfg.model.fusion,
             "split": {"kind": split.kind, "seed": self._cfg.split_seed, "leakage": split.leakage},
             "bands": {
                 "wavelength_nm": bands.wavelength_nm.tolist(),

@@ -11,6 +11,7 @@ import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hsfusion.cli.benchmark_accuracy import row_of, show, summary_of, write_results
+from hsfusion.cli.finetune import check_words
 from hsfusion.errors import InputError
 
 
@@ -49,6 +50,16 @@ def _check(cfg: DictConfig) -> None:
             expected="a list of numbers of labels per class, null for all",
             fix="labels=[5,10,20,null]",
         )
+    missing = [key for key in ("per_class", "val_per_class") if key not in cfg.split]
+    if missing and any(cfg.labels):
+        raise InputError(
+            "command line",
+            field="labels",
+            value=list(cfg.labels),
+            expected=f"[null], all of the labels: this split has no {' and no '.join(missing)}",
+            fix="use split=blocks, or labels=[null]",
+        )
+    check_words(cfg)
     if cfg.trainer.devices not in (1, "1", "auto"):
         raise InputError(
             "command line", field="trainer.devices", value=cfg.trainer.devices, expected="1", fix="use one device"
@@ -102,8 +113,8 @@ def _trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any], *, number: 
     from hsfusion.cli.session import begin, fit, set_up
 
     # who has few labels has few to choose an epoch by, too
-    few = {key: number for key in ("per_class", "val_per_class") if key in cfg.split}
-    job = OmegaConf.merge(cfg, {"seed": seed, "split": few})
+    few = {} if number is None else {"split": {"per_class": number, "val_per_class": number}}
+    job = OmegaConf.merge(cfg, {"seed": seed, **few})
     assert isinstance(job, DictConfig)
     experiment = set_up(job, make=partial(carried_network, **pretrained))
     check_not_seen(experiment.split, pretrained["header"])

@@ -32,7 +32,7 @@ def measure(cfg: DictConfig) -> None:
         for method, sensor in _methods(cfg).items():
             rows.append({**_row(cfg, method, sensor, seed), "bands": len(scenes[method].bands)})
             show(rows[-1])
-        write_results(cfg, rows)
+            write_results(cfg, rows)
     for name, values in summary_of(rows).items():
         told = [
             f"{metric} {values[key]['mean']:.4f}" + (f" ± {values[key]['std']:.4f}" if cfg.seeds > 1 else "")
@@ -77,6 +77,8 @@ def _methods(cfg: DictConfig) -> dict[str, str | None]:
 
 def _scenes(cfg: DictConfig) -> dict[str, Scene]:
     """The scene as each sensor sees it; groups that do not fit one of them are refused before anything is trained."""
+    from hsfusion.cli.session import new_network
+
     labelled = instantiate(cfg.scene)
     if not isinstance(labelled, LabelledScene):
         raise InputError(
@@ -86,14 +88,14 @@ def _scenes(cfg: DictConfig) -> dict[str, Scene]:
     for method, sensor in _methods(cfg).items():
         scenes[method] = labelled.scene if sensor is None else simulate(labelled.scene, sensor)
         try:
-            instantiate(cfg.groups)(scenes[method].bands)
+            new_network(cfg, scenes[method], labelled.legend.names)
         except InputError as error:
             raise InputError(
-                f"groups, as {method} sees the scene",
+                f"groups and model, as {method} sees the scene",
                 field=error.field,
                 value=error.value,
                 expected=error.expected,
-                fix="use groups=even, which adapts to the bands, or drop this sensor",
+                fix="use groups=even and no keep_bands, which adapt to the bands, or drop this sensor",
             ) from error
     return scenes
 

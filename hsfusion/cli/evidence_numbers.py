@@ -23,14 +23,13 @@ from hsfusion.trust.faithfulness import (
 from hsfusion.trust.stability import (
     Stability,
     compared_bands,
-    ensemble_stability,
     quartiles,
     relative_profiles,
     top_bands,
     uniformity_p,
     window_stability,
 )
-from hsfusion.trust.verdict import Duplicate, Verdict, verdict, weight_windows
+from hsfusion.trust.verdict import FREE, Duplicate, Verdict, verdict, weight_windows
 
 _CURVES = {"deletion": deletion, "insertion": insertion}
 _STEPS = 15  # numbers of windows at which the curves are known, at most
@@ -44,7 +43,7 @@ class Profiles:
         bands: the C bands of the scene.
         group: C names.
         used: (C',) indices of the bands that networks may use.
-        weight: (S, T, C), S runs of each of T resamples, each run of another seed and summing to 1.
+        weight: (S, T, C), S runs of each of T resamples, each run of another seed.
         untrained: (C,), the mean weights of networks that have not been trained.
     """
 
@@ -60,9 +59,18 @@ class Profiles:
         return self.weight.reshape(-1, self.weight.shape[2])
 
     @property
-    def relative(self) -> NDArray[np.float64]:
-        """(S, T, C) weights as multiples of those of untrained networks: what is judged."""
-        return relative_profiles(self.weight, self.untrained)
+    def ensembles(self) -> NDArray[np.float64]:
+        """(T, C) the mean of each resample; of a single one its S runs.
+
+        They have seeds of their own, so that their agreement is what to expect of whoever trains S networks anew on
+        another draw from the same side of the same split. What is reported, the mean of all runs, is steadier, but
+        that could be measured with as many runs again only.
+        """
+        return self.weight.mean(0) if self.weight.shape[1] > 1 else self.weight[:, 0]
+
+    def relative(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What is judged of weights (..., C): those of the bands in use (..., C'), relative to untrained networks."""
+        return relative_profiles(weight, self.untrained)[..., self.used]
 
     @property
     def windows(self) -> NDArray[np.bool_]:
@@ -84,14 +92,10 @@ class Profiles:
 
     @property
     def selected(self) -> NDArray[np.bool_]:
-        """(S T, C) the bands of each run that training raised most."""
-        return top_bands(self.relative.reshape(self.runs.shape), self.top[0])
-
-
-def read_profile(path: Path) -> tuple[BandWeights, NDArray[np.float64]]:
-    """A run's band_weights.csv, and its weights (C,) scaled to sum to 1 over the bands."""
-    weights = BandWeights.from_csv(path)
-    return weights, weights.weight / max(weights.weight.sum(), 1e-300)
+        """(S T, C) the bands of each run that training raised most; the only one in use."""
+        chosen = np.zeros(self.runs.shape, bool)
+        chosen[:, self.used] = top_bands(self.relative(self.runs), self.top[0]) if self.used.size > 1 else True
+        return chosen
 
 
 def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, Any]:
@@ -101,8 +105,6 @@ def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, 
         profiles: the weights of all runs.
         control: (S, T, C) weights of untrained networks, others than those of the profiles, judged like the runs.
     """
-    of_used = profiles.relative[..., profiles.used]
-    seeds, resamples, _ = profiles.weight.shape
     spread, chosen = quartiles(profiles.runs), profiles.selected
     of_control = _stabilities(replace(profiles, weight=control)).get("reported")
     found: dict[str, Any] = {
@@ -128,24 +130,28 @@ def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, 
             for window in _windows(profiles)
         ],
     }
-    if seeds * resamples > 1 and len(profiles.windows) > 1:
-        # ensembles of a resample share nothing
-        rows = of_used.mean(0) if resamples > 1 else of_used[:, 0]
+    if len(profiles.ensembles) > 1 and len(profiles.windows) > 1:
+        rows = profiles.relative(profiles.ensembles)
         found["uniformity_p"] = uniformity_p(rows, profiles.windows[:, profiles.used])
     return found
 
 
 def _stabilities(profiles: Profiles) -> dict[str, Stability]:
     """Indices by name: of the single runs, and the one reported, of ensembles where there are any."""
-    weight, nm = profiles.relative[..., profiles.used], profiles.bands.wavelength_nm[profiles.used]
-    seeds, resamples, number = weight.shape
-    bands, half_width = profiles.top
-    if seeds * resamples == 1:
+    seeds, resamples, _ = profiles.weight.shape
+    if seeds * resamples == 1 or profiles.used.size == 1:
         return {}
-    single = window_stability(weight.reshape(-1, number), nm, bands=bands, half_width=half_width)
-    if min(seeds, resamples) == 1:
-        return {"single": single, "reported": single}
-    return {"single": single, "reported": ensemble_stability(weight, nm, bands=bands, half_width=half_width)}
+    members = {"single": (profiles.runs, 1), "reported": (profiles.ensembles, seeds if resamples > 1 else 1)}
+    return {
+        name: window_stability(
+            profiles.relative(weight),
+            profiles.bands.wavelength_nm[profiles.used],
+            bands=profiles.top[0],
+            half_width=profiles.top[1],
+            members=number,
+        )
+        for name, (weight, number) in members.items()
+    }
 
 
 def _windows(profiles: Profiles) -> tuple[Any, ...]:
@@ -262,6 +268,7 @@ def verdict_of(profiles: Profiles, evidence: Mapping[str, Any]) -> Verdict:
         },
         pairs=[Duplicate(*pair) for pair in evidence["duplicates"]],
         wavelength_nm=profiles.bands.wavelength_nm,
+        unreadable=FREE if evidence["fusion"] == "free" else None,
     )
 
 

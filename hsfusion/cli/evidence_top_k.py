@@ -10,18 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.cli.evidence_jobs import choose, read_json, retrain
-from hsfusion.cli.evidence_numbers import read_profile
 from hsfusion.cli.job_pool import Job
+from hsfusion.spectra import BandWeights
+from hsfusion.trust.rankings import random_bands, smallest_number
 
 #: key of the configuration that says how a split is made, and its seed
 Pair = tuple[str, int]
 _FULL = "all bands"
+_DRAWS = 20  # of random bands for the SVM, which is quick enough; the first is everybody's
 
 
 def member_profiles(members: Mapping[Pair, Sequence[Job]]) -> dict[Pair, NDArray[np.float64]]:
     """The reported profile (C,) of the trainings on each split."""
     return {
-        pair: np.mean([read_profile(job.path.parent / "band_weights.csv")[1] for job in jobs], axis=0)
+        pair: np.mean([BandWeights.from_csv(job.path.parent / "band_weights.csv").weight for job in jobs], axis=0)
         for pair, jobs in members.items()
     }
 
@@ -63,6 +65,7 @@ def retrain_jobs(
         chosen = read_json(place / "chosen.json")
         sets: dict[str, dict[str, list[int]]] = {_FULL: {_FULL: used.tolist()}}
         sets |= {f"{k}": {ranking: bands[str(k)] for ranking, bands in chosen.items()} for k in numbers}
+        drawn = {f"random-{k}": _further_draws(used, number=k, seed=seed) for k in numbers}
         for classifier, cost in costs.items():
             common = {"settings": settings, "which": which, "split_seed": seed, "classifier": classifier}
             jobs += [
@@ -72,9 +75,15 @@ def retrain_jobs(
                     cost * len(named),
                     {**common, "chosen": named},
                 )
-                for name, named in sets.items()
+                for name, named in (sets | drawn if classifier == "svm" else sets).items()
             ]
     return jobs
+
+
+def _further_draws(used: NDArray[np.int64], *, number: int, seed: int) -> dict[str, list[int]]:
+    """More choices of random bands, by the number of the draw."""
+    draws = range(1, _DRAWS)
+    return {f"{d}": used[random_bands(used.size, number=number, seed=seed, draw=d)].tolist() for d in draws}
 
 
 def _file(place: Path, classifier: str, name: str) -> Path:
@@ -105,9 +114,31 @@ def top_k_of(
         full = {name: [read_json(_file(place, name, _FULL))[_FULL] for place in own.values()] for name in classifiers}
         found[f"full_{key}"] = {name: float(np.mean([of["test"] for of in each])) for name, each in full.items()}
         found[f"members_{key}"] = [members[pair] for pair in own]
+        if "svm" in classifiers:
+            found[f"random_p_{key}"] = _with_draws(list(own.values()), numbers, found[key]["svm"])
     own = [place for (which, _), place in places.items() if which == "split"]
     chosen = {name: _validated(own, name, numbers) for name in classifiers}
-    return {**found, "full": found[f"full_{kind}"], "val": {name: of for name, of in chosen.items() if of is not None}}
+    validated = {name: of for name, of in chosen.items() if of is not None}
+    cheapest = {name: smallest_number(numbers, of["weights"], full=of["full"]) for name, of in validated.items()}
+    return {**found, "full": found[f"full_{kind}"], "val": validated, "cheapest": cheapest}
+
+
+def _with_draws(
+    places: Sequence[Path], numbers: Sequence[int], accuracies: dict[str, list[list[float]]]
+) -> list[float]:
+    """Puts the mean over all draws of random bands in place of the first, and tells how many are as good as ours.
+
+    Returns:
+        for each number of bands p, by the means over the splits: with the 20 draws at least 1/21
+    """
+    p_values = []
+    for i, k in enumerate(numbers):
+        more = [[of["test"] for of in read_json(_file(place, "svm", f"random-{k}")).values()] for place in places]
+        drawn = np.column_stack([accuracies["random"][i], more])  # (splits, draws)
+        better = int((drawn.mean(0) >= np.mean(accuracies["weights"][i])).sum())
+        p_values.append((1 + better) / (1 + _DRAWS))
+        accuracies["random"][i] = drawn.mean(1).tolist()
+    return p_values
 
 
 def _validated(places: Sequence[Path], classifier: str, numbers: Sequence[int]) -> dict[str, Any] | None:

@@ -31,7 +31,13 @@ def write_figures(
     fusion = experiment.network.fusion.kind
     run = f"{labelled.scene.name}, {fusion} fusion, {metrics['split']['kind']} split, seed {cfg.seed}"
     figures = {
-        **_weight_figures(experiment, outcome, weights, run, stamp=None if metrics["beats_chance"] else "no evidence"),
+        **_weight_figures(
+            experiment,
+            outcome,
+            weights,
+            run,
+            stamp=None if metrics["beats_chance"] and fusion != "free" else "no evidence",
+        ),
         **_map_figures(experiment, outcome, run),
         "training": plots.training_figure(outcome.history, best_step=outcome.best_step),
     }

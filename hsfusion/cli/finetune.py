@@ -28,16 +28,16 @@ def finetune(cfg: DictConfig) -> None:
     """Carries a trained network over to a scene, trains it on, and fills a run folder."""
     from hsfusion.training.model_file import load_model
 
-    _check(cfg)
+    check_words(cfg)
     path = Path(str(cfg.pretrained))
     network, header = load_model(path / "model.safetensors" if path.is_dir() else path)
-    carried = {key: value for key, value in header["architecture"].items() if key in cfg.model}
-    cfg.model.update(carried)  # what config.yaml shall say
+    same = {key: value for key, value in header["architecture"].items() if key in cfg.model and key != "keep_bands"}
+    cfg.model.update(same)  # what config.yaml shall say; bands are chosen by the network from scratch only
     train_from(
         cfg,
         "finetune",
         make=partial(carried_network, network=network, header=header),
-        check=lambda experiment: _check_same_world(experiment, header),
+        check=partial(_check_start, cfg, header),
         compare=partial(_compare, cfg, header),
     )
 
@@ -82,7 +82,12 @@ def first_step_as_good(history: dict[str, tuple[list[int], list[float]]], accura
     return next((step for step, value in zip(steps, values, strict=True) if value >= accuracy), None)
 
 
-def _check(cfg: DictConfig) -> None:
+def check_words(cfg: DictConfig) -> None:
+    """Refuses what cannot be frozen, thawed or set.
+
+    Raises:
+        InputError: naming the first.
+    """
     from hsfusion.training.classifier import PARTS
 
     if not isinstance(cfg.freeze, ListConfig) or not set(cfg.freeze) <= set(PARTS):
@@ -102,14 +107,16 @@ def _check(cfg: DictConfig) -> None:
             fix="take one out of freeze, or lower thaw_at",
         )
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    kept = [word for word in words if word.lstrip("+~").startswith("model.")]
+    allowed = () if cfg.scratch_epochs is None else ("model.keep_bands=",)
+    bare = [word.lstrip("+~") for word in words]
+    kept = [word for word in bare if word.startswith("model.") and not word.startswith(allowed)]
     if kept or (cfg.scratch_epochs is None and any(word.startswith("groups") for word in words)):
         raise InputError(
             "command line",
             field="model and groups",
             value=", ".join(kept) or "given",
             expected="nothing: they are those of the pretrained model",
-            fix="leave them out; groups=… is for scratch_epochs only",
+            fix="leave them out; groups=… and model.keep_bands=… are for scratch_epochs only",
         )
     if cfg.scratch_epochs is not None and cfg.trainer.devices not in (1, "1", "auto"):
         raise InputError(
@@ -121,15 +128,36 @@ def _check(cfg: DictConfig) -> None:
         )
 
 
-def _check_same_world(experiment: Experiment, header: dict[str, Any]) -> None:
-    """Refuses test pixels that the model has seen, and tells of class names that say nothing."""
+def _check_start(cfg: DictConfig, header: dict[str, Any], experiment: Experiment) -> None:
+    """Refuses what would be known too late, and tells what was carried over before hours of training."""
+    import torch
+
     from hsfusion.cli.seen import check_not_seen
+    from hsfusion.cli.session import begin
 
     check_not_seen(experiment.split, header)
+    report = experiment.start.transfer
+    assert report is not None, "carried over"
+    for line in report.coverage_lines():
+        _log.info("%s", line)
+    if report.outside_share > 0.5:
+        _log.warning("Most of the weight lies outside the new bands: expect little of what the network has learned.")
     if not all(map(is_named, experiment.split.labelled.legend.names)):
         _log.warning(
             "Classes named by their codes (class 1, ...) start anew: name them to have classes copied by name."
         )
+    fresh = [part for part in report.fresh if part.startswith("cnn.classifier")]
+    if fresh and "classifier" in cfg.freeze:
+        raise InputError(
+            "command line",
+            field="freeze",
+            value="classifier",
+            expected=f"parts that are copied; {', '.join(fresh)} start anew, as random numbers",
+            fix="take classifier out of freeze",
+        )
+    if cfg.scratch_epochs is not None:  # whether its groups and bands fit the scene
+        with torch.random.fork_rng(devices=[]):
+            begin(scratch_configuration(cfg, header), experiment.split)
 
 
 def _compare(cfg: DictConfig, header: dict[str, Any], experiment: Experiment, outcome: Outcome, folder: Path) -> None:

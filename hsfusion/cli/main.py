@@ -21,7 +21,7 @@ COMMANDS = {
     "predict": "classify a scene of any size with a trained model into a georeferenced map",
     "weights": "redraw and compare the band weights of runs, and choose bands: hsfusion weights RUN [RUN ...]",
     "inspect": "tell what a file holds and what looks wrong about it: hsfusion inspect FILE",
-    "benchmark": "measure and compare: hsfusion benchmark accuracy | read | predict | fusion",
+    "benchmark": "measure: hsfusion benchmark accuracy | evidence | finetune | sensors | read | predict | fusion",
 }
 # A module named inspect would hide Python's own from every file that is run beside it, as in a distributed run.
 _MODULES = {"inspect": "inspection"}

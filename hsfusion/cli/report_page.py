@@ -15,7 +15,7 @@ from hsfusion.cli.session import Experiment, Outcome
 from hsfusion.scenes import Legend, Scene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import BandWeights
-from hsfusion.trust.verdict import Duplicate, Verdict, verdict, weight_windows
+from hsfusion.trust.verdict import FREE, Duplicate, Verdict, verdict, weight_windows
 
 _RGB_NM = (640.0, 550.0, 460.0)
 _NAMED_WINDOWS = 5  # in the verdict
@@ -31,12 +31,12 @@ def run_page(
     folder: Path,
 ) -> str:
     """Writes the report of a run whose figures are in its folder; returns the page."""
-    judged = _verdict(weights, metrics)
+    judged = _verdict(weights, metrics, fusion=experiment.network.fusion.kind)
     transfer, test = experiment.start.transfer, metrics["test"]
     return plots.report_html(
         title=f"hsfusion: {cfg.name}",
         summary=_summary(experiment, weights, metrics),
-        caveats=_caveats(experiment, metrics, evidence=judged.word != "no evidence"),
+        caveats=_caveats(experiment, metrics, evidence=metrics["beats_chance"]),
         verdict=(judged.word, judged.sentences),
         weights=_profile(experiment, weights),
         top_windows=weights.top_windows(8),
@@ -52,7 +52,7 @@ def run_page(
     )
 
 
-def _verdict(weights: BandWeights, metrics: dict[str, Any]) -> Verdict:
+def _verdict(weights: BandWeights, metrics: dict[str, Any], *, fusion: str) -> Verdict:
     """What the weights of this one run are worth."""
     return verdict(
         weight_windows(weights, weights.weight[None] > 0, number=_NAMED_WINDOWS),
@@ -62,6 +62,7 @@ def _verdict(weights: BandWeights, metrics: dict[str, Any]) -> Verdict:
         p_values={},
         pairs=[Duplicate(*pair) for pair in metrics["duplicates"]],
         wavelength_nm=weights.bands.wavelength_nm,
+        unreadable=FREE if fusion == "free" else None,
     )
 
 
@@ -232,7 +233,7 @@ def _caveats(experiment: Experiment, metrics: dict[str, Any], *, evidence: bool)
             "receptive field counted once). Weights of a network that has learned nothing mean nothing."
         )
     if experiment.network.fusion.kind == "free":
-        caveats.append("The free convolution can absorb the scale of any band: its weights are no evidence.")
+        caveats.append(FREE)
     if split["leakage"] > 0:
         caveats.append(
             f"The split leaks: {split['leakage']:.1%} of the test pixels see a training or validation pixel. "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import zlib
 from typing import Any
@@ -60,7 +59,7 @@ def _unpacked(packed: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
     size = shape[0] * shape[1]
     try:
         raw = zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), (size + 7) // 8 + 1)
-    except (binascii.Error, zlib.error) as error:
+    except (ValueError, zlib.error) as error:
         raise InputError(
             "model", field="seen.pixels", value="unreadable", expected="a packed mask", fix="train it anew"
         ) from error

@@ -65,18 +65,20 @@ _STABILITY = holding(
         "members": whole(1, _MOST_RUNS),
     }
 )
-_WINDOW = holding({"lower_nm": _NM, "upper_nm": _NM, "weight": _FRACTION, "frequency": _FRACTION})
+_SHARE = number(0, 1.0001)  # a sum of weights, with its rounding
+_WINDOW = holding({"lower_nm": _NM, "upper_nm": _NM, "weight": _SHARE, "frequency": _FRACTION})
 _CURVE = holding(
     {
         **dict.fromkeys(("accuracy", "random_mean", "random_lower", "random_upper"), _POINTS),
-        "area": number(0, 1.0001),
+        "area": _SHARE,
+        "random_areas": each(_SHARE, 1, _MOST_POINTS),
         "p": _FRACTION,
     }
 )
 _CURVES = holding({"mean": _CURVE, "conditional": _CURVE})
 _FAITHFULNESS = holding(
     {"numbers": each(whole(0, _MOST_BANDS), 1, _MOST_POINTS), "deletion": _CURVES, "insertion": _CURVES},
-    {"groups": each(holding({"name": text(), "importance": number(-1, 1)}, {"p": maybe(_FRACTION)}), 0, 1_000)},
+    {"groups": each(holding({"name": text(), "importance": number(-1, 1), "p": _FRACTION}), 0, 1_000)},
 )
 _OF_SPLIT = holding(
     {}, dict.fromkeys(("network", "svm"), table(each(each(_FRACTION, 1, _MOST_RUNS), 1, _MOST_POINTS), 30))
@@ -84,8 +86,8 @@ _OF_SPLIT = holding(
 _TOP_K = holding(
     {"numbers": each(whole(1, _MOST_BANDS), 1, _MOST_POINTS)},
     {
-        "full": maybe(holding({}, dict.fromkeys(("network", "svm"), maybe(_FRACTION)))),
-        "val": holding({}, dict.fromkeys(("network", "svm"), holding({"full": _FRACTION, "weights": _POINTS}))),
+        "full": holding({}, dict.fromkeys(("network", "svm"), _FRACTION)),
+        "cheapest": holding({}, dict.fromkeys(("network", "svm"), maybe(whole(1, _MOST_BANDS)))),
     },
 )
 
@@ -116,6 +118,7 @@ _BANDS = holding(
 _EVIDENCE = holding(
     {
         "scene": text(),
+        "fusion": text(60),
         "split": holding({"kind": text(), "leakage": _FRACTION}),
         "bands": _BANDS,
         "band_groups": each(_name, 1, _MOST_BANDS),
@@ -124,10 +127,14 @@ _EVIDENCE = holding(
         "ensemble": _WEIGHTS,
         "quartiles": holding(dict.fromkeys(_QUARTILES, _WEIGHTS)),
         "selection_frequency": each(_FRACTION, 1, _MOST_BANDS),
+        "groups": each(holding({"name": text(), "lower_nm": _NM, "upper_nm": _NM}), 0, 1_000),
+        "sources": each(holding({"name": text(), "weight": _SHARE}), 0, 1_000),
     },
     {
-        "groups": each(holding({"name": text(), "lower_nm": _NM, "upper_nm": _NM}), 0, 1_000),
-        "stability": holding({}, {"reported": maybe(_STABILITY), "bands": whole(1, _MOST_BANDS)}),
+        "stability": holding(
+            {"bands": whole(1, _MOST_BANDS), "half_width": whole(0, _MOST_BANDS)},
+            dict.fromkeys(("single", "reported", "untrained"), maybe(_STABILITY)),
+        ),
         "top_windows": each(_WINDOW, 0, 100),
         "faithfulness": _FAITHFULNESS,
         "top_k": _TOP_K,
@@ -150,6 +157,8 @@ def read_evidence(folder: Path) -> Weights:
         _EVIDENCE(content, "evidence")
         for kind in split_kinds(content):
             _OF_SPLIT(content["top_k"][kind], f"evidence.top_k.{kind}")
+            for key, rule in (("random_p", _POINTS), ("members", each(whole(1, _MOST_RUNS), 1, _MOST_RUNS))):
+                maybe(rule)(content["top_k"].get(f"{key}_{kind}"), f"evidence.top_k.{key}_{kind}")
         _check_lengths(content)
         return _weights(folder, content)
     except Unfit as error:
@@ -189,8 +198,9 @@ def _check_lengths(content: dict[str, Any]) -> None:
         for classifier, rankings in content["top_k"][split].items():
             for ranking, values in rankings.items():
                 lengths[f"top_k.{split}.{classifier}.{ranking}"] = (values, len(content["top_k"]["numbers"]))
-    for classifier, of in content.get("top_k", {}).get("val", {}).items():
-        lengths[f"top_k.val.{classifier}.weights"] = (of["weights"], len(content["top_k"]["numbers"]))
+        of_random = content["top_k"].get(f"random_p_{split}")
+        if of_random is not None:
+            lengths[f"top_k.random_p_{split}"] = (of_random, len(content["top_k"]["numbers"]))
     for field, (values, expected) in lengths.items():
         if len(values) != expected:
             raise Unfit(f"length of {field}", len(values), str(expected))
@@ -204,11 +214,12 @@ def _weights(folder: Path, content: dict[str, Any]) -> Weights:
     fwhm = None if of["fwhm_nm"] is None else np.array(of["fwhm_nm"], np.float64)
     bands = Bands(np.array(of["wavelength_nm"], np.float64), fwhm, np.array(of["good"], bool))
     profiles = np.array(content["profiles"], np.float64)
-    reported = BandWeights(bands, tuple(content["band_groups"]), np.array(content["ensemble"], np.float64))
+    sources = tuple((source["name"], float(source["weight"])) for source in content["sources"])
+    reported = BandWeights(bands, tuple(content["band_groups"]), np.array(content["ensemble"], np.float64), sources)
     lower, median, upper = (np.array(content["quartiles"][key], np.float64) for key in _QUARTILES)
     found = content.get("stability", {}).get("reported")
     stability = None if found is None else Stability(*(_or_nan(found[key]) for key in _STABILITY_KEYS))
-    groups = tuple((group["name"], group["lower_nm"], group["upper_nm"]) for group in content.get("groups", []))
+    groups = tuple((group["name"], group["lower_nm"], group["upper_nm"]) for group in content["groups"])
     return Weights(
         tuple(_run(folder, run, content) for run in content["runs"]),
         profiles,
@@ -226,7 +237,9 @@ def _run(folder: Path, run: dict[str, Any], content: dict[str, Any]) -> Run:
     own = folder / "runs" / Path(run["folder"]).name  # the folder may have been moved, and nothing outside is read
     split, accuracies = content["split"], (run["overall_accuracy"], run["average_accuracy"])
     of_split = (split["kind"], split["leakage"])
-    return Run(own, content["scene"], run["seed"], *of_split, *accuracies, run["beats_chance"], (), run["resample"])
+    return Run(
+        own, content["scene"], run["seed"], *of_split, *accuracies, run["beats_chance"], resample=run["resample"]
+    )
 
 
 def _windows(found: list[dict[str, Any]]) -> tuple[Window, ...]:

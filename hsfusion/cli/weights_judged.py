@@ -72,6 +72,7 @@ def read_runs(folders: list[Path]) -> Weights:
     tables = [read_band_weights(folder) for folder in folders]
     for folder, table in zip(folders, tables, strict=True):
         _check_same_bands(folders[0], tables[0], folder, table)
+    _check_no_copies(folders, tables)
     runs = tuple(read_run(folder, bands=len(tables[0].bands)) for folder in folders)
     first, every = tables[0], np.stack([_with_sources(table) for table in tables])  # (R, C + E)
     profiles = every[:, : len(first.bands)]
@@ -85,9 +86,11 @@ def _selected(profiles: NDArray[np.float64], table: BandWeights) -> tuple[NDArra
     """Weights (R, C) as multiples of what untrained networks give, and which bands each run raises most."""
     from hsfusion.trust.stability import compared_bands, relative_profiles, top_bands
 
-    relative, number = relative_profiles(profiles, untrained_weight(table)), _used(table).size
-    # a lone band is selected by every run
-    return relative, top_bands(relative, compared_bands(number)[0]) if number > 1 else np.zeros(relative.shape, bool)
+    relative, used = relative_profiles(profiles, untrained_weight(table)), _used(table)
+    selected = np.zeros(relative.shape, bool)
+    if used.size > 1:  # a lone band is selected by every run
+        selected[:, used] = top_bands(relative[:, used], compared_bands(used.size)[0])
+    return relative, selected
 
 
 def untrained_weight(table: BandWeights) -> NDArray[np.float64]:
@@ -140,8 +143,22 @@ def _judged(
             Duplicate(*pair) for pair in sorted({pair[:2]: pair for run in runs for pair in run.duplicates}.values())
         ],
         wavelength_nm=nm,
+        unreadable=_unreadable(runs),
     )
     return Weights(runs, profiles, reported, spread, stability, windows, judged, groups_of(reported))
+
+
+def _unreadable(runs: tuple[Run, ...]) -> str | None:
+    """Why the weights of these runs say nothing, whatever the numbers; None where they can be read."""
+    from hsfusion.trust.verdict import FREE
+
+    if any(run.fusion == "free" for run in runs):
+        return FREE
+    if len(runs) > 1 and any(run.carried for run in runs):
+        return (
+            "Runs that were carried over from another network start from its weights: that they agree is no evidence."
+        )
+    return None
 
 
 def groups_of(weights: BandWeights) -> tuple[tuple[str, float, float], ...]:
@@ -181,6 +198,21 @@ def _spread(every: NDArray[np.float64], selected: NDArray[np.bool_]) -> WeightSp
 
     of = quartiles(every[:, : selected.shape[1]])
     return WeightSpread(of.lower, of.median, of.upper, selected.mean(0))
+
+
+def _check_no_copies(folders: list[Path], tables: list[BandWeights]) -> None:
+    """Refuses one training twice: it agrees with itself."""
+    first: dict[bytes, Path] = {}
+    for folder, table in zip(folders, tables, strict=True):
+        other = first.setdefault(_with_sources(table).tobytes(), folder)
+        if other is not folder:
+            raise InputError(
+                folder,
+                field="weights",
+                value=f"those of {other}",
+                expected="another training each",
+                fix="drop one of the two, or train with another seed",
+            )
 
 
 def _check_same_bands(first_folder: Path, first: BandWeights, folder: Path, table: BandWeights) -> None:

@@ -187,18 +187,10 @@ def _evidence_figures(weights: Weights) -> dict[str, Any]:
 
 
 def smallest_numbers(weights: Weights) -> dict[tuple[str, str], int | None]:
-    """Split and classifier to the smallest number of our bands that keeps 95 % of the accuracy with all.
-
-    The validation pixels say which, as nothing may be chosen by the test pixels.
-    """
-    from hsfusion.trust.rankings import smallest_number
-
+    """Split and classifier to the smallest number of our bands that keeps 95 % of the accuracy with all."""
     content = weights.evidence or {}
-    top_k, found = content.get("top_k", {}), {}
-    split = content["split"]["kind"] if content else ""
-    for kind, of in top_k.get("val", {}).items():
-        found[split, kind] = smallest_number(top_k["numbers"], of["weights"], full=of["full"])
-    return found
+    found = content.get("top_k", {}).get("cheapest", {})
+    return {(content["split"]["kind"], classifier): number for classifier, number in found.items()}
 
 
 def write_selection(weights: Weights, bands: NDArray[np.int64], folder: Path) -> tuple[Path, Path]:
@@ -216,7 +208,8 @@ def write_selection(weights: Weights, bands: NDArray[np.int64], folder: Path) ->
     write_rows_csv(table, [rows[c] for c in bands.tolist()])
     config.parent.mkdir(exist_ok=True)
     head = (
-        f"# {number} bands chosen by band weights ({weights.scene}, {_of_runs(weights)}), each a group of its own:\n"
+        f"# {number} bands chosen by band weights, each a group of its own:\n"
+        f"# {_stamped(weights, f'{weights.scene}, {_of_runs(weights)}')}\n"
         f"# hsfusion train --config-dir {folder} groups=selected_{number} band_cost=0 scene=...\n"
         "_target_: hsfusion.spectra.intervals\n_partial_: true\nnm:\n"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from hsfusion import plots
 from hsfusion.cli.weights_judged import Weights
-from hsfusion.cli.weights_read import plain_bytes
+from hsfusion.cli.weights_read import plain_bytes, read_versions
 from hsfusion.errors import InputError
 
 NAME = "report.html"
@@ -50,12 +49,12 @@ def write_page(weights: Weights, source: Path, folder: Path) -> Path:
     """
     assert weights.evidence is not None, "run folders have reports of their own"
     configuration = source / "config.yaml"
-    metrics = json.loads(plain_bytes(weights.runs[0].folder / "metrics.json", most=_MOST_BYTES))
+    versions = read_versions(weights.runs[0].folder)
     page = plots.evidence_html(
         weights.evidence,
         title=f"hsfusion: evidence on the band weights of {weights.scene}",
         configuration=plain_bytes(configuration, most=_MOST_BYTES).decode() if configuration.exists() else "",
-        versions={str(name): str(version) for name, version in metrics.get("versions", {}).items()},
+        versions=versions,
         reproduce=f"hsfusion benchmark evidence folder={source}  # with the configuration below",
         figures_of={
             title: (folder / name, alt, caption)
@@ -79,15 +78,26 @@ def add_evidence(weights: Weights, evidence: Weights, source: Path) -> Path:
     Raises:
         InputError: if they are of different scenes or bands, the evidence has no verdict yet, or the report is none.
     """
+    assert evidence.evidence is not None, "read from an evidence folder"
     run = weights.runs[0]
+    if not run.beats_chance or run.fusion != evidence.evidence["fusion"] or run.split != evidence.runs[0].split:
+        of = f"{run.split} split, {run.fusion} fusion{'' if run.beats_chance else ', no better than chance'}"
+        raise InputError(
+            run.folder,
+            field="run",
+            value=of,
+            expected=f"what the evidence is on: {evidence.runs[0].split} split, {evidence.evidence['fusion']} fusion",
+            fix="run hsfusion benchmark evidence with the words of this run",
+        )
+    used = [[bool(name) for name in of.reported.group] for of in (weights, evidence)]
     told = [(of.scene, f"{of.reported.bands.wavelength_nm.size} bands") for of in (weights, evidence)]
     nm = [of.reported.bands.wavelength_nm for of in (weights, evidence)]
-    if told[0] != told[1] or not np.allclose(*nm, rtol=0, atol=1e-3):
+    if told[0] != told[1] or used[0] != used[1] or not np.allclose(*nm, rtol=0, atol=1e-3):
         raise InputError(
             source,
             field="scene and bands",
             value=", ".join(told[1]),
-            expected=f"those of {run.folder}: {', '.join(told[0])} of the same wavelengths",
+            expected=f"those of {run.folder}: {', '.join(told[0])} of the same wavelengths, in groups",
             fix="run hsfusion benchmark evidence on that scene",
         )
     if evidence.verdict is None:
@@ -95,7 +105,6 @@ def add_evidence(weights: Weights, evidence: Weights, source: Path) -> Path:
             source, field="verdict", value="none yet", expected="a finished evidence run", fix="let it finish"
         )
     path = run.folder / NAME
-    assert evidence.evidence is not None
     try:
         page = plots.with_evidence(path.read_text(encoding="utf-8"), evidence.evidence, name=source.resolve().name)
     except (OSError, ValueError) as error:

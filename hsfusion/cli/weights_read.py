@@ -36,6 +36,8 @@ class Run:
         average_accuracy: fraction, on test pixels.
         beats_chance: whether the network knows more than chance about these.
         duplicates: pairs of bands by index, and the correlation for which they say the same.
+        fusion: kind of its network.
+        carried: whether the network was carried over from another one.
         resample: of the training pixels; None for all of them.
     """
 
@@ -48,6 +50,8 @@ class Run:
     average_accuracy: float
     beats_chance: bool
     duplicates: tuple[tuple[int, int, float], ...] = ()
+    fusion: str = "channel"
+    carried: bool = False
     resample: int | None = None
 
 
@@ -96,14 +100,7 @@ def read_run(folder: Path, *, bands: int) -> Run:
     Raises:
         InputError: if one of the files is missing or damaged.
     """
-    from hsfusion.training.checked_values import Unfit, each, flag, maybe, number, shown, text, whole
-
-    def pair(value: Any, field: str) -> None:
-        if not isinstance(value, list) or len(value) != 3:
-            raise Unfit(field, shown(value), "two bands and their correlation")
-        for index in value[:2]:
-            whole(0, bands - 1)(index, field)
-        number(-1, 1)(value[2], field)
+    from hsfusion.training.checked_values import each, flag, maybe, number, text, whole
 
     fraction = number(0, 1)
     metrics = _taken(
@@ -115,11 +112,13 @@ def read_run(folder: Path, *, bands: int) -> Run:
             "test.overall_accuracy": fraction,
             "test.average_accuracy": fraction,
             "beats_chance": flag,
-            "duplicates": maybe(each(pair, 0, _MOST_PAIRS)),  # runs of an evidence folder have none
+            "duplicates": maybe(each(_pair_of(bands), 0, _MOST_PAIRS)),  # runs of an evidence folder have none
             "seed": whole(0, 2**32),
         },
     )
-    header = _taken(folder / "model.safetensors", _header, {"training_scene.name": text(200)})
+    header = _taken(
+        folder / "model.safetensors", _header, {"training_scene.name": text(200), "architecture.fusion": text(60)}
+    )
     return Run(
         folder,
         header["training_scene.name"],
@@ -132,7 +131,34 @@ def read_run(folder: Path, *, bands: int) -> Run:
         tuple(
             (int(first), int(second), float(correlation)) for first, second, correlation in metrics["duplicates"] or []
         ),
+        header["architecture.fusion"],
+        (folder / "transfer.json").exists(),
     )
+
+
+def _pair_of(bands: int) -> Callable[[Any, str], None]:
+    """A rule for two bands and their correlation."""
+    from hsfusion.training.checked_values import Unfit, number, shown, whole
+
+    def rule(value: Any, field: str) -> None:
+        if not isinstance(value, list) or len(value) != 3:
+            raise Unfit(field, shown(value), "two bands and their correlation")
+        for index in value[:2]:
+            whole(0, bands - 1)(index, field)
+        number(-1, 1)(value[2], field)
+
+    return rule
+
+
+def read_versions(folder: Path) -> dict[str, str]:
+    """The versions that a run was made with, from metrics.json.
+
+    Raises:
+        InputError: if it is missing or damaged.
+    """
+    from hsfusion.training.checked_values import table, text
+
+    return dict(_taken(folder / "metrics.json", _metrics, {"versions": table(text(200), 100)})["versions"])
 
 
 def _taken(file: Path, read: Callable[[Path], Any], rules: dict[str, Callable[[Any, str], None]]) -> dict[str, Any]:

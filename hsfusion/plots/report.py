@@ -10,7 +10,7 @@ from hsfusion.plots.report_curve import WeightProfile
 from hsfusion.plots.report_evidence import accuracies_of, evidence_parts
 from hsfusion.plots.report_maps import Maps, class_maps, split_map
 from hsfusion.plots.report_parts import caveats as caveat_box
-from hsfusion.plots.report_parts import figures, preformatted, section, table, verdict_box
+from hsfusion.plots.report_parts import figures, paragraph, preformatted, section, table, verdict_box
 from hsfusion.plots.report_style import page
 from hsfusion.plots.report_weights import (
     frequent_window_rows,
@@ -79,7 +79,7 @@ def report_html(
         caveat_box(caveats),
         _summary(summary),
         _between("verdict", above[0]),
-        section("Band weights over wavelength", *above[1:]),
+        section("Band weights over wavelength", _between("weights", "\n".join(above[1:]))),
         *([section("How the weights are made up", *shown_weights)] if shown_weights else []),
         _between("evidence", ""),
         section("Accuracy", _classes(per_class), *shown_accuracy),
@@ -92,7 +92,9 @@ def report_html(
 
 
 def with_evidence(page: str, evidence: Mapping[str, Any], *, name: str) -> str:
-    """Puts what an evidence folder says about the weights into the page of a run, in place of an earlier such.
+    """Puts what an evidence folder says about the weights into the page of a run.
+
+    The curve, with its spread and stamp, becomes that of the mean over all trainings, which is what the verdict is on.
 
     Args:
         page: what :func:`report_html` wrote.
@@ -104,8 +106,11 @@ def with_evidence(page: str, evidence: Mapping[str, Any], *, name: str) -> str:
     """
     verdict, runs = evidence["verdict"], len(evidence["runs"])
     said = [f"Judged by the {runs} trainings of {name} on this scene, not by this run alone.", *verdict["sentences"]]
+    above = _weights_above(evidence, verdict=_UNJUDGED, profile=None, windows=[])
+    own = paragraph(f"Of the {runs} trainings together. The weights of this run alone are in band_weights.csv.")
     for place, content in (
         ("verdict", verdict_box(verdict["word"], said)),
+        ("weights", "\n".join([own, *above[1:]])),
         ("evidence", "\n".join(evidence_parts(evidence))),
     ):
         start, end = _between(place, "\n").split("\n")

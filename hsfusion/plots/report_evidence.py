@@ -37,9 +37,9 @@ def evidence_parts(evidence: Mapping[str, Any]) -> list[str]:
 
 
 def accuracies_of(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Median and range of the overall accuracy over runs, in words."""
+    """Mean and range of the overall accuracy over runs, in words."""
     values = [float(run["overall_accuracy"]) for run in runs]
-    return f"{np.median(values):.4f} (median of {len(values)}; {min(values):.4f} to {max(values):.4f})"
+    return f"{np.mean(values):.4f} (mean of {len(values)}; {min(values):.4f} to {max(values):.4f})"
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -156,7 +156,26 @@ def _top_k(top: Mapping[str, Any], own: str) -> str:
             if rankings:
                 caption = f"{words[0].upper()}{words[1:]}, {kind} split"
                 parts.append(_accuracy_table(caption, rankings, numbers=top["numbers"]))
-    return section("Retrained on few bands", *parts)
+    return section("Retrained on few bands", *parts, *map(paragraph, _remarks(top, own)))
+
+
+def _remarks(top: Mapping[str, Any], own: str) -> list[str]:
+    """Sentences on random bands, on the cheapest sensor, and on how many trainings are behind the weights."""
+    told = []
+    for kind in dict.fromkeys((own, "random")):
+        if f"random_p_{kind}" in top:
+            listed = ", ".join(f"{p:.3f} for {k}" for k, p in zip(top["numbers"], top[f"random_p_{kind}"], strict=True))
+            told.append(f"Against 20 random choices, SVM, {kind} split: p = {listed} bands.")
+        if f"members_{kind}" in top:
+            trainings = ", ".join(map(str, top[f"members_{kind}"]))
+            told.append(f"Trainings behind the weights on the {kind} splits: {trainings}.")
+    for name, k in top.get("cheapest", {}).items():
+        found = "no number of bands tried keeps it" if k is None else f"{k} bands"
+        told.append(
+            f"The cheapest sensor that keeps 95 % of the accuracy with all bands, by {_ESTIMATORS[name]} on validation "
+            f"pixels of the {own} split: {found}."
+        )
+    return told
 
 
 def _accuracy_table(caption: str, rankings: Mapping[str, Sequence[Sequence[float]]], *, numbers: Sequence[int]) -> str:

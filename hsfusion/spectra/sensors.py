@@ -126,6 +126,16 @@ def sensor_bands(name: str) -> Bands:
             expected="the width of each band, which decides on what the sensor sees",
             fix="add the full widths at half maximum in nm as fwhm_nm",
         )
+    step = float(np.median(np.diff(np.unique(bands.wavelength_nm)))) if len(bands) > 1 else 1.0
+    width = float(np.median(bands.fwhm_nm))
+    if not step / 50 <= width <= max(float(np.ptp(bands.wavelength_nm)), step):
+        raise InputError(
+            name,
+            field="median of fwhm_nm",
+            value=f"{width:g} nm at a spacing of {step:g} nm",
+            expected="at least 1/50 of the spacing, and no more than the whole range",
+            fix="give both wavelengths and widths in nm",
+        )
     return bands
 
 

@@ -183,7 +183,7 @@ class LearnedWeights:
             if isinstance(fusion, FreeFusion):
                 # no groups and no simplex: rows of the matrix, each scaled to sum to 1 in absolute value
                 rows = _array(fusion.matrix())
-                self.response = (np.abs(rows) / np.abs(rows).sum(1, keepdims=True))[None]
+                self.response = (np.abs(rows) / np.maximum(np.abs(rows).sum(1, keepdims=True), 1e-300))[None]
                 self.group_weights = magnitude = np.ones((1, rows.shape[0]))
             else:
                 response = _array(fusion.response * fusion.openness)

@@ -6,7 +6,6 @@ Lightning restores whatever stands in a checkpoint: attributes of a scheduler, a
 from __future__ import annotations
 
 import logging
-import math
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ _VERSION = re.compile(r"2\.\d{1,4}(\.\d{1,4})?((rc|\.post|\.dev)\d{1,4})?")
 # what torch.save writes beside the numbers
 _MEMBER = re.compile(r"[^/]+/(data\.pkl|byteorder|version|\.format_version|\.storage_alignment|data/\d+|\.data/.+)")
 
+_LOOPS = ("fit_loop", "validate_loop", "test_loop", "predict_loop")
 _COUNT = whole(0, 10**12)
 
 
@@ -69,10 +69,22 @@ def _empty(value: Any, field: str) -> None:
         raise Unfit(field, shown(value), "nothing")
 
 
-_CURVE = each(_numbers, 2, 2)
+def _curve(value: Any, field: str) -> None:
+    each(_numbers, 2, 2)(value, field)
+    if len(value[0]) != len(value[1]):
+        raise Unfit(field, f"{len(value[0])} steps and {len(value[1])} values", "as many")
+
+
+def _history(value: Any, field: str) -> None:
+    fields({"steps": _numbers, "weights": each(_numbers, 0, 10**6)})(value, field)
+    if len({len(row) for row in value["weights"]}) > 1 or len(value["steps"]) != len(value["weights"]):
+        raise Unfit(field, "of unequal lengths", "a row of as many weights for each step")
+
+
+_LARGEST = 1e300  # of a number: none is as large that training wrote
 _CALLBACKS = {
-    "History": fields({"curves": table(_CURVE, 100)}),
-    "WeightHistory": fields({"steps": _numbers, "weights": each(_numbers, 0, 10**6)}),
+    "History": fields({"curves": table(_curve, 100)}),
+    "WeightHistory": _history,
     "KeepBest": fields({"step": maybe(_COUNT), "best": number(0, 1), "weights": _anything}),
     "ModelCheckpoint": fields(
         {
@@ -258,8 +270,8 @@ def _alike(built: Any, found: Any, field: str) -> None:
         for i, item in enumerate(built):
             _alike(item, found[i], f"{field}[{i}]")
     elif type(built) in (int, float):
-        if type(found) not in (int, float) or not math.isfinite(found):
-            raise Unfit(field, shown(found), "a finite number")
+        if type(found) not in (int, float) or not abs(found) < _LARGEST:
+            raise Unfit(field, shown(found), f"a number below {_LARGEST:g}")
     elif type(found) is not type(built) or (not isinstance(built, bool) and found != built):
         raise Unfit(field, shown(found), shown(built))
 
@@ -280,16 +292,6 @@ def _check_moments(state: Any, parameters: list[Tensor]) -> None:
 def _loops() -> dict[str, Any]:
     """Lightning's counters, as they stand before a training."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    return {
-        "fit_loop": trainer.fit_loop.state_dict(),
-        "validate_loop": trainer.validate_loop.state_dict(),
-        "test_loop": trainer.test_loop.state_dict(),
-        "predict_loop": trainer.predict_loop.state_dict(),
-    }
+    off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = pl.Trainer(accelerator="cpu", **off)
+    return {name: getattr(trainer, name).state_dict() for name in _LOOPS}

@@ -27,6 +27,8 @@ from hsfusion.training.transferred_parts import (
     statistics_parts,
 )
 
+_MOST_BYTES = 2**30  # of the responses
+
 
 @dataclass(frozen=True, eq=False)
 class Carried:
@@ -78,11 +80,11 @@ def carry_over(
     Raises:
         InputError: if two classes of a scene have one name, or the new bands cover no group.
     """
-    classes = _class_rows(header["classes"]["names"], class_names)
-    classes |= dict.fromkeys((name.strip() for name in fresh_classes), None)
+    named = [name.strip() for name in header["classes"]["names"]]
+    classes = _class_rows(named, class_names) | dict.fromkeys((name.strip() for name in fresh_classes), None)
     old, groups = Bands(**header["bands"]), [BandGroup(**group) for group in header["groups"]]
+    _check_size(network, len(bands) + sum(number for _, number in sources))
     rasters = [(source["name"], source["layers"]) for source in header["sources"]]
-    sources = [(name, layers) for name, layers in sources]
     share = _with_layers(carry_matrix(old, bands), old=rasters, new=sources)
     found, outside = _coverages(network, old, groups, rasters=rasters, share=share)
     left = [g for g, _ in enumerate(groups) if found[g].coverage >= LEAST_COVERED]
@@ -104,9 +106,7 @@ def carry_over(
         outside_share=outside,
         dropped_groups=tuple(group.name for g, group in enumerate(groups) if g not in left),
         dropped_sources=tuple(name for name, number in rasters if (name, number) not in sources),
-        dropped_classes=tuple(
-            name.strip() for row, name in enumerate(header["classes"]["names"]) if row not in classes.values()
-        ),
+        dropped_classes=tuple(name for row, name in enumerate(named) if row not in classes.values()),
     )
     return Carried(carried.eval(), kept, architecture, report)
 
@@ -122,7 +122,26 @@ def _filled(
     else:
         parts |= fusion_parts(network.fusion, plan, start)
     carried.load_state_dict({name: tensor for name, (tensor, _) in parts.items()})
+    for name, (tensor, _) in parts.items():
+        if not bool(tensor.isfinite().all()):
+            raise InputError(
+                "model", field=f"{name}, carried over", value="not finite", expected="numbers", fix="train it anew"
+            )
     return parts
+
+
+def _check_size(network: FusionNetwork, bands: int) -> None:
+    """Refuses bands with which the responses of the network would take too much memory."""
+    groups, channels = len(network.fusion.membership), network.fusion.channels
+    size = 8 * 4 * groups * channels * bands  # float64, and as many copies at a time
+    if size > _MOST_BYTES:
+        raise InputError(
+            "model",
+            field=f"memory for {groups} groups x {channels} channels x {bands} bands",
+            value=f"{size / 1e9:.3g} GB",
+            expected=f"at most {_MOST_BYTES / 1e9:.3g} GB",
+            fix="choose a model of fewer groups or channels",
+        )
 
 
 def _with_origin(parts: Mapping[str, Part], origin: str) -> tuple[str, ...]:
@@ -178,8 +197,10 @@ def _coverages(
     Group weights that are predicted are taken at a pixel of the mean spectrum. The rows of a free convolution are dealt
     to the groups by their intervals.
     """
-    edge = network.receptive_field
-    learned = LearnedWeights(network, torch.zeros(1, len(network.mean), edge, edge, device=network.mean.device))
+    edge = 2 * network.fusion.margin + 1
+    predicted = network.fusion.kind.endswith("instance")
+    pixel = torch.zeros(1, len(network.mean), edge, edge, device=network.mean.device) if predicted else None
+    learned = LearnedWeights(network, pixel)
     size = np.abs(learned.group_weights)
     size = size / np.maximum(size.sum(0), 1e-300)
     weights = np.einsum("m,gm,gmc->gc", learned.channel_share, size, learned.response)  # (G, C + E)

@@ -172,7 +172,7 @@ def _group_weight_parts(group_sum: WeightedSum, rows: tuple[Row, ...]) -> tuple[
         return parts, 1.0
     raw, new = raw.double(), new.double()
     if group_sum.kind != "none" and group_sum.constraint == "signed":
-        return parts, (new.abs().sum(0) / raw.abs().sum(0)).numpy()
+        return parts, (new.abs().sum(0) / raw.abs().sum(0).clamp_min(1e-300)).numpy()  # a channel of zeros stays so
     if group_sum.kind != "none" and group_sum.constraint == "convex":
         return parts, (new.logsumexp(0) - raw.logsumexp(0)).exp().numpy()
     return parts, 1.0

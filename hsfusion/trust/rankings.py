@@ -73,14 +73,14 @@ def evenly_spaced(wavelength_nm: NDArray[np.floating], *, number: int) -> NDArra
     return np.argsort(wavelength_nm, kind="stable")[places]
 
 
-def random_bands(bands: int, *, number: int, seed: int) -> NDArray[np.int64]:
-    """Random bands of C: (k,) indices, ascending.
+def random_bands(bands: int, *, number: int, seed: int, draw: int = 0) -> NDArray[np.int64]:
+    """Random bands of C: (k,) indices, ascending; another draw gives others.
 
     Raises:
         InputError: if k is not between 1 and C.
     """
     _check_number(number, bands)
-    return np.sort(np.random.default_rng([seed, 5]).choice(bands, number, replace=False))
+    return np.sort(np.random.default_rng([seed, 5, draw]).choice(bands, number, replace=False))
 
 
 def highest(score: NDArray[np.floating], *, number: int) -> NDArray[np.int64]:

@@ -13,6 +13,8 @@ from hsfusion.trust.stability import Stability
 
 #: index from which agreement counts as excellent: Fleiss' benchmark, which Nogueira et al. (2018) take over
 STABLE = 0.75
+#: why the weights of a free convolution are none
+FREE = "The free convolution can absorb the scale of any band: its weights are no evidence."
 _LEVEL = 0.05
 _REFUTED = 0.1  # a p-value above speaks against the weights; 2 of 20 random orders may be better by luck
 _MOST_PAIRS = 10  # that are named
@@ -112,14 +114,15 @@ def verdict(
     p_values: Mapping[str, float],
     pairs: Sequence[Duplicate],
     wavelength_nm: NDArray[np.floating],
+    unreadable: str | None = None,
 ) -> Verdict:
     """Judges the band weights of one or several runs.
 
-    The first that applies: *no evidence* where a run knows no more than chance, or where the weights cannot be told
-    from those of untrained networks; *one run only* where there is nothing to compare with; *unstable* where the index
-    is below 0.75; *not tested* where the curves are missing; *not faithful* where all curves of deletion, or all of
-    insertion, have p >= 0.05, or any curve has p > 0.1; else *supported*. Of 20 random orders the smallest p is 1/21,
-    so that one lucky order (2/21) on one of several curves says nothing against the weights.
+    The first that applies: *no evidence* where they cannot be read, where a run knows no more than chance, or where the
+    weights cannot be told from those of untrained networks; *one run only* where there is nothing to compare with;
+    *unstable* where the index is below 0.75; *not tested* where the curves are missing; *not faithful* where all curves
+    of deletion, or all of insertion, have p >= 0.05, or any curve has p > 0.1; else *supported*. Of 20 random orders
+    the smallest p is 1/21, so that one lucky order (2/21) on one of several curves says nothing against the weights.
 
     Args:
         windows: see :func:`weight_windows`.
@@ -130,8 +133,9 @@ def verdict(
         p_values: of the deletion and insertion curves, by name: direction, or direction and replacement with a comma.
         pairs: see :func:`duplicates`.
         wavelength_nm: (C,).
+        unreadable: why such weights say nothing, whatever the numbers; None where they can be read.
     """
-    word, why = _judge(beats_chance, uniformity_p, stability, p_values)
+    word, why = ("no evidence", unreadable) if unreadable else _judge(beats_chance, uniformity_p, stability, p_values)
     if word == "no evidence":
         return Verdict(word, (why,), ())
     shown = _shown(windows, runs=len(beats_chance))

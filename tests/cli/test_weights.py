@@ -33,7 +33,7 @@ def profile(seed, peaks=(660, 1320)):
     return weight / weight.sum()
 
 
-def write_tables(folder, weight, *, nm=NM, seed=0, beats_chance=True, duplicates=()):
+def write_tables(folder, weight, *, nm=NM, seed=0, fusion="channel", beats_chance=True, duplicates=()):
     """A run folder as training leaves it, as far as the command reads it."""
     folder.mkdir(parents=True)
     bands = Bands(nm, np.full(nm.size, 10.0), np.ones(nm.size, bool))
@@ -43,7 +43,7 @@ def write_tables(folder, weight, *, nm=NM, seed=0, beats_chance=True, duplicates
     write_response_csv(folder / "response.csv", response, bands=bands, groups=GROUPS, membership=inside)
     sizes, share = np.array([[0.5, -0.25, 1.0], [-0.5, 0.75, 0.0]]), np.array([0.2, 0.5, 0.3])
     write_group_weights_csv(folder / "group_weights.csv", sizes, groups=GROUPS, channel_share=share)
-    header = {"training_scene": {"name": "made up"}}
+    header = {"training_scene": {"name": "made up"}, "architecture": {"fusion": fusion}}
     text = json.dumps({"__metadata__": {"hsfusion": json.dumps(header)}}).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
     metrics = {
@@ -52,6 +52,7 @@ def write_tables(folder, weight, *, nm=NM, seed=0, beats_chance=True, duplicates
         "beats_chance": beats_chance,
         "duplicates": list(duplicates),
         "seed": seed,
+        "versions": {"hsfusion": "0.1.0"},
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return folder
@@ -94,6 +95,8 @@ def write_evidence(folder, *, seeds=2, resamples=2, without=()):
     kinds = {"deletion": curve(6, sign=-1), "insertion": curve(6, sign=1)}
     content = {
         "scene": "made up",
+        "fusion": "channel",
+        "sources": [],
         "split": {"kind": "blocks", "leakage": 0.0},
         "bands": {"wavelength_nm": NM.tolist(), "fwhm_nm": None, "good": [True] * NM.size},
         "band_groups": [GROUPS[int(at)] for at in NM >= 1000],
@@ -130,10 +133,9 @@ def write_evidence(folder, *, seeds=2, resamples=2, without=()):
         "top_k": {
             "numbers": [5, 10, 20, 30],
             "full": {"network": 0.82, "svm": 0.77},
-            "val": {
-                "network": {"full": 0.8, "weights": [0.7, 0.75, 0.77, 0.78]},
-                "svm": {"full": 0.8, "weights": [0.77, 0.7, 0.7, 0.78]},
-            },
+            "cheapest": {"network": 20, "svm": None},
+            "random_p_blocks": [1 / 21, 1 / 21, 0.5, 1.0],
+            "members_blocks": [4, 3, 3],
             "blocks": {"network": retrained, "svm": retrained},
             "random": {"network": retrained, "svm": retrained},
         },
@@ -207,7 +209,9 @@ def test_several_runs_are_reported_by_their_mean_with_quartiles(three):
 
 def test_runs_that_agree_and_runs_that_do_not_are_told_apart(tmp_path, three):
     # outside of the peaks the bands that make 20 are noise, but the windows around the peaks agree
-    alike = [write_tables(tmp_path / f"alike{seed}", profile(5), seed=seed) for seed in range(3)]
+    alike = [
+        write_tables(tmp_path / f"alike{seed}", profile(5) * (1 + 1e-6 * profile(seed)), seed=seed) for seed in range(3)
+    ]
     apart = [
         write_tables(tmp_path / f"apart{seed}", profile(seed, peaks=(peak, peak + 60)), seed=seed)
         for seed, peak in enumerate((440, 840, 1440))
@@ -246,10 +250,46 @@ def test_runs_that_kept_what_their_groups_started_with_do_not_agree(tmp_path):
 
 
 def test_a_run_no_better_than_chance_is_no_evidence(tmp_path, three):
-    chance = write_tables(tmp_path / "chance", profile(0), beats_chance=False)
+    chance = write_tables(tmp_path / "chance", profile(9), beats_chance=False)
     found = read_runs([three[0], chance])
     assert [run.beats_chance for run in found.runs] == [True, False]
     assert found.stamp == "no evidence"
+
+
+@pytest.mark.parametrize("fusion", ["free", "channel"])
+def test_weights_of_a_free_convolution_are_no_evidence(tmp_path, fusion):
+    found = read_runs([write_tables(tmp_path / "r", profile(0), fusion=fusion)])
+    assert found.stamp == ("no evidence" if fusion == "free" else "one run only")
+
+
+def test_that_runs_carried_over_from_one_network_agree_is_no_evidence(tmp_path, three):
+    assert read_runs(three).stamp is None
+    (three[1] / "transfer.json").write_text("{}")
+    found = read_runs(three)
+    assert found.stamp == "no evidence" and found.verdict is not None
+    assert "start from its weights" in found.verdict.sentences[0]
+
+
+def test_one_training_twice_is_refused(tmp_path, three):
+    copy = write_tables(tmp_path / "copy", profile(0))
+    with pytest.raises(InputError, match=r"weights is those of .*, expected another training each"):
+        read_runs([*three, copy])
+
+
+def test_selections_are_of_the_bands_in_use_only(tmp_path):
+    """Of 30 bands in use 3 stand out; the mean over all 60 would let the others count."""
+    rng, used = np.random.default_rng(0), NM < 1000
+    folders = []
+    for seed in range(3):
+        weight = np.where(used, rng.uniform(0.5, 1.0, NM.size), 0.0)
+        weight[[3, 12, 24]] = 6.0
+        folder = write_tables(tmp_path / f"r{seed}", weight / weight.sum(), seed=seed)
+        table = BandWeights(Bands(NM, None, used), tuple("VNIR" if at else "" for at in used), weight / weight.sum())
+        table.to_csv(folder / "band_weights.csv")
+        folders.append(folder)
+    found = read_runs(folders)
+    assert found.spread is not None
+    assert np.flatnonzero(found.spread.frequency).tolist() == [3, 12, 24]
 
 
 def test_bands_that_say_the_same_are_named(tmp_path):
@@ -321,15 +361,11 @@ def edited(folder, **keys):
     return read_evidence(folder)
 
 
-def test_cheapest_sensor_is_chosen_on_validation_pixels(tmp_path):
-    # 0.95 x 0.8 = 0.76, which the SVM keeps at 5 bands, but not at 10 and 20
-    assert smallest_numbers(read_evidence(write_evidence(tmp_path / "evidence"))) == {
-        ("blocks", "network"): 20,
-        ("blocks", "svm"): 30,
-    }
-    without = write_evidence(tmp_path / "without")
-    top_k = json.loads((without / "evidence.json").read_text())["top_k"]
-    assert smallest_numbers(edited(without, top_k={k: of for k, of in top_k.items() if k != "val"})) == {}
+def test_the_cheapest_sensor_is_told_as_far_as_it_is_known(tmp_path):
+    folder = write_evidence(tmp_path / "evidence")
+    assert smallest_numbers(read_evidence(folder)) == {("blocks", "network"): 20, ("blocks", "svm"): None}
+    top_k = json.loads((folder / "evidence.json").read_text())["top_k"]
+    assert smallest_numbers(edited(folder, top_k={k: of for k, of in top_k.items() if k != "cheapest"})) == {}
 
 
 def test_accuracies_on_a_split_of_any_kind_are_shown(tmp_path, monkeypatch, undrawn, capsys):
@@ -337,7 +373,7 @@ def test_accuracies_on_a_split_of_any_kind_are_shown(tmp_path, monkeypatch, undr
     top_k = json.loads((folder / "evidence.json").read_text())["top_k"]
     top_k["fixed"] = top_k.pop("blocks")
     found = edited(folder, top_k=top_k, split={"kind": "fixed", "leakage": 0.0})
-    assert smallest_numbers(found) == {("fixed", "network"): 20, ("fixed", "svm"): 30}
+    assert smallest_numbers(found) == {("fixed", "network"): 20, ("fixed", "svm"): None}
     call(folder, monkeypatch=monkeypatch)
     page = (folder / "weights" / "report.html").read_text()
     assert "SVM, fixed split" in page and "SVM, random split" in page
@@ -345,7 +381,9 @@ def test_accuracies_on_a_split_of_any_kind_are_shown(tmp_path, monkeypatch, undr
 
 def test_undefined_stability_is_read(tmp_path):
     undefined = {"index": None, "lower": None, "upper": None, "profiles": 2, "members": 2}
-    found = edited(write_evidence(tmp_path / "evidence"), stability={"bands": 15, "reported": undefined})
+    found = edited(
+        write_evidence(tmp_path / "evidence"), stability={"bands": 15, "half_width": 2, "reported": undefined}
+    )
     assert found.stability is not None and np.isnan(found.stability.index)
 
 
@@ -364,11 +402,11 @@ def test_an_evidence_folder_that_was_moved_is_read_where_it_is(tmp_path):
     assert all(run.folder.is_relative_to(folder) for run in read_evidence(folder).runs)
 
 
-def run_with_report(folder):
-    run = write_tables(folder, profile(0))
-    (run / "report.html").write_text(
-        "<p>a</p><!-- verdict -->one run only<!-- /verdict --><p>b</p>\n<!-- evidence --><!-- /evidence -->c"
-    )
+def run_with_report(folder, **keys):
+    run = write_tables(folder, profile(0), **keys)
+    places = ("verdict", "weights", "evidence")
+    page = "".join(f"<!-- {place} -->{place} of the run<!-- /{place} -->after {place}" for place in places)
+    (run / "report.html").write_text(page)
     return run
 
 
@@ -376,10 +414,11 @@ def test_evidence_goes_into_the_report_of_a_run_and_replaces_itself(tmp_path, mo
     run, evidence = run_with_report(tmp_path / "run"), write_evidence(tmp_path / "evidence")
     call(run, f"evidence={evidence}", monkeypatch=monkeypatch)
     once = (run / "report.html").read_text()
-    assert "one run only" not in once and "Judged by the 4 trainings of evidence" in once
+    assert "of the run" not in once and "Judged by the 4 trainings of evidence" in once
     for heading in ("Stability over seeds and training pixels", "Retrained on few bands"):
         assert once.count(heading) == 1
-    assert once.startswith("<p>a</p><!-- verdict --><") and once.endswith("<!-- /evidence -->c") and "<p>b</p>" in once
+    assert all(f"after {place}" in once for place in ("verdict", "weights", "evidence"))
+    assert "mean of 4 trainings" in once and "The cheapest sensor" in once and "Against 20 random choices" in once
     call(run, f"evidence={evidence}", monkeypatch=monkeypatch)
     assert (run / "report.html").read_text() == once
 
@@ -392,6 +431,10 @@ def test_evidence_goes_into_the_report_of_a_run_and_replaces_itself(tmp_path, mo
             "scene and bands is other, 60 bands, expected those of",
         ),
         (lambda run, evidence: write_evidence(evidence.with_name("x"), without=["verdict"]), None),
+        (
+            lambda run, evidence: edited(evidence, fusion="scalar"),
+            "expected what the evidence is on: blocks split, scalar",
+        ),
         (lambda run, evidence: (run / "report.html").write_text("none"), "no place for the verdict"),
         (lambda run, evidence: (run / "report.html").unlink(), "report of a run"),
         (lambda run, evidence: (evidence / "evidence.json").unlink(), "evidence.json"),
@@ -406,6 +449,12 @@ def test_evidence_that_does_not_fit_leaves_everything_as_it_was(tmp_path, monkey
     with pytest.raises(InputError, match=message):
         call(run, f"evidence={evidence}", monkeypatch=monkeypatch)
     assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+def test_a_run_no_better_than_chance_takes_no_evidence(tmp_path, monkeypatch):
+    run = run_with_report(tmp_path / "run", beats_chance=False)
+    with pytest.raises(InputError, match="no better than chance"):
+        call(run, f"evidence={write_evidence(tmp_path / 'evidence')}", monkeypatch=monkeypatch)
 
 
 def test_evidence_is_for_one_run(three, tmp_path, monkeypatch):

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter1d
 
 from hsfusion.errors import InputError
 from hsfusion.trust.stability import (
     compared_bands,
-    ensemble_stability,
     nogueira,
     quartiles,
     relative_profiles,
@@ -152,7 +152,7 @@ def test_weights_that_only_the_sizes_of_groups_made_do_not_agree():
     assert window_stability(profiles, NM, bands=10).index > 0.6
     relative = relative_profiles(profiles, start)
     assert abs(window_stability(relative, NM, bands=10).index) < 0.2
-    assert uniformity_p(profiles, windows) < 1e-6 and uniformity_p(relative, windows) > 0.05
+    assert uniformity_p(profiles, windows) < 0.01 and uniformity_p(relative, windows) > 0.05
     learned = relative_profiles(profiles + 0.1 * bumps([90]), start)
     assert window_stability(learned, NM, bands=10).index > 0.9
 
@@ -171,26 +171,6 @@ def noisy(rng, shape, *, sigma):
     return profiles / profiles.sum(-1, keepdims=True)
 
 
-def test_ensembles_of_noisy_runs_agree_more_than_the_runs():
-    profiles = noisy(np.random.default_rng(0), (5, 6), sigma=1.5)
-    single = window_stability(profiles.reshape(30, 100), NM, half_width=0)
-    found = ensemble_stability(profiles, NM, half_width=0)
-    assert found.index > single.index + 0.1
-    assert (found.profiles, found.members) == (6, 5)
-
-
-def test_what_the_resamples_decide_is_not_stable_and_what_single_runs_decide_averages_out():
-    decided = np.stack([bumps([10 + 18 * t]) for t in range(5)])  # (5, C)
-    by_resample, by_run = np.broadcast_to(decided, (5, 5, 100)), np.broadcast_to(decided[:, None], (5, 5, 100))
-    assert ensemble_stability(by_resample, NM, bands=10).index < 0.1
-    assert ensemble_stability(by_run, NM, bands=10).index == 1
-
-
-@pytest.mark.parametrize("resamples", [2, 5])
-def test_ensembles_of_flat_profiles_have_no_index(resamples):
-    assert np.isnan(ensemble_stability(np.full((2, resamples, 100), 0.01), NM).index)
-
-
 # uniformity
 
 
@@ -205,7 +185,8 @@ def test_planted_weights_are_told_from_uniform_ones_and_flat_ones_are_not():
 def test_uniformity_is_right_for_runs_that_are_all_alike():
     windows = np.kron(np.eye(10, dtype=bool), np.ones((1, 10), bool))
     assert uniformity_p(np.full((3, 100), 0.01), windows) == 1
-    assert uniformity_p(np.tile(bumps([50]), (3, 1)), windows) < 1e-6
+    # 10 of 1000 shifts are the same for all three
+    assert uniformity_p(np.tile(bumps([50]), (3, 1)), windows) < 0.03
 
 
 def test_uniform_weights_are_called_otherwise_in_at_most_5_of_100_experiments():
@@ -213,6 +194,15 @@ def test_uniform_weights_are_called_otherwise_in_at_most_5_of_100_experiments():
     windows = np.kron(np.eye(10, dtype=bool), np.ones((1, 10), bool))
     profiles = np.exp(rng.normal(0, 0.5, (300, 5, 100)))
     p = [uniformity_p(rows / rows.sum(1, keepdims=True), windows) for rows in profiles]
+    assert np.mean(np.array(p) < 0.05) <= 0.08
+
+
+def test_smooth_noise_is_called_otherwise_no_more_often():
+    rng = np.random.default_rng(5)
+    windows = np.kron(np.eye(25, dtype=bool), np.ones((1, 4), bool))
+    noise = gaussian_filter1d(rng.normal(size=(300, 5, 100)), 8.0, axis=2, mode="wrap")
+    profiles = np.exp(0.5 * noise / noise.std())
+    p = [uniformity_p(rows / rows.sum(1, keepdims=True), windows, shifts=199) for rows in profiles]
     assert np.mean(np.array(p) < 0.05) <= 0.08
 
 

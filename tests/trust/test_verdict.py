@@ -8,9 +8,9 @@ from hsfusion.spectra.weights import BandWeights
 from hsfusion.trust.faithfulness import band_windows, deletion, insertion, mean_fill, order_by_weight
 from hsfusion.trust.stability import (
     Stability,
-    ensemble_stability,
     top_bands,
     uniformity_p,
+    window_stability,
 )
 from hsfusion.trust.verdict import Duplicate, duplicates, verdict, weight_windows
 
@@ -70,7 +70,7 @@ def judged(profiles, *, used_nm=(670.0, 2200.0), knows=True):
         weight_windows(reported, top_bands(runs, 20), number=2, width_nm=80),
         beats_chance=[knows] * len(runs),
         uniformity_p=uniformity_p(by_resample, units),
-        stability=ensemble_stability(profiles, NM),
+        stability=window_stability(by_resample, NM, members=len(profiles)),
         p_values=curves,
         pairs=duplicates(spectra),
         wavelength_nm=NM,
