@@ -46,6 +46,7 @@ def carried_network(
     cfg: DictConfig, scene: Scene, class_names: Sequence[str], *, network: FusionNetwork, header: dict[str, Any]
 ) -> Start:
     """The pretrained network, carried over to the scene."""
+    from hsfusion.cli.seen import all_seen
     from hsfusion.cli.session import Start
     from hsfusion.training.transfer import carry_over
 
@@ -58,7 +59,7 @@ def carried_network(
         fresh_classes=[name for name in class_names if not is_named(name)],
     )
     report = carried.report.standardised_anew()
-    return Start(carried.network, list(carried.groups), carried.architecture, report)
+    return Start(carried.network, list(carried.groups), carried.architecture, report, all_seen(header))
 
 
 def is_named(name: str) -> bool:

@@ -174,4 +174,5 @@ def header_of(experiment: Experiment, metrics: dict[str, Any]) -> dict[str, Any]
         "test": metrics["test"],
         "seed": metrics["seed"],
         **({} if seen is None else {"seen": seen}),
+        **({"seen_before": list(experiment.start.seen_before)} if experiment.start.seen_before else {}),
     }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hsfusion.data.dealing import near
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split
 from hsfusion.errors import InputError
+from hsfusion.training.model_header import MOST_SEEN
 
 _MOST_BYTES = 2**20  # of the mask, packed; the blocks of a scene of 10,000 x 10,000 pixels take less
 
@@ -36,19 +37,25 @@ def check_not_seen(split: Split, header: dict[str, Any]) -> None:
     Raises:
         InputError: if a test pixel is one of them.
     """
-    seen = header.get("seen")
-    if seen is None or seen["ground"] != _ground(split):
-        return
-    mask = _unpacked(seen["pixels"], split.roles.shape)
-    leaked = int((near(mask, split.radius) & (split.roles == TEST)).sum())
-    if leaked:
-        raise InputError(
-            "split",
-            field="number of test pixels that the pretrained model has seen",
-            value=leaked,
-            expected="0: model and scene have the same ground truth",
-            fix=f"use the split that the model was trained with (seed={header.get('seed', 0)}), or another scene",
-        )
+    for seen in all_seen(header):
+        if seen["ground"] != _ground(split):
+            continue
+        mask = _unpacked(seen["pixels"], split.roles.shape)
+        leaked = int((near(mask, split.radius) & (split.roles == TEST)).sum())
+        if leaked:
+            raise InputError(
+                "split",
+                field="number of test pixels that the pretrained model has seen",
+                value=leaked,
+                expected="0: model and scene have the same ground truth",
+                fix=f"use the split that the model was trained with (seed={header.get('seed', 0)}), or another scene",
+            )
+
+
+def all_seen(header: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """What a model has seen in its own training and in those before it, the latest last, as many as a header holds."""
+    own = [header["seen"]] if "seen" in header else []
+    return tuple([*header.get("seen_before", []), *own][-MOST_SEEN:])
 
 
 def _ground(split: Split) -> str:

@@ -73,12 +73,14 @@ class Start:
         groups: the band groups.
         architecture: plain keyword arguments that build the network again.
         transfer: what became of the parts of the pretrained network; None for a new one.
+        seen_before: pixels of other grounds, and of earlier trainings, see :mod:`hsfusion.cli.seen`.
     """
 
     network: FusionNetwork
     groups: list[BandGroup]
     architecture: dict[str, Any]
     transfer: TransferReport | None = None
+    seen_before: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import re
@@ -19,9 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 from hsfusion.cli.descriptions import read_descriptions
 from hsfusion.cli.fitting import blaming, class_counts, patches_of, sample_of, train_network
 from hsfusion.cli.outputs import versions, write_outputs
+from hsfusion.cli.seen import seen_pixels
 from hsfusion.cli.session import Experiment, Outcome, Start, begin, new_network, outcome_of, split_scene
 from hsfusion.data.datamodule import SeveralDataModule
-from hsfusion.data.splits import VAL
+from hsfusion.data.dealing import near
+from hsfusion.data.splits import TEST, TRAIN, VAL, Split
 from hsfusion.errors import InputError
 from hsfusion.nn import SeveralNetworks
 from hsfusion.scenes import LabelledScene, Scene
@@ -33,6 +36,7 @@ _log = logging.getLogger(__name__)
 # what lies beside the folders of the scenes
 _TAKEN = {"checkpoints", "config.yaml", "logs", "metrics.json", "train.log"}
 _LONGEST_NAME = 100
+_MOSTLY = 0.9  # of the labelled pixels
 _NAME = re.compile(r"\w[\w-]*")
 
 
@@ -128,6 +132,7 @@ def set_up_several(cfg: DictConfig) -> SeveralExperiment:
         return new_network(cfg, scene, class_names, groups=groups)
 
     splits = [split_scene(cfg, part, make=make) for part in labelled]
+    check_apart(splits)
     common = on_common_legend([split.labelled for split in splits])
     parts = [begin(cfg, replace(split, labelled=part), make=make) for split, part in zip(splits, common, strict=True)]
     with blaming("model"):
@@ -159,6 +164,40 @@ def common_groups(cfg: DictConfig, scenes: Sequence[Scene]) -> list[BandGroup]:
                     fix="choose groups that all scenes see, or wider ones (groups.number)",
                 )
     return groups
+
+
+def check_apart(splits: Sequence[Split]) -> None:
+    """Refuses scenes of one ground of which one is tested on what another is trained on; their own leakage is 0.
+
+    Scenes are of one ground if they have one grid on the earth, or, without a place, one shape and mostly the same
+    labels.
+
+    Raises:
+        InputError: if a test pixel of a scene is, or sees, a training or validation pixel of another.
+    """
+    for one, other in itertools.permutations(splits, 2):
+        if not _one_ground(one.labelled, other.labelled):
+            continue
+        seen = near(np.isin(other.roles, (TRAIN, VAL)), one.radius)
+        leaked = int((seen & (one.roles == TEST)).sum())
+        if leaked:
+            raise InputError(
+                one.labelled.scene.name,
+                field=f"number of test pixels that {other.labelled.scene.name} trains on",
+                value=leaked,
+                expected="0: the two are of one ground",
+                fix="give both the same labels, so that they are split alike, or train on one of them",
+            )
+
+
+def _one_ground(one: LabelledScene, other: LabelledScene) -> bool:
+    boxes = one.scene.geobox, other.scene.geobox
+    if boxes[0].shape != boxes[1].shape:
+        return False
+    if boxes[0].crs is not None or boxes[1].crs is not None:
+        return boxes[0] == boxes[1]
+    labelled = (one.labels > 0) | (other.labels > 0)
+    return bool((one.labels == other.labels)[labelled].mean() > _MOSTLY)
 
 
 def fit_several(
@@ -213,8 +252,10 @@ def fit_several(
 
 def write_several(cfg: DictConfig, finished: Sequence[tuple[Experiment, Outcome]], folder: Path) -> None:
     """Writes an ordinary run folder for each scene, and the accuracies of all in the folder above."""
-    told = {}
-    for experiment, outcome in finished:
+    told, seen = {}, [seen_pixels(experiment.split) for experiment, _ in finished]
+    for i, (experiment, outcome) in enumerate(finished):
+        others = tuple(entry for j, entry in enumerate(seen) if entry is not None and j != i)
+        experiment = replace(experiment, start=replace(experiment.start, seen_before=others))
         name = experiment.split.labelled.scene.name
         (folder / name / "figures").mkdir(parents=True)
         print(f"{name}:")

@@ -25,6 +25,7 @@ from hsfusion.training.checked_values import (
 FORMAT_VERSION = 3
 
 MOST_HEADER_BYTES = 2**24
+MOST_SEEN = 16  # grounds of earlier trainings
 _MOST_BANDS, _MOST_GROUPS, _MOST_CLASSES, _MOST_SOURCES = 10_000, 1_000, 65_535, 1_000
 
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
@@ -74,6 +75,7 @@ _TRAINING_SCENE = fields(
     {"files": each(fields({"name": text(), "bytes": _COUNT}), 0, _MOST_SOURCES)},
 )
 
+_SEEN = fields({"ground": matching(_DIGEST, "64 digits of a SHA-256"), "pixels": text(2**21)})
 _HEADER = fields(
     {
         "format_version": whole(FORMAT_VERSION, FORMAT_VERSION),
@@ -119,7 +121,8 @@ _HEADER = fields(
             }
         ),
         "seed": whole(-(2**63), 2**64),
-        "seen": fields({"ground": matching(_DIGEST, "64 digits of a SHA-256"), "pixels": text(2**21)}),
+        "seen": _SEEN,
+        "seen_before": each(_SEEN, 1, MOST_SEEN),
     },
 )
 

@@ -60,6 +60,21 @@ def configured(scenes):
     assert not GlobalHydra.instance().is_initialized()
 
 
+def test_scenes_of_one_ground_that_are_split_differently_are_refused(configured, scenes, tmp_path):
+    words = (tmp_path / "north.yaml").read_text()
+    labels = np.load(tmp_path / "north_labels.npy")
+    for name, change in (("same", 0), ("fewer", 40)):
+        rest = labels.copy()
+        rest.ravel()[np.random.default_rng(0).choice(labels.size, change, replace=False)] = 0
+        np.save(tmp_path / f"{name}_labels.npy", rest)
+        again = words.replace("north_labels.npy", f"{name}_labels.npy")
+        (tmp_path / f"{name}.yaml").write_text(again + f"name: {name}\n")
+    parts = set_up_several(configured(entries=[scenes[0], str(tmp_path / "same.yaml")])).parts
+    assert np.array_equal(parts[0].split.roles, parts[1].split.roles)
+    with pytest.raises(InputError, match="number of test pixels that fewer trains on is"):
+        set_up_several(configured(entries=[scenes[0], str(tmp_path / "fewer.yaml")]))
+
+
 def test_each_scene_is_split_and_standardised_alone_on_one_legend(configured):
     experiment = set_up_several(configured())
     north, south = experiment.parts

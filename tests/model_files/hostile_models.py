@@ -162,6 +162,8 @@ HEADERS = {
     "group twice": lambda header: header["groups"].append(header["groups"][0]),
     "group upside down": put("groups.0", {"name": "a", "lower_nm": 900, "upper_nm": 400}),
     "group without band": put("groups.0", {"name": "a", "lower_nm": 3000, "upper_nm": 4000}),
+    "group that ends at a number of 401 digits": put("groups.1.upper_nm", 10**400),
+    "centre of 401 digits": put("bands.wavelength_nm.3", 10**400),
     "group with code": put("groups.0._target_", "os.system"),
     "layers by the million": put("sources", [{"name": "lidar", "layers": 10**6}]),
     "layers that fill the memory": put("sources", [{"name": f"s{i}", "layers": 9_999} for i in range(500)]),

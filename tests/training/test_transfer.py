@@ -227,6 +227,33 @@ def test_parts_are_what_the_report_calls_them(fusion):
     assert not torch.equal(new["cnn.classifier.weight"][1], old["cnn.classifier.weight"][1])
 
 
+def test_a_channel_whose_group_weights_are_0_stays_0():
+    network, header = trained()
+    with torch.no_grad():
+        network.fusion.group_sum.raw[:, 1] = 0
+    x = 0.3 + 0.2 * torch.randn(2, 61, 7, 7)
+    carried = carry(network, header, sensor_bands("desis")).network
+    assert carried.fusion.passed[:, 1].eq(0).all()
+    assert all(value.isfinite().all() for value in carried.state_dict().values())
+    same = carry(network, header, TEN_NM).network
+    torch.testing.assert_close(same(x), network(x), atol=1e-4, rtol=1e-4)
+
+
+def test_a_free_channel_of_zeros_is_told_in_numbers():
+    network, header = trained(fusion="free")
+    with torch.no_grad():
+        network.fusion.weight[1] = 0
+    report = carry(network, header, sensor_bands("desis")).report
+    assert np.isfinite([report.outside_share, *(group.weight for group in report.groups)]).all()
+
+
+def test_bands_that_would_fill_the_memory_are_refused():
+    network, header = trained(channels=128, groups=even_groups(TEN_NM, number=61))
+    many = Bands(np.linspace(400, 1000, 6000), np.full(6000, 1.0), np.ones(6000, bool))
+    with pytest.raises(InputError, match=r"memory for 61 groups x 128 channels x 6000 bands is 1\.5 GB"):
+        carry(network, header, many)
+
+
 def test_classes_that_are_to_start_anew_are_not_copied():
     network, header = trained()
     carried = carry_over(
