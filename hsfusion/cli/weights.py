@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from dataclasses import dataclass
@@ -94,8 +95,8 @@ def _request(words: list[str]) -> _Request:
             expected=f"1 to {_MOST_RUNS} run folders: hsfusion weights RUN [RUN ...]",
             fix="name a run folder",
         )
-    resolved = [folder.resolve() for folder in folders]
-    twice = next((folder for folder in folders if resolved.count(folder.resolve()) > 1), None)
+    real = [os.path.realpath(folder) for folder in folders]  # Path.resolve fails on a link to itself
+    twice = next((folder for folder, path in zip(folders, real, strict=True) if real.count(path) > 1), None)
     if twice is not None:  # it would agree with itself
         raise InputError("command line", field="runs", value=f"{twice} twice", expected="each once", fix="drop one")
     return _asked(folders, given)

@@ -457,6 +457,12 @@ def test_a_run_no_better_than_chance_takes_no_evidence(tmp_path, monkeypatch):
         call(run, f"evidence={write_evidence(tmp_path / 'evidence')}", monkeypatch=monkeypatch)
 
 
+def test_a_link_to_itself_is_no_run(tmp_path, monkeypatch):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(InputError, match="run is missing"):
+        call(tmp_path / "loop", monkeypatch=monkeypatch)
+
+
 def test_evidence_is_for_one_run(three, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="expected one run folder"):
         call(*three, f"evidence={write_evidence(tmp_path / 'evidence')}", monkeypatch=monkeypatch)
