@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hsfusion.cli.fitting import sample_of
 from hsfusion.cli.job_pool import write_json
-from hsfusion.cli.outputs import header_of, versions, write_weights
+from hsfusion.cli.outputs import header_of, versions, write_known, write_weights
 from hsfusion.cli.session import Start, begin, fit, new_network, set_up
 from hsfusion.data.datamodule import PatchDataModule, TrainingCube, prepare
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split
@@ -106,7 +106,8 @@ def train_run(path: Path, *, settings: str, which: str, split_seed: int, seed: i
         write_weights(experiment, outcome, folder)
         metrics = {**outcome.metrics, "seed": seed, "versions": versions()}
         save_model(folder / "model.safetensors", experiment.network, header=header_of(experiment, metrics))
-        write_json(folder / path.name, {**metrics, "resample": resample})
+        known = write_known(experiment, outcome, folder, used=np.flatnonzero(experiment.network.used_bands))
+        write_json(folder / path.name, {**metrics, "resample": resample, "beats_chance": known["beats_chance"]})
         if path.parent.exists():  # without metrics.json: not of this function
             shutil.rmtree(path.parent)
         folder.replace(path.parent)

@@ -24,6 +24,7 @@ def write_figures(
     *,
     weights: BandWeights,
     metrics: dict[str, Any],
+    known: dict[str, Any],
     folder: Path,
 ) -> None:
     """Draws the figures of a run and writes report.html."""
@@ -36,14 +37,14 @@ def write_figures(
             outcome,
             weights,
             run,
-            stamp=None if metrics["beats_chance"] and fusion != "free" else "no evidence",
+            stamp=None if known["beats_chance"] and fusion != "free" else "no evidence",
         ),
         **_map_figures(experiment, outcome, run),
         "training": plots.training_figure(outcome.history, best_step=outcome.best_step),
     }
     for stem, figure in figures.items():
         plots.save_figure(figure, folder / "figures" / stem)
-    page = run_page(cfg, experiment, outcome, weights=weights, metrics=metrics, folder=folder)
+    page = run_page(cfg, experiment, outcome, weights=weights, metrics=metrics, known=known, folder=folder)
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 

@@ -32,13 +32,8 @@ _SPLIT_NAMES = {0: "unused", 1: "training", 2: "validation", 3: "test", 4: "buff
 def write_outputs(cfg: DictConfig, experiment: Experiment, outcome: Outcome, folder: Path) -> None:
     """Writes tables, rasters, the model, figures and the report; says where the most wanted of them are."""
     weights = write_weights(experiment, outcome, folder)
-    pairs = duplicate_bands(experiment.split, np.flatnonzero(weights.bands.good & (weights.weight > 0)))
-    metrics = {
-        **outcome.metrics,
-        "duplicates": [[pair.first, pair.second, pair.correlation] for pair in pairs[:_MOST_PAIRS]],
-        "seed": cfg.seed,
-        "versions": versions(),
-    }
+    known = write_known(experiment, outcome, folder, used=np.flatnonzero(weights.bands.good & (weights.weight > 0)))
+    metrics = {**outcome.metrics, "seed": cfg.seed, "versions": versions()}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     transfer = experiment.start.transfer
     if transfer is not None:
@@ -46,7 +41,7 @@ def write_outputs(cfg: DictConfig, experiment: Experiment, outcome: Outcome, fol
         print("\n".join(transfer.lines()))
     _write_rasters(experiment, outcome, folder)
     save_model(folder / "model.safetensors", experiment.network, header=header_of(experiment, metrics))
-    write_figures(cfg, experiment, outcome, weights=weights, metrics=metrics, folder=folder)
+    write_figures(cfg, experiment, outcome, weights=weights, metrics=metrics, known=known, folder=folder)
     test = metrics["test"]
     _log.info("overall accuracy %.4f, kappa %.4f", test["overall_accuracy"], test["kappa"])
     print(
@@ -93,6 +88,24 @@ def write_weights(experiment: Experiment, outcome: Outcome, folder: Path) -> Ban
     steps, history = outcome.weight_history
     write_history_csv(folder / "weight_history.csv", steps, history)
     return weights
+
+
+def write_known(experiment: Experiment, outcome: Outcome, folder: Path, *, used: NDArray[np.int64]) -> dict[str, Any]:
+    """Writes verdict.json, what the verdict on the weights rests on beside them; returns it.
+
+    Args:
+        experiment: the experiment.
+        outcome: of its training.
+        folder: where to.
+        used: (C',) indices of the bands among which copies are looked for.
+    """
+    pairs = duplicate_bands(experiment.split, used)[:_MOST_PAIRS]
+    known = {
+        "beats_chance": outcome.beats_chance,
+        "duplicates": [[pair.first, pair.second, pair.correlation] for pair in pairs],
+    }
+    (folder / "verdict.json").write_text(json.dumps(known) + "\n", encoding="utf-8")
+    return known
 
 
 def groups_of(experiment: Experiment) -> tuple[list[str], NDArray[np.bool_]]:

@@ -28,15 +28,16 @@ def run_page(
     *,
     weights: BandWeights,
     metrics: dict[str, Any],
+    known: dict[str, Any],
     folder: Path,
 ) -> str:
     """Writes the report of a run whose figures are in its folder; returns the page."""
-    judged = _verdict(weights, metrics, fusion=experiment.network.fusion.kind)
+    judged = _verdict(weights, known, fusion=experiment.network.fusion.kind)
     transfer, test = experiment.start.transfer, metrics["test"]
     return plots.report_html(
         title=f"hsfusion: {cfg.name}",
         summary=_summary(experiment, weights, metrics),
-        caveats=_caveats(experiment, metrics, evidence=metrics["beats_chance"]),
+        caveats=_caveats(experiment, metrics, evidence=known["beats_chance"]),
         verdict=(judged.word, judged.sentences),
         weights=_profile(experiment, weights),
         top_windows=weights.top_windows(8),
@@ -52,15 +53,15 @@ def run_page(
     )
 
 
-def _verdict(weights: BandWeights, metrics: dict[str, Any], *, fusion: str) -> Verdict:
+def _verdict(weights: BandWeights, known: dict[str, Any], *, fusion: str) -> Verdict:
     """What the weights of this one run are worth."""
     return verdict(
         weight_windows(weights, weights.weight[None] > 0, number=_NAMED_WINDOWS),
-        beats_chance=[metrics["beats_chance"]],
+        beats_chance=[known["beats_chance"]],
         uniformity_p=None,
         stability=None,
         p_values={},
-        pairs=[Duplicate(*pair) for pair in metrics["duplicates"]],
+        pairs=[Duplicate(*pair) for pair in known["duplicates"]],
         wavelength_nm=weights.bands.wavelength_nm,
         unreadable=FREE if fusion == "free" else None,
     )

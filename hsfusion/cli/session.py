@@ -45,6 +45,7 @@ class Outcome:
         weights: what was learned about the bands.
         weight_history: optimizer steps, and the weights (steps, C + E) at each.
         metrics: the content of metrics.json but for seed and versions.
+        beats_chance: whether the network knows more than chance about the test pixels.
     """
 
     history: dict[str, tuple[list[int], list[float]]]
@@ -56,6 +57,7 @@ class Outcome:
     weights: LearnedWeights
     weight_history: tuple[list[int], NDArray[np.float64]]
     metrics: dict[str, Any]
+    beats_chance: bool
 
     @property
     def val_accuracy(self) -> float | None:
@@ -232,7 +234,6 @@ def outcome_of(experiment: Experiment, training: Training, data: PatchDataModule
     maps = instance_weight_maps(network, split.labelled.scene, device=training.device) if instance else None
     network.cpu()
     confusion, metrics = test_accuracies(split, classes)
-    metrics["beats_chance"] = beats_chance(confusion, receptive_field=network.receptive_field)
     metrics["timing"] = {
         "train_seconds": training.seconds,
         "samples_per_second": training.samples_per_second,
@@ -248,6 +249,7 @@ def outcome_of(experiment: Experiment, training: Training, data: PatchDataModule
         weights,
         training.weight_history,
         metrics,
+        beats_chance(confusion, receptive_field=network.receptive_field),
     )
 
 

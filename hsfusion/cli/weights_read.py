@@ -91,7 +91,7 @@ def _unfinished(folder: Path, name: str) -> InputError:
 
 
 def read_run(folder: Path, *, bands: int) -> Run:
-    """Reads the accuracies in metrics.json, and the name of the scene in the header of model.safetensors.
+    """Reads metrics.json, verdict.json, and the name of the scene in the header of model.safetensors.
 
     Args:
         folder: of the run.
@@ -100,7 +100,7 @@ def read_run(folder: Path, *, bands: int) -> Run:
     Raises:
         InputError: if one of the files is missing or damaged.
     """
-    from hsfusion.training.checked_values import each, flag, maybe, number, text, whole
+    from hsfusion.training.checked_values import each, flag, number, text, whole
 
     fraction = number(0, 1)
     metrics = _taken(
@@ -111,11 +111,11 @@ def read_run(folder: Path, *, bands: int) -> Run:
             "split.leakage": fraction,
             "test.overall_accuracy": fraction,
             "test.average_accuracy": fraction,
-            "beats_chance": flag,
-            "duplicates": maybe(each(_pair_of(bands), 0, _MOST_PAIRS)),  # runs of an evidence folder have none
             "seed": whole(0, 2**32),
         },
     )
+    pairs = each(_pair_of(bands), 0, _MOST_PAIRS)
+    known = _taken(folder / "verdict.json", _metrics, {"beats_chance": flag, "duplicates": pairs})
     header = _taken(
         folder / "model.safetensors", _header, {"training_scene.name": text(200), "architecture.fusion": text(60)}
     )
@@ -127,10 +127,8 @@ def read_run(folder: Path, *, bands: int) -> Run:
         metrics["split.leakage"],
         metrics["test.overall_accuracy"],
         metrics["test.average_accuracy"],
-        metrics["beats_chance"],
-        tuple(
-            (int(first), int(second), float(correlation)) for first, second, correlation in metrics["duplicates"] or []
-        ),
+        known["beats_chance"],
+        tuple((int(first), int(second), float(correlation)) for first, second, correlation in known["duplicates"]),
         header["architecture.fusion"],
         (folder / "transfer.json").exists(),
     )

@@ -93,7 +93,10 @@ def test_sensors_are_compared_on_the_same_pixels(hsfusion, tmp_path):
         (["seed=3"], "use seeds=N"),
         (["figure=none/figure"], "folder of figure is none"),
         (["figure=5.5", "sensors=[]"], "sensors is []"),
-        (["sensors=[desis]", "groups=classic"], "groups, as desis sees the scene: number of good bands in SWIR1"),
+        (
+            ["sensors=[desis]", "groups=classic"],
+            "groups and model, as desis sees the scene: number of good bands in SWIR1",
+        ),
     ],
 )
 def test_comparisons_that_cannot_be_made_are_refused_before_anything_is_trained(hsfusion, tmp_path, words, part):
