@@ -60,13 +60,15 @@ class Profiles:
 
     @property
     def ensembles(self) -> NDArray[np.float64]:
-        """(T, C) the mean of each resample; of a single one its S runs.
+        """(T, C) the median of each resample; of a single one its S runs.
 
         They have seeds of their own, so that their agreement is what to expect of whoever trains S networks anew on
-        another draw from the same side of the same split. What is reported, the mean of all runs, is steadier, but
+        another draw from the same side of the same split. What is reported, the median of all runs, is steadier, but
         that could be measured with as many runs again only.
         """
-        return self.weight.mean(0) if self.weight.shape[1] > 1 else self.weight[:, 0]
+        if self.weight.shape[1] == 1:
+            return self.weight[:, 0]
+        return np.stack([quartiles(runs).median for runs in self.weight.transpose(1, 0, 2)])
 
     def relative(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
         """What is judged of weights (..., C): those of the bands in use (..., C'), relative to untrained networks."""
@@ -82,8 +84,8 @@ class Profiles:
 
     @property
     def ensemble(self) -> NDArray[np.float64]:
-        """(C,) the profile that is reported: the mean of all runs."""
-        return self.runs.mean(0)
+        """(C,) the profile that is reported: the median of all runs."""
+        return quartiles(self.runs).median
 
     @property
     def top(self) -> tuple[int, int]:
@@ -110,7 +112,7 @@ def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, 
     found: dict[str, Any] = {
         "profiles": profiles.runs.tolist(),
         "ensemble": profiles.ensemble.tolist(),
-        "quartiles": {name: edge.tolist() for name, edge in vars(spread).items()},
+        "quartiles": {"lower": spread.lower.tolist(), "upper": spread.upper.tolist()},
         "untrained": profiles.untrained.tolist(),
         "selection_frequency": chosen.mean(0).tolist(),
         "stability": {

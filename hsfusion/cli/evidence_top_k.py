@@ -13,6 +13,7 @@ from hsfusion.cli.evidence_jobs import choose, read_json, retrain
 from hsfusion.cli.job_pool import Job
 from hsfusion.spectra import BandWeights
 from hsfusion.trust.rankings import random_bands, smallest_number
+from hsfusion.trust.stability import quartiles
 
 #: key of the configuration that says how a split is made, and its seed
 Pair = tuple[str, int]
@@ -23,7 +24,9 @@ _DRAWS = 20  # of random bands for the SVM, which is quick enough; the first is 
 def member_profiles(members: Mapping[Pair, Sequence[Job]]) -> dict[Pair, NDArray[np.float64]]:
     """The reported profile (C,) of the trainings on each split."""
     return {
-        pair: np.mean([BandWeights.from_csv(job.path.parent / "band_weights.csv").weight for job in jobs], axis=0)
+        pair: quartiles(
+            np.stack([BandWeights.from_csv(job.path.parent / "band_weights.csv").weight for job in jobs])
+        ).median
         for pair, jobs in members.items()
     }
 

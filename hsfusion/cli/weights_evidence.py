@@ -54,7 +54,7 @@ def holding(needed: dict[str, Rule], optional: dict[str, Rule] | None = None) ->
     return rule
 
 
-_QUARTILES = ("lower", "median", "upper")
+_QUARTILES = ("lower", "upper")
 _STABILITY_KEYS = ("index", "lower", "upper", "profiles", "members")
 _STABILITY = holding(
     {
@@ -216,7 +216,7 @@ def _weights(folder: Path, content: dict[str, Any]) -> Weights:
     profiles = np.array(content["profiles"], np.float64)
     sources = tuple((source["name"], float(source["weight"])) for source in content["sources"])
     reported = BandWeights(bands, tuple(content["band_groups"]), np.array(content["ensemble"], np.float64), sources)
-    lower, median, upper = (np.array(content["quartiles"][key], np.float64) for key in _QUARTILES)
+    lower, upper = (np.array(content["quartiles"][key], np.float64) for key in _QUARTILES)
     found = content.get("stability", {}).get("reported")
     stability = None if found is None else Stability(*(_or_nan(found[key]) for key in _STABILITY_KEYS))
     groups = tuple((group["name"], group["lower_nm"], group["upper_nm"]) for group in content["groups"])
@@ -224,7 +224,7 @@ def _weights(folder: Path, content: dict[str, Any]) -> Weights:
         tuple(_run(folder, run, content) for run in content["runs"]),
         profiles,
         reported,
-        WeightSpread(lower, median, upper, np.array(content["selection_frequency"], np.float64)),
+        WeightSpread(lower, upper, np.array(content["selection_frequency"], np.float64)),
         stability,
         _windows(content.get("top_windows", [])),
         _verdict(content.get("verdict")),

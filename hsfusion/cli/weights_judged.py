@@ -31,7 +31,7 @@ class Weights:
     Attributes:
         runs: the runs, R.
         profiles: (R, C), the band weights of each.
-        reported: of the run; of several runs the mean.
+        reported: of the run; of several runs the median, of further rasters the mean.
         spread: quartiles and selection frequency; None for one run.
         stability: of single runs, or of ensembles; None for one run, or where it is not measured yet.
         windows: that hold most weight.
@@ -77,8 +77,7 @@ def read_runs(folders: list[Path]) -> Weights:
     first, every = tables[0], np.stack([_with_sources(table) for table in tables])  # (R, C + E)
     profiles = every[:, : len(first.bands)]
     relative, selected = _selected(profiles, first)
-    spread = _spread(every, selected) if len(runs) > 1 else None
-    reported = first if len(runs) == 1 else _mean(every, first)
+    reported, spread = (first, None) if len(runs) == 1 else _over_runs(every, selected, first)
     return _judged(runs, profiles, reported, relative=relative, selected=selected, spread=spread)
 
 
@@ -185,19 +184,17 @@ def _with_sources(table: BandWeights) -> NDArray[np.float64]:
     return np.append(table.weight, [weight for _, weight in table.sources])
 
 
-def _mean(every: NDArray[np.float64], first: BandWeights) -> BandWeights:
-    """The mean over runs (R, C + E)."""
-    mean, number = every.mean(0), len(first.bands)
-    sources = zip((name for name, _ in first.sources), mean[number:].tolist(), strict=True)
-    return BandWeights(first.bands, first.group, mean[:number], tuple(sources))
-
-
-def _spread(every: NDArray[np.float64], selected: NDArray[np.bool_]) -> WeightSpread:
-    """Quartiles over runs (R, C + E) of the bands."""
+def _over_runs(
+    every: NDArray[np.float64], selected: NDArray[np.bool_], first: BandWeights
+) -> tuple[BandWeights, WeightSpread]:
+    """What runs (R, C + E) have in common, and how they spread."""
     from hsfusion.trust.stability import quartiles
 
-    of = quartiles(every[:, : selected.shape[1]])
-    return WeightSpread(of.lower, of.median, of.upper, selected.mean(0))
+    number = len(first.bands)
+    of = quartiles(every[:, :number])
+    sources = zip((name for name, _ in first.sources), every[:, number:].mean(0).tolist(), strict=True)
+    weights = BandWeights(first.bands, first.group, of.median, tuple(sources))
+    return weights, WeightSpread(of.lower, of.upper, selected.mean(0))
 
 
 def _check_no_copies(folders: list[Path], tables: list[BandWeights]) -> None:

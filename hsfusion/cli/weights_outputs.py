@@ -103,7 +103,7 @@ def _weight_figures(weights: Weights) -> dict[str, Any]:
     """The weights over wavelength, group by group and channel by channel."""
     reported, spread = weights.reported, weights.spread
     nm, name = reported.bands.wavelength_nm, f"{weights.scene}, {_of_runs(weights)}"
-    edges = None if spread is None else (spread.lower, spread.median, spread.upper)
+    edges = None if spread is None else (spread.lower, spread.upper)
     figures = {
         "band_weights": plots.band_weights_figure(
             nm,
@@ -151,7 +151,7 @@ def _channel_figures(weights: Weights) -> dict[str, Any]:
 def _of_runs(weights: Weights) -> str:
     if len(weights.runs) == 1:
         return f"seed {weights.runs[0].seed}, one run"
-    return f"mean of {len(weights.runs)} runs"
+    return f"median of {len(weights.runs)} runs"
 
 
 def _stamped(weights: Weights, title: str) -> str:

@@ -17,8 +17,8 @@ _MOST_BYTES = 2**20
 _FIGURES = {
     "Band groups": (
         "groups.svg",
-        "Mean weights of each band group",
-        "Mean over the runs, median dashed, quartiles as a band.",
+        "Median weights of each band group",
+        "Median over the runs, quartiles as a band.",
     ),
     "Fused channels": ("channels.svg", "Responses of the fused channels", "Channels have no order between runs."),
     "Are the bands of great weight used?": (

@@ -94,7 +94,7 @@ def report_html(
 def with_evidence(page: str, evidence: Mapping[str, Any], *, name: str) -> str:
     """Puts what an evidence folder says about the weights into the page of a run.
 
-    The curve, with its spread and stamp, becomes that of the mean over all trainings, which is what the verdict is on.
+    The curve, with its spread and stamp, becomes the median over all trainings, which is what the verdict is on.
 
     Args:
         page: what :func:`report_html` wrote.

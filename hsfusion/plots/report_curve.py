@@ -28,9 +28,9 @@ class WeightProfile:
         band_groups: C names, empty for bands in no group; empty for no names at all.
         groups: (name, lower_nm, upper_nm) of each, half-open.
         sources: (name, weight) of each layer of further rasters.
-        quartiles: (C,) lower, median and upper over runs, or None for one run.
+        quartiles: (C,) lower and upper over runs, or None for one run.
         frequency: (C,) share of the runs that select the band, or None for one run.
-        runs: number of runs whose mean this is; 1 for the weights of one run.
+        runs: number of runs whose median this is; 1 for the weights of one run.
     """
 
     wavelength_nm: NDArray[np.float64]
@@ -40,7 +40,7 @@ class WeightProfile:
     band_groups: Sequence[str] = ()
     groups: Sequence[tuple[str, float, float]] = ()
     sources: Sequence[tuple[str, float]] = ()
-    quartiles: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None = None
+    quartiles: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     frequency: NDArray[np.float64] | None = None
     runs: int = 1
 
@@ -77,8 +77,8 @@ def weights_figure(profile: WeightProfile, *, word: str) -> str:
     if quartiles is None:
         curves = area(axes, x, np.zeros(x.size), y, css="area")
     else:
-        lower, middle, upper = (broken_at_gaps(nm, edge)[1] for edge in quartiles)
-        curves = area(axes, x, lower, upper, css="area") + curve(axes, x, middle, css="middle")
+        lower, upper = (broken_at_gaps(nm, edge)[1] for edge in quartiles)
+        curves = area(axes, x, lower, upper, css="area")
     curves += curve(axes, x, y, css="curve")
     cursor = '<line class="cursor" x1="0" x2="0" y1="0" y2="100%" visibility="hidden"/>'
     stamp = (
@@ -110,7 +110,10 @@ def _caption(profile: WeightProfile) -> str:
     what = "What the forward pass uses of each band; all weights sum to 100 %."
     if profile.runs == 1:
         return f"{what} One training: another seed spreads the weight differently within a window."
-    return f"{what} The curve is the mean of {profile.runs} trainings, dashed their median, the area their quartiles."
+    return (
+        f"{what} The curve is the median of {profile.runs} trainings, scaled to that sum, and the area lies between "
+        "their quartiles, scaled alike."
+    )
 
 
 def _alternative(profile: WeightProfile, *, word: str) -> str:
@@ -128,11 +131,11 @@ def _alternative(profile: WeightProfile, *, word: str) -> str:
 def _keys(profile: WeightProfile, axes: Axes) -> str:
     spread = "area below the curve" if profile.quartiles is None else "between the quartiles over runs"
     low, high = axes.x
-    several = profile.quartiles is not None
-    median = [key('<line x1="0" x2="24" y1="6" y2="6" class="middle"/>', "median")] if several else []
     entries = [
-        key('<line x1="0" x2="24" y1="6" y2="6" class="curve"/>', "band weight, mean" if several else "band weight"),
-        *median,
+        key(
+            '<line x1="0" x2="24" y1="6" y2="6" class="curve"/>',
+            "band weight" if profile.quartiles is None else "band weight, median",
+        ),
         key('<rect width="24" height="12" class="area"/>', spread),
         key('<line x1="0" x2="24" y1="6" y2="6" class="uniform"/>', "uniform weight"),
     ]
@@ -231,7 +234,7 @@ def _words(profile: WeightProfile, c: int) -> str:
         words.append(f"group {profile.band_groups[c]}")
     words.append(f"weight {100 * profile.weight[c]:.2f} %")
     if profile.quartiles is not None:
-        words.append("quartiles {:.2f}, {:.2f} and {:.2f} %".format(*(100 * edge[c] for edge in profile.quartiles)))
+        words.append("quartiles {:.2f} and {:.2f} %".format(*(100 * edge[c] for edge in profile.quartiles)))
     if profile.frequency is not None:
         words.append(f"selected in {100 * profile.frequency[c]:.0f} % of runs")
     if profile.good is not None and not profile.good[c]:

@@ -15,7 +15,7 @@ from hsfusion.plots.weights import broken_at_gaps
 
 _COMPARED = {
     "single": "single runs",
-    "reported": "reported: means over the runs of each resample, with seeds and a draw of pixels of their own",
+    "reported": "reported: medians over the runs of each resample, with seeds and a draw of pixels of their own",
     "untrained": "control: networks that were not trained, judged the same way",
 }
 _REPLACED = {"mean": "by their mean", "conditional": "by what the other bands let expect"}

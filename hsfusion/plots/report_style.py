@@ -60,7 +60,6 @@ pre { background: var(--soft); padding: .8rem; margin: .5rem 0; overflow: auto; 
 .plot .frame { fill: none; stroke: var(--line); }
 .plot path { fill: none; vector-effect: non-scaling-stroke; stroke-linecap: round; stroke-linejoin: round; }
 .curve { stroke: var(--curve); stroke-width: 2.2px; }
-.middle { stroke: var(--curve); stroke-width: 1.2px; stroke-dasharray: 5 3; }
 .run { stroke: var(--random); stroke-width: 1.4px; stroke-dasharray: 4 4; }
 .plot path.area, rect.area { fill: var(--curve); opacity: .28; }
 .plot path.random-area, rect.random-area { fill: var(--random); opacity: .28; }

@@ -26,11 +26,7 @@ def profile_of(evidence: Mapping[str, Any]) -> WeightProfile | None:
         groups=[(group["name"], group["lower_nm"], group["upper_nm"]) for group in evidence["groups"]],
         quartiles=None
         if quartiles is None
-        else (
-            np.array(quartiles["lower"], np.float64),
-            np.array(quartiles["median"], np.float64),
-            np.array(quartiles["upper"], np.float64),
-        ),
+        else (np.array(quartiles["lower"], np.float64), np.array(quartiles["upper"], np.float64)),
         frequency=None if frequency is None else np.array(frequency, np.float64),
         runs=len(evidence["runs"]),
     )
@@ -78,8 +74,7 @@ def _every_band(profile: WeightProfile) -> str:
         ("FWHM (nm)", profile.fwhm_nm, 1, 1),
         ("weight (%)", profile.weight, 100, 3),
         ("lower quartile (%)", None if profile.quartiles is None else profile.quartiles[0], 100, 3),
-        ("median (%)", None if profile.quartiles is None else profile.quartiles[1], 100, 3),
-        ("upper quartile (%)", None if profile.quartiles is None else profile.quartiles[2], 100, 3),
+        ("upper quartile (%)", None if profile.quartiles is None else profile.quartiles[1], 100, 3),
         ("selected in (% of runs)", profile.frequency, 100, 0),
     ):
         if values is not None:

@@ -29,7 +29,7 @@ def group_profiles_figure(
     *,
     runs: ArrayLike,
     groups: Sequence[tuple[str, float, float]],
-    spread: tuple[ArrayLike, ArrayLike, ArrayLike] | None,
+    spread: tuple[ArrayLike, ArrayLike] | None,
     title: str,
 ) -> Figure:
     """Draws the weights inside each band group in a panel of its own, all with one scale.
@@ -39,7 +39,7 @@ def group_profiles_figure(
         weight: (C,) what is reported.
         runs: (R, C) the weights of each run; what each of them gives a group is its spread in the panel's title.
         groups: (name, lower_nm, upper_nm) of each, half-open, with one band at least.
-        spread: (C,) quartiles over runs, lower, median and upper; None for one run.
+        spread: (C,) lower and upper quartiles over runs; None for one run.
         title: stands above the figure.
     """
     nm, reported, profiles = (np.asarray(values, float) for values in (wavelength_nm, weight, runs))
@@ -71,9 +71,8 @@ def _draw_group(
 ) -> None:
     x, y = broken_at_gaps(nm, weight)
     if spread is not None:
-        low, middle, high = (broken_at_gaps(nm, edge)[1] for edge in spread)
+        low, high = (broken_at_gaps(nm, edge)[1] for edge in spread)
         axes.fill_between(x, low, high, color=SKY_BLUE, alpha=0.5, lw=0)
-        axes.plot(x, middle, color=BLUE, lw=0.7, ls=(0, (4, 2)))
     axes.plot(x, y, color=BLACK, marker="o", ms=1.6, lw=1.1)
     axes.yaxis.set_major_formatter(_PERCENT)
     axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))

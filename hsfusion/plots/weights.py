@@ -45,7 +45,7 @@ def band_weights_figure(
     spectra: Mapping[str, ArrayLike] | None,
     colors: Mapping[str, str] | None,
     title: str,
-    spread: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
+    spread: tuple[ArrayLike, ArrayLike] | None = None,
     stamp: str | None = None,
     sources: Mapping[str, float] | None = None,
     frequency: ArrayLike | None = None,
@@ -59,7 +59,7 @@ def band_weights_figure(
         spectra: class name to (C,) mean spectrum in the scene's own unit; None for no spectra.
         colors: class name to hex colour; a class without one is grey.
         title: stands above the axes.
-        spread: (C,) quartiles over the runs whose mean the weights are: a thin line in an envelope.
+        spread: (C,) lower and upper quartiles over the runs whose median the weights are: an envelope.
         stamp: a warning written across the plot, such as "unstable".
         sources: weight of each further raster, which has no wavelength: named in the legend.
         frequency: (C,) share of the runs that select each band, drawn in a strip under the curve.
@@ -154,17 +154,16 @@ def _draw_weights(
     nm: NDArray[np.float64],
     *,
     weights: NDArray[np.float64],
-    spread: tuple[ArrayLike, ArrayLike, ArrayLike] | None,
+    spread: tuple[ArrayLike, ArrayLike] | None,
 ) -> list[Artist]:
     """Draws the curve, its envelope and the uniform weight; returns their legend handles."""
     x, y = broken_at_gaps(nm, weights)
     size = 1.4 if nm.size > 60 else 3.0  # a band between two gaps shows by its marker alone
-    name = "band weight" if spread is None else "band weight, mean of the runs"
+    name = "band weight" if spread is None else "band weight, median of the runs"
     curve = axes.plot(x, y, color=BLACK, lw=1.4, marker="o", ms=size, label=name, zorder=_CURVE_LEVEL + 1)
     handles: list[Artist] = [*curve]
     if spread is not None:
-        low, middle, high = (broken_at_gaps(nm, edge)[1] for edge in spread)
-        handles += axes.plot(x, middle, color=BLUE, lw=0.9, ls=(0, (4, 2)), label="median", zorder=_CURVE_LEVEL + 0.5)
+        low, high = (broken_at_gaps(nm, edge)[1] for edge in spread)
         look = {"color": BLUE, "alpha": 0.3, "lw": 0, "zorder": _CURVE_LEVEL}
         handles.append(axes.fill_between(x, low, high, label="quartiles", **look))
     else:

@@ -236,14 +236,12 @@ class WeightSpread:
     """How the weights of several runs spread, each (C,).
 
     Attributes:
-        lower: first quartile.
-        median: second quartile.
-        upper: third quartile.
+        lower: first quartile, scaled as the median is that is reported.
+        upper: third quartile, scaled alike.
         frequency: share of the runs that select the band.
     """
 
     lower: NDArray[np.float64]
-    median: NDArray[np.float64]
     upper: NDArray[np.float64]
     frequency: NDArray[np.float64]
 
@@ -252,12 +250,12 @@ def ranked_bands(weights: BandWeights, spread: WeightSpread | None) -> list[dict
     """The bands as rows of a table, greatest weight first; of equal weights the first in the file.
 
     Args:
-        weights: of the run, or the mean over runs.
+        weights: of the run, or the median over runs.
         spread: over the runs; None for one run, the columns of it are then None.
 
     Returns:
-        rank, wavelength_nm, fwhm_nm (None if unknown), group, weight, lower_quartile, median,
-        upper_quartile, selection_frequency and band, which counts from 1 in file order
+        rank, wavelength_nm, fwhm_nm (None if unknown), group, weight, lower_quartile, upper_quartile,
+        selection_frequency and band, which counts from 1 in file order
     """
     bands, rows = weights.bands, []
     for rank, c in enumerate(np.argsort(-weights.weight, kind="stable").tolist(), start=1):
@@ -270,7 +268,6 @@ def ranked_bands(weights: BandWeights, spread: WeightSpread | None) -> list[dict
                 "group": weights.group[c],
                 "weight": float(weights.weight[c]),
                 "lower_quartile": of_band.get("lower"),
-                "median": of_band.get("median"),
                 "upper_quartile": of_band.get("upper"),
                 "selection_frequency": of_band.get("frequency"),
                 "band": c + 1,

@@ -23,7 +23,7 @@ class Stability:
         lower: lower end of the interval.
         upper: upper end of the interval.
         profiles: number of selections compared.
-        members: number of runs whose mean makes one of these profiles; 1 for single runs.
+        members: number of runs whose median makes one of these profiles; 1 for single runs.
     """
 
     index: float
@@ -35,11 +35,11 @@ class Stability:
 
 @dataclass(frozen=True, eq=False)
 class Quartiles:
-    """Quartiles over runs, each (C,).
+    """Quartiles over runs, each (C,), see :func:`quartiles`.
 
     Attributes:
         lower: the first.
-        median: the second.
+        median: the second, which is the profile that is reported.
         upper: the third.
     """
 
@@ -155,8 +155,18 @@ def widened(selected: NDArray[np.bool_], wavelength_nm: NDArray[np.floating], *,
 
 
 def quartiles(profiles: NDArray[np.floating]) -> Quartiles:
-    """Quartiles of each band over the runs, from profiles (R, C)."""
-    return Quartiles(*np.quantile(profiles.astype(np.float64), [0.25, 0.5, 0.75], axis=0))
+    """Quartiles of each band over the runs, from profiles (R, C).
+
+    A window that one run opens by chance is not in the median, but stays in the mean. Medians of weights do not sum to
+    1: all three are multiplied by the one factor that gives the median the sum that the profiles have on average.
+    Where no band has a weight in half of the runs, their mean stands for the median.
+    """
+    profiles = profiles.astype(np.float64)
+    lower, median, upper = np.quantile(profiles, [0.25, 0.5, 0.75], axis=0)
+    if not median.any():
+        return Quartiles(lower, profiles.mean(0), upper)
+    factor = profiles.sum(1).mean() / median.sum()
+    return Quartiles(lower * factor, median * factor, upper * factor)
 
 
 def window_stability(

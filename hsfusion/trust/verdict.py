@@ -199,7 +199,7 @@ def _agreement(stability: Stability) -> str:
     if np.isnan(stability.index):
         return "no band stands out in any of them, the index is undefined"
     made = f"{stability.profiles} profiles"
-    made += f", each the mean of {stability.members} runs" if stability.members > 1 else ""
+    made += f", each the median of {stability.members} runs" if stability.members > 1 else ""
     return f"Nogueira index {stability.index:.2f}, 95 % interval {stability.lower:.2f} to {stability.upper:.2f}, {made}"
 
 

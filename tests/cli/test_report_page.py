@@ -217,13 +217,13 @@ def test_page_of_evidence_grows_with_its_stages(tmp_path: Path):
     trained = evidence(
         runs=runs,
         ensemble=[0.2, 0.5, 0.3],
-        quartiles={"lower": [0.1, 0.4, 0.2], "median": [0.2, 0.5, 0.3], "upper": [0.3, 0.6, 0.4]},
+        quartiles={"lower": [0.1, 0.4, 0.2], "upper": [0.3, 0.6, 0.4]},
         selection_frequency=[0.0, 1.0, 0.5],
     )
     first = evidence_page(trained)
     assert "0.8500 (mean of 2; 0.8000 to 0.9000)" in first
     assert "Verdict: not judged yet." in first
-    told = "band 2: 600.0 nm, group a, weight 50.00 %, quartiles 40.00, 50.00 and 60.00 %"
+    told = "band 2: 600.0 nm, group a, weight 50.00 %, quartiles 40.00 and 60.00 %"
     assert f"{told}, selected in 100 % of runs</title>" in first
     found = {"index": float("nan"), "lower": None, "upper": None, "profiles": 2, "members": 1}
     judged = trained | {

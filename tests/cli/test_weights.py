@@ -19,6 +19,7 @@ from hsfusion.cli.weights_read import read_channels
 from hsfusion.errors import InputError
 from hsfusion.spectra import Bands, BandWeights
 from hsfusion.spectra.weights import write_group_weights_csv, write_response_csv
+from hsfusion.trust.stability import quartiles
 
 NM = np.arange(400.0, 1600, 20)
 GROUPS = ("VNIR", "SWIR")
@@ -79,7 +80,7 @@ def write_evidence(folder, *, seeds=2, resamples=2, without=()):
     profiles = np.stack([profile(10 * seed + resample) for seed, resample in pairs])
     for (seed, resample), weight in zip(pairs, profiles, strict=True):
         write_tables(folder / "runs" / f"seed-{seed}-resample-{resample}", weight, seed=seed)
-    lower, median, upper = np.quantile(profiles, [0.25, 0.5, 0.75], axis=0)
+    lower, upper = np.quantile(profiles, [0.25, 0.75], axis=0)
     windows = [
         {"lower_nm": 635.0, "upper_nm": 685.0, "weight": 0.3, "frequency": 1.0, "group": "VNIR"},
         {"lower_nm": 1295.0, "upper_nm": 1345.0, "weight": 0.3, "frequency": 0.75, "group": "SWIR"},
@@ -116,8 +117,8 @@ def write_evidence(folder, *, seeds=2, resamples=2, without=()):
             for seed, resample in pairs
         ],
         "profiles": profiles.tolist(),
-        "ensemble": profiles.mean(0).tolist(),
-        "quartiles": {"lower": lower.tolist(), "median": median.tolist(), "upper": upper.tolist()},
+        "ensemble": quartiles(profiles).median.tolist(),
+        "quartiles": {"lower": lower.tolist(), "upper": upper.tolist()},
         "selection_frequency": (profiles > np.sort(profiles)[:, [-21]]).mean(0).tolist(),
         "stability": {"bands": 20, "half_width": 3, "single": agreement, "reported": agreement},
         "top_windows": windows,
@@ -195,13 +196,13 @@ def test_one_run_is_drawn_and_judged_as_one(three, monkeypatch, capsys):
     assert told["runs"][0]["leakage"] == 0.0
 
 
-def test_several_runs_are_reported_by_their_mean_with_quartiles(three):
+def test_several_runs_are_reported_by_their_median_with_quartiles(three):
     found = read_runs(three)
     profiles = np.stack([profile(seed) for seed in range(3)])
-    np.testing.assert_allclose(found.reported.weight, profiles.mean(0), rtol=1e-7)
     assert found.spread is not None
-    edges = (found.spread.lower, found.spread.median, found.spread.upper)
-    np.testing.assert_allclose(edges, np.quantile(profiles, [0.25, 0.5, 0.75], axis=0), rtol=1e-6)
+    edges = (found.spread.lower, found.reported.weight, found.spread.upper)
+    scaled = np.quantile(profiles, [0.25, 0.5, 0.75], axis=0) / np.median(profiles, axis=0).sum()
+    np.testing.assert_allclose(edges, scaled, rtol=1e-6)
     assert found.spread.frequency.sum() == pytest.approx(10)  # those above the mean
     assert found.stability is not None and found.stability.profiles == 3
     assert found.groups == (("VNIR", 400.0, pytest.approx(990)), ("SWIR", pytest.approx(990), np.nextafter(1580, 2000)))
@@ -418,7 +419,7 @@ def test_evidence_goes_into_the_report_of_a_run_and_replaces_itself(tmp_path, mo
     for heading in ("Stability over seeds and training pixels", "Retrained on few bands"):
         assert once.count(heading) == 1
     assert all(f"after {place}" in once for place in ("verdict", "weights", "evidence"))
-    assert "mean of 4 trainings" in once and "The cheapest sensor" in once and "Against 20 random choices" in once
+    assert "median of 4 trainings" in once and "The cheapest sensor" in once and "Against 20 random choices" in once
     call(run, f"evidence={evidence}", monkeypatch=monkeypatch)
     assert (run / "report.html").read_text() == once
 

@@ -165,7 +165,7 @@ def test_pale_class_colour_is_darkened_for_its_line() -> None:
 
 
 def test_stamp_and_spread_are_drawn() -> None:
-    figure = figure_of(spread=(WEIGHT / 2, WEIGHT, WEIGHT * 3), stamp="unstable")
+    figure = figure_of(spread=(WEIGHT / 2, WEIGHT * 3), stamp="unstable")
     axes = figure.axes[0]
     assert "unstable" in [text.get_text() for text in axes.texts]
     assert axes.get_ylim()[1] > 3 * WEIGHT.max()

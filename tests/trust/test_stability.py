@@ -160,10 +160,17 @@ def test_weights_that_only_the_sizes_of_groups_made_do_not_agree():
 # ensembles
 
 
-def test_quartiles_are_those_of_each_band():
+def test_quartiles_are_those_of_each_band_times_one_factor():
     profiles = np.array([[0.2, 0.8, 0.0], [0.4, 0.4, 0.2], [0.1, 0.3, 0.6]])
-    found = quartiles(profiles)
-    np.testing.assert_allclose([found.lower[0], found.median[0], found.upper[0]], [0.15, 0.2, 0.3])
+    found = quartiles(profiles)  # the medians 0.2, 0.4 and 0.2 sum to 0.8
+    np.testing.assert_allclose([found.lower[0], found.median[0], found.upper[0]], [0.1875, 0.25, 0.375])
+    np.testing.assert_allclose(found.median, [0.25, 0.5, 0.25])
+
+
+def test_a_band_of_one_run_is_not_in_the_median_and_weights_of_layers_stay_apart():
+    profiles = np.array([[0.4, 0.2, 0.0], [0.4, 0.2, 0.0], [0.0, 0.2, 0.4]])  # the rest of 1 is a layer's
+    np.testing.assert_allclose(quartiles(profiles).median, [0.4, 0.2, 0.0])
+    np.testing.assert_allclose(quartiles(np.eye(3)).median, 1 / 3)  # no band has a weight in half of the runs
 
 
 def noisy(rng, shape, *, sigma):
