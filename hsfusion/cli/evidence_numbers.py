@@ -126,6 +126,7 @@ def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, 
                 "lower_nm": window.lower_nm,
                 "upper_nm": window.upper_nm,
                 "weight": window.share,
+                "raised": window.raised,
                 "frequency": window.frequency,
                 "group": _group_at(profiles, (window.lower_nm + window.upper_nm) / 2),
             }
@@ -157,7 +158,8 @@ def _stabilities(profiles: Profiles) -> dict[str, Stability]:
 
 
 def _windows(profiles: Profiles) -> tuple[Any, ...]:
-    return weight_windows(BandWeights(profiles.bands, profiles.group, profiles.ensemble), profiles.selected)
+    weights = BandWeights(profiles.bands, profiles.group, profiles.ensemble)
+    return weight_windows(weights, profiles.selected, untrained=profiles.untrained)
 
 
 def _group_at(profiles: Profiles, nm: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from hsfusion import plots
 from hsfusion.cli.checking import command_again
 from hsfusion.cli.session import Experiment, Outcome
+from hsfusion.cli.weights_judged import NAMED, WIDTH_NM, WINDOWS, untrained_weight
 from hsfusion.scenes import Legend, Scene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import BandWeights
-from hsfusion.trust.verdict import FREE, Duplicate, Verdict, verdict, weight_windows
+from hsfusion.trust.verdict import FREE, Duplicate, Verdict, Window, verdict, weight_windows
 
 _RGB_NM = (640.0, 550.0, 460.0)
-_NAMED_WINDOWS = 5  # in the verdict
 
 
 def run_page(
@@ -32,7 +33,10 @@ def run_page(
     folder: Path,
 ) -> str:
     """Writes the report of a run whose figures are in its folder; returns the page."""
-    judged = _verdict(weights, known, fusion=experiment.network.fusion.kind)
+    windows = weight_windows(
+        weights, weights.weight[None] > 0, untrained=untrained_weight(weights), number=WINDOWS, width_nm=WIDTH_NM
+    )
+    judged = _verdict(windows, weights, known, fusion=experiment.network.fusion.kind)
     transfer, test = experiment.start.transfer, metrics["test"]
     return plots.report_html(
         title=f"hsfusion: {cfg.name}",
@@ -40,7 +44,7 @@ def run_page(
         caveats=_caveats(experiment, metrics, evidence=known["beats_chance"]),
         verdict=(judged.word, judged.sentences),
         weights=_profile(experiment, weights),
-        top_windows=weights.top_windows(8),
+        top_windows=[{**vars(window), "weight": window.share} for window in windows],
         weight_figures=_there(folder, _weight_figures(experiment, outcome)),
         accuracy_figures=_there(folder, _accuracy_figures(outcome, test)),
         per_class=[(name, row["accuracy"], row["support"]) for name, row in test["per_class"].items()],
@@ -53,10 +57,10 @@ def run_page(
     )
 
 
-def _verdict(weights: BandWeights, known: dict[str, Any], *, fusion: str) -> Verdict:
+def _verdict(windows: Sequence[Window], weights: BandWeights, known: dict[str, Any], *, fusion: str) -> Verdict:
     """What the weights of this one run are worth."""
     return verdict(
-        weight_windows(weights, weights.weight[None] > 0, number=_NAMED_WINDOWS),
+        windows[:NAMED],
         beats_chance=[known["beats_chance"]],
         uniformity_p=None,
         stability=None,

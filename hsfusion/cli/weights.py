@@ -177,10 +177,10 @@ def _print_page(weights: Weights) -> None:
         for sentence in weights.verdict.sentences:
             print("\n".join(wrap(sentence, _WIDTH, initial_indent="  ", subsequent_indent="  ")))
     if weights.windows:
-        print("\n    window (nm)   weight" + ("   selected in" if len(weights.runs) > 1 else ""))
+        print("\n    window (nm)   weight  x untrained" + ("   selected in" if len(weights.runs) > 1 else ""))
     for window in weights.windows:
         often = f"   {window.frequency:.0%} of the runs" if len(weights.runs) > 1 else ""
-        print(f"    {window.lower_nm:4.0f}-{window.upper_nm:<6.0f} {window.share:8.1%}{often}")
+        print(f"    {window.lower_nm:4.0f}-{window.upper_nm:<6.0f} {window.share:8.1%} {window.raised:12.1f}{often}")
     for name, share in weights.reported.sources:
         print(f"    {name}: {share:.1%}")
     if weights.evidence is not None:

@@ -66,7 +66,8 @@ _STABILITY = holding(
     }
 )
 _SHARE = number(0, 1.0001)  # a sum of weights, with its rounding
-_WINDOW = holding({"lower_nm": _NM, "upper_nm": _NM, "weight": _SHARE, "frequency": _FRACTION})
+_WINDOW_KEYS = ("lower_nm", "upper_nm", "weight", "raised", "frequency")
+_WINDOW = holding(dict(zip(_WINDOW_KEYS, (_NM, _NM, _SHARE, number(0, 1e300), _FRACTION), strict=True)))
 _CURVE = holding(
     {
         **dict.fromkeys(("accuracy", "random_mean", "random_lower", "random_upper"), _POINTS),
@@ -245,7 +246,7 @@ def _run(folder: Path, run: dict[str, Any], content: dict[str, Any]) -> Run:
 def _windows(found: list[dict[str, Any]]) -> tuple[Window, ...]:
     from hsfusion.trust.verdict import Window
 
-    return tuple(Window(*(window[key] for key in ("lower_nm", "upper_nm", "weight", "frequency"))) for window in found)
+    return tuple(Window(*(window[key] for key in _WINDOW_KEYS)) for window in found)
 
 
 def _verdict(found: dict[str, Any] | None) -> Verdict | None:

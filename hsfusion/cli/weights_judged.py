@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hsfusion.trust.verdict import Verdict, Window
 
 WINDOWS, WIDTH_NM = 8, 50.0
-_NAMED = 5  # windows in the verdict
+NAMED = 5  # windows in the verdict
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +131,10 @@ def _judged(
         stability = nogueira(widened(selected[:, used], nm[used], half_width=half_width))
         # windows hold 7 bands at most
         uniform = uniformity_p(relative[:, used], band_windows(nm[used])) if used.size > 7 else None
-    windows = weight_windows(reported, selected, number=WINDOWS, width_nm=WIDTH_NM)
+    untrained = untrained_weight(reported)
+    windows = weight_windows(reported, selected, untrained=untrained, number=WINDOWS, width_nm=WIDTH_NM)
     judged = verdict(
-        windows[:_NAMED],
+        windows[:NAMED],
         beats_chance=[run.beats_chance for run in runs],
         uniformity_p=uniform,
         stability=stability,

@@ -67,7 +67,7 @@ def write_weights(weights: Weights, folder: Path) -> list[Path]:
 
 
 def window_rows(weights: Weights) -> list[dict[str, Any]]:
-    """The windows as rows of a table: rank, lower_nm, upper_nm, groups, weight, selection_frequency."""
+    """The windows as rows of a table: rank, lower_nm, upper_nm, group, weight, times_untrained, selection_frequency."""
     nm, group = weights.reported.bands.wavelength_nm, weights.reported.group
     rows = []
     for rank, window in enumerate(weights.windows, start=1):
@@ -75,7 +75,7 @@ def window_rows(weights: Weights) -> list[dict[str, Any]]:
         named = dict.fromkeys(name for c in inside for name in group[c].split("|") if name)
         frequency = window.frequency if len(weights.runs) > 1 else None
         limits = {"lower_nm": window.lower_nm, "upper_nm": window.upper_nm}
-        share = {"weight": window.share, "selection_frequency": frequency}
+        share = {"weight": window.share, "times_untrained": window.raised, "selection_frequency": frequency}
         rows.append({"rank": rank, **limits, "group": "|".join(named), **share})
     return rows
 

@@ -13,7 +13,6 @@ from hsfusion.plots.report_parts import caveats as caveat_box
 from hsfusion.plots.report_parts import figures, paragraph, preformatted, section, table, verdict_box
 from hsfusion.plots.report_style import page
 from hsfusion.plots.report_weights import (
-    frequent_window_rows,
     no_weights_yet,
     profile_of,
     weight_parts,
@@ -33,7 +32,7 @@ def report_html(
     caveats: Sequence[str],
     verdict: tuple[str, Sequence[str]],
     weights: WeightProfile,
-    top_windows: Sequence[tuple[float, float, float]],
+    top_windows: Sequence[Mapping[str, Any]],
     weight_figures: Figures,
     accuracy_figures: Figures,
     per_class: Sequence[tuple[str, float | None, int]],
@@ -55,7 +54,7 @@ def report_html(
         caveats: sentences a reader must see before the numbers; none for no such box.
         verdict: the word and the sentences on what the weights are worth.
         weights: the band weights of the run.
-        top_windows: (lower nm, upper nm, weight 0..1), in the order to list.
+        top_windows: lower_nm, upper_nm, weight (0..1) and raised (times untrained) of each, in the order to list.
         weight_figures: figures below the weights.
         accuracy_figures: figures on how good the map is and how it was learned.
         per_class: (class name, accuracy 0..1 or None without test pixels, test pixels).
@@ -71,7 +70,7 @@ def report_html(
         FileNotFoundError: if a figure does not exist.
     """
     pictures = [class_maps(maps), split_map(maps)]
-    above = _weights_above({}, verdict=verdict, profile=weights, windows=window_rows(top_windows))
+    above = _weights_above({}, verdict=verdict, profile=weights, windows=window_rows(top_windows, runs=1))
     room = _MOST_CHARACTERS - sum(map(len, (*pictures, *above)))
     shown_weights, room = figures(weight_figures, room=room)
     shown_accuracy, _ = figures(accuracy_figures, room=room)
@@ -187,7 +186,7 @@ def _weights_above(
     if profile is None:
         return [verdict_box(*verdict), no_weights_yet()]
     if "top_windows" in evidence:
-        windows = frequent_window_rows(evidence["top_windows"])
+        windows = window_rows(evidence["top_windows"], runs=len(evidence["runs"]))
     return [verdict_box(*verdict), *weight_parts(profile, windows, word=verdict[0])]
 
 

@@ -40,24 +40,22 @@ def weight_parts(profile: WeightProfile, windows: Sequence[tuple[str, ...]], *, 
         windows: rows of the windows of greatest weight, see :func:`window_rows`.
         word: of the verdict; written across the curve where it says that the weights are no evidence.
     """
-    header = ("window (nm)", "weight", "selected in", "group")[: len(windows[0]) if windows else 2]
-    shown = table("Wavelength windows with the largest weight", header, rows=windows, numbers=(1, 2)[: len(header) - 1])
+    header = ("window (nm)", "weight", "× untrained", "selected in", "group")[: len(windows[0]) if windows else 3]
+    numbers = (1, 2, 3)[: len(header) - 1]
+    shown = table("Wavelength windows with the largest weight", header, rows=windows, numbers=numbers)
     groups = _groups(profile) if profile.groups or profile.sources else ""
     return [weights_figure(profile, word=word), f'<div class="tables">{shown}{groups}</div>', _every_band(profile)]
 
 
-def window_rows(windows: Sequence[tuple[float, float, float]]) -> list[tuple[str, ...]]:
-    """Rows for windows of one run: (lower nm, upper nm, weight 0..1), in the order to list."""
-    return [(f"{lower:.0f}–{upper:.0f}", percent(weight)) for lower, upper, weight in windows]
-
-
-def frequent_window_rows(windows: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Rows for the windows of an evidence folder, with their selection frequency and group."""
-    rows = window_rows([(window["lower_nm"], window["upper_nm"], window["weight"]) for window in windows])
-    return [
-        (*row, f"{100 * window['frequency']:.0f} % of runs", str(window.get("group") or ""))
-        for row, window in zip(rows, windows, strict=True)
+def window_rows(windows: Sequence[Mapping[str, Any]], *, runs: int) -> list[tuple[str, ...]]:
+    """Rows for windows as evidence.json holds them; the frequency and group are of several runs only."""
+    rows = [
+        (f"{of['lower_nm']:.0f}–{of['upper_nm']:.0f}", percent(of["weight"]), f"{of['raised']:.1f}") for of in windows
     ]
+    if runs == 1:
+        return rows
+    more = [(f"{100 * of['frequency']:.0f} % of runs", str(of.get("group") or "")) for of in windows]
+    return [(*row, *told) for row, told in zip(rows, more, strict=True)]
 
 
 def _groups(profile: WeightProfile) -> str:

@@ -28,17 +28,20 @@ class Window:
         lower_nm: lower end.
         upper_nm: upper end.
         share: of the weight.
-        frequency: share of the runs that select a band in it.
+        raised: its part of the weight of all bands, as a multiple of what untrained networks give it.
+        frequency: share of the runs that select a band in it, one of those that training raised most.
     """
 
     lower_nm: float
     upper_nm: float
     share: float
+    raised: float
     frequency: float
 
     def __str__(self) -> str:
         """In words."""
-        return f"{self.lower_nm:.0f}-{self.upper_nm:.0f} nm ({self.share:.0%} of the weight)"
+        told = f"{self.share:.0%} of the weight, {self.raised:.1f} x untrained"
+        return f"{self.lower_nm:.0f}-{self.upper_nm:.0f} nm ({told})"
 
 
 @dataclass(frozen=True)
@@ -88,21 +91,29 @@ def duplicates(spectra: NDArray[np.floating], *, above: float = 0.9999) -> list[
 
 
 def weight_windows(
-    weights: BandWeights, selected: NDArray[np.bool_], *, number: int = 5, width_nm: float = 50.0
+    weights: BandWeights,
+    selected: NDArray[np.bool_],
+    *,
+    untrained: NDArray[np.float64],
+    number: int = 5,
+    width_nm: float = 50.0,
 ) -> tuple[Window, ...]:
     """The windows of greatest weight with their selection frequency.
 
     Args:
         weights: the profile that is reported.
         selected: (R, C), the bands that each run selects.
+        untrained: (C,), the mean weights of networks that have not been trained.
         number: how many windows at most.
         width_nm: of a window.
     """
-    nm = weights.bands.wavelength_nm
-    return tuple(
-        Window(lower, upper, share, float(selected[:, (nm >= lower) & (nm <= upper)].any(1).mean()))
-        for lower, upper, share in weights.top_windows(number, width_nm=width_nm)
-    )
+    nm, found = weights.bands.wavelength_nm, []
+    for lower, upper, share in weights.top_windows(number, width_nm=width_nm):
+        inside = (nm >= lower) & (nm <= upper)
+        expected = untrained[inside].sum() / untrained.sum()
+        raised = share / weights.weight.sum() / max(expected, 1e-300)
+        found.append(Window(lower, upper, share, float(raised), float(selected[:, inside].any(1).mean())))
+    return tuple(found)
 
 
 def verdict(

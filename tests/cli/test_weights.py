@@ -82,8 +82,8 @@ def write_evidence(folder, *, seeds=2, resamples=2, without=()):
         write_tables(folder / "runs" / f"seed-{seed}-resample-{resample}", weight, seed=seed)
     lower, upper = np.quantile(profiles, [0.25, 0.75], axis=0)
     windows = [
-        {"lower_nm": 635.0, "upper_nm": 685.0, "weight": 0.3, "frequency": 1.0, "group": "VNIR"},
-        {"lower_nm": 1295.0, "upper_nm": 1345.0, "weight": 0.3, "frequency": 0.75, "group": "SWIR"},
+        {"lower_nm": 635.0, "upper_nm": 685.0, "weight": 0.3, "raised": 2.5, "frequency": 1.0, "group": "VNIR"},
+        {"lower_nm": 1295.0, "upper_nm": 1345.0, "weight": 0.3, "raised": 2.5, "frequency": 0.75, "group": "SWIR"},
     ]
     agreement = {"index": 0.9, "lower": 0.85, "upper": 0.95, "profiles": 2, "members": 2}
     gains = {"weights": 0.03, "evenly spaced": 0.01, "random": -0.03, "lowest weights": -0.2}

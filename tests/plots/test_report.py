@@ -94,7 +94,7 @@ def report(**changes: Any) -> str:
         "accuracy_figures": {},
         "maps": maps(),
         "per_class": [("Corn", 0.914, 1428), ("Oats", None, 0)],
-        "top_windows": [(690.4, 735.0, 0.213)],
+        "top_windows": [{"lower_nm": 690.4, "upper_nm": 735.0, "weight": 0.213, "raised": 2.4}],
         "configuration": "seed: 0",
         "versions": {"torch": "2.13.0"},
         "reproduce": "hsfusion train seed=0",

@@ -15,6 +15,7 @@ from hsfusion.trust.stability import (
 from hsfusion.trust.verdict import Duplicate, duplicates, verdict, weight_windows
 
 NM = np.arange(400.0, 2400.0, 10.0)  # 200 bands
+EVEN = np.full(200, 1 / 200)
 GOOD = Stability(0.9, 0.8, 1.0, 5, 5)
 SMALL = {"deletion, mean": 1 / 21, "insertion, mean": 1 / 21}
 
@@ -32,7 +33,7 @@ def planted_profiles(rng, centres_nm=(670.0, 2200.0), shape=(5, 5)):
 def judge(**changes):
     profile = planted_profiles(np.random.default_rng(0), shape=()).ravel()
     given = {
-        "windows": weight_windows(weights(profile), np.tile(profile > 0.01, (25, 1)), number=2),
+        "windows": weight_windows(weights(profile), np.tile(profile > 0.01, (25, 1)), untrained=EVEN, number=2),
         "beats_chance": [True] * 25,
         "uniformity_p": 1e-6,
         "stability": GOOD,
@@ -67,7 +68,7 @@ def judged(profiles, *, used_nm=(670.0, 2200.0), knows=True):
     }
     by_resample = profiles.mean(0)
     return verdict(
-        weight_windows(reported, top_bands(runs, 20), number=2, width_nm=80),
+        weight_windows(reported, top_bands(runs, 20), untrained=EVEN, number=2, width_nm=80),
         beats_chance=[knows] * len(runs),
         uniformity_p=uniformity_p(by_resample, units),
         stability=window_stability(by_resample, NM, members=len(profiles)),
@@ -84,7 +85,8 @@ def test_planted_windows_are_supported_and_named():
     assert sorted(window.lower_nm <= 2200 <= window.upper_nm for window in found.windows) == [False, True]
     assert all(window.frequency == 1 for window in found.windows)
     assert "selected in 25 of 25 runs" in found.sentences[1]
-    assert "-" in found.sentences[1] and " nm (" in found.sentences[1]
+    assert all(window.raised == pytest.approx(200 / 9 * window.share) for window in found.windows)  # 9 of 200 bands
+    assert f"of the weight, {found.windows[0].raised:.1f} x untrained)" in found.sentences[1]
 
 
 def test_the_same_profiles_of_networks_that_know_nothing_are_no_evidence():
@@ -118,7 +120,7 @@ def test_stable_profiles_beside_what_the_network_uses_are_not_faithful():
 def test_all_findings_good_give_supported():
     found = judge()
     assert found.word == "supported"
-    assert "Nogueira index 0.90, 95 % interval 0.80 to 1.00, 5 profiles, each the mean of 5 runs" in found.sentences[0]
+    assert "Nogueira index 0.90, 95 % interval 0.80 to 1.00, 5 profiles, each the median of 5 runs" in found.sentences[0]
     assert "largest p = 0.048" in found.sentences[0]
 
 
