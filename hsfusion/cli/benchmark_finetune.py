@@ -81,7 +81,11 @@ def _pretrained(cfg: DictConfig, seed: int) -> dict[str, Any]:
 
 
 def _not_trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any]) -> list[dict[str, Any]]:
-    """The network where it was trained, as its file says; and carried over to here, if it knows all classes."""
+    """The network where it was trained, as its file says; and carried over to here, if it knows all classes.
+
+    With the mean and standard deviation that it brings along, as by ``predict bands=resample``, and with those of the
+    training pixels here, with which fine-tuning starts.
+    """
     from hsfusion.cli.finetune import carried_network, is_named
     from hsfusion.cli.seen import check_not_seen
     from hsfusion.cli.session import set_up, test_accuracies
@@ -94,15 +98,15 @@ def _not_trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any]) -> list
     job = OmegaConf.merge(cfg, {"seed": seed})
     assert isinstance(job, DictConfig)
     make = partial(carried_network, **pretrained)
-    split = set_up(job, make=make).split
-    check_not_seen(split, header)
-    labelled = split.labelled
+    experiment = set_up(job, make=make)
+    check_not_seen(experiment.split, header)
+    labelled = experiment.split.labelled
     known = {name.strip() for name in header["classes"]["names"] if is_named(name)}
     if set(labelled.legend.names) <= known:
-        # with the standardisation that it brought along
-        start = make(job, labelled.scene, labelled.legend.names)
-        metrics = test_accuracies(split, predict_scene(start.network, labelled.scene)[0])[1]
-        rows.append(row_of("carried over", seed, metrics["test"], metrics["split"], 0.0))
+        as_it_is = make(job, labelled.scene, labelled.legend.names).network
+        for method, network in (("carried over", as_it_is), ("carried over, rescaled", experiment.network)):
+            metrics = test_accuracies(experiment.split, predict_scene(network, labelled.scene)[0])[1]
+            rows.append(row_of(method, seed, metrics["test"], metrics["split"], 0.0))
     return rows
 
 
