@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from pathlib import Path
 from textwrap import wrap
 
 from hsfusion.cli.weights_judged import Weights, read_runs
+from hsfusion.cli.weights_selected import chosen_of, write_selection
 from hsfusion.errors import InputError
 
 _EVIDENCE = "evidence.json"
 _MOST_RUNS = 1000
 _WIDTH = 100
-_HELP = """hsfusion weights RUN [RUN ...] [select=K] [evidence=FOLDER] [out=FOLDER]
+_HELP = """hsfusion weights RUN [RUN ...] [select=K [width=NM]] [evidence=FOLDER] [out=FOLDER]
 
 Draws the learned band weights of runs, compares them, and says how far they can be believed.
 
@@ -23,6 +25,7 @@ RUN is a run folder of hsfusion train or finetune; several must have the same ba
 hsfusion benchmark evidence, of which everything is drawn.
 
 select=K    chooses K bands by the weights: selected_K.csv, and groups/selected_K.yaml to train on these bands alone
+width=NM    with select=K: chooses K windows of NM nm instead, those that hold most weight, and trains on broad bands
 evidence=FOLDER
             puts the verdict, stability and faithfulness of an evidence folder of the same scene into the report of RUN
 out=FOLDER  where to write (default FIRST_RUN/weights): weights.csv and weights.json (nm, FWHM, group, weight,
@@ -35,6 +38,7 @@ class _Request:
 
     folders: list[Path]
     select: int | None
+    width_nm: int | None
     evidence: Path | None
     out: Path
 
@@ -47,9 +51,8 @@ def command() -> None:
         return
     request = _request(words)
     weights = _read(request.folders)
-    if request.select is not None:
-        _check_select(request.select, weights)
-    from hsfusion.cli.weights_outputs import check_out, write_selection, write_weights
+    chosen = None if request.select is None else chosen_of(weights, request.select, width_nm=request.width_nm)
+    from hsfusion.cli.weights_outputs import check_out, write_weights
 
     check_out(request.out)
     written = [] if request.evidence is None else [_add_evidence(weights, request.evidence)]
@@ -59,14 +62,10 @@ def command() -> None:
 
         written.append(write_page(weights, request.folders[0], request.out))
     _print_page(weights)
-    if request.select is not None:
-        from hsfusion.trust.rankings import select_bands
-
-        bands = select_bands(weights.reported.weight, weights.reported.bands.wavelength_nm, number=request.select)
-        written += write_selection(weights, bands, request.out)
-        listed = ", ".join(f"{nm:.0f}" for nm in weights.reported.bands.wavelength_nm[bands])
-        print(f"\n{request.select} bands: {listed} nm")
-        again = ["hsfusion", "train", "--config-dir", str(request.out), f"groups=selected_{request.select}"]
+    if chosen is not None:
+        written += write_selection(weights, chosen, request.out)
+        print(f"\n{chosen.told}")
+        again = ["hsfusion", "train", "--config-dir", str(request.out), f"groups={chosen.stem}"]
         print(f"to train on them: {shlex.join([*again, 'band_cost=0'])} scene=...")
     print("\nWritten: " + ", ".join(map(str, written)))
 
@@ -75,14 +74,14 @@ def _request(words: list[str]) -> _Request:
     folders, given = [], {}
     for word in words:
         key, sign, value = word.partition("=")
-        if sign and key in ("select", "evidence", "out") and value:
+        if sign and key in ("select", "width", "evidence", "out") and value:
             given[key] = value
         elif word.startswith("-") or (sign and key.isidentifier() and not Path(word).exists()):
             raise InputError(
                 "command line",
                 field="word",
                 value=word,
-                expected="RUN | select=K | evidence=FOLDER | out=FOLDER",
+                expected="RUN | select=K | width=NM | evidence=FOLDER | out=FOLDER",
                 fix="correct it; hsfusion weights --help lists the words",
             )
         else:
@@ -109,6 +108,11 @@ def _asked(folders: list[Path], given: dict[str, str]) -> _Request:
         raise InputError(
             "command line", field="select", value=select, expected="a number of bands", fix="write select=K"
         )
+    width = given.get("width")
+    if width is not None and (select is None or not re.fullmatch("0*[1-9][0-9]{0,4}", width)):
+        raise InputError(
+            "command line", field="width", value=width, expected="whole nm, with select=K", fix="write width=50"
+        )
     evidence = Path(given["evidence"]) if "evidence" in given else None
     if evidence is not None and (len(folders) > 1 or (folders[0] / _EVIDENCE).exists()):
         raise InputError(
@@ -119,7 +123,8 @@ def _asked(folders: list[Path], given: dict[str, str]) -> _Request:
             fix="name one run",
         )
     out = Path(given["out"]) if "out" in given else folders[0] / "weights"
-    return _Request(folders, None if select is None else int(select), evidence, out)
+    number, width_nm = None if select is None else int(select), None if width is None else int(width)
+    return _Request(folders, number, width_nm, evidence, out)
 
 
 def _read(folders: list[Path]) -> Weights:
@@ -145,19 +150,6 @@ def _add_evidence(weights: Weights, folder: Path) -> Path:
     from hsfusion.cli.weights_page import add_evidence
 
     return add_evidence(weights, read_evidence(folder), folder)
-
-
-def _check_select(number: int, weights: Weights) -> None:
-    """Refuses a number of bands that the weights cannot give, before anything is written."""
-    usable = int((weights.reported.weight > 0).sum())
-    if number > usable:
-        raise InputError(
-            "command line",
-            field="select",
-            value=number,
-            expected=f"at most {usable}, the bands that have a weight",
-            fix="choose fewer",
-        )
 
 
 def _print_page(weights: Weights) -> None:

@@ -62,6 +62,21 @@ class Weights:
             return "not finished"
         return None if self.verdict.word in {"supported", "not tested"} else self.verdict.word
 
+    def stamped(self, title: str) -> str:
+        """A title with the warning, if there is one."""
+        return title if self.stamp is None else f"{title} [{self.stamp}]"
+
+    @property
+    def made(self) -> str:
+        """Of which runs the reported weights are."""
+        return f"seed {self.runs[0].seed}, one run" if len(self.runs) == 1 else f"median of {len(self.runs)} runs"
+
+    def groups_in(self, lower_nm: float, upper_nm: float) -> str:
+        """Names of the groups of the bands from one wavelength to another, joined by ``|``."""
+        nm, group = self.reported.bands.wavelength_nm, self.reported.group
+        inside = np.flatnonzero((nm >= lower_nm) & (nm <= upper_nm))
+        return "|".join(dict.fromkeys(name for c in inside for name in group[c].split("|") if name))
+
 
 def read_runs(folders: list[Path]) -> Weights:
     """Reads run folders and judges their weights.

@@ -1,27 +1,24 @@
-"""What ``hsfusion weights`` writes: tables, figures, and a configuration to retrain on chosen bands."""
+"""What ``hsfusion weights`` writes: tables and figures."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from hsfusion import plots
 from hsfusion.cli.weights_evidence import split_kinds
 from hsfusion.cli.weights_judged import Weights
 from hsfusion.cli.weights_read import read_channels
+from hsfusion.cli.weights_selected import SELECTED
 from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.spectra.weights import ranked_bands, write_rows_csv
 
 _STEMS = ("band_weights", "groups", "channels", "faithfulness", "top_k", "group_importance")
 _OWN = re.compile(
-    rf"(weights|windows|selected_\d+)\.csv|weights\.json|report\.html|groups/selected_\d+\.yaml|({'|'.join(_STEMS)})\.(png|svg)"
+    rf"(weights|windows|{SELECTED})\.csv|weights\.json|report\.html|groups/{SELECTED}\.yaml|({'|'.join(_STEMS)})\.(png|svg)"
 )
 
 
@@ -68,15 +65,13 @@ def write_weights(weights: Weights, folder: Path) -> list[Path]:
 
 def window_rows(weights: Weights) -> list[dict[str, Any]]:
     """The windows as rows of a table: rank, lower_nm, upper_nm, group, weight, times_untrained, selection_frequency."""
-    nm, group = weights.reported.bands.wavelength_nm, weights.reported.group
     rows = []
     for rank, window in enumerate(weights.windows, start=1):
-        inside = np.flatnonzero((nm >= window.lower_nm) & (nm <= window.upper_nm))
-        named = dict.fromkeys(name for c in inside for name in group[c].split("|") if name)
+        group = weights.groups_in(window.lower_nm, window.upper_nm)
         frequency = window.frequency if len(weights.runs) > 1 else None
         limits = {"lower_nm": window.lower_nm, "upper_nm": window.upper_nm}
         share = {"weight": window.share, "times_untrained": window.raised, "selection_frequency": frequency}
-        rows.append({"rank": rank, **limits, "group": "|".join(named), **share})
+        rows.append({"rank": rank, **limits, "group": group, **share})
     return rows
 
 
@@ -102,7 +97,7 @@ def _told(weights: Weights) -> dict[str, Any]:
 def _weight_figures(weights: Weights) -> dict[str, Any]:
     """The weights over wavelength, group by group and channel by channel."""
     reported, spread = weights.reported, weights.spread
-    nm, name = reported.bands.wavelength_nm, f"{weights.scene}, {_of_runs(weights)}"
+    nm, name = reported.bands.wavelength_nm, f"{weights.scene}, {weights.made}"
     edges = None if spread is None else (spread.lower, spread.upper)
     figures = {
         "band_weights": plots.band_weights_figure(
@@ -125,7 +120,7 @@ def _weight_figures(weights: Weights) -> dict[str, Any]:
             runs=weights.profiles,
             groups=weights.groups,
             spread=edges,
-            title=_stamped(weights, f"Band weights by group: {name}"),
+            title=weights.stamped(f"Band weights by group: {name}"),
         )
     return figures | _channel_figures(weights)
 
@@ -137,25 +132,15 @@ def _channel_figures(weights: Weights) -> dict[str, Any]:
     if not channels:
         return {}
     several = f"{len(channels)} runs, channels not matched between them"
-    title = f"Fused channels: {weights.scene}, {several if len(channels) > 1 else _of_runs(weights)}"
+    title = f"Fused channels: {weights.scene}, {several if len(channels) > 1 else weights.made}"
     return {
         "channels": plots.channels_figure(
             weights.reported.bands.wavelength_nm,
             [(of.share, of.weight) for _, of in channels],
             names=[f"{run.folder.name}: seed {run.seed}" for run, _ in channels],
-            title=_stamped(weights, title),
+            title=weights.stamped(title),
         )
     }
-
-
-def _of_runs(weights: Weights) -> str:
-    if len(weights.runs) == 1:
-        return f"seed {weights.runs[0].seed}, one run"
-    return f"median of {len(weights.runs)} runs"
-
-
-def _stamped(weights: Weights, title: str) -> str:
-    return title if weights.stamp is None else f"{title} [{weights.stamp}]"
 
 
 def _evidence_figures(weights: Weights) -> dict[str, Any]:
@@ -191,44 +176,3 @@ def smallest_numbers(weights: Weights) -> dict[tuple[str, str], int | None]:
     content = weights.evidence or {}
     found = content.get("top_k", {}).get("cheapest", {})
     return {(content["split"]["kind"], classifier): number for classifier, number in found.items()}
-
-
-def write_selection(weights: Weights, bands: NDArray[np.int64], folder: Path) -> tuple[Path, Path]:
-    """Writes the chosen bands (k,) as a table, and as band groups of one band each, on which to train.
-
-    Groups say in nm which bands a network sees, whatever the scene: bands in no group are left out.
-
-    Raises:
-        InputError: if a chosen band has the wavelength of another one, so that no interval holds it alone.
-    """
-    number = bands.size
-    rows = {row["band"] - 1: row for row in ranked_bands(weights.reported, weights.spread)}
-    table, config = folder / f"selected_{number}.csv", folder / "groups" / f"selected_{number}.yaml"
-    lines = [f"  {name}: [{lower!r}, {upper!r}]" for name, lower, upper in _single_bands(weights, bands)]
-    write_rows_csv(table, [rows[c] for c in bands.tolist()])
-    config.parent.mkdir(exist_ok=True)
-    head = (
-        f"# {number} bands chosen by band weights, each a group of its own:\n"
-        f"# {_stamped(weights, f'{weights.scene}, {_of_runs(weights)}')}\n"
-        f"# hsfusion train --config-dir {folder} groups=selected_{number} band_cost=0 scene=...\n"
-        "_target_: hsfusion.spectra.intervals\n_partial_: true\nnm:\n"
-    )
-    config.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
-    return table, config
-
-
-def _single_bands(weights: Weights, bands: NDArray[np.int64]) -> Iterable[tuple[str, float, float]]:
-    """Name and interval in nm of each chosen band, which reaches no other band."""
-    nm = weights.reported.bands.wavelength_nm
-    for c in bands.tolist():
-        others = np.abs(np.delete(nm, c) - nm[c])
-        reach = min(1.0, float(others.min()) / 2) if others.size else 1.0
-        if reach == 0:
-            raise InputError(
-                "select",
-                field=f"wavelength of band {c + 1}",
-                value=f"{nm[c]:g} nm, as that of another band",
-                expected="a band that its wavelength names",
-                fix="mark one of the two as bad, and train anew",
-            )
-        yield f"band {c + 1}", float(nm[c] - reach), float(nm[c] + reach)

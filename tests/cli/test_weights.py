@@ -324,6 +324,22 @@ def test_selected_bands_are_written_as_a_table_and_as_groups_of_one_band(three, 
         assert f"band {row['band']}: [{nm - 1}, {nm + 1}]" in text
 
 
+def test_selected_windows_are_apart_and_groups_of_their_bands(three, monkeypatch, capsys, undrawn):
+    call(three[0], "select=2", "width=60", monkeypatch=monkeypatch)
+    out, weight = three[0] / "weights", read_runs(three[:1]).reported.weight
+    chosen = rows(out / "selected_2_of_60_nm.csv")
+    assert "2 windows with " in (said := capsys.readouterr().out) and "groups=selected_2_of_60_nm band_cost=0" in said
+    for row in chosen:
+        lower, upper = float(row["lower_nm"]), float(row["upper_nm"])
+        assert upper - lower == 60
+        assert float(row["weight"]) == pytest.approx(weight[(lower <= NM) & (upper >= NM)].sum(), rel=1e-6)
+        end = float(np.nextafter(upper, np.inf))  # groups end before their upper limit
+        text = (out / "groups" / "selected_2_of_60_nm.yaml").read_text()
+        assert f"window {row['rank']}: [{lower}, {end}]" in text
+    assert {row["group"] for row in chosen} == {"VNIR", "SWIR"}
+    call(three[0], monkeypatch=monkeypatch)  # knows these files as its own
+
+
 @pytest.mark.slow
 def test_a_network_trained_on_the_selected_bands_sees_no_other(hsfusion, tmp_path):
     first = hsfusion("train", "run_dir=run", cwd=tmp_path, small=True)
@@ -336,6 +352,15 @@ def test_a_network_trained_on_the_selected_bands_sees_no_other(hsfusion, tmp_pat
     assert done.returncode == 0, done.stderr
     used = {row["band"] for row in rows(tmp_path / "again" / "band_weights.csv") if float(row["weight"]) > 0}
     assert used == {row["band"] for row in rows(tmp_path / "run" / "weights" / "selected_5.csv")}
+    chosen = hsfusion("weights", "run", "select=3", "width=40", cwd=tmp_path)
+    assert chosen.returncode == 0, chosen.stderr
+    words = ["--config-dir", "run/weights", "groups=selected_3_of_40_nm", "band_cost=0", "run_dir=broad"]
+    done = hsfusion("train", *words, *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    used_nm = [float(r["wavelength_nm"]) for r in rows(tmp_path / "broad" / "band_weights.csv") if float(r["weight"])]
+    windows = rows(tmp_path / "run" / "weights" / "selected_3_of_40_nm.csv")
+    assert len(used_nm) == 15  # 3 windows of 5 bands
+    assert all(any(float(w["lower_nm"]) <= nm <= float(w["upper_nm"]) for w in windows) for nm in used_nm)
 
 
 def _small():
@@ -522,6 +547,9 @@ def test_tables_of_the_first_version_are_read(three):
         (["run0", "run0"], "runs is run0 twice"),
         (["run0", "select=0"], "select is 0, expected a number of bands"),
         (["run0", "select=61"], "select is 61, expected at most 60"),
+        (["run0", "width=50"], "width is 50, expected whole nm, with select=K"),
+        (["run0", "select=2", "width=0"], "width is 0, expected whole nm"),
+        (["run0", "select=20", "width=100"], "select is 20, expected at most 1[01], the windows of 100 nm"),
         (["run0", "selct=3"], "word is selct=3"),
         (["run0", "--plot"], "word is --plot"),
         (["run0", "other"], "other: bands is 30 from 400 to 1560 nm, expected the 60 from 400 to 1580 nm of run0"),

@@ -120,7 +120,9 @@ def test_stable_profiles_beside_what_the_network_uses_are_not_faithful():
 def test_all_findings_good_give_supported():
     found = judge()
     assert found.word == "supported"
-    assert "Nogueira index 0.90, 95 % interval 0.80 to 1.00, 5 profiles, each the median of 5 runs" in found.sentences[0]
+    assert (
+        "Nogueira index 0.90, 95 % interval 0.80 to 1.00, 5 profiles, each the median of 5 runs" in found.sentences[0]
+    )
     assert "largest p = 0.048" in found.sentences[0]
 
 
