@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig
 
+from hsfusion.cli.checking import command_again
 from hsfusion.cli.evidence_folder import check, claim, processes, settings_of, sweep
 from hsfusion.errors import InputError
 from hsfusion.spectra import BandWeights
@@ -114,6 +115,7 @@ class Evidence:
         control = untrained[_UNTRAINED:].reshape(shape)
         profiles = Profiles(first.bands, first.group, self._used, weight.reshape(shape), untrained[:_UNTRAINED].mean(0))
         layers = zip(first.sources, np.mean([[w for _, w in of.sources] for of in read], axis=0).tolist(), strict=True)
+        self.found["command"] = command_again("benchmark evidence")
         self.found["sources"] = [{"name": name, "weight": mean} for (name, _), mean in layers]
         self.found |= self._scene(profiles) | {"runs": [self._run(*row) for row in zip(folders, pairs, strict=True)]}
         self.found |= stability_of(profiles, control)

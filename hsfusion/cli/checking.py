@@ -156,7 +156,9 @@ def check_config_dir() -> None:
 def command_again(command: str) -> str:
     """The words that repeat this run, in a new folder."""
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    return shlex.join(["hsfusion", command, *(word for word in words if not word.startswith(("run_dir=", "resume=")))])
+    return shlex.join(
+        ["hsfusion", *command.split(), *(word for word in words if not word.startswith(("run_dir=", "resume=")))]
+    )
 
 
 def _refuse(key: str, value: object, expected: str) -> None:

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from hsfusion.errors import EnvironmentFailure, InputError
 
 _CLASSIFIERS = ("svm", "network")
-# what does not change a number
-_FREE = ("folder", "jobs", "progress")
+# what does not change a number: classifiers can be added later
+_FREE = ("folder", "jobs", "progress", "retrain")
 # names of what is not complete yet: of train_run, and of write_json and claim
 _PARTIAL_RUN = re.compile(r"\.seed-\d+(-resample-\d+)?-[a-z0-9_]{8}")
 _PARTIAL_FILE = re.compile(r"\.(config|[\w-]+\.json)\.\d+")
@@ -106,4 +106,6 @@ def processes(cfg: DictConfig) -> int:
     on_gpu = cfg.trainer.accelerator not in ("cpu", "auto") or (
         cfg.trainer.accelerator == "auto" and torch.cuda.is_available()
     )
-    return 1 if on_gpu else len(os.sched_getaffinity(0))
+    if on_gpu:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # Linux only

@@ -77,6 +77,7 @@ def _profile(experiment: Experiment, weights: BandWeights) -> plots.WeightProfil
         weights.bands.wavelength_nm,
         weights.weight,
         fwhm_nm=weights.bands.fwhm_nm,
+        untrained=untrained_weight(weights),
         good=weights.bands.good,
         band_groups=weights.group,
         groups=[] if free else [(group.name, group.lower_nm, group.upper_nm) for group in experiment.start.groups],

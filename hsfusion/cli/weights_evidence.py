@@ -120,12 +120,14 @@ _EVIDENCE = holding(
     {
         "scene": text(),
         "fusion": text(60),
+        "command": text(100_000),
         "split": holding({"kind": text(), "leakage": _FRACTION}),
         "bands": _BANDS,
         "band_groups": each(_name, 1, _MOST_BANDS),
         "runs": each(_RUN, 1, _MOST_RUNS),
         "profiles": each(_WEIGHTS, 1, _MOST_RUNS),
         "ensemble": _WEIGHTS,
+        "untrained": _WEIGHTS,
         "quartiles": holding(dict.fromkeys(_QUARTILES, _WEIGHTS)),
         "selection_frequency": each(_FRACTION, 1, _MOST_BANDS),
         "groups": each(holding({"name": text(), "lower_nm": _NM, "upper_nm": _NM}), 0, 1_000),
@@ -187,7 +189,7 @@ def _check_lengths(content: dict[str, Any]) -> None:
         "profiles": (content["profiles"], runs),
         **{f"profiles[{i}]": (profile, number) for i, profile in enumerate(content["profiles"])},
         **{f"quartiles.{key}": (content["quartiles"][key], number) for key in _QUARTILES},
-        **{key: (content[key], number) for key in ("band_groups", "ensemble", "selection_frequency")},
+        **{key: (content[key], number) for key in ("band_groups", "ensemble", "untrained", "selection_frequency")},
     }
     if "faithfulness" in content:
         steps = len(content["faithfulness"]["numbers"])
@@ -228,6 +230,7 @@ def _weights(folder: Path, content: dict[str, Any]) -> Weights:
         WeightSpread(lower, upper, np.array(content["selection_frequency"], np.float64)),
         stability,
         _windows(content.get("top_windows", [])),
+        np.array(content["untrained"], np.float64),
         _verdict(content.get("verdict")),
         groups or groups_of(reported),
         content,

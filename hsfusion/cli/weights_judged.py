@@ -35,6 +35,7 @@ class Weights:
         spread: quartiles and selection frequency; None for one run.
         stability: of single runs, or of ensembles; None for one run, or where it is not measured yet.
         windows: that hold most weight.
+        untrained: (C,), the mean weights of networks that have not been trained.
         verdict: None where an evidence run has not got so far.
         groups: name, first wavelength, and first beyond the last, of each band group in nm.
         evidence: content of ``evidence.json``; None for run folders.
@@ -46,6 +47,7 @@ class Weights:
     spread: WeightSpread | None
     stability: Stability | None
     windows: tuple[Window, ...]
+    untrained: NDArray[np.float64]
     verdict: Verdict | None
     groups: tuple[tuple[str, float, float], ...]
     evidence: dict[str, Any] | None = None
@@ -160,7 +162,7 @@ def _judged(
         wavelength_nm=nm,
         unreadable=_unreadable(runs),
     )
-    return Weights(runs, profiles, reported, spread, stability, windows, judged, groups_of(reported))
+    return Weights(runs, profiles, reported, spread, stability, windows, untrained, judged, groups_of(reported))
 
 
 def _unreadable(runs: tuple[Run, ...]) -> str | None:

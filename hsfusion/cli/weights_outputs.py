@@ -110,6 +110,7 @@ def _weight_figures(weights: Weights) -> dict[str, Any]:
             spread=edges,
             frequency=None if spread is None else spread.frequency,
             stamp=weights.stamp,
+            untrained=weights.untrained,
             sources={key: total for key, total in reported.group_totals().items() if key in dict(reported.sources)},
         )
     }

@@ -55,7 +55,7 @@ def write_page(weights: Weights, source: Path, folder: Path) -> Path:
         title=f"hsfusion: evidence on the band weights of {weights.scene}",
         configuration=plain_bytes(configuration, most=_MOST_BYTES).decode() if configuration.exists() else "",
         versions=versions,
-        reproduce=f"hsfusion benchmark evidence folder={source}  # with the configuration below",
+        reproduce=weights.evidence["command"],
         figures_of={
             title: (folder / name, alt, caption)
             for title, (name, alt, caption) in _FIGURES.items()

@@ -31,6 +31,7 @@ class WeightProfile:
         quartiles: (C,) lower and upper over runs, or None for one run.
         frequency: (C,) share of the runs that select the band, or None for one run.
         runs: number of runs whose median this is; 1 for the weights of one run.
+        untrained: (C,) what networks that have not been trained give the bands; None for the same everywhere.
     """
 
     wavelength_nm: NDArray[np.float64]
@@ -43,6 +44,7 @@ class WeightProfile:
     quartiles: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     frequency: NDArray[np.float64] | None = None
     runs: int = 1
+    untrained: NDArray[np.float64] | None = None
 
 
 def spectral_axes(nm: NDArray[np.float64], highest: float, *, y_label: str) -> Axes:
@@ -89,7 +91,7 @@ def weights_figure(profile: WeightProfile, *, word: str) -> str:
         _alternative(profile, word=word),
         behind=_shades(profile, axes) + _atmosphere(axes) + stamp,
         curves=curves,
-        before=_uniform(axes, 100 / nm.size)
+        before=_untrained(axes, profile)
         + _group_names(profile, axes)
         + _dots(profile, axes)
         + cursor
@@ -137,7 +139,10 @@ def _keys(profile: WeightProfile, axes: Axes) -> str:
             "band weight" if profile.quartiles is None else "band weight, median",
         ),
         key('<rect width="24" height="12" class="area"/>', spread),
-        key('<line x1="0" x2="24" y1="6" y2="6" class="uniform"/>', "uniform weight"),
+        key(
+            '<line x1="0" x2="24" y1="6" y2="6" class="uniform"/>',
+            "untrained networks" if profile.untrained is not None else "uniform weight",
+        ),
     ]
     if any(a < high and b > low for a, b in STRONG_WATER_VAPOUR_NM):
         hatched = '<path d="M0 12L12 0M6 12L18 0M12 12L24 0" class="hatching"/>'
@@ -196,8 +201,11 @@ def _atmosphere(axes: Axes) -> str:
     return "".join(parts)
 
 
-def _uniform(axes: Axes, value: float) -> str:
-    at = f"{axes.upwards(value):.2f}%"
+def _untrained(axes: Axes, profile: WeightProfile) -> str:
+    """What the weights are compared with."""
+    if profile.untrained is not None:
+        return curve(axes, *broken_at_gaps(profile.wavelength_nm, 100 * profile.untrained), css="uniform")
+    at = f"{axes.upwards(100 / profile.wavelength_nm.size):.2f}%"
     return f'<line class="uniform" x1="0" x2="100%" y1="{at}" y2="{at}"/>'
 
 

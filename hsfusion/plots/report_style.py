@@ -63,7 +63,7 @@ pre { background: var(--soft); padding: .8rem; margin: .5rem 0; overflow: auto; 
 .run { stroke: var(--random); stroke-width: 1.4px; stroke-dasharray: 4 4; }
 .plot path.area, rect.area { fill: var(--curve); opacity: .28; }
 .plot path.random-area, rect.random-area { fill: var(--random); opacity: .28; }
-.plot line.uniform, line.uniform { stroke: var(--warn); stroke-width: 1.5px; stroke-dasharray: 7 4; }
+.uniform { fill: none; stroke: var(--warn); stroke-width: 1.5px; stroke-dasharray: 7 4; }
 .plot line.weak, line.weak { stroke: var(--ink); stroke-dasharray: 1 3; }
 .plot line.cursor { stroke: var(--ink); stroke-width: 1.5px; }
 .dot { fill: var(--curve); }

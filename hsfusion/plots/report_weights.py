@@ -29,6 +29,7 @@ def profile_of(evidence: Mapping[str, Any]) -> WeightProfile | None:
         else (np.array(quartiles["lower"], np.float64), np.array(quartiles["upper"], np.float64)),
         frequency=None if frequency is None else np.array(frequency, np.float64),
         runs=len(evidence["runs"]),
+        untrained=np.array(evidence["untrained"], np.float64) if "untrained" in evidence else None,
     )
 
 

@@ -49,6 +49,7 @@ def band_weights_figure(
     stamp: str | None = None,
     sources: Mapping[str, float] | None = None,
     frequency: ArrayLike | None = None,
+    untrained: ArrayLike | None = None,
 ) -> Figure:
     """Draws the band weights over wavelength, with the band groups and what each of them totals.
 
@@ -63,6 +64,7 @@ def band_weights_figure(
         stamp: a warning written across the plot, such as "unstable".
         sources: weight of each further raster, which has no wavelength: named in the legend.
         frequency: (C,) share of the runs that select each band, drawn in a strip under the curve.
+        untrained: (C,) what networks that have not been trained give the bands; None for the same everywhere.
 
     Raises:
         ValueError: if an array has not one value for each wavelength.
@@ -71,6 +73,7 @@ def band_weights_figure(
     figure = Figure(layout="constrained")
     axes = _weight_axes(figure, nm, title=title, frequency=frequency)
     handles = _draw_weights(axes, nm, weights=weights, spread=spread)
+    handles.append(_draw_untrained(axes, nm, untrained))
     handles += [Patch(fc="none", ec="none", label=f"{name}: {100 * w:.1f} %") for name, w in (sources or {}).items()]
     background = _background_axes(axes) if spectra else axes
     curves = _draw_spectra(background, nm, spectra=spectra or {}, colors=colors or {})
@@ -156,7 +159,7 @@ def _draw_weights(
     weights: NDArray[np.float64],
     spread: tuple[ArrayLike, ArrayLike] | None,
 ) -> list[Artist]:
-    """Draws the curve, its envelope and the uniform weight; returns their legend handles."""
+    """Draws the curve and its envelope; returns their legend handles."""
     x, y = broken_at_gaps(nm, weights)
     size = 1.4 if nm.size > 60 else 3.0  # a band between two gaps shows by its marker alone
     name = "band weight" if spread is None else "band weight, median of the runs"
@@ -168,8 +171,16 @@ def _draw_weights(
         handles.append(axes.fill_between(x, low, high, label="quartiles", **look))
     else:
         axes.fill_between(x, 0, y, color=SKY_BLUE, alpha=0.35, lw=0, zorder=_CURVE_LEVEL)
-    handles.append(axes.axhline(1 / nm.size, color=VERMILION, lw=1, ls="--", label="uniform weight 1/C", zorder=4))
     return handles
+
+
+def _draw_untrained(axes: Axes, nm: NDArray[np.float64], untrained: ArrayLike | None) -> Artist:
+    """Draws what the weights are compared with; returns its legend handle."""
+    look = {"color": VERMILION, "lw": 1, "ls": "--", "zorder": 4}
+    if untrained is None:
+        return axes.axhline(1 / nm.size, label="uniform weight 1/C", **look)
+    (line,) = axes.plot(*broken_at_gaps(nm, untrained), label="untrained networks", **look)
+    return line
 
 
 def _draw_spectra(

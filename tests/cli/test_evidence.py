@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ TINY = [
     *("model.channels=4", "model.width=8", "model.receptive_field=3", "trainer=cpu", "trainer.max_epochs=1"),
     *("data.steps_per_epoch=10", "progress=false", "jobs=1", "seeds=2", "resamples=2", "faithfulness_pixels=20"),
 ]
-SMALL_TOP_K = ["top_k=[3,10]", "top_k_seeds=2", "top_k_members=1", "retrain_epochs=1"]
+SMALL_TOP_K = ["top_k=[3,10]", "top_k_seeds=2", "top_k_members=1", "retrain_epochs=1", "retrain=[svm,network]"]
 CURVE = {"accuracy", "random_mean", "random_lower", "random_upper", "area", "random_areas", "p"}
 
 
@@ -145,6 +146,17 @@ def test_a_second_start_redoes_only_what_is_missing_and_finds_the_same(tiny, cap
     assert gone.exists()
     assert not list(folder.rglob(".*"))
     assert "verdict" in capsys.readouterr().out
+
+
+def test_classifiers_can_be_added_to_a_folder_or_left_out(tiny, tmp_path):
+    folder, found = tiny
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    for path in copy.glob("top_k/*/network-*.json"):
+        path.unlink()
+    alone = evidence_of(copy, *TINY, *SMALL_TOP_K[:-1], "retrain=[svm]")
+    assert alone["top_k"]["blocks"] == {"svm": found["top_k"]["blocks"]["svm"]}
+    assert not list(copy.glob("top_k/*/network-*.json"))
+    assert evidence_of(copy, *TINY, *SMALL_TOP_K) == found
 
 
 # words that do not fit

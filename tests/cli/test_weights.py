@@ -97,6 +97,7 @@ def write_evidence(folder, *, seeds=2, resamples=2, without=()):
     content = {
         "scene": "made up",
         "fusion": "channel",
+        "command": "hsfusion benchmark evidence folder=evidence seeds=2",
         "sources": [],
         "split": {"kind": "blocks", "leakage": 0.0},
         "bands": {"wavelength_nm": NM.tolist(), "fwhm_nm": None, "good": [True] * NM.size},
@@ -118,6 +119,7 @@ def write_evidence(folder, *, seeds=2, resamples=2, without=()):
         ],
         "profiles": profiles.tolist(),
         "ensemble": quartiles(profiles).median.tolist(),
+        "untrained": [1 / NM.size] * NM.size,
         "quartiles": {"lower": lower.tolist(), "upper": upper.tolist()},
         "selection_frequency": (profiles > np.sort(profiles)[:, [-21]]).mean(0).tolist(),
         "stability": {"bands": 20, "half_width": 3, "single": agreement, "reported": agreement},

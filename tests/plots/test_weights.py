@@ -158,6 +158,14 @@ def test_without_groups_nothing_is_shaded_and_the_curve_fills_the_axes() -> None
     assert axes.get_ylim()[1] == pytest.approx(1.03 * WEIGHT.max())
 
 
+def test_untrained_networks_stand_in_place_of_the_uniform_weight() -> None:
+    figure = figure_of(untrained=WEIGHT[::-1])
+    (line,) = [line for line in figure.axes[0].get_lines() if line.get_label() == "untrained networks"]
+    x, y = broken_at_gaps(NM, WEIGHT[::-1])
+    np.testing.assert_array_equal(np.asarray(line.get_xydata()), np.column_stack([x, y]))
+    assert "uniform weight 1/C" not in legend_texts(figure)
+
+
 def test_pale_class_colour_is_darkened_for_its_line() -> None:
     figure = figure_of(spectra={"Woods": np.ones(NM.size)}, colors={"Woods": "#fffac8"})
     (line,) = [line for line in figure.axes[1].get_lines() if line.get_label() == "Woods"]
