@@ -13,6 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from hsfusion.cli.benchmark_accuracy import row_of, show, summary_of, write_results
 from hsfusion.cli.finetune import check_words
 from hsfusion.errors import InputError
+from hsfusion.scenes.legend import is_named
 
 
 def measure(cfg: DictConfig) -> None:
@@ -86,7 +87,7 @@ def _not_trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any]) -> list
     With the mean and standard deviation that it brings along, as by ``predict bands=resample``, and with those of the
     training pixels here, with which fine-tuning starts.
     """
-    from hsfusion.cli.finetune import carried_network, is_named
+    from hsfusion.cli.finetune import carried_network
     from hsfusion.cli.seen import check_not_seen
     from hsfusion.cli.session import set_up, test_accuracies
     from hsfusion.inference import predict_scene

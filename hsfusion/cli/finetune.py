@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from hsfusion.cli.hydra_app import run_app
 from hsfusion.cli.train import train_from
 from hsfusion.errors import DivergedError, InputError
+from hsfusion.scenes.legend import is_named
 
 if TYPE_CHECKING:
     from hsfusion.cli.session import Experiment, Outcome, Start
@@ -60,11 +60,6 @@ def carried_network(
     )
     report = carried.report.standardised_anew()
     return Start(carried.network, list(carried.groups), carried.architecture, report, all_seen(header))
-
-
-def is_named(name: str) -> bool:
-    """Whether the name of a class was given, not made of its code (class 1), which says nothing of another scene."""
-    return re.fullmatch(r"\s*class \d+\s*", name) is None
 
 
 def scratch_configuration(cfg: DictConfig, header: dict[str, Any]) -> DictConfig:

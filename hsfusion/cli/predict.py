@@ -36,11 +36,11 @@ def predict(cfg: DictConfig) -> None:
         torch.set_num_threads(cfg.threads)
     model = _model_path(cfg.run)
     network, header = load_model(model)
-    scene, network = open_scene_for(cfg, network, header)
+    scene, network, tags = open_scene_for(cfg, network, header)
     folded = FoldedNetwork(network).to(_device(cfg.device))
     folded, precision = with_precision(folded, scene, cfg.precision)
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
-    order = _order(cfg, header, {"hsfusion_model_sha256": digest, "bands": cfg.bands, "scene": scene.name}, folded)
+    order = _order(cfg, header, {"hsfusion_model_sha256": digest, **tags, "scene": scene.name}, folded)
     _check_out(cfg, order, scene)
     if cfg.compile:
         folded.convolutions.compile()

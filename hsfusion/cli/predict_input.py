@@ -15,7 +15,9 @@ from hsfusion.scenes.levels import check_same_unit, typical_levels
 from hsfusion.spectra import Bands
 
 
-def open_scene_for(cfg: DictConfig, network: FusionNetwork, header: dict[str, Any]) -> tuple[Scene, FusionNetwork]:
+def open_scene_for(
+    cfg: DictConfig, network: FusionNetwork, header: dict[str, Any]
+) -> tuple[Scene, FusionNetwork, dict[str, str]]:
     """Opens the scene and brings scene and network together.
 
     With ``bands=match`` the scene is shown with the model's bands; with ``bands=resample`` the network is carried over
@@ -26,6 +28,9 @@ def open_scene_for(cfg: DictConfig, network: FusionNetwork, header: dict[str, An
         network: the trained network.
         header: of its model file.
 
+    Returns:
+        scene and network, and tags for the map: ``bands``, and the share of the weight on bands that the scene lacks
+
     Raises:
         InputError: if bands or further rasters are missing, the scene is smaller than what the network sees around a
             pixel, or its values are of another unit.
@@ -33,8 +38,10 @@ def open_scene_for(cfg: DictConfig, network: FusionNetwork, header: dict[str, An
     opened = instantiate(cfg.scene)
     scene = opened.scene if isinstance(opened, LabelledScene) else opened
     sources = [(source["name"], source["layers"]) for source in header["sources"]]
+    tags = {"bands": str(cfg.bands)}
     if cfg.bands == "resample":
-        network = _carried(scene, network, header)
+        network, outside = _carried(scene, network, header)
+        tags["weight_outside_bands"] = f"{outside:.4f}"
     needed = network.used_bands.numpy()
     bands = scene.bands if cfg.bands == "resample" else Bands(**header["bands"])
     matched = MatchedScene(scene, bands=bands, sources=sources, needed=needed)
@@ -42,10 +49,10 @@ def open_scene_for(cfg: DictConfig, network: FusionNetwork, header: dict[str, An
     folded = FoldedNetwork(network)
     levels = typical_levels(matched, folded.layers.numpy())
     check_same_unit(levels, folded.fill.numpy(), source=scene.name, reference="the training scene")
-    return matched, network
+    return matched, network, tags
 
 
-def _carried(scene: Scene, network: FusionNetwork, header: dict[str, Any]) -> FusionNetwork:
+def _carried(scene: Scene, network: FusionNetwork, header: dict[str, Any]) -> tuple[FusionNetwork, float]:
     from hsfusion.training.transfer import carry_over
 
     sources = {source["name"]: source["layers"] for source in header["sources"]}
@@ -61,7 +68,7 @@ def _carried(scene: Scene, network: FusionNetwork, header: dict[str, Any]) -> Fu
         network, header=header, bands=scene.bands, sources=scene.sources, class_names=header["classes"]["names"]
     )
     print("\n".join(carried.report.coverage_lines()))
-    return carried.network
+    return carried.network, carried.report.outside_share
 
 
 def _check_size(shape: tuple[int, int], receptive_field: int) -> None:

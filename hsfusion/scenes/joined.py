@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hsfusion.errors import InputError
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.labels import LabelledScene
-from hsfusion.scenes.legend import Legend
+from hsfusion.scenes.legend import Legend, is_named
 from hsfusion.scenes.levels import check_same_unit, typical_levels
 from hsfusion.scenes.scene import Scene, Window, take_layers
 from hsfusion.spectra import Bands, match_bands
@@ -113,7 +113,7 @@ def on_common_legend(labelled: Sequence[LabelledScene]) -> list[LabelledScene]:
     """Gives scenes one legend of the classes of all; classes of one name become one class.
 
     Codes are kept where all scenes agree on them, and are renumbered from 1 otherwise. A class need not occur in every
-    scene.
+    scene. Classes without names are joined by their codes, which is warned of.
     """
     entries = {
         name: (code, color)
@@ -127,6 +127,9 @@ def on_common_legend(labelled: Sequence[LabelledScene]) -> list[LabelledScene]:
     )
     names = sorted(entries, key=lambda name: entries[name][0])
     codes = {name: entries[name][0] if agreed else i for i, name in enumerate(names, start=1)}
+    shared = [name for name in names if not is_named(name) and sum(name in part.legend.names for part in labelled) > 1]
+    if shared:
+        _log.warning("Taken for one class, since they have no names but one code: %s.", ", ".join(shared))
     if not agreed:
         _log.warning("The scenes give their classes different codes; the map's are %s.", codes)
     legend = Legend(tuple(codes[name] for name in names), tuple(names), tuple(entries[name][1] for name in names))

@@ -118,3 +118,8 @@ def by_code(given: Sequence[str] | Mapping[Any, str] | None, *, field: str = "cl
 
 def _error(field: str, value: object, expected: str, fix: str) -> InputError:
     return InputError("legend", field=field, value=value, expected=expected, fix=fix)
+
+
+def is_named(name: str) -> bool:
+    """Whether the name of a class was given, not made of its code (class 1), which says nothing of another scene."""
+    return re.fullmatch(r"\s*class \d+\s*", name) is None

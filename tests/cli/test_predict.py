@@ -216,6 +216,28 @@ def test_missing_bands_are_listed_and_nothing_stands_in(files, hsfusion, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_other_bands_are_an_explicit_choice_and_what_they_cover_is_told(files, hsfusion, tmp_path):
+    from hsfusion.inference import predict_scene
+    from hsfusion.scenes import open_scene
+    from hsfusion.training.model_file import load_model
+    from hsfusion.training.transfer import carry_over
+
+    done = hsfusion(*words(files, "bands=resample", scene="fewer.img"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    scene = open_scene(files / "fewer.img")
+    network, header = load_model(files / "model.safetensors")
+    names = header["classes"]["names"]
+    carried = carry_over(network, header=header, bands=scene.bands, sources=(), class_names=names)
+    outside = carried.report.outside_share
+    assert 0.03 < outside < 0.3  # 20 of 211 bands
+    assert f"outside the new bands: {100 * outside:.1f} % of the band weights" in done.stdout
+    with rasterio.open(tmp_path / "map.tif") as file:
+        codes, tags = file.read(1), file.tags()
+    assert (tags["bands"], tags["weight_outside_bands"]) == ("resample", f"{outside:.4f}")
+    expected = np.array(CODES)[predict_scene(carried.network, scene)[0]]
+    assert (codes == expected)[codes > 0].mean() > 0.999
+
+
 @pytest.mark.parametrize(
     ("more", "code", "part"),
     [

@@ -99,3 +99,8 @@ def test_common_legend_leaves_scenes_apart_and_knows_the_classes_of_all(caplog):
     assert np.unique(common[0].labels).tolist() == [0, 1, 2]
     assert common[1].labels[0].tolist() == [4, 4]
     assert caplog.text == ""
+
+
+def test_classes_without_names_are_joined_by_their_codes_with_a_warning(caplog):
+    on_common_legend([labelled(NORTH, [1, 2], ["class 1", "woods"]), labelled(SOUTH, [1], ["class 1"])])
+    assert "no names but one code: class 1." in caplog.text
