@@ -81,6 +81,8 @@ def weights_figure(profile: WeightProfile, *, word: str) -> str:
     else:
         lower, upper = (broken_at_gaps(nm, edge)[1] for edge in quartiles)
         curves = area(axes, x, lower, upper, css="area")
+    if profile.untrained is not None:
+        curves += curve(axes, *broken_at_gaps(nm, 100 * profile.untrained), css="uniform")
     curves += curve(axes, x, y, css="curve")
     cursor = '<line class="cursor" x1="0" x2="0" y1="0" y2="100%" visibility="hidden"/>'
     stamp = (
@@ -91,7 +93,7 @@ def weights_figure(profile: WeightProfile, *, word: str) -> str:
         _alternative(profile, word=word),
         behind=_shades(profile, axes) + _atmosphere(axes) + stamp,
         curves=curves,
-        before=_untrained(axes, profile)
+        before=_uniform(axes, profile)
         + _group_names(profile, axes)
         + _dots(profile, axes)
         + cursor
@@ -109,13 +111,17 @@ def weights_figure(profile: WeightProfile, *, word: str) -> str:
 
 
 def _caption(profile: WeightProfile) -> str:
-    what = "What the forward pass uses of each band; all weights sum to 100 %."
+    words = ["What the forward pass uses of each band; all weights sum to 100 %."]
     if profile.runs == 1:
-        return f"{what} One training: another seed spreads the weight differently within a window."
-    return (
-        f"{what} The curve is the median of {profile.runs} trainings, scaled to that sum, and the area lies between "
-        "their quartiles, scaled alike."
-    )
+        words.append("One training: another seed spreads the weight differently within a window.")
+    else:
+        words.append(
+            f"The curve is the median of {profile.runs} trainings, scaled to that sum, and the area lies between their "
+            "quartiles, scaled alike."
+        )
+    if profile.untrained is not None:
+        words.append("Dashed is what untrained networks give on average: all groups the same, however few their bands.")
+    return " ".join(words)
 
 
 def _alternative(profile: WeightProfile, *, word: str) -> str:
@@ -201,10 +207,10 @@ def _atmosphere(axes: Axes) -> str:
     return "".join(parts)
 
 
-def _untrained(axes: Axes, profile: WeightProfile) -> str:
-    """What the weights are compared with."""
+def _uniform(axes: Axes, profile: WeightProfile) -> str:
+    """The weight that all bands would share, where untrained networks are not drawn."""
     if profile.untrained is not None:
-        return curve(axes, *broken_at_gaps(profile.wavelength_nm, 100 * profile.untrained), css="uniform")
+        return ""
     at = f"{axes.upwards(100 / profile.wavelength_nm.size):.2f}%"
     return f'<line class="uniform" x1="0" x2="100%" y1="{at}" y2="{at}"/>'
 

@@ -174,6 +174,16 @@ def test_large_maps_keep_the_page_small() -> None:
     assert str(Page(html).all("img")[0]["height"]) == "1500"
 
 
+def test_untrained_networks_are_drawn_as_a_curve_like_the_weights_or_a_line_where_they_are_unknown() -> None:
+    known, unknown = report(weights=profile(untrained=np.full(4, 0.25))), report()
+    stretched = re.compile(r'<svg viewBox[^>]* preserveAspectRatio="none".*?</svg>', re.DOTALL)
+    inside = ["".join(stretched.findall(html)) for html in (known, unknown)]
+    assert [html.count('<path class="curve"') for html in inside] == [1, 1]
+    assert [html.count('<path class="uniform"') for html in inside] == [1, 0]
+    assert [html.count('<line class="uniform"') for html in (known, unknown)] == [0, 1]
+    assert "untrained networks" in known and "uniform weight" not in re.sub("a uniform weight were", "", known)
+
+
 def test_every_band_says_its_values_in_order_of_wavelength() -> None:
     shuffled = profile(
         wavelength_nm=np.array([410.0, 400.0, 420.0, 1000.0]),
