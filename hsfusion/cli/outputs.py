@@ -99,10 +99,12 @@ def write_known(experiment: Experiment, outcome: Outcome, folder: Path, *, used:
         folder: where to.
         used: (C',) indices of the bands among which copies are looked for.
     """
-    pairs = duplicate_bands(experiment.split, used)[:_MOST_PAIRS]
+    pairs = duplicate_bands(experiment.split, used)
+    if len(pairs) > _MOST_PAIRS:
+        _log.warning("%d pairs of bands say the same: the first %d are recorded.", len(pairs), _MOST_PAIRS)
     known = {
         "beats_chance": outcome.beats_chance,
-        "duplicates": [[pair.first, pair.second, pair.correlation] for pair in pairs],
+        "duplicates": [[pair.first, pair.second, pair.correlation] for pair in pairs[:_MOST_PAIRS]],
     }
     (folder / "verdict.json").write_text(json.dumps(known) + "\n", encoding="utf-8")
     return known
