@@ -169,6 +169,10 @@ class Evidence:
         weights = {own: profiles.ensemble, **member_profiles(members)}
         pool.run(chosen_jobs(self._settings, places, weights, cost=_CHOICE), stage="choices of bands")
         costs = {name: self._retrain_cost(name) for name in self._cfg.retrain}
+        if "network" not in costs and any(self.folder.glob("top_k/*/network-*.json")):
+            print(
+                "The networks on k bands that are in the folder are left out: add retrain=[svm,network] to have them."
+            )
         pool.run(
             retrain_jobs(self._settings, places, numbers=list(self._cfg.top_k), used=self._used, costs=costs),
             stage="trainings on chosen bands",

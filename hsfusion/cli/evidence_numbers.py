@@ -159,7 +159,7 @@ def _stabilities(profiles: Profiles) -> dict[str, Stability]:
 
 def _windows(profiles: Profiles) -> tuple[Any, ...]:
     weights = BandWeights(profiles.bands, profiles.group, profiles.ensemble)
-    return weight_windows(weights, profiles.selected, untrained=profiles.untrained)
+    return weight_windows(weights, profiles.selected, profiles=profiles.runs, untrained=profiles.untrained)
 
 
 def _group_at(profiles: Profiles, nm: float) -> str:
@@ -170,13 +170,14 @@ def _group_at(profiles: Profiles, nm: float) -> str:
 def plan_of(profiles: Profiles) -> dict[str, Any]:
     """Windows in the order of the reported weight, and after how many of them the accuracy is asked for.
 
-    Denser where few are removed, as the curves bend there.
+    Windows without any, which fewer than half of the runs open, follow in the order of the mean over the runs. Denser
+    where few are removed, as the curves bend there.
     """
     windows = profiles.windows
     units = len(windows)
     number = np.unique(np.round(units * np.linspace(0, 1, _STEPS) ** 1.5).astype(int))
     return {
-        "order": order_by_weight(profiles.ensemble, windows).tolist(),
+        "order": order_by_weight(profiles.ensemble, windows, then=profiles.runs.mean(0)).tolist(),
         "windows": [np.flatnonzero(window).tolist() for window in windows],
         "number": number.tolist(),
     }

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from hsfusion import plots
 from hsfusion.cli.checking import command_again
 from hsfusion.cli.session import Experiment, Outcome
-from hsfusion.cli.weights_judged import NAMED, WIDTH_NM, WINDOWS, untrained_weight
+from hsfusion.cli.weights_judged import untrained_weight
 from hsfusion.scenes import Legend, Scene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import BandWeights
@@ -33,9 +33,8 @@ def run_page(
     folder: Path,
 ) -> str:
     """Writes the report of a run whose figures are in its folder; returns the page."""
-    windows = weight_windows(
-        weights, weights.weight[None] > 0, untrained=untrained_weight(weights), number=WINDOWS, width_nm=WIDTH_NM
-    )
+    own = weights.weight[None]
+    windows = weight_windows(weights, own > 0, profiles=own, untrained=untrained_weight(weights))
     judged = _verdict(windows, weights, known, fusion=experiment.network.fusion.kind)
     transfer, test = experiment.start.transfer, metrics["test"]
     return plots.report_html(
@@ -60,7 +59,7 @@ def run_page(
 def _verdict(windows: Sequence[Window], weights: BandWeights, known: dict[str, Any], *, fusion: str) -> Verdict:
     """What the weights of this one run are worth."""
     return verdict(
-        windows[:NAMED],
+        windows,
         beats_chance=[known["beats_chance"]],
         uniformity_p=None,
         stability=None,

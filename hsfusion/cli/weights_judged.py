@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from hsfusion.trust.stability import Stability
     from hsfusion.trust.verdict import Verdict, Window
 
-WINDOWS, WIDTH_NM = 8, 50.0
-NAMED = 5  # windows in the verdict
-
 
 @dataclass(frozen=True, eq=False)
 class Weights:
@@ -149,9 +146,9 @@ def _judged(
         # windows hold 7 bands at most
         uniform = uniformity_p(relative[:, used], band_windows(nm[used])) if used.size > 7 else None
     untrained = untrained_weight(reported)
-    windows = weight_windows(reported, selected, untrained=untrained, number=WINDOWS, width_nm=WIDTH_NM)
+    windows = weight_windows(reported, selected, profiles=profiles, untrained=untrained)
     judged = verdict(
-        windows[:NAMED],
+        windows,
         beats_chance=[run.beats_chance for run in runs],
         uniformity_p=uniform,
         stability=stability,

@@ -49,7 +49,7 @@ def check_out(folder: Path) -> None:
 
 def write_weights(weights: Weights, folder: Path) -> list[Path]:
     """Writes weights.csv, weights.json, windows.csv and the figures; returns their paths."""
-    rows, windows = ranked_bands(weights.reported, weights.spread), window_rows(weights)
+    rows, windows = ranked_bands(weights.reported, weights.spread, untrained=weights.untrained), window_rows(weights)
     write_rows_csv(folder / "weights.csv", rows)
     if windows:
         write_rows_csv(folder / "windows.csv", windows)
@@ -111,6 +111,7 @@ def _weight_figures(weights: Weights) -> dict[str, Any]:
             frequency=None if spread is None else spread.frequency,
             stamp=weights.stamp,
             untrained=weights.untrained,
+            runs=weights.profiles,
             sources={key: total for key, total in reported.group_totals().items() if key in dict(reported.sources)},
         )
     }

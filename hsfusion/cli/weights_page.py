@@ -21,10 +21,10 @@ _FIGURES = {
         "Median over the runs, quartiles as a band.",
     ),
     "Fused channels": ("channels.svg", "Responses of the fused channels", "Channels have no order between runs."),
-    "Are the bands of great weight used?": (
+    "Bands removed and put in": (
         "faithfulness.svg",
         "Accuracy over bands removed and put in by falling weight and in random orders; the tables hold areas and p",
-        "Below random where bands are removed, above it where they are put in: the weights are right.",
+        "If the weights are right, the line lies below random where bands are removed, above where they are put in.",
     ),
     "Band groups exchanged between pixels": (
         "group_importance.svg",

@@ -56,7 +56,7 @@ def _bands(weights: Weights, number: int) -> Selection:
     if number > usable:
         raise _too_many(number, f"{usable}, the bands that have a weight")
     bands = select_bands(reported.weight, reported.bands.wavelength_nm, number=number)
-    rows = {row["band"] - 1: row for row in ranked_bands(reported, weights.spread)}
+    rows = {row["band"] - 1: row for row in ranked_bands(reported, weights.spread, untrained=weights.untrained)}
     listed = ", ".join(f"{nm:.0f}" for nm in reported.bands.wavelength_nm[bands])
     return Selection(
         f"selected_{number}",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.plots.report_chart import Axes, area, chart, curve, key, keys
-from hsfusion.plots.weights import STRONG_WATER_VAPOUR_NM, WEAK_WATER_VAPOUR_NM, broken_at_gaps
+from hsfusion.plots.weights import STRONG_WATER_VAPOUR_NM, WEAK_WATER_VAPOUR_NM, broken_at_gaps, totals_by_group
 
 _STAMPED = ("no evidence", "unstable", "not faithful")  # verdicts that stand across the curve
 _PLOT_WIDTH_PX, _LETTER_PX = 880, 7.4  # of the chart on a desktop and of its letters: what fits is written
@@ -30,7 +30,7 @@ class WeightProfile:
         sources: (name, weight) of each layer of further rasters.
         quartiles: (C,) lower and upper over runs, or None for one run.
         frequency: (C,) share of the runs that select the band, or None for one run.
-        runs: number of runs whose median this is; 1 for the weights of one run.
+        profiles: (R, C) the weights of each run whose median this is; None for one run.
         untrained: (C,) what networks that have not been trained give the bands; None for the same everywhere.
     """
 
@@ -43,7 +43,7 @@ class WeightProfile:
     sources: Sequence[tuple[str, float]] = ()
     quartiles: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     frequency: NDArray[np.float64] | None = None
-    runs: int = 1
+    profiles: NDArray[np.float64] | None = None
     untrained: NDArray[np.float64] | None = None
 
 
@@ -54,9 +54,9 @@ def spectral_axes(nm: NDArray[np.float64], highest: float, *, y_label: str) -> A
 
 
 def group_totals(profile: WeightProfile) -> dict[str, float]:
-    """Group name to the weight of its bands."""
-    nm = profile.wavelength_nm
-    return {name: float(profile.weight[(nm >= low) & (nm < high)].sum()) for name, low, high in profile.groups}
+    """Group name to the weight of its bands, the median over the runs."""
+    runs = profile.weight if profile.profiles is None else profile.profiles
+    return totals_by_group(profile.wavelength_nm, runs, profile.groups)
 
 
 def percent(value: float) -> str:
@@ -111,17 +111,20 @@ def weights_figure(profile: WeightProfile, *, word: str) -> str:
 
 
 def _caption(profile: WeightProfile) -> str:
-    words = ["What the forward pass uses of each band; all weights sum to 100 %."]
-    if profile.runs == 1:
-        words.append("One training: another seed spreads the weight differently within a window.")
-    else:
-        words.append(
-            f"The curve is the median of {profile.runs} trainings, scaled to that sum, and the area lies between their "
-            "quartiles, scaled alike."
+    if profile.profiles is None:
+        words = (
+            "What the forward pass uses of each band; all weights sum to 100 %. One training: another seed spreads the "
         )
+        words += "weight differently within a window."
+    else:
+        words = (
+            f"The median over {len(profile.profiles)} trainings of what the forward pass uses of each band, scaled to "
+        )
+        words += "sum to 100 %; the area lies between their quartiles, scaled alike."
     if profile.untrained is not None:
-        words.append("Dashed is what untrained networks give on average: all groups the same, however few their bands.")
-    return " ".join(words)
+        about = "about " if profile.profiles is None else ""
+        words += f" Dashed is {about}what untrained networks give: all groups the same, however few their bands."
+    return words
 
 
 def _alternative(profile: WeightProfile, *, word: str) -> str:
@@ -129,10 +132,15 @@ def _alternative(profile: WeightProfile, *, word: str) -> str:
     nm = profile.wavelength_nm
     best = int(np.argmax(profile.weight))
     stamp = f"; stamped {word}" if word in _STAMPED else ""
+    expected = (
+        f"a uniform weight were {percent(1 / nm.size)}"
+        if profile.untrained is None
+        else f"untrained networks give that band {percent(float(profile.untrained[best]))}"
+    )
     return (
         f"Band weights over wavelength, {nm.size} bands from {nm.min():.0f} to {nm.max():.0f} nm. The largest is "
-        f"{percent(float(profile.weight[best]))} at {nm[best]:.0f} nm, a uniform weight were {percent(1 / nm.size)}"
-        f"{stamp}. The tables below hold the values."
+        f"{percent(float(profile.weight[best]))} at {nm[best]:.0f} nm, {expected}{stamp}. The tables below hold the "
+        "values."
     )
 
 
@@ -249,6 +257,8 @@ def _words(profile: WeightProfile, c: int) -> str:
     words.append(f"weight {100 * profile.weight[c]:.2f} %")
     if profile.quartiles is not None:
         words.append("quartiles {:.2f} and {:.2f} %".format(*(100 * edge[c] for edge in profile.quartiles)))
+    if profile.untrained is not None:
+        words.append(f"untrained {100 * profile.untrained[c]:.2f} %")
     if profile.frequency is not None:
         words.append(f"selected in {100 * profile.frequency[c]:.0f} % of runs")
     if profile.good is not None and not profile.good[c]:

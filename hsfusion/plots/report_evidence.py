@@ -87,7 +87,8 @@ def _faithfulness(faith: Mapping[str, Any]) -> str:
         paragraph(
             "If the weights are right, accuracy falls sooner where the bands of greatest weight are removed first "
             "(deletion: a small area is good) and rises sooner where they are put in first (insertion: a large area "
-            "is good) than in 20 random orders. Of 20 orders, p can be no lower than 1/21 = 0.048."
+            "is good) than in 20 random orders. Of 20 orders, p can be no lower than 1/21 = 0.048. "
+            "Weights count as faithful where one curve of each kind has p < 0.05 and none has p > 0.1."
         )
     ]
     charts, rows = [], []

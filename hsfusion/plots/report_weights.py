@@ -28,7 +28,7 @@ def profile_of(evidence: Mapping[str, Any]) -> WeightProfile | None:
         if quartiles is None
         else (np.array(quartiles["lower"], np.float64), np.array(quartiles["upper"], np.float64)),
         frequency=None if frequency is None else np.array(frequency, np.float64),
-        runs=len(evidence["runs"]),
+        profiles=np.array(evidence["profiles"], np.float64),
         untrained=np.array(evidence["untrained"], np.float64) if "untrained" in evidence else None,
     )
 
@@ -63,7 +63,8 @@ def _groups(profile: WeightProfile) -> str:
     totals = group_totals(profile)
     rows = [(name, f"{lower:.0f}–{upper:.0f}", percent(totals[name])) for name, lower, upper in profile.groups]
     rows += [(name, "further raster", percent(value)) for name, value in profile.sources]
-    return table("Weight of each band group", ("group", "range (nm)", "weight"), rows=rows, numbers=(2,))
+    of = "" if profile.profiles is None else ", median over the runs"
+    return table(f"Weight of each band group{of}", ("group", "range (nm)", "weight"), rows=rows, numbers=(2,))
 
 
 def _every_band(profile: WeightProfile) -> str:
@@ -74,6 +75,7 @@ def _every_band(profile: WeightProfile) -> str:
         ("weight (%)", profile.weight, 100, 3),
         ("lower quartile (%)", None if profile.quartiles is None else profile.quartiles[0], 100, 3),
         ("upper quartile (%)", None if profile.quartiles is None else profile.quartiles[1], 100, 3),
+        ("untrained (%)", profile.untrained, 100, 3),
         ("selected in (% of runs)", profile.frequency, 100, 0),
     ):
         if values is not None:

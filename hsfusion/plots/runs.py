@@ -37,7 +37,7 @@ def group_profiles_figure(
     Args:
         wavelength_nm: (C,) centre wavelengths in nm, in any order.
         weight: (C,) what is reported.
-        runs: (R, C) the weights of each run; what each of them gives a group is its spread in the panel's title.
+        runs: (R, C) the weights of each run; what they give a group, median and quartiles, is in the panel's title.
         groups: (name, lower_nm, upper_nm) of each, half-open, with one band at least.
         spread: (C,) lower and upper quartiles over runs; None for one run.
         title: stands above the figure.
@@ -52,9 +52,8 @@ def group_profiles_figure(
     for axes, (name, lower, upper) in zip(panels, groups, strict=False):
         inside = (nm >= lower) & (nm < upper)
         _draw_group(axes, nm[inside], reported[inside], None if edges is None else [edge[inside] for edge in edges])
-        totals = profiles[:, inside].sum(1)
-        low, high = np.quantile(totals, [0.25, 0.75])
-        told = f"{100 * reported[inside].sum():.1f} %"
+        low, middle, high = np.quantile(profiles[:, inside].sum(1), [0.25, 0.5, 0.75])
+        told = f"{100 * middle:.1f} %"
         told += f" (runs {100 * low:.1f}–{100 * high:.1f})" if len(profiles) > 1 else ""
         axes.set_title(f"{name}\n{told}", fontsize=6.5, fontweight="normal")
     for axes in panels[len(groups) :]:

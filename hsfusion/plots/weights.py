@@ -50,6 +50,7 @@ def band_weights_figure(
     sources: Mapping[str, float] | None = None,
     frequency: ArrayLike | None = None,
     untrained: ArrayLike | None = None,
+    runs: ArrayLike | None = None,
 ) -> Figure:
     """Draws the band weights over wavelength, with the band groups and what each of them totals.
 
@@ -65,6 +66,7 @@ def band_weights_figure(
         sources: weight of each further raster, which has no wavelength: named in the legend.
         frequency: (C,) share of the runs that select each band, drawn in a strip under the curve.
         untrained: (C,) what networks that have not been trained give the bands; None for the same everywhere.
+        runs: (R, C) the weights of each run, whose totals the groups get; None for one run.
 
     Raises:
         ValueError: if an array has not one value for each wavelength.
@@ -78,7 +80,8 @@ def band_weights_figure(
     background = _background_axes(axes) if spectra else axes
     curves = _draw_spectra(background, nm, spectra=spectra or {}, colors=colors or {})
     handles += _mark_water_vapour(background) + curves
-    taken = _shade_groups(background, axes, nm=nm, weights=weights, groups=groups)
+    totals = totals_by_group(nm, weights if runs is None else runs, groups)
+    taken = _shade_groups(background, axes, nm=nm, totals=totals, groups=groups)
     _leave_room(background, list((spectra or {}).values()), taken=taken)
     _leave_room(axes, [weights, *(spread or ())], taken=taken)
     if stamp:
@@ -112,6 +115,22 @@ def broken_at_gaps(wavelength_nm: ArrayLike, values: ArrayLike) -> tuple[NDArray
     after = np.flatnonzero(step > _GAP * np.median(step[step > 0]))
     middle = (nm[after] + nm[after + 1]) / 2
     return np.insert(nm, after + 1, middle), np.insert(y, after + 1, np.nan)
+
+
+def totals_by_group(
+    wavelength_nm: ArrayLike, weight: ArrayLike, groups: Sequence[tuple[str, float, float]]
+) -> dict[str, float]:
+    """What the bands of each group weigh together, the median over the runs.
+
+    Bands that take turns from run to run have small medians, and so has their sum; the group has not.
+
+    Args:
+        wavelength_nm: (C,) centre wavelengths in nm.
+        weight: (C,) of one run, or (R, C) of several.
+        groups: (name, lower_nm, upper_nm) of each, half-open.
+    """
+    nm, runs = np.asarray(wavelength_nm, float), np.atleast_2d(np.asarray(weight, float))
+    return {name: float(np.median(runs[:, (nm >= low) & (nm < high)].sum(1))) for name, low, high in groups}
 
 
 def _weight_axes(figure: Figure, nm: NDArray[np.float64], *, title: str, frequency: ArrayLike | None) -> Axes:
@@ -224,7 +243,7 @@ def _shade_groups(
     axes: Axes,
     *,
     nm: NDArray[np.float64],
-    weights: NDArray[np.float64],
+    totals: Mapping[str, float],
     groups: Sequence[tuple[str, float, float]],
 ) -> float:
     """Shades each group that holds a band and writes its name and total; returns the share of the height that takes."""
@@ -232,7 +251,7 @@ def _shade_groups(
     tallest_in = 0.0
     seen = sorted((g for g in groups if ((nm >= g[1]) & (nm < g[2])).any()), key=lambda group: group[1])
     for i, (name, lower, upper) in enumerate(seen):
-        total = f"{100 * weights[(nm >= lower) & (nm < upper)].sum():.1f} %"
+        total = f"{100 * totals[name]:.1f} %"
         left, right = max(lower, low), min(upper, high)
         background.axvspan(left, right, color="#E2E2E2" if i % 2 else "#F1F1F1", lw=0, zorder=0)
         width_in = (right - left) / (high - low) * _AXES_WIDTH_IN

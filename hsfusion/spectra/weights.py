@@ -133,7 +133,8 @@ class BandWeights:
     def top_windows(self, number: int, *, width_nm: float = 50.0) -> list[tuple[float, float, float]]:
         """The windows of one width that hold most weight, not overlapping, best first.
 
-        Neighbouring bands say nearly the same, so that windows mean more than single bands.
+        Neighbouring bands say nearly the same, so that windows mean more than single bands. Each is centred at a band,
+        or as near to it as the range of the bands allows; one that is wider than this is all of the range.
 
         Args:
             number: how many at most.
@@ -143,15 +144,17 @@ class BandWeights:
             (lower_nm, upper_nm, weight) of each.
         """
         nm, left = self.bands.wavelength_nm, self.weight.copy()
+        half = min(width_nm, float(np.ptp(nm))) / 2
+        centre = np.clip(nm, nm.min() + half, nm.max() - half)
+        inside = (nm >= (centre - half)[:, None]) & (nm <= (centre + half)[:, None])  # (C, C): window, band
         found = []
         for _ in range(number):
-            inside = np.abs(nm[:, None] - nm[None, :]) <= width_nm / 2  # (C, C): centre, band
             totals = inside @ left
-            free = np.array([not any(abs(c - (lo + up) / 2) < width_nm for lo, up, _ in found) for c in nm])
+            free = np.array([not any(lo < c + half and c - half < up for lo, up, _ in found) for c in centre])
             if not (totals[free] > 0).any():
                 break
             best = int(np.argmax(np.where(free, totals, -1)))
-            found.append((float(nm[best] - width_nm / 2), float(nm[best] + width_nm / 2), float(totals[best])))
+            found.append((float(centre[best] - half), float(centre[best] + half), float(totals[best])))
             left[inside[best]] = 0
         return found
 
@@ -246,15 +249,18 @@ class WeightSpread:
     frequency: NDArray[np.float64]
 
 
-def ranked_bands(weights: BandWeights, spread: WeightSpread | None) -> list[dict[str, Any]]:
+def ranked_bands(
+    weights: BandWeights, spread: WeightSpread | None, *, untrained: NDArray[np.float64]
+) -> list[dict[str, Any]]:
     """The bands as rows of a table, greatest weight first; of equal weights the first in the file.
 
     Args:
         weights: of the run, or the median over runs.
         spread: over the runs; None for one run, the columns of it are then None.
+        untrained: (C,), the mean weights of networks that have not been trained.
 
     Returns:
-        rank, wavelength_nm, fwhm_nm (None if unknown), group, weight, lower_quartile, upper_quartile,
+        rank, wavelength_nm, fwhm_nm (None if unknown), group, weight, lower_quartile, upper_quartile, untrained,
         selection_frequency and band, which counts from 1 in file order
     """
     bands, rows = weights.bands, []
@@ -269,6 +275,7 @@ def ranked_bands(weights: BandWeights, spread: WeightSpread | None) -> list[dict
                 "weight": float(weights.weight[c]),
                 "lower_quartile": of_band.get("lower"),
                 "upper_quartile": of_band.get("upper"),
+                "untrained": float(untrained[c]),
                 "selection_frequency": of_band.get("frequency"),
                 "band": c + 1,
             }

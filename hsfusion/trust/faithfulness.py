@@ -105,9 +105,13 @@ def band_windows(wavelength_nm: NDArray[np.floating], *, size: int = 7) -> NDArr
     return windows
 
 
-def order_by_weight(weight: NDArray[np.floating], windows: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Windows (U, C) in falling order of their mean weight, from band weights (C,)."""
-    return np.argsort(-(windows @ weight) / windows.sum(1), kind="stable")
+def order_by_weight(
+    weight: NDArray[np.floating], windows: NDArray[np.bool_], *, then: NDArray[np.floating] | None = None
+) -> NDArray[np.int64]:
+    """Windows (U, C) in falling order of their mean weight, from band weights (C,); of equal ones by other weights."""
+    size = windows.sum(1)
+    first, second = ((windows @ of) / size for of in (weight, weight if then is None else then))
+    return np.lexsort((-second, -first))
 
 
 def deletion(

@@ -18,6 +18,7 @@ FREE = "The free convolution can absorb the scale of any band: its weights are n
 _LEVEL = 0.05
 _REFUTED = 0.1  # a p-value above speaks against the weights; 2 of 20 random orders may be better by luck
 _MOST_PAIRS = 10  # that are named
+_NAMED = 5  # windows
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Window:
     Attributes:
         lower_nm: lower end.
         upper_nm: upper end.
-        share: of the weight.
-        raised: its part of the weight of all bands, as a multiple of what untrained networks give it.
+        share: of the weight, the median over the runs.
+        raised: its part of the weight of all bands, as a multiple of what untrained networks give it; the median, too.
         frequency: share of the runs that select a band in it, one of those that training raised most.
     """
 
@@ -38,10 +39,11 @@ class Window:
     raised: float
     frequency: float
 
-    def __str__(self) -> str:
-        """In words."""
-        told = f"{self.share:.0%} of the weight, {self.raised:.1f} x untrained"
-        return f"{self.lower_nm:.0f}-{self.upper_nm:.0f} nm ({told})"
+    def told(self, runs: int) -> str:
+        """In words, of so many runs."""
+        often = f", selected in {round(self.frequency * runs)} of {runs} runs" if runs > 1 else ""
+        share = f"{self.share:.0%} of the weight, {self.raised:.1f} x untrained"
+        return f"{self.lower_nm:.0f}-{self.upper_nm:.0f} nm ({share}{often})"
 
 
 @dataclass(frozen=True)
@@ -94,26 +96,29 @@ def weight_windows(
     weights: BandWeights,
     selected: NDArray[np.bool_],
     *,
+    profiles: NDArray[np.float64],
     untrained: NDArray[np.float64],
-    number: int = 5,
+    number: int = 8,
     width_nm: float = 50.0,
 ) -> tuple[Window, ...]:
-    """The windows of greatest weight with their selection frequency.
+    """The windows of greatest weight with their selection frequency, heaviest first.
 
     Args:
-        weights: the profile that is reported.
+        weights: the profile that is reported, in which the windows are looked for.
         selected: (R, C), the bands that each run selects.
+        profiles: (R, C), the weights of each run. Bands that take turns have small medians and make a heavy window.
         untrained: (C,), the mean weights of networks that have not been trained.
         number: how many windows at most.
         width_nm: of a window.
     """
     nm, found = weights.bands.wavelength_nm, []
-    for lower, upper, share in weights.top_windows(number, width_nm=width_nm):
+    for lower, upper, _ in weights.top_windows(number, width_nm=width_nm):
         inside = (nm >= lower) & (nm <= upper)
-        expected = untrained[inside].sum() / untrained.sum()
-        raised = share / weights.weight.sum() / max(expected, 1e-300)
-        found.append(Window(lower, upper, share, float(raised), float(selected[:, inside].any(1).mean())))
-    return tuple(found)
+        total, expected = profiles[:, inside].sum(1), untrained[inside].sum() / untrained.sum()
+        raised = np.median(total / profiles.sum(1)) / max(expected, 1e-300)
+        often = selected[:, inside].any(1).mean()
+        found.append(Window(lower, upper, float(np.median(total)), float(raised), float(often)))
+    return tuple(sorted(found, key=lambda window: -window.share))
 
 
 def verdict(
@@ -149,8 +154,9 @@ def verdict(
     word, why = ("no evidence", unreadable) if unreadable else _judge(beats_chance, uniformity_p, stability, p_values)
     if word == "no evidence":
         return Verdict(word, (why,), ())
-    shown = _shown(windows, runs=len(beats_chance))
-    return Verdict(word, (why, *shown, *_pair_sentences(windows, pairs, wavelength_nm)), tuple(windows))
+    named = tuple(windows[:_NAMED])
+    shown = _shown(named, runs=len(beats_chance))
+    return Verdict(word, (why, *shown, *_pair_sentences(named, pairs, wavelength_nm)), named)
 
 
 def _judge(
@@ -185,8 +191,16 @@ def _judge(
         )
     return "supported", (
         f"Repeated trainings agree ({agreement}), and bands of great weight matter more to the accuracy than random "
-        f"ones (largest p = {max(p_values.values()):.2g}).{border}"
+        f"ones (largest p = {max(p_values.values()):.2g}).{_missed(p_values)}{border}"
     )
+
+
+def _missed(p_values: Mapping[str, float]) -> str:
+    """A sentence on the curves that are not significant."""
+    named = ", ".join(f"{name} p = {p:.2g}" for name, p in p_values.items() if p >= _LEVEL)
+    if not named:
+        return ""
+    return f" Not significant by itself: {named}; one curve of each kind has to be, and none may be above {_REFUTED}."
 
 
 def _faithful(p_values: Mapping[str, float]) -> bool:
@@ -215,14 +229,12 @@ def _agreement(stability: Stability) -> str:
 
 
 def _shown(windows: Sequence[Window], *, runs: int) -> list[str]:
-    """A sentence on the windows, none without any."""
-    if not windows:
-        return []
-    listed = ", ".join(
-        f"{window}, selected in {round(window.frequency * runs)} of {runs} runs" if runs > 1 else str(window)
-        for window in windows
-    )
-    return [f"Most weight lies in {listed}: {sum(window.share for window in windows):.0%} together."]
+    """A sentence on the windows that most runs select, and one on the others; none without any."""
+    sentences = []
+    for start, often in (("Heaviest windows", True), ("Heavy, but selected by fewer than half of the runs", False)):
+        named = [window.told(runs) for window in windows if (runs == 1 or window.frequency >= 0.5) == often]
+        sentences += [f"{start}: {'; '.join(named)}."] if named else []
+    return sentences
 
 
 def _pair_sentences(

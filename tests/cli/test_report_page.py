@@ -115,7 +115,7 @@ def test_every_picture_says_what_it_shows(page):
 def test_values_of_every_band_can_be_read_without_script(page):
     tips = re.findall(r"<title>(band \d+: .*?)</title>", page)
     assert len(tips) == 211
-    assert re.fullmatch(r"band 1: 400\.0 nm, group 400-925 nm, weight \d\.\d\d %", tips[0])
+    assert re.fullmatch(r"band 1: 400\.0 nm, group 400-925 nm, weight \d\.\d\d %, untrained 0\.47 %", tips[0])
     assert "All 211 bands as a table" in page
 
 
@@ -217,6 +217,7 @@ def test_page_of_evidence_grows_with_its_stages(tmp_path: Path):
     trained = evidence(
         runs=runs,
         ensemble=[0.2, 0.5, 0.3],
+        profiles=[[0.1, 0.4, 0.5], [0.3, 0.6, 0.1]],
         quartiles={"lower": [0.1, 0.4, 0.2], "upper": [0.3, 0.6, 0.4]},
         selection_frequency=[0.0, 1.0, 0.5],
     )

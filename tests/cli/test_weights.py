@@ -420,7 +420,7 @@ def test_the_page_of_an_evidence_folder_shows_its_figures(tmp_path, monkeypatch)
     call(folder, monkeypatch=monkeypatch)
     page = (folder / "weights" / "report.html").read_text()
     assert len(page.encode()) < 2_000_000
-    headings = ("Are the bands of great weight used?", "Band groups exchanged between pixels", "Retrained on k bands")
+    headings = ("Bands removed and put in", "Band groups exchanged between pixels", "Retrained on k bands")
     assert all(page.count(heading) for heading in headings)
     assert "not shown here" not in page and page.count("<img") >= 5
 
@@ -446,7 +446,7 @@ def test_evidence_goes_into_the_report_of_a_run_and_replaces_itself(tmp_path, mo
     for heading in ("Stability over seeds and training pixels", "Retrained on few bands"):
         assert once.count(heading) == 1
     assert all(f"after {place}" in once for place in ("verdict", "weights", "evidence"))
-    assert "median of 4 trainings" in once and "The cheapest sensor" in once and "Against 20 random choices" in once
+    assert "median over 4 trainings" in once and "The cheapest sensor" in once and "Against 20 random choices" in once
     call(run, f"evidence={evidence}", monkeypatch=monkeypatch)
     assert (run / "report.html").read_text() == once
 

@@ -190,7 +190,7 @@ def test_every_band_says_its_values_in_order_of_wavelength() -> None:
         quartiles=tuple(np.array([[0.05, 0.1, 0.2, 0.3], [0.15, 0.3, 0.4, 0.5]])),
         frequency=np.array([0.0, 0.2, 0.4, 1.0]),
         good=np.array([True, True, True, False]),
-        runs=5,
+        profiles=np.full((5, 4), 0.25),
     )
     html = report(weights=shuffled)
     tips = re.findall(r"<title>(band .*?)</title>", html)
@@ -202,7 +202,7 @@ def test_every_band_says_its_values_in_order_of_wavelength() -> None:
     assert tips[3].endswith("selected in 100 % of runs, not used")
     places = [float(attrs["data-at"] or "nan") for attrs in Page(html).all("rect") if "data-at" in attrs]
     assert places == sorted(places)
-    assert "median of 5 trainings" in html
+    assert "median over 5 trainings" in html
 
 
 def test_strips_of_the_bands_cover_the_curve_without_gap() -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from hsfusion.plots import band_weights_figure, group_weights_figure
-from hsfusion.plots.weights import broken_at_gaps
+from hsfusion.plots.weights import broken_at_gaps, totals_by_group
 
 GROUPS = [
     ("blue", 400, 500),
@@ -164,6 +164,13 @@ def test_untrained_networks_stand_in_place_of_the_uniform_weight() -> None:
     x, y = broken_at_gaps(NM, WEIGHT[::-1])
     np.testing.assert_array_equal(np.asarray(line.get_xydata()), np.column_stack([x, y]))
     assert "uniform weight 1/C" not in legend_texts(figure)
+
+
+def test_groups_weigh_what_they_weigh_in_the_runs_where_their_bands_take_turns() -> None:
+    runs = np.array([[0.4, 0.0, 0.0, 0.6], [0.0, 0.4, 0.0, 0.6], [0.0, 0.0, 0.4, 0.6]])  # medians 0, 0, 0 and 0.6
+    nm, groups = [400.0, 410, 420, 900], [("VIS", 400, 500), ("NIR", 500, 1000)]
+    assert totals_by_group(nm, runs, groups) == {"VIS": 0.4, "NIR": 0.6}
+    assert totals_by_group(nm, runs[0], groups) == {"VIS": 0.4, "NIR": 0.6}
 
 
 def test_pale_class_colour_is_darkened_for_its_line() -> None:

@@ -56,6 +56,15 @@ def test_top_windows_are_disjoint_and_best_first():
     assert all(b[0] >= a[1] or b[1] <= a[0] for i, a in enumerate(windows) for b in windows[i + 1 :])
 
 
+def test_windows_stay_within_the_range_of_the_bands():
+    nm = np.arange(400, 500, 10.0)
+    weight = np.zeros(nm.size)
+    weight[[0, -1]] = 0.75, 0.25
+    weights = BandWeights(Bands.from_wavelengths(nm), ("",) * nm.size, weight)
+    assert weights.top_windows(3, width_nm=40) == [(400, 440, 0.75), (450, 490, 0.25)]
+    assert weights.top_windows(3, width_nm=1e5) == [(400, 490, 1.0)]
+
+
 def test_layers_of_other_rasters_count_and_come_back_from_csv(tmp_path):
     bands = Bands.from_wavelengths([400.0, 500.0])
     weights = BandWeights(bands, ("a", "a"), np.array([0.3, 0.2]), (("lidar", 0.1), ("radar", 0.25), ("radar", 0.15)))

@@ -8,6 +8,7 @@ from hsfusion.spectra.weights import BandWeights
 from hsfusion.trust.faithfulness import band_windows, deletion, insertion, mean_fill, order_by_weight
 from hsfusion.trust.stability import (
     Stability,
+    quartiles,
     top_bands,
     uniformity_p,
     window_stability,
@@ -33,7 +34,9 @@ def planted_profiles(rng, centres_nm=(670.0, 2200.0), shape=(5, 5)):
 def judge(**changes):
     profile = planted_profiles(np.random.default_rng(0), shape=()).ravel()
     given = {
-        "windows": weight_windows(weights(profile), np.tile(profile > 0.01, (25, 1)), untrained=EVEN, number=2),
+        "windows": weight_windows(
+            weights(profile), np.tile(profile > 0.01, (25, 1)), profiles=profile[None], untrained=EVEN, number=2
+        ),
         "beats_chance": [True] * 25,
         "uniformity_p": 1e-6,
         "stability": GOOD,
@@ -59,16 +62,16 @@ def judged(profiles, *, used_nm=(670.0, 2200.0), knows=True):
         return (said == classes).mean(1)
 
     runs = profiles.reshape(-1, NM.size)
-    reported = weights(runs.mean(0))
+    reported = weights(quartiles(runs).median)
     units = band_windows(NM)
     order, number = order_by_weight(reported.weight, units), np.arange(len(units) + 1)
     curves = {
         name: curve(score, order, windows=units, number=number, seed=0).p_value
         for name, curve in (("deletion", deletion), ("insertion", insertion))
     }
-    by_resample = profiles.mean(0)
+    by_resample = np.stack([quartiles(of).median for of in profiles.transpose(1, 0, 2)])
     return verdict(
-        weight_windows(reported, top_bands(runs, 20), untrained=EVEN, number=2, width_nm=80),
+        weight_windows(reported, top_bands(runs, 20), profiles=runs, untrained=EVEN, number=2, width_nm=80),
         beats_chance=[knows] * len(runs),
         uniformity_p=uniformity_p(by_resample, units),
         stability=window_stability(by_resample, NM, members=len(profiles)),
@@ -86,7 +89,30 @@ def test_planted_windows_are_supported_and_named():
     assert all(window.frequency == 1 for window in found.windows)
     assert "selected in 25 of 25 runs" in found.sentences[1]
     assert all(window.raised == pytest.approx(200 / 9 * window.share) for window in found.windows)  # 9 of 200 bands
-    assert f"of the weight, {found.windows[0].raised:.1f} x untrained)" in found.sentences[1]
+    assert f"of the weight, {found.windows[0].raised:.1f} x untrained, selected" in found.sentences[1]
+
+
+def test_windows_that_few_runs_select_are_told_apart():
+    profile = planted_profiles(np.random.default_rng(0), shape=()).ravel()
+    selected = np.tile((profile > 0.01) & (NM < 1000), (25, 1))
+    windows = weight_windows(weights(profile), selected, profiles=profile[None], untrained=EVEN, number=2)
+    found = judge(windows=windows)
+    assert found.sentences[1].startswith("Heaviest windows: 6") and ";" not in found.sentences[1]
+    assert found.sentences[2].startswith("Heavy, but selected by fewer than half of the runs: 2")
+
+
+def test_a_window_whose_bands_take_turns_weighs_what_it_weighs_in_the_runs():
+    runs = np.zeros((5, NM.size))
+    runs[:, 0] = 0.6
+    runs[np.arange(5), 100 + np.array([0, 0, 0, 1, 2])] = 0.4  # the band at 1400 nm in three runs, its neighbours else
+    reported = weights(quartiles(runs).median)
+    assert reported.weight[100:103].tolist() == [pytest.approx(0.4), 0, 0]
+    heaviest, other = weight_windows(reported, runs > 0, profiles=runs, untrained=EVEN, number=2)
+    assert (heaviest.share, other.share) == (0.6, 0.4)
+    assert other.raised == pytest.approx(0.4 * 200 / 5)
+    runs[3:, 100:103] = 0
+    runs[3:, 0] = 1  # two of five runs have no weight there
+    assert weight_windows(reported, runs > 0, profiles=runs, untrained=EVEN, number=2)[1].share == 0.4
 
 
 def test_the_same_profiles_of_networks_that_know_nothing_are_no_evidence():
@@ -165,7 +191,7 @@ def test_no_evidence_goes_before_every_other_finding():
 
 def test_one_run_shows_its_windows_without_a_frequency():
     found = judge(stability=None, uniformity_p=None, beats_chance=[True])
-    assert "Most weight lies in" in found.sentences[1]
+    assert found.sentences[1].startswith("Heaviest windows: ")
     assert "selected in" not in found.sentences[1]
 
 
