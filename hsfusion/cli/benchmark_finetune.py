@@ -19,9 +19,12 @@ from hsfusion.scenes.legend import is_named
 def measure(cfg: DictConfig) -> None:
     """Fine-tunes and trains from scratch on the same pixels, for each number of labels and seed; prints a table."""
     _check(cfg)
+    seeds = range(cfg.first_seed, cfg.first_seed + cfg.seeds)
+    for seed in seeds:
+        _check_split(cfg, seed)
     write_results(cfg, [])
     rows: list[dict[str, Any]] = []
-    for seed in range(cfg.first_seed, cfg.first_seed + cfg.seeds):
+    for seed in seeds:
         pretrained = _pretrained(cfg, seed)
         tasks = [partial(_not_trained, cfg, seed, pretrained)]
         tasks += [partial(_trained, cfg, seed, pretrained, number=number) for number in cfg.labels]
@@ -33,22 +36,22 @@ def measure(cfg: DictConfig) -> None:
     for name, values in summary_of(rows).items():
         steps = [row["step_as_good"] for row in rows if row["method"] == name and "step_as_good" in row]
         told = f", as good as scratch after {_median(steps)} steps" if steps else ""
-        print(
-            f"{name:<24} overall accuracy {values['overall_accuracy']['mean']:.4f} ± "
-            f"{values['overall_accuracy']['std']:.4f}, average {values['average_accuracy']['mean']:.4f} ± "
-            f"{values['average_accuracy']['std']:.4f}{told}"
-        )
+        accuracies = [
+            f"{metric} {values[key]['mean']:.4f}" + (f" ± {values[key]['std']:.4f}" if cfg.seeds > 1 else "")
+            for metric, key in (("overall accuracy", "overall_accuracy"), ("average", "average_accuracy"))
+        ]
+        print(f"{name:<24} {', '.join(accuracies)}{told}")
 
 
 def _check(cfg: DictConfig) -> None:
     if not isinstance(cfg.labels, ListConfig) or not all(
-        k is None or (isinstance(k, int) and k > 0) for k in cfg.labels
+        k is None or (type(k) is int and k > 0 and list(cfg.labels).count(k) == 1) for k in cfg.labels
     ):
         raise InputError(
             "command line",
             field="labels",
             value=cfg.labels,
-            expected="a list of numbers of labels per class, null for all",
+            expected="a list of numbers of labels per class, each once, null for all",
             fix="labels=[5,10,20,null]",
         )
     missing = [key for key in ("per_class", "val_per_class") if key not in cfg.split]
@@ -72,6 +75,22 @@ def _check(cfg: DictConfig) -> None:
             )
 
 
+def _check_split(cfg: DictConfig, seed: int) -> None:
+    """Refuses a model that is not there or knows test pixels, before hours of training.
+
+    Raises:
+        InputError: naming the seed.
+    """
+    from hsfusion.cli.finetune import carried_network
+    from hsfusion.cli.seen import check_not_seen
+    from hsfusion.cli.session import set_up
+
+    pretrained = _pretrained(cfg, seed)
+    job = OmegaConf.merge(cfg, {"seed": seed})
+    assert isinstance(job, DictConfig)
+    check_not_seen(set_up(job, make=partial(carried_network, **pretrained)).split, pretrained["header"])
+
+
 def _pretrained(cfg: DictConfig, seed: int) -> dict[str, Any]:
     """Network and header of the model of a seed."""
     from hsfusion.training.model_file import load_model
@@ -88,7 +107,6 @@ def _not_trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any]) -> list
     training pixels here, with which fine-tuning starts.
     """
     from hsfusion.cli.finetune import carried_network
-    from hsfusion.cli.seen import check_not_seen
     from hsfusion.cli.session import set_up, test_accuracies
     from hsfusion.inference import predict_scene
 
@@ -100,7 +118,6 @@ def _not_trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any]) -> list
     assert isinstance(job, DictConfig)
     make = partial(carried_network, **pretrained)
     experiment = set_up(job, make=make)
-    check_not_seen(experiment.split, header)
     labelled = experiment.split.labelled
     known = {name.strip() for name in header["classes"]["names"] if is_named(name)}
     if set(labelled.legend.names) <= known:
@@ -114,7 +131,6 @@ def _not_trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any]) -> list
 def _trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any], *, number: int | None) -> list[dict[str, Any]]:
     """A network fine-tuned, and one from scratch on the same pixels."""
     from hsfusion.cli.finetune import carried_network, first_step_as_good, scratch_configuration
-    from hsfusion.cli.seen import check_not_seen
     from hsfusion.cli.session import begin, fit, set_up
 
     # who has few labels has few to choose an epoch by, too
@@ -122,7 +138,6 @@ def _trained(cfg: DictConfig, seed: int, pretrained: dict[str, Any], *, number: 
     job = OmegaConf.merge(cfg, {"seed": seed, **few})
     assert isinstance(job, DictConfig)
     experiment = set_up(job, make=partial(carried_network, **pretrained))
-    check_not_seen(experiment.split, pretrained["header"])
     scratch_job = scratch_configuration(job, pretrained["header"])
     with tempfile.TemporaryDirectory() as folder:
         tuned = fit(job, experiment, Path(folder, "tuned"))

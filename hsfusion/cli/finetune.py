@@ -65,7 +65,13 @@ def carried_network(
 def scratch_configuration(cfg: DictConfig, header: dict[str, Any]) -> DictConfig:
     """The same training for a new network of the same architecture, with all parts learning at full rate."""
     same = {key: value for key, value in header["architecture"].items() if key not in ("response", "keep_bands")}
-    ours = {"freeze": [], "patience": None, "trainer": {"max_epochs": cfg.scratch_epochs}, "model": same}
+    ours = {
+        "pretrained": None,
+        "freeze": [],
+        "patience": None,
+        "trainer": {"max_epochs": cfg.scratch_epochs},
+        "model": same,
+    }
     even = {**{f"thaw_at.{part}": 0.0 for part in cfg.thaw_at}, **{f"lr_scales.{part}": 1.0 for part in cfg.lr_scales}}
     scratch = OmegaConf.merge(cfg, ours, OmegaConf.from_dotlist([f"{key}={value}" for key, value in even.items()]))
     assert isinstance(scratch, DictConfig)
@@ -136,8 +142,6 @@ def _check_start(cfg: DictConfig, header: dict[str, Any], experiment: Experiment
     assert report is not None, "carried over"
     for line in report.coverage_lines():
         _log.info("%s", line)
-    if report.outside_share > 0.5:
-        _log.warning("Most of the weight lies outside the new bands: expect little of what the network has learned.")
     if not all(map(is_named, experiment.split.labelled.legend.names)):
         _log.warning(
             "Classes named by their codes (class 1, ...) start anew: name them to have classes copied by name."

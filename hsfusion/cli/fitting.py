@@ -85,7 +85,8 @@ def train_network(
     last = ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False)
     callbacks: list[pl.Callback] = [history, weights, best, last]
     callbacks += _stopping(cfg, val_pixels)
-    trainer = make_trainer(cfg, folder, callbacks, validated=val_pixels > 0)
+    # a network that was trained before may be best as it is
+    trainer = make_trainer(cfg, folder, callbacks, validated=val_pixels > 0, start=bool(cfg.get("pretrained")))
     start = time.perf_counter()
     run(trainer, module, data, checkpoint)
     seconds = time.perf_counter() - start
@@ -93,7 +94,12 @@ def train_network(
         return None
     best.restore(module)
     network.cpu()
-    _log.info("trained %d steps in %.1f s, kept step %s", trainer.global_step, seconds, best.step or "of the end")
+    _log.info(
+        "trained %d steps in %.1f s, kept step %s",
+        trainer.global_step,
+        seconds,
+        "of the end" if best.step is None else best.step,
+    )
     return Training(
         history.curves,
         best.step,

@@ -61,6 +61,12 @@ def _unknown_key(key: str) -> str:
         options = [path.stem for path in sorted((CONF / group).glob("*.yaml")) if name in (OmegaConf.load(path) or {})]
         fix = f"{key} belongs to {group}={'|'.join(options)}"
         return str(InputError("command line", field="key", value=key, expected=f"a key of the chosen {group}", fix=fix))
+    if key in valid:
+        commands = [
+            path.stem.replace("_", " ") for path in sorted(CONF.glob("*.yaml")) if group in OmegaConf.load(path)
+        ]
+        fix = f"it belongs to hsfusion {' and '.join(commands)}"
+        return str(InputError("command line", field="key", value=key, expected="a key of this command", fix=fix))
     last = key.rpartition(".")[2]
     close = difflib.get_close_matches(key, valid, 1, 0.5) or [
         name for name in valid if difflib.SequenceMatcher(None, last, name.rpartition(".")[2]).ratio() > 0.7

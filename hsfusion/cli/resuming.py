@@ -47,6 +47,7 @@ def checkpoint_of(cfg: DictConfig) -> Path | None:
             )
     before, now = _read_config(run / "config.yaml"), OmegaConf.to_container(cfg, resolve=True)
     _check_code(run / "config.yaml", before, now)
+    _check_command(run, before, now)
     _check_same(run, _settings(before), _settings(now))
     _read(path)
     return path.absolute()
@@ -129,6 +130,19 @@ def _code(value: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for item in value:
             yield from _code(item)
+
+
+def _check_command(run: Path, before: Any, now: Any) -> None:
+    was, this = ("finetune" if "pretrained" in config else "train" for config in (before, now))
+    if was != this:
+        words = "the words that it was started with"
+        raise InputError(
+            "command line",
+            field="resume",
+            value=f"a run of hsfusion {was}",
+            expected=f"one of hsfusion {this}",
+            fix=f"hsfusion {was} resume={run}, with {words}",
+        )
 
 
 def _check_same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

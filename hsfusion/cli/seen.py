@@ -43,12 +43,15 @@ def check_not_seen(split: Split, header: dict[str, Any]) -> None:
         mask = _unpacked(seen["pixels"], split.roles.shape)
         leaked = int((near(mask, split.radius) & (split.roles == TEST)).sum())
         if leaked:
+            of = f"the model was trained with (seed={header.get('seed', 0)})"
+            if seen is not header.get("seen"):
+                of = "an earlier training of the model on this ground had"
             raise InputError(
                 "split",
                 field="number of test pixels that the pretrained model has seen",
                 value=leaked,
                 expected="0: model and scene have the same ground truth",
-                fix=f"use the split that the model was trained with (seed={header.get('seed', 0)}), or another scene",
+                fix=f"use the split that {of}, or another scene",
             )
 
 

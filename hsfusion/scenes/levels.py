@@ -50,5 +50,6 @@ def check_same_unit(levels: NDArray, expected: NDArray, *, source: object, refer
             field="typical value",
             value=f"{np.median(np.abs(levels[known])):.4g}, {times:.3g} times that of {reference}",
             expected=f"the same unit, {np.median(np.abs(expected[known])):.4g}",
-            fix="set the scale by which stored values become those of the other scene (scene.scale)",
+            fix="set the scale by which stored values become those of the other scene (scene.scale), or where the file "
+            "has one, train on scenes in its unit",
         )

@@ -22,6 +22,10 @@ class History(pl.Callback):
     def __init__(self) -> None:
         self.curves: dict[str, tuple[list[int], list[float]]] = {}
 
+    def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Appends the metrics of the start, where it was validated."""
+        self.on_train_epoch_end(trainer, pl_module)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Appends the metrics of the epoch."""
         for name, value in trainer.callback_metrics.items():
@@ -76,8 +80,8 @@ class KeepBest(pl.Callback):
     """Keeps the weights of the last epoch that is as good as the best, by overall accuracy on validation pixels.
 
     As good means: within one standard error, ``sqrt(p (1 - p) / n)``, of the highest accuracy p so far. Validation
-    pixels are few; the plain maximum is often a lucky early epoch. The weights go into the checkpoint, so that a
-    resumed run chooses among all epochs.
+    pixels are few; the plain maximum is often a lucky early epoch. The start counts as an epoch, where it is validated.
+    The weights go into the checkpoint, so that a resumed run chooses among all epochs.
 
     Args:
         pixels: n, the number of validation pixels.

@@ -101,7 +101,14 @@ _CALLBACKS = {
     ),
 }
 # only of runs with a patience
-_STOPPING = fields({"wait_count": _COUNT, "stopped_epoch": _COUNT, "best_score": _anything, "patience": _COUNT})
+_STOPPING = fields(
+    {
+        **dict.fromkeys(("wait_count", "stopped_epoch", "patience"), _COUNT),
+        "best_score": _anything,
+        "stopping_reason": whole(0, 9),
+        "stopping_reason_message": maybe(text(1000)),
+    }
+)
 _CHECKPOINT = fields(
     {
         "epoch": _COUNT,

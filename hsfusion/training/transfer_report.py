@@ -66,6 +66,8 @@ class TransferReport:
         if little:
             table.append(f"less than half covered, the rest stands for the whole: {', '.join(little)}")
         table.append(f"outside the new bands: {100 * self.outside_share:.1f} % of the band weights")
+        if self.outside_share > 0.5:
+            table.append("that is most of it: expect little of what the network has learned")
         for title in ("dropped_groups", "dropped_sources", "dropped_classes"):
             names = getattr(self, title)
             if names:

@@ -86,6 +86,34 @@ def test_a_run_goes_on_from_its_own_checkpoint(hsfusion, folder, tuned):
     assert (folder / "resumed" / "model.safetensors").read_bytes() == (tuned / "model.safetensors").read_bytes()
 
 
+def test_a_run_with_patience_can_be_resumed(hsfusion, folder):
+    words = ["pretrained=first", *ON_DESIS, *SHORT, "patience=1"]
+    done = hsfusion("finetune", *words, "run_dir=patient", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    done = hsfusion("finetune", *words, "resume=patient", "run_dir=patient2", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    models = [folder / run / "model.safetensors" for run in ("patient", "patient2")]
+    assert models[0].read_bytes() == models[1].read_bytes()
+
+
+def test_a_run_is_resumed_by_the_command_that_made_it(hsfusion, folder, tuned):
+    done = hsfusion("train", "resume=second", *ON_DESIS, *SHORT, cwd=folder)
+    assert done.returncode == 2
+    assert "resume is a run of hsfusion finetune, expected one of hsfusion train" in done.stderr
+    assert "Fix: hsfusion finetune resume=second, with the words that it was started with." in done.stderr
+    done = hsfusion("train", "freeze=[cnn]", cwd=folder)
+    assert done.returncode == 2
+    assert "key is freeze, expected a key of this command. Fix: it belongs to hsfusion " in done.stderr
+    assert "finetune" in done.stderr
+
+
+def test_the_network_as_it_was_carried_over_is_the_first_of_those_to_choose_from(tuned):
+    callbacks = torch.load(tuned / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+    assert callbacks["History"]["curves"]["val/overall_accuracy"][0] == [0, 5, 10]
+    scratch = torch.load(tuned / "scratch" / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+    assert scratch["History"]["curves"]["val/overall_accuracy"][0] == [5, 10]
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
@@ -164,3 +192,18 @@ def test_benchmark_compares_on_the_same_pixels_with_few_labels(hsfusion, folder)
     assert tuned == scratch
     assert tuned["train_pixels"] <= 12
     assert tuned["val_pixels"] <= 12
+
+
+def test_benchmark_refuses_seeds_whose_test_pixels_are_known_before_it_trains(hsfusion, folder):
+    words = ["pretrained=first", "scene=synthetic", "scene.height=40", "scene.width=40", *SHORT, "seeds=2"]
+    done = hsfusion("benchmark", "finetune", *words, "labels=[3]", "json=no.json", cwd=folder)
+    assert done.returncode == 2
+    assert "test pixels that the pretrained model has seen" in done.stderr
+    assert "fine-tuned" not in done.stdout and not (folder / "no.json").exists()
+
+
+@pytest.mark.parametrize("labels", ["[true]", "[5,5]", "[0]", "5"])
+def test_benchmark_refuses_what_is_no_number_of_labels(hsfusion, folder, labels):
+    done = hsfusion("benchmark", "finetune", "pretrained=first", *ON_DESIS, f"labels={labels}", cwd=folder)
+    assert done.returncode == 2
+    assert "expected a list of numbers of labels per class, each once" in done.stderr

@@ -2,6 +2,7 @@ import json
 import math
 from types import SimpleNamespace
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from hsfusion.errors import DivergedError, HsFusionError, InputError
 from hsfusion.spectra import BandGroup, Bands, even_groups
 from hsfusion.training.accuracy import accuracies, confusion_matrix
 from hsfusion.training.building import FUSIONS, LearnedWeights, build_network
-from hsfusion.training.callbacks import KeepBest, WeightHistory
+from hsfusion.training.callbacks import History, KeepBest, WeightHistory
 from hsfusion.training.classifier import FusionClassifier, balanced_class_weights
 from hsfusion.training.model_file import load_model, save_model
 
@@ -227,6 +228,38 @@ def test_kept_is_the_last_epoch_within_one_standard_error_of_the_best():
     again.load_state_dict(keep.state_dict())
     again.restore(module)
     assert module.weight.item() == 5
+
+
+class Worsening(pl.LightningModule):
+    """Knows everything until it is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def training_step(self, batch):
+        return (self.weight * batch).sum()
+
+    def validation_step(self, batch):
+        self.log("val/overall_accuracy", float(self.weight.item() == 1), batch_size=1)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore::FutureWarning")
+def test_a_start_that_is_validated_counts_as_an_epoch():
+    keep, history, module = KeepBest(pixels=100), History(), Worsening()
+    data = torch.utils.data.DataLoader([torch.ones(1)])
+    off = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = pl.Trainer(
+        max_epochs=2, accelerator="cpu", callbacks=[keep, history], num_sanity_val_steps=-1, log_every_n_steps=1, **off
+    )
+    trainer.fit(module, data, data)
+    assert module.weight.item() < 1
+    keep.restore(module)
+    assert (keep.step, module.weight.item()) == (0, 1)
+    assert history.curves["val/overall_accuracy"] == ([0, 1, 2], [1, 0, 0])
 
 
 def test_epochs_before_the_bands_are_chosen_do_not_count():
