@@ -85,8 +85,9 @@ class Evidence:
             return runs + scored
         members = (splits - 1) * cfg.top_k_members * self._steps
         sets = len(cfg.top_k) * _RANKINGS + 1
-        drawn = len(cfg.top_k) * _DRAWS * _SVM if "svm" in cfg.retrain else 0
-        return runs + scored + members + splits * (_CHOICE + drawn + sets * sum(map(self._retrain_cost, cfg.retrain)))
+        drawn = cfg.top_k_seeds * len(cfg.top_k) * _DRAWS * _SVM if "svm" in cfg.retrain else 0
+        chosen = splits * (_CHOICE + sets * sum(map(self._retrain_cost, cfg.retrain)))
+        return runs + scored + members + drawn + chosen
 
     def collect(self, pool: Pool) -> None:
         """Goes through the stages."""

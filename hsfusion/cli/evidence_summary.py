@@ -52,7 +52,7 @@ def _top_k_lines(top_k: dict[str, Any] | None) -> list[str]:
             lines.append(f"  {'':<28}" + "".join(f"{f'k = {k}':>10}" for k in top_k["numbers"]))
             for name, rows in rankings.items():
                 lines.append(f"  {name:<28}" + "".join(f"{np.mean(row):>10.4f}" for row in rows))
-            if classifier == "svm":
+            if classifier == "svm" and f"random_p_{kind}" in top_k:
                 p_values = "".join(f"{p:>10.3f}" for p in top_k[f"random_p_{kind}"])
                 lines.append(f"  {'weights against random, p':<28}{p_values}")
     return lines

@@ -18,7 +18,8 @@ from hsfusion.trust.stability import quartiles
 #: key of the configuration that says how a split is made, and its seed
 Pair = tuple[str, int]
 _FULL = "all bands"
-_DRAWS = 20  # of random bands for the SVM, which is quick enough; the first is everybody's
+_DRAWS = 20  # of random bands; the first is everybody's, the others are ...
+_DRAWN = ("svm", "split")  # ... for the classifier that is quick enough, on the split that counts
 
 
 def member_profiles(members: Mapping[Pair, Sequence[Job]]) -> dict[Pair, NDArray[np.float64]]:
@@ -78,7 +79,7 @@ def retrain_jobs(
                     cost * len(named),
                     {**common, "chosen": named},
                 )
-                for name, named in (sets | drawn if classifier == "svm" else sets).items()
+                for name, named in (sets | drawn if (classifier, which) == _DRAWN else sets).items()
             ]
     return jobs
 
@@ -117,7 +118,7 @@ def top_k_of(
         full = {name: [read_json(_file(place, name, _FULL))[_FULL] for place in own.values()] for name in classifiers}
         found[f"full_{key}"] = {name: float(np.mean([of["test"] for of in each])) for name, each in full.items()}
         found[f"members_{key}"] = [members[pair] for pair in own]
-        if "svm" in classifiers:
+        if which == "split" and "svm" in classifiers:
             found[f"random_p_{key}"] = _with_draws(list(own.values()), numbers, found[key]["svm"])
     own = [place for (which, _), place in places.items() if which == "split"]
     chosen = {name: _validated(own, name, numbers) for name in classifiers}

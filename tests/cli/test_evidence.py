@@ -123,6 +123,8 @@ def test_chosen_bands_are_compared_on_both_kinds_of_split(tiny):
     folder, found = tiny
     top_k = found["top_k"]
     assert top_k["numbers"] == [3, 10] and top_k["seeds"] == [0, 1]
+    assert len(top_k["random_p_blocks"]) == 2 and "random_p_random" not in top_k
+    assert not list((folder / "top_k").glob("random_split-*/svm-random-*.json"))
     assert top_k["members_blocks"] == [4, 1] and top_k["members_random"] == [1, 1]
     for kind in ("blocks", "random"):
         for classifier in ("svm", "network"):
