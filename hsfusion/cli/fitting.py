@@ -83,10 +83,8 @@ def train_network(
     settled = 0 if gates is None or gates.kept.any() else int(SETTLED * module.total_steps) + 1
     history, best, weights = History(), KeepBest(val_pixels, first_step=settled), WeightHistory(measured)
     last = ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False)
-    callbacks: list[pl.Callback] = [history, weights, best, last]
-    callbacks += _stopping(cfg, val_pixels)
-    # a network that was trained before may be best as it is
-    trainer = make_trainer(cfg, folder, callbacks, validated=val_pixels > 0, start=bool(cfg.get("pretrained")))
+    callbacks: list[pl.Callback] = [history, weights, best, last, *_stopping(cfg, val_pixels)]
+    trainer = make_trainer(cfg, folder, callbacks, validated=val_pixels > 0)
     start = time.perf_counter()
     run(trainer, module, data, checkpoint)
     seconds = time.perf_counter() - start

@@ -135,13 +135,12 @@ def _code(value: Any) -> Iterator[tuple[str, str]]:
 def _check_command(run: Path, before: Any, now: Any) -> None:
     was, this = ("finetune" if "pretrained" in config else "train" for config in (before, now))
     if was != this:
-        words = "the words that it was started with"
         raise InputError(
             "command line",
             field="resume",
             value=f"a run of hsfusion {was}",
             expected=f"one of hsfusion {this}",
-            fix=f"hsfusion {was} resume={run}, with {words}",
+            fix=f"hsfusion {was} resume={run}, with the words that it was started with",
         )
 
 

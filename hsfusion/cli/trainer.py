@@ -19,9 +19,7 @@ from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError
 from hsfusion.training.classifier import FusionClassifier
 
 
-def make_trainer(
-    cfg: DictConfig, folder: Path, callbacks: list[pl.Callback], *, validated: bool, start: bool
-) -> pl.Trainer:
+def make_trainer(cfg: DictConfig, folder: Path, callbacks: list[pl.Callback], *, validated: bool) -> pl.Trainer:
     """Builds the Trainer that the configuration names.
 
     Args:
@@ -29,7 +27,6 @@ def make_trainer(
         folder: where logs go.
         callbacks: beside the progress bar.
         validated: False where there are no validation pixels.
-        start: whether the network is validated before the first step, too.
 
     Raises:
         HsFusionError: if it cannot be built.
@@ -48,7 +45,8 @@ def make_trainer(
             enable_progress_bar=cfg.progress,
             enable_model_summary=False,
             use_distributed_sampler=False,
-            num_sanity_val_steps=-1 if start and validated else 0,
+            # a network that was trained before may be best as it is
+            num_sanity_val_steps=-1 if cfg.get("pretrained") and validated else 0,
             limit_val_batches=1.0 if validated else 0,
             log_every_n_steps=cfg.data.steps_per_epoch,
         )

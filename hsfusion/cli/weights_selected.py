@@ -86,15 +86,16 @@ def _windows(weights: Weights, number: int, width_nm: int) -> Selection:
     found = weights.reported.top_windows(number, width_nm=width_nm)
     if number > len(found):
         raise _too_many(number, f"{len(found)}, the windows of {width_nm} nm apart from each other that have a weight")
-    rows = tuple(
-        {"rank": rank, "lower_nm": lower, "upper_nm": upper, "group": weights.groups_in(lower, upper), "weight": weight}
-        for rank, (lower, upper, weight) in enumerate(found, start=1)
-    )
+    nm, rows = weights.reported.bands.wavelength_nm, []
+    for rank, (lower, upper, _) in enumerate(found, start=1):
+        weight = float(np.median(weights.profiles[:, (nm >= lower) & (nm <= upper)].sum(1)))
+        limits = {"lower_nm": lower, "upper_nm": upper}
+        rows.append({"rank": rank, **limits, "group": weights.groups_in(lower, upper), "weight": weight})
     listed = ", ".join(f"{row['lower_nm']:.0f}-{row['upper_nm']:.0f}" for row in rows)
     return Selection(
         f"selected_{number}_of_{width_nm}_nm",
-        f"{number} windows with {sum(weight for *_, weight in found):.0%} of the weight: {listed} nm",
-        rows,
+        f"{number} windows with {sum(row['weight'] for row in rows):.0%} of the weight: {listed} nm",
+        tuple(rows),
         tuple((f"window {row['rank']}", row["lower_nm"], float(np.nextafter(row["upper_nm"], np.inf))) for row in rows),
     )
 

@@ -102,12 +102,8 @@ _CALLBACKS = {
 }
 # only of runs with a patience
 _STOPPING = fields(
-    {
-        **dict.fromkeys(("wait_count", "stopped_epoch", "patience"), _COUNT),
-        "best_score": _anything,
-        "stopping_reason": whole(0, 9),
-        "stopping_reason_message": maybe(text(1000)),
-    }
+    dict.fromkeys(("wait_count", "stopped_epoch", "patience", "stopping_reason"), _COUNT)
+    | {"best_score": _anything, "stopping_reason_message": maybe(text(1000))}
 )
 _CHECKPOINT = fields(
     {

@@ -114,8 +114,8 @@ def weight_windows(
     nm, found = weights.bands.wavelength_nm, []
     for lower, upper, _ in weights.top_windows(number, width_nm=width_nm):
         inside = (nm >= lower) & (nm <= upper)
-        total, expected = profiles[:, inside].sum(1), untrained[inside].sum() / untrained.sum()
-        raised = np.median(total / profiles.sum(1)) / max(expected, 1e-300)
+        total, expected = profiles[:, inside].sum(1), untrained[inside].sum() / max(untrained.sum(), 1e-300)
+        raised = np.median(total / np.maximum(profiles.sum(1), 1e-300)) / max(expected, 1e-300)
         often = selected[:, inside].any(1).mean()
         found.append(Window(lower, upper, float(np.median(total)), float(raised), float(often)))
     return tuple(sorted(found, key=lambda window: -window.share))
