@@ -88,7 +88,8 @@ def blocks(
         fraction: share of the labelled pixels in training blocks.
         per_class: at most so many training pixels of each class, drawn from the training blocks.
         val_fraction: share of the labelled pixels in validation blocks.
-        val_per_class: at most so many validation pixels of each class, drawn from the validation blocks.
+        val_per_class: at most so many validation pixels of each class, drawn from the validation blocks; None for as
+            many as ``per_class``: who has few labels to train on has few to choose an epoch by.
 
     Raises:
         InputError: if a class gets no training pixel, or validation or test no pixel at all.
@@ -104,7 +105,7 @@ def blocks(
         score = misfit(labels, roles, fraction, val_fraction)
         if score < best_score:
             best, best_score = roles, score
-    for role, most in ((TRAIN, per_class), (VAL, val_per_class)):
+    for role, most in ((TRAIN, per_class), (VAL, val_per_class or per_class)):
         for code in labelled.legend.codes if most is not None else ():
             pixels = rng.permutation(np.flatnonzero((labels == code) & (best == role)))
             best.flat[pixels[most:]] = UNUSED

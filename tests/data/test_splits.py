@@ -86,6 +86,14 @@ def test_per_class_limits_the_training_pixels(pines):
         assert counts.min() >= 1
 
 
+def test_few_training_labels_mean_few_validation_labels_unless_told_otherwise(pines):
+    def most(**more):
+        roles = blocks(pines, radius=3, seed=0, per_class=5, **more).roles
+        return np.bincount(pines.labels[roles == VAL]).max()
+
+    assert (most(), most(val_per_class=7)) == (5, 7)
+
+
 def test_class_with_too_few_pixels_is_named():
     labels = np.ones((12, 12))
     labels[0, :2] = 7
