@@ -92,12 +92,8 @@ def train_network(
         return None
     best.restore(module)
     network.cpu()
-    _log.info(
-        "trained %d steps in %.1f s, kept step %s",
-        trainer.global_step,
-        seconds,
-        "of the end" if best.step is None else best.step,
-    )
+    kept = "of the end" if best.step is None else best.step
+    _log.info("trained %d steps in %.1f s, kept step %s", trainer.global_step, seconds, kept)
     return Training(
         history.curves,
         best.step,

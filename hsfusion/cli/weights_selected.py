@@ -86,11 +86,12 @@ def _windows(weights: Weights, number: int, width_nm: int) -> Selection:
     found = weights.reported.top_windows(number, width_nm=width_nm)
     if number > len(found):
         raise _too_many(number, f"{len(found)}, the windows of {width_nm} nm apart from each other that have a weight")
-    nm, rows = weights.reported.bands.wavelength_nm, []
-    for rank, (lower, upper, _) in enumerate(found, start=1):
+    nm, heaviest = weights.reported.bands.wavelength_nm, []
+    for lower, upper, _ in found:  # what they weigh in the runs, as everywhere
         weight = float(np.median(weights.profiles[:, (nm >= lower) & (nm <= upper)].sum(1)))
-        limits = {"lower_nm": lower, "upper_nm": upper}
-        rows.append({"rank": rank, **limits, "group": weights.groups_in(lower, upper), "weight": weight})
+        heaviest.append((weight, {"lower_nm": lower, "upper_nm": upper, "group": weights.groups_in(lower, upper)}))
+    heaviest.sort(key=lambda window: -window[0])
+    rows = [{"rank": i, **window, "weight": weight} for i, (weight, window) in enumerate(heaviest, start=1)]
     listed = ", ".join(f"{row['lower_nm']:.0f}-{row['upper_nm']:.0f}" for row in rows)
     return Selection(
         f"selected_{number}_of_{width_nm}_nm",

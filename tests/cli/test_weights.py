@@ -338,6 +338,7 @@ def test_selected_windows_are_apart_and_groups_of_their_bands(three, monkeypatch
         end = float(np.nextafter(upper, np.inf))  # groups end before their upper limit
         text = (out / "groups" / "selected_2_of_60_nm.yaml").read_text()
         assert f"window {row['rank']}: [{lower}, {end}]" in text
+    assert [float(row["weight"]) for row in chosen] == sorted((float(row["weight"]) for row in chosen), reverse=True)
     assert {row["group"] for row in chosen} == {"VNIR", "SWIR"}
     call(three[0], monkeypatch=monkeypatch)  # knows these files as its own
 
