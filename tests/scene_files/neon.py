@@ -56,7 +56,7 @@ LIES += [
     {"Coordinate_System__Map_Info": text(words)}
     for words in (
         *("", "UTM", "UTM, 1, 1, x, 2, 1, 1", "UTM, 1, 1, 368000, 4307000, 0, 1", "UTM, 1, 1, nan, 4307000, 1, 1"),
-        *(MAP_INFO[:-1] + "12", "UTM, 1, 1, 1, 1, 1, 1, 18, North, WGS-84, units=Meters, rotation=-2", "a\nb, 1"),
+        *(MAP_INFO[:-1] + "12", "a\nb, 1"),
         "UTM, 1, 1, 368000, 4307000, -1, 1",
     )
 ]

@@ -71,8 +71,34 @@ def test_scale_is_applied_once_and_after_nodata(tmp_path):
     np.testing.assert_allclose(read(write(tmp_path, **fields)), CUBE * gain + offset, rtol=1e-6)
 
 
+@pytest.mark.parametrize("tie", [(1, 1), (1.5, 1.5), (10.5, 3)])
+@pytest.mark.parametrize("rotation", [0, 30, 90, 180, -180, -2, 270])
+def test_tie_pixel_lies_on_its_coordinates_and_steps_have_length_and_angle_of_the_header(tmp_path, rotation, tie):
+    info = f"UTM, {tie[0]}, {tie[1]}, 395591.3, 3778292.3, 2, 3, 11, North, WGS-84, rotation={rotation}"
+    transform = open_scene(write(tmp_path, map_info=f"{{{info}}}")).geobox.transform
+    place = np.reshape(transform, (3, 3)) @ (tie[0] - 1, tie[1] - 1, 1)
+    np.testing.assert_allclose(place[:2], (395591.3, 3778292.3), rtol=0, atol=1e-6)
+    cos, sin = np.cos(np.radians(rotation)), np.sin(np.radians(rotation))  # counter-clockwise from east
+    np.testing.assert_allclose((transform.a, transform.d), (2 * cos, 2 * sin), atol=1e-12)  # one column on
+    np.testing.assert_allclose((transform.b, transform.e), (3 * sin, -3 * cos), atol=1e-12)  # one row on
+
+
+@pytest.mark.parametrize(("unit", "per_degree"), [("Degrees", 1), ("Minutes", 60), ("minute", 60), ("Seconds", 3600)])
+def test_parts_of_degrees_become_degrees(tmp_path, unit, per_degree):
+    info = f"Geographic Lat/Lon, 1, 1, {10 * per_degree}, {50 * per_degree}, 1.5, 1.5, WGS-84, units={unit}"
+    transform = open_scene(write(tmp_path, map_info=f"{{{info}}}")).geobox.transform
+    np.testing.assert_allclose(transform[:6], (1.5 / per_degree, 0, 10, 0, -1.5 / per_degree, 50))
+
+
+def test_half_turn_names_what_else_gdal_means_by_it(tmp_path, caplog):
+    file = open_cube_file(write(tmp_path, map_info=f"{{{UTM}, rotation=180}}"))
+    assert file.facts["place"].startswith("rotation=180 is read as a half turn")
+    assert "GDAL" in file.facts["place"]
+    assert file.facts["place"] in caplog.text
+
+
 @pytest.mark.parametrize("rotation", ["", ", rotation=-2", ", rotation=34"])
-def test_place_is_that_of_gdal(tmp_path, rotation):
+def test_place_of_square_pixels_from_the_first_one_is_that_of_gdal(tmp_path, rotation):
     path = write(tmp_path, map_info=f"{{UTM, 1, 1, 395591.3, 3778292.3, 2, 2, 11, North, WGS-84{rotation}}}")
     geobox = open_scene(path).geobox
     with rasterio.open(path, driver="ENVI") as file:

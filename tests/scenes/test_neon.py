@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from affine import Affine
 from rasterio.crs import CRS
-from scene_files.neon import CUBE, LIES, NM, write
+from scene_files.neon import CUBE, LIES, NM, text, write
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_scene
@@ -135,3 +135,10 @@ def test_cut_product_is_one_line(tmp_path, share):
 def test_map_info_is_checked_as_that_of_envi(tmp_path, words):
     with pytest.raises(InputError, match=r"NEON\.h5: .* in map info is .*, expected"):
         open_cube_file(write(tmp_path, Coordinate_System__Map_Info=np.array(words, h5py.string_dtype())))
+
+
+def test_turned_place_is_that_of_its_tie_pixel(tmp_path):
+    words = "UTM, 10.5, 3, 368000, 4307000, 2, 2, 18, North, WGS-84, units=Meters, rotation=30"
+    transform = open_cube_file(write(tmp_path, Coordinate_System__Map_Info=text(words))).geobox.transform
+    np.testing.assert_allclose(np.reshape(transform, (3, 3)) @ (9.5, 2, 1), (368_000, 4_307_000, 1))
+    np.testing.assert_allclose((transform.a, transform.d), (3**0.5, 1))

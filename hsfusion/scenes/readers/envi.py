@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,14 @@ from hsfusion.scenes.readers.envi_header import EnviHeader, envi_header, is_plai
 from hsfusion.scenes.readers.map_info import place
 from hsfusion.scenes.readers.raw import LAYOUTS, EnviPixels
 
+_log = logging.getLogger(__name__)
 _DTYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 _BINARY_SUFFIXES = ("", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip", ".IMG", ".DAT", ".BSQ", ".BIL", ".BIP")
 _OTHER_TYPES = ("library", "meta", "mosaic", "virtual", "series")  # of which the binary is no raster, or missing
+_HALF_TURN = (
+    "rotation=180 is read as a half turn, as ENVI means it; GDAL writes the same for rows that run north, so if GDAL "
+    "wrote this header, flip the rows of the scene and write it again"
+)
 
 
 def open_envi(path: Path) -> CubeFile:
@@ -154,6 +160,9 @@ def _place(header: EnviHeader, shape: tuple[int, int]) -> tuple[GeoBox, dict[str
         told = "only a coordinate system string and no map info, not used"
         return GeoBox(shape), {"place": told} if system else {}
     transform, crs = place(header.path, header.words("map info"), system=system, projection_info=projection)
+    if transform.a < 0 < transform.e:
+        _log.warning("%s: %s.", header.path, _HALF_TURN)
+        return GeoBox(shape, transform, crs), {"place": _HALF_TURN}
     return GeoBox(shape, transform, crs), {}
 
 

@@ -1,11 +1,14 @@
 """Places as ENVI words them, in ``map info`` and ``coordinate system string``.
 
-Specification: NV5 Geospatial, ENVI Header Files. GDAL turns them into a transform and a coordinate system, but guesses
-where they make no sense, be it a zone 99; so everything is checked before and after.
+Specification: NV5 Geospatial, ENVI Header Files. GDAL turns them into a coordinate system, but guesses where they make
+no sense, be it a zone 99; so everything is checked before and after. Its transform is not used: it turns a scene about
+the corner of pixel (1, 1), whichever pixel the tie point is, swaps width and height of turned pixels, and takes a
+rotation of 180 degrees for a flip of the rows.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ from hsfusion.scenes.readers.band_tags import strict_number
 
 _NUMBERS = ("column of the tie point", "row of the tie point", "easting", "northing", "pixel width", "pixel height")
 _ANGLES = ("degrees", "degree", "minutes", "minute", "seconds", "second", "radians", "radian")
+_PER_DEGREE = {"minutes": 60, "minute": 60, "seconds": 3600, "second": 3600}
 _FAKE = "ENVI\nsamples = 4\nlines = 4\nbands = 1\ndata type = 1\ninterleave = bsq\nbyte order = 0\nheader offset = 0\n"
 
 
@@ -36,17 +40,35 @@ class MapInfo:
         numbers: column and row of the tie point from 1, its coordinates, width and height of a pixel.
         rest: what follows without a name: zone and hemisphere of UTM, datum.
         rotation: in degrees.
+        unit: of the coordinates, in lower case; empty where it is not named.
     """
 
     projection: str
     numbers: tuple[float, ...]
     rest: tuple[str, ...]
     rotation: float
+    unit: str
 
     @property
     def geographic(self) -> bool:
         """Whether it is in longitude and latitude."""
         return self.projection.startswith("geographic")
+
+    @property
+    def transform(self) -> Affine:
+        """From (column, row) to map coordinates, in degrees if they are angles (but for radians).
+
+        The tie point lies on its coordinates. From there one column on is a pixel's width, turned by the rotation
+        counter-clockwise from east, and one row on is its height, turned likewise from south.
+        """
+        column, row, east, north, width, height = self.numbers
+        cos, sin = math.cos(math.radians(self.rotation)), math.sin(math.radians(self.rotation))
+        if self.rotation % 90 == 0:
+            cos, sin = round(cos), round(sin)
+        a, d = width * cos, width * sin
+        b, e = height * sin, -height * cos
+        corner = (east - (column - 1) * a - (row - 1) * b, north - (column - 1) * d - (row - 1) * e)
+        return Affine(*(value / _PER_DEGREE.get(self.unit, 1) for value in (a, b, corner[0], d, e, corner[1])))
 
 
 def parse_map_info(path: Path, words: Sequence[str]) -> MapInfo:
@@ -70,8 +92,8 @@ def parse_map_info(path: Path, words: Sequence[str]) -> MapInfo:
     named = {name.strip().lower(): word.strip() for name, sign, word in (w.partition("=") for w in words[7:]) if sign}
     rotation = strict_number(path, "rotation in map info", named.get("rotation", "0"))
     rest = tuple(word.strip() for word in words[7:] if "=" not in word)
-    info = MapInfo(words[0].strip().lower(), numbers, rest, rotation)
     unit = named.get("units", "").lower()
+    info = MapInfo(words[0].strip().lower(), numbers, rest, rotation, unit)
     if unit and (info.geographic or info.projection == "utm") and (unit in _ANGLES) != info.geographic:
         raise _wrong(path, "units in map info", unit, f"units that fit the projection {words[0]}")
     if info.projection == "utm":
@@ -110,7 +132,7 @@ def place(
         _check_wkt(path, system)
     elif (info.projection == "utm" or info.geographic) and not datum:
         raise _wrong(path, "datum in map info", "missing", "a datum such as WGS-84, or a coordinate system string")
-    transform, crs = _by_gdal(path, map_info, system, projection_info)
+    transform, crs = info.transform, _by_gdal(path, map_info, system, projection_info)
     if not (np.isfinite(list(transform)).all() and transform.determinant):
         raise _wrong(path, "map info", tuple(transform)[:6], "finite numbers and pixels with an area")
     if crs is None:
@@ -135,8 +157,8 @@ def _check_wkt(path: Path, system: str) -> None:
         raise _wrong(path, "coordinate system string", repr(system[:40]), "WKT that can be read") from error
 
 
-def _by_gdal(path: Path, map_info: Sequence[str], system: str, projection_info: str) -> tuple[Affine, CRS | None]:
-    """What GDAL makes of these fields alone, in a header in memory: beside the real one, it would read more files."""
+def _by_gdal(path: Path, map_info: Sequence[str], system: str, projection_info: str) -> CRS | None:
+    """The coordinate system of these fields alone, by GDAL, in memory: beside the real header, it reads more files."""
     words = ["WGS-84" if _is_wgs84(word) else word for word in map_info]
     fields = {"map info": ", ".join(words), "coordinate system string": system, "projection info": projection_info}
     header = _FAKE + "".join(f"{name} = {{{' '.join(text.split())}}}\n" for name, text in fields.items() if text)
@@ -149,7 +171,7 @@ def _by_gdal(path: Path, map_info: Sequence[str], system: str, projection_info: 
         ):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(file.name, driver="ENVI") as source:
-                return source.transform, source.crs
+                return source.crs
     except (CRSError, RasterioError) as error:
         why = " ".join(str(error).split())
         raise _wrong(path, "map info", "unreadable", f"what GDAL understands ({why[:200]})") from error

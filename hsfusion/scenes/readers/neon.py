@@ -157,11 +157,10 @@ def _text(file: h5py.File, name: str) -> str | None:
 
 
 def _transform(file: h5py.File, info: str) -> Affine:
-    """From an ENVI map info, to which NEON adds the rotation as a last number."""
+    """From an ENVI map info, which in NEON's files ends in a number without a name, 0 in all of them."""
     path = Path(file.filename)
     place = parse_map_info(path, [word.strip() for word in info.strip("{}").split(",")])
-    col, row, east, north, width, height = place.numbers
-    turns = [place.rotation, *(strict_number(path, "rotation in Map_Info", word) for word in place.rest[3:])]
-    if any(turns):
-        raise bad(file, "rotation in Map_Info", turns, "0, as in all products of NEON")
-    return Affine(width, 0, east - (col - 1) * width, 0, -height, north + (row - 1) * height)
+    last = [strict_number(path, "last number of Map_Info", word) for word in place.rest[3:]]
+    if any(last):
+        raise bad(file, "last number of Map_Info", last, "0, as in all products of NEON")
+    return place.transform
