@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hsfusion.cli.messages import CONF
-from hsfusion.cli.scene_values import check_scene_value
+from hsfusion.cli.scene_values import WORD_KEYS, check_scene_value
 from hsfusion.errors import InputError
 
 # type of a default -> what may stand there instead, and its name
@@ -85,6 +85,13 @@ _RANGES = {
     "split.val_per_class": (1, _INFINITY),
     "groups.number": (1, _INFINITY),
 }
+
+
+def takes_word(key: str) -> bool:
+    """Whether a key takes one word or one path, so that whatever stands there is meant as text."""
+    part, _, name = key.rpartition(".")
+    words = {"name", "split.train", "split.test", *(key for key, kind in _OPTIONAL.items() if kind is str)}
+    return key in words or (part in ("scene", "scene.of") and name in WORD_KEYS)
 
 
 def check(cfg: DictConfig, config_name: str) -> None:

@@ -12,11 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
-from hydra.errors import HydraException
-
 from hsfusion.cli.descriptions import read_description, scene_keys
+from hsfusion.cli.hydra_app import word_value
 from hsfusion.cli.inspect_model import inspect_model, is_model
 from hsfusion.cli.scene_values import check_scene_value
 from hsfusion.errors import InputError
@@ -126,9 +123,10 @@ def _without_scene(word: str) -> str:
 
 
 def _is_override(word: str) -> bool:
-    """Whether a word is key=value; a path may hold such a sign, too, but then something before it is no key."""
+    """Whether a word is key=value; a path may hold such a sign, too, but then it exists, or no key is before it."""
     key, sign, _ = word.partition("=")
-    return bool(sign) and key.removeprefix("+").removeprefix("scene.").isidentifier()
+    name = key.removeprefix("+").removeprefix("scene.")
+    return bool(sign) and (name in scene_keys() or (name.isidentifier() and not Path(word).exists()))
 
 
 def _key(word: str) -> tuple[str, Any]:
@@ -136,25 +134,9 @@ def _key(word: str) -> tuple[str, Any]:
     key = word.partition("=")[0].removeprefix("+").removeprefix("scene.")
     if key not in scene_keys():
         raise _unknown("key", key, scene_keys())
-    try:
-        override = OverridesParser.create().parse_override(word)
-    except HydraException as error:
-        raise _not_readable(word) from error
-    if override.type not in (OverrideType.CHANGE, OverrideType.ADD) or override.is_sweep_override():
-        raise _not_readable(word)
-    value = override.value()
+    value = word_value(f"scene.{key}={word.partition('=')[2]}")
     check_scene_value("command line", key, value)
     return key, value
-
-
-def _not_readable(word: str) -> InputError:
-    return InputError(
-        "command line",
-        field="word",
-        value=word,
-        expected="key=value with one value",
-        fix="put a value with special characters into quotation marks: key=\"'a, b (c)'\"",
-    )
 
 
 def _unknown(field: str, word: str, known: list[str]) -> InputError:

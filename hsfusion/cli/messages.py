@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -41,6 +41,9 @@ def explain(error: BaseException) -> str | None:
     if key:
         full = key.group(1)
         return _unknown_key(full)
+    if isinstance(error, OverrideParseException):
+        expected, fix = "key=value", "correct that word"
+        return str(InputError("command line", field="word", value=error.override, expected=expected, fix=fix))
     return f"command line: {text.splitlines()[0].rstrip('.')}, expected key=value. Fix: correct that word."
 
 

@@ -64,6 +64,8 @@ _KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "class_colors": (_OF_CLASSES, 'colours by code, such as {1: "#e6b800"}, or a list of colours'),
     "sources": (_by(_is_name, _is_word), "files by name, such as {lidar: dsm.tif}"),
 }
+#: the keys that take one word or one path
+WORD_KEYS = frozenset(key for key, (holds, _) in _KINDS.items() if holds("word"))
 _NEVER_NULL = ("bad_bands", "unlabelled", "path", "file", "files", "scenes")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
 
+from hsfusion.cli.hydra_app import word_value
 from hsfusion.cli.weights_judged import Weights, read_runs
 from hsfusion.cli.weights_selected import chosen_of, write_selection
 from hsfusion.errors import InputError
@@ -74,8 +75,11 @@ def _request(words: list[str]) -> _Request:
     folders, given = [], {}
     for word in words:
         key, sign, value = word.partition("=")
-        if sign and key in ("select", "width", "evidence", "out") and value:
+        if sign and key in ("select", "width") and value:
             given[key] = value
+        elif sign and key in ("evidence", "out") and value:
+            if (folder := word_value(f"folder={value}")) is not None:  # null is the default
+                given[key] = folder
         elif word.startswith("-") or (sign and key.isidentifier() and not Path(word).exists()):
             raise InputError(
                 "command line",
