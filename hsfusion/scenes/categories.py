@@ -1,4 +1,4 @@
-"""Names and colours of classes that a raster file carries: colour tables, category names, attribute tables, tags.
+"""Names, colours and order of classes that a file carries: colour tables, category names, attribute tables, styles.
 
 Specifications: GDAL Persistent Auxiliary Metadata (``<file>.aux.xml``: CategoryNames, GDALRasterAttributeTable) and
 NV5 Geospatial, ENVI Header Files (classes, class names, class lookup).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -22,6 +22,8 @@ from hsfusion.scenes.readers.envi import class_table
 
 _MOST_BYTES = 2**24  # of an .aux.xml; names of 65,536 classes take 2 MB
 _LONGEST_NAME = 200
+#: a whole number as text
+WHOLE = re.compile(r"[+-]?\d{1,18}(\.0+)?", re.ASCII)
 _TAG = re.compile(r"class_(-?\d{1,18})")
 # usages of columns of a GDAL raster attribute table
 _NAME, _VALUE_FROM, _VALUE_TO, _VALUE, _RGB = "2", "3", "4", "5", ("6", "7", "8")
@@ -34,10 +36,23 @@ class Categories:
     Attributes:
         names: code -> name.
         colors: code -> ``#rrggbb``.
+        order: classes that have a name only, in the order that the file gives them; the first has code 1.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
     colors: Mapping[int, str] = field(default_factory=dict)
+    order: Sequence[str] = ()
+
+    @classmethod
+    def of_list(cls, path: Path, listed: Iterable[tuple[str, str]]) -> Categories:
+        """From values and their labels, as styles and domains of fields list them.
+
+        Whole numbers are codes, which a label other than the number gives a name; a word is a name itself.
+        """
+        labels = {" ".join(value.split()): label for value, label in listed}
+        named = {value: label for value, label in labels.items() if label != value and WHOLE.fullmatch(value)}
+        names = {int(value.partition(".")[0]): label for value, label in named.items()}
+        return cls(_clean(path, names), order=tuple(value for value in labels if value))
 
 
 def read_categories(file: CubeFile) -> Categories:
@@ -74,6 +89,28 @@ def _from_tiff(path: Path) -> tuple[dict[int, str], dict[int, str]]:
         ) from error
     names = {int(found[1]): name for tag, name in tags.items() if (found := _TAG.fullmatch(tag))}
     return {code: f"#{r:02x}{g:02x}{b:02x}" for code, (r, g, b, _) in table.items()}, names
+
+
+def style_categories(path: Path, content: bytes, attribute: str) -> list[tuple[str, str]]:
+    """Values and labels of the categories of an attribute, in the order of a style of QGIS (QML); none if it has none.
+
+    Args:
+        path: the file that holds it, for messages.
+        content: the style.
+        attribute: name of the field that the categories have to be of.
+
+    Raises:
+        InputError: if it is no XML, or too large.
+    """
+    try:
+        if len(content) > _MOST_BYTES or b"<!ENTITY" in content:  # entities can grow without end
+            raise ValueError(f"larger than {_MOST_BYTES} bytes, or with entities")
+        renderer = ElementTree.fromstring(content).find(".//renderer-v2[@type='categorizedSymbol']")
+    except (ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:  # LookupError: odd encodings
+        raise InputError(path, field="style", value="unreadable", expected="QML", fix=f"delete it ({error})") from error
+    if renderer is None or renderer.get("attr", "").strip('"') != attribute:
+        return []
+    return [(node.get("value", ""), node.get("label", "")) for node in renderer.iterfind("categories/category")]
 
 
 def _from_pam(path: Path) -> tuple[dict[int, str], dict[int, str], dict[int, str]]:

@@ -147,8 +147,9 @@ def read_labels(
 ) -> Labels:
     """Reads the classes of the pixels of a scene.
 
-    Codes from 1 to 65535 are kept. Where others occur, or names instead of codes, classes are numbered 1 to K in
-    ascending order, and the log tells which is which.
+    Codes from 1 to 65535 are kept, also where a field holds them as text. Where others occur, classes are numbered 1 to
+    K in ascending order. Names are numbered by their place in the layer's style, or in the list of values of the field,
+    and others after them in alphabetical order. The log lists these numbers.
 
     Args:
         path: a raster of one layer on the grid of the scene, in any format that cubes have and of any whole numbers; or
@@ -164,7 +165,7 @@ def read_labels(
     path, none = Path(path), _codes_of(unlabelled)
     driver = vector_format(path)
     if driver is not None:
-        index, classes = draw_classes(
+        index, classes, categories = draw_classes(
             path,
             scene.geobox,
             driver=driver,
@@ -173,7 +174,7 @@ def read_labels(
             unlabelled=none,
             reference=f"the scene {scene.name}",
         )
-        return _numbered(path, index, classes, Categories())
+        return _numbered(path, index, classes, categories)
     file = open_cube_file(path, variable=variable)
     if class_field is not None:
         raise file.error("scene.class_field", class_field, f"nothing, as {file.format} has no fields", "drop it")
@@ -193,6 +194,8 @@ def read_labels(
 def on_one_legend(first: Labels, second: Labels) -> tuple[Labels, Labels, Labels]:
     """Labels of two files of one scene with one numbering, by what the files call the classes.
 
+    Codes are kept where the two agree on them; otherwise all classes are numbered anew.
+
     Returns:
         The first, the second, and both together, where no pixel may be labelled in both.
 
@@ -208,7 +211,11 @@ def on_one_legend(first: Labels, second: Labels) -> tuple[Labels, Labels, Labels
             expected="codes in both or names in both",
             fix="choose the same kind of field",
         )
-    code = _final_codes(sorted(classes))
+    code = {value: number for labels in (second, first) for number, value in labels.original.items()}
+    agreed = len(set(code.values())) == len(code) and all(code[v] == n for n, v in second.original.items())
+    if not agreed:
+        code = _final_codes(sorted(classes))
+        _tell_numbers("The two files of labels", code)
     one, two = _recoded(first, code), _recoded(second, code)
     told = ({**getattr(two, what), **getattr(one, what)} for what in ("names", "colors", "original"))
     return one, two, Labels(one.codes + two.codes, *told)
@@ -241,7 +248,7 @@ def _numbered(path: Path, index: NDArray[np.integer], classes: Sequence[int | st
             expected=f"at most {MOST_CLASSES}",
             fix="choose another field as scene.class_field",
         )
-    final = _final_codes([classes[i] for i in present])
+    final = _final_codes([classes[i] for i in present], categories.order)
     table = np.zeros(len(classes) + 1, np.int64)  # the last for index -1
     table[present] = list(final.values())
     names: dict[int, str] = {}
@@ -251,23 +258,34 @@ def _numbered(path: Path, index: NDArray[np.integer], classes: Sequence[int | st
         elif value in categories.names or value != code:
             names[code] = categories.names.get(value, f"class {value}")
     colors = {code: categories.colors[value] for value, code in final.items() if value in categories.colors}
-    if any(value != code for value, code in final.items()):
-        _tell_numbers(path, final)
+    _tell_numbers(path, final, categories.order)
     return Labels(table[index], names, colors, {code: value for value, code in final.items()})
 
 
-def _final_codes(classes: Sequence[Any]) -> dict[Any, int]:
-    """Codes of sorted classes: their own where these are all from 1 to 65535, otherwise 1 to K."""
-    kept = all(isinstance(value, int) and 1 <= value <= _HIGHEST_CODE for value in classes)
-    return {value: value if kept else i for i, value in enumerate(classes, start=1)}
+def _final_codes(classes: Sequence[Any], order: Sequence[str] = ()) -> dict[Any, int]:
+    """Codes of sorted classes: their own from 1 to 65535; of names the place in an order, or after it; else 1 to K."""
+    if all(isinstance(value, int) and 1 <= value <= _HIGHEST_CODE for value in classes):
+        return {value: value for value in classes}
+    places = [*order, *(value for value in classes if value not in order)]
+    number = {value: i for i, value in enumerate(places if isinstance(classes[0], str) else classes, start=1)}
+    return {value: number[value] for value in classes}
 
 
-def _tell_numbers(path: Path, final: Mapping[int | str, int]) -> None:
-    said = ", ".join(f"{value} is {code}" for value, code in list(final.items())[:30]) + ", ..." * (len(final) > 30)
-    if isinstance(next(iter(final)), str):
-        _log.info("%s: classes are numbered: %s.", path, said)
+def _tell_numbers(source: Path | str, final: Mapping[Any, int], order: Sequence[str] = ()) -> None:
+    """Lists the codes of classes, if they are not the file's own."""
+    if all(value == code for value, code in final.items()):
+        return
+    codes = isinstance(next(iter(final)), int)
+    pairs = sorted(final.items(), key=lambda item: item[1])
+    listed = [f"{value} is {code}" if codes else f"{code}={value}" for value, code in pairs]
+    text = ", ".join(listed[:30]) + ", ..." * (len(listed) > 30)
+    if codes:
+        _log.warning("%s: classes get other codes, as those of maps go from 1 to 65535: %s.", source, text)
+    elif set(final) <= set(order):
+        _log.info("%s: classes are numbered in the order of the layer's style: %s.", source, text)
     else:
-        _log.warning("%s: classes get other codes, as those of maps go from 1 to 65535: %s.", path, said)
+        how = "the order of the layer's style, then alphabetically" if set(final) & set(order) else "alphabetical order"
+        _log.warning("%s: classes are numbered in %s: %s.", source, how, text)
 
 
 def _told_apart(colors: Mapping[int, str]) -> dict[int, str]:

@@ -90,7 +90,7 @@ def check_geopackage(path: Path) -> None:
         raise vector_error(
             path, "size", f"{path.stat().st_size} bytes", f"at least {needed or 100}", "copy the file anew"
         )
-    made = _rows(path, "SELECT type, name, coalesce(sql, '') FROM sqlite_master")
+    made = rows_of(path, "SELECT type, name, coalesce(sql, '') FROM sqlite_master")
     if "gpkg_contents" not in [name for kind, name, _ in made if kind == "table"]:
         raise vector_error(path, "content", "an SQLite database without gpkg_contents", "a GeoPackage", FIX)
     for kind, name, sql in made:
@@ -101,12 +101,13 @@ def check_geopackage(path: Path) -> None:
             )
 
 
-def _rows(path: Path, query: str) -> list[tuple[Any, ...]]:
+def rows_of(path: Path, query: str, *parameters: str) -> list[tuple[Any, ...]]:
+    """What a query of a GeoPackage gives."""
     # immutable: no file is written beside it; but recent edits may stand in the log beside it
     mode = "mode=ro" if Path(f"{path}-wal").exists() else "mode=ro&immutable=1"
     try:
         with contextlib.closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?{mode}", uri=True)) as database:
-            return database.execute(query).fetchall()
+            return database.execute(query, parameters).fetchall()
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise vector_error(path, "content", "unreadable", "a whole GeoPackage", f"{FIX} ({plain(error)})") from error
 
@@ -124,7 +125,7 @@ def check_null(path: Path, lost: NDArray[np.int64], columns: tuple[str, str, str
     """
     if columns is not None:
         layer, geometry, fid = ('"' + name.replace('"', '""') + '"' for name in columns)
-        null = [row[0] for row in _rows(path, f"SELECT {fid} FROM {layer} WHERE {geometry} IS NULL")]
+        null = [row[0] for row in rows_of(path, f"SELECT {fid} FROM {layer} WHERE {geometry} IS NULL")]
     else:
         places = np.fromfile(part_of(path, ".shx"), ">i4", offset=100).reshape(-1, 2)[:, 0].astype(np.int64) * 2
         kinds = np.memmap(path, np.uint8, "r")[np.clip(places[:, None] + np.arange(8, 12), 0, path.stat().st_size - 1)]

@@ -26,6 +26,7 @@ from rasterio.errors import CRSError
 from shapely.errors import GEOSException
 
 from hsfusion.errors import InputError
+from hsfusion.scenes.categories import Categories, style_categories
 from hsfusion.scenes.readers.envi import envi_header
 from hsfusion.scenes.vector_checks import (
     FIX,
@@ -35,6 +36,7 @@ from hsfusion.scenes.vector_checks import (
     check_null,
     check_shapefile,
     plain,
+    rows_of,
     vector_error,
 )
 
@@ -55,6 +57,7 @@ class VectorLayer:
         values: (N,) values of the class field, as stored.
         ids: (N,) feature ids, for messages.
         crs: coordinate reference system.
+        categories: what a style, or the field itself, lists of the classes.
     """
 
     path: Path
@@ -62,6 +65,7 @@ class VectorLayer:
     values: NDArray[Any]
     ids: NDArray[np.int64]
     crs: CRS
+    categories: Categories
 
     def error(self, field: str, value: object, expected: str, fix: str) -> InputError:
         """An error that names the file."""
@@ -130,7 +134,8 @@ def read_vector_layer(path: Path, *, driver: str, layer: str | None, class_field
         )
     if driver == "ESRI Shapefile" and not path.with_suffix(".cpg").is_file():
         _warn_of_encoding(path, columns[0])
-    return VectorLayer(path, np.asarray(shapes, object), columns[0], ids, crs)
+    listed = Categories.of_list(path, _listed(path, driver, name, field))
+    return VectorLayer(path, np.asarray(shapes, object), columns[0], ids, crs, listed)
 
 
 @contextlib.contextmanager
@@ -184,6 +189,28 @@ def _crs(path: Path, said: str | None, driver: str) -> CRS:
         fix = "set the layer's CRS in QGIS and save it anew, as a GeoPackage"
         raise vector_error(path, "CRS", "missing" if unknown else "not known", expected, fix)
     return crs
+
+
+def _listed(path: Path, driver: str, layer: str, field: str) -> list[tuple[str, str]]:
+    """Values of a field and their labels, in the order of the layer's style, or of the field's own list of values."""
+    tables = {row[0] for row in rows_of(path, "SELECT name FROM sqlite_master")} if driver == "GPKG" else set()
+    styles: list[bytes] = []
+    if "layer_styles" in tables:  # where QGIS stores them
+        query = "SELECT styleQML FROM layer_styles WHERE f_table_name = ? ORDER BY useAsDefault DESC"
+        styles = [str(row[0] or "<qgis/>").encode() for row in rows_of(path, query, layer)]
+    if path.with_suffix(".qml").is_file():
+        styles.append(path.with_suffix(".qml").read_bytes())
+    for style in styles:
+        if listed := style_categories(path, style, field):
+            return listed
+    if {"gpkg_data_columns", "gpkg_data_column_constraints"} <= tables:
+        query = (
+            "SELECT value, coalesce(v.description, '') FROM gpkg_data_columns c JOIN gpkg_data_column_constraints v "
+            "USING (constraint_name) WHERE table_name = ? AND column_name = ? AND constraint_type = 'enum' "
+            "ORDER BY v.rowid"
+        )
+        return [(str(value), str(label)) for value, label in rows_of(path, query, layer, field)]
+    return []
 
 
 def _warn_of_encoding(path: Path, values: NDArray[Any]) -> None:

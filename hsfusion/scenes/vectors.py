@@ -16,6 +16,7 @@ from rasterio.features import rasterize
 from rasterio.warp import transform
 
 from hsfusion.errors import InputError
+from hsfusion.scenes.categories import WHOLE, Categories
 from hsfusion.scenes.geobox import IDENTITY, GeoBox, crs_name
 from hsfusion.scenes.vector_files import VectorLayer, read_vector_layer
 
@@ -37,7 +38,7 @@ def draw_classes(
     class_field: str | None,
     unlabelled: Collection[int],
     reference: str,
-) -> tuple[NDArray[np.int32], list[Any]]:
+) -> tuple[NDArray[np.int32], list[Any], Categories]:
     """Draws polygons and points on the grid of a scene.
 
     A polygon takes the pixels whose centres it holds, a point the pixel that it lies in. Pixels that two classes claim
@@ -48,12 +49,12 @@ def draw_classes(
         geobox: the grid; geometries are brought to its CRS corner by corner.
         driver: what :func:`hsfusion.scenes.vector_files.vector_format` said.
         layer: name of the layer.
-        class_field: attribute that holds the class: whole numbers are codes, words are names.
+        class_field: attribute that holds the class: whole numbers, also as text, are codes, words are names.
         unlabelled: codes that mean «no class».
         reference: name of the scene, for messages.
 
     Returns:
-        (H, W) index of the class, -1 for none, and the classes.
+        (H, W) index of the class, -1 for none; the classes; and what the file lists of them.
 
     Raises:
         InputError: if the file is damaged, holds other geometries or values, or nothing inside the scene.
@@ -74,7 +75,8 @@ def draw_classes(
         expected = f"at least 1 of the {used.size} that have a class and a geometry"
         fix = f"check the CRS of the layer, {crs_name(features.crs.to_wkt())}"
         raise features.error(f"number of features inside {reference}", 0, expected, fix)
-    return _drawn(path, parts[inside], owner[inside], which[used], geobox.shape), classes
+    drawn = _drawn(path, parts[inside], owner[inside], which[used], geobox.shape)
+    return drawn, classes, features.categories
 
 
 def _check_place(path: Path, geobox: GeoBox, reference: str) -> None:
@@ -105,7 +107,8 @@ def _classes(features: VectorLayer, unlabelled: Collection[int]) -> tuple[list[A
     values = features.values
     if values.dtype.kind == "O":
         given = [" ".join(value.split()) if isinstance(value, str) else value for value in values.tolist()]
-        given = [None if value == "" else value for value in given]
+        codes = _codes_in_text({value for value in given if isinstance(value, str) and value})
+        given = [None if value == "" else codes.get(value, value) for value in given]
     elif values.dtype.kind in "biuf":
         given = [None if value != value else value for value in values.tolist()]  # NaN is not itself
     else:
@@ -125,6 +128,14 @@ def _classes(features: VectorLayer, unlabelled: Collection[int]) -> tuple[list[A
     classes = sorted({value for value in known if value is not None})  # of one type: a field has one
     position = {value: i for i, value in enumerate(classes)}
     return classes, np.array([-1 if value is None else position[value] for value in known], np.int64)
+
+
+def _codes_in_text(texts: Collection[str]) -> dict[str, int]:
+    """Texts as whole numbers; none where one of them is no such number, or two are one number in two writings."""
+    if not all(WHOLE.fullmatch(text) for text in texts):
+        return {}
+    codes = {text: int(text.partition(".")[0]) for text in texts}
+    return codes if len(set(codes.values())) == len(codes) else {}
 
 
 def _in_pixels(features: VectorLayer, used: NDArray[np.int64], geobox: GeoBox) -> NDArray[np.object_]:

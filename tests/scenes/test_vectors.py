@@ -30,13 +30,17 @@ from scene_files.vectors import (
     feature,
     pixels,
     point,
+    qml,
     reprojected,
     scene_of,
+    store_coded_values,
+    store_style,
     write,
 )
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import read_labels
+from hsfusion.scenes.labels import on_one_legend
 
 
 @pytest.mark.parametrize("name", ["name", "code", "whole"])
@@ -173,6 +177,123 @@ def test_words_are_numbered_in_their_order_and_the_user_may_rename_them(tmp_path
     assert labels.legend(names={"soy": "Soja", 10: "ten"}).names == ("ten", "9", "corn field", "Soja")
 
 
+TEXTS_AS_CODES = {
+    "ten last": (["1", "10", "2"], [1, 10, 2], ("class 1", "class 2", "class 10")),
+    "zero is unlabelled": (["0", "7", "3"], [0, 7, 3], ("class 3", "class 7")),
+    "leading zeros": (["01", "10", "02"], [1, 10, 2], ("class 1", "class 2", "class 10")),
+    "as floats": (["1.0", "10.0", "2.0"], [1, 10, 2], ("class 1", "class 2", "class 10")),
+    "blanks": ([" 3 ", "", "12"], [3, 0, 12], ("class 3", "class 12")),
+    "signs and large ones": (["-3", "70000", "5"], [1, 3, 2], ("class -3", "class 5", "class 70000")),
+    "two writings of one code": (["1", "01", "2"], [2, 1, 3], ("01", "1", "2")),
+    "one word among them": (["1", "corn", "10"], [1, 3, 2], ("1", "10", "corn")),
+    "fractions": (["1.5", "10", "2"], [1, 2, 3], ("1.5", "10", "2")),
+}
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("kind", TEXTS_AS_CODES)
+def test_whole_numbers_as_text_keep_their_value_and_other_texts_are_names(tmp_path, kind, driver):
+    texts, codes, names = TEXTS_AS_CODES[kind]
+    shapes = [pixels(0, col) for col in range(3)]
+    columns = {"crop": np.array(texts, object)}
+    path = write(tmp_path / f"gt.{DRIVERS[driver]}", shapes, driver=driver, kind="Polygon", **columns)
+    labels = read_labels(path, scene_of(), class_field="crop")
+    assert labels.codes[0].tolist() == [*codes, 0]
+    assert labels.legend().names == names
+
+
+def test_whole_numbers_as_text_are_labels_like_those_of_an_integer_field(tmp_path):
+    for numbers in ([3, 0, 12, 7], [-1, 0, 70000, 7]):
+        shapes, texts = [point(0, col) for col in range(4)], np.array([str(number) for number in numbers], object)
+        path = write(tmp_path / f"gt{numbers[2]}.gpkg", shapes, code=np.array(numbers), text=texts)
+        for unlabelled in (0, [], [7]):
+            code, text = (
+                read_labels(path, scene_of(), class_field=name, unlabelled=unlabelled) for name in ("code", "text")
+            )
+            np.testing.assert_array_equal(text.codes, code.codes)
+            assert (text.names, text.original) == (code.names, code.original)
+
+
+def test_alphabetical_numbers_of_names_are_shown(tmp_path, caplog):
+    path = write(tmp_path / "gt.gpkg", TWO, crop=np.array(["soy", "corn"], object))
+    read_labels(path, scene_of(), class_field="crop")
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert "gt.gpkg: classes are numbered in alphabetical order: 1=corn, 2=soy." in record.getMessage()
+
+
+CROPS = np.array(["corn", "oats", "soy"], object)
+CODED = np.array(["1", "2", "30"], object)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_names_are_numbered_by_the_style_beside_the_file(tmp_path, driver, caplog):
+    shapes = [pixels(0, col) for col in range(3)]
+    path = write(tmp_path / f"gt.{DRIVERS[driver]}", shapes, driver=driver, kind="Polygon", crop=CROPS)
+    (tmp_path / "gt.qml").write_text(qml("crop", {"soy": "Soy", "rye": "Rye", "corn": "Maize & co", "": ""}))
+    labels = read_labels(path, scene_of(), class_field="crop")
+    assert labels.codes[0].tolist() == [3, 4, 1, 0]  # rye keeps its number, oats follow
+    assert labels.legend().names == ("soy", "corn", "oats")
+    assert "numbered in the order of the layer's style, then alphabetically: 1=soy, 3=corn, 4=oats." in caplog.text
+
+
+@pytest.mark.parametrize("style", [store_style, store_coded_values])
+def test_names_are_numbered_by_what_a_geopackage_lists(tmp_path, style, caplog):
+    shapes = [pixels(0, col) for col in range(3)]
+    path = write(tmp_path / "gt.gpkg", shapes, layer="gt", crop=CROPS, code=CODED)
+    style(path, "crop", {"soy": "Soy", "oats": "", "corn": ""})
+    labels = read_labels(path, scene_of(), class_field="crop")
+    assert labels.codes[0].tolist() == [3, 2, 1, 0]
+    assert labels.legend().names == ("soy", "oats", "corn")
+    assert not caplog.records
+    assert read_labels(path, scene_of(), class_field="code").codes[0].tolist() == [1, 2, 30, 0]
+
+
+@pytest.mark.parametrize("style", [store_style, store_coded_values])
+def test_codes_are_called_what_a_geopackage_lists_for_them(tmp_path, style):
+    shapes = [pixels(0, col) for col in range(3)]
+    path = write(tmp_path / "gt.gpkg", shapes, layer="gt", code=CODED)
+    style(path, "code", {"30": "soy", "2": "2", "1": "corn"})
+    labels = read_labels(path, scene_of(), class_field="code")
+    assert labels.codes[0].tolist() == [1, 2, 30, 0]
+    assert labels.legend().names == ("corn", "class 2", "soy")
+
+
+@pytest.mark.parametrize("text", ["<qgis", "<!DOCTYPE a [<!ENTITY b 'c'>]><qgis/>", ""])
+def test_damaged_style_is_one_line(tmp_path, text):
+    path = write(tmp_path / "gt.gpkg", TWO, crop=np.array(["soy", "corn"], object))
+    (tmp_path / "gt.qml").write_text(text)
+    assert "style is unreadable" in refused(path, class_field="crop")
+
+
+def test_two_files_whose_names_are_numbered_differently_get_one_numbering(tmp_path, caplog):
+    files = {"a": ["corn", "soy", "oats"], "b": ["soy", "oats", "rye"]}
+    shapes = [pixels(0, col) for col in range(3)]
+    first, second = (
+        read_labels(
+            write(tmp_path / f"{key}.gpkg", shapes, crop=np.array(names, object)), scene_of(), class_field="crop"
+        )
+        for key, names in files.items()
+    )
+    one, two, both = on_one_legend(first, second)
+    assert one.codes[0].tolist() == [1, 4, 2, 0]
+    assert two.codes[0].tolist() == [4, 2, 3, 0]
+    assert both.original == {1: "corn", 2: "oats", 3: "rye", 4: "soy"}
+    assert "classes are numbered in alphabetical order: 1=corn, 2=oats, 3=rye, 4=soy." in caplog.text
+
+
+def test_two_files_of_one_style_keep_its_numbers(tmp_path):
+    shapes = [pixels(0, col) for col in range(2)]
+    pair = []
+    for key, names in {"a": ["soy", "corn"], "b": ["rye", "corn"]}.items():
+        path = write(tmp_path / f"{key}.gpkg", shapes, crop=np.array(names, object))
+        (tmp_path / f"{key}.qml").write_text(qml("crop", {"soy": "", "rye": "", "corn": ""}))
+        pair.append(read_labels(path, scene_of(), class_field="crop"))
+    one, two, both = on_one_legend(*pair)
+    assert (one.codes[0].tolist(), two.codes[0].tolist()) == ([1, 3, 0, 0], [2, 3, 0, 0])
+    assert both.original == {1: "soy", 2: "rye", 3: "corn"}
+
+
 def test_codes_that_maps_cannot_hold_are_renumbered(tmp_path):
     path = write(tmp_path / "gt.gpkg", [point(0, 0), point(0, 1), point(0, 2)], code=[-1, 2**40, 0])
     labels = read_labels(path, scene_of(), class_field="code")
@@ -189,12 +310,6 @@ def test_layer_has_to_be_named_where_there_are_several(tmp_path):
     assert "did you mean woods?" in refused(path, class_field="code", variable="wods")
     drawn = read_labels(path, scene_of(), class_field="code", variable="woods").codes
     assert drawn.tolist() == [[0] * 4, [0, 0, 2, 2], [0, 0, 2, 2]]
-
-
-def test_tables_without_geometries_are_no_layers(tmp_path):
-    path = write(tmp_path / "gt.gpkg", TWO, layer="fields", code=[1, 2])
-    raw.write(path, None, [np.array(["x"], object)], ["style"], layer="layer_styles", append=True, driver="GPKG")
-    assert read_labels(path, scene_of(), class_field="code").codes.tolist() == DRAWN
 
 
 def test_field_has_to_be_named_and_known(tmp_path):
