@@ -35,6 +35,7 @@ from hsfusion.scenes.vector_checks import (
     check_json_crs,
     check_null,
     check_shapefile,
+    part_of,
     plain,
     rows_of,
     vector_error,
@@ -44,6 +45,10 @@ _log = logging.getLogger(__name__)
 
 _MOST_BYTES = 2**27  # of a file: 8 million corners, which take about 1 GB on the way
 _MOST_FEATURES = 5 * 10**5
+_NO_ENCODING = (
+    "for neither a .cpg nor the .dbf names their encoding, and they are not UTF-8. "
+    "If they look wrong, write its name to a .cpg file beside it."
+)
 _JSON_START = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"')
 
 
@@ -105,10 +110,11 @@ def read_vector_layer(path: Path, *, driver: str, layer: str | None, class_field
             path, "size", f"{path.stat().st_size} bytes", f"at most {_MOST_BYTES}", "cut it to the scene"
         )
     {"GPKG": check_geopackage, "ESRI Shapefile": check_shapefile, "GeoJSON": check_geojson}[driver](path)
+    encoding = _table_encoding(path) if driver == "ESRI Shapefile" else None
     with _told_in_one_line(path, driver):
         layers = [str(name) for name, kind in pyogrio.list_layers(path.absolute()) if kind is not None]
         name = _chosen(path, layer, layers, field="scene.labels_variable", what="layer")
-        info = pyogrio.read_info(path.absolute(), layer=name, force_feature_count=True)
+        info = pyogrio.read_info(path.absolute(), layer=name, force_feature_count=True, encoding=encoding)
         if info["driver"] != driver:
             raise vector_error(path, "content", info["driver"], driver, FIX)
         count = int(info["features"])
@@ -120,7 +126,9 @@ def read_vector_layer(path: Path, *, driver: str, layer: str | None, class_field
             path, class_field, [str(one) for one in info["fields"]], field="scene.class_field", what="field"
         )
         crs = _crs(path, info["crs"], driver)
-        _, ids, wkb, columns = read(path.absolute(), layer=name, columns=[field], force_2d=True, return_fids=True)
+        _, ids, wkb, columns = read(
+            path.absolute(), layer=name, columns=[field], force_2d=True, return_fids=True, encoding=encoding
+        )
     if len(wkb) != count:
         raise vector_error(path, f"number of readable features of layer {name}", len(wkb), count, FIX)
     try:
@@ -132,8 +140,8 @@ def read_vector_layer(path: Path, *, driver: str, layer: str | None, class_field
         check_null(
             path, lost, None if driver == "ESRI Shapefile" else (name, info["geometry_name"], info["fid_column"])
         )
-    if driver == "ESRI Shapefile" and not path.with_suffix(".cpg").is_file():
-        _warn_of_encoding(path, columns[0])
+    if encoding == "ISO-8859-1" and not "".join(value for value in columns[0] if isinstance(value, str)).isascii():
+        _log.warning("%s: names of classes are read as ISO-8859-1, %s", path, _NO_ENCODING)
     listed = Categories.of_list(path, _listed(path, driver, name, field))
     return VectorLayer(path, np.asarray(shapes, object), columns[0], ids, crs, listed)
 
@@ -191,6 +199,22 @@ def _crs(path: Path, said: str | None, driver: str) -> CRS:
     return crs
 
 
+def _table_encoding(path: Path) -> str | None:
+    """Encoding of the texts of a Shapefile; None where GDAL knows it, by .cpg or by the language driver of the .dbf.
+
+    That of an unknown ANSI code page, 0x57, stands in tables of any encoding.
+    """
+    content = part_of(path, ".dbf").read_bytes()
+    if part_of(path, ".cpg").is_file() or content[29] not in (0, 0x57):
+        return None
+    start = int.from_bytes(content[8:10], "little")
+    names = b"".join(content[i : i + 11].partition(b"\0")[0] for i in range(32, start - 1, 32))
+    try:
+        return "UTF-8" if (names + content[start:]).decode("utf-8") else None
+    except UnicodeDecodeError:
+        return "ISO-8859-1"
+
+
 def _listed(path: Path, driver: str, layer: str, field: str) -> list[tuple[str, str]]:
     """Values of a field and their labels, in the order of the layer's style, or of the field's own list of values."""
     tables = {row[0] for row in rows_of(path, "SELECT name FROM sqlite_master")} if driver == "GPKG" else set()
@@ -211,8 +235,3 @@ def _listed(path: Path, driver: str, layer: str, field: str) -> list[tuple[str, 
         )
         return [(str(value), str(label)) for value, label in rows_of(path, query, layer, field)]
     return []
-
-
-def _warn_of_encoding(path: Path, values: NDArray[Any]) -> None:
-    if values.dtype.kind == "O" and any(isinstance(value, str) and not value.isascii() for value in values):
-        _log.warning("%s: names of classes are not ASCII, and no .cpg tells their encoding; check them.", path)

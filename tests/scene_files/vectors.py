@@ -38,7 +38,7 @@ def point(row, col):
     return shapely.Point(LEFT + STEP * col, TOP - STEP * row)
 
 
-def write(path, shapes, *, driver="GPKG", crs=UTM, kind="Unknown", mask=None, layer=None, **columns):
+def write(path, shapes, *, driver="GPKG", crs=UTM, kind="Unknown", mask=None, layer=None, encoding=None, **columns):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the file has another ending than its format likes
         raw.write(
@@ -50,6 +50,7 @@ def write(path, shapes, *, driver="GPKG", crs=UTM, kind="Unknown", mask=None, la
             layer=layer,
             append=layer is not None and path.exists(),
             driver=driver,
+            encoding=encoding,
             geometry_type=kind,
             crs=crs,
         )

@@ -335,11 +335,44 @@ def test_geopackage_is_read_without_writing_beside_it_and_with_what_its_log_hold
         assert read_labels(path, scene_of(), class_field="code").codes.max() == 4
 
 
-def test_names_without_a_known_encoding_are_told(tmp_path, caplog):
-    path = write(tmp_path / "gt.shp", TWO[:1], driver="ESRI Shapefile", kind="Polygon", name=np.array(["ü"], object))
-    (tmp_path / "gt.cpg").unlink()
-    read_labels(path, scene_of(), class_field="name")
-    assert "no .cpg tells their encoding" in caplog.text
+def encoded(path, encoding, *, names=("Äcker", "wood"), field="crop", language=0, cpg=None):
+    """A Shapefile whose table is written in an encoding that only .cpg or the language driver may tell."""
+    columns = {field: np.array(names, object)}
+    write(path, TWO, driver="ESRI Shapefile", kind="Polygon", encoding=encoding, **columns)
+    table = bytearray(path.with_suffix(".dbf").read_bytes())
+    table[29] = language
+    path.with_suffix(".dbf").write_bytes(table)
+    path.with_suffix(".cpg").unlink(missing_ok=True)
+    if cpg is not None:
+        path.with_suffix(".cpg").write_text(cpg)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("encoding", "options"),
+    [
+        ("UTF-8", {}),
+        ("UTF-8", {"language": 0x57}),  # ANSI of an unknown code page, which much software writes with any text
+        ("UTF-8", {"cpg": "UTF-8"}),
+        ("UTF-8", {"cpg": "UTF-8", "language": 0x03}),
+        ("ISO-8859-1", {}),
+        ("ISO-8859-1", {"cpg": "ISO-8859-1"}),
+        ("CP437", {"language": 0x01}),
+        ("CP437", {"cpg": "437"}),
+        ("CP1251", {"language": 0xC9, "names": ("Лес", "wood")}),
+    ],
+)
+def test_names_of_a_shapefile_have_the_encoding_that_its_parts_tell(tmp_path, encoding, options, caplog):
+    path = encoded(tmp_path / "gt.shp", encoding, **options)
+    names = read_labels(path, scene_of(), class_field="crop").legend().names
+    assert set(names) == set(options.get("names", ("Äcker", "wood")))
+    assumed = "are read as ISO-8859-1, for neither a .cpg nor the .dbf names their encoding, and they are not UTF-8"
+    assert (assumed in caplog.text) == (encoding == "ISO-8859-1" and not options)
+
+
+def test_field_of_a_shapefile_may_have_a_name_in_utf_8(tmp_path):
+    path = encoded(tmp_path / "gt.shp", "UTF-8", names=("corn", "wood"), field="Ackerfrü")
+    assert read_labels(path, scene_of(), class_field="Ackerfrü").legend().names == ("corn", "wood")
 
 
 def test_ten_thousand_features_are_drawn(tmp_path):
