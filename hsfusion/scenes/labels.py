@@ -153,7 +153,7 @@ def read_labels(
 
     Args:
         path: a raster of one layer on the grid of the scene, in any format that cubes have and of any whole numbers; or
-            polygons or points in a GeoPackage, GeoJSON or Shapefile, which are drawn on that grid.
+            polygons or points in a GeoPackage, GeoJSON, Shapefile or KML, which are drawn on that grid.
         scene: the scene that the labels belong to.
         variable: the array, or layer, in files that hold several.
         class_field: the attribute of polygons and points that holds the class.

@@ -1,6 +1,7 @@
-"""Files of polygons and points: GeoPackage, GeoJSON and Shapefile, through pyogrio.
+"""Files of polygons and points: GeoPackage, GeoJSON, Shapefile and KML, through pyogrio.
 
-Specifications: OGC 12-128r19 (GeoPackage), RFC 7946 (GeoJSON), ESRI Shapefile Technical Description (1998).
+Specifications: OGC 12-128r19 (GeoPackage), RFC 7946 (GeoJSON), ESRI Shapefile Technical Description (1998), OGC
+12-007r2 (KML).
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ _NO_ENCODING = (
     "for neither a .cpg nor the .dbf names their encoding, and they are not UTF-8. "
     "If they look wrong, write its name to a .cpg file beside it."
 )
+_CHECKS = {"GPKG": check_geopackage, "ESRI Shapefile": check_shapefile, "GeoJSON": check_geojson}
 _JSON_START = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"')
 
 
@@ -90,6 +92,8 @@ def vector_format(path: Path) -> str | None:
         return "GPKG"
     if start.startswith(b"\0\0\x27\x0a") and envi_header(path) is None:
         return "ESRI Shapefile"
+    if b"<kml" in start or (start.startswith(b"PK\3\4") and path.suffix.lower() == ".kmz"):
+        return "LIBKML"
     return "GeoJSON" if _JSON_START.match(start) and envi_header(path) is None else None
 
 
@@ -109,7 +113,8 @@ def read_vector_layer(path: Path, *, driver: str, layer: str | None, class_field
         raise vector_error(
             path, "size", f"{path.stat().st_size} bytes", f"at most {_MOST_BYTES}", "cut it to the scene"
         )
-    {"GPKG": check_geopackage, "ESRI Shapefile": check_shapefile, "GeoJSON": check_geojson}[driver](path)
+    if driver in _CHECKS:
+        _CHECKS[driver](path)
     encoding = _table_encoding(path) if driver == "ESRI Shapefile" else None
     with _told_in_one_line(path, driver):
         layers = [str(name) for name, kind in pyogrio.list_layers(path.absolute()) if kind is not None]
@@ -136,12 +141,11 @@ def read_vector_layer(path: Path, *, driver: str, layer: str | None, class_field
     except GEOSException as error:
         raise vector_error(path, "geometry", plain(error), "whole polygons or points", "repair it in QGIS") from error
     lost = ids[shapely.is_missing(shapes)]  # GDAL says nothing of geometries that it cannot read
-    if driver != "GeoJSON" and lost.size:
-        check_null(
-            path, lost, None if driver == "ESRI Shapefile" else (name, info["geometry_name"], info["fid_column"])
-        )
-    if encoding == "ISO-8859-1" and not "".join(value for value in columns[0] if isinstance(value, str)).isascii():
-        _log.warning("%s: names of classes are read as ISO-8859-1, %s", path, _NO_ENCODING)
+    if driver in ("GPKG", "ESRI Shapefile") and lost.size:
+        columns_of = None if driver == "ESRI Shapefile" else (name, info["geometry_name"], info["fid_column"])
+        check_null(path, lost, columns_of)
+    if encoding == "ISO-8859-1":
+        _warn_of_encoding(path, columns[0])
     listed = Categories.of_list(path, _listed(path, driver, name, field))
     return VectorLayer(path, np.asarray(shapes, object), columns[0], ids, crs, listed)
 
@@ -213,6 +217,11 @@ def _table_encoding(path: Path) -> str | None:
         return "UTF-8" if (names + content[start:]).decode("utf-8") else None
     except UnicodeDecodeError:
         return "ISO-8859-1"
+
+
+def _warn_of_encoding(path: Path, values: NDArray[Any]) -> None:
+    if not "".join(value for value in values.tolist() if isinstance(value, str)).isascii():
+        _log.warning("%s: names of classes are read as ISO-8859-1, %s", path, _NO_ENCODING)
 
 
 def _listed(path: Path, driver: str, layer: str, field: str) -> list[tuple[str, str]]:

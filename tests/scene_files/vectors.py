@@ -6,6 +6,7 @@ import os
 import sqlite3
 import struct
 import warnings
+import zipfile
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -96,6 +97,28 @@ def store_coded_values(path, field, labels):
             [(value, label or None) for value, label in labels.items()],
         )
         database.commit()
+
+
+def write_kml(path, shapes, codes):
+    """Placemarks with a name and a field, as Google Earth and QGIS write them."""
+    marks = "".join(
+        f"<Placemark><name>field {code}</name><ExtendedData><Data name='code'><value>{code}</value></Data>"
+        f"</ExtendedData><Polygon><outerBoundaryIs><LinearRing><coordinates>{corners}</coordinates></LinearRing>"
+        "</outerBoundaryIs></Polygon></Placemark>"
+        for code, corners in zip(codes, map(_kml_corners, shapes), strict=True)
+    )
+    text = f"<kml xmlns='http://www.opengis.net/kml/2.2'><Document><name>fields</name>{marks}</Document></kml>"
+    text = f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'
+    if path.suffix == ".kmz":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("doc.kml", text)
+    else:
+        path.write_text(text)
+    return path
+
+
+def _kml_corners(shape):
+    return " ".join(f"{x:.9f},{y:.9f},0" for x, y in shapely.get_coordinates(reprojected(shape, "EPSG:4326")))
 
 
 def reprojected(shape, crs):

@@ -36,6 +36,7 @@ from scene_files.vectors import (
     store_coded_values,
     store_style,
     write,
+    write_kml,
 )
 
 from hsfusion.errors import InputError
@@ -292,6 +293,24 @@ def test_two_files_of_one_style_keep_its_numbers(tmp_path):
     one, two, both = on_one_legend(*pair)
     assert (one.codes[0].tolist(), two.codes[0].tolist()) == ([1, 3, 0, 0], [2, 3, 0, 0])
     assert both.original == {1: "soy", 2: "rye", 3: "corn"}
+
+
+@pytest.mark.parametrize("field", ["code", "name"])
+@pytest.mark.parametrize("ending", ["kml", "kmz"])
+def test_kml_is_read_by_its_fields(tmp_path, ending, field):
+    path = write_kml(tmp_path / f"gt.{ending}", [pixels(0.1, 0.1, 1.8, 1.8), pixels(1.1, 2.1, 1.8, 1.8)], ["2", "10"])
+    labels = read_labels(path, scene_of(), class_field={"code": "code", "name": "Name"}[field])
+    first, second = (2, 10) if field == "code" else (2, 1)
+    assert labels.codes.tolist() == [[first, first, 0, 0], [first, first, second, second], [0, 0, second, second]]
+    assert labels.legend().names == (("class 2", "class 10") if field == "code" else ("field 10", "field 2"))
+
+
+@pytest.mark.parametrize("cut", [0.2, 0.5, 0.8, 0.97])
+@pytest.mark.parametrize("ending", ["kml", "kmz"])
+def test_truncated_kml_is_one_line(tmp_path, ending, cut):
+    path = write_kml(tmp_path / f"gt.{ending}", TWO, ["2", "10"])
+    os.truncate(path, int(path.stat().st_size * cut))
+    assert f"gt.{ending}: " in refused(path, class_field="code")
 
 
 def test_codes_that_maps_cannot_hold_are_renumbered(tmp_path):
