@@ -23,7 +23,7 @@ from hsfusion.scenes.places import describe_place
 from hsfusion.scenes.readers.cube_file import CubeFile
 from hsfusion.scenes.survey import Survey, survey
 from hsfusion.scenes.told import open_told
-from hsfusion.scenes.vector_files import vector_format
+from hsfusion.scenes.vectors import vector_format
 from hsfusion.spectra import Bands
 
 # keys by what they tell of

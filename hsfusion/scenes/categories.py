@@ -6,24 +6,33 @@ NV5 Geospatial, ENVI Header Files (classes, class names, class lookup).
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
+import sqlite3
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree
 
+import numpy as np
 import rasterio
+from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from hsfusion.errors import InputError
 from hsfusion.scenes.readers.cube_file import CubeFile
 from hsfusion.scenes.readers.envi import class_table
 
+_log = logging.getLogger(__name__)
+
 _MOST_BYTES = 2**24  # of an .aux.xml; names of 65,536 classes take 2 MB
 _LONGEST_NAME = 200
-#: a whole number as text
-WHOLE = re.compile(r"[+-]?\d{1,18}(\.0+)?", re.ASCII)
+_EXACT = 2**53  # up to here every whole number is a float64
+_WHOLE = re.compile(r"[+-]?\d{1,18}(\.0+)?", re.ASCII)
 _TAG = re.compile(r"class_(-?\d{1,18})")
 # usages of columns of a GDAL raster attribute table
 _NAME, _VALUE_FROM, _VALUE_TO, _VALUE, _RGB = "2", "3", "4", "5", ("6", "7", "8")
@@ -50,7 +59,7 @@ class Categories:
         Whole numbers are codes, which a label other than the number gives a name; a word is a name itself.
         """
         labels = {" ".join(value.split()): label for value, label in listed}
-        named = {value: label for value, label in labels.items() if label != value and WHOLE.fullmatch(value)}
+        named = {value: label for value, label in labels.items() if label != value and _WHOLE.fullmatch(value)}
         names = {int(value.partition(".")[0]): label for value, label in named.items()}
         return cls(_clean(path, names), order=tuple(value for value in labels if value))
 
@@ -91,7 +100,100 @@ def _from_tiff(path: Path) -> tuple[dict[int, str], dict[int, str]]:
     return {code: f"#{r:02x}{g:02x}{b:02x}" for code, (r, g, b, _) in table.items()}, names
 
 
-def style_categories(path: Path, content: bytes, attribute: str) -> list[tuple[str, str]]:
+def classes_of(
+    path: Path, values: NDArray[Any], ids: NDArray[np.int64], unlabelled: Collection[int]
+) -> tuple[list[Any], NDArray[np.int64]]:
+    """The classes of features, sorted, and (N,) which of them each has; -1 for none.
+
+    Args:
+        path: the file, for messages.
+        values: (N,) values of a field: whole numbers, also as text, are codes, words are names.
+        ids: (N,) feature ids, for messages.
+        unlabelled: codes that mean "no class".
+
+    Raises:
+        InputError: if a value is neither.
+    """
+    given = [None if value != value else value for value in values.tolist()]  # NaN is not itself
+    given = [" ".join(value.split()) or None if isinstance(value, str) else value for value in given]
+    codes = _codes_in_text({value for value in given if isinstance(value, str)})
+    for i, value in enumerate(given):
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT)
+        if not (value is None or whole or isinstance(value, str)):
+            raise InputError(
+                path,
+                field="class",
+                value=f"{str(value)[:40]} in feature {ids[i]}",
+                expected="whole numbers (codes) or words (names)",
+                fix="choose another field as scene.class_field",
+            )
+    known = [codes.get(v, v) if isinstance(v, str) else v if v is None else int(v) for v in given]
+    if missing := sum(value is None for value in known):
+        _log.warning("%s: features without a class, left out: %d.", path, missing)
+    known = [None if value in unlabelled else value for value in known]
+    classes = sorted({value for value in known if value is not None})  # of one type: a field has one
+    position = {value: i for i, value in enumerate(classes)}
+    return classes, np.array([-1 if value is None else position[value] for value in known], np.int64)
+
+
+def _codes_in_text(texts: Collection[str]) -> dict[str, int]:
+    """Texts as whole numbers; none where one of them is no such number, or two are one number in two writings."""
+    if not all(_WHOLE.fullmatch(text) for text in texts):
+        return {}
+    codes = {text: int(text.partition(".")[0]) for text in texts}
+    return codes if len(set(codes.values())) == len(codes) else {}
+
+
+def layer_categories(path: Path, layer: str | None, attribute: str) -> Categories:
+    """What the style of a layer, or the list of values of its field, says of the classes.
+
+    Args:
+        path: the file; a style may lie beside it, as ``.qml``.
+        layer: name of the layer of a GeoPackage, which holds styles and lists itself; None for other files.
+        attribute: the field.
+
+    Raises:
+        InputError: if a style or the GeoPackage is damaged.
+    """
+    tables = {row[0] for row in _rows(path, "SELECT name FROM sqlite_master")} if layer is not None else set()
+    styles: list[bytes] = []
+    if "layer_styles" in tables:  # where QGIS stores them
+        query = "SELECT styleQML FROM layer_styles WHERE f_table_name = ? ORDER BY useAsDefault DESC"
+        styles = [str(row[0] or "<qgis/>").encode() for row in _rows(path, query, layer)]
+    if path.with_suffix(".qml").is_file():
+        styles.append(path.with_suffix(".qml").read_bytes())
+    for style in styles:
+        if listed := _style_categories(path, style, attribute):
+            return Categories.of_list(path, listed)
+    if {"gpkg_data_columns", "gpkg_data_column_constraints"} <= tables:
+        query = (
+            "SELECT value, coalesce(v.description, '') FROM gpkg_data_columns c JOIN gpkg_data_column_constraints v "
+            "USING (constraint_name) WHERE table_name = ? AND column_name = ? AND constraint_type = 'enum' "
+            "ORDER BY v.rowid"
+        )
+        return Categories.of_list(path, [(str(a), str(b)) for a, b in _rows(path, query, layer, attribute)])
+    return Categories()
+
+
+def _rows(path: Path, query: str, *parameters: str | None) -> list[tuple[Any, ...]]:
+    """What a query of a GeoPackage gives."""
+    # immutable: no file is written beside it; but recent edits may stand in the log beside it
+    mode = "mode=ro" if Path(f"{path}-wal").exists() else "mode=ro&immutable=1"
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?{mode}", uri=True)) as database:
+            return database.execute(query, parameters).fetchall()
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        text = " ".join(str(error).split())
+        raise InputError(
+            path,
+            field="content",
+            value="unreadable",
+            expected="a whole GeoPackage",
+            fix=f"save the layer anew, as a GeoPackage ({text})",
+        ) from error
+
+
+def _style_categories(path: Path, content: bytes, attribute: str) -> list[tuple[str, str]]:
     """Values and labels of the categories of an attribute, in the order of a style of QGIS (QML); none if it has none.
 
     Args:

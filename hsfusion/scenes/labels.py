@@ -18,8 +18,7 @@ from hsfusion.scenes.label_rasters import MOST_CLASSES, raster_codes
 from hsfusion.scenes.legend import Legend, by_code
 from hsfusion.scenes.readers.formats import open_cube_file
 from hsfusion.scenes.scene import Scene
-from hsfusion.scenes.vector_files import vector_format
-from hsfusion.scenes.vectors import draw_classes
+from hsfusion.scenes.vectors import draw_classes, vector_format
 
 _log = logging.getLogger(__name__)
 

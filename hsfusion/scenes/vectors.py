@@ -1,32 +1,93 @@
-"""Labels drawn as polygons or points: which class has which pixel of a scene."""
+"""Labels drawn as polygons or points: which class has which pixel of a scene; files of such features, through pyogrio.
+
+Specifications: OGC 12-128r19 (GeoPackage), RFC 7946 (GeoJSON), ESRI Shapefile Technical Description (1998), OGC
+12-007r2 (KML).
+"""
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import json
 import logging
-from collections.abc import Collection
+import re
+import struct
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import shapely
 from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError
+from pyogrio.raw import read
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
+from rasterio.errors import CRSError
 from rasterio.features import rasterize
 from rasterio.warp import transform
+from shapely.errors import GEOSException
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.categories import WHOLE, Categories
+from hsfusion.scenes.categories import Categories, classes_of, layer_categories
 from hsfusion.scenes.geobox import IDENTITY, GeoBox, crs_name
-from hsfusion.scenes.vector_files import VectorLayer, read_vector_layer
+from hsfusion.scenes.readers.envi import envi_header
 
 _log = logging.getLogger(__name__)
 
+_FIX = "save the layer anew, as a GeoPackage"
+_MOST_BYTES = 2**27  # of a file: 8 million corners, which take about 1 GB on the way
+_JSON_START = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"')
 _ALLOWED = {0: "Point", 3: "Polygon", 4: "MultiPoint", 6: "MultiPolygon"}
-_EXACT = 2**53  # up to here every whole number is a float64
 _FAR = 2.0**20  # pixels outside the scene, beyond which polygons are cut before GDAL counts their rows
-_CORNERS = 5 * 10**5  # handled at a time, and the most of one feature
+_CORNERS = 5 * 10**5  # drawn at a time
 _NOWHERE = 1e12  # pixels; no map reaches that far
+
+
+@dataclass(frozen=True, eq=False)
+class VectorLayer:
+    """N features of a layer.
+
+    Attributes:
+        path: the file.
+        shapes: (N,) shapely geometries, None where a feature has none.
+        values: (N,) values of the class field, as stored.
+        ids: (N,) feature ids, for messages.
+        crs: coordinate reference system.
+        categories: what a style, or the field itself, lists of the classes.
+    """
+
+    path: Path
+    shapes: NDArray[np.object_]
+    values: NDArray[Any]
+    ids: NDArray[np.int64]
+    crs: CRS
+    categories: Categories
+
+    def error(self, field: str, value: object, expected: str, fix: str) -> InputError:
+        """An error that names the file."""
+        return InputError(self.path, field=field, value=value, expected=expected, fix=fix)
+
+
+def vector_format(path: Path) -> str | None:
+    """GDAL's name of the format of a file of features, told by its first bytes; None for what is no such file."""
+    try:
+        if not path.is_file():
+            return None
+        with open(path, "rb") as file:
+            start = file.read(512)
+    except OSError:
+        return None  # whoever opens it will say what is wrong
+    if start.startswith(b"SQLite format 3\0"):
+        return "GPKG"
+    if start.startswith(b"\0\0\x27\x0a") and envi_header(path) is None:
+        return "ESRI Shapefile"
+    if b"<kml" in start or (start.startswith(b"PK\3\4") and path.suffix.lower() == ".kmz"):
+        return "LIBKML"
+    return "GeoJSON" if _JSON_START.match(start) and envi_header(path) is None else None
 
 
 def draw_classes(
@@ -47,7 +108,7 @@ def draw_classes(
     Args:
         path: the file.
         geobox: the grid; geometries are brought to its CRS corner by corner.
-        driver: what :func:`hsfusion.scenes.vector_files.vector_format` said.
+        driver: what :func:`vector_format` said.
         layer: name of the layer.
         class_field: attribute that holds the class: whole numbers, also as text, are codes, words are names.
         unlabelled: codes that mean «no class».
@@ -60,9 +121,9 @@ def draw_classes(
         InputError: if the file is damaged, holds other geometries or values, or nothing inside the scene.
     """
     _check_place(path, geobox, reference)
-    features = read_vector_layer(path, driver=driver, layer=layer, class_field=class_field)
+    features = _read_layer(path, driver=driver, layer=layer, class_field=class_field)
     _check_types(features)
-    classes, which = _classes(features, unlabelled)
+    classes, which = classes_of(path, features.values, features.ids, unlabelled)
     missing = shapely.is_missing(features.shapes) | shapely.is_empty(features.shapes)
     _count(path, int((missing & (which >= 0)).sum()), "features without a geometry, left out")
     which[missing] = -1
@@ -77,6 +138,186 @@ def draw_classes(
         raise features.error(f"number of features inside {reference}", 0, expected, fix)
     drawn = _drawn(path, parts[inside], owner[inside], which[used], geobox.shape)
     return drawn, classes, features.categories
+
+
+def _read_layer(path: Path, *, driver: str, layer: str | None, class_field: str | None) -> VectorLayer:
+    """Reads the geometries and the classes of a layer; the layer may go unnamed where there is only one."""
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+        raise _error(path, "size", f"{size} bytes", f"at most {_MOST_BYTES}", "cut it to the scene")
+    named = _json_crs(path) if driver == "GeoJSON" else None
+    encoding = _table_encoding(path) if driver == "ESRI Shapefile" else None
+    if driver == "GPKG":
+        _check_pages(path, size)
+    with _reported(path, driver):
+        layers = [str(name) for name, kind in pyogrio.list_layers(path.absolute()) if kind is not None]
+        name = _chosen(path, layer, layers, field="scene.labels_variable", what="layer")
+        info = pyogrio.read_info(path.absolute(), layer=name, force_feature_count=True, encoding=encoding)
+        if info["driver"] != driver:
+            raise _error(path, "content", info["driver"], driver, _FIX)
+        fields = [str(one) for one in info["fields"]]
+        field = _chosen(path, class_field, fields, field="scene.class_field", what="field")
+        crs = _crs(path, info["crs"], named)
+        _, ids, wkb, columns = read(
+            path.absolute(), layer=name, columns=[field], force_2d=True, return_fids=True, encoding=encoding
+        )
+    count = int(info["features"])
+    if not 0 < count == len(wkb):
+        raise _error(path, f"number of readable features of layer {name}", len(wkb), max(count, 1), _FIX)
+    try:
+        shapes = shapely.from_wkb(wkb)
+    except GEOSException as error:
+        raise _error(path, "geometry", _plain(error), "whole polygons or points", "repair it in QGIS") from error
+    if encoding == "ISO-8859-1":
+        _warn_of_encoding(path, columns[0])
+    listed = layer_categories(path, name if driver == "GPKG" else None, field)
+    return VectorLayer(path, np.asarray(shapes, object), columns[0], ids, crs, listed)
+
+
+def _json_crs(path: Path) -> str | None:
+    """Name of the CRS of a whole GeoJSON file; None where it has none, and so longitudes and latitudes.
+
+    Only a name is taken, as in GeoJSON 2008: GDAL would follow a link into the network.
+    """
+    members: list[dict[str, Any] | None] = []
+
+    def take(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        members.extend(value for key, value in pairs if key.lower() == "crs" and isinstance(value, dict | None))
+        return dict(pairs)
+
+    try:
+        content = json.loads(path.read_bytes(), object_pairs_hook=take)
+    except (ValueError, RecursionError) as error:
+        raise _error(path, "content", "unreadable", "a whole GeoJSON file", f"{_FIX} ({_plain(error)})") from error
+    if not isinstance(content, dict) or content.get("type") != "FeatureCollection":
+        raise _error(path, "type", "something else", '"FeatureCollection"', "save the labels as a GeoPackage")
+    properties = [(member or {}).get("properties") for member in members]
+    names = [one.get("name") if isinstance(one, dict) else None for one in properties]
+    for member, name in zip(members, names, strict=True):
+        if not isinstance(name, str) or member != {"type": "name", "properties": {"name": name}}:
+            expected = "a name like urn:ogc:def:crs:EPSG::32633, or no crs"
+            raise _error(path, "crs", _plain(member), expected, _FIX)
+    return names[0] if names else None
+
+
+def _check_pages(path: Path, size: int) -> None:
+    """Makes sure that a GeoPackage is as long as its header says, which SQLite does not."""
+    with open(path, "rb") as file:
+        start = file.read(100)
+    page = int.from_bytes(start[16:18], "big")
+    needed = int.from_bytes(start[28:32], "big") * (65536 if page == 1 else page)
+    if len(start) < 100 or size < needed:
+        raise _error(path, "size", f"{size} bytes", f"at least {needed or 100}", "copy the file anew")
+
+
+def _table_encoding(path: Path) -> str | None:
+    """Encoding of the texts of a whole Shapefile; None where GDAL knows it, by .cpg or by the language of the .dbf.
+
+    That of an unknown ANSI code page, 0x57, stands in tables of any encoding.
+    """
+    _check_parts(path)
+    content = _part_of(path, ".dbf").read_bytes()
+    if _part_of(path, ".cpg").is_file() or content[29] not in (0, 0x57):
+        return None
+    start = int.from_bytes(content[8:10], "little")
+    names = b"".join(content[i : i + 11].partition(b"\0")[0] for i in range(32, start - 1, 32))
+    try:
+        return "UTF-8" if (names + content[start:]).decode("utf-8") else None
+    except UnicodeDecodeError:
+        return "ISO-8859-1"
+
+
+def _warn_of_encoding(path: Path, values: NDArray[Any]) -> None:
+    if not "".join(value for value in values.tolist() if isinstance(value, str)).isascii():
+        _log.warning(
+            "%s: names of classes are read as ISO-8859-1, for neither a .cpg nor the .dbf names their encoding, "
+            "and they are not UTF-8. If they look wrong, write its name to a .cpg file beside it.",
+            path,
+        )
+
+
+def _check_parts(path: Path) -> None:
+    """Makes sure that all parts of a Shapefile are whole; GDAL reads what is left of one, silently."""
+    counts: dict[str, int] = {}
+    for suffix in (".shp", ".shx", ".dbf"):
+        part = path if suffix == ".shp" else _part_of(path, suffix)
+        if not part.is_file():
+            fix = "copy all parts together"
+            raise _error(path, f"{suffix} beside it", "missing", "all of .shp, .shx, .dbf", fix)
+        with open(part, "rb") as file:
+            start = file.read(100)
+        size = part.stat().st_size
+        if suffix == ".dbf":
+            counts[suffix], header, width = struct.unpack("<IHH", start[4:12]) if size >= 32 else (0, 32, 0)
+            needed = header + counts[suffix] * width
+        else:
+            needed = max(100, 2 * int.from_bytes(start[24:28], "big"))
+            counts[suffix] = (size - 100) // 8
+        if size < needed or (size > needed and suffix != ".dbf"):  # a table may end with one byte more
+            raise _error(part, "size", f"{size} bytes", f"{needed} as its header says", "copy all parts anew")
+    if counts[".dbf"] != counts[".shx"]:
+        raise _error(path, "number of records in .dbf", counts[".dbf"], counts[".shx"], "copy all parts anew")
+
+
+def _part_of(path: Path, suffix: str) -> Path:
+    """A part of a Shapefile; on systems that tell capitals apart, old programs write .SHX."""
+    small, large = path.with_suffix(suffix), path.with_suffix(suffix.upper())
+    return small if small.is_file() or not large.is_file() else large
+
+
+@contextlib.contextmanager
+def _reported(path: Path, driver: str) -> Iterator[None]:
+    """GDAL's errors as ours, and its warnings in the log; in GeoJSON, where they tell of wrong content, as errors."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        # UnboundLocalError: what pyogrio 0.13 makes of a CRS that is not UTF-8
+        except (DataSourceError, DataLayerError, UnicodeDecodeError, UnboundLocalError) as error:
+            raise _error(path, "content", "unreadable", f"a whole {driver}", f"{_FIX} ({_plain(error)})") from error
+    for message in dict.fromkeys(_plain(warning.message) for warning in caught):
+        if driver == "GeoJSON":
+            raise _error(path, "content", f"doubtful ({message})", "GeoJSON as in RFC 7946", _FIX)
+        if "file extension" not in message:  # formats are detected from content
+            _log.warning("%s: %s", path, message)
+
+
+def _chosen(path: Path, name: str | None, names: Sequence[str], *, field: str, what: str) -> str:
+    """A layer or field by its name; the layer may go unnamed where there is only one."""
+    listed = _plain(", ".join(names[:20]) + ", ..." * (len(names) > 20))
+    if not names:
+        raise _error(
+            path, f"number of {what}s", 0, "at least 1", "save the labels anew, as polygons with a class field"
+        )
+    if name in names:
+        return str(name)
+    if name is None and what == "layer" and len(names) == 1:
+        return names[0]
+    if name is None:
+        raise _error(path, field, "missing", f"one of the {what}s: {listed}", f"add {field}=NAME")
+    close = difflib.get_close_matches(name.lower(), [one.lower() for one in names], 1)
+    near = [one for one in names if close and one.lower() == close[0]]
+    fix = f"correct it (did you mean {_plain(near[0])}?)" if near else f"correct {field}"
+    raise _error(path, field, _plain(name), f"one of the {what}s: {listed}", fix)
+
+
+def _crs(path: Path, text: str | None, named: str | None) -> CRS:
+    """The CRS of a layer.
+
+    GDAL takes WGS 84 for GeoJSON where it does not understand its name; that is right only where there is none.
+    """
+    unknown = text is None or re.match(r'\w+\["?undefined', text, re.IGNORECASE)
+    try:
+        crs = None if unknown else CRS.from_user_input(text)
+    except CRSError:
+        crs = None
+    if named and crs is not None and crs.to_epsg() == 4326 and not named.upper().endswith((":CRS84", ":4326")):
+        raise _error(path, "crs", _plain(named), "one that GDAL knows, such as urn:ogc:def:crs:EPSG::32633", _FIX)
+    if crs is None or not (crs.is_geographic or crs.is_projected):
+        expected = "that of the coordinates; it is never assumed"
+        fix = "set the layer's CRS in QGIS and save it anew, as a GeoPackage"
+        raise _error(path, "CRS", "missing" if unknown else "not known", expected, fix)
+    return crs
 
 
 def _check_place(path: Path, geobox: GeoBox, reference: str) -> None:
@@ -102,51 +343,10 @@ def _check_types(features: VectorLayer) -> None:
         )
 
 
-def _classes(features: VectorLayer, unlabelled: Collection[int]) -> tuple[list[Any], NDArray[np.int64]]:
-    """The classes, sorted, and (N,) which of them each feature has; -1 for none."""
-    values = features.values
-    if values.dtype.kind == "O":
-        given = [" ".join(value.split()) if isinstance(value, str) else value for value in values.tolist()]
-        codes = _codes_in_text({value for value in given if isinstance(value, str) and value})
-        given = [None if value == "" else codes.get(value, value) for value in given]
-    elif values.dtype.kind in "biuf":
-        given = [None if value != value else value for value in values.tolist()]  # NaN is not itself
-    else:
-        given = values.tolist()
-    for feature, value in zip(features.ids, given, strict=True):
-        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT)
-        if not (value is None or whole or isinstance(value, str)):
-            raise features.error(
-                "class",
-                f"{str(value)[:40]} in feature {feature}",
-                "whole numbers (codes) or words (names)",
-                "choose another field as scene.class_field",
-            )
-    known = [value if isinstance(value, str) or value is None else int(value) for value in given]
-    _count(features.path, sum(value is None for value in known), "features without a class, left out")
-    known = [None if value in unlabelled else value for value in known]
-    classes = sorted({value for value in known if value is not None})  # of one type: a field has one
-    position = {value: i for i, value in enumerate(classes)}
-    return classes, np.array([-1 if value is None else position[value] for value in known], np.int64)
-
-
-def _codes_in_text(texts: Collection[str]) -> dict[str, int]:
-    """Texts as whole numbers; none where one of them is no such number, or two are one number in two writings."""
-    if not all(WHOLE.fullmatch(text) for text in texts):
-        return {}
-    codes = {text: int(text.partition(".")[0]) for text in texts}
-    return codes if len(set(codes.values())) == len(codes) else {}
-
-
 def _in_pixels(features: VectorLayer, used: NDArray[np.int64], geobox: GeoBox) -> NDArray[np.object_]:
     """The used geometries with coordinates (column, row) of the grid."""
     shapes = features.shapes[used]
-    xy, owner = shapely.get_coordinates(shapes, return_index=True)
-    if np.bincount(owner, minlength=1).max() > _CORNERS:
-        raise features.error("geometry", "too large", f"at most {_CORNERS} corners in one feature", "simplify it")
-    if not np.isfinite(xy).all():
-        first = features.ids[used[owner[~np.isfinite(xy).all(1)][0]]]
-        raise features.error("coordinates", f"not finite in feature {first}", "finite numbers", "delete the feature")
+    xy = shapely.get_coordinates(shapes)
     xy = _brought_to(CRS.from_wkt(geobox.crs or ""), xy, features.crs)
     inverse = ~geobox.transform
     a, b, c, d, e, f = tuple(inverse)[:6]
@@ -164,16 +364,10 @@ def _in_pixels(features: VectorLayer, used: NDArray[np.int64], geobox: GeoBox) -
 
 def _brought_to(target: CRS, xy: NDArray[np.float64], crs: CRS) -> NDArray[np.float64]:
     """Coordinates (n, 2) in another CRS, infinite where it cannot hold one."""
-    if crs == target:
-        return xy
-    new = np.empty_like(xy)
-    for start in range(0, len(xy), _CORNERS):  # as lists, which take much room
-        part = slice(start, start + _CORNERS)
-        try:
-            new[part] = np.column_stack(transform(crs, target, xy[part, 0].tolist(), xy[part, 1].tolist())[:2])
-        except CPLE_BaseError:
-            return np.full_like(xy, np.inf)
-    return new
+    try:
+        return xy if crs == target or not len(xy) else np.column_stack(transform(crs, target, *xy.T.tolist())[:2])
+    except CPLE_BaseError:
+        return np.full_like(xy, np.inf)
 
 
 def _parts(shapes: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
@@ -218,15 +412,7 @@ def _drawn(
     which: NDArray[np.int64],
     grid: tuple[int, int],
 ) -> NDArray[np.int32]:
-    """(H, W) index of the class of each pixel, -1 for none.
-
-    Args:
-        path: the file.
-        parts: (n,) what to draw, with coordinates (column, row).
-        owner: (n,) the feature of each part.
-        which: (N,) the class of each feature.
-        grid: (H, W).
-    """
+    """(H, W) index of the class, -1 for none, from (n,) parts in pixels, their feature, and (N,) its class."""
     order = np.argsort(which[owner], kind="stable")
     first = _burnt(parts, owner, order[::-1], grid)  # what is drawn last stays: the lowest class
     last = _burnt(parts, owner, order, grid)
@@ -252,3 +438,13 @@ def _burnt(
 def _count(path: Path, number: int, what: str) -> None:
     if number:
         _log.warning("%s: %s: %d.", path, what, number)
+
+
+def _plain(text: object) -> str:
+    """At most 200 printable characters in one line."""
+    words = " ".join(str(text).split())
+    return "".join(letter if letter.isprintable() else "?" for letter in words)[:200]
+
+
+def _error(path: Path, field: str, value: object, expected: object, fix: str) -> InputError:
+    return InputError(path, field=field, value=value, expected=str(expected), fix=fix)

@@ -58,7 +58,7 @@ def special_files() -> Iterator[Case]:
     yield from case("description", ["inspect", "scene.yaml"], nothing, "scene.yaml")
     image = f"{products.L2A}SPECTRAL_IMAGE.TIF"
     yield from case("EnMAP image", ["inspect", f"{products.L2A}METADATA.XML"], enmap, image)
-    for ending in (".prj", ".cpg", ".dbf", ".shx", ".qix", ".idm", ".sbn"):
+    for ending in (".dbf", ".shx"):
         for what in ("pipe", "folder", "link to zeros without end"):
 
             def make(folder, ending=ending, what=what):
@@ -69,13 +69,3 @@ def special_files() -> Iterator[Case]:
                 return ["inspect", "cube.tif", "labels=gt.shp", "class_field=code"]
 
             yield Case("files beside", f"Shapefile, {ending}: {what}", make, "gt.")
-    for ending in ("-wal", "-journal", "-shm"):
-        for what in ("pipe", "folder", "link to zeros without end"):
-
-            def make(folder, ending=ending, what=what):
-                placed_cube(folder)
-                vectors.write(folder / "gt.gpkg", vectors.TWO, code=[1, 2])
-                SPECIAL[what](folder / f"gt.gpkg{ending}")
-                return ["inspect", "cube.tif", "labels=gt.gpkg", "class_field=code"]
-
-            yield Case("files beside", f"GeoPackage, {ending}: {what}", make, "gt.")
