@@ -145,10 +145,7 @@ def check_config_dir() -> None:
     Raises:
         InputError: naming the file.
     """
-    words = sys.argv[1:]
-    folders = [word.partition("=")[2] for word in words if word.startswith("--config-dir=")]
-    folders += [after for word, after in pairwise(words) if word in {"--config-dir", "-cd"}]
-    for folder in folders:
+    for folder in _config_dirs():
         for path in Path(folder).rglob("*.yaml"):
             if (CONF / path.relative_to(folder)).exists():
                 raise InputError(
@@ -160,12 +157,19 @@ def check_config_dir() -> None:
                 )
 
 
-def command_again(command: str) -> str:
-    """The words that repeat this run, in a new folder."""
+def command_again(command: str, *more: str) -> str:
+    """The words that repeat this run, in a new folder, and ``more`` words after them."""
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    return shlex.join(
-        ["hsfusion", *command.split(), *(word for word in words if not word.startswith(("run_dir=", "resume=")))]
-    )
+    words = [word for word in words if not word.lstrip("+").startswith(("run_dir=", "resume="))]
+    flags = [f"--config-dir={folder}" for folder in _config_dirs()]
+    return shlex.join(["hsfusion", *command.split(), *flags, *words, *more])
+
+
+def _config_dirs() -> list[str]:
+    """The folders of ``--config-dir`` on the command line."""
+    words = sys.argv[1:]
+    folders = [word.partition("=")[2] for word in words if word.startswith("--config-dir=")]
+    return folders + [after for word, after in pairwise(words) if word in {"--config-dir", "-cd"}]
 
 
 def _refuse(key: str, value: object, expected: str) -> None:

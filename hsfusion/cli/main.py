@@ -7,6 +7,7 @@ import errno
 import importlib
 import logging
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -42,7 +43,8 @@ def main() -> int:
     """Runs the command that ``sys.argv`` names.
 
     Returns:
-        the exit code: 0, 2 input, 3 environment, 4 diverged run, 1 for what should not happen.
+        the exit code: 0, 2 input, 3 environment, 4 diverged run, 130 and 143 after SIGINT and SIGTERM, 1 for what
+        should not happen.
     """
     args = sys.argv[1:]
     if not args or args[0] in {"-h", "--help"}:
@@ -53,12 +55,65 @@ def main() -> int:
     if args[0] == "--version":
         print(__version__)
         return 0
-    return guarded(lambda: _dispatch(args))
+    return _run(args)
 
 
 def run_command(name: str) -> int:
     """Runs one command with the arguments of ``sys.argv``; what the files in scripts/ call."""
-    return guarded(lambda: _dispatch([name, *sys.argv[1:]]))
+    return _run([name, *sys.argv[1:]])
+
+
+class Interrupted(SystemExit):
+    """A signal that ends a command, with its exit code.
+
+    Attributes:
+        advice: how to go on, as a sentence; None where starting again is all there is.
+    """
+
+    advice: str | None = None
+
+
+def _run(args: list[str]) -> int:
+    """Runs a command to its end, or to the first SIGINT or SIGTERM; a second one ends the process at once."""
+    received: list[int] = []
+
+    def terminate(number: int, frame: object) -> None:
+        if received:
+            os._exit(128 + number)
+        received.append(number)
+        raise Interrupted(128 + number)
+
+    argv, handlers = sys.argv, {}
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):  # Lightning would end with 0 and 1
+            handlers[number] = signal.signal(number, terminate)
+        return guarded(lambda: _dispatch(args))
+    except Interrupted as interruption:
+        if {os.environ.get(rank, "0") for rank in ("RANK", "LOCAL_RANK")} == {"0"}:  # the others end with the first
+            same = f"{'Continue' if _goes_on(args) else 'Start again'} with: {shlex.join(['hsfusion', *args])}"
+            _tell(f"hsfusion: interrupted. {interruption.advice or same}")
+        return 128 + received[0]
+    finally:
+        sys.argv = argv
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _goes_on(args: list[str]) -> bool:
+    """Whether a command goes on where it stopped when it is given again."""
+    return args[:1] == ["predict"] or args[:2] == ["benchmark", "evidence"]
+
+
+def _tell(line: str) -> None:
+    """Writes a line to stderr. Where it, or stdout, is closed, nothing more is written there, nor at the exit."""
+    for stream, text in ((sys.stdout, ""), (sys.stderr, f"{line}\n")):
+        try:
+            stream.write(text)
+            stream.flush()
+        except (AttributeError, ValueError):  # closed before the start: Python has no stream then
+            continue
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _dispatch(args: list[str]) -> None:
@@ -86,8 +141,6 @@ def guarded(action: Callable[[], None]) -> int:
     Returns:
         the exit code.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):  # Lightning would end with 0 and 1
-        signal.signal(number, _terminate)
     os.environ.setdefault("GDAL_CACHEMAX", "512")  # MB; its own choice grows with the machine
     logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # its errors come as exceptions
     try:
@@ -121,9 +174,5 @@ def _explained(error: Exception) -> tuple[str, int]:
 def _report(message: str, code: int, error: BaseException) -> int:
     if os.environ.get("HSFUSION_DEBUG") == "1":
         traceback.print_exception(error)
-    print("hsfusion: error: " + " ".join(message.split()), file=sys.stderr)
+    _tell("hsfusion: error: " + " ".join(message.split()))
     return code
-
-
-def _terminate(signum: int, frame: object) -> None:
-    raise SystemExit(128 + signum)

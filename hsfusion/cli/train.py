@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hsfusion.cli.checking import command_again
 from hsfusion.cli.hydra_app import run_app
+from hsfusion.cli.main import Interrupted
 
 if TYPE_CHECKING:
     from hsfusion.cli.session import Experiment, Maker, Outcome
@@ -112,6 +113,12 @@ def _run(
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
     try:
         finish(experiment, folder, checkpoint)
+    except Interrupted as interruption:
+        whole = (folder / "checkpoints" / "last.ckpt").is_file()
+        start = folder if whole else cfg.resume
+        again = command_again(command, *([] if start is None else [f"resume={start}"]))
+        interruption.advice = f"{'Start again' if start is None else 'Continue'} with: {again}"
+        raise
     except Exception as error:
         log.error("%s: %s", type(error).__name__, error, exc_info=not hasattr(error, "exit_code"))
         raise

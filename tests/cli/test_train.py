@@ -204,6 +204,10 @@ def stop_early(folder, number):
             time.sleep(0.05)
         process.send_signal(number)
         code = process.wait(60)
+    words = words[2:-1]
+    assert (folder / "stderr").read_text().splitlines()[-1:] == [
+        f"hsfusion: interrupted. Continue with: hsfusion train {' '.join(words)} resume=cut"
+    ]
     assert "Traceback" not in (folder / "stderr").read_text()
     return code
 
