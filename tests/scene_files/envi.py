@@ -35,7 +35,7 @@ LIES = {
     "header offset": ["-1", "1", "1000000", "x"],
     "data type": ["0", "4", "6", "9", "99", "int16", None],
     "interleave": ["bsp", "", "{bsq}", None],
-    "byte order": ["2", "-1", "little", None],
+    "byte order": ["2", "-1", "little"],
     "wavelength units": ["Unknown", "Angstroms", "GHz", "{nm}", "Micrometers", None],
     "wavelength": [
         *("{1, 2}", "{410, 512.5, 640.25, 700}", "{410, x, 640}", "{410, nan, 640}", "{410, inf, 640}"),

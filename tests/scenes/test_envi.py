@@ -71,6 +71,51 @@ def test_scale_is_applied_once_and_after_nodata(tmp_path):
     np.testing.assert_allclose(read(write(tmp_path, **fields)), CUBE * gain + offset, rtol=1e-6)
 
 
+RADIANCE = {"data_gain_values": "{10, 20, 50}", "data_offset_values": "{1, 2, 3}"}
+GAINS = {"data_reflectance_gain_values": "{0.1, 0.2, 0.5}"}
+TENTHS = {"data_reflectance_gain_values": "{0.1, 0.1, 0.1}"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "gain", "offset"),
+    [
+        (GAINS, [0.1, 0.2, 0.5], 0),
+        (GAINS | {"data_reflectance_offset_values": "{-1, -2, 0}"}, [0.1, 0.2, 0.5], [-1, -2, 0]),
+        (GAINS | RADIANCE, [0.1, 0.2, 0.5], 0),
+        (TENTHS | {"reflectance_scale_factor": 10}, 0.1, 0),
+        (TENTHS | RADIANCE | {"reflectance_scale_factor": 10}, 0.1, 0),
+        ({"data_gain_values": "{0.1, 0.1, 0.1}", "reflectance_scale_factor": 10}, 0.1, 0),
+    ],
+)
+def test_gains_of_reflectance_go_before_those_of_radiance(tmp_path, caplog, fields, gain, offset):
+    caplog.set_level("INFO")
+    path = write(tmp_path, data_ignore_value=8, **fields)
+    gain, offset = (np.reshape(np.broadcast_to(values, 3), (3, 1, 1)) for values in (gain, offset))
+    np.testing.assert_allclose(read(path), np.where(CUBE == 8, np.nan, CUBE * gain + offset), rtol=1e-6)
+    chosen = "data reflectance gain values; data gain values beside them are not used"
+    assert open_cube_file(path).facts.get("scale from") == (chosen if "data_offset_values" in fields else None)
+    assert (chosen in caplog.text) == ("data_offset_values" in fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (RADIANCE | {"reflectance_scale_factor": 10}, r"factor is 10, expected the same scale as data gain"),
+        (GAINS | {"reflectance_scale_factor": 10}, r"factor is 10, expected the same scale as data reflectance gain"),
+        (
+            TENTHS | {"reflectance_scale_factor": 10, "data_reflectance_offset_values": "{0, 0, 1}"},
+            r"factor is 10, expected the same scale as data reflectance gain and offset values",
+        ),
+        ({"data_reflectance_offset_values": "{0, 0, 1}"}, r"data reflectance gain values is missing, expected numbers"),
+        ({"data_reflectance_gain_values": "{1, 1}"}, r"number of values of data reflectance gain values is 2"),
+        ({"data_reflectance_gain_values": "{1, 0, 1}"}, r"data reflectance gain values is 0"),
+    ],
+)
+def test_scales_that_contradict_each_other_are_refused(tmp_path, fields, message):
+    with pytest.raises(InputError, match=message):
+        open_cube_file(write(tmp_path, **fields))
+
+
 @pytest.mark.parametrize("tie", [(1, 1), (1.5, 1.5), (10.5, 3)])
 @pytest.mark.parametrize("rotation", [0, 30, 90, 180, -180, -2, 270])
 def test_tie_pixel_lies_on_its_coordinates_and_steps_have_length_and_angle_of_the_header(tmp_path, rotation, tie):
@@ -90,11 +135,9 @@ def test_parts_of_degrees_become_degrees(tmp_path, unit, per_degree):
     np.testing.assert_allclose(transform[:6], (1.5 / per_degree, 0, 10, 0, -1.5 / per_degree, 50))
 
 
-def test_half_turn_names_what_else_gdal_means_by_it(tmp_path, caplog):
-    file = open_cube_file(write(tmp_path, map_info=f"{{{UTM}, rotation=180}}"))
-    assert file.facts["place"].startswith("rotation=180 is read as a half turn")
-    assert "GDAL" in file.facts["place"]
-    assert file.facts["place"] in caplog.text
+def test_half_turn_warns_of_what_else_gdal_means_by_it(tmp_path, caplog):
+    open_cube_file(write(tmp_path, map_info=f"{{{UTM}, rotation=180}}"))
+    assert "cube.hdr, line 11: rotation=180 is read as a half turn, as ENVI means it; GDAL writes" in caplog.text
 
 
 @pytest.mark.parametrize("rotation", ["", ", rotation=-2", ", rotation=34"])
@@ -162,7 +205,7 @@ def test_coordinate_system_is_that_of_the_header(tmp_path, info, system, code):
 )
 def test_map_info_that_makes_no_sense_is_one_line_and_no_guess(tmp_path, info):
     path = write(tmp_path, map_info=f"{{{info}}}")
-    with pytest.raises(InputError, match=r"cube\.hdr: .*map info is .*, expected .*\. Fix: .*") as caught:
+    with pytest.raises(InputError, match=r"cube\.hdr, line 11: .*map info is .*, expected .*\. Fix: .*") as caught:
         open_scene(path)
     assert "\n" not in str(caught.value)
 
@@ -177,7 +220,7 @@ def test_map_info_that_makes_no_sense_is_one_line_and_no_guess(tmp_path, info):
 )
 def test_coordinate_system_that_is_broken_or_another_is_refused(tmp_path, capfd, info, system):
     path = write(tmp_path, map_info=f"{{{info}}}", coordinate_system_string=f"{{{system}}}")
-    with pytest.raises(InputError, match=r"cube\.hdr: coordinate system.* is .*, expected") as caught:
+    with pytest.raises(InputError, match=r"cube\.hdr, line 12: coordinate system.* is .*, expected") as caught:
         open_scene(path)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""  # GDAL would print
@@ -215,7 +258,7 @@ SILENT = {
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in SILENT.items() for value in values])
 def test_field_that_would_be_guessed_or_ignored_is_refused(tmp_path, field, value):
     path = lie(tmp_path, field, value)
-    with pytest.raises(InputError, match=rf"cube\.hdr: .*{field}.* is .*, expected .*\. Fix: .*") as caught:
+    with pytest.raises(InputError, match=rf"cube\.hdr, line \d+: .*{field}.* is .*, expected .*\. Fix: .*") as caught:
         open_scene(path)
     assert "\n" not in str(caught.value)
 
@@ -225,8 +268,55 @@ def test_field_that_is_given_twice_is_refused(tmp_path, line):
     path = write(tmp_path, sensor_type="a")
     with open(tmp_path / "cube.hdr", "a") as file:
         file.write(f"{line}\n")
-    with pytest.raises(InputError, match=r"cube\.hdr: field '.*' is given twice, expected one value"):
+    with pytest.raises(
+        InputError, match=r"cube\.hdr, line 12: field '.*' is given twice, in line \d+, too, expected one value"
+    ):
         open_scene(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("bands", None, r"cube\.hdr: bands is missing, expected a whole number of at least 1, the number of bands\."),
+        ("lines", "5.0", r"cube\.hdr, line 10: lines is '5\.0', expected a whole number .*, the number of rows\."),
+        ("data type", None, r"cube\.hdr: data type is missing, expected a whole number"),
+        ("interleave", None, r"cube\.hdr: interleave is missing, expected bsq \| bil \| bip\."),
+        ("wavelength", "{410,\n512.5,\n640.25", r"cube\.hdr, line 10: list 'wavelength' is without an end"),
+    ],
+)
+def test_message_names_the_line_and_what_is_expected_in_it(tmp_path, field, value, message):
+    with pytest.raises(InputError, match=message):
+        open_scene(lie(tmp_path, field, value))
+
+
+def test_message_for_a_binary_without_header_names_the_headers_looked_for(tmp_path):
+    path = write(tmp_path, name="cube.img")
+    (tmp_path / "cube.img.hdr").unlink()
+    with pytest.raises(InputError, match=r"put its header beside it as cube\.img\.hdr or cube\.hdr"):
+        open_scene(path)
+    (tmp_path / "cube.hdr").write_text("\nBYTEORDER I\nNROWS 4\n")  # of a format that ESRI uses
+    for named in (path, tmp_path / "cube.hdr"):
+        with pytest.raises(
+            InputError, match=r"cube\.hdr: first line is 'BYTEORDER I', expected ENVI, as an ENVI header"
+        ):
+            open_scene(named)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("start", ["", "\n", "\r\n  \r\n"])
+def test_header_of_any_encoding_is_read(tmp_path, encoding, start):
+    path = write(tmp_path, wavelength="{0.41, 0.5125, 0.64025}", description="{D:\\Flüge\\7}")
+    text = start + (tmp_path / "cube.hdr").read_text().replace("Nanometers", "µm")
+    text = "\ufeff" + text if encoding == "utf-16-le" else text
+    (tmp_path / "cube.hdr").write_bytes(text.encode(encoding))
+    np.testing.assert_allclose(open_scene(path).bands.wavelength_nm, NM)
+    np.testing.assert_array_equal(read(tmp_path / "cube.hdr", wavelength_unit="um"), CUBE)
+
+
+def test_byte_order_that_is_not_named_is_little_endian_and_that_is_told(tmp_path):
+    path = write(tmp_path, byte_order=None)
+    np.testing.assert_array_equal(read(path), CUBE)
+    assert open_cube_file(path).facts["byte order"] == "not named, read as little endian"
 
 
 def test_neutral_fields_and_comments_and_final_commas_are_fine(tmp_path):
@@ -299,7 +389,7 @@ def test_band_table_goes_before_the_header(tmp_path):
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in LIES.items() for value in values])
 def test_header_that_lies_is_one_line_that_names_file_and_field(tmp_path, field, value):
     path = lie(tmp_path, field, value)
-    with pytest.raises(InputError, match=r"^\S*cube(\.hdr)?: .* is .*, expected .*\. Fix: .*") as caught:
+    with pytest.raises(InputError, match=r"^\S*cube(\.hdr(, line \d+)?)?: .* is .*, expected .*\. Fix: .*") as caught:
         open_scene(path)
     assert "\n" not in str(caught.value)
 

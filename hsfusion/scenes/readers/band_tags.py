@@ -90,7 +90,7 @@ def tagged_bands(source: rasterio.DatasetReader, path: Path) -> BandTable:
     return BandTable(first.wavelength, first.fwhm, good, first.unit, f"wavelength ({first.where})")
 
 
-def strict_number(path: Path, field: str, text: str) -> float:
+def strict_number(path: object, field: str, text: str) -> float:
     """A number with a decimal point.
 
     Raises:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
+import re
+import stat
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +14,24 @@ from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
 from hsfusion.scenes.geobox import GeoBox
+from hsfusion.scenes.readers.band_tags import strict_number
 from hsfusion.scenes.readers.cube_file import BandTable, CubeFile
-from hsfusion.scenes.readers.envi_header import EnviHeader, envi_header, is_plain_beside
 from hsfusion.scenes.readers.map_info import place
 from hsfusion.scenes.readers.raw import LAYOUTS, EnviPixels
 
 _log = logging.getLogger(__name__)
 _DTYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 _BINARY_SUFFIXES = ("", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip", ".IMG", ".DAT", ".BSQ", ".BIL", ".BIP")
+_MOST_BYTES, _MOST_LINES = 2**20, 20_000  # of a header
+_FIX = "correct the header"
+_MEANING = {
+    "bands": "the number of bands",
+    "lines": "the number of rows",
+    "samples": "the number of columns",
+    "data type": "the code of the number type",
+    "header offset": "the bytes before the first number",
+    "classes": "the number of classes",
+}
 _OTHER_TYPES = ("library", "meta", "mosaic", "virtual", "series")  # of which the binary is no raster, or missing
 _HALF_TURN = (
     "rotation=180 is read as a half turn, as ENVI means it; GDAL writes the same for rows that run north, so if GDAL "
@@ -25,10 +39,170 @@ _HALF_TURN = (
 )
 
 
+def envi_header(path: Path) -> Path | None:
+    """The ENVI header that a path names or that lies beside it; None where there is none.
+
+    Raises:
+        InputError: if what lies beside is a link, or neither a file nor a folder.
+    """
+    if _starts_as_header(path):
+        return path
+    return next(
+        (beside for beside in header_places(path) if is_plain_beside(beside) and _starts_as_header(beside)), None
+    )
+
+
+def header_places(path: Path) -> list[Path]:
+    """The files in which the header of a binary is looked for, such as ``cube.img.hdr`` and ``cube.hdr``."""
+    places = [place for end in (".hdr", ".HDR") for place in (Path(f"{path}{end}"), path.with_suffix(end))]
+    return [place for place in dict.fromkeys(places) if place != path]
+
+
+def is_plain_beside(path: Path) -> bool:
+    """Whether a plain file stands at a path that the user has not named; a link there could lead anywhere.
+
+    Raises:
+        InputError: if a link or a device stands there.
+    """
+    try:
+        kind = path.lstat().st_mode
+    except OSError:
+        return False
+    if stat.S_ISREG(kind) or stat.S_ISDIR(kind):
+        return stat.S_ISREG(kind)
+    raise InputError(
+        path, field="file", value="a link or no plain file", expected="the file itself", fix="put it there"
+    )
+
+
+def _starts_as_header(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return decoded(file.read(128)).lstrip().startswith("ENVI")
+    except OSError:
+        return False
+
+
+def decoded(content: bytes) -> str:
+    """The text of a header: UTF-8 or UTF-16 by its byte order mark, else UTF-8, else what Windows writes."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")
+
+
+class EnviHeader:
+    """The fields of a header, each asked for with its type.
+
+    Attributes:
+        path: the header.
+        fields: text, or the words of a list, by name in lower case.
+        lines: number of the line in which a field starts, from 1, by name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Reads a header.
+
+        Raises:
+            InputError: if it is too large, a list has no end, or a field is given twice.
+        """
+        self.path = path
+        self.fields: dict[str, str | list[str]] = {}
+        self.lines: dict[str, int] = {}
+        content = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else None
+        if content is None or content.count(b"\n") > _MOST_LINES:
+            limit = f"at most {_MOST_BYTES} bytes and {_MOST_LINES} lines"
+            raise self.error("size", "too large", limit, "name the header")
+        lines = enumerate(re.split(r"\r\n|\r|\n", decoded(content)), start=1)
+        numbered = ((number, line) for number, line in lines if not line.startswith(";"))
+        for number, line in numbered:
+            name, sign, value = line.partition("=")
+            name, value = " ".join(name.lower().split()), value.strip()
+            if not sign:
+                continue
+            if name in self.fields:
+                twice = f"given twice, in line {self.lines[name]}, too"
+                self.lines[name] = number
+                raise self.error(f"field {name!r}"[:60], twice, "one value", "keep one", of=name)
+            self.lines[name] = number
+            self.fields[name] = self._listed(name, value, numbered) if value.startswith("{") else value
+
+    def _listed(self, name: str, start: str, following: Iterator[tuple[int, str]]) -> list[str]:
+        """The words of a list that starts in one line and may end in a later one."""
+        parts = [start]
+        while "}" not in parts[-1]:
+            _, line = next(following, (0, None))
+            if line is None:
+                raise self.error(f"list {name!r}"[:60], "without an end", "one that ends in }", of=name)
+            parts.append(line)
+        text = "\n".join(parts)[1:].partition("}")[0]
+        return [" ".join(word.split()) for word in text.split(",")]
+
+    def where(self, name: str) -> str:
+        """The header, and the line of a field that it has, for messages."""
+        return f"{self.path}, line {self.lines[name]}" if name in self.lines else str(self.path)
+
+    def error(self, field: str, value: object, expected: str, fix: str = _FIX, *, of: str | None = None) -> InputError:
+        """An error that names this header, and the line of the field, or of the one that it is ``of``."""
+        return InputError(self.where(of or field), field=field, value=value, expected=expected, fix=fix)
+
+    def text(self, name: str, default: str | None = None, *, expected: str = "a word") -> str:
+        """A field that is one word or more."""
+        value = self.fields.get(name, default)
+        if not isinstance(value, str):
+            raise self.error(name, "missing" if value is None else repr(value)[:60], expected)
+        return value
+
+    def words(self, name: str) -> list[str]:
+        """A field that is a list of words, each in one line; empty where the field is missing or holds nothing."""
+        value = self.fields.get(name, [])
+        words = value if isinstance(value, list) else [value]
+        return words[:-1] if words and not words[-1] else words  # a comma may end a list
+
+    def choice(self, name: str, known: Collection[str]) -> str:
+        """A field that is one of the known words."""
+        value = self.text(name, expected=" | ".join(known)).lower()
+        if value not in known:
+            raise self.error(name, repr(value)[:60], " | ".join(known))
+        return value
+
+    def integer(self, name: str, *, lowest: int, default: int | None = None) -> int:
+        """A field that is a whole number."""
+        meaning = f", {_MEANING[name]}" if name in _MEANING else ""
+        expected = f"a whole number of at least {lowest}{meaning}"
+        value = self.text(name, None if default is None else str(default), expected=expected)
+        if not (value.isascii() and value.isdigit() and len(value) < 19 and int(value) >= lowest):
+            raise self.error(name, repr(value[:60]), expected)
+        return int(value)
+
+    def number(self, name: str) -> float | None:
+        """A field that is one number, or None where it is missing."""
+        values = self.numbers(name, length=1)
+        return None if values is None else float(values[0])
+
+    def numbers(self, name: str, *, length: int | None) -> NDArray[np.float64] | None:
+        """A field that is a list of finite numbers (length,), or None where it is missing.
+
+        Args:
+            name: the field.
+            length: how many; None for any.
+        """
+        if name not in self.fields:
+            return None
+        words = self.words(name)
+        if length is not None and len(words) != length:
+            raise self.error(f"number of values of {name}", len(words), str(length), of=name)
+        return np.array([strict_number(self.where(name), name, word) for word in words])
+
+
 def open_envi(path: Path) -> CubeFile:
     """Opens an ENVI file.
 
-    Scale and offset: ``reflectance scale factor``, which divides, or ``data gain values`` and ``data offset values``.
+    Scale and offset: ``data reflectance gain values`` and ``data reflectance offset values`` go before ``data gain
+    values`` and ``data offset values``, which ENVI documents as those of radiance. ``reflectance scale factor``, which
+    divides, must say the same as what is beside it.
 
     Args:
         path: the binary or its header.
@@ -47,8 +221,11 @@ def open_envi(path: Path) -> CubeFile:
     shape = tuple(sizes[name] for name in LAYOUTS[order])
     pixels = EnviPixels(binary, np.dtype(_number_format(header)), order, shape, offset)
     pixels.check_size()
-    gain, shift = _scaling(header, sizes["bands"])
-    geobox, told = _place(header, (sizes["lines"], sizes["samples"]))
+    gain, shift, scale_facts = _scaling(header, sizes["bands"])
+    geobox, place_facts = _place(header, (sizes["lines"], sizes["samples"]))
+    facts = {"sensor": header.text("sensor type", "") or "not named"}
+    if "byte order" not in header.fields and pixels.dtype.itemsize > 1:
+        facts["byte order"] = "not named, read as little endian"
     return CubeFile(
         path=binary,
         format=f"ENVI {order.upper()} {pixels.dtype.name}",
@@ -59,7 +236,7 @@ def open_envi(path: Path) -> CubeFile:
         nodata=_nodata(header),
         gain=gain,
         offset=shift,
-        facts={"sensor": header.text("sensor type", "") or "not named"} | told,
+        facts=facts | scale_facts | place_facts,
     )
 
 
@@ -81,10 +258,10 @@ def class_table(path: Path) -> tuple[dict[int, str], dict[int, str]]:
     number = header.integer("classes", lowest=1)
     if names is not None and not (isinstance(names, list) and len(names) == number):
         value = len(names) if isinstance(names, list) else repr(names[:40])
-        raise header.error("number of class names", value, f"{number} as classes says", "correct the header")
+        raise header.error("number of class names", value, f"{number} as classes says", of="class names")
     rgb = header.numbers("class lookup", length=3 * number)
     if rgb is not None and not (np.isin(rgb, range(256))).all():
-        raise header.error("class lookup", "other numbers", "whole numbers from 0 to 255", "correct the header")
+        raise header.error("class lookup", "other numbers", "whole numbers from 0 to 255")
     hexes = [] if rgb is None else [f"#{bytes(color).hex()}" for color in rgb.astype(np.uint8).reshape(-1, 3)]
     return dict(enumerate(names or ())), dict(enumerate(hexes))
 
@@ -93,9 +270,9 @@ def _number_format(header: EnviHeader) -> str:
     code = header.integer("data type", lowest=1)
     if code not in _DTYPES:
         raise header.error("data type", code, f"one of {', '.join(map(str, _DTYPES))}", "convert the cube")
-    order = header.integer("byte order", lowest=0, default=0 if code == 1 else None)
+    order = header.integer("byte order", lowest=0, default=0)
     if order not in (0, 1):
-        raise header.error("byte order", order, "0 (little endian) or 1 (big endian)", "correct the header")
+        raise header.error("byte order", order, "0 (little endian) or 1 (big endian)")
     return "<>"[order] + _DTYPES[code]
 
 
@@ -139,19 +316,35 @@ def _nodata(header: EnviHeader) -> float | None:
     return header.number("data ignore value")
 
 
-def _scaling(header: EnviHeader, layers: int) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+def _scaling(
+    header: EnviHeader, layers: int
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, dict[str, str]]:
+    """Gain and offset (layers,), None for 1 and 0, and what is worth telling of them."""
     factor = header.number("reflectance scale factor")
-    gain = header.numbers("data gain values", length=layers)
-    offset = header.numbers("data offset values", length=layers)
+    pairs = {
+        kind: [header.numbers(f"{kind} {word} values", length=layers) for word in ("gain", "offset")]
+        for kind in ("data reflectance", "data")
+    }
+    named = [kind for kind, pair in pairs.items() if any(values is not None for values in pair)]
+    kind = named[0] if named else "data"
+    gain, offset = pairs[kind]
+    if gain is None and kind == "data reflectance":
+        raise header.error(f"{kind} gain values", "missing", f"numbers beside {kind} offset values")
     if gain is not None and not gain.all():
-        raise header.error("data gain values", 0, "numbers that are not 0")
+        raise header.error(f"{kind} gain values", 0, "numbers that are not 0")
+    facts = {}
+    if len(named) == 2:
+        facts = {"scale from": "data reflectance gain values; data gain values beside them are not used"}
+        _log.info("%s: scale from %s.", header.path, facts["scale from"])
     if factor is None:
-        return gain, offset
-    if gain is not None or offset is not None:
-        raise header.error("reflectance scale factor", factor, "nothing beside data gain or offset values", "keep one")
+        return gain, offset, facts
     if not factor > 0:
         raise header.error("reflectance scale factor", factor, "a positive number")
-    return np.full(layers, 1 / factor), None
+    shifted = offset is not None and offset.any()
+    if shifted or (gain is not None and not np.allclose(gain * factor, 1, rtol=1e-6, atol=0)):
+        expected = f"the same scale as {kind} gain and offset values"
+        raise header.error("reflectance scale factor", f"{factor:g}", expected, "keep the ones that are right")
+    return np.full(layers, 1 / factor), None, facts
 
 
 def _place(header: EnviHeader, shape: tuple[int, int]) -> tuple[GeoBox, dict[str, str]]:
@@ -159,10 +352,15 @@ def _place(header: EnviHeader, shape: tuple[int, int]) -> tuple[GeoBox, dict[str
     if "map info" not in header.fields:
         told = "only a coordinate system string and no map info, not used"
         return GeoBox(shape), {"place": told} if system else {}
-    transform, crs = place(header.path, header.words("map info"), system=system, projection_info=projection)
+    transform, crs = place(
+        header.where("map info"),
+        header.words("map info"),
+        system=system,
+        system_source=header.where("coordinate system string"),
+        projection_info=projection,
+    )
     if transform.a < 0 < transform.e:
-        _log.warning("%s: %s.", header.path, _HALF_TURN)
-        return GeoBox(shape, transform, crs), {"place": _HALF_TURN}
+        _log.warning("%s: %s.", header.where("map info"), _HALF_TURN)
     return GeoBox(shape, transform, crs), {}
 
 

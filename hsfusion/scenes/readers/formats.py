@@ -9,7 +9,7 @@ from pathlib import Path
 from hsfusion.errors import InputError
 from hsfusion.scenes.readers.arrays import open_npy
 from hsfusion.scenes.readers.cube_file import CubeFile
-from hsfusion.scenes.readers.envi import envi_header, open_envi
+from hsfusion.scenes.readers.envi import decoded, envi_header, header_places, open_envi
 from hsfusion.scenes.readers.geotiff import TIFF_STARTS, open_geotiff
 from hsfusion.scenes.readers.hdf5 import open_hdf5
 from hsfusion.scenes.readers.matlab import open_matlab
@@ -82,13 +82,29 @@ def file_format(path: str | Path) -> str:
         return "matlab73" if start.startswith(_MATLAB73) else "hdf5"
     if envi_header(Path(path)) is not None:
         return "product" if is_product_image(Path(path)) else "envi"
+    _check_header(Path(path))
+    names = " or ".join(dict.fromkeys(place.name for place in header_places(Path(path)) if place.suffix == ".hdr"))
     raise InputError(
         path,
         field="content",
         value=f"{start[:6]!r}...",
         expected="a GeoTIFF, an ENVI file, an HDF5 or netCDF-4 file, a MATLAB 5 or 7.3 file, or a NumPy .npy or .npz",
-        fix="convert the file",
+        fix=f"convert the file; if it is the binary of an ENVI file, put its header beside it as {names}",
     )
+
+
+def _check_header(path: Path) -> None:
+    """Refuses what stands where an ENVI header is looked for, and is none."""
+    places = [path] if path.suffix.lower() == ".hdr" else header_places(path)
+    for header in filter(Path.exists, places):
+        first = decoded(_first_bytes(header)).strip().partition("\n")[0].strip()
+        raise InputError(
+            header,
+            field="first line",
+            value=repr(first[:40]),
+            expected="ENVI, as an ENVI header starts",
+            fix=f"write an ENVI header, or convert {path.name}",
+        )
 
 
 def _is_hdf5(path: Path, start: bytes) -> bool:
