@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,8 @@ NM_PER_UNIT = {
         ("micrometers", "micrometer", "micrometres", "micrometre", "microns", "micron", "um", "µm", "μm"), 1000.0
     ),
 }
+# B001 in EO1H0140342004110110KE_B001_L1T.TIF; of equally many digits each, so that the shell lists them in order
+_ONE_BAND = re.compile(r"(?P<start>.*_B)(?P<band>\d{2,3})(?P<end>(_.*)?\.tiff?)", re.IGNORECASE)
 
 
 class Pixels(Protocol):
@@ -164,7 +168,8 @@ class CubeFile:
                 table.source,
                 "missing",
                 f"{self.layers} wavelengths",
-                "add scene.wavelengths=PATH, a CSV with a column wavelength_nm and one row per band",
+                (stacking(self.path) if self.layers == 1 else None)
+                or "add scene.wavelengths=PATH, a CSV with a column wavelength_nm and one row per band",
             )
         if table.wavelength.shape != (self.layers,):
             raise self.error(
@@ -203,6 +208,22 @@ class CubeFile:
     def error(self, field: str, value: object, expected: str, fix: str) -> InputError:
         """An error that names this file."""
         return InputError(self.path, field=field, value=value, expected=expected, fix=fix)
+
+
+def stacking(path: Path) -> str | None:
+    """How to make one file of a scene whose bands are files of their own (Hyperion L1T); None where it is no such."""
+    match = _ONE_BAND.fullmatch(path.name)
+    if match is None:
+        return None
+    alike = re.compile(re.escape(match["start"]) + rf"\d{{{len(match['band'])}}}" + re.escape(match["end"]))
+    number = sum(alike.fullmatch(file.name) is not None for file in path.parent.iterdir())
+    if number < 2:
+        return None
+    files = f"{shlex.quote(match['start'])}{'[0-9]' * len(match['band'])}{shlex.quote(match['end'])}"
+    return (
+        f"stack the {number} files of one band each, in their folder by 'rio stack {files} -o cube.tif', "
+        "and open that with scene.wavelengths=PATH"
+    )
 
 
 def _as_stored(nodata: float, dtype: np.dtype) -> float | int:

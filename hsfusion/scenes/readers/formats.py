@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hsfusion.errors import InputError
 from hsfusion.scenes.readers.arrays import open_npy
-from hsfusion.scenes.readers.cube_file import CubeFile
+from hsfusion.scenes.readers.cube_file import CubeFile, stacking
 from hsfusion.scenes.readers.envi import decoded, envi_header, header_places, open_envi
 from hsfusion.scenes.readers.geotiff import TIFF_STARTS, open_geotiff
 from hsfusion.scenes.readers.hdf5 import open_hdf5
@@ -21,6 +21,7 @@ _XML = (b"<?xml", b"<level_X", b"<hsi_doc")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HDF5_OFFSETS = (0, *(512 << i for i in range(8)))  # a user block may come before: 512 bytes or a doubling of them
 _MATLAB5, _MATLAB73 = b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file"
+_CUBE_ENDINGS = (".hdr", ".tif", ".tiff", ".h5", ".he5", ".nc", ".mat", ".npy", ".npz")  # of files worth naming
 _ZIP = (b"PK\3\4", b"PK\5\6")  # the second: of no members
 _READERS: dict[str, Callable[..., CubeFile]] = {
     "npy": open_npy,
@@ -117,7 +118,10 @@ def _is_hdf5(path: Path, start: bytes) -> bool:
 
 def _first_bytes(path: Path) -> bytes:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for ever
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise _is_folder(path)
+        if not stat.S_ISREG(mode):  # a pipe would wait for ever
             raise InputError(path, field="file", value="no plain file", expected="a file", fix="name the file itself")
         with open(path, "rb") as file:
             return file.read(128)
@@ -129,3 +133,11 @@ def _first_bytes(path: Path) -> bytes:
             expected="a readable raster",
             fix="check the path (relative paths start at the folder of the command)",
         ) from error
+
+
+def _is_folder(path: Path) -> InputError:
+    """What to do with a folder: which of its files look like cubes, or how to make one of its bands."""
+    names = sorted(file.name for file in path.iterdir() if file.suffix.lower() in _CUBE_ENDINGS)
+    fix = stacking(path / names[0]) if names else None
+    some = f", such as {', '.join(names[:3])}" if names else ""
+    return InputError(path, field="file", value="a folder", expected="a file", fix=fix or f"name a file in it{some}")
