@@ -102,22 +102,23 @@ def _baseline_row(cfg: DictConfig, name: str, seed: int) -> dict[str, Any]:
     import time
 
     from hsfusion.cli.session import set_up, test_accuracies
+    from hsfusion.data.datamodule import prepare
     from hsfusion.data.splits import TEST, TRAIN, VAL
     from hsfusion.trust.baselines import forest_predictions, svm_predictions
 
     job = OmegaConf.merge(cfg, {"seed": seed})
     assert isinstance(job, DictConfig)
     experiment = set_up(job)
-    split, cube = experiment.split, experiment.cube
-    r = cube.radius
-    spectra = cube.values[r : cube.values.shape[0] - r, r : cube.values.shape[1] - r].reshape(-1, cube.values.shape[2])
-    spectra, classes = spectra.numpy(), cube.classes.numpy()
-    train, val = ((spectra[split.pixels(role)], classes[split.pixels(role)]) for role in (TRAIN, VAL))
+    split = experiment.split
+    cube = prepare(split, experiment.network.used_bands.numpy())
+    classes = cube.classes.numpy()
+    train, val = ((cube.spectra(split.pixels(role)), classes[split.pixels(role)]) for role in (TRAIN, VAL))
+    test = cube.spectra(split.pixels(TEST))
     start = time.perf_counter()
     if name == "svm":
-        predicted = svm_predictions(train, val, spectra[split.pixels(TEST)], seed=seed)
+        predicted = svm_predictions(train, val, test, seed=seed)
     else:
-        predicted = forest_predictions(train, spectra[split.pixels(TEST)], seed=seed)
+        predicted = forest_predictions(train, test, seed=seed)
     seconds = time.perf_counter() - start
     whole = classes.copy()
     whole[split.pixels(TEST)] = predicted

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.data.splits import TRAIN, Split
-from hsfusion.scenes.scene import read_all
+from hsfusion.scenes.scene import read_pixels
 from hsfusion.trust.verdict import Duplicate, duplicates
 
 _MOST_PIXELS = 20_000
@@ -17,8 +17,8 @@ def duplicate_bands(split: Split, used: NDArray[np.int64]) -> list[Duplicate]:
 
     Looked for in at most 20,000 training pixels, evenly spread over their list, that have data in all of these bands.
     """
-    spectra = read_all(split.labelled.scene)[used][:, split.roles == TRAIN].T  # (N, C')
-    spectra = spectra[:: -(-len(spectra) // _MOST_PIXELS)]
+    pixels = split.pixels(TRAIN)
+    spectra = read_pixels(split.labelled.scene, pixels[:: -(-len(pixels) // _MOST_PIXELS)], used)  # (N, C')
     whole = spectra[np.isfinite(spectra).all(1)]
     if len(whole) < 2:
         return []

@@ -20,7 +20,7 @@ from hsfusion.cli.fitting import sample_of
 from hsfusion.cli.job_pool import write_json
 from hsfusion.cli.outputs import header_of, versions, write_known, write_weights
 from hsfusion.cli.session import Start, begin, fit, new_network, set_up
-from hsfusion.data.datamodule import PatchDataModule, TrainingCube, prepare
+from hsfusion.data.datamodule import PatchDataModule, prepare
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split
 from hsfusion.data.subsets import resampled, with_bands
 from hsfusion.inference.masked import MaskedNetwork
@@ -175,7 +175,7 @@ def _masked_run(
     chosen = torch.from_numpy(np.sort(pixels))
     patches = PatchDataModule(cube, split, seed=0).patches(chosen, step=None)
     masked = MaskedNetwork(network, patches, cube.classes[chosen])
-    return masked, _spectra(cube)[split.pixels(TRAIN)], network.fusion.membership.numpy()
+    return masked, cube.spectra(split.pixels(TRAIN)), network.fusion.membership.numpy()
 
 
 def _recorded(masked: MaskedNetwork, fill: Any, units: NDArray[np.bool_], record: list[list[float]]) -> Score:
@@ -269,20 +269,13 @@ def lone_groups(bands: Bands) -> list[BandGroup]:
     ]
 
 
-def _spectra(cube: TrainingCube) -> NDArray[np.float32]:
-    """(H W, C + E) standardised spectra of all pixels."""
-    height, width, bands = cube.values.shape
-    r = cube.radius
-    return cube.values[r : height - r, r : width - r].reshape(-1, bands).numpy()
-
-
 def _pixels(settings: str, split: Split) -> tuple[Pixels, Pixels, Pixels]:
     """Standardised spectra (N, C + E) and classes of the training, validation and test pixels."""
     inside = np.zeros(len(split.labelled.scene.bands) + sum(n for _, n in split.labelled.scene.sources), bool)
     inside[used_bands(settings, split)] = True
     cube = prepare(split, inside)
-    spectra, classes = _spectra(cube), cube.classes.numpy()
-    train, val, test = ((spectra[split.pixels(role)], classes[split.pixels(role)]) for role in (TRAIN, VAL, TEST))
+    classes = cube.classes.numpy()
+    train, val, test = ((cube.spectra(split.pixels(role)), classes[split.pixels(role)]) for role in (TRAIN, VAL, TEST))
     return train, val, test
 
 

@@ -13,8 +13,10 @@ from hsfusion import plots
 from hsfusion.cli.report_page import legend_codes, run_page, shown_composite
 from hsfusion.cli.session import Experiment, Outcome
 from hsfusion.data.splits import TRAIN
-from hsfusion.scenes.scene import read_all
+from hsfusion.scenes.scene import read_pixels
 from hsfusion.spectra import BandWeights
+
+_MOST_PIXELS = 5000  # of a class, whose mean spectrum is drawn
 
 
 def write_figures(
@@ -108,14 +110,15 @@ def _map_figures(experiment: Experiment, outcome: Outcome, run: str) -> dict[str
 
 
 def _class_spectra(experiment: Experiment) -> dict[str, NDArray[np.float64]]:
-    """Mean spectrum (C,) of the training pixels of each class."""
-    scene = experiment.split.labelled.scene
-    cube = read_all(scene)[: len(scene.bands)]
-    labelled, train = experiment.split.labelled, experiment.split.roles == TRAIN
+    """Mean spectrum (C,) of training pixels of each class, of at most 5,000 evenly spread over their list."""
+    labelled, train = experiment.split.labelled, experiment.split.pixels(TRAIN)
+    scene, codes = labelled.scene, labelled.labels.ravel()[train]
     spectra = {}
     for code, name in zip(labelled.legend.codes, labelled.legend.names, strict=True):
-        pixels = cube[:, train & (labelled.labels == code)].astype(np.float64)
-        finite = np.isfinite(pixels)
-        total = np.where(finite, pixels, 0).sum(1)
+        pixels = train[codes == code]
+        shown = pixels[:: -(-len(pixels) // _MOST_PIXELS)]
+        values = read_pixels(scene, shown, np.arange(len(scene.bands))).T.astype(np.float64, order="C")  # (C, N)
+        finite = np.isfinite(values)
+        total = np.where(finite, values, 0).sum(1)
         spectra[name] = np.where(finite.any(1), total / np.maximum(finite.sum(1), 1), np.nan)
     return spectra

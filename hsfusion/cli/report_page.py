@@ -106,7 +106,7 @@ def legend_codes(legend: Legend, classes: NDArray[np.integer]) -> NDArray[np.int
 
 def shown_composite(scene: Scene) -> NDArray[np.float64]:
     """Colour composite (H, W, 3) of a scene, stretched."""
-    return plots.composite(read_all(scene)[_rgb_bands(scene)])
+    return plots.composite(read_all(scene, np.array(_rgb_bands(scene))))
 
 
 def _rgb_bands(scene: Scene) -> list[int]:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.data.dealing import near
-from hsfusion.data.splits import TEST, TRAIN, VAL, Split
+from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
 from hsfusion.errors import InputError
 from hsfusion.training.model_header import MOST_SEEN
 
@@ -41,7 +40,7 @@ def check_not_seen(split: Split, header: dict[str, Any]) -> None:
         if seen["ground"] != _ground(split):
             continue
         mask = _unpacked(seen["pixels"], split.roles.shape)
-        leaked = int((near(mask, split.radius) & (split.roles == TEST)).sum())
+        leaked = int((dilate(mask, split.radius) & (split.roles == TEST)).sum())
         if leaked:
             of = f"the model was trained with (seed={header.get('seed', 0)})"
             if seen is not header.get("seen"):

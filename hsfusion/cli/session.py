@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from hsfusion.cli.fitting import Training, blaming, class_counts, patches_of, plain, sample_of, train_network
 from hsfusion.data.datamodule import PatchDataModule, TrainingCube, check_patch_fits, prepare, valid_pixels
-from hsfusion.data.splits import TEST, TRAIN, VAL, Split
+from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
 from hsfusion.errors import DivergedError, InputError
 from hsfusion.inference import instance_weight_maps, predict_scene
 from hsfusion.nn import FusionNetwork
@@ -92,7 +92,7 @@ class Experiment:
     Attributes:
         split: which pixel is used for what, with scene and ground truth.
         start: the network, with mean and standard deviation of the training pixels; trained in place.
-        cube: the prepared scene.
+        cube: the patches of the training and validation pixels.
     """
 
     split: Split
@@ -155,9 +155,10 @@ def split_scene(cfg: DictConfig, labelled: LabelledScene, *, make: Maker) -> Spl
     plan = make(cfg, scene, labelled.legend.names).network
     used_bands = plan.used_bands.numpy()
     check_patch_fits(scene, plan.receptive_field)
-    valid = valid_pixels(scene, used_bands)
+    radius = plan.receptive_field // 2
+    valid = valid_pixels(scene, used_bands, where=dilate(labelled.labels > 0, radius))
     with blaming("split"):
-        split = instantiate(cfg.split)(labelled, radius=plan.receptive_field // 2, seed=cfg.seed, valid=valid)
+        split = instantiate(cfg.split)(labelled, radius=radius, seed=cfg.seed, valid=valid)
     _tell(split, valid)
     return split
 
@@ -166,7 +167,7 @@ def begin(cfg: DictConfig, split: Split, *, make: Maker = new_network) -> Experi
     """Builds the network for a split, standardised with its training pixels."""
     torch.manual_seed(cfg.seed)
     start = make(cfg, split.labelled.scene, split.labelled.legend.names)
-    cube = prepare(split, start.network.used_bands.numpy())
+    cube = prepare(split, start.network.used_bands.numpy(), roles=(TRAIN, VAL))
     start.network.mean.copy_(torch.from_numpy(cube.mean))
     start.network.std.copy_(torch.from_numpy(cube.std))
     start.network.train()  # Lightning leaves it as it is

@@ -23,8 +23,7 @@ from hsfusion.cli.outputs import versions, write_outputs
 from hsfusion.cli.seen import seen_pixels
 from hsfusion.cli.session import Experiment, Outcome, Start, begin, new_network, outcome_of, split_scene
 from hsfusion.data.datamodule import SeveralDataModule
-from hsfusion.data.dealing import near
-from hsfusion.data.splits import TEST, TRAIN, VAL, Split
+from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
 from hsfusion.errors import InputError
 from hsfusion.nn import SeveralNetworks
 from hsfusion.scenes import LabelledScene, Scene
@@ -178,7 +177,7 @@ def check_apart(splits: Sequence[Split]) -> None:
     for one, other in itertools.permutations(splits, 2):
         if not _one_ground(one.labelled, other.labelled):
             continue
-        seen = near(np.isin(other.roles, (TRAIN, VAL)), one.radius)
+        seen = dilate(np.isin(other.roles, (TRAIN, VAL)), one.radius)
         leaked = int((seen & (one.roles == TEST)).sum())
         if leaked:
             raise InputError(

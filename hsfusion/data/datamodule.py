@@ -1,4 +1,4 @@
-"""The LightningDataModule: the cube on the device, batches of pixel indices, patches gathered there."""
+"""The LightningDataModule: pixels on the device, batches of pixel indices, patches gathered there."""
 
 from __future__ import annotations
 
@@ -15,19 +15,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from hsfusion.data.sampler import StepSampler, StepsTogether
-from hsfusion.data.splits import TRAIN, VAL, Split
+from hsfusion.data.splits import BUFFER, TEST, TRAIN, VAL, Split, dilate
 from hsfusion.data.statistics import band_statistics
 from hsfusion.errors import InputError
 from hsfusion.scenes import Scene
-from hsfusion.scenes.scene import read_all
+from hsfusion.scenes.scene import pixel_blocks, read_pixels
+
+_NUMBERS = 2**22  # standardised at a time, in float64
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingCube:
-    """A scene made ready for training.
+    """The pixels of a scene that patches hold, made ready for training.
 
     Attributes:
-        values: (H + 2 r, W + 2 r, C) float32, standardised, reflected at the border; 0 where there are no data.
+        values: (P, C) float32, standardised; 0 where there are no data.
+        index: (H + 2 r, W + 2 r) int32, row of ``values`` of each pixel of the scene, reflected at the border; P for
+            pixels that are in no patch, which no row has.
         classes: (H * W,) int64, class index of each pixel, -1 where unlabelled.
         mean: (C,) float64, of the training pixels.
         std: (C,) float64, of the training pixels.
@@ -35,24 +39,46 @@ class TrainingCube:
     """
 
     values: Tensor
+    index: Tensor
     classes: Tensor
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
     radius: int
 
+    def spectra(self, pixels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Standardised spectra (N, C) of pixels (N,), given as flat indices in the scene."""
+        width = self.index.shape[1]
+        rows, cols = np.divmod(pixels, width - 2 * self.radius)
+        places = (rows + self.radius) * width + cols + self.radius
+        return self.values.numpy()[self.index.numpy().ravel()[places]]
 
-def valid_pixels(scene: Scene, used_bands: NDArray[np.bool_]) -> NDArray[np.bool_]:
+
+def valid_pixels(
+    scene: Scene, used_bands: NDArray[np.bool_], *, where: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
     """Pixels (H, W) that have data in every used band and layer (C + E,).
 
+    Args:
+        scene: the scene.
+        used_bands: (C + E,), False for bands that do not matter.
+        where: (H, W), True for the pixels to look at; all others are not read, and taken for valid. None for all.
+
     Raises:
-        InputError: if there is none, naming the bands that hold no data at all.
+        InputError: if there is none among those looked at, naming the bands that hold no data at all.
     """
-    finite = np.isfinite(read_all(scene)[used_bands])
-    valid = np.asarray(finite.all(axis=0))
-    if not valid.any():
+    valid = np.ones(scene.geobox.shape, bool)
+    pixels = np.arange(valid.size) if where is None else np.flatnonzero(where)
+    used, valid_number = np.flatnonzero(used_bands), 0
+    holds_data = np.zeros(used.size, bool)
+    for places, values in pixel_blocks(scene, pixels, used):
+        finite = np.isfinite(values)
+        valid.flat[pixels[places]] = whole = finite.all(1)
+        valid_number += int(whole.sum())
+        holds_data |= finite.any(0)
+    if not valid_number:
         names = [f"{nm:g} nm" for nm in scene.bands.wavelength_nm]
         names += [name for name, number in scene.sources for _ in range(number)]
-        empty = [names[i] for i in np.flatnonzero(used_bands)[~finite.any(axis=(1, 2))][:5]]
+        empty = [names[i] for i in used[~holds_data][:5]]
         raise InputError(
             scene.name,
             field="number of pixels with data in every used band",
@@ -80,27 +106,35 @@ def check_patch_fits(scene: Scene, receptive_field: int) -> None:
         )
 
 
-def prepare(split: Split, used_bands: NDArray[np.bool_]) -> TrainingCube:
-    """Reads a scene, standardises it with statistics of its training pixels, and pads it by reflection.
+def prepare(
+    split: Split, used_bands: NDArray[np.bool_], *, roles: Sequence[int] = (TRAIN, VAL, TEST, BUFFER)
+) -> TrainingCube:
+    """Reads the patches of a split, standardised with statistics of its training pixels.
 
     Args:
         split: the scene and its training pixels.
         used_bands: (C + E,), False for bands that the network does not use; they become 0.
+        roles: of the pixels whose patches are read, training pixels among them.
     """
     labelled, radius = split.labelled, split.radius
-    cube = np.ascontiguousarray(read_all(labelled.scene).transpose(1, 2, 0))  # (H, W, C)
-    mean, std = band_statistics(cube[split.roles == TRAIN])
+    pixels = np.flatnonzero(dilate(np.isin(split.roles, roles), radius))
+    index = np.full(split.roles.shape, pixels.size, np.int32)
+    index.flat[pixels] = np.arange(pixels.size)
+    values = read_pixels(labelled.scene, pixels)  # (P, C)
+    mean, std = band_statistics(values[index[split.roles == TRAIN]])
     mean, std = np.where(used_bands, mean, 0.0), np.where(used_bands, std, 1.0)
-    values = np.where(used_bands & np.isfinite(cube), (cube - mean) / std, 0.0).astype(np.float32)
-    values = np.pad(values, ((radius, radius), (radius, radius), (0, 0)), mode="reflect")
-    classes = labelled.legend.indices(labelled.labels).ravel()
-    return TrainingCube(torch.from_numpy(values), torch.from_numpy(classes), mean, std, radius)
+    rows = max(1, _NUMBERS // values.shape[1])
+    for part in np.split(values, range(rows, len(values), rows)):
+        part[:] = np.where(used_bands & np.isfinite(part), (part - mean) / std, 0.0)
+    index = torch.from_numpy(np.pad(index, radius, mode="reflect"))
+    classes = torch.from_numpy(labelled.legend.indices(labelled.labels).ravel())
+    return TrainingCube(torch.from_numpy(values), index, classes, mean, std, radius)
 
 
 class PatchDataModule(pl.LightningDataModule):
     """Serves patches of one scene.
 
-    The standardised cube lies on the training device once; a batch is a few pixel indices, and the patches around them
+    The standardised pixels lie on the training device once; a batch is a few pixel indices, and the patches around them
     are gathered there, already flipped and turned. No worker processes, no work per patch. All randomness is a function
     of (seed, step).
 
@@ -142,8 +176,9 @@ class PatchDataModule(pl.LightningDataModule):
         self._range_dropout = range_dropout
         self._wavelength_nm = split.labelled.scene.bands.wavelength_nm
         self._radius = cube.radius
-        self._padded_width, bands = cube.values.shape[1:]
-        self._flat = cube.values.reshape(-1, bands)
+        self._padded_width = cube.index.shape[1]
+        self._index = cube.index.reshape(-1)
+        self._values = cube.values
         self._classes = cube.classes
         self._offsets = _patch_offsets(cube.radius, self._padded_width, flips)
 
@@ -181,7 +216,7 @@ class PatchDataModule(pl.LightningDataModule):
             patches (B, C, 2 r + 1, 2 r + 1) in channels-last memory, and class indices (B,).
         """
         step, pixels = batch
-        for name in ("_flat", "_classes", "_offsets"):  # moves once, on the first batch
+        for name in ("_values", "_index", "_classes", "_offsets"):  # moves once, on the first batch
             setattr(self, name, getattr(self, name).to(pixels.device))
         return self.patches(pixels, step=step if step >= 0 else None), self._classes[pixels]
 
@@ -195,19 +230,19 @@ class PatchDataModule(pl.LightningDataModule):
         Returns:
             (B, C, 2 r + 1, 2 r + 1), standardised
         """
-        pixels = pixels.to(self._flat.device)
+        pixels = pixels.to(self._values.device)
         rows, cols = pixels // self._width + self._radius, pixels % self._width + self._radius
         centres = rows * self._padded_width + cols
-        side, bands = 2 * self._radius + 1, self._flat.shape[1]
+        side, bands = 2 * self._radius + 1, self._values.shape[1]
         if step is None:
             flat = centres[:, None] + self._offsets[0]
-            return self._flat[flat.reshape(-1)].view(-1, side, side, bands).permute(0, 3, 1, 2)
+            return self._gathered(flat, side).permute(0, 3, 1, 2)
         # drawn on the CPU: the same numbers on every device
         rank = self.trainer.global_rank if self.trainer else 0
         rng = np.random.default_rng([self._seed, 5, step, rank])
         turn = torch.from_numpy(rng.integers(len(self._offsets), size=pixels.numel())).to(pixels.device)
         flat = centres[:, None] + self._offsets[turn]  # (B, side * side)
-        patches = self._flat[flat.reshape(-1)].view(-1, side, side, bands)
+        patches = self._gathered(flat, side)
         if self._noise > 0:
             noise = rng.standard_normal((pixels.numel(), 1, 1, bands), dtype=np.float32) * np.float32(self._noise)
             patches = patches + torch.from_numpy(noise).to(pixels.device)
@@ -216,13 +251,18 @@ class PatchDataModule(pl.LightningDataModule):
             patches = patches * torch.from_numpy(self._ranges(rng, pixels.numel())).to(pixels.device)
         return patches.permute(0, 3, 1, 2)
 
+    def _gathered(self, places: Tensor, side: int) -> Tensor:
+        """Patches (B, side, side, C) of pixels (B, side * side) of the reflected scene."""
+        rows = self._index[places.reshape(-1)]
+        return self._values[rows].view(-1, side, side, self._values.shape[1])
+
     def _ranges(self, rng: np.random.Generator, number: int) -> NDArray[np.float32]:
         """(number, 1, 1, C + E): 1 for what a patch shows, 0 for what it does not; further rasters always show."""
         nm = self._wavelength_nm
         cut = rng.uniform(nm.min(), nm.max(), (number, 1))
         shown = np.where(rng.random((number, 1)) < 0.5, nm < cut, nm >= cut)
         shown |= rng.random((number, 1)) >= self._range_dropout
-        layers = np.ones((number, self._flat.shape[1] - nm.size), bool)
+        layers = np.ones((number, self._values.shape[1] - nm.size), bool)
         return np.concatenate([shown, layers], 1)[:, None, None].astype(np.float32)
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.data.dealing import TEST, TRAIN, UNUSED, VAL, add_buffer, deal, misfit, near
 from hsfusion.errors import InputError
 from hsfusion.scenes import LabelledScene, Labels, read_labels
 from hsfusion.scenes.labels import on_one_legend
 
-_CANDIDATES = 60  # random deals of blocks that the best is chosen from
+UNUSED, TRAIN, VAL, TEST, BUFFER = range(5)
+_CANDIDATES = 60  # random assignments of blocks that the best is chosen from
 _log = logging.getLogger(__name__)
 
 
@@ -48,11 +48,23 @@ class Split:
         """Share of test pixels whose receptive field holds a training or validation pixel."""
         test = self.roles == TEST
         seen = (self.roles == TRAIN) | (self.roles == VAL)
-        return float(near(seen, self.radius)[test].mean()) if test.any() else 0.0
+        return float(dilate(seen, self.radius)[test].mean()) if test.any() else 0.0
 
     def holes(self, valid: NDArray[np.bool_]) -> float:
         """Share of training pixels whose receptive field holds a pixel that is not valid (H, W)."""
-        return float(near(~valid, self.radius)[self.roles == TRAIN].mean())
+        return float(dilate(~valid, self.radius)[self.roles == TRAIN].mean())
+
+
+def dilate(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Pixels (H, W) whose square of (2 * radius + 1) pixels touches the mask (H, W)."""
+    dilated = mask
+    for _ in range(2):  # along rows, then along columns
+        narrow, dilated = dilated, dilated.copy(order="K")
+        for step in range(1, radius + 1):
+            dilated[step:] |= narrow[:-step]
+            dilated[:-step] |= narrow[step:]
+        dilated = dilated.T
+    return dilated
 
 
 #: what the configuration of a split becomes; called with the labelled scene, ``radius=`` and ``seed=``
@@ -73,16 +85,17 @@ def blocks(
 ) -> Split:
     """Spatially disjoint square blocks for training, validation and test, with a buffer between them.
 
-    Blocks are dealt out class by class, the rarest first, each to the role that lacks most of that class; this is
-    repeated on grids with random offsets. Kept is the deal in which the fewest classes miss a side and the shares come
-    nearest. Validation pixels within the radius of a training pixel, and test pixels within the radius of either,
-    become buffer, so that the leakage is exactly 0. On a scene of small fields that is a third of the labelled pixels
-    and more, and a rare class may be missing among the validation pixels.
+    Blocks are assigned class by class, the rarest first, each to the role that lacks most of that class; this is
+    repeated on grids with random offsets. Kept is the assignment in which the fewest classes miss a side and the shares
+    come nearest. Only labelled pixels are looked at, so that the size of the scene does not matter. Validation pixels
+    within the radius of a training pixel, and test pixels within the radius of either, become buffer, so that the
+    leakage is exactly 0. On a scene of small fields that is a third of the labelled pixels and more, and a rare class
+    may be missing among the validation pixels.
 
     Args:
         labelled: the scene with its ground truth.
         radius: radius of the receptive field, in pixels.
-        seed: of the random deal.
+        seed: of the random assignment.
         valid: (H, W), False for pixels without data, which get no role; None for all valid.
         block_pixels: edge of a block.
         fraction: share of the labelled pixels in training blocks.
@@ -96,20 +109,22 @@ def blocks(
     """
     _check_shares(fraction, val_fraction)
     labelled = labelled if valid is None else labelled.where(valid)
-    labels = labelled.labels
     rng = np.random.default_rng([seed, 1])
-    best, best_score = np.zeros(labels.shape, np.uint8), np.inf
+    pixels = _LabelledPixels.of(labelled.labels)
+    best, best_score = np.zeros(pixels.flat.size, np.uint8), np.inf
     for _ in range(_CANDIDATES):
-        roles = deal(labels, rng, block_pixels, fraction, val_fraction)
-        add_buffer(roles, radius)
-        score = misfit(labels, roles, fraction, val_fraction)
+        roles = _assign_blocks(pixels, rng, block_pixels, fraction, val_fraction)
+        _add_buffer(roles, pixels, radius)
+        score = _imbalance(pixels, roles, fraction, val_fraction)
         if score < best_score:
             best, best_score = roles, score
     for role, most in ((TRAIN, per_class), (VAL, val_per_class or per_class)):
         for code in labelled.legend.codes if most is not None else ():
-            pixels = rng.permutation(np.flatnonzero((labels == code) & (best == role)))
-            best.flat[pixels[most:]] = UNUSED
-    split = Split("blocks", labelled, best, radius)
+            chosen = rng.permutation(np.flatnonzero((pixels.codes[pixels.classes] == code) & (best == role)))
+            best[chosen[most:]] = UNUSED
+    whole = np.zeros(labelled.labels.shape, np.uint8)
+    whole.flat[pixels.flat] = best
+    split = Split("blocks", labelled, whole, radius)
     _check_classes(split, fix="lower split.block_pixels, drop the class or label it in more places")
     return split
 
@@ -226,12 +241,82 @@ def _like(labelled: LabelledScene, labels: Labels) -> Labels:
     return labels
 
 
+@dataclass(frozen=True, eq=False)
+class _LabelledPixels:
+    """The N labelled pixels of a scene, row by row: flat indices, places, and class of each as an index of codes."""
+
+    shape: tuple[int, int]
+    flat: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    cols: NDArray[np.int64]
+    codes: NDArray[np.integer]  # (K,)
+    classes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, labels: NDArray[np.integer]) -> _LabelledPixels:
+        """The pixels of labels (H, W) that are not 0."""
+        height, width = labels.shape
+        flat = np.flatnonzero(labels)
+        codes, classes = np.unique(labels.ravel()[flat], return_inverse=True)
+        return cls((height, width), flat, *np.divmod(flat, width), codes, classes)
+
+    def near(self, those: NDArray[np.bool_], others: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+        """Which of those (N,) have one of the others (N,) in their square of (2 * radius + 1) pixels: (N,)."""
+        height, width = (size + 2 * radius for size in self.shape)
+        centres = (self.rows + radius) * width + self.cols + radius
+        marked = np.zeros(height * width, bool)  # in pages that the system makes only where they are touched
+        for step in range(-radius, radius + 1):
+            marked[centres[others] + step] = True
+        near, asked = np.zeros(those.size, bool), centres[those]
+        for step in range(-radius, radius + 1):
+            near[those] |= marked[asked + step * width]
+        return near
+
+
+def _assign_blocks(
+    pixels: _LabelledPixels, rng: np.random.Generator, block: int, fraction: float, val_fraction: float
+) -> NDArray[np.uint8]:
+    """Assigns blocks class by class, the rarest first, to the role that lacks most of that class: roles (N,)."""
+    row_block = (pixels.rows + rng.integers(block)) // block
+    col_block = (pixels.cols + rng.integers(block)) // block
+    place = row_block * (col_block.max(initial=0) + 1) + col_block
+    occupied = np.bincount(place) > 0
+    number = (np.cumsum(occupied) - 1)[place]  # of the block of each pixel, among those with labelled pixels
+    size = (int(occupied.sum()), pixels.codes.size)
+    counts = np.bincount(number * size[1] + pixels.classes, minlength=size[0] * size[1]).reshape(size).astype(float)
+    share = np.array([fraction, val_fraction, 1 - fraction - val_fraction])
+    wanted = counts.sum(0)[:, None] * share  # (K, 3), pixels still to be assigned
+    role = np.zeros(size[0], np.uint8)
+    for k in np.argsort(counts.sum(0)):
+        for i in rng.permutation(np.flatnonzero((counts[:, k] > 0) & (role == 0))):
+            role[i] = TRAIN + int(np.argmax(wanted[k] / share**0.5))
+            wanted[:, role[i] - TRAIN] -= counts[i]
+    return role[number]
+
+
+def _add_buffer(roles: NDArray[np.uint8], pixels: _LabelledPixels, radius: int) -> None:
+    """Makes pixels buffer, in place, that are too near to pixels of another role."""
+    roles[pixels.near(roles == VAL, roles == TRAIN, radius)] = BUFFER
+    roles[pixels.near(roles == TEST, (roles == TRAIN) | (roles == VAL), radius)] = BUFFER
+
+
+def _imbalance(pixels: _LabelledPixels, roles: NDArray[np.uint8], fraction: float, val_fraction: float) -> float:
+    """How far roles (N,) are from the shares asked for: classes that miss a side weigh most."""
+    number = pixels.codes.size
+    counts = np.bincount(pixels.classes * 5 + roles, minlength=number * 5).reshape(number, 5).astype(float)
+    total = counts.sum(1, keepdims=True)
+    missing = (counts[:, [TRAIN, VAL, TEST]] == 0).sum(0) @ [100.0, 1.0, 10.0]
+    target = np.array([fraction, val_fraction])
+    return float(missing + np.abs(counts[:, [TRAIN, VAL]] / total - target).mean())
+
+
 def _check_classes(split: Split, *, fix: str) -> None:
     """Every class needs training pixels; classes without test pixels are worth a warning."""
     legend = split.labelled.legend
     labels = split.labelled.labels
+    train, test = (np.unique(labels[split.roles == role]) for role in (TRAIN, TEST))
     for code, name in zip(legend.codes, legend.names, strict=True):
-        if not (labels[split.roles == TRAIN] == code).any():
+        if code not in train:
             raise InputError(
                 "split",
                 field=f"number of training pixels of class {name} ({code}, {int((labels == code).sum())} labelled)",
@@ -239,7 +324,7 @@ def _check_classes(split: Split, *, fix: str) -> None:
                 expected="at least 1",
                 fix=fix,
             )
-        if not (labels[split.roles == TEST] == code).any():
+        if code not in test:
             _log.warning("Class %s has no test pixels in this split; it does not count in the accuracies.", name)
     for role, name in ((TEST, "test"), (VAL, "validation")):
         if split.kind == "blocks" and not split.count(role):

@@ -40,8 +40,8 @@ def with_bands(split: Split, chosen: NDArray[np.integer]) -> Split:
         chosen: (k,) indices of bands, in any order; they come in the order of the file. Layers of further rasters are
             left out.
     """
-    scene, kept = split.labelled.scene, np.sort(chosen)
+    scene, kept = split.labelled.scene, np.sort(chosen).astype(np.int64)
     fwhm = scene.bands.fwhm_nm
     bands = Bands(scene.bands.wavelength_nm[kept], None if fwhm is None else fwhm[kept], scene.bands.good[kept])
-    fewer = ArrayScene(read_all(scene)[kept], bands=bands, name=scene.name, geobox=scene.geobox)
+    fewer = ArrayScene(read_all(scene, kept), bands=bands, name=scene.name, geobox=scene.geobox)
     return replace(split, labelled=replace(split.labelled, scene=fewer))

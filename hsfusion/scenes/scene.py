@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from hsfusion.errors import InputError
 from hsfusion.scenes.geobox import GeoBox, check_same_grid
 from hsfusion.spectra import Bands
+
+_EDGE = 256  # of the squares, in pixels, that single pixels are read by
+_NUMBERS = 2**24  # read at a time
 
 
 class Window(NamedTuple):
@@ -151,9 +154,55 @@ class StackedScene:
         return take_layers(np.concatenate([part.read(window) for part in self._parts]), layers)
 
 
-def read_all(scene: Scene) -> NDArray[np.float32]:
-    """Reads the whole scene: (C + E, H, W) float32, NaN where there are no data."""
-    return scene.read(Window(0, 0, *scene.geobox.shape))
+def read_all(scene: Scene, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    """Reads the whole scene, or some of its layers: (C + E, H, W) float32, NaN where there are no data."""
+    height, width = scene.geobox.shape
+    if layers is None:
+        return scene.read(Window(0, 0, height, width))
+    values = np.empty((len(layers), height, width), np.float32)
+    rows = max(1, _NUMBERS // (width * layer_count(scene)))  # a scene may read every layer to give some of them
+    for row in range(0, height, rows):
+        values[:, row : row + rows] = scene.read(Window(row, 0, min(rows, height - row), width), layers)
+    return values
+
+
+def pixel_blocks(
+    scene: Scene, pixels: NDArray[np.int64], layers: NDArray[np.int64] | None = None
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Reads single pixels, square by square of 256 pixels, so that a scene need not fit in memory.
+
+    Args:
+        scene: the scene.
+        pixels: (N,) flat indices (row * W + col).
+        layers: (L,) indices of the bands and further layers to read; None for all.
+
+    Yields:
+        places (n,) in ``pixels``, and the numbers (n, L) float32 of those, NaN where there are no data.
+    """
+    width = scene.geobox.shape[1]
+    rows, cols = np.divmod(pixels, width)
+    square = rows // _EDGE * (width // _EDGE + 1) + cols // _EDGE
+    order = np.argsort(square, kind="stable")
+    for places in np.split(order, np.flatnonzero(np.diff(square[order])) + 1) if pixels.size else ():
+        row, col = rows[places], cols[places]
+        top, left = int(row.min()), int(col.min())
+        values = scene.read(Window(top, left, int(row.max()) - top + 1, int(col.max()) - left + 1), layers)
+        yield places, values[:, row - top, col - left].T
+
+
+def read_pixels(
+    scene: Scene, pixels: NDArray[np.int64], layers: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
+    """Reads single pixels (N,), see :func:`pixel_blocks`: (N, L) float32, NaN where there are no data."""
+    values = np.empty((pixels.size, layer_count(scene) if layers is None else len(layers)), np.float32)
+    for places, part in pixel_blocks(scene, pixels, layers):
+        values[places] = part
+    return values
+
+
+def layer_count(scene: Scene) -> int:
+    """C + E, the number of bands and further layers."""
+    return len(scene.bands) + sum(number for _, number in scene.sources)
 
 
 def take_layers(values: NDArray, layers: NDArray[np.int64] | None) -> NDArray:

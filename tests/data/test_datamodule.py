@@ -4,7 +4,7 @@ import torch
 
 from hsfusion.data.datamodule import PatchDataModule, SeveralDataModule, check_patch_fits, prepare, valid_pixels
 from hsfusion.data.sampler import StepSampler
-from hsfusion.data.splits import TEST, TRAIN, VAL, Split, blocks, random
+from hsfusion.data.splits import TEST, TRAIN, VAL, Split, blocks, dilate, random
 from hsfusion.data.statistics import band_statistics
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
@@ -41,7 +41,7 @@ def test_statistics_leave_out_nan_and_survive_constant_and_empty_bands():
 
 def test_training_pixels_are_standardised(split):
     cube = prepare(split, ALL)
-    inner = cube.values[3:-3, 3:-3].numpy()[split.roles == TRAIN]
+    inner = cube.spectra(split.pixels(TRAIN))
     np.testing.assert_allclose(inner.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(inner.std(0), 1, atol=1e-5)
 
@@ -71,6 +71,77 @@ def test_pixels_without_data_have_no_role_and_unused_bands_do_not_matter():
     assert torch.isfinite(prepared.values).all()
     assert (prepared.values[..., 2] == 0).all()
     assert np.flatnonzero(prepared.classes.numpy() < 0).tolist() == [14, 15]
+
+
+class Watched(ArrayScene):
+    """A scene that keeps the windows that were read."""
+
+    def __init__(self, cube, **more):
+        super().__init__(cube, **more)
+        self.windows = []
+
+    def read(self, window, layers=None):
+        self.windows.append(window)
+        return super().read(window, layers)
+
+
+def fields_of_a_large_scene():
+    """Two fields in corners, and one across four of the squares that are read: (scene with labels, split)."""
+    rng = np.random.default_rng(3)
+    cube = (1000 * rng.random((5, 600, 550))).astype(np.float32)
+    cube[:, 3, 534] = np.nan
+    cube[2, 252, 260] = np.inf
+    labels = np.zeros((600, 550), np.int64)
+    for row, col in ((0, 530), (590, 530), (250, 250)):
+        labels[row : row + 10, col : col + 20] = np.arange(20) // 10 + 1
+    scene = Watched(cube, bands=Bands.from_wavelengths([500.0, 600.0, 700.0, 800.0, 900.0]), name="fields")
+    labelled = LabelledScene(scene, labels, Legend.of(labels))
+    valid = valid_pixels(scene, USED_OF_FIVE, where=dilate(labels > 0, 3))
+    return cube, random(labelled, radius=3, seed=0, fraction=0.5, valid=valid)
+
+
+USED_OF_FIVE = np.array([True, True, True, False, True])
+
+
+def test_patches_and_statistics_are_those_of_the_whole_standardised_cube():
+    cube, split = fields_of_a_large_scene()
+    prepared = prepare(split, USED_OF_FIVE)
+    pixels = cube.transpose(1, 2, 0)
+    mean, std = band_statistics(pixels[split.roles == TRAIN])
+    np.testing.assert_array_equal(prepared.mean, np.where(USED_OF_FIVE, mean, 0))
+    np.testing.assert_array_equal(prepared.std, np.where(USED_OF_FIVE, std, 1))
+    known = USED_OF_FIVE & np.isfinite(pixels)
+    whole = np.where(known, (pixels - prepared.mean) / prepared.std, 0).astype(np.float32)
+    whole = np.pad(whole, ((3, 3), (3, 3), (0, 0)), mode="reflect")
+    labelled = np.flatnonzero(split.roles)
+    patches = PatchDataModule(prepared, split, seed=0).patches(torch.from_numpy(labelled), step=None)
+    rows, cols = np.divmod(labelled, 550)
+    windows = np.lib.stride_tricks.sliding_window_view(whole, (7, 7), axis=(0, 1))
+    np.testing.assert_array_equal(patches.numpy(), windows[rows, cols])
+    np.testing.assert_array_equal(prepared.spectra(labelled), whole[3:-3, 3:-3].reshape(-1, 5)[labelled])
+
+
+def test_of_a_large_scene_only_what_lies_around_labelled_pixels_is_read_and_kept():
+    _, split = fields_of_a_large_scene()
+    prepared = prepare(split, USED_OF_FIVE)
+    around = dilate(split.labelled.labels > 0, 3).sum()
+    assert around - 100 < len(prepared.values) <= around == 13 * 23 * 2 + 16 * 26
+    assert sum(height * width for _, _, height, width in split.labelled.scene.windows) == 2 * around
+
+
+def test_a_pixel_that_was_not_read_has_no_patch():
+    _, split = fields_of_a_large_scene()
+    with pytest.raises(IndexError):
+        PatchDataModule(prepare(split, USED_OF_FIVE), split, seed=0).patches(torch.tensor([300 * 550]), step=None)
+    training_alone = PatchDataModule(prepare(split, USED_OF_FIVE, roles=(TRAIN,)), split, seed=0)
+    assert training_alone.patches(torch.from_numpy(split.pixels(TRAIN)), step=None).shape == (300, 5, 7, 7)
+
+
+def test_pixels_that_were_not_looked_at_are_taken_for_valid():
+    where = np.zeros((6, 6), bool)
+    where[2, 2] = where[4, 4] = True
+    valid = valid_pixels(scene_with_holes().scene, USED, where=where)
+    assert np.argwhere(~valid).tolist() == [[2, 2]]
 
 
 def test_scene_without_a_valid_pixel_names_the_empty_band():
@@ -123,7 +194,7 @@ def test_patch_holds_the_pixels_around_its_centre_reflected_at_the_border(split)
     patches = data.patches(pixels, step=None)
     assert patches.shape == (3, 211, 7, 7)
     for i, (row, col) in enumerate([(0, 0), (0, 63), (30, 17)]):
-        expected = cube.values[row : row + 7, col : col + 7].permute(2, 0, 1)
+        expected = cube.values[cube.index[row : row + 7, col : col + 7]].permute(2, 0, 1)
         assert torch.equal(patches[i], expected)
     assert torch.equal(patches[0][:, :3], patches[0][:, 4:].flip(1))
 

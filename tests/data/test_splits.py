@@ -1,9 +1,11 @@
+import hashlib
+
 import numpy as np
 import pytest
+from scipy.ndimage import maximum_filter
 
-from hsfusion.data.dealing import BUFFER, TEST, TRAIN, UNUSED, VAL
 from hsfusion.data.indian_pines import CLASS_NAMES, indian_pines
-from hsfusion.data.splits import Split, blocks, fixed, random
+from hsfusion.data.splits import BUFFER, TEST, TRAIN, UNUSED, VAL, Split, blocks, dilate, fixed, random
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayScene, LabelledScene, Legend
@@ -71,6 +73,48 @@ def test_split_is_a_function_of_the_seed(pines, splitter):
     first, again, other = (splitter(pines, radius=3, seed=seed).roles for seed in (1, 1, 2))
     assert (first == again).all()
     assert (first != other).any()
+
+
+@pytest.mark.parametrize(
+    ("splitter", "settings", "digest"),
+    [
+        (blocks, {}, "493fbbbf1cc79d90"),
+        (random, {}, "85c53cf0e07d5dda"),
+        (blocks, {"radius": 2, "seed": 1}, "6e4e36fa1954232f"),
+        (blocks, {"radius": 4, "seed": 2, "block_pixels": 5, "fraction": 0.2, "val_fraction": 0.2}, "aaf26edeb26f980d"),
+        (random, {"radius": 4, "seed": 2, "fraction": 0.2, "val_fraction": 0.2}, "33e51a14dc6a8150"),
+        (blocks, {"seed": 3, "per_class": 5}, "128854866121b5ca"),
+        (random, {"seed": 3, "per_class": 5}, "6162d09c96f64ba4"),
+        (blocks, {"seed": 4, "per_class": 6, "val_per_class": 9, "block_pixels": 6}, "c4d60d27d4e7112f"),
+        (blocks, {"radius": 1, "seed": 5}, "fccb64bf20d6beb4"),
+        (blocks, {"seed": 6, "block_pixels": 11, "radius": 0}, "1542393ccb71e1ed"),
+    ],
+)
+def test_split_of_a_seed_never_changes(pines, splitter, settings, digest):
+    split = splitter(pines, **{"radius": 3, "seed": 0, **settings})
+    assert hashlib.sha256(split.roles.tobytes()).hexdigest()[:16] == digest
+
+
+def test_blocks_of_few_pixels_in_a_large_scene_are_those_of_the_pixels_alone():
+    labels = np.zeros((700, 900), np.int64)
+    few = np.random.default_rng(0).integers(0, 3, (48, 56))
+    labels[:48, :56] = few
+    large, small = (blocks(labelled_on_grid(these), radius=2, seed=5).roles for these in (labels, few))
+    np.testing.assert_array_equal(large[:48, :56], small)
+    assert not large[48:].any()
+
+
+def labelled_on_grid(labels):
+    values = np.broadcast_to(np.float32(0), (2, *labels.shape))
+    scene = ArrayScene(values, bands=Bands.from_wavelengths([500.0, 600.0]), name="flat")
+    return LabelledScene(scene, labels, Legend.of(labels))
+
+
+@pytest.mark.parametrize("radius", [0, 1, 3, 12])
+def test_dilation_is_the_largest_value_in_the_square(radius):
+    mask = np.random.default_rng(radius).random((40, 9)) < 0.01
+    largest = maximum_filter(mask, size=2 * radius + 1, mode="constant", cval=0)
+    np.testing.assert_array_equal(dilate(mask, radius), largest)
 
 
 def test_only_labelled_pixels_have_a_role(pines):
