@@ -20,7 +20,7 @@ LAYOUTS = {
     "bil": ("lines", "bands", "samples"),
     "bip": ("lines", "samples", "bands"),
 }
-_MOST_MAPPED = 512 * 2**20  # bytes of files that may be counted as this process's memory
+_MOST_MAPPED = 256 * 2**20  # bytes of files that may be counted as this process's memory
 _others = {"bytes": 0}  # what other libraries map, which cannot be given back here
 
 
@@ -52,10 +52,11 @@ class EnviPixels:
         row, col, height, width = window
         part = {"bands": slice(None), "lines": slice(row, row + height), "samples": slice(col, col + width)}
         names = LAYOUTS[self.order]
-        memory, cube = _mapped(self, (status.st_ino, status.st_mtime_ns))
+        memory = _mapped(self.path, (status.st_ino, status.st_mtime_ns))
         if _mapped_bytes() - _others["bytes"] > _MOST_MAPPED:
             memory.madvise(mmap.MADV_DONTNEED)  # the pages stay in the system's cache, no longer in this process
             _others["bytes"] = _mapped_bytes()
+        cube = np.ndarray(self.shape, self.dtype, memory, self.offset)
         values = cube[tuple(part[name] for name in names)]
         return values.transpose([names.index(name) for name in ("bands", "lines", "samples")])
 
@@ -115,11 +116,10 @@ class EnviPixels:
 
 
 @functools.lru_cache(maxsize=8)
-def _mapped(pixels: EnviPixels, version: tuple[int, int]) -> tuple[mmap.mmap, NDArray]:
+def _mapped(path: Path, version: tuple[int, int]) -> mmap.mmap:
     """The binary as a memory map, kept: every new one would have the system look up all its pages again."""
-    with open(pixels.path, "rb") as file:
-        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return memory, np.ndarray(pixels.shape, pixels.dtype, memory, pixels.offset)
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _mapped_bytes() -> int:
