@@ -29,6 +29,16 @@ class GeoBox:
     transform: Affine = IDENTITY
     crs: str | None = None
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether the place is unknown: identity transform and no CRS."""
+        return self.crs is None and self.transform == IDENTITY
+
+    @property
+    def epsg(self) -> int | None:
+        """EPSG code of the CRS, None where it is unknown or has none."""
+        return None if self.crs is None else _epsg(CRS.from_wkt(self.crs))
+
 
 def check_same_grid(geobox: GeoBox, other: GeoBox, *, source: object, reference: object) -> None:
     """Makes sure that two rasters lie on one grid.
@@ -52,8 +62,7 @@ def check_same_grid(geobox: GeoBox, other: GeoBox, *, source: object, reference:
             expected=f"{other.shape} as {reference}",
             fix="give a raster drawn on the scene's own grid",
         )
-    bare = [box.crs is None and box.transform == IDENTITY for box in (geobox, other)]
-    if any(bare):
+    if geobox.is_bare or other.is_bare:
         return
     if geobox.crs is not None and other.crs is not None and not same_crs(geobox.crs, other.crs):
         raise InputError(

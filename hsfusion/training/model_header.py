@@ -75,7 +75,11 @@ _TRAINING_SCENE = fields(
     {"files": each(fields({"name": text(), "bytes": _COUNT}), 0, _MOST_SOURCES)},
 )
 
-_SEEN = fields({"ground": matching(_DIGEST, "64 digits of a SHA-256"), "pixels": text(2**21)})
+_PLACE = fields({"transform": each(number(-1e300, 1e300), 6, 6), "epsg": maybe(whole(0, 10**9))})
+_SEEN = fields(
+    {"ground": matching(_DIGEST, "64 digits of a SHA-256"), "pixels": text(2**21)},
+    {"place": maybe(_PLACE)},  # missing in files of before, whose digest says which pixels are labelled
+)
 _HEADER = fields(
     {
         "format_version": whole(FORMAT_VERSION, FORMAT_VERSION),
