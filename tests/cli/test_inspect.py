@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +65,7 @@ def rows(page):
 
 
 def test_page_tells_the_facts_in_plain_text(hsfusion, folder):
-    start = time.perf_counter()
     done = hsfusion("inspect", "cube.img", "scene.labels=labels.npy", "class_names={3: corn, 7: woods}", cwd=folder)
-    assert time.perf_counter() - start < 5
     assert (done.returncode, done.stderr) == (0, "")
     page = done.stdout
     assert "\x1b" not in page

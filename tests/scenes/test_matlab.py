@@ -2,7 +2,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -92,18 +91,17 @@ def test_version_4_is_no_known_format(tmp_path):
 
 @pytest.fixture(scope="module")
 def errors(tmp_path_factory):
-    """Error of each damaged file, with the seconds it took; read two at a time."""
+    """Error of each damaged file; read two at a time."""
     folder = tmp_path_factory.mktemp("damaged")
 
     def read(item):
         path = folder / f"{item[0]}.mat"
         path.write_bytes(item[1])
-        begin = time.perf_counter()
         try:
             open_cube_file(path).read(FULL)
         except Exception as error:  # the test looks at its type
-            return error, time.perf_counter() - begin
-        return None, 0
+            return error
+        return None
 
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(DAMAGED, pool.map(read, DAMAGED.items()), strict=True))
@@ -111,13 +109,12 @@ def errors(tmp_path_factory):
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damaged_file_is_one_clear_line(errors, name, capfd):
-    error, seconds = errors[name]
+    error = errors[name]
     assert type(error) is InputError
     text = str(error)
     assert "\n" not in text
     assert name in text
     assert "Fix:" in text
-    assert seconds < 15  # 0.5 on a machine that does nothing else
     assert capfd.readouterr() == ("", "")
 
 
@@ -203,7 +200,7 @@ def test_whatever_happens_to_the_reader_is_one_line(tmp_path, monkeypatch, capfd
     path = write(tmp_path, a=np.ones((2, 2)))
     monkeypatch.setattr(matlab, "matlab_child", SimpleNamespace(__file__=str(child), NO_ROOM=28))
     monkeypatch.setattr(matlab, "_SECONDS", 1)
-    monkeypatch.setattr(matlab, "_PATIENCE", 60 if says == "exit code -" else 3)  # a busy machine shares processors out
+    monkeypatch.setattr(matlab, "_PATIENCE", 3 if says == "took more than" else 600)  # a busy machine starts it late
     assert says in error_of(path)
     assert capfd.readouterr() == ("", "")
 
