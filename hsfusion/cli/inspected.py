@@ -27,7 +27,7 @@ from hsfusion.scenes.vectors import vector_format
 from hsfusion.spectra import Bands
 
 # keys by what they tell of
-_OF_FILE = ("variable", "grid", "wavelengths", "wavelength_unit", "scale", "offset", "nodata")
+_OF_FILE = ("variable", "grid", "axes", "wavelengths", "wavelength_unit", "scale", "offset", "nodata")
 _OF_SCENE = ("name", "wavelength_unit", "bad_bands")
 _OF_LABELS = ("labels_variable", "class_field", "unlabelled", "class_names", "class_colors")
 # of a lone layer of whole numbers that is taken for labels

@@ -54,6 +54,7 @@ _KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "sensor": (_is_word, "the name of a sensor, or a CSV file of its bands"),
     "files": (_list_of(_is_word), "a list of files"),
     "scenes": (_list_of(_is_word), "a list of descriptions (.yaml) and names of scenes"),
+    "axes": (_list_of(_is_word), "a list of the words band, row and col, such as [band,row,col]"),
     "wavelengths": (_either(_is_word, _list_of(_is_number)), "a file, or a list of numbers"),
     "bad_bands": (
         _list_of(_either(_is_word, _is_interval)),

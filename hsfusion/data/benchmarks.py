@@ -64,7 +64,8 @@ def benchmark_scene(
     options = {"page": page, "download": download, "cache": cache}
     cube_file = _file(name, "cube", cube, url=cube_url, sha256=cube_sha256, **options)
     labels_file = _file(name, "labels", labels, url=labels_url, sha256=labels_sha256, **options)
-    file = open_cube_file(cube_file, variable=keywords.pop("variable", None), grid=keywords.pop("grid", None))
+    choices = {key: keywords.pop(key, None) for key in ("variable", "grid", "axes")}
+    file = open_cube_file(cube_file, **choices)
     if wavelengths is None and nominal is not None and file.table.wavelength is None:
         wavelengths, wavelength_unit = _nominal_axis(file, nominal, name=name, page=page), "nm"
     keywords |= {"name": name, "wavelengths": wavelengths, "wavelength_unit": wavelength_unit}

@@ -53,6 +53,7 @@ def open_scene(
     name: str | None = None,
     variable: str | None = None,
     grid: str | None = None,
+    axes: Sequence[str] | None = None,
     wavelengths: str | Path | Sequence[float] | None = None,
     wavelength_unit: str | None = None,
     scale: float | None = None,
@@ -68,6 +69,8 @@ def open_scene(
         name: what figures and files call the scene; None for the file's own name without its ending.
         variable: name of the array, for files that hold several.
         grid: ``map`` or ``sensor``, for products that hold both (EMIT).
+        axes: ``band``, ``row`` and ``col`` in the order of the array, for files of arrays that do not name their axes
+            (HDF5, netCDF), or have another order than rows, columns, bands (MATLAB, NumPy).
         wavelengths: table of the bands, see :meth:`Bands.from_csv`, or a list of centres in ``wavelength_unit``; goes
             before what the file says of itself.
         wavelength_unit: ``nm`` or ``um``, where wavelengths are named without a unit. Units are never guessed.
@@ -83,6 +86,7 @@ def open_scene(
         path,
         variable=variable,
         grid=grid,
+        axes=axes,
         wavelengths=wavelengths,
         wavelength_unit=wavelength_unit,
         scale=scale,

@@ -24,6 +24,7 @@ def open_told(
     *,
     variable: str | None = None,
     grid: str | None = None,
+    axes: Sequence[str] | None = None,
     wavelengths: str | Path | Sequence[float] | None = None,
     wavelength_unit: str | None = None,
     scale: float | None = None,
@@ -36,6 +37,7 @@ def open_told(
         path: see :func:`hsfusion.scenes.open_scene`, as all others.
         variable: likewise, for a file that is not open.
         grid: likewise.
+        axes: likewise.
         wavelengths: go before those of the file. Its marks of bad bands still hold, and its FWHM where none are told.
         wavelength_unit: likewise.
         scale: likewise.
@@ -45,7 +47,7 @@ def open_told(
     Raises:
         InputError: if the file is damaged or of no known format, or says otherwise.
     """
-    file = path if isinstance(path, CubeFile) else open_cube_file(path, variable=variable, grid=grid)
+    file = path if isinstance(path, CubeFile) else open_cube_file(path, variable=variable, grid=grid, axes=axes)
     file = _with_meaning(file, scale=scale, offset=offset, nodata=nodata)
     if wavelengths is None:
         return file

@@ -1,9 +1,11 @@
+import itertools
 import pickle
 import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
+from scene_files import hdf5, matlab, matlab73
 from scene_files.arrays import CUBE, DAMAGED, DAMAGED_NPZ, FULL, PACKED, header, npy, npy_with, zipped
 from scene_files.one_line import error_of
 
@@ -149,3 +151,45 @@ def test_every_flipped_byte_of_a_packed_array_is_found_or_changes_nothing(tmp_pa
             assert "\n" not in str(error)
         else:
             np.testing.assert_array_equal(values, CUBE.transpose(2, 0, 1))
+
+
+def saved(save, name):
+    def write(folder, array):
+        save(folder / name, **{"arr" if name.endswith("npy") else "cube": array})
+        return folder / name
+
+    return write
+
+
+WRITERS = {
+    "npy": saved(np.save, "cube.npy"),
+    "npz, stored": saved(np.savez, "cube.npz"),
+    "npz, packed": saved(np.savez_compressed, "cube.npz"),
+    "MATLAB 5": lambda folder, array: matlab.write(folder, cube=array),
+    "MATLAB 7.3": lambda folder, array: matlab73.write(folder, cube=array),
+    "HDF5": lambda folder, array: hdf5.write(folder, cube={"data": array, "labels": ("", "", "")}),
+}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(("band", "row", "col"))), ids=" ".join)
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_axes_are_those_that_the_user_names(tmp_path, write, order):
+    values = np.arange(60.0).reshape(3, 4, 5)  # bands, rows, columns
+    path = write(tmp_path, values.transpose([("band", "row", "col").index(axis) for axis in order]))
+    file = open_cube_file(path, axes=list(order))
+    assert (file.layers, file.geobox.shape) == (3, (4, 5))
+    np.testing.assert_array_equal(file.read(FULL), values)
+    np.testing.assert_array_equal(file.read(Window(1, 2, 2, 3)), values[:, 1:3, 2:5])
+
+
+@pytest.mark.parametrize("axes", [[], ["band", "row"], ["band", "row", "row"], ["b", "y", "x"], "band", [1, 2, 3]])
+def test_axes_that_are_not_the_three_words_are_one_line(tmp_path, axes):
+    np.save(tmp_path / "cube.npy", CUBE)
+    message = error_of(tmp_path / "cube.npy", axes=axes)
+    assert "scene.axes is " in message and "expected the words band, row and col in the order of the array" in message
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_layer_of_two_axes_has_no_order_to_name(tmp_path, write):
+    path = write(tmp_path, np.ones((4, 5)))
+    assert "expected null, as an array of 4 x 5 has no axis of bands" in error_of(path, axes=["band", "row", "col"])

@@ -12,13 +12,7 @@ from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_scene
 from hsfusion.scenes.readers.emit import EmitMapPixels
 from hsfusion.scenes.readers.formats import open_cube_file
-from hsfusion.scenes.readers.hdf5_pixels import H5Pixels
-
-
-@pytest.fixture(autouse=True)
-def no_child_process(monkeypatch):
-    """The files here are none that crash the library; those are tried in test_hdf5.py."""
-    monkeypatch.setattr("hsfusion.scenes.readers.hdf5.check_survivable", lambda path: None)
+from hsfusion.scenes.readers.hdf5_file import H5Pixels
 
 
 def test_bands_are_those_of_the_sensor_group(tmp_path):

@@ -1,12 +1,9 @@
-import itertools
-import os
 import pickle
-import shutil
-import sys
 
 import h5py
 import numpy as np
 import pytest
+from scene_files import neon
 from scene_files.hdf5 import CUBE, DAMAGE, external_link, external_link_on_the_way, write
 
 from hsfusion.errors import InputError
@@ -121,6 +118,8 @@ def test_choices_of_other_formats_are_refused(tmp_path):
             open_cube_file(tmp_path / "cube.npy", **options)
     with pytest.raises(InputError, match=r"scene\.grid is map, expected nothing"):
         open_cube_file(write(tmp_path, cube=CUBE), grid="map")
+    with pytest.raises(InputError, match=r"scene\.axes is set, expected nothing"):
+        open_cube_file(neon.write(tmp_path), axes=["row", "col", "band"])
 
 
 def test_part_that_was_never_written_is_refused_unless_it_means_no_data(tmp_path):
@@ -145,42 +144,11 @@ def test_part_that_was_never_written_may_be_nan(tmp_path):
     assert np.isnan(values[:, 4:]).all() and (values[:, :4] == 1).all()
 
 
-def test_window_costs_the_same_however_many_chunks_the_file_has(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 10), "u1")  # hardly packs: more than can be let go
-    calls = {}
-    for side in (128, 8):
-        storage = {"chunks": (side, side, 10), "compression": "gzip"}
-        pixels = open_cube_file(write(tmp_path, f"{side}.h5", cube={"data": noise, **storage})).pixels
-        pixels.read(Window(0, 0, 8, 8))
-        count = itertools.count()
-        sys.setprofile(lambda frame, event, _, count=count: next(count) if event == "call" else None)
-        values = pixels.read(Window(0, 8, 8, 8))
-        sys.setprofile(None)
-        calls[side] = next(count)
-        np.testing.assert_array_equal(values, noise[:8, 8:16].transpose(2, 0, 1))
-    assert abs(calls[8] - calls[128]) < 10
-
-
 def test_file_that_changes_but_keeps_its_shape_is_an_error(tmp_path):
     file = open_cube_file(write(tmp_path, cube=CUBE))
     write(tmp_path, cube={"data": CUBE + 1, "chunks": (1, 1, 5), "compression": "gzip"})
     with pytest.raises(InputError, match="file is changed under way, expected the file as before"):
         file.read(Window(0, 0, 3, 4))
-
-
-def test_large_chunk_is_looked_through_once_and_only_where_it_is_read(tmp_path, monkeypatch):
-    path = write(tmp_path, cube={"data": CUBE, "chunks": (3, 2, 5), "compression": "gzip"})
-    seen = []
-    monkeypatch.setattr("hsfusion.scenes.readers.hdf5_pixels._MOST_UNPACKED", 0)
-    monkeypatch.setattr(
-        "hsfusion.scenes.readers.hdf5_pixels._unpacks_over", lambda packed, most: bool(seen.append(most))
-    )
-    file = open_cube_file(path)
-    for _ in range(2):
-        np.testing.assert_array_equal(file.read(Window(0, 2, 3, 2)), CUBE.transpose(2, 0, 1)[:, :, 2:])
-    again = pickle.loads(pickle.dumps(file))
-    again.read(Window(0, 2, 3, 2))
-    assert seen == [3 * 2 * 5 * 2]
 
 
 def test_group_that_holds_itself_is_no_trap(tmp_path):
@@ -218,29 +186,3 @@ def test_file_that_changes_or_vanishes_under_way_is_an_error(tmp_path):
     path.unlink()
     with pytest.raises(InputError, match="content is unreadable"):
         file.read(Window(0, 0, 3, 4))
-
-
-@pytest.mark.parametrize("old", [True, False], ids=["earliest", "latest"])
-def test_flipped_bytes_open_or_are_one_line(tmp_path, old):
-    whole = tmp_path / "whole.h5"
-    with h5py.File(whole, "w", libver="earliest" if old else "latest") as file:
-        storage = {"chunks": (2, 2, 5), "compression": "gzip", "shuffle": True, "fletcher32": True}
-        file.create_dataset("a/cube", data=CUBE, **storage).attrs["_FillValue"] = np.int16(8)
-    rng = np.random.default_rng(0)
-    path = tmp_path / "cube.h5"
-    for _ in range(int(os.environ.get("HSFUSION_FUZZ", "12"))):
-        shutil.copy(whole, path)
-        with open(path, "r+b") as file:
-            file.seek(int(rng.integers(8, whole.stat().st_size)))
-            file.write(rng.bytes(1))
-        try:
-            read(path)
-        except InputError as error:
-            assert "\n" not in str(error)
-
-
-def test_file_that_crashes_the_library_is_one_line(tmp_path, monkeypatch):
-    (tmp_path / "child.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    monkeypatch.setattr("hsfusion.scenes.readers.hdf5_child.__file__", str(tmp_path / "child.py"))
-    with pytest.raises(InputError, match="content is one that ends the reader"):
-        open_cube_file(write(tmp_path, cube=CUBE))

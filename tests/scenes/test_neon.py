@@ -13,12 +13,6 @@ from hsfusion.scenes import Window, open_scene
 from hsfusion.scenes.readers.formats import open_cube_file
 
 
-@pytest.fixture(autouse=True)
-def no_child_process(monkeypatch):
-    """The files here are none that crash the library; those are tried in test_hdf5.py."""
-    monkeypatch.setattr("hsfusion.scenes.readers.hdf5.check_survivable", lambda path: None)
-
-
 def test_reflectance_bands_and_place_are_those_of_the_product(tmp_path):
     path = write(tmp_path)
     scene = open_scene(path)
@@ -106,7 +100,8 @@ def test_variable_that_is_no_site_and_no_array_is_one_line(tmp_path, variable):
 def test_named_array_is_taken_as_it_is(tmp_path):
     file = open_cube_file(write(tmp_path), variable="SERC/Reflectance/Reflectance_Data")
     np.testing.assert_array_equal(file.read(Window(0, 0, 3, 4)), CUBE.transpose(2, 0, 1))
-    assert file.gain is None and file.table.wavelength is None
+    assert file.gain is None
+    assert file.table.wavelength.tolist() == NM
 
 
 @pytest.mark.parametrize(("said", "source"), [("nm", ""), (None, " (unit by the product's specification)")])

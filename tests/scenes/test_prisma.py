@@ -13,12 +13,6 @@ from hsfusion.scenes import Window, open_scene
 from hsfusion.scenes.readers.formats import open_cube_file
 
 
-@pytest.fixture(autouse=True)
-def no_child_process(monkeypatch):
-    """The files here are none that crash the library; those are tried in test_hdf5.py."""
-    monkeypatch.setattr("hsfusion.scenes.readers.hdf5.check_survivable", lambda path: None)
-
-
 def test_both_detectors_are_one_cube_with_ascending_wavelengths(tmp_path):
     path = write(tmp_path)
     scene = open_scene(path)

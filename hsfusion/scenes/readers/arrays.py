@@ -1,4 +1,4 @@
-"""NumPy arrays on disk (``.npy``), axes (H, W) or (H, W, layers) as the public benchmarks come.
+"""NumPy arrays on disk (``.npy``), axes (H, W) or (H, W, layers) as the public benchmarks come, unless told otherwise.
 
 Specification: numpy.lib.format, versions 1.0 and 2.0. Nothing is ever unpickled.
 """
@@ -22,11 +22,17 @@ from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.readers.cube_file import ArrayPixels, CubeFile, Pixels
 from hsfusion.scenes.scene import Window
 
+AXIS_OF_WORD = {"band": "layers", "row": "rows", "col": "cols"}  # the words of scene.axes
+ROWS_COLS_LAYERS = ("rows", "cols", "layers")  # the axes of arrays of MATLAB and NumPy, by convention
 _MOST_HEADER = 10_000  # bytes of a header, what numpy itself allows
 
 
-def open_npy(path: Path) -> CubeFile:
+def open_npy(path: Path, *, axes: tuple[str, ...] | None = None) -> CubeFile:
     """Opens a ``.npy`` file, which is read through a memory map.
+
+    Args:
+        path: the file.
+        axes: see :func:`array_axes`.
 
     Raises:
         InputError: if it is damaged or holds something else than a cube.
@@ -38,7 +44,8 @@ def open_npy(path: Path) -> CubeFile:
     except OSError as error:
         raise unreadable_array(path, "a readable .npy file", error) from error
     check_npy(path, header, size)
-    return cube_of_pixels(path, NpyPixels(path, header, 0), header.shape, format=f"NumPy {header.dtype.name}")
+    pixels = NpyPixels(path, header, 0, array_axes(path, header.shape, axes))
+    return cube_of_pixels(path, pixels, pixels.axes, header.shape, format=f"NumPy {header.dtype.name}")
 
 
 @dataclass(frozen=True)
@@ -71,11 +78,13 @@ class NpyPixels:
         path: the file.
         header: of the array.
         offset: byte of the file at which the header begins.
+        axes: of the array, see :func:`array_axes`.
     """
 
     path: Path
     header: NpyHeader
     offset: int
+    axes: tuple[str, ...]
 
     @property
     def dtype(self) -> np.dtype:
@@ -96,7 +105,7 @@ class NpyPixels:
         except OSError as error:
             raise unreadable_array(self.path, "a readable file", error) from error
         row, col, height, width = window
-        return layers_first(array)[:, row : row + height, col : col + width]
+        return layers_first(array, self.axes)[:, row : row + height, col : col + width]
 
 
 def read_npy_header(path: Path, file: IO[bytes]) -> NpyHeader:
@@ -158,6 +167,28 @@ def check_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
         )
 
 
+def array_axes(path: Path, shape: tuple[int, ...], axes: tuple[str, ...] | None) -> tuple[str, ...]:
+    """What the axes of an array are whose file does not name them: rows, columns, bands by convention.
+
+    Args:
+        path: the file.
+        shape: of the array, two or three axes.
+        axes: ``rows``, ``cols`` and ``layers`` in the order of the array, where the user names it.
+
+    Raises:
+        InputError: if the user names three axes of an array that has two.
+    """
+    if axes is not None and len(shape) == 2:
+        raise InputError(
+            path,
+            field="scene.axes",
+            value="set",
+            expected=f"null, as an array of {' x '.join(map(str, shape))} has no axis of bands",
+            fix="drop scene.axes",
+        )
+    return axes or ROWS_COLS_LAYERS[: len(shape)]
+
+
 def choose_array(path: Path, found: Mapping[str, tuple[int, ...]], variable: str | None) -> str:
     """Says which array of a file is meant: the one named, or the only one that can be a raster.
 
@@ -199,27 +230,45 @@ def unpacked_limit(packed: int) -> int:
     return 2**27 + 32 * packed
 
 
-def cube_of_array(path: Path, array: NDArray, *, format: str, facts: Mapping[str, str] | None = None) -> CubeFile:
-    """A cube from an array (H, W) or (H, W, layers) in memory.
+def cube_of_array(
+    path: Path,
+    array: NDArray,
+    axes: tuple[str, ...] | None,
+    *,
+    format: str,
+    facts: Mapping[str, str] | None = None,
+) -> CubeFile:
+    """A cube from an array in memory, its axes as :func:`array_axes` has them.
 
     Raises:
         InputError: if it has other axes, is empty, or holds no real numbers.
     """
     check_array(path, array.shape, array.dtype)
-    return cube_of_pixels(path, ArrayPixels(layers_first(array)), array.shape, format=format, facts=facts)
+    axes = array_axes(path, array.shape, axes)
+    pixels = ArrayPixels(layers_first(array, axes))
+    return cube_of_pixels(path, pixels, axes, array.shape, format=format, facts=facts)
 
 
 def cube_of_pixels(
-    path: Path, pixels: Pixels, shape: tuple[int, ...], *, format: str, facts: Mapping[str, str] | None = None
+    path: Path,
+    pixels: Pixels,
+    axes: tuple[str, ...],
+    shape: tuple[int, ...],
+    *,
+    format: str,
+    facts: Mapping[str, str] | None = None,
 ) -> CubeFile:
-    """A cube whose numbers are an array of the given shape (H, W) or (H, W, layers)."""
-    height, width, layers = (*shape, 1)[:3]
-    return CubeFile(path, format, pixels, layers, GeoBox((height, width)), facts=facts or {})
+    """A cube whose numbers are an array of the given axes and shape."""
+    size = dict(zip(axes, shape, strict=True))
+    grid = size["rows"], size["cols"]
+    return CubeFile(path, format, pixels, size.get("layers", 1), GeoBox(grid), facts=facts or {})
 
 
-def layers_first(array: NDArray) -> NDArray:
-    """A view (layers, H, W) of an array (H, W) or (H, W, layers)."""
-    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+def layers_first(array: NDArray, axes: tuple[str, ...]) -> NDArray:
+    """A view (layers, H, W) of an array of two or three axes."""
+    if "layers" not in axes:
+        array, axes = array[None], ("layers", *axes)
+    return array.transpose([axes.index(axis) for axis in ("layers", "rows", "cols")])
 
 
 def unreadable_array(path: Path, expected: str, reason: object) -> InputError:

@@ -23,16 +23,17 @@ from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.readers.cube_file import BandTable, CubeFile
 from hsfusion.scenes.readers.hdf5_file import (
     UNIT_SPECIFIED,
+    H5Pixels,
     attribute_number,
     attribute_numbers,
     attribute_text,
     bad,
     member,
     opened,
+    pixels_of,
     plain,
     small_array,
 )
-from hsfusion.scenes.readers.hdf5_pixels import H5Pixels, pixels_of
 from hsfusion.scenes.scene import Window
 
 _CUBES = {"reflectance": "L2A", "radiance": "L1B"}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.readers.arrays import open_npy
+from hsfusion.scenes.readers.arrays import AXIS_OF_WORD, open_npy
 from hsfusion.scenes.readers.cube_file import CubeFile, stacking
 from hsfusion.scenes.readers.envi import decoded, envi_header, header_places, open_envi
 from hsfusion.scenes.readers.geotiff import TIFF_STARTS, open_geotiff
@@ -34,22 +35,34 @@ _READERS: dict[str, Callable[..., CubeFile]] = {
     "matlab73": open_matlab73,
 }
 # keyword arguments that a reader takes
-_CHOICES = {"hdf5": ("variable", "grid"), "matlab5": ("variable",), "matlab73": ("variable",), "npz": ("variable",)}
+_CHOICES = {
+    "hdf5": ("variable", "grid", "axes"),
+    **dict.fromkeys(("matlab5", "matlab73", "npz"), ("variable", "axes")),
+    "npy": ("axes",),
+}
 
 
-def open_cube_file(path: str | Path, *, variable: str | None = None, grid: str | None = None) -> CubeFile:
+def open_cube_file(
+    path: str | Path,
+    *,
+    variable: str | None = None,
+    grid: str | None = None,
+    axes: Sequence[str] | None = None,
+) -> CubeFile:
     """Opens the layers of a file, whatever its format.
 
     Args:
         path: the file.
         variable: name of the array to take, for formats that hold several.
         grid: ``map`` or ``sensor``, for products that hold both (EMIT).
+        axes: ``band``, ``row`` and ``col`` in the order of the array, for formats that do not name its axes.
 
     Raises:
         InputError: if the file is damaged, of no known format, or of one that leaves no such choice.
     """
     known = file_format(path)
-    given = {name: value for name, value in (("variable", variable), ("grid", grid)) if value is not None}
+    choices: dict[str, Any] = {"variable": variable, "grid": grid, "axes": axes}
+    given = {name: value for name, value in choices.items() if value is not None}
     for name, value in given.items():
         if name not in _CHOICES.get(known, ()):
             raise InputError(
@@ -59,7 +72,21 @@ def open_cube_file(path: str | Path, *, variable: str | None = None, grid: str |
                 expected=f"nothing, as a file of format {known} leaves no such choice",
                 fix=f"drop scene.{name}",
             )
+    if axes is not None:
+        given["axes"] = _checked_axes(path, axes)
     return _READERS[known](Path(path), **given)
+
+
+def _checked_axes(path: str | Path, axes: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(axes, str) or sorted(map(str, axes)) != sorted(AXIS_OF_WORD):
+        raise InputError(
+            path,
+            field="scene.axes",
+            value=axes if isinstance(axes, str) else f"[{','.join(map(str, axes))}]",
+            expected="the words band, row and col in the order of the array",
+            fix="correct it, such as scene.axes=[band,row,col]",
+        )
+    return tuple(AXIS_OF_WORD[axis] for axis in axes)
 
 
 def file_format(path: str | Path) -> str:

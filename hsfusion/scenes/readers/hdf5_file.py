@@ -1,13 +1,13 @@
-"""HDF5 files with nothing taken on trust: links, storage, filters and sizes are checked before a number is read.
+"""HDF5 files and windows of their datasets: hard links only, and numbers that lie in the file itself, all of them.
 
 Specification: HDF5 File Format Specification 3.0, https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,38 +17,15 @@ from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.readers import hdf5_child
-from hsfusion.scenes.readers.hdf5_child import (
-    FILTERS,
-    MOST_DEPTH,
-    MOST_OBJECTS,
-    MOST_PACKED_BYTES,
-    MOST_SMALL_BYTES,
-    PACKING,
-)
-from hsfusion.scenes.readers.limited_child import run_limited
+from hsfusion.scenes.scene import Window
 
 Stored: TypeAlias = h5py.Group | h5py.Dataset
 
-_MOST_CHUNK_BYTES = 2**27  # the library holds whole chunks, some of them twice
-_MEMORY, _SECONDS, _PATIENCE = 2**29, 4, 20  # of the child: bytes, processor time, seconds of the clock
+_MOST_OBJECTS, _MOST_DEPTH = 5_000, 12
+_MOST_SMALL_BYTES = 2**20  # of an attribute or a table of bands
 UNIT_SPECIFIED = "unit by the product's specification"  # said of a source of bands where the file names no unit
 # h5py raises any of these for a damaged file, at whichever access meets the damage
 _LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, MemoryError, OverflowError)
-
-
-def check_survivable(path: Path) -> None:
-    """Makes sure that the library survives opening a file, by letting a limited child process try.
-
-    Raises:
-        InputError: if it crashes, runs for seconds or takes too much memory.
-        EnvironmentFailure: if the child does not start.
-    """
-    limits = {"RLIMIT_DATA": _MEMORY, "RLIMIT_CPU": _SECONDS}
-    code, ending = run_limited(hdf5_child.__file__, path, limits=limits, patience=_PATIENCE)
-    if code:
-        value = "too large for the reader" if code == hdf5_child.TOO_LARGE else f"one that ends the reader ({ending})"
-        raise InputError(path, field="content", value=value, expected="a whole HDF5 file", fix="copy it anew")
 
 
 @contextmanager
@@ -106,8 +83,8 @@ def members(group: h5py.Group) -> list[str]:
     Raises:
         InputError: if there are more than a scene can have.
     """
-    if len(group) > MOST_OBJECTS:
-        raise bad(group, "number of objects", len(group), f"at most {MOST_OBJECTS} in a group", "name scene.variable")
+    if len(group) > _MOST_OBJECTS:
+        raise bad(group, "number of objects", len(group), f"at most {_MOST_OBJECTS} in a group", "name scene.variable")
     names = [str(name) for name in group]
     kinds = [group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type for name in names]
     return [name for name, kind in zip(names, kinds, strict=True) if kind == h5l.TYPE_HARD]
@@ -124,26 +101,26 @@ def datasets(file: h5py.File, *, skip: tuple[str, ...] = ()) -> Iterator[tuple[s
         InputError: if there are more than a scene can have.
     """
     waiting = [(name, 1) for name in members(file) if name not in skip]
-    for seen in range(MOST_OBJECTS):
+    for seen in range(_MOST_OBJECTS):
         if not waiting:
             return
         name, depth = waiting.pop(0)
         stored = member(file, name)
         if isinstance(stored, h5py.Dataset):
             yield name, stored
-        elif stored is not None and depth < MOST_DEPTH:  # a group may hold itself
+        elif stored is not None and depth < _MOST_DEPTH:  # a group may hold itself
             waiting += [(f"{name}/{below}", depth + 1) for below in members(stored)]
-        if seen + len(waiting) > MOST_OBJECTS:
+        if seen + len(waiting) > _MOST_OBJECTS:
             break
     if waiting:
-        raise bad(file, "number of objects", f"over {MOST_OBJECTS}", "fewer", "name the dataset as scene.variable")
+        raise bad(file, "number of objects", f"over {_MOST_OBJECTS}", "fewer", "name the dataset as scene.variable")
 
 
 def checked(dataset: h5py.Dataset) -> h5py.Dataset:
-    """Makes sure that the numbers of a dataset lie in its own file, in a way that the library itself can unpack.
+    """Makes sure that the numbers of a dataset lie in its own file, in a way that the library can unpack.
 
     Raises:
-        InputError: if they do not, or are no real numbers, or chunks are larger than a reader should hold.
+        InputError: if they do not, or are no real numbers.
     """
     name = dataset.name or "dataset"
     if dataset.is_virtual or dataset.external:
@@ -152,15 +129,11 @@ def checked(dataset: h5py.Dataset) -> h5py.Dataset:
         raise bad(dataset, f"number type of {name}", "another", "real numbers", "convert the numbers")
     if dataset.shape is None or 0 in dataset.shape:
         raise bad(dataset, f"shape of {name}", dataset.shape, "at least one number", "write the dataset anew")
-    filters = dataset.id.get_create_plist()
-    used = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
-    if set(used) - FILTERS or len(PACKING & set(used)) > 1 or len(set(used)) < len(used):
-        # the library would look for plugins, or unpack twice
-        raise bad(
-            dataset, f"filters of {name}", used, "one of gzip, lzf; shuffle; fletcher32", "use h5repack -f GZIP=4"
-        )
-    if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > _MOST_CHUNK_BYTES:
-        raise bad(dataset, f"chunks of {name}", dataset.chunks, "at most 128 MiB each", "use h5repack -l CHUNK=...")
+    settings = dataset.id.get_create_plist()
+    filters = [settings.get_filter(i) for i in range(settings.get_nfilters())]
+    missing = [name.decode(errors="replace") or code for code, _, _, name in filters if not h5py.h5z.filter_avail(code)]
+    if missing:
+        raise bad(dataset, f"compression of {name}", missing[0], "one that this HDF5 has", "use h5repack -f GZIP=4")
     return dataset
 
 
@@ -194,11 +167,16 @@ def check_small(dataset: h5py.Dataset) -> None:
     Raises:
         InputError: if it is not, or is not all stored.
     """
-    sizes = dataset.nbytes, math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
-    if max(sizes) > MOST_SMALL_BYTES or dataset.id.get_storage_size() > MOST_PACKED_BYTES:
-        raise bad(dataset, f"size of {dataset.name}", f"{max(sizes)} bytes", f"at most {MOST_SMALL_BYTES}")
+    if dataset.nbytes > _MOST_SMALL_BYTES:
+        raise bad(dataset, f"size of {dataset.name}", f"{dataset.nbytes} bytes", f"at most {_MOST_SMALL_BYTES}")
     if dataset.id.get_space_status() != h5py.h5d.SPACE_STATUS_ALLOCATED:
         raise bad(dataset, dataset.name or "dataset", "not stored, or not all of it", "all numbers")
+
+
+def is_small(dataset: h5py.Dataset) -> bool:
+    """Whether a dataset is small, and stored in this file."""
+    here = not dataset.is_virtual and not dataset.external
+    return here and dataset.nbytes <= _MOST_SMALL_BYTES and dataset.id.get_storage_size() > 0
 
 
 def attribute(stored: Stored, name: str) -> Any:
@@ -214,8 +192,8 @@ def attribute(stored: Stored, name: str) -> Any:
     if opened_attribute.get_space().get_simple_extent_npoints() == 0:  # the library does not tell its size
         return np.empty(0)
     size = opened_attribute.get_storage_size()
-    if size > MOST_SMALL_BYTES:
-        raise bad(stored, name, f"{size} bytes long", f"at most {MOST_SMALL_BYTES}")
+    if size > _MOST_SMALL_BYTES:
+        raise bad(stored, name, f"{size} bytes long", f"at most {_MOST_SMALL_BYTES}")
     return stored.attrs[name]
 
 
@@ -260,3 +238,107 @@ def attribute_number(stored: Stored, name: str, *, may_be_nan: bool = False) -> 
     """An attribute that is one finite number, or NaN if it may be; None where there is none."""
     numbers = attribute_numbers(stored, name, length=1, may_be_nan=may_be_nan)
     return None if numbers is None else float(numbers[0])
+
+
+@dataclass(frozen=True)
+class H5Pixels:
+    """The stored numbers of a dataset, read by hyperslab.
+
+    Attributes:
+        path: the file.
+        name: of the dataset.
+        dtype: of its numbers.
+        axes: what its axes are, in their order: ``layers`` (may be missing), ``rows``, ``cols``.
+        shape: of the dataset, in that order.
+        version: size and time of change of the file when it was opened.
+    """
+
+    path: Path
+    name: str
+    dtype: np.dtype
+    axes: tuple[str, ...]
+    shape: tuple[int, ...]
+    version: tuple[int, int]
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return self._size("layers")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self._size("rows"), self._size("cols")
+
+    def _size(self, axis: str) -> int:
+        return self.shape[self.axes.index(axis)] if axis in self.axes else 1
+
+    def read(self, window: Window) -> NDArray:
+        """Reads a window: (layers, height, width) as stored.
+
+        Raises:
+            InputError: if the file is damaged or no longer what it was.
+        """
+        row, col, height, width = window
+        part = {"layers": (0, self.layers), "rows": (row, row + height), "cols": (col, col + width)}
+        with opened(self.path) as file:
+            dataset = _dataset(file, self.name)
+            if dataset.shape != self.shape or dataset.dtype != self.dtype:
+                raise bad(file, self.name, f"{dataset.shape} {dataset.dtype}", f"{self.shape} {self.dtype} as before")
+            if _version(self.path) != self.version:
+                raise bad(file, "file", "changed under way", "the file as before", "leave it alone while it is read")
+            ranges = [part[axis] for axis in self.axes]
+            values = dataset[tuple(slice(*limits) for limits in ranges)]
+        if "layers" not in self.axes:
+            return values.transpose([self.axes.index(axis) for axis in ("rows", "cols")])[None]
+        return values.transpose([self.axes.index(axis) for axis in ("layers", "rows", "cols")])
+
+
+def pixels_of(file: h5py.File, path: Path, name: str, *, axes: tuple[str, ...], fill: float | None = None) -> H5Pixels:
+    """Describes a dataset for reading.
+
+    Args:
+        file: the file, open.
+        path: of the file.
+        name: of the dataset.
+        axes: see :class:`H5Pixels`.
+        fill: the number that means «no data», the only one that may stand for parts that were never stored.
+
+    Raises:
+        InputError: if it is missing, has another number of axes, is not wholly stored, or is stored unsafely.
+    """
+    dataset = _dataset(file, name)
+    if dataset.ndim != len(axes):
+        raise bad(file, f"shape of {name}", dataset.shape, f"{len(axes)} axes ({', '.join(axes)})", "check the product")
+    version = _version(path)
+    _check_stored(dataset, fill)
+    return H5Pixels(path, name, dataset.dtype, axes, tuple(int(size) for size in dataset.shape), version)
+
+
+def _version(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    dataset = member(file, name)
+    if not isinstance(dataset, h5py.Dataset):
+        raise bad(
+            file, name, "missing" if dataset is None else "a group", "a dataset", "name another, or get the file anew"
+        )
+    return checked(dataset)
+
+
+def _check_stored(dataset: h5py.Dataset, fill: float | None) -> None:
+    """The library makes up what was never stored, as after a killed run: only «no data» may be made up."""
+    whole = dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_ALLOCATED
+    means_none = fill is not None and np.array_equal(dataset.fillvalue, fill, equal_nan=True)
+    kept = means_none and dataset.id.get_storage_size() > 0
+    if not whole and not kept:
+        raise bad(
+            dataset,
+            f"stored part of {dataset.name}",
+            f"{dataset.id.get_storage_size()} bytes, not the whole",
+            "all chunks, or a fill value that means no data",
+            "write the file anew",
+        )

@@ -32,7 +32,7 @@ _DTYPES = {
 }
 
 
-def open_matlab(path: Path, *, variable: str | None = None) -> CubeFile:
+def open_matlab(path: Path, *, variable: str | None = None, axes: tuple[str, ...] | None = None) -> CubeFile:
     """Opens an array of a MATLAB 5 file, which is read into memory.
 
     Limits grow with the file, see :func:`unpacked_limit` for the size of an array: reading takes at most twice that
@@ -41,6 +41,7 @@ def open_matlab(path: Path, *, variable: str | None = None) -> CubeFile:
     Args:
         path: the file.
         variable: name of the array; needed where there are several that can be a raster.
+        axes: see :func:`hsfusion.scenes.readers.arrays.array_axes`.
 
     Raises:
         InputError: if the file is damaged, holds no such array, or one beyond these limits.
@@ -65,7 +66,8 @@ def open_matlab(path: Path, *, variable: str | None = None) -> CubeFile:
             array = _array(path, Path(folder) / "array", answer)
         except (KeyError, TypeError, ValueError, OSError) as error:  # the answer is not what it has to be
             raise _unreadable(path, "the reader gave no sound answer") from error
-    return cube_of_array(path, array, format=f"MATLAB 5 {array.dtype.name}", facts={"variable": printable(name)})
+    facts = {"variable": printable(name)}
+    return cube_of_array(path, array, axes, format=f"MATLAB 5 {array.dtype.name}", facts=facts)
 
 
 def _check_elements(path: Path) -> None:

@@ -11,39 +11,38 @@ from typing import TypeGuard
 import h5py
 
 from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.readers.arrays import choose_array
+from hsfusion.scenes.readers.arrays import array_axes, choose_array
 from hsfusion.scenes.readers.cube_file import CubeFile
 from hsfusion.scenes.readers.hdf5_file import (
     attribute,
     attribute_text,
-    check_survivable,
     is_real,
     member,
     members,
     opened,
+    pixels_of,
     plain,
 )
-from hsfusion.scenes.readers.hdf5_pixels import pixels_of
 
-_AXES = {2: ("cols", "rows"), 3: ("layers", "cols", "rows")}  # as stored
 _CLASSES = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
 
-def open_matlab73(path: Path, *, variable: str | None = None) -> CubeFile:
+def open_matlab73(path: Path, *, variable: str | None = None, axes: tuple[str, ...] | None = None) -> CubeFile:
     """Opens an array (H, W) or (H, W, layers) of a MATLAB 7.3 file.
 
     Args:
         path: the file.
         variable: name of the array; needed where the file has several.
+        axes: of the array as MATLAB shows it, see :func:`hsfusion.scenes.readers.arrays.array_axes`.
 
     Raises:
         InputError: if the file is damaged or leaves open which array is meant.
     """
-    check_survivable(path)
     with opened(path) as file:
         arrays = {name: dataset for name in members(file) if _is_array(dataset := member(file, name))}
-        name = choose_array(path, {name: dataset.shape[::-1] for name, dataset in arrays.items()}, variable)
-        pixels = pixels_of(file, path, name, axes=_AXES[arrays[name].ndim])
+        shapes = {name: dataset.shape[::-1] for name, dataset in arrays.items()}
+        name = choose_array(path, shapes, variable)
+        pixels = pixels_of(file, path, name, axes=array_axes(path, shapes[name], axes)[::-1])
     return CubeFile(
         path=path,
         format=f"MATLAB 7.3 {pixels.dtype.name}",
@@ -60,6 +59,6 @@ def _is_array(stored: h5py.Group | h5py.Dataset | None) -> TypeGuard[h5py.Datase
         isinstance(stored, h5py.Dataset)
         and attribute_text(stored, "MATLAB_class") in _CLASSES
         and attribute(stored, "MATLAB_empty") is None
-        and stored.ndim in _AXES
+        and stored.ndim in (2, 3)
         and is_real(stored)
     )

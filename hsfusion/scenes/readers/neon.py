@@ -28,11 +28,11 @@ from hsfusion.scenes.readers.hdf5_file import (
     member,
     members,
     opened,
+    pixels_of,
     plain,
     small_array,
     text_of,
 )
-from hsfusion.scenes.readers.hdf5_pixels import pixels_of
 from hsfusion.scenes.readers.map_info import parse_map_info
 
 _CUBE = "Reflectance/Reflectance_Data"

@@ -19,6 +19,7 @@ from hsfusion.errors import InputError
 from hsfusion.scenes.readers.arrays import (
     NpyHeader,
     NpyPixels,
+    array_axes,
     check_npy,
     choose_array,
     cube_of_array,
@@ -36,12 +37,13 @@ _LOCATOR = 20  # bytes of the record between the two
 _BLOCK = 2**20
 
 
-def open_npz(path: Path, *, variable: str | None = None) -> CubeFile:
+def open_npz(path: Path, *, variable: str | None = None, axes: tuple[str, ...] | None = None) -> CubeFile:
     """Opens an array of a ``.npz`` file: through a memory map where it is stored, else unpacked into memory.
 
     Args:
         path: the file.
         variable: name of the array; needed where there are several that can be a raster.
+        axes: see :func:`array_axes`.
 
     Raises:
         InputError: if the file is damaged, grows too much when it is unpacked, or holds no such array.
@@ -50,7 +52,7 @@ def open_npz(path: Path, *, variable: str | None = None) -> CubeFile:
         with open(path, "rb") as file:
             _check_directory(path, file)
             with zipfile.ZipFile(file) as archive:
-                return _open_member(path, file, archive, variable)
+                return _open_member(path, file, archive, variable, axes)
     except (
         *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
         *(NotImplementedError, RuntimeError),  # packed in another way, encrypted
@@ -59,7 +61,9 @@ def open_npz(path: Path, *, variable: str | None = None) -> CubeFile:
         raise unreadable_array(path, "a whole .npz file", error) from error
 
 
-def _open_member(path: Path, file: IO[bytes], archive: zipfile.ZipFile, variable: str | None) -> CubeFile:
+def _open_member(
+    path: Path, file: IO[bytes], archive: zipfile.ZipFile, variable: str | None, axes: tuple[str, ...] | None
+) -> CubeFile:
     infos = [info for info in archive.infolist() if info.filename.endswith(".npy")]
     if not infos:
         raise InputError(
@@ -78,9 +82,9 @@ def _open_member(path: Path, file: IO[bytes], archive: zipfile.ZipFile, variable
         with archive.open(info) as member:
             while member.read(_BLOCK):  # compares the checksum
                 pass
-        pixels = NpyPixels(path, header, _start(file, info))
-        return cube_of_pixels(path, pixels, header.shape, format=format, facts=facts)
-    return cube_of_array(path, _unpack(path, archive, info, header), format=format, facts=facts)
+        pixels = NpyPixels(path, header, _start(file, info), array_axes(path, header.shape, axes))
+        return cube_of_pixels(path, pixels, pixels.axes, header.shape, format=format, facts=facts)
+    return cube_of_array(path, _unpack(path, archive, info, header), axes, format=format, facts=facts)
 
 
 def _check_directory(path: Path, file: IO[bytes]) -> None:

@@ -22,6 +22,7 @@ from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.readers.cube_file import BandTable, CubeFile
 from hsfusion.scenes.readers.hdf5_file import (
     UNIT_SPECIFIED,
+    H5Pixels,
     attribute_number,
     attribute_numbers,
     attribute_text,
@@ -29,8 +30,8 @@ from hsfusion.scenes.readers.hdf5_file import (
     member,
     members,
     opened,
+    pixels_of,
 )
-from hsfusion.scenes.readers.hdf5_pixels import H5Pixels, pixels_of
 from hsfusion.scenes.scene import Window
 
 _AXES = ("rows", "layers", "cols")
