@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hsfusion.cli.inspected import Inspected
-from hsfusion.scenes.doubts import runs
+from hsfusion.scenes.doubts import exact, runs
 
 WIDTH = 100
 _LEFT = 14  # column of the names
@@ -105,15 +105,19 @@ def _values(inspected: Inspected) -> Iterator[tuple[str, str]]:
     if good.any():
         yield "range", f"{found.lowest[good].min():.5g} to {found.highest[good].max():.5g} in good bands"
         low, _, middle, _, high = np.median(found.quantiles[:, good], axis=1)
-        yield "typical band", f"{low:.4g} / {middle:.4g} / {high:.4g} at its 2 / 50 / 98 % quantiles"
+        yield "quantiles", f"2 / 50 / 98 %: {low:.4g} / {middle:.4g} / {high:.4g}, medians of the good bands"
         values = (1 - found.no_data[good]).sum()
         zero, negative = found.zero[good].sum() / values, found.negative[good].sum() / values
         yield "zeros", f"{_share(zero)} of the values in good bands; negative {_share(negative)}"
-    nodata = "the file names none" if file.nodata is None else f"{file.nodata:.10g}"
-    yield "nodata value", nodata
+    yield "nodata value", "the file names none" if file.nodata is None else exact(file.as_stored(file.nodata))
     some = found.no_data[good].mean() if good.any() else 0
     none = "none in good bands"
-    yield "no data", f"{_share(found.empty)} of the pixels in all bands; {_share(some)} of good bands" if some else none
+    yield (
+        "no data",
+        f"{_share(found.empty)} of the pixels in all bands; {_share(some)} of the values in good bands"
+        if some
+        else none,
+    )
     if found.pixels < found.total:
         share = found.pixels / found.total
         yield "looked at", f"{found.pixels:,} of {found.total:,} pixels ({share:.1%}), in evenly spaced rows"

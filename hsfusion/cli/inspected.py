@@ -56,7 +56,7 @@ class Inspected:
         found: survey of its pixels.
         place: coordinate system, pixel size, extent.
         sources: name and number of layers of each further raster.
-        labels: pixels of each class, by code, or None where there are no labels; code 0 is «unlabelled».
+        labels: pixels of each class, by code, or None where there are no labels; code 0 is "unlabelled".
         labels_path: their file.
         warnings: what looks wrong.
     """

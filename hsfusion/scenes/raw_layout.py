@@ -52,7 +52,7 @@ def smoother_layout(file: CubeFile) -> tuple[str, str] | None:
     for order, dtype in product(_AXES, {declared.dtype, declared.dtype.newbyteorder()}):
         shape = tuple(sizes[axis] for axis in _AXES[order])
         pixels = dataclasses.replace(declared, order=order, shape=shape, dtype=dtype)
-        scores[order, dtype] = _roughness(pixels, sizes["l"], sizes["s"], nodata=file.nodata)
+        scores[order, dtype] = _roughness(pixels, sizes["l"], sizes["s"], nodata=_nodata(file))
     best = min(scores, key=lambda reading: scores[reading] if np.isfinite(scores[reading]) else np.inf)
     if not scores[best] < _FAR_SMOOTHER * scores[declared.order, declared.dtype]:
         return None
@@ -76,7 +76,7 @@ def axis_like_bands(file: CubeFile) -> str | None:
     lines, samples = file.geobox.shape
     if isinstance(file.pixels, EnviPixels) or min(lines, samples, file.layers) < 2 or lines * samples < _LEAST_PIXELS:
         return None
-    ranks = _ranks(_sample(file.pixels, (lines, samples), most=(_SIDE, _SIDE)), file.nodata)  # (places, C, h, w)
+    ranks = _ranks(_sample(file.pixels, (lines, samples), most=(_SIDE, _SIDE)), _nodata(file))  # (places, C, h, w)
     if np.isfinite(ranks).sum() < _LEAST_NUMBERS:
         return None
     with warnings.catch_warnings():
@@ -84,6 +84,10 @@ def axis_like_bands(file: CubeFile) -> str | None:
         bands, rows, columns = (_explained(ranks, axis) for axis in (1, 2, 3))
     found, share = ("rows", rows) if rows > columns else ("columns", columns)
     return found if share > _LIKE_BANDS and bands < _UNLIKE_BANDS else None
+
+
+def _nodata(file: CubeFile) -> float | None:
+    return None if file.nodata is None else float(file.as_stored(file.nodata))
 
 
 def _explained(ranks: NDArray[np.float64], axis: int) -> float:

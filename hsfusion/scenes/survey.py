@@ -48,9 +48,12 @@ class Survey:
         highest: (C,) largest value.
         at_lowest: (C,) share of pixels that have exactly the smallest value.
         at_highest: (C,) share of pixels that have exactly the largest value.
+        lowest_at: (C, 2) row and column of the first pixel that has the smallest value, -1 for a band without data.
+        highest_at: (C, 2) likewise, of the largest value.
         mean: (C,) mean.
         quantiles: (5, C) values below which 2, 25, 50, 75 and 98 % of the values lie. Of more than 20 million numbers,
             those of evenly spaced pixels.
+        inner: (5, C) the same quantiles of those values that are neither the smallest nor the largest of their band.
         correlation: (C,) correlation of pixels with their right-hand neighbours: near 1 for a picture, 0 for noise.
         dead: (C,) True for bands without data, or with one value everywhere.
     """
@@ -66,8 +69,11 @@ class Survey:
     highest: NDArray[np.float64]
     at_lowest: NDArray[np.float64]
     at_highest: NDArray[np.float64]
+    lowest_at: NDArray[np.int64]
+    highest_at: NDArray[np.int64]
     mean: NDArray[np.float64]
     quantiles: NDArray[np.float64]
+    inner: NDArray[np.float64]
     correlation: NDArray[np.float64]
     dead: NDArray[np.bool_]
 
@@ -98,7 +104,7 @@ def survey(cube: Cube, *, most_pixels: int | None = None) -> Survey:
         light = np.zeros(values.shape[1:], bool)
         for band, layer in zip(bands, values, strict=True):
             finite = np.isfinite(layer)
-            band.add(layer, finite, step=step)
+            band.add(layer, finite, row=window.row, step=step)
             data |= finite
             light |= finite & (layer != 0)
         empty += int((~data).sum())
@@ -111,7 +117,8 @@ def _survey(bands: list[_Band], pixels: int, total: int, *, empty: int, blank: i
         return np.array([getattr(band, name) for band in bands], np.float64) / pixels
 
     lowest, highest = (np.array([getattr(band, name) for band in bands]) for name in ("lowest", "highest"))
-    found = np.array([band.count > 0 for band in bands])
+    filled = np.array([band.count > 0 for band in bands])
+    quantiles = np.array([band.quantiles() for band in bands]).T  # (10, C)
     return Survey(
         pixels=pixels,
         total=total,
@@ -120,14 +127,17 @@ def _survey(bands: list[_Band], pixels: int, total: int, *, empty: int, blank: i
         no_data=1 - share("count"),
         zero=share("zero"),
         negative=share("negative"),
-        lowest=np.where(found, lowest, np.nan),
-        highest=np.where(found, highest, np.nan),
+        lowest=np.where(filled, lowest, np.nan),
+        highest=np.where(filled, highest, np.nan),
         at_lowest=share("at_lowest"),
         at_highest=share("at_highest"),
+        lowest_at=np.array([band.lowest_at for band in bands]),
+        highest_at=np.array([band.highest_at for band in bands]),
         mean=np.array([band.total / band.count if band.count else np.nan for band in bands]),
-        quantiles=np.array([band.quantiles() for band in bands]).T,
+        quantiles=quantiles[: len(QUANTILES)],
+        inner=quantiles[len(QUANTILES) :],
         correlation=np.array([band.correlation() for band in bands]),
-        dead=~found | ((lowest == highest) & ((lowest == 0) | (pixels > 1))),
+        dead=~filled | ((lowest == highest) & ((lowest == 0) | (pixels > 1))),
     )
 
 
@@ -149,13 +159,14 @@ class _Band:
     def __init__(self) -> None:
         self.count = self.zero = self.negative = self.at_lowest = self.at_highest = 0
         self.lowest, self.highest, self.total = np.inf, -np.inf, 0.0
+        self.lowest_at = self.highest_at = (-1, -1)
         self._kept: list[NDArray[np.float32]] = []
         self._seen = 0
         self._shift: float | None = None
         self._moments = np.zeros(6)  # of pairs: number, sums of x, y, xx, yy, xy
 
-    def add(self, layer: NDArray[np.float32], finite: NDArray[np.bool_], *, step: int) -> None:
-        """Adds a window (h, w), of which every so-many-th pixel is kept for the quantiles."""
+    def add(self, layer: NDArray[np.float32], finite: NDArray[np.bool_], *, row: int, step: int) -> None:
+        """Adds a window (h, w) that starts at a row; every so-many-th pixel is kept for the quantiles."""
         flat = layer.ravel()[-self._seen % step :: step]
         self._seen += layer.size
         self._kept.append(flat[np.isfinite(flat)])
@@ -167,12 +178,14 @@ class _Band:
         self.negative += int((values < 0).sum())
         self.total += float(values.sum(dtype=np.float64))
         lowest, highest = float(values.min()), float(values.max())
-        if lowest <= self.lowest:
-            self.at_lowest = int((values == lowest).sum()) + (self.at_lowest if lowest == self.lowest else 0)
-            self.lowest = lowest
-        if highest >= self.highest:
-            self.at_highest = int((values == highest).sum()) + (self.at_highest if highest == self.highest else 0)
-            self.highest = highest
+        if lowest < self.lowest:
+            self.lowest, self.at_lowest, self.lowest_at = lowest, 0, _first_at(layer, lowest, row=row)
+        if highest > self.highest:
+            self.highest, self.at_highest, self.highest_at = highest, 0, _first_at(layer, highest, row=row)
+        if lowest == self.lowest:
+            self.at_lowest += int((values == lowest).sum())
+        if highest == self.highest:
+            self.at_highest += int((values == highest).sum())
         if self._shift is None:
             self._shift = float(values.mean(dtype=np.float64))  # keeps the sums of squares small
         both = finite[:, :-1] & finite[:, 1:]
@@ -180,9 +193,10 @@ class _Band:
         self._moments += np.array([x.size, x.sum(), y.sum(), x @ x, y @ y, x @ y])
 
     def quantiles(self) -> NDArray[np.float64]:
-        """The five quantiles, NaN where there are no data."""
+        """The five quantiles, and those without the extreme values; NaN where there are no values."""
         kept = np.concatenate(self._kept)
-        return np.quantile(kept, QUANTILES).astype(np.float64) if kept.size else np.full(len(QUANTILES), np.nan)
+        inner = kept[(kept != self.lowest) & (kept != self.highest)]
+        return np.concatenate([_quantiles(kept), _quantiles(inner)])
 
     def correlation(self) -> float:
         """Pearson's correlation of right-hand neighbours, NaN where it has no meaning."""
@@ -191,3 +205,14 @@ class _Band:
             return np.nan
         spread = (xx - x * x / number) * (yy - y * y / number)
         return float((xy - x * y / number) / np.sqrt(spread)) if spread > 0 else np.nan
+
+
+def _quantiles(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """In float64: the step between two float32 numbers may be larger than any of that type."""
+    return np.quantile(values.astype(np.float64), QUANTILES) if values.size else np.full(len(QUANTILES), np.nan)
+
+
+def _first_at(layer: NDArray[np.float32], value: float, *, row: int) -> tuple[int, int]:
+    """Row and column of the first pixel (h, w) with a value, where the first row has a number."""
+    place = int(np.argmax(layer == value))
+    return row + place // layer.shape[1], place % layer.shape[1]

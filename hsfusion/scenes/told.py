@@ -76,6 +76,7 @@ def _with_meaning(file: CubeFile, *, scale: float | None, offset: float | None, 
         gain=file.gain if scale is None else np.full(file.layers, float(scale)),
         offset=file.offset if offset is None else np.full(file.layers, float(offset)),
         nodata=file.nodata if nodata is None else float(nodata),
+        nodata_given=file.nodata_given or nodata is not None,
     )
 
 

@@ -85,7 +85,7 @@ def test_page_tells_the_facts_in_plain_text(hsfusion, folder):
         "one value": "1: 8 (590 nm)",
         "scale": "stored values x 0.0001, applied once",
         "nodata value": "-9999",
-        "no data": "1.6% of the pixels in all bands; 1.6% of good bands",
+        "no data": "1.6% of the pixels in all bands; 1.6% of the values in good bands",
         "looked at": "all 320 pixels",
         "pixel size": "2 x 2 m",
         "extent": "x 395591.3 to 395631.3, y 3778260.3 to 3778292.3",

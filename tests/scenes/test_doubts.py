@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -5,8 +6,8 @@ import pytest
 from affine import Affine
 from rasterio.crs import CRS
 
-from hsfusion.scenes import GeoBox
-from hsfusion.scenes.doubts import runs, warnings_of
+from hsfusion.scenes import GeoBox, Window
+from hsfusion.scenes.doubts import exact, runs, warnings_of
 from hsfusion.scenes.places import describe_place
 from hsfusion.scenes.readers.cube_file import ArrayPixels, BandTable, CubeFile
 from hsfusion.scenes.survey import survey
@@ -23,12 +24,12 @@ def pixels(dtype="f4", scale=1.0):
     return (values.clip(0.01, 0.9) * scale).astype(dtype)
 
 
-def warn(values=None, *, nm=NM, fwhm=FWHM, good=None, **fields):
+def warn(values=None, *, nm=NM, fwhm=FWHM, good=None, most_pixels=None, **fields):
     values = pixels() if values is None else values
     table = BandTable(nm, fwhm, good, unit="nm")
     file = CubeFile(Path("cube"), "made", ArrayPixels(values), 60, GeoBox(values.shape[1:]), table, **fields)
     bands = None if nm is None else Bands(nm, fwhm, np.ones(60, bool) if good is None else good)
-    lines = warnings_of(file, survey(file), bands)
+    lines = warnings_of(file, survey(file, most_pixels=most_pixels), bands)
     assert not any("\n" in line for line in lines)
     return lines
 
@@ -43,6 +44,7 @@ def moved(index, new):
     return changed(NM, index, new)
 
 
+SCALED = {"gain": np.full(60, 1e-4)}
 INTEGERS = {"gain": np.full(60, 1e-4), "nodata": -9999.0}
 
 
@@ -59,6 +61,9 @@ def test_good_cubes_are_not_doubted():
     assert warn(pixels(scale=200), facts={"product": "L1 radiance"}) == []
     assert warn(changed(pixels(), (5, 0, 0), -0.01)) == []
     assert warn(changed(pixels("i2", 1e4), (5, 0, slice(3)), 16383), **INTEGERS) == []  # too few for a pile
+    assert warn(nodata=-9999.0) == []  # declared by the file, and no pixel has it
+    assert warn(pixels(scale=1e18), facts={"product": "photon radiance"}) == []
+    assert warn(changed(pixels(), (slice(None), slice(0, 4)), -3.4028235e38), nodata=-3.40282347e38) == []
     assert warn(pixels("u1", 20), gain=np.full(60, 0.05)) == []  # coarse numbers share a maximum anyway
 
 
@@ -68,7 +73,7 @@ CASES = {
     "wide": ({"fwhm": FWHM * 6}, "FWHM is 66 nm where bands are 10 nm apart"),
     "micrometres": ({"fwhm": FWHM / 1000}, "FWHM is 0.011 nm"),
     "angstrom": ({"nm": NM * 20, "fwhm": FWHM * 20}, "from 8000 to 19800 nm, and no imaging spectrometer sees that"),
-    "no scale": ({"values": pixels("i2", 1e4)}, "set scale=0.0001"),
+    "no scale": ({"values": pixels("i2", 1e4)}, "set scene.scale=0.0001"),
     "wrong scale": (
         {"values": pixels("f4", 1e4), "gain": np.full(60, 0.01)},
         "after the scale 0.01, where reflectance",
@@ -76,22 +81,63 @@ CASES = {
     "scaled twice": ({"gain": np.full(60, 1e-4)}, "they may have been scaled before"),
     "sentinel": (
         {"values": changed(pixels("i2", 1e4), (slice(3), 0), -9999), "gain": np.full(60, 1e-4)},
-        "3 bands hold -9999 (in up to 5.0% of the pixels), which often means no data, but the file names no nodata",
+        "3 bands hold -9999 (in up to 5.0% of the pixels), which often means no data, but the file declares no nodata: "
+        "set scene.nodata=-9999 if so.",
     ),
     "other sentinel": (
         {"values": changed(pixels("i2", 1e4), (2, 0, 0), -32768), **INTEGERS},
-        "1 bands hold -32768 (in up to 0.2% of the pixels), which often means no data, but nodata is -9999",
+        "1 band holds -32768 (in up to 0.2% of the pixels), which often means no data, but the file declares nodata "
+        "-9999: correct the nodata value of the file if so.",
     ),
-    "float sentinel": ({"values": changed(pixels(), (2, 0), 9.969209968386869e36)}, "hold 9.96921e+36"),
+    "netCDF fill": ({"values": changed(pixels(), (2, 0), 9.969209968386869e36)}, "set scene.nodata=9.96921e+36 if so"),
+    "float fill": ({"values": changed(pixels(), (2, 0), -3.4028235e38)}, "set scene.nodata=-3.4028235e+38 if so"),
+    "float fill, twice as precise": (
+        {"values": changed(pixels("f8"), (2, 0), -3.40282347e38)},
+        "set scene.nodata=-3.40282347e+38 if so",
+    ),
+    "1e20": ({"values": changed(pixels(), (2, 0, 0), 1e20)}, "1 band holds 1e+20 (in up to 0.2% of the pixels)"),
+    "1e30": ({"values": changed(pixels("f8"), (2, 0), 1e30)}, "set scene.nodata=1e+30 if so"),
+    "-1e34": ({"values": changed(pixels(">f4"), (slice(None), 0), -1e34)}, "60 bands hold -1e+34 (in up to 5.0% of"),
+    "smallest integer": (
+        {"values": changed(pixels("i4", 1e4), (2, 0), -(2**31)), **SCALED},
+        "nodata=-2147483648 if so",
+    ),
+    "largest integer": ({"values": changed(pixels("i4", 1e4), (2, 0), 2**31 - 1), **SCALED}, "nodata=2147483647 if so"),
+    "-32767": ({"values": changed(pixels("i2", 1e4), (2, 0, 0), -32767), **SCALED}, "set scene.nodata=-32767 if so"),
+    "far below the rest": ({"values": changed(pixels(), (slice(None), 0), -1)}, "set scene.nodata=-1 if so"),
+    "32767": (
+        {"values": changed(pixels("i2", 1e4), (2, 0), 32767), **SCALED},
+        "values pile up at 3.2767 (stored as 32767) in bands 3 (420 nm) (in up to 5.0% of the pixels): saturated, "
+        "clipped, or no data; set scene.nodata=32767 if they are no data.",
+    ),
+    "far above the rest": ({"values": changed(pixels(), (2, 0), 9999)}, "pile up at 9999 in bands 3 (420 nm)"),
+    "rounded nodata": (
+        {
+            "values": changed(pixels("i4", 1e4), (2, 0), -(2**31)),
+            "nodata": -2.14748e9,
+            "nodata_given": True,
+            "gain": np.full(60, 1e-4),
+        },
+        "1 band holds -2147483648 (in up to 5.0% of the pixels), which often means no data, but scene.nodata is "
+        "-2147480000, which no pixel has: set scene.nodata=-2147483648 if so.",
+    ),
+    "nodata close by": (
+        {"values": changed(pixels(), (2, 0, 0), -0.0123), "nodata": -0.01229, "nodata_given": True},
+        "scene.nodata is -0.01229, which no pixel has; -0.0123 occurs: set scene.nodata=-0.0123 if that means no data.",
+    ),
+    "nodata nowhere": ({"nodata": 7.0, "nodata_given": True}, "scene.nodata is 7, which no pixel has."),
     "impossible": (
         {"values": pixels("u2", 1e4), "gain": np.full(60, 1e-4), "nodata": -9999.0},
-        "nodata is -9999, which uint16 cannot hold",
+        "the file declares nodata -9999, which uint16 cannot hold",
     ),
     "fraction": ({"values": pixels("u2", 1e4), "gain": np.full(60, 1e-4), "nodata": 0.5}, "uint16 cannot hold"),
-    "border": ({"values": changed(pixels(), (slice(None), 0), 0)}, "5.0% of the pixels are 0 in all bands"),
+    "border": (
+        {"values": changed(pixels(), (slice(None), 0), 0)},
+        "5.0% of the pixels are 0 in all bands that have data",
+    ),
     "saturated": (
         {"values": changed(pixels("u2", 1e4), (9, 3), 65535), "gain": np.full(60, 1e-4)},
-        "pile up at 6.5535 in bands 10 (490 nm) (in up to 5.0% of the pixels)",
+        "pile up at 6.5535 (stored as 65535) in bands 10 (490 nm) (in up to 5.0% of the pixels)",
     ),
     "clipped": ({"values": pixels().clip(None, 0.35)}, "values pile up at 0.35 in bands"),
     "negative": ({"values": pixels() - np.float32(0.3)}, "of the values in good bands are negative"),
@@ -137,3 +183,44 @@ def test_place_is_told_as_far_as_it_is_known():
         == "0.25 x 0.25 degrees"
     )
     assert describe_place(GeoBox((2, 3), Affine(2, 0, 0, 0, -2, 0)))["pixel size"] == "2 x 2"
+
+
+@pytest.mark.parametrize(
+    ("stored", "dtype", "scale"),
+    [
+        (-3.4028235e38, "f4", None),
+        (-3.40282347e38, "f8", None),
+        (0.1, ">f4", None),
+        (1e20, "f8", 0.5),
+        (-(2**31), "i4", 1e-4),
+        (2**53 + 1, "i8", None),
+        (65535, "u2", 1e-4),
+    ],
+)
+def test_advised_nodata_is_masked_when_it_is_typed(stored, dtype, scale):
+    values = np.ones((2, 3, 4), dtype)
+    values[:, 1] = stored
+    gain = None if scale is None else np.full(2, scale)
+    file = CubeFile(Path("cube"), "made", ArrayPixels(values), 2, GeoBox((3, 4)), gain=gain)
+    typed = float(exact(values[0, 1, 0])) if dtype != "i8" else int(exact(values[0, 1, 0]))
+    masked = np.isnan(dataclasses.replace(file, nodata=typed).read(Window(0, 0, 3, 4)))
+    assert masked[:, 1].all()
+    assert masked.sum() == 8
+
+
+def test_numbers_of_a_sample_are_those_of_the_pixels_that_were_looked_at():
+    values = changed(np.tile(pixels("i2", 1e4), (1, 20, 1)), (2, slice(None), 0), -9999)  # 400 rows
+    (line, scale) = warn(values, most_pixels=2000)
+    assert line.startswith("1 band holds -9999 (in up to 4.0% of the 2,000 pixels that were looked at), which")
+    assert "of the values lie below" in scale
+    assert "in the 2,000 pixels that were looked at, and the file names no scale" in scale
+
+
+def test_quantile_of_the_scale_warning_is_what_its_words_say():
+    values = pixels("i2", 1e4)
+    (line,) = warn(values)
+    number = float(line.split("lie below ")[1].split(",")[0])
+    assert line.startswith("in half of the good bands, 98% of the values lie below ")
+    shares = (values < number).mean(axis=(1, 2))
+    assert (shares >= 0.98).sum() == 30  # of 60 bands
+    assert (values < number).mean() < 0.95  # of the values of all bands

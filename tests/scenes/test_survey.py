@@ -35,9 +35,13 @@ def test_every_figure_of_a_small_cube_is_exact():
     np.testing.assert_array_equal(result.highest, [4, 7, NAN, 6, 0])
     np.testing.assert_allclose(result.at_lowest, [1 / 6, 2 / 6, 0, 5 / 6, 1])
     np.testing.assert_allclose(result.at_highest, [2 / 6, 1 / 6, 0, 5 / 6, 1])
+    assert result.lowest_at.tolist() == [[0, 0], [0, 0], [-1, -1], [0, 0], [0, 0]]
+    assert result.highest_at.tolist() == [[1, 1], [1, 1], [-1, -1], [0, 0], [0, 0]]
     np.testing.assert_allclose(result.mean, [14 / 6, 10 / 4, NAN, 6, 0])
     np.testing.assert_allclose(result.quantiles[2], [2.5, 2, NAN, 6, 0])
     np.testing.assert_allclose(result.quantiles[0, :2], [0.1, -1])
+    np.testing.assert_allclose(result.inner[2], [2, 5, NAN, NAN, NAN])  # without the smallest and the largest
+    np.testing.assert_allclose(result.inner[:, 0], [1.04, 1.5, 2, 2.5, 2.96])
     np.testing.assert_array_equal(result.dead, [False, False, True, True, True])
 
 
@@ -112,6 +116,16 @@ def test_quantiles_of_many_numbers_come_from_evenly_spaced_pixels(monkeypatch):
     result = found(cube)
     np.testing.assert_allclose(result.quantiles[:, 0], [400, 5000, 10000, 15000, 19600], atol=25)
     assert (result.lowest[0], result.highest[0]) == (0, 19_999)
+
+
+@pytest.mark.parametrize("ends", [(-3.4028235e38, 3.4028235e38), (-1e34, 9.969209968386869e36)])
+def test_statistics_of_numbers_near_the_end_of_their_type_do_not_overflow(ends):
+    low, high = (float(np.float32(end)) for end in ends)
+    cube = np.array([[[low, 1.0, 2.0, high], [low, 3.0, 4.0, high]]], np.float32)
+    result = found(cube)
+    assert low < result.mean[0] < high
+    np.testing.assert_allclose(result.quantiles[[1, 2, 3], 0], [0.75 * 1 + 0.25 * low, 2.5, 0.75 * 4 + 0.25 * high])
+    assert -1 <= result.correlation[0] <= 1
 
 
 def test_one_pixel_can_be_surveyed_and_is_not_called_dead():

@@ -101,10 +101,11 @@ class CubeFile:
         layers: number of layers.
         geobox: shape and place.
         table: what the file says of its bands.
-        nodata: stored number that means «no data», or None.
+        nodata: stored number that means "no data", or None.
         gain: (layers,), or None for 1.
         offset: (layers,), or None for 0.
         facts: what else is worth telling, such as ``{"sensor": "EnMAP"}``, in the order to be told.
+        nodata_given: whether ``nodata`` was given by the user, and not by the file.
     """
 
     path: Path
@@ -117,6 +118,7 @@ class CubeFile:
     gain: NDArray[np.float64] | None = None
     offset: NDArray[np.float64] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+    nodata_given: bool = False
 
     def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Reads a window: (layers, height, width) float32 physical values, NaN where there are no data.
@@ -143,10 +145,20 @@ class CubeFile:
             if self.offset is not None:
                 values += self.offset.astype(np.float32)[chosen, None, None]
         if self.nodata is not None:
-            values[np.ma.getdata(stored) == _as_stored(self.nodata, self.pixels.dtype)] = np.nan
+            values[np.ma.getdata(stored) == self.as_stored(self.nodata)] = np.nan
         if isinstance(stored, np.ma.MaskedArray):
             values[np.ma.getmaskarray(stored)] = np.nan
         return values if self.gain is None and self.pixels.dtype.kind in "iu" else finite_or_nan(values)
+
+    def as_stored(self, value: float) -> float | np.generic:
+        """A number as it compares exactly with stored ones: ``-3.4028235e+38`` means the float32 next to it."""
+        dtype = self.pixels.dtype
+        if dtype.kind in "iu" and float(value).is_integer():
+            return int(value)
+        if dtype.kind != "f":
+            return value
+        with np.errstate(over="ignore"):  # infinite: no number that counts as data
+            return dtype.type(value)
 
     def bands(self, *, unit: str | None = None) -> Bands:
         """The bands in nm.
@@ -224,8 +236,3 @@ def stacking(path: Path) -> str | None:
         f"stack the {number} files of one band each, in their folder by 'rio stack {files} -o cube.tif', "
         "and open that with scene.wavelengths=PATH"
     )
-
-
-def _as_stored(nodata: float, dtype: np.dtype) -> float | int:
-    """Nodata as a number that compares exactly with stored ones."""
-    return int(nodata) if dtype.kind in "iu" and float(nodata).is_integer() else nodata
