@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ def predict(cfg: DictConfig) -> None:
     _check(cfg)
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
+    if int(os.environ.get("RANK", "0")) > 0:
+        logging.getLogger("hsfusion").setLevel(logging.ERROR)  # the first process shows the warnings
     model = _model_path(cfg.run)
     network, header = load_model(model)
     scene, network, tags = open_scene_for(cfg, network, header)

@@ -17,7 +17,7 @@ from hsfusion.scenes.labels import LabelledScene, read_labels
 from hsfusion.scenes.readers.cube_file import CubeFile
 from hsfusion.scenes.readers.formats import open_cube_file
 from hsfusion.scenes.scene import Scene, StackedScene, Window
-from hsfusion.scenes.survey import survey
+from hsfusion.scenes.survey import Survey, survey
 from hsfusion.scenes.told import open_told
 from hsfusion.spectra import Bands
 
@@ -76,7 +76,7 @@ def open_scene(
         wavelength_unit: ``nm`` or ``um``, where wavelengths are named without a unit. Units are never guessed.
         scale: physical values are stored values times this, for files that do not say so themselves.
         offset: what is added after that.
-        nodata: stored value that means «no data», for files that do not say so themselves.
+        nodata: stored value that means "no data", for files that do not say so themselves.
         bad_bands: intervals ``[first_nm, last_nm]`` that must not be used, or names of them: ``water_vapour``.
 
     Raises:
@@ -105,7 +105,10 @@ def open_scene(
 
 
 def open_with_sources(path: str | Path, *, sources: Mapping[str, str | Path] | None = None, **reading: Any) -> Scene:
-    """Opens a cube and further rasters on its grid.
+    """Opens a cube and further rasters on its grid, for a command.
+
+    What looks wrong about the cube is logged, as ``hsfusion inspect`` tells it. Of a large one, evenly spaced rows are
+    looked at.
 
     Args:
         path: see :func:`open_scene`.
@@ -115,7 +118,9 @@ def open_with_sources(path: str | Path, *, sources: Mapping[str, str | Path] | N
     Raises:
         InputError: if one of the files is not what it has to be.
     """
-    return with_sources(open_scene(path, **reading), sources)
+    scene = open_scene(path, **reading)
+    _warn(scene, survey(scene), scene.bands)
+    return with_sources(scene, sources)
 
 
 def open_labelled_scene(
@@ -140,7 +145,7 @@ def open_labelled_scene(
         labels: see :func:`read_labels`.
         labels_variable: array or layer of the labels, for files that hold several.
         class_field: attribute that holds the class, for polygons and points.
-        unlabelled: code, or codes, of the labels that mean «no class».
+        unlabelled: code, or codes, of the labels that mean "no class".
         class_names: names by code, or a list that starts with the name of code 1; they go before the file's own.
         class_colors: colours as ``#rrggbb``, like the names.
         sources: name -> file of each further raster on the cube's grid, (H, W) or several layers.
@@ -215,16 +220,23 @@ def _checked(scene: FileScene) -> Bands:
         nm = ", ".join(f"{centre:.0f}" for centre in scene.bands.wavelength_nm[empty])
         _log.warning("%s: not used, for they hold one number only or no data: %s nm.", scene.name, nm)
     bands = dataclasses.replace(scene.bands, good=good)
+    _warn(scene, found, bands)
+    return bands
+
+
+def _warn(scene: FileScene, found: Survey, bands: Bands) -> None:
+    """Logs what looks wrong about a scene, as ``inspect`` shows it; every command that reads one opens it here."""
     for doubt in warnings_of(scene.file, found, bands):
         _log.warning("%s: %s", scene.name, doubt)
-    return bands
 
 
 def _constant(scene: FileScene, layers: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether layers (L,) hold no more than one number in all of a scene that is too large to have been looked at."""
+    if not layers.size:
+        return np.zeros(0, bool)
     height, width = scene.geobox.shape
     lowest, highest = np.full(len(layers), np.inf), np.full(len(layers), -np.inf)
-    rows = max(1, _NUMBERS // (width * max(len(layers), 1)))
+    rows = max(1, _NUMBERS // (width * len(layers)))
     for row in range(0, height, rows):
         block = scene.read(Window(row, 0, min(rows, height - row), width), layers).reshape(len(layers), -1)
         lowest = np.fmin(lowest, np.fmin.reduce(block, axis=1))

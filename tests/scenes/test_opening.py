@@ -3,7 +3,8 @@ import pytest
 from scene_files import geotiff
 
 from hsfusion.errors import InputError
-from hsfusion.scenes import Window, open_labelled_scene, open_scene
+from hsfusion.scenes import Window, open_labelled_scene, open_scene, open_with_sources
+from hsfusion.scenes.opening import FileScene
 from hsfusion.scenes.readers.formats import open_cube_file
 
 CUBE = np.arange(4 * 5 * 3, dtype=np.int16).reshape(4, 5, 3)
@@ -111,6 +112,46 @@ def test_band_that_is_empty_only_where_a_large_scene_was_looked_at_is_kept(tmp_p
     keys = {"labels": tmp_path / "labels.npy", "wavelengths": NM, "wavelength_unit": "nm"}
     scene = open_labelled_scene(tmp_path / "cube.npy", **keys).scene
     assert scene.bands.good.tolist() == [True, True, False]
+
+
+def test_large_scene_without_suspects_is_opened(tmp_path, monkeypatch):
+    np.save(tmp_path / "cube.npy", np.random.default_rng(0).random((400, 5, 3)))
+    np.save(tmp_path / "labels.npy", np.eye(400, 5, dtype=int) + 1)
+    monkeypatch.setattr("hsfusion.scenes.survey._MOST_NUMBERS", 300)
+    keys = {"labels": tmp_path / "labels.npy", "wavelengths": NM, "wavelength_unit": "nm"}
+    assert open_labelled_scene(tmp_path / "cube.npy", **keys).scene.bands.good.tolist() == [True] * 3
+
+
+def test_scene_without_labels_is_surveyed_with_the_same_warnings(tmp_path, caplog):
+    cube = np.random.default_rng(0).random((40, 5, 3), np.float32)
+    cube[:, 0] = -9999
+    np.save(tmp_path / "cube.npy", cube)
+    np.save(tmp_path / "labels.npy", np.eye(40, 5, dtype=int) + 1)
+    keys = {"wavelengths": NM, "wavelength_unit": "nm"}
+    open_labelled_scene(tmp_path / "cube.npy", labels=tmp_path / "labels.npy", **keys)
+    logged = caplog.messages.copy()
+    assert "cube: 3 bands hold -9999 (in up to 20.0% of the pixels)" in logged[0]
+    caplog.clear()
+    open_with_sources(tmp_path / "cube.npy", **keys)
+    assert caplog.messages == logged
+    caplog.clear()
+    open_with_sources(tmp_path / "cube.npy", **keys, nodata=-9999)
+    assert caplog.messages == []
+
+
+def test_survey_of_a_large_scene_reads_a_bounded_number_of_pixels(tmp_path, monkeypatch, caplog):
+    np.save(tmp_path / "cube.npy", np.random.default_rng(0).random((4000, 5, 3)))
+    monkeypatch.setattr("hsfusion.scenes.survey._MOST_NUMBERS", 3000)
+    rows = []
+    read = FileScene.read
+
+    def watched(self, window, layers=None):
+        rows.append(window.height)
+        return read(self, window, layers)
+
+    monkeypatch.setattr(FileScene, "read", watched)
+    open_with_sources(tmp_path / "cube.npy", wavelengths=NM, wavelength_unit="nm")
+    assert 5 * sum(rows) <= 1100
 
 
 def test_what_looks_wrong_is_logged_before_training(tmp_path, caplog):
