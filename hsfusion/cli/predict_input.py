@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from hsfusion.errors import InputError
-from hsfusion.inference import FoldedNetwork
 from hsfusion.nn import FusionNetwork
 from hsfusion.scenes import LabelledScene, MatchedScene, Scene
-from hsfusion.scenes.levels import check_same_unit, typical_levels
+from hsfusion.scenes.levels import check_same_unit, far_from_training, typical_levels
 from hsfusion.spectra import Bands
+
+_log = logging.getLogger(__name__)
 
 
 def open_scene_for(
@@ -46,10 +48,20 @@ def open_scene_for(
     bands = scene.bands if cfg.bands == "resample" else Bands(**header["bands"])
     matched = MatchedScene(scene, bands=bands, sources=sources, needed=needed)
     _check_size(matched.geobox.shape, network.receptive_field)
-    folded = FoldedNetwork(network)
-    levels = typical_levels(matched, folded.layers.numpy())
-    check_same_unit(levels, folded.fill.numpy(), source=scene.name, reference="the training scene")
+    _check_levels(matched, network)
     return matched, network, tags
+
+
+def _check_levels(scene: MatchedScene, network: FusionNetwork) -> None:
+    """Refuses a scene of another unit, and warns where the model has seen no such values."""
+    layers = network.used_bands.nonzero()[:, 0].numpy()
+    mean, std = network.mean.numpy(), network.std.numpy()
+    levels = typical_levels(scene, layers)
+    check_same_unit(levels, mean[layers], source=scene.name, reference="the training scene")
+    spectral = layers < len(scene.bands)  # the ground may be as high or as hot as it likes
+    warning = far_from_training(levels[spectral], mean[layers[spectral]], std[layers[spectral]])
+    if warning is not None:
+        _log.warning("%s: %s.", scene.name, warning)
 
 
 def _carried(scene: Scene, network: FusionNetwork, header: dict[str, Any]) -> tuple[FusionNetwork, float]:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from omegaconf import OmegaConf
 
 from hsfusion.cli import predict
 from hsfusion.data.synthetic import synthetic_scene
@@ -81,6 +82,8 @@ def expected(files, hsfusion, tmp_path_factory):
     folder = tmp_path_factory.mktemp("expected")
     done = hsfusion(*words(files, "probabilities=true"), cwd=folder)
     assert done.returncode == 0, done.stderr
+    (warning,) = done.stderr.splitlines()
+    assert warning.startswith("scene: bands 212 (3000 nm) are dead")  # as inspect tells it, and once
     return folder
 
 
@@ -153,7 +156,7 @@ def test_failures_of_a_multirun_are_all_told_and_the_other_maps_are_made(files, 
     run = [word for word in words(files, "--multirun") if not word.startswith(("scene=", "out="))]
     done = hsfusion(*run, "scene=a.yaml,b.yaml,c.yaml", cwd=tmp_path)
     assert done.returncode == 2
-    first, second = done.stderr.splitlines()
+    first, second = (line for line in done.stderr.splitlines() if "error" in line)
     assert "of 211 bands that the model uses" in first
     assert "nowhere.img" in second
     assert digest_of_values(tmp_path / "b_map.tif") == digest_of_values(expected / "map.tif")
@@ -264,6 +267,40 @@ def test_scene_in_another_unit_is_refused(files, hsfusion, tmp_path):
     assert done.returncode == 2
     assert "times that of the training scene, expected the same unit" in done.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())
+
+
+def opened_for(files, tmp_path, change):
+    """The files' scene, changed, as predict opens it for the model."""
+    from hsfusion.cli.predict_input import open_scene_for
+    from hsfusion.training.model_file import load_model
+
+    scene = synthetic_scene(seed=0, height=64, width=80, num_classes=4).scene
+    write_envi(tmp_path / "flight.img", change(read_all(scene)), scene.bands.wavelength_nm)
+    described = {"_target_": "hsfusion.scenes.open_with_sources", "path": str(tmp_path / "flight.img")}
+    return open_scene_for(
+        OmegaConf.create({"scene": described, "bands": "match"}), *load_model(files / "model.safetensors")
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda cube: cube, None),
+        (lambda cube: cube * 1.5, None),
+        (lambda cube: cube * 0.5, None),
+        (
+            lambda cube: cube * 9,
+            "flight: in 100% of the bands that the model uses, the median of the scene is more than",
+        ),
+        (
+            lambda cube: np.where(np.arange(80) < 3, -999, cube),
+            "flight: 211 bands hold -999 (in up to 3.8% of the pixels)",
+        ),
+    ],
+)
+def test_scene_that_the_map_cannot_be_trusted_on_is_warned_of(files, tmp_path, caplog, change, text):
+    opened_for(files, tmp_path, change)
+    assert [message[: len(text or "")] for message in caplog.messages] == ([] if text is None else [text])
 
 
 def test_valid_border_leaves_out_what_the_network_cannot_see_whole(files, expected, hsfusion, tmp_path):
