@@ -125,7 +125,8 @@ def prepare(
     mean, std = np.where(used_bands, mean, 0.0), np.where(used_bands, std, 1.0)
     rows = max(1, _NUMBERS // values.shape[1])
     for part in np.split(values, range(rows, len(values), rows)):
-        part[:] = np.where(used_bands & np.isfinite(part), (part - mean) / std, 0.0)
+        with np.errstate(over="ignore"):  # of undeclared fill values, which the survey of the scene names
+            part[:] = np.where(used_bands & np.isfinite(part), (part - mean) / std, 0.0)
     index = torch.from_numpy(np.pad(index, radius, mode="reflect"))
     classes = torch.from_numpy(labelled.legend.indices(labelled.labels).ravel())
     return TrainingCube(torch.from_numpy(values), index, classes, mean, std, radius)
