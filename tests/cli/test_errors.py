@@ -108,11 +108,11 @@ def test_run_folder_in_use_is_left_alone(hsfusion, tmp_path):
     assert (tmp_path / "run" / "map.tif").read_text() == "mine"
 
 
-def test_gpu_that_is_not_there_is_exit_3(hsfusion, tmp_path):
+def test_gpu_that_is_not_there_is_exit_3(hsfusion_process, tmp_path):
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    done = hsfusion("train", "trainer=gpu", cwd=tmp_path)
+    done = hsfusion_process("train", "trainer=gpu", cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     assert "Fix: use trainer=cpu" in done.stderr.splitlines()[-1]
 
@@ -123,9 +123,9 @@ def test_diverged_run_is_exit_4(hsfusion, tmp_path):
     assert "training: " in done.stderr.splitlines()[-1]
 
 
-def test_run_that_diverges_in_its_last_step_is_exit_4(hsfusion, tmp_path):
+def test_run_that_diverges_in_its_last_step_is_exit_4(hsfusion_process, tmp_path):
     words = ["optimizer=sgd", "optimizer.lr=1e30", "trainer.max_epochs=1", "data.steps_per_epoch=1"]
-    done = hsfusion("train", *words, cwd=tmp_path, small=True)
+    done = hsfusion_process("train", *words, cwd=tmp_path, small=True)
     assert done.returncode == 4, done.stderr
 
 
@@ -135,14 +135,14 @@ def test_traceback_comes_on_request_only(hsfusion, tmp_path):
     assert "Traceback" in done.stderr
 
 
-def test_unknown_command_names_the_closest(hsfusion, tmp_path):
-    done = hsfusion("trian", cwd=tmp_path)
+def test_unknown_command_names_the_closest(hsfusion_process, tmp_path):
+    done = hsfusion_process("trian", cwd=tmp_path)
     assert done.returncode == 2
     assert "Fix: use train" in done.stderr
 
 
-def test_help_lists_the_commands_and_imports_no_large_library(hsfusion, tmp_path):
-    done = hsfusion("--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
+def test_help_lists_the_commands_and_imports_no_large_library(hsfusion_process, tmp_path):
+    done = hsfusion_process("--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "hsfusion" in imported
     assert not imported & {"torch", "lightning", "hydra", "matplotlib", "rasterio", "numpy"}

@@ -16,10 +16,9 @@ SHORT = [
 
 
 @pytest.fixture(scope="module")
-def folder(hsfusion, tmp_path_factory):
+def folder(run, tmp_path_factory):
     path = tmp_path_factory.mktemp("finetune")
-    done = hsfusion("train", "run_dir=first", cwd=path, small=True)
-    assert done.returncode == 0, done.stderr
+    (path / "first").symlink_to(run)
     return path
 
 

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def digest(path):
 @pytest.fixture(scope="session")
 def expected(files, hsfusion, tmp_path_factory):
     folder = tmp_path_factory.mktemp("expected")
-    done = hsfusion(*words(files, "probabilities=true"), cwd=folder)
+    done = hsfusion(*words(files, "probabilities=true"), cwd=folder, drawn=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("scene: bands 212 (3000 nm) are dead") == 1  # as inspect shows it
     return folder
@@ -204,9 +205,9 @@ def test_killed_run_is_not_gone_on_from_with_another_header(files, hsfusion, tmp
         assert file.transform.c == 600000
 
 
-def test_disk_without_room_is_an_error_before_the_first_cell(files, tmp_path):
-    full = "import shutil; shutil.disk_usage = lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000)\n"
-    done = run_with(full, words(files), tmp_path)
+def test_disk_without_room_is_an_error_before_the_first_cell(files, hsfusion, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
+    done = hsfusion(*words(files), cwd=tmp_path)
     assert done.returncode == 3
     assert "the disk has 1,000 free bytes, expected at least 954,000" in done.stderr.splitlines()[-1]
 
@@ -390,7 +391,7 @@ def test_killed_run_goes_on_to_the_same_bytes(files, expected, hsfusion, tmp_pat
     arguments = words(files, "probabilities=true")
     assert start_and_kill(arguments, tmp_path, 0.05)
     assert not (tmp_path / "map.tif").exists()
-    done = hsfusion(*arguments, cwd=tmp_path)
+    done = hsfusion(*arguments, cwd=tmp_path, drawn=True)
     assert done.returncode == 0, done.stderr
     for name in ALL:
         assert digest(tmp_path / name) == digest(expected / name)
@@ -403,7 +404,7 @@ def test_50_kills_at_random_moments_give_50_times_the_same_bytes(files, expected
         folder = tmp_path / str(i)
         folder.mkdir()
         running += start_and_kill(words(files, "probabilities=true"), folder, rng.uniform(0, 0.7))
-        done = hsfusion(*words(files, "probabilities=true"), cwd=folder)
+        done = hsfusion(*words(files, "probabilities=true"), cwd=folder, drawn=True)
         assert done.returncode == 0, done.stderr
         for name in ALL:
             assert digest(folder / name) == digest(expected / name)
@@ -422,7 +423,7 @@ def test_disk_that_is_full_leaves_no_torn_file(files, expected, hsfusion, tmp_pa
         assert done.returncode == 3, done.stderr
         assert (tmp_path / "map.tif").read_text() == "mine"
         assert {path.name for path in tmp_path.iterdir()} <= {"map.tif", ".map.tif.journal-0"}
-        done = hsfusion(*words(files, "probabilities=true"), cwd=tmp_path)
+        done = hsfusion(*words(files, "probabilities=true"), cwd=tmp_path, drawn=True)
         assert done.returncode == 0, done.stderr
     for name in ALL:
         assert digest(tmp_path / name) == digest(expected / name)

@@ -51,11 +51,8 @@ class Elements(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(hsfusion, tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("report")
-    result = hsfusion("train", "run_dir=run", cwd=folder, small=True)
-    assert result.returncode == 0, result.stderr
-    return (folder / "run" / "report.html").read_text(encoding="utf-8")
+def page(run) -> str:
+    return (run / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -166,17 +166,6 @@ def three(tmp_path):
     return [write_tables(tmp_path / f"run{seed}", profile(seed), seed=seed) for seed in range(3)]
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Leaves the pictures empty, where they are not what a test is on."""
-
-    def save(figure, stem):
-        for kind in ("png", "svg"):
-            (stem.parent / f"{stem.name}.{kind}").touch()
-
-    monkeypatch.setattr("hsfusion.plots.save_figure", save)
-
-
 def test_one_run_is_drawn_and_judged_as_one(three, monkeypatch, capsys):
     call(three[0], monkeypatch=monkeypatch)
     out = three[0] / "weights"

@@ -1,0 +1,67 @@
+"""Which tests start a process of their own. All others run commands in the process of the tests: that takes a tenth."""
+
+import ast
+from pathlib import Path
+
+# where a process is the point, and why; the slow ones are marked in their files
+LISTED = {
+    "test_errors.py": {
+        "test_unknown_command_names_the_closest": "exit code 2",
+        "test_gpu_that_is_not_there_is_exit_3": "exit code 3",
+        "test_run_that_diverges_in_its_last_step_is_exit_4": "exit code 4",
+        "test_help_lists_the_commands_and_imports_no_large_library": "what is imported",
+    },
+    "test_evidence.py": {
+        "test_killed_evidence_goes_on_in_parallel_and_ends_as_that_of_one_process": "SIGKILL",
+        "test_interrupted_evidence_ends_at_once_and_leaves_nothing_half_done": "signals",
+    },
+    "test_inspect.py": {
+        "test_help_lists_keys_and_torch_stays_away": "what is imported",
+        "test_script_does_what_the_command_does_and_hides_no_module": "a script, and what a folder on sys.path hides",
+    },
+    "test_interrupted.py": {"test_streams_that_nobody_reads_do_not_matter": "closed streams at the exit"},
+    "test_predict.py": {
+        "test_map_that_is_there_stays_until_the_new_one_is_whole": "a full disk",
+        "test_several_processes_give_the_bytes_of_one": "torchrun",
+        "test_killed_run_goes_on_to_the_same_bytes": "SIGKILL",
+        "test_killed_run_is_not_gone_on_from_with_another_header": "SIGKILL",
+        "test_50_kills_at_random_moments_give_50_times_the_same_bytes": "SIGKILL",
+        "test_disk_that_is_full_leaves_no_torn_file": "a full disk",
+        "test_disk_that_is_full_while_maps_are_written_leaves_the_old_ones": "a full disk",
+    },
+    "test_train.py": {
+        "test_interrupt_exits_with_130": "SIGINT",
+        "test_terminated_run_exits_with_143_and_keeps_its_checkpoint": "SIGTERM",
+        "test_resumed_run_ends_with_the_bits_of_an_uninterrupted_one": "a process that ends in the middle",
+        "test_one_seed_gives_one_model_in_any_process_and_another_seed_another": "bits of another process",
+        "test_two_processes_make_one_run_folder": "DDP",
+    },
+    "test_weights.py": {
+        "test_drawing_imports_no_torch": "what is imported",
+        "test_script_of_a_checkout_runs_the_command": "a script",
+    },
+}
+# of these every test may: memory of the process, an audit hook that stays, a browser
+MODULES = {"test_damaged.py", "test_hostile_models.py", "test_report_page.py"}
+_STARTERS = {"subprocess", "hsfusion_process", "multiprocessing"}
+
+
+def test_only_listed_tests_start_a_process():
+    paths = [path for path in sorted(Path(__file__).parent.glob("test_*.py")) if path.name not in MODULES]
+    started = {path.name: tests for path in paths if (tests := _starting(path))}
+    assert started == {name: set(tests) for name, tests in LISTED.items()}
+
+
+def _starting(path):
+    """Names of the tests that mention what starts a process, or a function or fixture that does."""
+    functions = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+    names = {function.name: _mentioned(function) for function in functions}
+    starters = set(_STARTERS)
+    while more := {name for name, used in names.items() if used & starters} - starters:
+        starters |= more
+    return {name for name in starters if name.startswith("test_")}
+
+
+def _mentioned(function):
+    nodes = list(ast.walk(function))
+    return {node.id for node in nodes if isinstance(node, ast.Name)} | {n.arg for n in nodes if isinstance(n, ast.arg)}
