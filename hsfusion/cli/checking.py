@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hsfusion.cli.messages import CONF
-from hsfusion.cli.scene_values import WORD_KEYS, check_scene_value
+from hsfusion.cli.scene_values import WORD_KEYS, check_scene_value, expected_of
 from hsfusion.errors import InputError
 
 # type of a default -> what may stand there instead, and its name
@@ -25,7 +25,21 @@ _TYPES = {
     bool: ((bool,), "true or false"),
     str: ((str, int, float), "a word"),
 }
-# keys that are null by default
+# keys that take a file or a folder, and which
+_PLACES = {
+    "run_dir": "a folder",
+    "folder": "a folder",
+    "resume": "a run folder",
+    "run": "a run folder, or a model.safetensors",
+    "pretrained": "a run folder, or a model.safetensors",
+    "json": "a file",
+    "figure": "a file",
+    "out": "a file",
+    "scene.cache": "a folder",
+    "split.train": "a file",
+    "split.test": "a file",
+}
+# keys that are null by default, or have no default
 _OPTIONAL = {
     "threads": int,
     "split.per_class": int,
@@ -33,21 +47,15 @@ _OPTIONAL = {
     "random_split.per_class": int,
     "jobs": int,
     "model.keep_bands": int,
-    "run_dir": str,
-    "resume": str,
-    "pretrained": str,
     "patience": int,
     "scratch_epochs": int,
-    "json": str,
-    "figure": str,
-    "folder": str,
-    "run": str,
-    "out": str,
     "batch": int,
-    "scene.cache": str,
+    **dict.fromkeys(_PLACES, str),
     **dict.fromkeys((f"scene.{file}_{key}" for file in ("cube", "labels") for key in ("url", "sha256")), str),
     "scene.step_m": float,
 }
+# keys that may be null although it is not their default
+_NULL_TOO = ("model.knot_spacing_nm", "scene.class_names", "scene.class_colors", "scene.nominal", "scene.sources")
 _INFINITY = math.inf
 _RANGES = {
     "seed": (0, 2**32),
@@ -90,7 +98,7 @@ _RANGES = {
 def takes_word(key: str) -> bool:
     """Whether a key takes one word or one path, so that whatever stands there is meant as text."""
     part, _, name = key.rpartition(".")
-    words = {"name", "split.train", "split.test", *(key for key, kind in _OPTIONAL.items() if kind is str)}
+    words = {"name", *(key for key, kind in _OPTIONAL.items() if kind is str)}
     return key in words or (part in ("scene", "scene.of") and name in WORD_KEYS)
 
 
@@ -103,7 +111,9 @@ def check(cfg: DictConfig, config_name: str) -> None:
     missing = OmegaConf.missing_keys(cfg)
     if missing:
         key = sorted(missing)[0]
-        raise InputError("configuration", field=key, value="missing", expected="a value", fix=f"add {key}=VALUE")
+        raise InputError(
+            "configuration", field=key, value="missing", expected=_wanted(key, None), fix=f"add {key}=VALUE"
+        )
     choices = HydraConfig.get().runtime.choices
     chosen = [word for word in HydraConfig.get().overrides.task if word.partition("=")[0].lstrip("+~") in choices]
     base = compose(config_name, overrides=chosen)
@@ -114,10 +124,12 @@ def check(cfg: DictConfig, config_name: str) -> None:
     defaults = _leaves(base)
     for key, value in _leaves(cfg).items():
         wanted = _OPTIONAL.get(key) if defaults.get(key) is None else type(defaults[key])
+        if isinstance(value, ListConfig | DictConfig):
+            continue
         if wanted in _TYPES and value is not None and type(value) not in _TYPES[wanted][0]:
-            _refuse(key, value, _TYPES[wanted][1])
-        if value is None and defaults.get(key) is not None and key != "model.knot_spacing_nm":
-            _refuse(key, "null", _TYPES.get(type(defaults[key]), ((), "a value"))[1])
+            _refuse(key, value, _wanted(key, defaults.get(key)))
+        if value is None and defaults.get(key) is not None and key.replace("scene.of.", "scene.") not in _NULL_TOO:
+            _refuse(key, "null", _wanted(key, defaults[key]))
         lower, upper = _RANGES.get(key, (-_INFINITY, _INFINITY))
         if isinstance(value, int | float) and not lower <= value <= upper:
             _refuse(key, value, f"at least {lower}" if upper == _INFINITY else f"between {lower} and {upper}")
@@ -135,7 +147,7 @@ def _check_scene(cfg: DictConfig, base: DictConfig) -> None:
         assert isinstance(plain, dict), "a configuration of keys"
         for key, value in plain.items():
             if value is None and OmegaConf.is_missing(OmegaConf.select(base, path), key):
-                _refuse(f"{path}.{key}", "null", "a value")
+                _refuse(f"{path}.{key}", "null", _wanted(f"{path}.{key}", None))
             check_scene_value("command line", str(key), value, field=f"{path}.{key}")
 
 
@@ -176,13 +188,22 @@ def _refuse(key: str, value: object, expected: str) -> None:
     raise InputError("command line", field=key, value=value, expected=expected, fix=f"correct {key}")
 
 
+def _wanted(key: str, default: object) -> str:
+    """What may stand after a key, in words."""
+    part, _, name = key.rpartition(".")
+    if part in ("scene", "scene.of") and (kind := expected_of(name)) is not None:
+        return kind
+    if isinstance(default, ListConfig | DictConfig):
+        return "a list" if isinstance(default, ListConfig) else "keys and values"
+    kind = _OPTIONAL.get(key, type(default))
+    return _PLACES.get(key, _TYPES[kind][1] if kind in _TYPES else "a value")
+
+
 def _leaves(cfg: DictConfig) -> dict[str, Any]:
-    """Dotted key -> value of everything that is no mapping, interpolations resolved."""
+    """Dotted key -> value of everything, also of what lies in mappings, interpolations resolved."""
     leaves: dict[str, Any] = {}
     for key in cfg:
-        value = cfg[key] if not OmegaConf.is_missing(cfg, key) else None
+        value = leaves[str(key)] = cfg[key] if not OmegaConf.is_missing(cfg, key) else None
         if isinstance(value, DictConfig):
             leaves.update({f"{key}.{name}": leaf for name, leaf in _leaves(value).items()})
-        elif not isinstance(value, ListConfig):
-            leaves[str(key)] = value
     return leaves

@@ -70,6 +70,11 @@ WORD_KEYS = frozenset(key for key, (holds, _) in _KINDS.items() if holds("word")
 _NEVER_NULL = ("bad_bands", "unlabelled", "path", "file", "files", "scenes")
 
 
+def expected_of(key: str) -> str | None:
+    """What may stand in a key of a scene, in words; None for keys of another kind of scene."""
+    return _KINDS[key][1] if key in _KINDS else None
+
+
 def check_scene_value(source: object, key: str, value: object, *, field: str | None = None) -> None:
     """Makes sure that a value is of the type that a key of a scene has to have; other keys are passed over.
 

@@ -123,7 +123,7 @@ def test_null_is_as_if_the_key_were_not_there(tmp_path):
     [
         ("scene.scale=true", "scene.scale is True, expected a number"),
         ("scene.bad_bands=3", "scene.bad_bands is 3, expected a list of intervals"),
-        ("scene.cube=null", "scene.cube is null, expected a value"),
+        ("scene.cube=null", "scene.cube is null, expected a file"),
     ],
 )
 def test_types_hold_on_the_command_line_too(hsfusion, tmp_path, word, message):

@@ -2,8 +2,14 @@
 
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
-from hsfusion.cli.messages import valid_keys
+from hsfusion.cli.checking import check
+from hsfusion.cli.hydra_app import hydra_words
+from hsfusion.cli.messages import CONF, valid_keys
+from hsfusion.errors import InputError
 
 CASES = {
     "unknown scene": (["scene=indian_pine"], ["scene is indian_pine", "did you mean scene=indian_pines?"]),
@@ -18,7 +24,7 @@ CASES = {
         ["scene=synthetic", "scene.height=12", "scene.width=12", "model.receptive_field=13"],
         ["receptive_field (patch) is 13 pixels", "12 rows x 12 columns"],
     ),
-    "missing value": (["scene=file"], ["scene.cube is missing"]),
+    "missing value": (["scene=file"], ["scene.cube is missing, expected a file"]),
     "class with too few pixels": (
         ["split=random", "split.per_class=25"],
         ["class Oats (9) is 20, expected at least 27"],
@@ -49,6 +55,77 @@ def test_bad_input_is_one_clear_line_and_exit_2(hsfusion, tmp_path, case):
     assert [part for part in parts if part not in last] == []
     assert "Traceback" not in done.stderr
     assert list(tmp_path.glob("**/train.log")) == []  # a refused run leaves no folder behind
+
+
+@pytest.fixture(scope="module")
+def refusal():
+    """Says why words are refused; None where they are not."""
+
+    def checked(config_name, *words):
+        try:
+            cfg = compose(config_name, overrides=hydra_words(words, config_name), return_hydra_config=True)
+            HydraConfig.instance().set_config(cfg)
+            OmegaConf.set_struct(cfg, False)
+            del cfg["hydra"]
+            check(cfg, config_name)
+        except InputError as error:
+            return error
+        return None
+
+    before = HydraConfig.instance().cfg
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield checked
+    HydraConfig.instance().cfg = before
+
+
+SCENE = CONF / "scene" / "file.yaml"
+FILE = ("scene=file", "scene.cube=a", "scene.labels=b")
+GIVEN = {
+    "predict": ("run=r",),
+    "finetune": ("pretrained=r",),
+    "benchmark_finetune": ("pretrained=r",),
+    "benchmark_evidence": ("folder=e",),
+}
+# all that have another default than null
+NULLS = [
+    (path.stem, f"{prefix}{key}", (*GIVEN.get(path.stem, ()), *words))
+    for file, prefix, words in [*((path, "", ()) for path in sorted(CONF.glob("*.yaml"))), (SCENE, "scene.", FILE)]
+    for path in [CONF / "train.yaml" if file == SCENE else file]
+    for key, value in OmegaConf.to_container(OmegaConf.load(file), resolve=False).items()
+    if value is not None and key not in ("defaults", "hydra", "_target_")
+]
+
+
+@pytest.mark.parametrize(("command", "key", "words"), NULLS)
+def test_null_is_taken_or_refused_with_what_the_key_wants(refusal, command, key, words):
+    error = refusal(command, *words, f"{key}=null")
+    assert error is None or (error.field == key and error.expected != "a value"), error
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "part"),
+    [
+        ("train", ["scene=file"], "scene.cube is missing, expected a file"),
+        ("train", ["scene=simulated"], "scene.sensor is missing, expected the name of a sensor"),
+        ("train", ["scene=described"], "scene.files is missing, expected a list of files"),
+        ("train", ["split=fixed"], "split.test is missing, expected a file"),
+        ("predict", [], "run is missing, expected a run folder, or a model.safetensors"),
+        ("finetune", [], "pretrained is missing, expected a run folder, or a model.safetensors"),
+        ("benchmark_evidence", [], "folder is missing, expected a folder"),
+        ("train", [*FILE, "scene.cube=null"], "scene.cube is null, expected a file"),
+        ("train", [*FILE, "scene.scale=x"], "scene.scale is x, expected a number"),
+        ("train", [*FILE, "scene.unlabelled=null"], "scene.unlabelled is null, expected a code, or a list of codes"),
+        ("train", ["seed=null"], "seed is null, expected a whole number"),
+        ("train", ["name=null"], "name is null, expected a word"),
+        ("train", ["optimizer.lr=null"], "optimizer.lr is null, expected a number"),
+        ("train", ["trainer=null"], "trainer is null, expected auto | cpu | ddp | gpu"),
+        ("finetune", ["pretrained=r", "freeze=null"], "freeze is null, expected a list"),
+        ("finetune", ["pretrained=r", "thaw_at=null"], "thaw_at is null, expected keys and values"),
+        ("benchmark_fusion", ["kinds=null"], "kinds is null, expected a list"),
+    ],
+)
+def test_what_is_missing_is_described_by_what_the_key_wants(refusal, command, words, part):
+    assert part in str(refusal(command, *words))
 
 
 def test_root_keys_are_checked_like_all_others(hsfusion, tmp_path):
