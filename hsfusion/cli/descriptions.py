@@ -1,25 +1,22 @@
-"""Scene descriptions: a YAML file that says where a scene's files are and what their numbers mean."""
+"""Scene descriptions: a YAML file that says where a scene's files are and what their numbers mean.
+
+Whoever wrote a description is not trusted. It is parsed into plain values of known keys and types, and scenes are
+opened from those: it never becomes part of the composed configuration, where Hydra would call what it names in
+``_target_`` and OmegaConf would resolve ``${oc.env:NAME}``.
+"""
 
 from __future__ import annotations
 
 import inspect
+import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import (
-    AliasEvent,
-    CollectionEndEvent,
-    CollectionStartEvent,
-    SafeLoader,
-    ScalarEvent,
-    YAMLError,
-    parse,
-)
+import yaml
+from omegaconf import DictConfig, OmegaConf
 
 from hsfusion.cli.scene_values import check_scene_value
 from hsfusion.errors import InputError
@@ -28,6 +25,50 @@ from hsfusion.scenes import LabelledScene, Scene, join_scenes, open_labelled_sce
 _TARGET = "hsfusion.scenes.open_labelled_scene"
 _MOST_BYTES = 2**20
 _DEEPEST = 10  # of mappings and lists in one another
+# what a word without quotes is read as: nothing but numbers as YAML 1.2 and Hydra write them, and null
+_NUMBERS = {
+    "int": (r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+}
+
+
+class DescriptionLoader(yaml.SafeLoader):
+    """YAML as plain values: of words without quotes, numbers and null are read as such, all others are text.
+
+    YAML 1.1, which PyYAML reads, would take ``no`` for False, ``010`` for 8 and ``1:30`` for 90, and ``1e-4`` for text.
+    A key that stands twice is an error.
+    """
+
+    yaml_implicit_resolvers: ClassVar = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node."""
+        written = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for i, key in enumerate(written) if key in written[:i]), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(problem=f"key {twice} twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+class ConfigurationLoader(DescriptionLoader):
+    """The same with ``true`` and ``false``, for what :func:`to_yaml` wrote."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that this module's loaders, or any of YAML 1.1, would read as something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _tag, (_pattern, _first) in _NUMBERS.items():
+    for _class in (DescriptionLoader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
+DescriptionLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(?:~|null|Null|NULL|)\Z"), [*"~nN", ""])
+ConfigurationLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|false)\Z"), list("tf"))
 
 
 def scene_keys() -> list[str]:
@@ -41,7 +82,8 @@ def scene_keys() -> list[str]:
 def read_description(path: str | Path) -> dict[str, Any]:
     """Reads a description; relative paths in it start at its own folder.
 
-    ``defaults`` and ``_target_`` are passed over, so that one file serves here and in a folder of ``--config-dir``.
+    ``defaults``, and ``_target_`` where it is that of a scene, are passed over, so that one file serves here and in a
+    folder of ``--config-dir``. Every other key that starts with ``_``, at any depth, and ``${`` are refused.
 
     Raises:
         InputError: if it cannot be read, or holds something else than the keys of a scene.
@@ -49,9 +91,9 @@ def read_description(path: str | Path) -> dict[str, Any]:
     path = Path(path).absolute()
     content = _load(path)
     content.pop("defaults", None)
-    target = content.pop("_target_", _TARGET)
-    if target != _TARGET:
-        raise InputError(path, field="_target_", value=target, expected=_TARGET, fix="correct or remove it")
+    if content.get("_target_") == _TARGET:
+        del content["_target_"]
+    _check_inert(path, content)
     keys = scene_keys()
     for key, value in content.items():
         if key not in keys:
@@ -93,58 +135,104 @@ def read_descriptions(files: Sequence[str]) -> list[dict[str, Any]]:
     return [read_description(file) for file in files]
 
 
-def open_described(files: Sequence[str], *, contents: Sequence[Mapping[str, Any]] | None = None) -> LabelledScene:
+def open_described(files: Sequence[str]) -> LabelledScene:
     """Opens the scenes of one description or more with their labels, joined into one.
 
     Args:
         files: the descriptions.
-        contents: what they say, from :func:`read_descriptions`; None to read them.
 
     Raises:
         InputError: if one of them is not what it has to be.
     """
     labelled = []
-    for file, content in zip(files, contents or read_descriptions(files), strict=True):
-        keywords = dict(content)
+    for file, keywords in zip(files, read_descriptions(files), strict=True):
         if "labels" not in keywords:
             raise InputError(file, field="labels", value="missing", expected="a file", fix="add labels: PATH")
         labelled.append(open_labelled_scene(keywords.pop("cube"), **keywords))
     return join_scenes(labelled)
 
 
+def with_descriptions(cfg: DictConfig) -> dict[str, Any]:
+    """A configuration as plain values, resolved, with what the descriptions that it names say, as ``contents``.
+
+    It is written into run folders, shown, and compared when a run is resumed; nothing is built from it.
+
+    Raises:
+        InputError: if a description is not what it has to be.
+    """
+    values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict), "a configuration of keys"
+    scene = values.get("scene")
+    for part in (scene, scene.get("of") if isinstance(scene, dict) else None):  # a simulated scene holds another one
+        if isinstance(part, dict) and "files" in part:  # descriptions may change, or go
+            part["contents"] = read_descriptions(part["files"])
+    return {str(key): value for key, value in values.items()}
+
+
+def to_yaml(values: dict[str, Any]) -> str:
+    """Plain values as YAML that :class:`ConfigurationLoader` reads back unchanged."""
+    return yaml.dump(values, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False)
+
+
 def _load(path: Path) -> dict[str, Any]:
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
-            raise InputError(path, field="file", value="no plain file", expected="a file", fix="name the file itself")
-        if status.st_size > _MOST_BYTES:
-            raise InputError(
-                path, field="size", value=status.st_size, expected=f"at most {_MOST_BYTES} bytes", fix="shorten it"
-            )
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, most_bytes=_MOST_BYTES)
         _check_events(path, text)
-        content = OmegaConf.to_container(OmegaConf.create(text))
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, RecursionError) as error:
+        content = yaml.load(text, DescriptionLoader)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or type(error).__name__
         raise InputError(
             path, field="description", value=f"unreadable ({reason})", expected="a YAML file of keys", fix="correct it"
         ) from error
-    if not isinstance(content, dict):
+    if not isinstance(content, dict | None):
         raise InputError(path, field="description", value="a list", expected="keys and values", fix="correct it")
-    return {str(key): value for key, value in content.items()}
+    return {str(key): value for key, value in (content or {}).items()}
+
+
+def read_text(path: Path, *, most_bytes: int) -> str:
+    """The text of a plain file that is no longer than it may be.
+
+    Raises:
+        InputError: if it is none, or longer.
+        OSError, UnicodeDecodeError: if it cannot be read.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
+        raise InputError(path, field="file", value="no plain file", expected="a file", fix="name the file itself")
+    if status.st_size > most_bytes:
+        raise InputError(
+            path, field="size", value=status.st_size, expected=f"at most {most_bytes} bytes", fix="shorten it"
+        )
+    return path.read_text(encoding="utf-8")
+
+
+def _check_inert(path: Path, value: Any, field: str = "") -> None:
+    """Refuses what would be more than text in a configuration: keys such as _target_, and ${...}."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            name = f"{field}.{key}" if field else str(key)
+            if str(key).startswith("_") or "${" in str(key):
+                expected = "keys without ${ that do not start with _"
+                raise InputError(path, field=name, value=str(item)[:80], expected=expected, fix="rename or remove it")
+            _check_inert(path, item, name)
+    elif isinstance(value, list):
+        for item in value:
+            _check_inert(path, item, field)
+    elif "${" in str(value):
+        raise InputError(path, field=field, value=str(value)[:80], expected="text without ${", fix="write it out")
 
 
 def _check_events(path: Path, text: str) -> None:
     """Looks at a text before it is put together: a few lines could fill the memory, or take minutes."""
     depth = 0
-    for event in parse(text, SafeLoader):
-        if isinstance(event, AliasEvent):
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
             raise InputError(path, field="alias", value="*", expected="values", fix="write them out")
-        if depth == 0 and isinstance(event, ScalarEvent):
+        if depth == 0 and isinstance(event, yaml.ScalarEvent):
             raise InputError(
                 path, field="description", value="a word or a number", expected="keys and values", fix="correct it"
             )
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
             raise InputError(
                 path,

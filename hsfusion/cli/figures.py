@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig
 
 from hsfusion import plots
 from hsfusion.cli.report_page import legend_codes, run_page, shown_composite
@@ -20,7 +19,7 @@ _MOST_PIXELS = 5000  # of a class, whose mean spectrum is drawn
 
 
 def write_figures(
-    cfg: DictConfig,
+    configuration: dict[str, Any],
     experiment: Experiment,
     outcome: Outcome,
     *,
@@ -32,7 +31,7 @@ def write_figures(
     """Draws the figures of a run and writes report.html."""
     labelled = experiment.split.labelled
     fusion = experiment.network.fusion.kind
-    run = f"{labelled.scene.name}, {fusion} fusion, {metrics['split']['kind']} split, seed {cfg.seed}"
+    run = f"{labelled.scene.name}, {fusion} fusion, {metrics['split']['kind']} split, seed {configuration['seed']}"
     figures = {
         **_weight_figures(
             experiment,
@@ -46,7 +45,7 @@ def write_figures(
     }
     for stem, figure in figures.items():
         plots.save_figure(figure, folder / "figures" / stem)
-    page = run_page(cfg, experiment, outcome, weights=weights, metrics=metrics, known=known, folder=folder)
+    page = run_page(configuration, experiment, outcome, weights=weights, metrics=metrics, known=known, folder=folder)
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 

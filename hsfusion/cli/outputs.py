@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig
 
 from hsfusion import __version__
 from hsfusion.cli.duplicate_bands import duplicate_bands
@@ -29,11 +28,11 @@ _MOST_PAIRS = 1000  # of bands that say the same, that are recorded
 _SPLIT_NAMES = {0: "unused", 1: "training", 2: "validation", 3: "test", 4: "buffer"}
 
 
-def write_outputs(cfg: DictConfig, experiment: Experiment, outcome: Outcome, folder: Path) -> None:
+def write_outputs(configuration: dict[str, Any], experiment: Experiment, outcome: Outcome, folder: Path) -> None:
     """Writes tables, rasters, the model, figures and the report; says where the most wanted of them are."""
     weights = write_weights(experiment, outcome, folder)
     known = write_known(experiment, outcome, folder, used=np.flatnonzero(weights.bands.good & (weights.weight > 0)))
-    metrics = {**outcome.metrics, "seed": cfg.seed, "versions": versions()}
+    metrics = {**outcome.metrics, "seed": configuration["seed"], "versions": versions()}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     transfer = experiment.start.transfer
     if transfer is not None:
@@ -41,7 +40,7 @@ def write_outputs(cfg: DictConfig, experiment: Experiment, outcome: Outcome, fol
         print("\n".join(transfer.lines()))
     _write_rasters(experiment, outcome, folder)
     save_model(folder / "model.safetensors", experiment.network, header=header_of(experiment, metrics))
-    write_figures(cfg, experiment, outcome, weights=weights, metrics=metrics, known=known, folder=folder)
+    write_figures(configuration, experiment, outcome, weights=weights, metrics=metrics, known=known, folder=folder)
     test = metrics["test"]
     _log.info("overall accuracy %.4f, kappa %.4f", test["overall_accuracy"], test["kappa"])
     print(

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
 
 from hsfusion import plots
 from hsfusion.cli.checking import command_again
+from hsfusion.cli.descriptions import to_yaml
 from hsfusion.cli.session import Experiment, Outcome
 from hsfusion.cli.weights_judged import untrained_weight
 from hsfusion.scenes import Legend, Scene
@@ -23,7 +23,7 @@ _RGB_NM = (640.0, 550.0, 460.0)
 
 
 def run_page(
-    cfg: DictConfig,
+    configuration: dict[str, Any],
     experiment: Experiment,
     outcome: Outcome,
     *,
@@ -38,7 +38,7 @@ def run_page(
     judged = _verdict(windows, weights, known, fusion=experiment.network.fusion.kind)
     transfer, test = experiment.start.transfer, metrics["test"]
     return plots.report_html(
-        title=f"hsfusion: {cfg.name}",
+        title=f"hsfusion: {configuration['name']}",
         summary=_summary(experiment, weights, metrics),
         caveats=_caveats(experiment, metrics, evidence=known["beats_chance"]),
         verdict=(judged.word, judged.sentences),
@@ -48,7 +48,7 @@ def run_page(
         accuracy_figures=_there(folder, _accuracy_figures(outcome, test)),
         per_class=[(name, row["accuracy"], row["support"]) for name, row in test["per_class"].items()],
         maps=_maps(experiment, outcome, leakage=metrics["split"]["leakage"]),
-        configuration=OmegaConf.to_yaml(cfg, resolve=True),
+        configuration=to_yaml(configuration),
         versions=metrics["versions"],
         transfer=() if transfer is None else transfer.lines(),
         scratch=_scratch(metrics) if "scratch" in metrics else None,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from yaml import AliasEvent, CollectionEndEvent, CollectionStartEvent, SafeLoader, YAMLError, parse
 
+from hsfusion.cli.descriptions import ConfigurationLoader, read_text
 from hsfusion.cli.messages import CONF
 from hsfusion.errors import InputError
 from hsfusion.nn import FusionNetwork, SeveralNetworks
@@ -26,16 +26,19 @@ _CONSTRUCTOR = re.compile(r"_[a-z]\w*_?")  # keys such as _target_: names of cod
 _CONSTRUCTORS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 
-def checkpoint_of(cfg: DictConfig) -> Path | None:
+def checkpoint_of(configuration: dict[str, Any]) -> Path | None:
     """The checkpoint that ``resume`` names; None where it names nothing.
+
+    Args:
+        configuration: of the run that is to go on, see :func:`hsfusion.cli.descriptions.with_descriptions`.
 
     Raises:
         InputError: if there is none, it is damaged, holds more than numbers and words, or the run had another
             configuration.
     """
-    if cfg.resume is None:
+    if configuration["resume"] is None:
         return None
-    run = Path(str(cfg.resume))
+    run = Path(str(configuration["resume"]))
     path = run / "checkpoints" / "last.ckpt"
     # Lightning would take names like these for addresses on the network, or files in archives
     if "::" in str(run.absolute()):
@@ -45,10 +48,10 @@ def checkpoint_of(cfg: DictConfig) -> Path | None:
             raise InputError(
                 run, field=str(file.relative_to(run)), value="missing", expected="a run folder", fix="correct resume"
             )
-    before, now = _read_config(run / "config.yaml"), OmegaConf.to_container(cfg, resolve=True)
-    _check_code(run / "config.yaml", before, now)
-    _check_command(run, before, now)
-    _check_same(run, _settings(before), _settings(now))
+    before = _read_config(run / "config.yaml")
+    _check_code(run / "config.yaml", before, configuration)
+    _check_command(run, before, configuration)
+    _check_same(run, _settings(before), _settings(configuration))
     _read(path)
     return path.absolute()
 
@@ -84,24 +87,23 @@ def _damaged(path: Path, error: Unfit) -> InputError:
 def _read_config(path: Path) -> Any:
     """The configuration of a run as plain values: nothing in it is resolved, let alone called."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
-            raise Unfit("size", f"{status.st_size} bytes", f"a plain file of at most {_MOST_BYTES} bytes")
-        words = path.read_text(encoding="utf-8")
+        text = read_text(path, most_bytes=_MOST_BYTES)
         depth = 0
-        for event in parse(words, SafeLoader):  # before it is put together: a few lines could fill the memory
-            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-            if isinstance(event, AliasEvent) or depth > _DEEPEST:
+        for event in yaml.parse(text, yaml.SafeLoader):  # before it is put together: a few lines could fill the memory
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST:
                 raise Unfit("content", f"an alias, or over {_DEEPEST} deep", "values as a run writes them")
-        content = OmegaConf.to_container(OmegaConf.create(words), resolve=False)
+        content = yaml.load(text, ConfigurationLoader)
         if not isinstance(content, dict):
             raise Unfit("content", shown(content), "keys and values")
+    except InputError:
+        raise
     except Unfit as error:
         raise InputError(
             path, field=error.field, value=error.value, expected=error.expected, fix="start a new run"
         ) from error
-    except Exception as error:  # whatever damaged YAML makes PyYAML and OmegaConf raise
-        reason = getattr(error, "problem", None) if isinstance(error, YAMLError) else type(error).__name__
+    except Exception as error:  # whatever damaged YAML makes PyYAML raise
+        reason = getattr(error, "problem", None) if isinstance(error, yaml.YAMLError) else type(error).__name__
         raise InputError(
             path, field="content", value=f"unreadable ({reason})", expected="that of a run", fix="start a new run"
         ) from error

@@ -17,8 +17,8 @@ from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from hsfusion.cli.descriptions import read_descriptions
-from hsfusion.cli.fitting import blaming, class_counts, patches_of, sample_of, train_network
+from hsfusion.cli.descriptions import open_described, read_descriptions
+from hsfusion.cli.fitting import blaming, class_counts, patches_of, plain, sample_of, train_network
 from hsfusion.cli.outputs import versions, write_outputs
 from hsfusion.cli.seen import seen_pixels
 from hsfusion.cli.session import Experiment, Outcome, Start, begin, new_network, outcome_of, split_scene
@@ -28,6 +28,7 @@ from hsfusion.errors import InputError
 from hsfusion.nn import SeveralNetworks
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.joined import on_common_legend
+from hsfusion.scenes.simulated import simulate
 from hsfusion.spectra import BandGroup, Bands
 from hsfusion.training.accuracy import accuracies
 
@@ -52,59 +53,82 @@ class SeveralExperiment:
     network: SeveralNetworks
 
 
-def scene_configurations(scenes: Sequence[str]) -> list[dict[str, Any]]:
-    """What entries of ``scene.scenes`` stand for: configurations from which the scenes can be opened.
+def scene_contents(scenes: Sequence[str]) -> list[dict[str, Any]]:
+    """What entries of ``scene.scenes`` stand for, as plain values, for the run folder to tell.
 
     Raises:
-        InputError: if there are fewer than two, or one is none.
+        InputError: if one is none.
+    """
+    return [_content(entry) for entry in scenes]
+
+
+def _content(entry: str) -> dict[str, Any]:
+    if _is_description(entry):
+        return {"files": [entry], "contents": read_descriptions([entry])}
+    if "@" in entry:
+        name, _, sensor = entry.rpartition("@")
+        return {"of": _content(name), "sensor": sensor}
+    return plain(_named_scene(entry))
+
+
+def _open(entry: str) -> LabelledScene | Scene:
+    if _is_description(entry):
+        return open_described([entry])
+    if "@" in entry:
+        name, _, sensor = entry.rpartition("@")
+        return simulate(_open(name), sensor)
+    return instantiate(_named_scene(entry))
+
+
+def _is_description(entry: str) -> bool:
+    return entry.endswith((".yaml", ".yml"))
+
+
+def _named_scene(name: str) -> DictConfig:
+    """The configuration of a scene that a file in conf/, or in the user's own --config-dir, names."""
+    if not _NAME.fullmatch(name):
+        raise _refusal("scene.scenes", repr(name), "descriptions (.yaml) and names of scenes", "correct it")
+    scene = compose("train", overrides=[f"scene={name}"]).scene
+    missing = sorted(OmegaConf.missing_keys(scene))
+    if missing:
+        raise _refusal("scene.scenes", name, f"a scene that needs no {missing[0]}", "describe it in a YAML file")
+    return scene
+
+
+def refuse_several(scenes: Sequence[str], **keywords: Any) -> None:
+    """What the configuration calls where one scene is opened.
+
+    Raises:
+        InputError: always.
+    """
+    raise _refusal("scene", "several", "one scene; only hsfusion train takes several", "choose another scene")
+
+
+def open_several(scenes: Sequence[str], *, group_weights: str = "shared") -> tuple[LabelledScene, ...]:
+    """Opens the scenes that a configuration names.
+
+    Raises:
+        InputError: if there are fewer than two, or one has no labels, or a name that cannot be that of a folder of its
+            own.
     """
     if len(scenes) < 2:
         raise _refusal("scene.scenes", list(scenes), "at least two", "scene.scenes=[a.yaml,b.yaml]")
-    return [_scene_configuration(entry) for entry in scenes]
-
-
-def _scene_configuration(entry: str) -> dict[str, Any]:
-    if entry.endswith((".yaml", ".yml")):
-        opener = "hsfusion.cli.descriptions.open_described"
-        return {"_target_": opener, "files": [entry], "contents": read_descriptions([entry]), "_convert_": "all"}
-    if "@" in entry:
-        name, _, sensor = entry.rpartition("@")
-        return {"_target_": "hsfusion.scenes.simulated.simulate", "of": _scene_configuration(name), "sensor": sensor}
-    if not _NAME.fullmatch(entry):
-        raise _refusal("scene.scenes", repr(entry), "descriptions (.yaml) and names of scenes", "correct it")
-    scene = compose("train", overrides=[f"scene={entry}"]).scene
-    missing = sorted(OmegaConf.missing_keys(scene))
-    if missing:
-        raise _refusal("scene.scenes", entry, f"a scene that needs no {missing[0]}", "describe it in a YAML file")
-    plain = OmegaConf.to_container(scene, resolve=True)
-    assert isinstance(plain, dict), "a configuration of keys"
-    return {str(key): value for key, value in plain.items()}
-
-
-def open_several(
-    scenes: Sequence[str], *, contents: Sequence[LabelledScene] | None = None, group_weights: str = "shared"
-) -> tuple[LabelledScene, ...]:
-    """The scenes, opened from what :func:`scene_configurations` made of their names; what the configuration calls.
-
-    Raises:
-        InputError: if one has no labels, or a name that cannot be that of a folder of its own; or if the command
-            cannot do with several.
-    """
-    if contents is None:
-        raise _refusal("scene", "several", "one scene; only hsfusion train takes several", "choose another scene")
     if group_weights not in ("shared", "per_scene"):
         raise _refusal("scene.group_weights", group_weights, "shared | per_scene", "correct scene.group_weights")
-    for entry, labelled in zip(scenes, contents, strict=True):
+    opened = []
+    for entry in scenes:
+        labelled = _open(entry)
         if not isinstance(labelled, LabelledScene):
             raise _refusal("scene.scenes", entry, "scenes with labels", "add labels to its description")
-    names = [labelled.scene.name for labelled in contents]
+        opened.append(labelled)
+    names = [labelled.scene.name for labelled in opened]
     for name in names:
         usable = name.isprintable() and not set(name) & set('/\\:*?"<>|') and not name.startswith(".")
         if not usable or name.lower() in _TAKEN or not 0 < len(name) <= _LONGEST_NAME:
             raise _refusal("scene.scenes", repr(name), "names that a folder can have", "give it another name")
     if len({name.lower() for name in names}) < len(names):
         raise _refusal("scene.scenes", ", ".join(names), "unique names", "give one of them another name")
-    return tuple(contents)
+    return tuple(opened)
 
 
 def set_up_several(cfg: DictConfig) -> SeveralExperiment:
@@ -116,7 +140,8 @@ def set_up_several(cfg: DictConfig) -> SeveralExperiment:
     _check(cfg)
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    labelled = instantiate(cfg.scene)
+    with blaming("scene"):
+        labelled = open_several(**{key: of for key, of in plain(cfg.scene).items() if not key.startswith("_")})
     scenes = [part.scene for part in labelled]
     for scene in scenes[1:]:
         if scene.sources != scenes[0].sources:
@@ -249,7 +274,7 @@ def fit_several(
     return finished
 
 
-def write_several(cfg: DictConfig, finished: Sequence[tuple[Experiment, Outcome]], folder: Path) -> None:
+def write_several(configuration: dict[str, Any], finished: Sequence[tuple[Experiment, Outcome]], folder: Path) -> None:
     """Writes an ordinary run folder for each scene, and the accuracies of all in the folder above."""
     told, seen = {}, [seen_pixels(experiment.split) for experiment, _ in finished]
     for i, (experiment, outcome) in enumerate(finished):
@@ -258,7 +283,7 @@ def write_several(cfg: DictConfig, finished: Sequence[tuple[Experiment, Outcome]
         name = experiment.split.labelled.scene.name
         (folder / name / "figures").mkdir(parents=True)
         print(f"{name}:")
-        write_outputs(cfg, experiment, outcome, folder / name)
+        write_outputs(configuration, experiment, outcome, folder / name)
         told[name] = {"split": outcome.metrics["split"], "test": outcome.metrics["test"]}
     (folder / "figures").rmdir()  # each scene has its own
     legend, timing = finished[0][0].split.labelled.legend, finished[0][1].metrics["timing"]
@@ -267,7 +292,7 @@ def write_several(cfg: DictConfig, finished: Sequence[tuple[Experiment, Outcome]
         "scenes": told,
         "test": together,
         "timing": {key: timing[key] for key in ("train_seconds", "samples_per_second")},
-        "seed": cfg.seed,
+        "seed": configuration["seed"],
         "versions": versions(),
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

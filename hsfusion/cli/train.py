@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from hsfusion.cli.checking import command_again
 from hsfusion.cli.hydra_app import run_app
@@ -47,7 +47,7 @@ def train_from(
         check: called before the training; raises what speaks against it.
         compare: called before anything of the outcome is written, to add to its metrics.
     """
-    from hsfusion.cli.descriptions import read_descriptions
+    from hsfusion.cli.descriptions import with_descriptions
     from hsfusion.cli.outputs import write_outputs
     from hsfusion.cli.session import fit, set_up
 
@@ -60,57 +60,58 @@ def train_from(
         outcome = fit(cfg, experiment, folder, checkpoint=checkpoint)
         if outcome is not None:
             compare(experiment, outcome, folder)
-            write_outputs(cfg, experiment, outcome, folder)
+            write_outputs(configuration, experiment, outcome, folder)
 
-    for scene in (cfg.scene, cfg.scene.get("of")):  # a simulated scene holds another one
-        if scene is not None and "files" in scene:  # descriptions may change, or go
-            scene.contents = read_descriptions(scene.files)
-    _run(cfg, command, begun, finish)
+    configuration = with_descriptions(cfg)
+    _run(cfg, configuration, command, begun, finish)
 
 
 def _train_on_several(cfg: DictConfig) -> None:
     """Trains one network on several scenes; their folders lie in the run folder."""
-    from hsfusion.cli.several import (
-        fit_several,
-        scene_configurations,
-        set_up_several,
-        write_several,
-    )
+    from hsfusion.cli.descriptions import with_descriptions
+    from hsfusion.cli.several import fit_several, scene_contents, set_up_several, write_several
 
     def finish(experiment: SeveralExperiment, folder: Path, checkpoint: Path | None) -> None:
         finished = fit_several(cfg, experiment, folder, checkpoint=checkpoint)
         if finished:
-            write_several(cfg, finished, folder)
+            write_several(configuration, finished, folder)
 
-    cfg.scene.contents = scene_configurations(cfg.scene.scenes)
-    _run(cfg, "train", lambda: set_up_several(cfg), finish)
+    configuration = with_descriptions(cfg)
+    configuration["scene"]["contents"] = scene_contents(cfg.scene.scenes)
+    _run(cfg, configuration, "train", lambda: set_up_several(cfg), finish)
 
 
 def _run(
-    cfg: DictConfig, command: str, begin: Callable[[], _Begun], finish: Callable[[_Begun, Path, Path | None], None]
+    cfg: DictConfig,
+    configuration: dict[str, Any],
+    command: str,
+    begin: Callable[[], _Begun],
+    finish: Callable[[_Begun, Path, Path | None], None],
 ) -> None:
     """What every training does: log, resume, run folder.
 
     Args:
         cfg: the whole configuration.
+        configuration: the same as plain values, with what descriptions say.
         command: the command that was given.
         begin: makes an experiment, or raises.
         finish: trains it and writes into the run folder, going on from a checkpoint if there is one.
     """
+    from hsfusion.cli.descriptions import to_yaml
     from hsfusion.cli.resuming import check_checkpoint, checkpoint_of
     from hsfusion.cli.run_folder import log_to, make_run_folder, start_log
 
     memory = start_log()
     log = logging.getLogger("hsfusion")
     log.info(command_again(command))
-    checkpoint = checkpoint_of(cfg)
+    checkpoint = checkpoint_of(configuration)
     experiment = begin()
     if checkpoint is not None:
         check_checkpoint(checkpoint, cfg, experiment.network)
     # only now: input that is refused leaves no folder behind
     folder = make_run_folder(cfg.name, cfg.run_dir)
     log_to(folder, memory)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+    (folder / "config.yaml").write_text(to_yaml(configuration), encoding="utf-8")
     try:
         finish(experiment, folder, checkpoint)
     except Interrupted as interruption:

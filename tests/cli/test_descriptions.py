@@ -4,8 +4,20 @@ import os
 import numpy as np
 import pytest
 import rasterio
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
-from hsfusion.cli.descriptions import open_described, read_description, scene_keys
+from hsfusion.cli import descriptions
+from hsfusion.cli.descriptions import (
+    ConfigurationLoader,
+    open_described,
+    read_description,
+    scene_keys,
+    to_yaml,
+    with_descriptions,
+)
+from hsfusion.cli.messages import CONF
 from hsfusion.cli.scene_values import check_scene_value
 from hsfusion.errors import InputError
 
@@ -70,7 +82,8 @@ def test_description_that_is_no_file_is_refused_before_it_is_read(tmp_path, put)
         ("cube: x\nbad_bands: [400, 420]\n", r"bad_bands is \[400, 420\], expected a list of intervals"),
         ("cube: x\nbad_bands: [[400, 420, 440]]\n", "bad_bands is .*, expected a list of intervals"),
         ("cube: x\nscale: [1]\n", r"scale is \[1\], expected a number"),
-        ("cube: x\nscale: true\n", "scale is True, expected a number"),
+        ("cube: x\nscale: true\n", "scale is true, expected a number"),
+        ("cube: x\nscale: 010\n", "scale is 010, expected a number"),
         ("cube: x\nscale: 1" + "0" * 400 + "\n", "scale is 10000.*, expected a number"),
         ("cube: x\nnodata: none\n", "nodata is none, expected a number"),
         ("cube: x\nvariable: 5\n", "variable is 5, expected a word .in quotation marks"),
@@ -79,14 +92,19 @@ def test_description_that_is_no_file_is_refused_before_it_is_read(tmp_path, put)
         ("cube: x\nunlabelled: null\n", "unlabelled is null, expected a code"),
         ("cube: x\nunlabelled: [0, 1.5]\n", "unlabelled is .*, expected a code"),
         ("cube: x\nclass_names: {1: [a, b]}\n", "class_names is .*, expected names by code"),
-        ("cube: x\nclass_names: {1: yes}\n", "class_names is .*, expected names by code"),
         ("cube: x\nclass_colors: red\n", "class_colors is red, expected colours by code"),
         ("cube: x\nsources: [a.tif]\n", "sources is .*, expected files by name"),
         ("cube: x\nsources: {a: {b: c}}\n", "sources is .*, expected files by name"),
         ("- a\n", "description is a list"),
         ("cube: [\n", "unreadable"),
         ("cube: x\ncube: y\n", "unreadable"),
-        ("_target_: os.system\ncube: x\n", r"_target_ is os\.system"),
+        ("cube: x\nclass_names: {1: a, 1: b}\n", "unreadable .key 1 twice"),
+        ("_target_: os.system\ncube: x\n", r"_target_ is os\.system, expected keys"),
+        ("cube: x\nclass_names: {_target_: os.system}\n", r"class_names\._target_ is os\.system, expected keys"),
+        ("cube: x\nbad_bands: [{a: {_args_: 1}}]\n", r"bad_bands\.a\._args_ is 1, expected keys"),
+        ("cube: x\nclass_names: {1: '${oc.env:HOME}'}\n", r"class_names\.1 is \$\{oc\.env:HOME\}, expected text"),
+        ("cube: x\nclass_names: [a, 'b ${a}']\n", r"class_names is b \$\{a\}, expected text"),
+        ("cube: x\nsources: {'${a}': b}\n", r"sources\.\$\{a\} is b, expected keys"),
         ("a: &a [1, 1]\nb: *a\n", "alias is"),
         ("cube: x\n", "labels is missing"),
         ("!!python/object/apply:os.system [ls]\n", "unreadable"),
@@ -129,6 +147,67 @@ def test_null_is_as_if_the_key_were_not_there(tmp_path):
 def test_types_hold_on_the_command_line_too(hsfusion, tmp_path, word, message):
     done = hsfusion("train", "scene=file", "scene.cube=a", "scene.labels=b", word, cwd=tmp_path)
     assert (done.returncode, message in done.stderr.splitlines()[-1]) == (2, True), done.stderr
+
+
+def test_words_are_text_and_numbers_are_numbers(tmp_path):
+    (tmp_path / "scene.yaml").write_text(
+        "cube: no\nname: 010\nscale: 1e-4\noffset: -.5\nnodata: -9999\nclass_names: {1: no, 2: yes, 3: on, 4: 1:30}\n"
+        "unlabelled: [0, 7]\nclass_field: true\nwavelength_unit: ~\n"
+    )
+    assert read_description(tmp_path / "scene.yaml") == {
+        "cube": str(tmp_path / "no"),
+        "name": "010",
+        "scale": 1e-4,
+        "offset": -0.5,
+        "nodata": -9999,
+        "class_names": {1: "no", 2: "yes", 3: "on", 4: "1:30"},
+        "unlabelled": [0, 7],
+        "class_field": "true",
+    }
+
+
+def test_plain_values_come_back_from_yaml_unchanged():
+    words = ["no", "true", "010", "1e-4", "1:30", "null", "", "2024-01-01", "=a", "${b}", "a\nb", "ü", "12", "1_000"]
+    values = {
+        "words": words,
+        "numbers": [0, -3, 1e-5, 1.5, 1e300],
+        "others": [None, True, False, {}, []],
+        "a: b": {1: 2},
+    }
+    assert yaml.load(to_yaml(values), ConfigurationLoader) == values
+    assert yaml.safe_load(to_yaml(values))["words"] == words
+
+
+def test_description_may_lie_in_a_folder_of_the_user_too(tmp_path):
+    (tmp_path / "scene.yaml").write_text(
+        "defaults: [file, _self_]\n_target_: hsfusion.scenes.open_labelled_scene\ncube: x\n"
+    )
+    assert read_description(tmp_path / "scene.yaml") == {"cube": str(tmp_path / "x"), "name": "scene"}
+
+
+@pytest.mark.parametrize("words", [[], ["scene=simulated", "scene@scene.of=described", "scene.sensor=sentinel2"]])
+def test_nothing_of_a_description_is_called_or_resolved_even_if_it_were_let_through(tmp_path, monkeypatch, words):
+    """Control: the same words in the configuration itself, the user's own, are."""
+    monkeypatch.setattr(descriptions, "_check_inert", lambda path, value: None)
+    monkeypatch.setenv("SECRET", "hunter2")
+    path = write_scene(tmp_path, "north", seed=1)
+    code = f"{{_target_: os.mkdir, path: {tmp_path}/marker}}"
+    with open(path, "a") as file:
+        file.write(f"variable: '${{oc.env:SECRET}}'\nsources: {code}\n")
+    key = "scene.of" if words else "scene"
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides=[*(words or ["scene=described"]), f"{key}.files=[{path}]", "name=a"])
+        other = compose(
+            "train", overrides=["scene=file", "scene.cube=a", "scene.labels=b", f"+scene.c={code}", "name=a"]
+        )
+    with pytest.raises(Exception, match=r"variable|sources"):
+        instantiate(cfg.scene)
+    scene = with_descriptions(cfg)["scene"]
+    assert (scene["of"] if words else scene)["contents"][0]["variable"] == "${oc.env:SECRET}"
+    assert not (tmp_path / "marker").exists()
+    with pytest.raises(Exception, match="unexpected keyword"):
+        instantiate(other.scene)
+    assert (tmp_path / "marker").exists()
 
 
 def test_description_that_is_not_there(tmp_path):

@@ -11,7 +11,7 @@ from hydra.errors import InstantiationException
 from hsfusion.cli.messages import CONF
 from hsfusion.cli.resuming import check_checkpoint
 from hsfusion.cli.session import set_up
-from hsfusion.cli.several import fit_several, scene_configurations, set_up_several
+from hsfusion.cli.several import fit_several, scene_contents, set_up_several
 from hsfusion.data.splits import TRAIN
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
@@ -50,11 +50,9 @@ def configured(scenes):
         def make(*words, entries=scenes):
             chosen = any(word.startswith("groups=") for word in words)
             small = [word for word in FIELD if not (chosen and word.startswith("groups"))]
-            cfg = compose(
+            return compose(
                 "train", overrides=["scene=several", f"scene.scenes={entries}", "logger=none", *small, *words]
             )
-            cfg.scene.contents = scene_configurations(cfg.scene.scenes)
-            return cfg
 
         yield make
     assert not GlobalHydra.instance().is_initialized()
@@ -193,20 +191,24 @@ def test_what_several_scenes_cannot_have_is_refused(configured, words, part):
 )
 def test_entries_that_name_no_scene_are_refused(configured, entries, part):
     with pytest.raises(InputError) as error:
-        configured(entries=entries)
+        set_up_several(configured(entries=entries))
     assert part in str(error.value)
 
 
+def test_run_folder_tells_what_entries_stand_for(configured, scenes):
+    described, simulated = scene_contents(configured(entries=[scenes[0], "synthetic@enmap"]).scene.scenes)
+    assert described["files"] == [scenes[0]]
+    assert described["contents"][0]["class_names"] == {1: "class 1", 2: "class 2"}
+    assert simulated["sensor"] == "enmap"
+    assert simulated["of"]["height"] == 64
+
+
 def test_two_scenes_of_one_name_are_refused(configured):
-    with pytest.raises(InstantiationException) as error:  # which the command takes apart
+    with pytest.raises(InputError, match=r"scene\.scenes is synthetic, synthetic, expected unique names"):
         set_up_several(configured(entries=["synthetic", "synthetic"]))
-    assert isinstance(error.value.__cause__, InputError)
-    assert "scene.scenes is synthetic, synthetic, expected unique names" in str(error.value.__cause__)
 
 
 def test_commands_for_one_scene_refuse_several(configured):
-    cfg = configured()
-    cfg.scene.contents = None  # only train fills it
     with pytest.raises(InstantiationException) as error:
-        set_up(cfg)
+        set_up(configured())
     assert "scene is several, expected one scene" in str(error.value.__cause__)
