@@ -19,6 +19,7 @@ from hsfusion.inference.mapping import Beside
 from hsfusion.scenes import Legend
 from hsfusion.scenes.areas import ClassAreas
 from hsfusion.scenes.maps import read_reduced
+from hsfusion.spectra.weights import as_cell
 
 #: ending of the name of the table of areas
 TABLE = "areas.csv"
@@ -62,7 +63,7 @@ def _table(areas: ClassAreas, legend: Legend) -> bytes:
     shares = areas.pixels / areas.pixels.sum()
     for row in zip(legend.codes, legend.names, areas.pixels, shares, areas.square_metres, strict=True):
         code, name, pixels, share, area = row
-        writer.writerow([code, name, pixels, f"{share:.6f}", "" if np.isnan(area) else f"{area / 1e4:.4f}"])
+        writer.writerow([code, as_cell(name), pixels, f"{share:.6f}", "" if np.isnan(area) else f"{area / 1e4:.4f}"])
     return text.getvalue().encode()
 
 

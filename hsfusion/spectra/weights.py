@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,22 @@ from hsfusion.errors import InputError
 from hsfusion.spectra.bands import Bands
 
 _NO_WAVELENGTH = ("nan", "")  # of layers of further rasters; the second in files of version 0.1
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how a formula starts; apostrophes so that what has one already comes back
 _MOST_TABLE_BYTES = 2**22  # 10,000 bands in lines of 400 letters
+
+
+def as_cell(value: Any) -> Any:
+    """A value as a cell of a table in CSV: text that a spreadsheet would take for a formula gets an apostrophe.
+
+    Source: OWASP, CSV injection. :func:`from_cell` takes it away again; numbers stay as they are.
+    """
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def from_cell(cell: object) -> str:
+    """The text that :func:`as_cell` made a cell of."""
+    text = str(cell)
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +93,9 @@ class BandWeights:
             for c, nm in enumerate(self.bands.wavelength_nm):
                 width = "" if fwhm is None else f"{fwhm[c]:.10g}"
                 good = int(self.bands.good[c])
-                writer.writerow([c + 1, f"{nm:.10g}", width, good, self.group[c], f"{self.weight[c]:.9g}"])
+                writer.writerow([c + 1, f"{nm:.10g}", width, good, as_cell(self.group[c]), f"{self.weight[c]:.9g}"])
             for i, (name, value) in enumerate(self.sources, start=len(self.bands) + 1):
-                writer.writerow([i, "nan", "", 1, name, f"{value:.9g}"])
+                writer.writerow([i, "nan", "", 1, as_cell(name), f"{value:.9g}"])
 
     @classmethod
     def from_csv(cls, path: str | Path) -> BandWeights:
@@ -99,13 +115,13 @@ class BandWeights:
                 lines = list(csv.DictReader(file))
             rows = [row for row in lines if row["wavelength_nm"] not in _NO_WAVELENGTH]
             of_layers = (row for row in lines if row["wavelength_nm"] in _NO_WAVELENGTH)
-            sources = tuple((str(row["group"]), float(row["weight"])) for row in of_layers)
+            sources = tuple((from_cell(row["group"]), float(row["weight"])) for row in of_layers)
             nm = np.array([float(row["wavelength_nm"]) for row in rows])
             widths = [row.get("fwhm_nm") for row in rows]
             fwhm = np.array([float(width) for width in widths if width]) if rows and all(widths) else None
             good = np.array([row.get("good", "1") == "1" for row in rows])
             weight = np.array([float(row["weight"]) for row in rows])
-            group = tuple(str(row["group"]) for row in rows)
+            group = tuple(from_cell(row["group"]) for row in rows)
             if not rows:
                 raise ValueError("no band")
         except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
@@ -206,7 +222,7 @@ def write_response_csv(
             inside = np.flatnonzero(membership[g])
             for m in range(response.shape[1]):
                 for c in inside:
-                    writer.writerow([name, m + 1, c + 1, nm[c], f"{response[g, m, c]:.9g}"])
+                    writer.writerow([as_cell(name), m + 1, c + 1, nm[c], f"{response[g, m, c]:.9g}"])
 
 
 def write_group_weights_csv(
@@ -222,7 +238,7 @@ def write_group_weights_csv(
         writer.writerow(["group", "channel", "weight", "channel_share"])
         for g, name in enumerate(groups):
             for m, value in enumerate(group_weights[g]):
-                writer.writerow([name, m + 1, f"{value:.9g}", f"{channel_share[m]:.9g}"])
+                writer.writerow([as_cell(name), m + 1, f"{value:.9g}", f"{channel_share[m]:.9g}"])
 
 
 def write_history_csv(path: str | Path, steps: Sequence[int], weights: NDArray[np.floating]) -> None:
@@ -289,4 +305,4 @@ def write_rows_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.writer(file)
         writer.writerow(rows[0])
         for row in rows:
-            writer.writerow([f"{value:.9g}" if isinstance(value, float) else value for value in row.values()])
+            writer.writerow([f"{value:.9g}" if isinstance(value, float) else as_cell(value) for value in row.values()])

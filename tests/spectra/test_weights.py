@@ -1,9 +1,11 @@
+import csv
+
 import numpy as np
 import pytest
 
 from hsfusion.errors import InputError
 from hsfusion.spectra import Bands, BandWeights, combine, group_of_bands
-from hsfusion.spectra.weights import write_history_csv
+from hsfusion.spectra.weights import as_cell, from_cell, write_history_csv, write_rows_csv
 
 
 def example(fwhm=True):
@@ -89,3 +91,26 @@ def test_window_totals_include_both_ends():
 def test_history_has_a_row_for_each_step(tmp_path):
     write_history_csv(tmp_path / "h.csv", [5, 10], np.array([[0.25, 0.75], [0.5, 0.5]]))
     assert (tmp_path / "h.csv").read_text().splitlines() == ["step,1,2", "5,0.25,0.75", "10,0.5,0.5"]
+
+
+NAMES = ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''-1", "'a'", "red", "ü=1", ""]
+
+
+def test_text_that_would_be_a_formula_is_none_in_a_cell_and_comes_back():
+    cells = [as_cell(name) for name in NAMES]
+    assert [cell[:1] for cell in cells[:6]] == ["'"] * 6
+    assert cells[8:] == NAMES[8:]
+    assert [from_cell(cell) for cell in cells] == NAMES
+    assert (as_cell(-5), as_cell(-0.5), as_cell(None)) == (-5, -0.5, None)
+
+
+def test_names_of_groups_come_back_from_tables(tmp_path):
+    names = tuple(name for name in NAMES if "\r" not in name)
+    bands = Bands.from_wavelengths(np.arange(len(names)) + 400.0)
+    weight = np.full(len(names) + 1, 1 / (len(names) + 1))
+    BandWeights(bands, names, weight[1:], (("=lidar", weight[0]),)).to_csv(tmp_path / "w.csv")
+    back = BandWeights.from_csv(tmp_path / "w.csv")
+    assert (back.group, back.sources[0][0]) == (names, "=lidar")
+    write_rows_csv(tmp_path / "rows.csv", [{"group": "=1", "weight": -0.5, "band": -1}])
+    with open(tmp_path / "rows.csv", newline="") as file:
+        assert list(csv.reader(file))[1] == ["'=1", "-0.5", "-1"]
