@@ -1,6 +1,32 @@
-"""The errors a user can cause or meet, each with the exit code the command line ends with."""
+"""The errors a user can cause or meet, each with the exit code the command line ends with; and text safe to print."""
 
 from __future__ import annotations
+
+
+def printable(text: object, *, longest: int | None = 200) -> str:
+    r"""Text of any origin in one line that cannot steer a terminal.
+
+    Letters of all scripts stay as they are. What :meth:`str.isprintable` says is none (control characters, line breaks,
+    what turns the direction of writing, lone surrogates) is shown as ``\n``, ``\x1b``, or, from DEL on, as ``\u202e``,
+    so that JSON, which holds no control characters below it, stays JSON.
+
+    Args:
+        text: what is to be shown.
+        longest: number of letters after which it is cut; None for no limit.
+    """
+    words = str(text)
+    if longest is not None and len(words) > longest:
+        words = words[:longest] + "..."
+    return words if words.isprintable() else "".join(map(_escaped, words))
+
+
+def _escaped(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    if letter < " ":
+        return letter.encode("unicode_escape").decode()
+    units = letter.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
 
 
 class HsFusionError(Exception):
@@ -22,7 +48,8 @@ class InputError(HsFusionError):
             expected: what has to stand there.
             fix: what the user can do about it, as an imperative.
         """
-        super().__init__(f"{source}: {field} is {value}, expected {expected}. Fix: {fix}.")
+        line = f"{source}: {field} is {value}, expected {expected}. Fix: {fix}."
+        super().__init__(printable(line, longest=None))
         self.field, self.value, self.expected, self.fix = field, value, expected, fix
 
 

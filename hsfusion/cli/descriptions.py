@@ -19,7 +19,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from hsfusion.cli.scene_values import check_scene_value
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, printable
 from hsfusion.scenes import LabelledScene, Scene, join_scenes, open_labelled_scene, open_scene, open_with_sources
 
 _TARGET = "hsfusion.scenes.open_labelled_scene"
@@ -107,7 +107,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
     for key in ("cube", "labels", "wavelengths"):
         if isinstance(content.get(key), str):
             content[key] = str(path.parent / content[key])
-    content.setdefault("name", path.stem)
+    content.setdefault("name", printable(path.stem, longest=None))
     if "sources" in content:
         content["sources"] = {name: str(path.parent / file) for name, file in content["sources"].items()}
     return content
@@ -213,13 +213,17 @@ def _check_inert(path: Path, value: Any, field: str = "") -> None:
             name = f"{field}.{key}" if field else str(key)
             if str(key).startswith("_") or "${" in str(key):
                 expected = "keys without ${ that do not start with _"
-                raise InputError(path, field=name, value=str(item)[:80], expected=expected, fix="rename or remove it")
+                raise InputError(
+                    path, field=name, value=printable(item, longest=80), expected=expected, fix="rename or remove it"
+                )
             _check_inert(path, item, name)
     elif isinstance(value, list):
         for item in value:
             _check_inert(path, item, field)
     elif "${" in str(value):
-        raise InputError(path, field=field, value=str(value)[:80], expected="text without ${", fix="write it out")
+        raise InputError(
+            path, field=field, value=printable(value, longest=80), expected="text without ${", fix="write it out"
+        )
 
 
 def _check_events(path: Path, text: str) -> None:

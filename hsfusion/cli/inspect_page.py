@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hsfusion.cli.inspected import Inspected
+from hsfusion.cli.main import raw
+from hsfusion.errors import printable
 from hsfusion.scenes.doubts import exact, runs
 
 WIDTH = 100
@@ -25,13 +28,18 @@ def print_page(inspected: Inspected) -> None:
     with console.capture() as captured:
         _render(console, inspected)
     for line in captured.get().splitlines():
-        print(line.rstrip())
+        print(line.rstrip(), file=raw(sys.stdout))
+
+
+def _text(words: str, style: str = "") -> Text:
+    """Text of a file, in which nothing but the style steers the terminal."""
+    return Text(printable(words, longest=None), style)
 
 
 def _render(console: Console, inspected: Inspected) -> None:
     file = inspected.file
-    console.print(Text(file.path.name, style="bold"), soft_wrap=True)
-    console.print(Text(str(file.path.parent), style="dim"), soft_wrap=True)
+    console.print(_text(file.path.name, "bold"), soft_wrap=True)
+    console.print(_text(str(file.path.parent), "dim"), soft_wrap=True)
     sections = {"File": _file(inspected)}
     if not inspected.is_labels:
         sections |= {"Bands": _bands(inspected), "Values": _values(inspected)}
@@ -41,7 +49,7 @@ def _render(console: Console, inspected: Inspected) -> None:
         table.add_column(width=_LEFT, style="dim")
         table.add_column(overflow="fold")
         for name, text in rows:
-            table.add_row(Text(name), Text(text))
+            table.add_row(_text(name), _text(text))
         _section(console, title, table)
     if inspected.labels is not None:
         _section(console, "Labels", _labels(inspected))
@@ -147,7 +155,7 @@ def _labels(inspected: Inspected) -> Table:
     table.add_row(*(Text(word, style="dim") for word in ("code", "class", "pixels", "of labelled")))
     for count in labels:
         share = "" if count.code == 0 or not labelled else f"{count.pixels / labelled:.1%}"
-        table.add_row(Text(str(count.code)), Text(count.name), Text(f"{count.pixels:,}"), Text(share))
+        table.add_row(Text(str(count.code)), _text(count.name), Text(f"{count.pixels:,}"), Text(share))
     total = "1 class" if classes == 1 else f"{classes} classes"
     table.add_row("", Text(total), Text(f"{labelled:,}"), "")
     return table
@@ -160,7 +168,7 @@ def _warnings(inspected: Inspected) -> Table | Text:
     table.add_column(style="yellow")
     table.add_column(overflow="fold")
     for line in inspected.warnings:
-        table.add_row("!", Text(line))
+        table.add_row("!", _text(line))
     return table
 
 

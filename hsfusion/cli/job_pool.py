@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
@@ -21,6 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from hsfusion.cli.main import raw
 from hsfusion.errors import DivergedError, EnvironmentFailure, HsFusionError
 
 _KINDS = {kind.__name__: kind for kind in (EnvironmentFailure, DivergedError)}
@@ -116,7 +118,7 @@ def open_pool(number: int, *, threads: int, total: float, shown: bool) -> Iterat
         TimeRemainingColumn(),
     )
     # jobs take minutes: the time left is told from all that were done
-    bar = Progress(*columns, console=Console(stderr=True), disable=not shown, speed_estimate_period=1e6)
+    bar = Progress(*columns, console=Console(file=raw(sys.stderr)), disable=not shown, speed_estimate_period=1e6)
     executor = _executor(number, threads) if number > 1 else None
     try:
         with bar:

@@ -11,10 +11,12 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
 
 from hsfusion import __version__
-from hsfusion.errors import HsFusionError, InputError
+from hsfusion.errors import HsFusionError, InputError, printable
 
 COMMANDS = {
     "train": "fit a network to a scene; writes a run folder with weights, map and report",
@@ -39,6 +41,40 @@ hsfusion COMMAND --help lists the keys of a command. HSFUSION_DEBUG=1 shows trac
 Version {version}."""
 
 
+class _EscapedStream:
+    """A stream for text in which names out of files may stand: all control characters but line breaks are escaped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.raw = stream
+
+    def write(self, text: str) -> int:
+        self.raw.write("\n".join(printable(line, longest=None) for line in text.split("\n")))
+        return len(text)
+
+    def writelines(self, lines: list[str]) -> None:
+        self.write("".join(lines))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
+
+
+def raw(stream: TextIO) -> TextIO:
+    """The stream without escapes, for what steers the terminal on purpose: progress bars, styled text."""
+    return stream.raw if isinstance(stream, _EscapedStream) else stream
+
+
+@contextmanager
+def _escaped_output() -> Iterator[None]:
+    """Escapes what is printed, by whomever: the one door through which text leaves for a terminal."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, _EscapedStream(raw(stream))) for stream in streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+@_escaped_output()
 def main() -> int:
     """Runs the command that ``sys.argv`` names.
 
@@ -58,6 +94,7 @@ def main() -> int:
     return _run(args)
 
 
+@_escaped_output()
 def run_command(name: str) -> int:
     """Runs one command with the arguments of ``sys.argv``; what the files in scripts/ call."""
     return _run([name, *sys.argv[1:]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hsfusion import plots
+from hsfusion.cli.main import raw
 from hsfusion.inference import Order
 from hsfusion.inference.classification import Cell
 from hsfusion.inference.mapping import Beside
@@ -34,7 +36,7 @@ def progress_bar(cells: Iterator[Cell], done: int, total: int) -> Iterator[Cell]
         TimeRemainingColumn(),
     )
     start, first = time.perf_counter(), done
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(file=raw(sys.stderr)), transient=True) as bar:
         task = bar.add_task("", total=total, completed=done, rate="-")
         for cell in cells:
             yield cell

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hsfusion.cli.descriptions import ConfigurationLoader, read_text
 from hsfusion.cli.messages import CONF
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, printable
 from hsfusion.nn import FusionNetwork, SeveralNetworks
 from hsfusion.training.checked_values import Unfit, shown
 from hsfusion.training.checkpoint_file import check_fits, read_checkpoint
@@ -150,8 +150,8 @@ def _check_same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     for key in sorted(before.keys() | now.keys()):
         was = before.get(key)
         if was != now.get(key):
-            said = was if isinstance(was, int | float | None) else str(was) if str(was).isprintable() else shown(was)
-            name = key if key.isprintable() else shown(key)
+            said = was if isinstance(was, int | float | None) else printable(was)
+            name = printable(key)
             raise InputError(
                 "command line",
                 field=name,

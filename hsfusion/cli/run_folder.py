@@ -10,9 +10,25 @@ from datetime import datetime
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
-from hsfusion.errors import EnvironmentFailure, InputError
+from hsfusion.errors import EnvironmentFailure, InputError, printable
 
 _ENV = "HSFUSION_RUN_DIR"
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a name is that of one folder inside another, on any system."""
+    return name.isprintable() and not set(name) & set('/\\:*?"<>|') and name.strip() not in ("", ".", "..")
+
+
+def check_name(name: object) -> None:
+    """Makes sure that the folder of a run lies inside ``runs/``.
+
+    Raises:
+        InputError: if its name leads elsewhere, or cannot be that of a folder.
+    """
+    if not is_folder_name(str(name)):
+        expected = 'a name that one folder can have, without / \\ : * ? " < > | and control characters'
+        raise InputError("command line", field="name", value=name or "empty", expected=expected, fix="add name=WORD")
 
 
 def make_run_folder(name: str, run_dir: str | None) -> Path:
@@ -47,6 +63,13 @@ def make_run_folder(name: str, run_dir: str | None) -> Path:
     return path
 
 
+class _LineFormatter(logging.Formatter):
+    """Shows each message in one line, whatever names are in it; tracebacks follow as they are."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record), longest=None)
+
+
 def start_log() -> MemoryHandler:
     """Shows warnings on stderr and remembers everything for :func:`log_to`, which knows the folder later."""
     root = logging.getLogger()
@@ -56,7 +79,7 @@ def start_log() -> MemoryHandler:
         root.removeHandler(handler)
     screen = logging.StreamHandler(sys.stderr)
     screen.setLevel(logging.WARNING)
-    screen.setFormatter(logging.Formatter("hsfusion: %(message)s"))
+    screen.setFormatter(_LineFormatter("hsfusion: %(message)s"))
     memory = MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1)
     root.addHandler(screen)
     root.addHandler(memory)
@@ -66,7 +89,7 @@ def start_log() -> MemoryHandler:
 def log_to(path: Path, memory: MemoryHandler) -> None:
     """Sends the log, from its beginning, to ``train.log`` in a run folder."""
     file = logging.FileHandler(path / "train.log", encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(_LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     memory.setTarget(file)
     memory.flush()
     logging.getLogger().removeHandler(memory)

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from hsfusion.cli.descriptions import open_described, read_descriptions
 from hsfusion.cli.fitting import blaming, class_counts, patches_of, plain, sample_of, train_network
 from hsfusion.cli.outputs import versions, write_outputs
+from hsfusion.cli.run_folder import is_folder_name
 from hsfusion.cli.seen import seen_pixels
 from hsfusion.cli.session import Experiment, Outcome, Start, begin, new_network, outcome_of, split_scene
 from hsfusion.data.datamodule import SeveralDataModule
@@ -123,8 +124,7 @@ def open_several(scenes: Sequence[str], *, group_weights: str = "shared") -> tup
         opened.append(labelled)
     names = [labelled.scene.name for labelled in opened]
     for name in names:
-        usable = name.isprintable() and not set(name) & set('/\\:*?"<>|') and not name.startswith(".")
-        if not usable or name.lower() in _TAKEN or not 0 < len(name) <= _LONGEST_NAME:
+        if not is_folder_name(name) or name.lower() in _TAKEN or len(name) > _LONGEST_NAME:
             raise _refusal("scene.scenes", repr(name), "names that a folder can have", "give it another name")
     if len({name.lower() for name in names}) < len(names):
         raise _refusal("scene.scenes", ", ".join(names), "unique names", "give one of them another name")

@@ -99,8 +99,9 @@ def _run(
     """
     from hsfusion.cli.descriptions import to_yaml
     from hsfusion.cli.resuming import check_checkpoint, checkpoint_of
-    from hsfusion.cli.run_folder import log_to, make_run_folder, start_log
+    from hsfusion.cli.run_folder import check_name, log_to, make_run_folder, start_log
 
+    check_name(configuration["name"])
     memory = start_log()
     log = logging.getLogger("hsfusion")
     log.info(command_again(command))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 from omegaconf import DictConfig
 
+from hsfusion.cli.main import raw
 from hsfusion.data.datamodule import PatchDataModule, SeveralDataModule
 from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError
 from hsfusion.training.classifier import FusionClassifier
@@ -37,7 +39,7 @@ def make_trainer(cfg: DictConfig, folder: Path, callbacks: list[pl.Callback], *,
         logging.getLogger(name).setLevel(logging.WARNING)
     loggers = [instantiate(logger)(save_dir=folder / "logs") for logger in (cfg.logger or {}).values()]
     if cfg.progress:
-        callbacks = [*callbacks, RichProgressBar()]
+        callbacks = [*callbacks, RichProgressBar(console_kwargs={"file": raw(sys.stdout)})]
     try:
         return instantiate(cfg.trainer)(
             callbacks=callbacks,

@@ -23,7 +23,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, printable
 from hsfusion.scenes.readers.cube_file import CubeFile
 from hsfusion.scenes.readers.envi import class_table
 
@@ -275,7 +275,7 @@ def one_line(name: str, *, path: Path) -> str:
         raise InputError(
             path,
             field="class name",
-            value=ascii(name[:40]) + "..." * (len(name) > 40),
+            value=printable(name, longest=40),
             expected=f"at most {_LONGEST_NAME} printable characters",
             fix="rename the class",
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from affine import Affine
 from rasterio.crs import CRS
 
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, printable
 
 #: transform of a raster of which the place is not known
 IDENTITY = Affine.identity()
@@ -96,7 +96,7 @@ def same_crs(crs: str, other: str) -> bool:
 def crs_name(crs: str) -> str:
     """Name of a CRS (WKT) and its EPSG code where it has one, for messages."""
     parsed = CRS.from_wkt(crs)
-    name = "".join(letter if letter.isprintable() else "?" for letter in crs.partition('"')[2].partition('"')[0][:80])
+    name = printable(crs.partition('"')[2].partition('"')[0], longest=80)
     code = parsed.to_epsg()
     return name if code is None else f"{name} (EPSG:{code})"
 

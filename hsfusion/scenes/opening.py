@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, printable
 from hsfusion.scenes.doubts import warnings_of
 from hsfusion.scenes.labels import LabelledScene, read_labels
 from hsfusion.scenes.readers.cube_file import CubeFile
@@ -93,7 +93,7 @@ def open_scene(
         offset=offset,
         nodata=nodata,
     )
-    name = file.path.stem if name is None else str(name)
+    name = printable(file.path.stem, longest=None) if name is None else str(name)
     if not name or "/" in name:
         raise InputError("scene", field="name", value=repr(name), expected="a word without /", fix="correct scene.name")
     bands = file.bands(unit=wavelength_unit)

@@ -31,7 +31,7 @@ from rasterio.features import rasterize
 from rasterio.warp import transform
 from shapely.errors import GEOSException
 
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, printable
 from hsfusion.scenes.categories import Categories, classes_of, layer_categories
 from hsfusion.scenes.geobox import IDENTITY, GeoBox, crs_name
 from hsfusion.scenes.readers.envi import envi_header
@@ -167,7 +167,7 @@ def _read_layer(path: Path, *, driver: str, layer: str | None, class_field: str 
     try:
         shapes = shapely.from_wkb(wkb)
     except GEOSException as error:
-        raise _error(path, "geometry", _plain(error), "whole polygons or points", "repair it in QGIS") from error
+        raise _error(path, "geometry", printable(error), "whole polygons or points", "repair it in QGIS") from error
     if encoding == "ISO-8859-1":
         _warn_of_encoding(path, columns[0])
     listed = layer_categories(path, name if driver == "GPKG" else None, field)
@@ -188,7 +188,7 @@ def _json_crs(path: Path) -> str | None:
     try:
         content = json.loads(path.read_bytes(), object_pairs_hook=take)
     except (ValueError, RecursionError) as error:
-        raise _error(path, "content", "unreadable", "a whole GeoJSON file", f"{_FIX} ({_plain(error)})") from error
+        raise _error(path, "content", "unreadable", "a whole GeoJSON file", f"{_FIX} ({printable(error)})") from error
     if not isinstance(content, dict) or content.get("type") != "FeatureCollection":
         raise _error(path, "type", "something else", '"FeatureCollection"', "save the labels as a GeoPackage")
     properties = [(member or {}).get("properties") for member in members]
@@ -196,7 +196,7 @@ def _json_crs(path: Path) -> str | None:
     for member, name in zip(members, names, strict=True):
         if not isinstance(name, str) or member != {"type": "name", "properties": {"name": name}}:
             expected = "a name like urn:ogc:def:crs:EPSG::32633, or no crs"
-            raise _error(path, "crs", _plain(member), expected, _FIX)
+            raise _error(path, "crs", printable(member), expected, _FIX)
     return names[0] if names else None
 
 
@@ -274,8 +274,8 @@ def _reported(path: Path, driver: str) -> Iterator[None]:
             yield
         # UnboundLocalError: what pyogrio 0.13 makes of a CRS that is not UTF-8
         except (DataSourceError, DataLayerError, UnicodeDecodeError, UnboundLocalError) as error:
-            raise _error(path, "content", "unreadable", f"a whole {driver}", f"{_FIX} ({_plain(error)})") from error
-    for message in dict.fromkeys(_plain(warning.message) for warning in caught):
+            raise _error(path, "content", "unreadable", f"a whole {driver}", f"{_FIX} ({printable(error)})") from error
+    for message in dict.fromkeys(printable(warning.message) for warning in caught):
         if driver == "GeoJSON":
             raise _error(path, "content", f"doubtful ({message})", "GeoJSON as in RFC 7946", _FIX)
         if "file extension" not in message:  # formats are detected from content
@@ -284,7 +284,7 @@ def _reported(path: Path, driver: str) -> Iterator[None]:
 
 def _chosen(path: Path, name: str | None, names: Sequence[str], *, field: str, what: str) -> str:
     """A layer or field by its name; the layer may go unnamed where there is only one."""
-    listed = _plain(", ".join(names[:20]) + ", ..." * (len(names) > 20))
+    listed = printable(", ".join(names[:20]) + ", ..." * (len(names) > 20))
     if not names:
         raise _error(
             path, f"number of {what}s", 0, "at least 1", "save the labels anew, as polygons with a class field"
@@ -297,8 +297,8 @@ def _chosen(path: Path, name: str | None, names: Sequence[str], *, field: str, w
         raise _error(path, field, "missing", f"one of the {what}s: {listed}", f"add {field}=NAME")
     close = difflib.get_close_matches(name.lower(), [one.lower() for one in names], 1)
     near = [one for one in names if close and one.lower() == close[0]]
-    fix = f"correct it (did you mean {_plain(near[0])}?)" if near else f"correct {field}"
-    raise _error(path, field, _plain(name), f"one of the {what}s: {listed}", fix)
+    fix = f"correct it (did you mean {printable(near[0])}?)" if near else f"correct {field}"
+    raise _error(path, field, printable(name), f"one of the {what}s: {listed}", fix)
 
 
 def _crs(path: Path, text: str | None, named: str | None) -> CRS:
@@ -312,7 +312,7 @@ def _crs(path: Path, text: str | None, named: str | None) -> CRS:
     except CRSError:
         crs = None
     if named and crs is not None and crs.to_epsg() == 4326 and not named.upper().endswith((":CRS84", ":4326")):
-        raise _error(path, "crs", _plain(named), "one that GDAL knows, such as urn:ogc:def:crs:EPSG::32633", _FIX)
+        raise _error(path, "crs", printable(named), "one that GDAL knows, such as urn:ogc:def:crs:EPSG::32633", _FIX)
     if crs is None or not (crs.is_geographic or crs.is_projected):
         expected = "that of the coordinates; it is never assumed"
         fix = "set the layer's CRS in QGIS and save it anew, as a GeoPackage"
@@ -438,12 +438,6 @@ def _burnt(
 def _count(path: Path, number: int, what: str) -> None:
     if number:
         _log.warning("%s: %s: %d.", path, what, number)
-
-
-def _plain(text: object) -> str:
-    """At most 200 printable characters in one line."""
-    words = " ".join(str(text).split())
-    return "".join(letter if letter.isprintable() else "?" for letter in words)[:200]
 
 
 def _error(path: Path, field: str, value: object, expected: object, fix: str) -> InputError:

@@ -32,7 +32,7 @@ class Unfit(ValueError):
 
 
 def shown(value: object) -> str:
-    """A value of a stranger as a short word in which nothing can upset a terminal."""
+    """The ``repr`` of a value of any type, however large, cut to a short word."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = 60
     try:

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
-from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError
+from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError, printable
 from hsfusion.nn import FusionNetwork
 from hsfusion.spectra import BandGroup, Bands
 from hsfusion.training.building import build_network
@@ -164,7 +164,7 @@ def _check_tensors(stored: StoredModel, network: FusionNetwork) -> None:
         raise Unfit("tensor", f"{missing[0]} missing", "all of the network that the header names")
     if len(stored.shapes) > len(expected):
         unknown = min(stored.shapes.keys() - expected.keys())
-        raise Unfit("tensor", ascii(unknown)[:60], "none but those of the network that the header names")
+        raise Unfit("tensor", printable(unknown, longest=60), "none but those of the network that the header names")
     for name, (dtype, shape) in stored.shapes.items():
         if (dtype, shape) != expected[name]:
             wanted = "{} {}".format(*expected[name])

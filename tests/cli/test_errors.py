@@ -1,5 +1,8 @@
 """The error contract: one line on stderr, the exit code, nothing lost."""
 
+import logging
+import sys
+
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
@@ -8,8 +11,11 @@ from omegaconf import OmegaConf
 
 from hsfusion.cli.checking import check
 from hsfusion.cli.hydra_app import hydra_words
+from hsfusion.cli.main import main, raw
 from hsfusion.cli.messages import CONF, valid_keys
+from hsfusion.cli.run_folder import check_name, log_to, start_log
 from hsfusion.errors import InputError
+from hsfusion.scenes import open_scene
 
 CASES = {
     "unknown scene": (["scene=indian_pine"], ["scene is indian_pine", "did you mean scene=indian_pines?"]),
@@ -232,3 +238,56 @@ def test_every_file_in_conf_gives_keys():
     keys = valid_keys()
     assert {"trainer.max_epochs", "model.fusion", "split.train", "scene.cube", "seed", "groups.nm"} <= keys
     assert not any(key.startswith("hydra") or "_target_" in key for key in keys)
+
+
+def test_names_of_files_do_not_steer_the_terminal(tmp_path, monkeypatch, capsys):
+    name = "a\x1b[2J\nb"
+    np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).random((9, 9, 3)))
+    monkeypatch.chdir(tmp_path)
+    for words in (["inspect", f"{name}.npy"], ["inspect", f"{name}.npy", "--json"], ["weights", name], [name]):
+        monkeypatch.setattr(sys, "argv", ["hsfusion", *words])
+        assert main() == (0 if words[0] == "inspect" else 2)
+        output = "".join(capsys.readouterr())
+        assert all(line.isprintable() for line in output.splitlines())
+        assert r"[2J\nb" in output
+    scene = open_scene(f"{name}.npy", wavelengths=[500, 600, 700], wavelength_unit="nm")
+    assert scene.name == r"a\x1b[2J\nb"  # else no model file that names it could be read again
+
+
+def test_what_is_printed_is_escaped_but_what_draws_on_the_terminal(monkeypatch, capsys):
+    def command(words):
+        print("a\x1b[2J\nb")
+        print("bar \x1b[1A", file=raw(sys.stdout))
+        print("c\x1b", file=sys.stderr)
+
+    monkeypatch.setattr("hsfusion.cli.main._dispatch", command)
+    monkeypatch.setattr(sys, "argv", ["hsfusion", "train"])
+    before = sys.stdout
+    assert main() == 0
+    assert sys.stdout is before
+    assert capsys.readouterr() == ("a\\x1b[2J\nb\nbar \x1b[1A\n", "c\\x1b\n")
+
+
+def test_log_has_a_line_for_each_message(tmp_path, capsys):
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        memory = start_log()
+        logging.getLogger("hsfusion").warning("%s: class %s", "a\nhsfusion: error: b", "\x1b[2J")
+        log_to(tmp_path, memory)
+    finally:
+        for handler in root.handlers:
+            handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    line = r"a\nhsfusion: error: b: class \x1b[2J"
+    assert capsys.readouterr().err == f"hsfusion: {line}\n"
+    assert (tmp_path / "train.log").read_text().endswith(f"WARNING hsfusion: {line}\n")
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "a\\b", "..", ".", "", " ", "a\x1b", "a:b", "a\n"])
+def test_name_of_a_run_is_that_of_one_folder(name):
+    with pytest.raises(InputError, match=r"command line: name is .*, expected a name that one folder can have"):
+        check_name(name)
+    check_name("it's a=b.ü 水田")
+    check_name(5)

@@ -17,7 +17,7 @@ from typing import IO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, printable
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.readers.cube_file import ArrayPixels, CubeFile, Pixels
 from hsfusion.scenes.scene import Window
@@ -206,7 +206,7 @@ def choose_array(path: Path, found: Mapping[str, tuple[int, ...]], variable: str
         return str(variable)
     if variable is None and len(likely) == 1:
         return likely[0]
-    names = [f"{printable(name)} ({' x '.join(map(str, shape))})" for name, shape in rasters.items()]
+    names = [f"{printable(name, longest=60)} ({' x '.join(map(str, shape))})" for name, shape in rasters.items()]
     raise InputError(
         path,
         field="variable",
@@ -214,11 +214,6 @@ def choose_array(path: Path, found: Mapping[str, tuple[int, ...]], variable: str
         expected=f"one of {', '.join(names[:20])}" if names else "an array (H, W) or (H, W, layers) of real numbers",
         fix="name it by scene.variable, that of labels by scene.labels_variable" if names else "save such an array",
     )
-
-
-def printable(name: str) -> str:
-    """A name out of a file, as it can stand in a line."""
-    return name[:60] if name.isprintable() else ascii(name[:60])
 
 
 def unpacked_limit(packed: int) -> int:
@@ -273,5 +268,6 @@ def layers_first(array: NDArray, axes: tuple[str, ...]) -> NDArray:
 
 def unreadable_array(path: Path, expected: str, reason: object) -> InputError:
     """An error, in one line, that says why an array cannot be read."""
-    text = " ".join(str(reason).split())[:200]
-    return InputError(path, field="array", value=f"unreadable ({text})", expected=expected, fix="write the file anew")
+    return InputError(
+        path, field="array", value=f"unreadable ({printable(reason)})", expected=expected, fix="write the file anew"
+    )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, printable
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.readers.cube_file import BandTable, CubeFile
 from hsfusion.scenes.readers.hdf5_file import (
@@ -31,7 +31,6 @@ from hsfusion.scenes.readers.hdf5_file import (
     member,
     opened,
     pixels_of,
-    plain,
     small_array,
 )
 from hsfusion.scenes.scene import Window
@@ -61,7 +60,7 @@ def open_emit(path: Path, *, grid: str | None = None) -> CubeFile:
     """
     if grid not in (None, *_GRIDS):
         raise InputError(
-            path, field="scene.grid", value=plain(grid), expected=" or ".join(_GRIDS), fix="correct scene.grid"
+            path, field="scene.grid", value=printable(grid), expected=" or ".join(_GRIDS), fix="correct scene.grid"
         )
     with opened(path) as file:
         name = next(name for name in _CUBES if member(file, name) is not None)

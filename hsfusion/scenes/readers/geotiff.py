@@ -17,7 +17,7 @@ from rasterio.enums import MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, printable
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.readers.band_tags import tagged_bands
 from hsfusion.scenes.readers.cube_file import CubeFile
@@ -119,7 +119,7 @@ class TiffPixels:
                 field="pixels",
                 value="unreadable",
                 expected="a whole file",
-                fix=f"copy it anew ({_one_line(error)})",
+                fix=f"copy it anew ({printable(error)})",
             ) from error
 
 
@@ -152,7 +152,7 @@ def _opened(path: Path) -> rasterio.DatasetReader:
             field="content",
             value="unreadable",
             expected="a whole GeoTIFF",
-            fix=f"write it anew ({_one_line(error)})",
+            fix=f"write it anew ({printable(error)})",
         ) from error
 
 
@@ -238,7 +238,7 @@ def _place(source: rasterio.DatasetReader, path: Path) -> tuple[GeoBox, dict[str
             field="CRS",
             value="unreadable",
             expected="one that GDAL knows",
-            fix=f"set it anew ({_one_line(error)})",
+            fix=f"set it anew ({printable(error)})",
         ) from error
     transform = source.transform
     if not (np.isfinite(list(transform)).all() and transform.determinant):
@@ -260,11 +260,7 @@ def _sensor(tags: dict[str, str]) -> dict[str, str]:
     known = {name.strip().lower().replace("_", " "): value for name, value in tags.items()}
 
     def first(*names: str) -> str:
-        return next((_one_line(known[name])[:80] for name in names if known.get(name)), "")
+        return next((printable(known[name], longest=80) for name in names if known.get(name)), "")
 
     acquired = first("acquired", "acquisition time", "acquisition date", "start time")
     return {"sensor": first("sensor type", "sensor") or "not named"} | ({"acquired": acquired} if acquired else {})
-
-
-def _one_line(value: object) -> str:
-    return " ".join(str(value).split())

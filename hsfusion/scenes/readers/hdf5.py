@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, printable
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.readers.arrays import AXIS_OF_WORD, array_axes, choose_array
 from hsfusion.scenes.readers.cube_file import NM_PER_UNIT, BandTable, CubeFile
@@ -33,7 +33,6 @@ from hsfusion.scenes.readers.hdf5_file import (
     members,
     opened,
     pixels_of,
-    plain,
 )
 from hsfusion.scenes.readers.neon import is_neon, open_neon
 from hsfusion.scenes.readers.prisma import is_prisma, open_prisma
@@ -94,7 +93,7 @@ def open_hdf5(
 
 
 def _no_choice(path: Path, field: str, value: str, reason: str) -> InputError:
-    return InputError(path, field=field, value=plain(value), expected=f"nothing, as {reason}", fix=f"drop {field}")
+    return InputError(path, field=field, value=printable(value), expected=f"nothing, as {reason}", fix=f"drop {field}")
 
 
 def _open_array(path: Path, variable: str | None, axes: tuple[str, ...] | None) -> CubeFile:
@@ -124,7 +123,7 @@ def _open_array(path: Path, variable: str | None, axes: tuple[str, ...] | None) 
         nodata=None if nodata is None or np.isnan(nodata) else nodata,  # NaN means no data in every format
         gain=None if gain is None else np.full(pixels.layers, gain),
         offset=None if offset is None else np.full(pixels.layers, offset),
-        facts={"variable": plain(name), "axes": ", ".join(words[axis] for axis in axes)},
+        facts={"variable": printable(name), "axes": ", ".join(words[axis] for axis in axes)},
     )
 
 
@@ -291,14 +290,14 @@ def _band_table(dataset: h5py.Dataset, axes: tuple[str, ...], lists: list[list[h
         return BandTable()
     wavelengths = rivals[0]
     if any(not np.array_equal(_numbers(rival), _numbers(wavelengths)) for rival in rivals):
-        return BandTable(source=plain("one of " + ", ".join((rival.name or "").strip("/") for rival in rivals)))
+        return BandTable(source=printable("one of " + ", ".join((rival.name or "").strip("/") for rival in rivals)))
     unit, fwhm = _unit(wavelengths), None
     for stored in filter(_is_fwhm, chain(*nearest)):
         units = [NM_PER_UNIT.get((word or "").lower()) for word in (_unit(stored) or unit, unit)]
         if units[0] is not None and units[1] is not None:
             fwhm = _numbers(stored) * (units[0] / units[1])
         break
-    return BandTable(_numbers(wavelengths), fwhm, unit=unit, source=plain((wavelengths.name or "").strip("/")))
+    return BandTable(_numbers(wavelengths), fwhm, unit=unit, source=printable((wavelengths.name or "").strip("/")))
 
 
 def _numbers(stored: h5py.Dataset) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ import numpy as np
 from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 from numpy.typing import NDArray
 
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, printable
 from hsfusion.scenes.scene import Window
 
 Stored: TypeAlias = h5py.Group | h5py.Dataset
@@ -42,20 +42,15 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise InputError(
             path,
             field="content",
-            value=f"unreadable ({plain(error)})",
+            value=f"unreadable ({printable(error)})",
             expected="a whole HDF5 file",
             fix="copy it anew",
         ) from error
 
 
-def plain(text: object, *, most: int = 200) -> str:
-    """Words of a file or of the library as one line that can be printed, of so many letters at most."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(text)[:most])
-
-
 def bad(stored: Stored, field: str, value: object, expected: str, fix: str = "get the file anew") -> InputError:
     """An error that names the file of a group or dataset."""
-    return InputError(stored.file.filename, field=plain(field), value=plain(value), expected=expected, fix=fix)
+    return InputError(stored.file.filename, field=printable(field), value=printable(value), expected=expected, fix=fix)
 
 
 def member(file: h5py.Group, name: str) -> Stored | None:
@@ -203,7 +198,7 @@ def text_of(value: object) -> str | None:
         value = value.reshape(-1)[0]
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
-    return plain(value.strip("\0 \n"), most=10_000) if isinstance(value, str) else None
+    return printable(value.strip("\0 \n"), longest=10_000) if isinstance(value, str) else None
 
 
 def attribute_text(stored: Stored, name: str) -> str | None:

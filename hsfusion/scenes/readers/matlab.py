@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.errors import EnvironmentFailure, InputError
+from hsfusion.errors import EnvironmentFailure, InputError, printable
 from hsfusion.scenes.readers import matlab_child
-from hsfusion.scenes.readers.arrays import choose_array, cube_of_array, printable, unpacked_limit, unreadable_array
+from hsfusion.scenes.readers.arrays import choose_array, cube_of_array, unpacked_limit, unreadable_array
 from hsfusion.scenes.readers.cube_file import CubeFile
 from hsfusion.scenes.readers.limited_child import run_limited
 

@@ -10,6 +10,7 @@ from typing import TypeGuard
 
 import h5py
 
+from hsfusion.errors import printable
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.readers.arrays import array_axes, choose_array
 from hsfusion.scenes.readers.cube_file import CubeFile
@@ -21,7 +22,6 @@ from hsfusion.scenes.readers.hdf5_file import (
     members,
     opened,
     pixels_of,
-    plain,
 )
 
 _CLASSES = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
@@ -49,7 +49,7 @@ def open_matlab73(path: Path, *, variable: str | None = None, axes: tuple[str, .
         pixels=pixels,
         layers=pixels.layers,
         geobox=GeoBox(pixels.grid),
-        facts={"variable": plain(name)},
+        facts={"variable": printable(name)},
     )
 
 

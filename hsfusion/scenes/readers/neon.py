@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
+from hsfusion.errors import printable
 from hsfusion.scenes.geobox import IDENTITY, GeoBox
 from hsfusion.scenes.readers.band_tags import strict_number
 from hsfusion.scenes.readers.cube_file import NM_PER_UNIT, BandTable, CubeFile
@@ -29,7 +30,6 @@ from hsfusion.scenes.readers.hdf5_file import (
     members,
     opened,
     pixels_of,
-    plain,
     small_array,
     text_of,
 )
@@ -81,13 +81,13 @@ def open_neon(path: Path, *, site: str | None = None) -> CubeFile:
         table=table,
         nodata=nodata,
         gain=np.full(pixels.layers, 1 / scale),
-        facts={"sensor": "NEON AOP", "product": "reflectance", "site": plain(site)},
+        facts={"sensor": "NEON AOP", "product": "reflectance", "site": printable(site)},
     )
 
 
 def _chosen(file: h5py.File, site: str | None) -> str:
     sites = _sites(file)
-    names = plain(", ".join(sites))
+    names = printable(", ".join(sites))
     if site is None and len(sites) != 1:
         raise bad(
             file, "number of sites", f"{len(sites)} ({names})", "one, or the name of one", "add scene.variable=SITE"

@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, printable
 from hsfusion.scenes.readers.arrays import (
     NpyHeader,
     NpyPixels,
@@ -24,7 +24,6 @@ from hsfusion.scenes.readers.arrays import (
     choose_array,
     cube_of_array,
     cube_of_pixels,
-    printable,
     read_npy_header,
     unpacked_limit,
     unreadable_array,
