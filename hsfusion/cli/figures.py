@@ -115,7 +115,7 @@ def _class_spectra(experiment: Experiment) -> dict[str, NDArray[np.float64]]:
     spectra = {}
     for code, name in zip(labelled.legend.codes, labelled.legend.names, strict=True):
         pixels = train[codes == code]
-        shown = pixels[:: -(-len(pixels) // _MOST_PIXELS)]
+        shown = pixels[:: max(1, -(-len(pixels) // _MOST_PIXELS))]  # a class need not occur in each of several scenes
         values = read_pixels(scene, shown, np.arange(len(scene.bands))).T.astype(np.float64, order="C")  # (C, N)
         finite = np.isfinite(values)
         total = np.where(finite, values, 0).sum(1)
