@@ -69,18 +69,19 @@ def refusal():
 
     def checked(config_name, *words):
         try:
-            cfg = compose(config_name, overrides=hydra_words(words, config_name), return_hydra_config=True)
-            HydraConfig.instance().set_config(cfg)
-            OmegaConf.set_struct(cfg, False)
-            del cfg["hydra"]
-            check(cfg, config_name)
+            words = hydra_words(words, config_name)
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                cfg = compose(config_name, overrides=words, return_hydra_config=True)
+                HydraConfig.instance().set_config(cfg)
+                OmegaConf.set_struct(cfg, False)
+                del cfg["hydra"]
+                check(cfg, config_name)
         except InputError as error:
             return error
         return None
 
     before = HydraConfig.instance().cfg
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield checked
+    yield checked
     HydraConfig.instance().cfg = before
 
 
