@@ -1,3 +1,90 @@
-"""hsfusion: hyperspectral band fusion with learned band weights that can be trusted."""
+"""Hyperspectral band fusion with learned band weights that can be trusted.
+
+The names below are imported when they are first used; ``import hsfusion`` itself imports none of its parts.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# name -> module that holds it, and its name there where that is another
+_FRONT_DOOR = {
+    "open_scene": ("hsfusion.scenes.description", "open_path"),
+    "indian_pines": ("hsfusion.data.indian_pines", "indian_pines"),
+    "train": ("hsfusion.runs", "train"),
+    "train_jointly": ("hsfusion.runs", "train_jointly"),
+    "finetune": ("hsfusion.runs", "finetune"),
+    "predict": ("hsfusion.runs", "predict"),
+    "compare": ("hsfusion.runs", "compare"),
+    "load_run": ("hsfusion.runs", "load_run"),
+    "gather_evidence": ("hsfusion.evidence", "gather_evidence"),
+    "blocks": ("hsfusion.runs.settings", "blocks"),
+    "random_pixels": ("hsfusion.runs.settings", "random_pixels"),
+    "fixed_split": ("hsfusion.runs.settings", "fixed_split"),
+    "even_groups": ("hsfusion.runs.settings", "even_groups"),
+    "interval_groups": ("hsfusion.runs.settings", "interval_groups"),
+    "TrainSettings": ("hsfusion.runs", "TrainSettings"),
+    "ModelSettings": ("hsfusion.runs", "ModelSettings"),
+    "PredictSettings": ("hsfusion.runs", "PredictSettings"),
+    "Run": ("hsfusion.runs", "Run"),
+    "BandWeights": ("hsfusion.spectra", "BandWeights"),
+    "WeightedSum": ("hsfusion.nn", "WeightedSum"),
+}
+__all__ = [
+    "BandWeights",
+    "ModelSettings",
+    "PredictSettings",
+    "Run",
+    "TrainSettings",
+    "WeightedSum",
+    "blocks",
+    "compare",
+    "even_groups",
+    "finetune",
+    "fixed_split",
+    "gather_evidence",
+    "indian_pines",
+    "interval_groups",
+    "load_run",
+    "open_scene",
+    "predict",
+    "random_pixels",
+    "train",
+    "train_jointly",
+]
+
+if TYPE_CHECKING:
+    from hsfusion.data.indian_pines import indian_pines
+    from hsfusion.evidence import gather_evidence
+    from hsfusion.nn import WeightedSum
+    from hsfusion.runs import (
+        ModelSettings,
+        PredictSettings,
+        Run,
+        TrainSettings,
+        compare,
+        finetune,
+        load_run,
+        predict,
+        train,
+        train_jointly,
+    )
+    from hsfusion.runs.settings import blocks, even_groups, fixed_split, interval_groups, random_pixels
+    from hsfusion.scenes.description import open_path as open_scene
+    from hsfusion.spectra import BandWeights
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a name of the front door."""
+    if name not in _FRONT_DOOR:
+        raise AttributeError(f"module 'hsfusion' has no attribute {name!r}")
+    module, attribute = _FRONT_DOOR[name]
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    """The names of the front door."""
+    return sorted([*globals(), *__all__])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def printable(text: object, *, longest: int | None = 200) -> str:
     r"""Text of any origin in one line that cannot steer a terminal.
@@ -27,6 +29,11 @@ def _escaped(letter: str) -> str:
         return letter.encode("unicode_escape").decode()
     units = letter.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
+
+
+def unescaped(stream: Any) -> Any:
+    """A stream without the escapes that the command line puts around it: for progress bars and styled text."""
+    return getattr(stream, "unescaped", stream)
 
 
 class HsFusionError(Exception):

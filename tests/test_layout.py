@@ -23,9 +23,17 @@ ALLOWED = {
     "inference": {"errors", "nn", "scenes"},
     "trust": {"errors", "spectra"},
     "plots": {"errors"},
-    "cli": {"errors", "spectra", "scenes", "data", "nn", "training", "inference", "trust", "plots"},
-    "__init__": set(),
+    "runs": {"errors", "spectra", "scenes", "data", "nn", "training", "inference", "trust", "plots"},
+    "evidence": {"errors", "spectra", "scenes", "data", "nn", "training", "inference", "trust", "plots", "runs"},
+    "benchmarks": {"errors", "spectra", "scenes", "data", "nn", "training", "inference", "trust", "runs"},
+    "cli": {
+        *("errors", "spectra", "scenes", "data", "nn", "training", "inference", "trust", "plots", "runs"),
+        *("evidence", "benchmarks"),
+    },
+    "__init__": {"data", "evidence", "nn", "runs", "scenes", "spectra"},
 }
+# edges that only a method's own import may have: BandWeights.plot draws where somebody asks for it
+LAZY = {"spectra": {"plots"}}
 # library -> the only parts that may import it
 OWNERS = {
     "rasterio": {"scenes"},
@@ -36,11 +44,16 @@ OWNERS = {
     "pooch": {"data"},
     "affine": {"scenes"},
     "matplotlib": {"plots"},
+    "yaml": {"scenes"},
+    "joblib": {"evidence"},
     "hydra": {"cli"},
     "omegaconf": {"cli"},
-    "lightning": {"data", "training", "cli"},
-    "torch": {"nn", "data", "training", "inference", "cli"},
-    "numpy": {"spectra", "scenes", "data", "training", "inference", "trust", "plots", "cli"},
+    "lightning": {"data", "training", "runs"},
+    "torch": {"nn", "data", "training", "inference", "runs", "evidence", "benchmarks", "cli"},
+    "numpy": {
+        *("spectra", "scenes", "data", "training", "inference", "trust", "plots"),
+        *("runs", "evidence", "benchmarks", "cli"),
+    },
     "scipy": {"scenes", "data", "trust"},
     "sklearn": {"trust"},
     "tensorly": {"data"},
@@ -48,9 +61,13 @@ OWNERS = {
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "base", "core", "misc"}
 
 
-def imports_of(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def imports_of(path: Path, *, lazy: bool) -> set[str]:
+    """Names that a module imports: all, or those of its own level only."""
+    found, tree = set(), ast.parse(path.read_text())
+    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for part in ast.walk(node)}
+    for node in ast.walk(tree):
+        if not lazy and id(node) in inside:
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -65,11 +82,12 @@ def part_of(path: Path) -> str:
 
 def violations(path: Path, part: str) -> list[str]:
     """Imports that the rule forbids to a module of a part."""
-    found = []
-    for name in sorted(imports_of(path)):
+    found, eager = [], imports_of(path, lazy=False)
+    for name in sorted(imports_of(path, lazy=True)):
         top, _, rest = name.partition(".")
         inside = rest.split(".")[0]
-        own = top == "hsfusion" and inside not in {part, "__version__"} and inside not in ALLOWED[part]
+        allowed = ALLOWED[part] | (set() if name in eager else LAZY.get(part, set()))
+        own = top == "hsfusion" and inside not in {part, "__version__"} and inside not in allowed
         foreign = top in OWNERS and part not in OWNERS[top]
         if own or foreign or (name.startswith("scipy.io") and part != "scenes"):
             found.append(name)
@@ -92,6 +110,9 @@ def test_modules_import_only_what_their_part_may():
         ("plots", "import rasterio"),
         ("data", "from omegaconf import OmegaConf"),
         ("cli", "import matplotlib.pyplot as plt"),
+        ("runs", "import hydra"),
+        ("runs", "from hsfusion.evidence.store import read_evidence"),
+        ("spectra", "from hsfusion.plots import plot_band_weights"),
     ],
 )
 def test_import_rule_sees_an_edge_that_is_not_allowed(tmp_path, part, line):
@@ -117,6 +138,17 @@ def lines_without_docstring(function: ast.FunctionDef) -> int:
     return (function.end_lineno or 0) - function.lineno + 1 - (docstring.count("\n") + 1 if docstring else 0)
 
 
+def test_library_prints_nothing():
+    printing = [
+        str(path)
+        for path in MODULES
+        if part_of(path) != "cli"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert printing == []
+
+
 def test_importing_the_package_imports_no_torch():
     code = "import sys, hsfusion, hsfusion.spectra; print('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
@@ -127,7 +159,7 @@ def test_readme_maps_every_part_of_the_package_and_nothing_else():
     mapped = set(re.findall(r"^\| `hsfusion/(\w+)", readme, re.MULTILINE))
     there = {part_of(path) for path in MODULES} - {"__init__"}
     assert mapped == there
-    assert readme.count("\n") <= 200
+    assert readme.count("\n") <= 220
 
 
 def test_every_script_named_in_the_readme_exists():

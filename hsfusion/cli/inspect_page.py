@@ -13,8 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hsfusion.cli.inspected import Inspected
-from hsfusion.cli.main import raw
-from hsfusion.errors import printable
+from hsfusion.errors import printable, unescaped
 from hsfusion.scenes.doubts import exact, runs
 
 WIDTH = 100
@@ -28,7 +27,7 @@ def print_page(inspected: Inspected) -> None:
     with console.capture() as captured:
         _render(console, inspected)
     for line in captured.get().splitlines():
-        print(line.rstrip(), file=raw(sys.stdout))
+        print(line.rstrip(), file=unescaped(sys.stdout))
 
 
 def _text(words: str, style: str = "") -> Text:

@@ -12,11 +12,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from hsfusion.cli.descriptions import read_description, scene_keys
 from hsfusion.cli.hydra_app import word_value
 from hsfusion.cli.inspect_model import inspect_model, is_model
-from hsfusion.cli.scene_values import check_scene_value
 from hsfusion.errors import InputError
+from hsfusion.scenes.description import read_description, scene_keys
+from hsfusion.scenes.scene_values import check_scene_value
 
 _OPTIONS = ("--plot", "--json", "--help", "-h")
 _HELP = """hsfusion inspect FILE [key=value ...] [--plot [FOLDER]] [--json]

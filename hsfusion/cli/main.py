@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
 from hsfusion import __version__
-from hsfusion.errors import HsFusionError, InputError, printable
+from hsfusion.errors import HsFusionError, InputError, printable, unescaped
 
 COMMANDS = {
     "train": "fit a network to a scene; writes a run folder with weights, map and report",
@@ -45,29 +45,24 @@ class _EscapedStream:
     """A stream for text in which names out of files may stand: all control characters but line breaks are escaped."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.raw = stream
+        self.unescaped = stream
 
     def write(self, text: str) -> int:
-        self.raw.write("\n".join(printable(line, longest=None) for line in text.split("\n")))
+        self.unescaped.write("\n".join(printable(line, longest=None) for line in text.split("\n")))
         return len(text)
 
     def writelines(self, lines: list[str]) -> None:
         self.write("".join(lines))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.raw, name)
-
-
-def raw(stream: TextIO) -> TextIO:
-    """The stream without escapes, for what steers the terminal on purpose: progress bars, styled text."""
-    return stream.raw if isinstance(stream, _EscapedStream) else stream
+        return getattr(self.unescaped, name)
 
 
 @contextmanager
 def _escaped_output() -> Iterator[None]:
     """Escapes what is printed, by whomever: the one door through which text leaves for a terminal."""
     streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (cast(TextIO, _EscapedStream(raw(stream))) for stream in streams)
+    sys.stdout, sys.stderr = (cast(TextIO, _EscapedStream(unescaped(stream))) for stream in streams)
     try:
         yield
     finally:

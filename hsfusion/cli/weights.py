@@ -11,9 +11,9 @@ from pathlib import Path
 from textwrap import wrap
 
 from hsfusion.cli.hydra_app import word_value
-from hsfusion.cli.weights_judged import Weights, read_runs
-from hsfusion.cli.weights_selected import chosen_of, write_selection
 from hsfusion.errors import InputError
+from hsfusion.runs.comparison import WeightComparison, compare
+from hsfusion.runs.selection import chosen_of, write_selection
 
 _EVIDENCE = "evidence.json"
 _MOST_RUNS = 1000
@@ -53,13 +53,13 @@ def command() -> None:
     request = _request(words)
     weights = _read(request.folders)
     chosen = None if request.select is None else chosen_of(weights, request.select, width_nm=request.width_nm)
-    from hsfusion.cli.weights_outputs import check_out, write_weights
+    from hsfusion.runs.weight_files import check_out, write_weights
 
     check_out(request.out)
     written = [] if request.evidence is None else [_add_evidence(weights, request.evidence)]
     written += write_weights(weights, request.out)
     if weights.evidence is not None:
-        from hsfusion.cli.weights_page import write_page
+        from hsfusion.evidence.page import write_page
 
         written.append(write_page(weights, request.folders[0], request.out))
     _print_page(weights)
@@ -131,10 +131,10 @@ def _asked(folders: list[Path], given: dict[str, str]) -> _Request:
     return _Request(folders, number, width_nm, evidence, out)
 
 
-def _read(folders: list[Path]) -> Weights:
+def _read(folders: list[Path]) -> WeightComparison:
     evidence = [folder for folder in folders if (folder / _EVIDENCE).exists()]
     if not evidence:
-        return read_runs(folders)
+        return compare(folders)
     if len(folders) > 1:
         raise InputError(
             evidence[0],
@@ -143,20 +143,20 @@ def _read(folders: list[Path]) -> Weights:
             expected="one evidence folder alone, or run folders",
             fix="name it alone",
         )
-    from hsfusion.cli.weights_evidence import read_evidence
+    from hsfusion.evidence.store import read_evidence
 
     return read_evidence(folders[0])
 
 
-def _add_evidence(weights: Weights, folder: Path) -> Path:
+def _add_evidence(weights: WeightComparison, folder: Path) -> Path:
     """Puts what an evidence folder says into the report of the run; returns its path."""
-    from hsfusion.cli.weights_evidence import read_evidence
-    from hsfusion.cli.weights_page import add_evidence
+    from hsfusion.evidence.page import add_evidence
+    from hsfusion.evidence.store import read_evidence
 
     return add_evidence(weights, read_evidence(folder), folder)
 
 
-def _print_page(weights: Weights) -> None:
+def _print_page(weights: WeightComparison) -> None:
     """Prints runs, verdict and windows."""
     print(f"{weights.scene}: {len(weights.reported.bands)} bands, {len(weights.runs)} run(s)\n")
     print("    overall  average  leakage  seed  split     run")
@@ -180,7 +180,7 @@ def _print_page(weights: Weights) -> None:
     for name, share in weights.reported.sources:
         print(f"    {name}: {share:.1%}")
     if weights.evidence is not None:
-        from hsfusion.cli.weights_outputs import smallest_numbers
+        from hsfusion.runs.weight_files import smallest_numbers
 
         for (split, kind), number in smallest_numbers(weights).items():
             told = "none measured does" if number is None else f"{number} bands"

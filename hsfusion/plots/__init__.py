@@ -12,7 +12,7 @@ from hsfusion.plots.report_curve import WeightProfile
 from hsfusion.plots.report_maps import Maps
 from hsfusion.plots.runs import channels_figure, group_profiles_figure
 from hsfusion.plots.style import save_figure
-from hsfusion.plots.weights import band_weights_figure
+from hsfusion.plots.weights import band_weights_figure, plot_band_weights
 
 __all__ = [
     "Maps",
@@ -31,6 +31,7 @@ __all__ = [
     "group_weights_figure",
     "instance_weights_figure",
     "map_figure",
+    "plot_band_weights",
     "report_html",
     "save_figure",
     "spectra_figure",

@@ -90,6 +90,32 @@ def band_weights_figure(
     return figure
 
 
+def plot_band_weights(
+    wavelength_nm: ArrayLike, weight: ArrayLike, *, untrained: ArrayLike | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draws band weights over wavelength into axes, for notebooks and figures of one's own.
+
+    Args:
+        wavelength_nm: (C,) centre wavelengths in nm, in any order.
+        weight: (C,) non-negative, sums to 1.
+        untrained: (C,) what networks that have not been trained give the bands; None for the same everywhere.
+        ax: where to draw; None for axes of a new pyplot figure.
+
+    Returns:
+        the axes
+    """
+    nm, weights = np.asarray(wavelength_nm, float), np.asarray(weight, float)
+    if ax is None:
+        from matplotlib import pyplot  # notebooks show its figures
+
+        ax = pyplot.subplots(figsize=(PAGE_WIDTH_IN, 3), layout="constrained")[1]
+    handles = [*_draw_weights(ax, nm, weights=weights, spread=None), _draw_untrained(ax, nm, untrained)]
+    handles += _mark_water_vapour(ax)
+    ax.set(xlabel="wavelength (nm)", ylabel="band weight")
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
 def broken_at_gaps(wavelength_nm: ArrayLike, values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sorts a spectrum by wavelength and breaks it wherever bands are missing.
 

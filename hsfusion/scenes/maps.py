@@ -16,6 +16,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from hsfusion.errors import InputError
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.legend import Legend
 from hsfusion.scenes.scene import Window
@@ -180,6 +181,21 @@ def copy_as_cog(path: Path, cog: Path, blocks: Blocks, *, geobox: GeoBox, look: 
     except (RasterioError, CPLE_BaseError, OSError) as error:
         raise write_failure(cog, error) from error
     _complete(cog, blocks, geobox=geobox, look=look, overviews=None)
+
+
+def read_class_map(path: Path) -> NDArray[np.int64]:
+    """Codes (H, W) of a map that :func:`write_class_map` wrote.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    try:
+        with no_georeference_is_fine(), rasterio.open(path, driver="GTiff") as file:
+            return file.read(1).astype(np.int64)
+    except RasterioError as error:
+        raise InputError(
+            path, field="content", value=f"unreadable ({error})", expected="a class map", fix="train again"
+        ) from error
 
 
 def read_reduced(path: Path, *, most: int) -> NDArray:

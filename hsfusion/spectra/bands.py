@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +108,17 @@ class Bands:
         """Bands of which only the centres in nm are known, all of them good."""
         wavelength = np.asarray(wavelength_nm, np.float64)
         return cls(wavelength, None, np.ones(wavelength.shape, bool))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The bands as plain values, as model files hold them."""
+        fwhm = None if self.fwhm_nm is None else self.fwhm_nm.tolist()
+        return {"wavelength_nm": self.wavelength_nm.tolist(), "fwhm_nm": fwhm, "good": self.good.tolist()}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Bands:
+        """Bands from what :meth:`to_dict` gave."""
+        fwhm = None if content["fwhm_nm"] is None else np.array(content["fwhm_nm"], np.float64)
+        return cls(np.array(content["wavelength_nm"], np.float64), fwhm, np.array(content["good"], bool))
 
     @classmethod
     def from_csv(cls, path: str | Path) -> Bands:

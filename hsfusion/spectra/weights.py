@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import re
 import stat
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
 from hsfusion.spectra.bands import Bands
+from hsfusion.spectra.response import band_spacing_nm
 
 _NO_WAVELENGTH = ("nan", "")  # of layers of further rasters; the second in files of version 0.1
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how a formula starts; apostrophes so that what has one already comes back
@@ -80,6 +82,54 @@ class BandWeights:
                 expected="non-negative numbers that sum to 1",
                 fix="compute them anew",
             )
+
+    def __repr__(self) -> str:
+        """Number of bands, those in use, and the heaviest window."""
+        nm, used = self.bands.wavelength_nm, int((self.weight > 0).sum())
+        text = f"BandWeights({used} of {nm.size} bands in use, {nm.min():.0f}-{nm.max():.0f} nm"
+        return text + "".join(f", most in {low:.0f}-{high:.0f} nm: {w:.1%}" for low, high, w in self.windows(1)) + ")"
+
+    def _repr_html_(self) -> str:
+        """The heaviest windows as a table, for notebooks."""
+        rows = [f"<tr><td>{low:.0f}-{high:.0f}</td><td>{weight:.1%}</td></tr>" for low, high, weight in self.windows(8)]
+        head = "<tr><th>window (nm)</th><th>weight</th></tr>"
+        return f"<p>{html.escape(repr(self))}</p><table>{head}{''.join(rows)}</table>"
+
+    def windows(self, number: int = 8, *, width_nm: float = 50.0) -> list[tuple[float, float, float]]:
+        """The heaviest windows: lower and upper end in nm, and weight; see :meth:`top_windows`."""
+        return self.top_windows(number, width_nm=width_nm)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draws the weights over wavelength, beside those of untrained networks.
+
+        Args:
+            ax: Matplotlib axes to draw into; None for axes of a new figure.
+
+        Returns:
+            the axes
+        """
+        from hsfusion.plots import plot_band_weights
+
+        return plot_band_weights(self.bands.wavelength_nm, self.weight, untrained=untrained_weight(self), ax=ax)
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Columns of the table: band (from 1), wavelength_nm, group, weight."""
+        return {
+            "band": list(range(1, len(self.bands) + 1)),
+            "wavelength_nm": self.bands.wavelength_nm.tolist(),
+            "group": list(self.group),
+            "weight": self.weight.tolist(),
+        }
+
+    def to_dataframe(self) -> Any:
+        """The table as a pandas DataFrame.
+
+        Raises:
+            ImportError: if pandas is not installed.
+        """
+        import pandas  # pyright: ignore[reportMissingImports] # optional: pip install pandas
+
+        return pandas.DataFrame(self.to_dict())
 
     def to_csv(self, path: str | Path) -> None:
         """Writes the columns band, wavelength_nm, fwhm_nm, good, group, weight; bands count from 1.
@@ -195,6 +245,19 @@ def combine(
     size = size / np.maximum(size.sum(0), 1e-300)
     total = np.einsum("m,gm,gmc->c", channel_share.astype(np.float64), size, np.abs(response))
     return total / max(total.sum(), 1e-300)
+
+
+def untrained_weight(table: BandWeights) -> NDArray[np.float64]:
+    """What networks that have not been trained give each band on average, (C,), as far as a table tells.
+
+    Each group has the same weight, spread over its bands by the width of spectrum that they stand for.
+    """
+    names = sorted({name for group in table.group for name in group.split("|") if name})
+    members = [[name in group.split("|") for group in table.group] for name in names]
+    inside = np.array(members, bool).reshape(len(names), -1) & table.bands.good  # (G, C)
+    inside = inside[inside.any(1)]
+    width = inside * band_spacing_nm(table.bands, inside) if len(inside) else np.zeros((1, len(table.bands)))
+    return (width / np.maximum(width.sum(1, keepdims=True), 1e-300)).mean(0)
 
 
 def group_of_bands(membership: NDArray[np.bool_], names: Sequence[str]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,19 @@ class Curve:
     random_area: NDArray[np.float64]
     p_value: float
 
+    @classmethod
+    def from_accuracies(cls, accuracy: NDArray[np.floating], *, number: NDArray[np.int64], direction: str) -> Curve:
+        """The curve of accuracies (1 + n, S) under the masks of :func:`curve_masks`, the order of weight first.
+
+        A deletion is good where its area is small, an insertion where it is large.
+        """
+        accuracy = np.asarray(accuracy, np.float64)
+        area = np.asarray(np.trapezoid(accuracy, number / number[-1], axis=1))  # (1 + n,)
+        sign, orders = 1 if direction == "deletion" else -1, len(accuracy) - 1
+        # equal areas may differ by rounding: they count as at least as good
+        better = int((sign * (area[1:] - area[0]) <= 1e-12).sum())
+        return cls(number, accuracy[0], accuracy[1:], float(area[0]), area[1:], (1 + better) / (1 + orders))
+
 
 @dataclass(frozen=True, eq=False)
 class Importance:
@@ -53,6 +67,12 @@ class Importance:
     accuracy: float
     drop: NDArray[np.float64]
     spread: NDArray[np.float64]
+
+    @classmethod
+    def from_accuracies(cls, accuracy: float, permuted: NDArray[np.floating]) -> Importance:
+        """The importance of groups from the accuracy as it is and under permutations (G, repeats)."""
+        drop = accuracy - np.asarray(permuted, np.float64)
+        return cls(accuracy, drop.mean(1), drop.std(1))
 
 
 def band_covariance(pixels: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -114,73 +134,28 @@ def order_by_weight(
     return np.lexsort((-second, -first))
 
 
-def deletion(
-    score: Score,
+def curve_masks(
     order: NDArray[np.int64],
     *,
     windows: NDArray[np.bool_],
     number: NDArray[np.int64],
     seed: int,
+    direction: str,
     random_orders: int = 20,
-) -> Curve:
-    """Accuracy where the windows are removed one after the other, the first of the order first.
-
-    An order is good where the area is small.
+) -> NDArray[np.bool_]:
+    """The bands that stay at each point of a curve: (1 + n, S, C), the order of weight first, then random orders.
 
     Args:
-        score: of the network, with one of the replacements.
         order: (U,) indices of windows, a permutation.
         windows: (U, C), which bands each holds.
-        number: (S,) rising numbers of windows to remove, from 0 to U.
+        number: (S,) rising numbers of windows to remove or to keep, from 0 to U.
         seed: of the random orders.
-        random_orders: how many.
+        direction: deletion, where the first windows of the order go first, or insertion, where only they stay.
+        random_orders: n.
 
     Raises:
         InputError: if the order is no permutation, or the numbers do not rise from 0 to U.
     """
-
-    def masks(ranking: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return ~_first(ranking, windows, number)
-
-    return _curve(score, masks, order=order, number=number, sign=1, seed=seed, random_orders=random_orders)
-
-
-def insertion(
-    score: Score,
-    order: NDArray[np.int64],
-    *,
-    windows: NDArray[np.bool_],
-    number: NDArray[np.int64],
-    seed: int,
-    random_orders: int = 20,
-) -> Curve:
-    """Accuracy where only the first windows of the order are kept.
-
-    An order is good where the area is large. Arguments and errors are those of :func:`deletion`.
-    """
-
-    def masks(ranking: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return _first(ranking, windows, number)
-
-    return _curve(score, masks, order=order, number=number, sign=-1, seed=seed, random_orders=random_orders)
-
-
-def _first(ranking: NDArray[np.int64], windows: NDArray[np.bool_], number: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Bands (S, C) of the first windows of the ranking (U,), for each number (S,)."""
-    return np.stack([windows[ranking[:n]].any(0) for n in number.tolist()])
-
-
-def _curve(
-    score: Score,
-    masks: Callable[[NDArray[np.int64]], NDArray[np.bool_]],
-    *,
-    order: NDArray[np.int64],
-    number: NDArray[np.int64],
-    sign: int,
-    seed: int,
-    random_orders: int,
-) -> Curve:
-    """The curve of an order and of random ones; sign 1 where a small area is good, -1 where a large one is."""
     units = order.size
     if not np.array_equal(np.sort(order), np.arange(units)):
         raise InputError(
@@ -192,12 +167,29 @@ def _curve(
         )
     rng = np.random.default_rng([seed, 3])
     rankings = [order, *(rng.permutation(units) for _ in range(random_orders))]
-    accuracy = np.stack([np.asarray(score(masks(ranking)), np.float64) for ranking in rankings])  # (1 + n, S)
-    area = np.asarray(np.trapezoid(accuracy, number / units, axis=1))  # (1 + n,)
-    # equal areas may differ by rounding: they count as at least as good
-    better = int((sign * (area[1:] - area[0]) <= 1e-12).sum())
-    p_value = (1 + better) / (1 + random_orders)
-    return Curve(number, accuracy[0], accuracy[1:], float(area[0]), area[1:], p_value)
+    first = np.stack([[windows[ranking[:n]].any(0) for n in number.tolist()] for ranking in rankings])
+    return ~first if direction == "deletion" else first
+
+
+def deletion(score: Score, order: NDArray[np.int64], *, number: NDArray[np.int64], **plan: Any) -> Curve:
+    """Accuracy where the windows are removed one after the other; arguments are those of :func:`curve_masks`."""
+    return _curve(score, order, number=number, direction="deletion", **plan)
+
+
+def insertion(score: Score, order: NDArray[np.int64], *, number: NDArray[np.int64], **plan: Any) -> Curve:
+    """Accuracy where only the first windows of the order are kept; arguments are those of :func:`curve_masks`."""
+    return _curve(score, order, number=number, direction="insertion", **plan)
+
+
+def _curve(score: Score, order: NDArray[np.int64], *, number: NDArray[np.int64], direction: str, **plan: Any) -> Curve:
+    masks = curve_masks(order, number=number, direction=direction, **plan)
+    return Curve.from_accuracies(np.stack([score(keep) for keep in masks]), number=number, direction=direction)
+
+
+def permutations(pixels: int, *, seed: int, repeats: int) -> list[NDArray[np.int64]]:
+    """Orders (N,) of the pixels by which the values of a group are exchanged."""
+    rng = np.random.default_rng([seed, 4])
+    return [rng.permutation(pixels) for _ in range(repeats)]
 
 
 def permutation_importance(
@@ -215,8 +207,6 @@ def permutation_importance(
         seed: of the permutations.
         repeats: permutations of each group; the same for all groups.
     """
-    rng = np.random.default_rng([seed, 4])
-    orders = [rng.permutation(pixels) for _ in range(repeats)]
+    orders = permutations(pixels, seed=seed, repeats=repeats)
     accuracy = float(score(np.zeros(groups.shape[1], bool), np.arange(pixels)))
-    drop = accuracy - np.array([[score(group, order) for order in orders] for group in groups])  # (G, repeats)
-    return Importance(accuracy, drop.mean(1), drop.std(1))
+    return Importance.from_accuracies(accuracy, np.array([[score(group, o) for o in orders] for group in groups]))

@@ -22,7 +22,7 @@ _NAMED = 5  # windows
 
 
 @dataclass(frozen=True)
-class Window:
+class WavelengthWindow:
     """One of the windows that hold most weight.
 
     Attributes:
@@ -67,7 +67,7 @@ class Verdict:
 
     word: str
     sentences: tuple[str, ...]
-    windows: tuple[Window, ...]
+    windows: tuple[WavelengthWindow, ...]
 
 
 def duplicates(spectra: NDArray[np.floating], *, above: float = 0.9999) -> list[Duplicate]:
@@ -100,7 +100,7 @@ def weight_windows(
     untrained: NDArray[np.float64],
     number: int = 8,
     width_nm: float = 50.0,
-) -> tuple[Window, ...]:
+) -> tuple[WavelengthWindow, ...]:
     """The windows of greatest weight with their selection frequency, heaviest first.
 
     Args:
@@ -117,12 +117,12 @@ def weight_windows(
         total, expected = profiles[:, inside].sum(1), untrained[inside].sum() / max(untrained.sum(), 1e-300)
         raised = np.median(total / np.maximum(profiles.sum(1), 1e-300)) / max(expected, 1e-300)
         often = selected[:, inside].any(1).mean()
-        found.append(Window(lower, upper, float(np.median(total)), float(raised), float(often)))
+        found.append(WavelengthWindow(lower, upper, float(np.median(total)), float(raised), float(often)))
     return tuple(sorted(found, key=lambda window: -window.share))
 
 
 def verdict(
-    windows: Sequence[Window],
+    windows: Sequence[WavelengthWindow],
     *,
     beats_chance: Sequence[bool],
     uniformity_p: float | None,
@@ -228,7 +228,7 @@ def _agreement(stability: Stability) -> str:
     return f"Nogueira index {stability.index:.2f}, 95 % interval {stability.lower:.2f} to {stability.upper:.2f}, {made}"
 
 
-def _shown(windows: Sequence[Window], *, runs: int) -> list[str]:
+def _shown(windows: Sequence[WavelengthWindow], *, runs: int) -> list[str]:
     """A sentence on the windows that most runs select, and one on the others; none without any."""
     sentences = []
     for start, often in (("Heaviest windows", True), ("Heavy, but selected by fewer than half of the runs", False)):
@@ -238,7 +238,7 @@ def _shown(windows: Sequence[Window], *, runs: int) -> list[str]:
 
 
 def _pair_sentences(
-    windows: Sequence[Window], pairs: Sequence[Duplicate], wavelength_nm: NDArray[np.floating]
+    windows: Sequence[WavelengthWindow], pairs: Sequence[Duplicate], wavelength_nm: NDArray[np.floating]
 ) -> list[str]:
     """A sentence on each of the first pairs with a band in one of the windows; bands count from 1."""
     found = []

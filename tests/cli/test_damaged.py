@@ -95,7 +95,7 @@ def run_all(chosen: Sequence[Case], folder: Path) -> list[Ended]:
 def start_of_training(folder: Path) -> float:
     """Seconds until training could open a file: it imports its libraries first."""
     (folder / "start").mkdir()
-    return run([sys.executable, "-c", "import hsfusion.cli.train, hsfusion.cli.session"], folder / "start").wall
+    return run([sys.executable, "-c", "import hsfusion.cli.train, hsfusion.runs"], folder / "start").wall
 
 
 @pytest.mark.parametrize(

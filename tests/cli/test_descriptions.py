@@ -8,18 +8,12 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from hsfusion.cli import descriptions
-from hsfusion.cli.descriptions import (
-    ConfigurationLoader,
-    open_described,
-    read_description,
-    scene_keys,
-    to_yaml,
-    with_descriptions,
-)
+from hsfusion.cli.experiment import configuration_of
 from hsfusion.cli.messages import CONF
-from hsfusion.cli.scene_values import check_scene_value
 from hsfusion.errors import InputError
+from hsfusion.scenes import description
+from hsfusion.scenes.description import ConfigurationLoader, open_described, read_description, scene_keys, to_yaml
+from hsfusion.scenes.scene_values import check_scene_value
 
 SMALL = (
     "trainer=cpu",
@@ -188,7 +182,7 @@ def test_description_may_lie_in_a_folder_of_the_user_too(tmp_path):
 @pytest.mark.parametrize("words", [[], ["scene=simulated", "scene@scene.of=described", "scene.sensor=sentinel2"]])
 def test_nothing_of_a_description_is_called_or_resolved_even_if_it_were_let_through(tmp_path, monkeypatch, words):
     """Control: the same words in the configuration itself, the user's own, are."""
-    monkeypatch.setattr(descriptions, "_check_inert", lambda path, value: None)
+    monkeypatch.setattr(description, "_check_inert", lambda path, value: None)
     monkeypatch.setenv("SECRET", "hunter2")
     path = write_scene(tmp_path, "north", seed=1)
     code = f"{{_target_: os.mkdir, path: {tmp_path}/marker}}"
@@ -202,7 +196,7 @@ def test_nothing_of_a_description_is_called_or_resolved_even_if_it_were_let_thro
         )
     with pytest.raises(Exception, match=r"variable|sources"):
         instantiate(cfg.scene)
-    scene = with_descriptions(cfg)["scene"]
+    scene = configuration_of(cfg)["scene"]
     assert (scene["of"] if words else scene)["contents"][0]["variable"] == "${oc.env:SECRET}"
     assert not (tmp_path / "marker").exists()
     with pytest.raises(Exception, match="unexpected keyword"):

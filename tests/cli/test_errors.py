@@ -10,11 +10,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from hsfusion.cli.checking import check
+from hsfusion.cli.experiment import check_name, show_warnings
 from hsfusion.cli.hydra_app import hydra_words
-from hsfusion.cli.main import main, raw
+from hsfusion.cli.main import main
 from hsfusion.cli.messages import CONF, valid_keys
-from hsfusion.cli.run_folder import check_name, log_to, start_log
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, unescaped
+from hsfusion.runs.folder import start_folder, training_log
 from hsfusion.scenes import open_scene
 
 CASES = {
@@ -258,7 +259,7 @@ def test_names_of_files_do_not_steer_the_terminal(tmp_path, monkeypatch, capsys)
 def test_what_is_printed_is_escaped_but_what_draws_on_the_terminal(monkeypatch, capsys):
     def command(words):
         print("a\x1b[2J\nb")
-        print("bar \x1b[1A", file=raw(sys.stdout))
+        print("bar \x1b[1A", file=unescaped(sys.stdout))
         print("c\x1b", file=sys.stderr)
 
     monkeypatch.setattr("hsfusion.cli.main._dispatch", command)
@@ -273,9 +274,10 @@ def test_log_has_a_line_for_each_message(tmp_path, capsys):
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:
-        memory = start_log()
-        logging.getLogger("hsfusion").warning("%s: class %s", "a\nhsfusion: error: b", "\x1b[2J")
-        log_to(tmp_path, memory)
+        show_warnings()
+        with training_log() as memory:
+            logging.getLogger("hsfusion").warning("%s: class %s", "a\nhsfusion: error: b", "\x1b[2J")
+            start_folder(tmp_path / "run", "", memory)
     finally:
         for handler in root.handlers:
             handler.close()
@@ -283,7 +285,7 @@ def test_log_has_a_line_for_each_message(tmp_path, capsys):
         root.setLevel(level)
     line = r"a\nhsfusion: error: b: class \x1b[2J"
     assert capsys.readouterr().err == f"hsfusion: {line}\n"
-    assert (tmp_path / "train.log").read_text().endswith(f"WARNING hsfusion: {line}\n")
+    assert (tmp_path / "run" / "train.log").read_text().endswith(f"WARNING hsfusion: {line}\n")
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "a\\b", "..", ".", "", " ", "a\x1b", "a:b", "a\n"])

@@ -15,18 +15,19 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import hsfusion.data.synthetic as synthetic
-from hsfusion.cli.benchmark_evidence import measure
-from hsfusion.cli.duplicate_bands import duplicate_bands
-from hsfusion.cli.evidence_folder import sweep
-from hsfusion.cli.evidence_jobs import split_of, untrained_weights, used_bands
-from hsfusion.cli.evidence_numbers import Profiles, stability_of, verdict_of
-from hsfusion.cli.job_pool import write_json
+from hsfusion.cli.benchmark import evidence
+from hsfusion.cli.experiment import scene_of, settings_of
 from hsfusion.cli.messages import CONF
-from hsfusion.cli.weights_judged import untrained_weight
 from hsfusion.errors import InputError
+from hsfusion.evidence.jobs import Task, split_of, untrained_weights, used_bands, write_json
+from hsfusion.evidence.numbers import Profiles, stability_of, verdict_of
+from hsfusion.evidence.stages import sweep
+from hsfusion.runs.folder import duplicate_bands
+from hsfusion.runs.settings import random_pixels
 from hsfusion.scenes import ArrayScene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import BandWeights
+from hsfusion.spectra.weights import untrained_weight
 from hsfusion.trust.stability import relative_profiles, window_stability
 
 TINY = [
@@ -41,10 +42,19 @@ CURVE = {"accuracy", "random_mean", "random_lower", "random_upper", "area", "ran
 def evidence_of(folder, *words):
     """Runs the benchmark in this process; the content of evidence.json."""
     torch.set_num_threads(1)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("benchmark_evidence", overrides=[f"folder={folder}", *words])
-    measure(cfg)
+    evidence(configured(folder, *words))
     return json.loads((folder / "evidence.json").read_text())
+
+
+def configured(folder, *words):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("benchmark_evidence", overrides=[f"folder={folder}", *words])
+
+
+def tiny_task(folder):
+    """What the jobs of the tiny run share."""
+    cfg = configured(folder, *TINY)
+    return Task(scene_of(cfg), settings_of(cfg), random_pixels(), 0.8, 20, (3,), 1, "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -212,9 +222,9 @@ def test_numbers_that_json_does_not_know_become_null(tmp_path):
 def untrained(tiny):
     """Profiles (1, C) x 75 of untrained networks, whose groups are of different sizes, and what is known of them."""
     folder, found = tiny
-    settings = (folder / "config.yaml").read_text()
-    split = split_of(settings, "split", 0)
-    return untrained_weights(settings, split, 75), split, used_bands(settings, split), found
+    task = tiny_task(folder)
+    split = split_of(task, "split", 0)
+    return untrained_weights(task, split, 75), split, used_bands(task, split.labelled.scene), found
 
 
 def judged_untrained(untrained, reference):
@@ -274,7 +284,7 @@ def test_copied_bands_are_named(changed_scene, tmp_path):
 
 
 def test_copied_bands_are_found_beside_pixels_without_data(tiny):
-    split = split_of((tiny[0] / "config.yaml").read_text(), "split", 0)
+    split = split_of(tiny_task(tiny[0]), "split", 0)
     cube = read_all(copied(split.labelled).scene).copy()
     row, column = np.argwhere(split.roles == 1)[0]
     cube[:, row, column] = np.nan

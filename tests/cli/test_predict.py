@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from omegaconf import OmegaConf
 
-from hsfusion.cli import predict
 from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.runs import prediction
+from hsfusion.scenes import open_with_sources
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import even_groups
 from hsfusion.training.building import build_network
-from hsfusion.training.model_file import save_model
+from hsfusion.training.model_file import load_model, save_model
 
 SHAPE = (300, 530)  # two rows of three cells
 CODES = (2, 5, 300, 301)
@@ -271,15 +271,10 @@ def test_scene_in_another_unit_is_refused(files, hsfusion, tmp_path):
 
 def opened_for(files, tmp_path, change):
     """The files' scene, changed, as predict opens it for the model."""
-    from hsfusion.cli.predict_input import open_scene_for
-    from hsfusion.training.model_file import load_model
-
     scene = synthetic_scene(seed=0, height=64, width=80, num_classes=4).scene
     write_envi(tmp_path / "flight.img", change(read_all(scene)), scene.bands.wavelength_nm)
-    described = {"_target_": "hsfusion.scenes.open_with_sources", "path": str(tmp_path / "flight.img")}
-    return open_scene_for(
-        OmegaConf.create({"scene": described, "bands": "match"}), *load_model(files / "model.safetensors")
-    )
+    opened = open_with_sources(tmp_path / "flight.img")
+    return prediction.match_scene(opened, *load_model(files / "model.safetensors"), bands="match")
 
 
 @pytest.mark.parametrize(
@@ -359,7 +354,7 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch, rank, device):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     if rank:
         monkeypatch.setenv("LOCAL_RANK", rank)
-    assert [predict._device(name) for name in ("auto", "cuda", "cpu")] == [device, device, "cpu"]
+    assert [prediction.compute_device(name) for name in ("auto", "cuda", "cpu")] == [device, device, "cpu"]
 
 
 def run_with(first, arguments, cwd):

@@ -8,13 +8,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import InstantiationException
 
+from hsfusion.cli.experiment import configuration_of, scene_of, settings_of, several_scenes
 from hsfusion.cli.messages import CONF
-from hsfusion.cli.resuming import check_checkpoint
-from hsfusion.cli.session import set_up
-from hsfusion.cli.several import fit_several, scene_contents, set_up_several
 from hsfusion.data.splits import TRAIN
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
+from hsfusion.runs import joint
+from hsfusion.runs.resuming import check_checkpoint
 from hsfusion.training.callbacks import History
 from hsfusion.training.model_file import load_model
 
@@ -58,6 +58,14 @@ def configured(scenes):
     assert not GlobalHydra.instance().is_initialized()
 
 
+def prepare(cfg):
+    return joint.prepare_jointly(several_scenes(cfg), settings_of(cfg), group_weights=cfg.scene.group_weights)
+
+
+def fit(cfg, folder, experiment=None, checkpoint=None):
+    return joint.fit_jointly(settings_of(cfg), experiment or prepare(cfg), folder, checkpoint=checkpoint)
+
+
 def test_scenes_of_one_ground_that_are_split_differently_are_refused(configured, scenes, tmp_path):
     words = (tmp_path / "north.yaml").read_text()
     labels = np.load(tmp_path / "north_labels.npy")
@@ -67,14 +75,14 @@ def test_scenes_of_one_ground_that_are_split_differently_are_refused(configured,
         np.save(tmp_path / f"{name}_labels.npy", rest)
         again = words.replace("north_labels.npy", f"{name}_labels.npy")
         (tmp_path / f"{name}.yaml").write_text(again + f"name: {name}\n")
-    parts = set_up_several(configured(entries=[scenes[0], str(tmp_path / "same.yaml")])).parts
+    parts = prepare(configured(entries=[scenes[0], str(tmp_path / "same.yaml")])).parts
     assert np.array_equal(parts[0].split.roles, parts[1].split.roles)
     with pytest.raises(InputError, match="number of test pixels that fewer trains on is"):
-        set_up_several(configured(entries=[scenes[0], str(tmp_path / "fewer.yaml")]))
+        prepare(configured(entries=[scenes[0], str(tmp_path / "fewer.yaml")]))
 
 
 def test_each_scene_is_split_and_standardised_alone_on_one_legend(configured):
-    experiment = set_up_several(configured())
+    experiment = prepare(configured())
     north, south = experiment.parts
     assert len(north.network.mean) == 211
     assert len(south.network.mean) == 101
@@ -92,7 +100,7 @@ def test_each_scene_is_split_and_standardised_alone_on_one_legend(configured):
         {"class 1", "class 2"},
         {"rye", "class 2", "class 3"},
     ]
-    assert north.start.groups == south.start.groups
+    assert north.initial.groups == south.initial.groups
 
 
 @pytest.mark.parametrize("group_weights", ["shared", "per_scene"])
@@ -100,7 +108,7 @@ def test_models_share_coefficients_and_cnn_and_have_group_weights_of_their_own_o
     configured, tmp_path, group_weights
 ):
     cfg = configured(f"scene.group_weights={group_weights}")
-    finished = fit_several(cfg, set_up_several(cfg), tmp_path / "run")
+    finished = fit(cfg, tmp_path / "run")
     north, south = (experiment.network.state_dict() for experiment, _ in finished)
     same = {name for name in north if north[name].shape == south[name].shape and torch.equal(north[name], south[name])}
     assert {name for name in north if name.startswith("cnn.") or name == "fusion.coefficients"} <= same
@@ -113,7 +121,7 @@ def test_models_share_coefficients_and_cnn_and_have_group_weights_of_their_own_o
 
 def test_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(configured, tmp_path, monkeypatch):
     cfg = configured("scene.group_weights=per_scene")
-    whole = fit_several(cfg, set_up_several(cfg), tmp_path / "whole")
+    whole = fit(cfg, tmp_path / "whole")
 
     def stop(self, trainer, module):
         if trainer.current_epoch == 1:
@@ -121,11 +129,11 @@ def test_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(configured, tmp_
 
     with monkeypatch.context() as patched, pytest.raises(KeyError):
         patched.setattr(History, "on_train_epoch_start", stop)
-        fit_several(cfg, set_up_several(cfg), tmp_path / "cut")
+        fit(cfg, tmp_path / "cut")
     checkpoint = tmp_path / "cut" / "checkpoints" / "last.ckpt"
-    experiment = set_up_several(cfg)
-    check_checkpoint(checkpoint, cfg, experiment.network)
-    rest = fit_several(cfg, experiment, tmp_path / "rest", checkpoint=checkpoint)
+    experiment = prepare(cfg)
+    check_checkpoint(checkpoint, settings_of(cfg), experiment.network)
+    rest = fit(cfg, tmp_path / "rest", experiment, checkpoint)
     for (one, outcome), (other, expected) in zip(rest, whole, strict=True):
         assert outcome.history == expected.history
         expected_state = other.network.state_dict()
@@ -175,7 +183,7 @@ def test_run_folder_holds_a_run_folder_of_each_scene(hsfusion, scenes, tmp_path)
 )
 def test_what_several_scenes_cannot_have_is_refused(configured, words, part):
     with pytest.raises(InputError) as error:
-        set_up_several(configured(*words))
+        prepare(configured(*words))
     assert part in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -191,12 +199,12 @@ def test_what_several_scenes_cannot_have_is_refused(configured, words, part):
 )
 def test_entries_that_name_no_scene_are_refused(configured, entries, part):
     with pytest.raises(InputError) as error:
-        set_up_several(configured(entries=entries))
+        prepare(configured(entries=entries))
     assert part in str(error.value)
 
 
 def test_run_folder_tells_what_entries_stand_for(configured, scenes):
-    described, simulated = scene_contents(configured(entries=[scenes[0], "synthetic@enmap"]).scene.scenes)
+    described, simulated = configuration_of(configured(entries=[scenes[0], "synthetic@enmap"]))["scene"]["contents"]
     assert described["files"] == [scenes[0]]
     assert described["contents"][0]["class_names"] == {1: "class 1", 2: "class 2"}
     assert simulated["sensor"] == "enmap"
@@ -205,10 +213,10 @@ def test_run_folder_tells_what_entries_stand_for(configured, scenes):
 
 def test_two_scenes_of_one_name_are_refused(configured):
     with pytest.raises(InputError, match=r"scene\.scenes is synthetic, synthetic, expected unique names"):
-        set_up_several(configured(entries=["synthetic", "synthetic"]))
+        prepare(configured(entries=["synthetic", "synthetic"]))
 
 
 def test_commands_for_one_scene_refuse_several(configured):
     with pytest.raises(InstantiationException) as error:
-        set_up(configured())
+        scene_of(configured())
     assert "scene is several, expected one scene" in str(error.value.__cause__)

@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 
 from hsfusion.cli import weights as command
-from hsfusion.cli.weights_evidence import read_evidence
-from hsfusion.cli.weights_judged import read_runs, untrained_weight
-from hsfusion.cli.weights_outputs import smallest_numbers
-from hsfusion.cli.weights_read import read_channels
 from hsfusion.errors import InputError
+from hsfusion.evidence.store import read_evidence
+from hsfusion.runs.comparison import compare
+from hsfusion.runs.weight_files import read_channels, smallest_numbers
 from hsfusion.spectra import Bands, BandWeights
-from hsfusion.spectra.weights import write_group_weights_csv, write_response_csv
+from hsfusion.spectra.weights import untrained_weight, write_group_weights_csv, write_response_csv
 from hsfusion.trust.stability import quartiles
 
 NM = np.arange(400.0, 1600, 20)
@@ -188,7 +187,7 @@ def test_one_run_is_drawn_and_judged_as_one(three, monkeypatch, capsys):
 
 
 def test_several_runs_are_reported_by_their_median_with_quartiles(three):
-    found = read_runs(three)
+    found = compare(three)
     profiles = np.stack([profile(seed) for seed in range(3)])
     assert found.spread is not None
     edges = (found.spread.lower, found.reported.weight, found.spread.upper)
@@ -208,10 +207,10 @@ def test_runs_that_agree_and_runs_that_do_not_are_told_apart(tmp_path, three):
         write_tables(tmp_path / f"apart{seed}", profile(seed, peaks=(peak, peak + 60)), seed=seed)
         for seed, peak in enumerate((440, 840, 1440))
     ]
-    agreed = read_runs(alike)
+    agreed = compare(alike)
     assert agreed.verdict is not None
     assert (agreed.verdict.word, agreed.stamp) == ("not tested", None)
-    assert read_runs(apart).stamp in {"unstable", "no evidence"}
+    assert compare(apart).stamp in {"unstable", "no evidence"}
 
 
 def test_untrained_weights_are_equal_in_groups_and_follow_the_spacing_of_bands():
@@ -234,7 +233,7 @@ def test_runs_that_kept_what_their_groups_started_with_do_not_agree(tmp_path):
         names = tuple("" if nm >= 1300 else GROUPS[int(nm >= 1000)] for nm in NM)
         BandWeights(bands, names, weight / weight.sum()).to_csv(folder / "band_weights.csv")
         folders.append(folder)
-    found = read_runs(folders)
+    found = compare(folders)
     assert found.stability is not None and found.spread is not None
     assert found.stability.index < 0.3  # over all bands the 15 without weight would count as agreement
     assert (found.spread.frequency[NM >= 1300] == 0).all()
@@ -243,21 +242,21 @@ def test_runs_that_kept_what_their_groups_started_with_do_not_agree(tmp_path):
 
 def test_a_run_no_better_than_chance_is_no_evidence(tmp_path, three):
     chance = write_tables(tmp_path / "chance", profile(9), beats_chance=False)
-    found = read_runs([three[0], chance])
+    found = compare([three[0], chance])
     assert [run.beats_chance for run in found.runs] == [True, False]
     assert found.stamp == "no evidence"
 
 
 @pytest.mark.parametrize("fusion", ["free", "channel"])
 def test_weights_of_a_free_convolution_are_no_evidence(tmp_path, fusion):
-    found = read_runs([write_tables(tmp_path / "r", profile(0), fusion=fusion)])
+    found = compare([write_tables(tmp_path / "r", profile(0), fusion=fusion)])
     assert found.stamp == ("no evidence" if fusion == "free" else "one run only")
 
 
 def test_that_runs_carried_over_from_one_network_agree_is_no_evidence(tmp_path, three):
-    assert read_runs(three).stamp is None
+    assert compare(three).stamp is None
     (three[1] / "transfer.json").write_text("{}")
-    found = read_runs(three)
+    found = compare(three)
     assert found.stamp == "no evidence" and found.verdict is not None
     assert "start from its weights" in found.verdict.sentences[0]
 
@@ -265,7 +264,7 @@ def test_that_runs_carried_over_from_one_network_agree_is_no_evidence(tmp_path, 
 def test_one_training_twice_is_refused(tmp_path, three):
     copy = write_tables(tmp_path / "copy", profile(0))
     with pytest.raises(InputError, match=r"weights is those of .*, expected another training each"):
-        read_runs([*three, copy])
+        compare([*three, copy])
 
 
 def test_selections_are_of_the_bands_in_use_only(tmp_path):
@@ -279,7 +278,7 @@ def test_selections_are_of_the_bands_in_use_only(tmp_path):
         table = BandWeights(Bands(NM, None, used), tuple("VNIR" if at else "" for at in used), weight / weight.sum())
         table.to_csv(folder / "band_weights.csv")
         folders.append(folder)
-    found = read_runs(folders)
+    found = compare(folders)
     assert found.spread is not None
     assert np.flatnonzero(found.spread.frequency).tolist() == [3, 12, 24]
 
@@ -287,14 +286,14 @@ def test_selections_are_of_the_bands_in_use_only(tmp_path):
 def test_bands_that_say_the_same_are_named(tmp_path):
     at = int(np.argmin(np.abs(NM - 660)))
     pairs = [[at, at + 1, 0.99995], [0, 1, 0.99999]]  # the second pair lies outside the windows of great weight
-    verdict = read_runs([write_tables(tmp_path / "r", profile(0), duplicates=pairs)]).verdict
+    verdict = compare([write_tables(tmp_path / "r", profile(0), duplicates=pairs)]).verdict
     assert verdict is not None
     told = [sentence for sentence in verdict.sentences if "say the same" in sentence]
     assert len(told) == 1 and f"Bands {at + 1} ({NM[at]:g} nm) and {at + 2}" in told[0]
 
 
 def test_channels_are_sorted_by_share_and_weigh_their_groups(three):
-    channels = read_channels(three[0], read_runs(three[:1]).reported.bands)
+    channels = read_channels(three[0], compare(three[:1]).reported.bands)
     assert channels is not None
     assert channels.share.tolist() == [0.5, 0.3, 0.2]
     np.testing.assert_allclose(channels.weight.sum(1), 1, rtol=1e-6)
@@ -317,7 +316,7 @@ def test_selected_bands_are_written_as_a_table_and_as_groups_of_one_band(three, 
 
 def test_selected_windows_are_apart_and_groups_of_their_bands(three, monkeypatch, capsys, undrawn):
     call(three[0], "select=2", "width=60", monkeypatch=monkeypatch)
-    out, weight = three[0] / "weights", read_runs(three[:1]).reported.weight
+    out, weight = three[0] / "weights", compare(three[:1]).reported.weight
     chosen = rows(out / "selected_2_of_60_nm.csv")
     assert "2 windows with " in (said := capsys.readouterr().out) and "groups=selected_2_of_60_nm band_cost=0" in said
     for row in chosen:
@@ -525,7 +524,7 @@ def test_tables_of_the_first_version_are_read(three):
     half = [f"{i + 1},{nm:g},,VNIR,{0.5 / NM.size:.9g}" for i, nm in enumerate(NM)]
     text = ["band,wavelength_nm,fwhm_nm,group,weight", *half, f"{NM.size + 1},,,lidar,0.5"]
     table.write_text("\n".join(text) + "\n")
-    found = read_runs(three[:1]).reported
+    found = compare(three[:1]).reported
     assert found.sources == (("lidar", 0.5),)
     assert found.bands.fwhm_nm is None and found.bands.good.all()
 
@@ -566,7 +565,7 @@ def test_a_run_folder_with_a_damaged_file_names_it(three, name, content):
     if content is not None:
         (three[0] / name).write_bytes(content)
     with pytest.raises(InputError, match=name) as error:
-        read_runs(three[:1])
+        compare(three[:1])
     assert "\n" not in str(error.value)
 
 

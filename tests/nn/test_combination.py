@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hsfusion.cli.benchmark_fusion import peak_bytes_cpu
+from hsfusion.benchmarks.fusion import peak_bytes_cpu
 from hsfusion.nn import WeightedSum, combination
 
 CASES = ["none", "scalar", "channel", "instance", "channel_instance", "table", "channel_table"]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from hsfusion.cli.trainer import run
 from hsfusion.data.datamodule import PatchDataModule, prepare, valid_pixels
 from hsfusion.data.splits import TEST, blocks
 from hsfusion.nn import FusionNetwork
+from hsfusion.runs.fitting import run_trainer
 from hsfusion.scenes import ArrayScene, LabelledScene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import even_groups
@@ -80,7 +80,7 @@ def _train(labelled, *, seed, fusion="channel", raw=False, epochs=20, band_cost=
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=epochs, enable_model_summary=False, use_distributed_sampler=False, **quiet
     )
-    run(trainer, module, data, None)
+    run_trainer(trainer, module, data)
     network.eval()
     test = torch.from_numpy(split.pixels(TEST))
     with torch.no_grad():

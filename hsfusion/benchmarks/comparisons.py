@@ -1,0 +1,246 @@
+"""Methods beside each other on the same pixels, over several seeds: networks, baselines, sensors, fine-tuning."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from hsfusion.data.datamodule import prepare
+from hsfusion.data.leakage import check_no_leakage
+from hsfusion.data.splits import TEST, TRAIN, VAL
+from hsfusion.errors import InputError
+from hsfusion.inference import predict_scene
+from hsfusion.runs.finetuning import first_step_as_good, pretrained_model, scratch_settings, transferred_model
+from hsfusion.runs.folder import versions
+from hsfusion.runs.settings import TrainSettings
+from hsfusion.runs.training import (
+    evaluate_test,
+    fit,
+    initialise,
+    new_model,
+    prepare_experiment,
+    split_scene,
+    used_layers,
+)
+from hsfusion.scenes import LabelledScene
+from hsfusion.scenes.legend import is_named
+from hsfusion.scenes.simulated import simulate
+from hsfusion.spectra.sensors import sensor_name
+from hsfusion.trust.baselines import forest_predictions, svm_predictions
+
+#: per-pixel classifiers beside the networks
+BASELINES = ("svm", "forest")
+#: the scene with its own bands, beside sensors
+AS_IT_IS = "as it is"
+_METRICS = ("overall_accuracy", "average_accuracy", "kappa", "mean_iou")
+
+Row = dict[str, Any]
+
+
+def compare_fusions(
+    scene: LabelledScene,
+    settings: TrainSettings,
+    *,
+    seeds: Sequence[int],
+    fusions: Sequence[str],
+    keep_bands: Sequence[int | None],
+    baselines: Sequence[str],
+) -> Iterator[Row]:
+    """Kinds of fusion and per-pixel classifiers on the same pixels: a row for each method and seed, when it is ready.
+
+    Args:
+        scene: with labels.
+        settings: of the networks.
+        seeds: of networks and splits.
+        fusions: kinds of group weights.
+        keep_bands: numbers of bands to choose, each with every fusion; None for as many as are worth their cost.
+        baselines: of :data:`BASELINES`.
+    """
+    for seed in seeds:
+        for fusion in fusions:
+            for keep in keep_bands:
+                job = replace(settings, seed=seed, model=replace(settings.model, fusion=fusion, keep_bands=keep))
+                result = fit(job, prepare_experiment(scene, job))
+                row = _row(fusion if keep is None else f"{fusion}, {keep} bands", seed, result.metrics)
+                yield {**row, "bands": int((result.weights.weight > 0).sum())}
+        for name in baselines:
+            yield baseline_row(scene, replace(settings, seed=seed), name)
+
+
+def baseline_row(scene: LabelledScene, settings: TrainSettings, name: str) -> Row:
+    """A per-pixel classifier on the pixels of the split that the settings make."""
+    used = used_layers(scene.scene, settings)
+    split = split_scene(scene, settings, radius=settings.model.receptive_field // 2, used=used)
+    cube = prepare(split, used)
+    classes = cube.classes.numpy()
+    train, val = ((cube.spectra(split.pixels(role)), classes[split.pixels(role)]) for role in (TRAIN, VAL))
+    test = cube.spectra(split.pixels(TEST))
+    start = time.perf_counter()
+    if name == "svm":
+        predicted = svm_predictions(train, val, test, seed=settings.seed)
+    else:
+        predicted = forest_predictions(train, test, seed=settings.seed)
+    seconds = time.perf_counter() - start
+    whole = classes.copy()
+    whole[split.pixels(TEST)] = predicted
+    metrics = evaluate_test(split, whole.reshape(split.roles.shape))[1]
+    return _row(name, settings.seed, metrics, seconds=seconds)
+
+
+def sensor_scenes(scene: LabelledScene, settings: TrainSettings, sensors: Sequence[str]) -> dict[str, LabelledScene]:
+    """Name in tables -> the scene as that sensor would have seen it, the scene as it is first.
+
+    Raises:
+        InputError: if groups or model do not fit the bands of a sensor.
+    """
+    scenes = {AS_IT_IS: scene}
+    scenes |= {sensor_name(sensor): simulate(scene, sensor) for sensor in sensors}
+    for name, seen in scenes.items():
+        try:
+            new_model(settings, seen.scene, seen.legend.names)
+        except InputError as error:
+            raise InputError(
+                f"groups and model, as {name} sees the scene",
+                field=error.field,
+                value=error.value,
+                expected=error.expected,
+                fix="use groups=even and no keep_bands, which adapt to the bands, or drop this sensor",
+            ) from error
+    return scenes
+
+
+def compare_sensors(
+    scenes: dict[str, LabelledScene], settings: TrainSettings, *, seeds: Sequence[int]
+) -> Iterator[Row]:
+    """The network on a scene as several sensors see it, same pixels for all: a row for each sensor and seed."""
+    for seed in seeds:
+        job = replace(settings, seed=seed)
+        for name, scene in scenes.items():
+            result = fit(job, prepare_experiment(scene, job))
+            in_use = int((result.weights.weight > 0).sum())
+            yield {**_row(name, seed, result.metrics), "bands_in_use": in_use, "bands": len(scene.scene.bands)}
+
+
+def compare_finetuning(
+    scene: LabelledScene,
+    settings: TrainSettings,
+    *,
+    pretrained: str,
+    seeds: Sequence[int],
+    labels: Sequence[int | None],
+    scratch_epochs: int,
+) -> Iterator[Row]:
+    """Fine-tuning beside training from scratch on the same few labels: rows for each number of labels and seed.
+
+    Args:
+        scene: with labels.
+        settings: of the fine-tuning.
+        pretrained: run folder or model file; ``{seed}`` in it stands for the seed.
+        seeds: of networks and splits.
+        labels: training pixels of each class; None for all of the split.
+        scratch_epochs: of the networks from scratch.
+
+    Raises:
+        InputError: if a model is missing or has seen test pixels, before anything is trained.
+    """
+    models = {seed: pretrained_model(pretrained.replace("{seed}", str(seed))) for seed in seeds}
+    for seed, (network, header) in models.items():
+        job = replace(settings, seed=seed)
+        make = partial(transferred_model, network=network, header=header)
+        check_no_leakage(prepare_experiment(scene, job, make=make).split, header)
+    for seed, (network, header) in models.items():
+        job, make = replace(settings, seed=seed), partial(transferred_model, network=network, header=header)
+        yield from _untrained_rows(scene, job, header=header, make=make)
+        for number in labels:
+            yield from _finetuned_rows(scene, job, header=header, make=make, number=number, epochs=scratch_epochs)
+
+
+def _untrained_rows(scene: LabelledScene, settings: TrainSettings, *, header: dict[str, Any], make: Any) -> list[Row]:
+    """The network where it was trained, as its file says; and transferred to here, if it knows all classes.
+
+    With the mean and standard deviation that it brings along, as by ``predict bands=resample``, and with those of the
+    training pixels here, with which fine-tuning starts.
+    """
+    rows = []
+    if "test" in header and "split" in header:
+        rows.append(_row("where it was trained", settings.seed, header, seconds=0.0))
+    experiment = prepare_experiment(scene, settings, make=make)
+    labelled = experiment.split.labelled
+    known = {name.strip() for name in header["classes"]["names"] if is_named(name)}
+    if set(labelled.legend.names) <= known:
+        as_it_is = make(labelled.scene, labelled.legend.names).network
+        for method, network in (("carried over", as_it_is), ("carried over, rescaled", experiment.network)):
+            metrics = evaluate_test(experiment.split, predict_scene(network, labelled.scene)[0])[1]
+            rows.append(_row(method, settings.seed, metrics, seconds=0.0))
+    return rows
+
+
+def _finetuned_rows(
+    scene: LabelledScene,
+    settings: TrainSettings,
+    *,
+    header: dict[str, Any],
+    make: Any,
+    number: int | None,
+    epochs: int,
+) -> list[Row]:
+    """A network fine-tuned, and one from scratch on the same pixels."""
+    if number is not None:  # who has few labels has few to choose an epoch by, too
+        settings = replace(settings, split=partial(settings.split, per_class=number, val_per_class=number))
+    experiment = prepare_experiment(scene, settings, make=make)
+    scratch = scratch_settings(settings, header, epochs=epochs)
+    tuned, other = fit(settings, experiment), fit(scratch, initialise(experiment.split, scratch))
+    label = "all labels" if number is None else f"{number} labels"
+    rows = []
+    for method, result in (("fine-tuned", tuned), ("scratch", other)):
+        rows.append(_row(f"{method}, {label}", settings.seed, result.metrics))
+        if other.val_accuracy is not None:
+            rows[-1]["step_as_good"] = first_step_as_good(result.history, other.val_accuracy)
+    return rows
+
+
+def _row(method: str, seed: int, metrics: dict[str, Any], *, seconds: float | None = None) -> Row:
+    """One method with one seed, as plain values; ``seconds`` in place of those of the training."""
+    return {
+        "method": method,
+        "seed": seed,
+        **{key: metrics["test"][key] for key in _METRICS},
+        "split": metrics["split"],
+        "seconds": metrics["timing"]["train_seconds"] if seconds is None else seconds,
+    }
+
+
+def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+    """Mean and standard deviation (n - 1) of each method over the seeds."""
+    summary = {}
+    for method in dict.fromkeys(row["method"] for row in rows):
+        of_method = [row for row in rows if row["method"] == method]
+        spread: dict[str, Any] = {}
+        for key in _METRICS:
+            values = [row[key] for row in of_method]
+            spread[key] = {"mean": mean(values), "std": stdev(values) if len(values) > 1 else 0.0}
+        bands = [row["bands"] for row in of_method if "bands" in row]
+        spread["bands"] = f"{min(bands)}-{max(bands)} bands, " if bands else ""
+        leakage = mean(row["split"]["leakage"] for row in of_method)
+        summary[method] = {**spread, "leakage": leakage, "seconds": mean(row["seconds"] for row in of_method)}
+    return summary
+
+
+def write_rows(path: Path, rows: Sequence[Row], *, configuration: dict[str, Any]) -> None:
+    """Writes what there is so far, so that a long benchmark that is cut short loses nothing."""
+    content = {"config": configuration, "versions": versions(), "summary": summarise(rows), "runs": list(rows)}
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def median_step(rows: Sequence[Row]) -> str:
+    """Median of the steps at which networks were as good as those from scratch; inf for those that never were."""
+    steps = [row["step_as_good"] for row in rows]
+    return f"{np.median([np.inf if step is None else step for step in steps]):.0f}"

@@ -1,0 +1,122 @@
+"""Which pixels of which ground a model has seen, so that no later test counts them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
+from hsfusion.errors import InputError
+from hsfusion.scenes import GeoBox
+
+MOST_SEEN = 16  # grounds of earlier trainings that a model file keeps
+_MOST_BYTES = 2**20  # of the mask, packed; the blocks of a scene of 10,000 x 10,000 pixels take less
+_SAME = 1e-4  # of a pixel's size: files round it
+
+
+def training_mask(split: Split) -> dict[str, Any] | None:
+    """Training and validation pixels, for the header of a model file.
+
+    Returns:
+        a digest of the ground truth, its place, and the packed mask; None where that would be large.
+    """
+    mask = np.isin(split.roles, (TRAIN, VAL))
+    packed = base64.b64encode(zlib.compress(np.packbits(mask).tobytes(), 9)).decode()
+    if len(packed) > _MOST_BYTES:
+        return None
+    return {"ground": _ground_truth_digest(split), "place": _place(split.labelled.scene.geobox), "pixels": packed}
+
+
+def check_no_leakage(split: Split, header: dict[str, Any]) -> None:
+    """Refuses to test a model on pixels that it was trained on, or has in its receptive field.
+
+    Scenes are the same ground if their labels cut it into the same classes, whatever the codes of these, unless both
+    have a place and lie apart. Other bands or another name do not tell them apart, nor does a lost georeference.
+
+    Raises:
+        InputError: if a test pixel is one of them.
+    """
+    for seen in all_seen(header):
+        if not _same_ground(seen, split):
+            continue
+        mask = _unpacked(seen["pixels"], split.roles.shape)
+        leaked = int((dilate(mask, split.radius) & (split.roles == TEST)).sum())
+        if leaked:
+            of = f"the model was trained with (seed={header.get('seed', 0)})"
+            if seen is not header.get("seen"):
+                of = "an earlier training of the model on this ground had"
+            raise InputError(
+                "split",
+                field="number of test pixels that the pretrained model has seen",
+                value=leaked,
+                expected="0: model and scene have the same ground truth",
+                fix=f"use the split that {of}, or another scene",
+            )
+
+
+def all_seen(header: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """What a model has seen in its own training and in those before it, the latest last, as many as a header holds."""
+    own = [header["seen"]] if "seen" in header else []
+    return tuple([*header.get("seen_before", []), *own][-MOST_SEEN:])
+
+
+def _same_ground(seen: dict[str, Any], split: Split) -> bool:
+    if "place" not in seen:  # of a model file written before: it knows which pixels were labelled, and no more
+        mask = (split.labelled.labels > 0).tobytes()
+        return seen["ground"] == hashlib.sha256(repr(split.roles.shape).encode() + mask).hexdigest()
+    return seen["ground"] == _ground_truth_digest(split) and not _apart(
+        seen["place"], _place(split.labelled.scene.geobox)
+    )
+
+
+def _ground_truth_digest(split: Split) -> str:
+    """Of shape and classes of the labelled pixels; classes are numbered as they come, so that codes do not matter."""
+    labels = split.labelled.labels.ravel()
+    pixels = np.flatnonzero(labels)
+    _, first, classes = np.unique(labels[pixels], return_index=True, return_inverse=True)
+    number = np.argsort(np.argsort(first))
+    digest = hashlib.sha256(repr(split.roles.shape).encode())
+    digest.update(pixels.astype("<i8").tobytes() + number[classes].astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _place(geobox: GeoBox) -> dict[str, Any] | None:
+    """Transform and EPSG code, as plain values; None where the place is unknown."""
+    if geobox.is_bare:
+        return None
+    return {"transform": list(geobox.transform)[:6], "epsg": geobox.epsg}
+
+
+def _apart(place: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
+    """Whether two places are known and differ; an unknown CRS may be any."""
+    if place is None or other is None:
+        return False
+    if None not in (place["epsg"], other["epsg"]) and place["epsg"] != other["epsg"]:
+        return True
+    one, two = np.array(place["transform"]), np.array(other["transform"])
+    pixel = max(np.abs(two[[0, 1, 3, 4]]))
+    return bool((np.abs(one - two) > [_SAME * pixel, _SAME * pixel, pixel / 2] * 2).any())
+
+
+def _unpacked(packed: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    size = shape[0] * shape[1]
+    try:
+        raw = zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), (size + 7) // 8 + 1)
+    except (ValueError, zlib.error) as error:
+        raise InputError(
+            "model", field="seen.pixels", value="unreadable", expected="a packed mask", fix="train it anew"
+        ) from error
+    if len(raw) != (size + 7) // 8:
+        raise InputError(
+            "model",
+            field="seen.pixels",
+            value=f"{len(raw)} bytes",
+            expected=f"{(size + 7) // 8} for {shape[0]} x {shape[1]} pixels",
+            fix="train it anew",
+        )
+    return np.unpackbits(np.frombuffer(raw, np.uint8), count=size).astype(bool).reshape(shape)

@@ -1,0 +1,412 @@
+"""Prediction: a trained model and a scene to a map."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hsfusion import __version__
+from hsfusion.errors import EnvironmentFailure, InputError, unescaped
+from hsfusion.inference import FoldedNetwork, Order, map_scene, predict_scene
+from hsfusion.inference.classification import Cell, batch_for, with_precision
+from hsfusion.inference.mapping import Beside, Share
+from hsfusion.nn import FusionNetwork
+from hsfusion.runs.finetuning import model_path
+from hsfusion.runs.run import Run
+from hsfusion.runs.settings import check_ranges, refusal, replaced, within
+from hsfusion.scenes import ArrayScene, LabelledScene, Legend, MatchedScene, Scene, open_scene
+from hsfusion.scenes.areas import ClassAreas
+from hsfusion.scenes.description import open_described_cube
+from hsfusion.scenes.levels import check_same_unit, far_from_training, typical_levels
+from hsfusion.scenes.maps import read_reduced
+from hsfusion.scenes.recorded import fingerprint, input_files
+from hsfusion.spectra import Bands
+from hsfusion.spectra.weights import as_cell
+from hsfusion.training.model_file import load_model
+from hsfusion.training.transfer import carry_over
+from hsfusion.training.transfer_report import TransferReport
+
+_log = logging.getLogger(__name__)
+_TABLE = "areas.csv"  # ending of the name of the table of areas
+_CHOICES = {
+    "bands": ("match", "resample"),
+    "border": ("reflect", "valid"),
+    "format": ("geotiff", "cog"),
+    "precision": ("auto", "float32", "bf16"),
+    "device": ("auto", "cpu", "cuda"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings:
+    """How a map is made. Every field is a key of conf/predict.yaml.
+
+    Attributes:
+        bands: match, for the model's bands, each within half a FWHM; or resample, to transfer the model to the bands
+            of another sensor by wavelength, without fine-tuning.
+        confidence: write ``<out>_confidence.tif``, the probability of the class.
+        probabilities: write ``<out>_probabilities.tif``, with a layer for each class.
+        border: reflect, or valid to leave out pixels of which the receptive field leaves the scene.
+        format: geotiff or cog.
+        precision: float32, bf16, or auto for bf16 where the processor gains and the map hardly changes.
+        device: auto, cpu or cuda.
+        compile: compile the convolutions first; worth it where it gains more than the minute that it takes.
+        batch: tiles that are computed at once; None chooses by the free memory.
+        threads: processor threads; None leaves the choice to PyTorch.
+        progress: whether to show a progress bar.
+    """
+
+    bands: str = "match"
+    confidence: bool = True
+    probabilities: bool = False
+    border: str = "reflect"
+    format: str = "geotiff"
+    precision: str = "auto"
+    device: str = "auto"
+    compile: bool = False
+    batch: int | None = within(None, 1)
+    threads: int | None = within(None, 1)
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks ranges and words.
+
+        Raises:
+            InputError: naming the first value that cannot be used.
+        """
+        check_ranges(self)
+        for key, choices in _CHOICES.items():
+            if getattr(self, key) not in choices:
+                raise refusal(key, getattr(self, key), " | ".join(choices))
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedMap:
+    """What :func:`predict` wrote.
+
+    Attributes:
+        out: the class map; the other files lie beside it.
+        legend: the classes.
+        areas: pixels and square metres of each class; None on all but the first process of a distributed run.
+        pixels: of the scene.
+        seconds: that it took.
+        precision: that was used.
+        coverage: what of the model the bands of the scene cover, in lines; empty with ``bands=match``.
+    """
+
+    out: Path
+    legend: Legend
+    areas: ClassAreas | None
+    pixels: int
+    seconds: float
+    precision: str
+    coverage: tuple[str, ...] = ()
+
+    @property
+    def quick_look(self) -> Path:
+        """A picture of the map with its legend."""
+        return self.out.with_suffix(".png")
+
+    @property
+    def table(self) -> Path:
+        """The area of each class as CSV."""
+        return self.out.with_name(f"{self.out.stem}_{_TABLE}")
+
+
+def predict(
+    run: Run | str | Path,
+    scene: Scene | LabelledScene | str | Path,
+    out: str | Path | None = None,
+    *,
+    settings: PredictSettings | None = None,
+    **fields: Any,
+) -> PredictedMap:
+    """Classifies a scene of any size into georeferenced files; continues where an interrupted call stopped.
+
+    Args:
+        run: the trained run, its folder or its model file.
+        scene: the scene, or the path of a cube or of a description (YAML).
+        out: the class map, ``.tif``; None for ``<scene>_map.tif``.
+        settings: how; None for the defaults.
+        **fields: fields of :class:`PredictSettings` that replace those of ``settings``.
+
+    Raises:
+        InputError: if bands or further rasters are missing, the scene is too small, its values are of another unit,
+            or ``out`` is an input.
+        EnvironmentFailure: if the device is missing, or the disk is full.
+    """
+    start = time.perf_counter()
+    settings = settings or PredictSettings()
+    settings = replaced(settings, fields)
+    if out is not None:
+        check_out(Path(out))
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    network, header, digest = _model(run)
+    opened = _opened(scene)
+    matched, network, tags, coverage = match_scene(opened, network, header, bands=settings.bands)
+    folded = FoldedNetwork(network).to(compute_device(settings.device))
+    folded, precision = with_precision(folded, matched, settings.precision)
+    tags |= {"hsfusion_version": __version__, "hsfusion_model_sha256": digest, "scene": matched.name}
+    order = _order(Path(out or f"{matched.name}_map.tif"), settings, header, tags, folded)
+    _check_inputs(order, matched, run)
+    if settings.compile:
+        folded.convolutions.compile()
+    plan = {
+        "versions": [__version__, torch.__version__],
+        "model": digest,
+        "computed": [settings.bands, precision, settings.compile, folded.fill.device.type],
+        "scene": fingerprint(matched),
+    }  # all that decides on the numbers: a journal of something else is not continued
+    with _share() as share:
+        shown = {"progress": _progress_bar} if settings.progress and share.rank == 0 else {}
+        beside = _files_beside(order, matched.name)
+        areas = map_scene(folded, matched, order, plan=plan, share=share, beside=beside, **shown)
+    rows, columns = matched.geobox.shape
+    return PredictedMap(
+        order.out, order.legend, areas, rows * columns, time.perf_counter() - start, precision, coverage
+    )
+
+
+def _order(
+    out: Path, settings: PredictSettings, header: dict[str, Any], tags: Mapping[str, str], network: FoldedNetwork
+) -> Order:
+    classes = header["classes"]
+    return Order(
+        out=out,
+        legend=Legend(tuple(classes["codes"]), tuple(classes["names"]), tuple(classes["colors"])),
+        tags=tags,
+        confidence=settings.confidence,
+        probabilities=settings.probabilities,
+        border=settings.border,
+        format=settings.format,  # pyright: ignore[reportArgumentType]
+        batch=settings.batch or batch_for(network),
+    )
+
+
+def predict_array(
+    run: Run, scene: Scene | LabelledScene | NDArray, *, bands: str = "match"
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Classifies a scene that fits in memory.
+
+    Args:
+        run: the trained run.
+        scene: the scene; or an array (C, H, W) with the run's own bands, in their order and unit.
+        bands: match or resample, see :class:`PredictSettings`.
+
+    Returns:
+        class codes (H, W), 0 without data, and confidence (H, W)
+
+    Raises:
+        InputError: if bands are missing, the scene is too small, or its values are of another unit.
+    """
+    header = run.header
+    if isinstance(scene, np.ndarray):
+        scene = ArrayScene(scene, bands=Bands.from_dict(header["bands"]), name="array")
+    matched, network, *_ = match_scene(_opened(scene), run.network, header, bands=bands)
+    index, confidence = predict_scene(network, matched)
+    return np.array([*run.legend.codes, 0])[index], confidence  # index -1 is the 0 at the end
+
+
+def check_out(out: Path) -> None:
+    """Refuses a path that no map can be written to.
+
+    Raises:
+        InputError: naming what is wrong with it.
+    """
+    if out.suffix.lower() not in {".tif", ".tiff"}:
+        raise refusal("out", out, "a name that ends in .tif")
+    if not out.parent.is_dir():
+        raise refusal("folder of out", out.parent, "a folder that exists")
+
+
+def _model(run: Run | str | Path) -> tuple[FusionNetwork, dict[str, Any], str]:
+    """Network, header, and digest of the model file; of a run that is not saved, of its numbers."""
+    if isinstance(run, Run) and run.folder is None:
+        state = hashlib.sha256()
+        for name, tensor in run.network.state_dict().items():
+            state.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        return run.network, run.header, state.hexdigest()
+    path = model_path(run.folder if isinstance(run, Run) and run.folder else str(run))
+    network, header = load_model(path)
+    return network, header, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _opened(scene: Scene | LabelledScene | str | Path) -> Scene:
+    if isinstance(scene, str | Path):
+        path = str(scene)
+        return open_described_cube(path) if path.endswith((".yaml", ".yml")) else open_scene(path)
+    return scene.scene if isinstance(scene, LabelledScene) else scene
+
+
+def match_scene(
+    scene: Scene, network: FusionNetwork, header: dict[str, Any], *, bands: str
+) -> tuple[Scene, FusionNetwork, dict[str, str], tuple[str, ...]]:
+    """Brings scene and network together: the scene with the model's bands, or the network with the scene's.
+
+    Returns:
+        scene and network; tags for the map: ``bands``, and the share of the weight on bands that the scene lacks; and
+        lines that say what of the model the bands cover
+    """
+    sources = [(source["name"], source["layers"]) for source in header["sources"]]
+    tags, wanted, coverage = {"bands": bands}, Bands.from_dict(header["bands"]), ()
+    if bands == "resample":
+        network, report = _transferred(scene, network, header)
+        tags["weight_outside_bands"], wanted = f"{report.outside_share:.4f}", scene.bands
+        coverage = tuple(report.coverage_lines())
+    matched = MatchedScene(scene, bands=wanted, sources=sources, needed=network.used_bands.numpy())
+    rows, columns = matched.geobox.shape
+    if min(rows, columns) < network.receptive_field:
+        raise InputError(
+            "scene",
+            field="rows x columns",
+            value=f"{rows} x {columns}",
+            expected=f"at least {network.receptive_field} x {network.receptive_field}, the receptive field",
+            fix="give a larger scene",
+        )
+    _check_levels(matched, network)
+    return matched, network, tags, coverage
+
+
+def _check_levels(scene: MatchedScene, network: FusionNetwork) -> None:
+    """Refuses a scene of another unit, and warns where the model has seen no such values."""
+    layers = network.used_bands.nonzero()[:, 0].numpy()
+    mean, std = network.mean.numpy(), network.std.numpy()
+    levels = typical_levels(scene, layers)
+    check_same_unit(levels, mean[layers], source=scene.name, reference="the training scene")
+    spectral = layers < len(scene.bands)  # the ground may be as high or as hot as it likes
+    warning = far_from_training(levels[spectral], mean[layers[spectral]], std[layers[spectral]])
+    if warning is not None:
+        _log.warning("%s: %s.", scene.name, warning)
+
+
+def _transferred(scene: Scene, network: FusionNetwork, header: dict[str, Any]) -> tuple[FusionNetwork, TransferReport]:
+    sources = {source["name"]: source["layers"] for source in header["sources"]}
+    if dict(scene.sources) != sources:
+        raise InputError(
+            scene.name,
+            field="further rasters",
+            value=dict(scene.sources) or "none",
+            expected=f"{sources or 'none'}, as the model was trained with",
+            fix="give them as scene.sources={name: file}, or fine-tune the model on this scene",
+        )
+    carried = carry_over(
+        network, header=header, bands=scene.bands, sources=scene.sources, class_names=header["classes"]["names"]
+    )
+    return carried.network, carried.report
+
+
+def compute_device(name: str) -> str:
+    """Where to compute: of several GPUs the one of this process's number, which torchrun sets."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentFailure("device is cuda, expected what this machine has. Fix: use device=cpu.")
+    if name == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+
+
+def _check_inputs(order: Order, scene: Scene, run: Run | str | Path) -> None:
+    """Refuses to write over what is read, or a folder."""
+    endings = ("confidence.tif", "probabilities.tif", _TABLE)
+    outs = [order.out, order.out.with_suffix(".png"), *(order.beside(ending) for ending in endings)]
+    inputs = [*input_files(scene), *([] if isinstance(run, Run) else [model_path(run)])]
+    for out in outs:
+        if out.is_dir() or any(out.exists() and path.exists() and out.samefile(path) for path in inputs):
+            raise InputError(out, field="file", value="an input, or a folder", expected="a new file", fix="choose out=")
+
+
+@contextmanager
+def _share() -> Iterator[Share]:
+    """Which tiles are this process's: torchrun sets RANK and WORLD_SIZE. Leaves the group of processes at the end."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Share()
+        return
+    import torch.distributed as distributed
+
+    def wait() -> None:
+        try:
+            distributed.barrier()
+        except RuntimeError as error:  # the others are gone
+            raise EnvironmentFailure("another process of this map failed. Fix: see its message.") from error
+
+    distributed.init_process_group("gloo", timeout=timedelta(days=7))  # one may have much more to do
+    try:
+        yield Share(int(os.environ["RANK"]), world, wait)
+    finally:
+        distributed.destroy_process_group()
+
+
+def _progress_bar(cells: Iterator[Cell], done: int, total: int) -> Iterator[Cell]:
+    """Shows pixels per second and the time left."""
+    columns = (
+        BarColumn(),
+        TextColumn("{task.percentage:.0f} %"),
+        TextColumn("{task.fields[rate]} pixels/s"),
+        TimeRemainingColumn(),
+    )
+    start, first = time.perf_counter(), done
+    with Progress(*columns, console=Console(file=unescaped(sys.stderr)), transient=True) as bar:
+        task = bar.add_task("", total=total, completed=done, rate="-")
+        for cell in cells:
+            yield cell
+            done += cell.classes.size
+            rate = (done - first) / (time.perf_counter() - start)
+            bar.update(task, completed=done, rate=f"{rate:,.0f}")
+
+
+def _files_beside(order: Order, scene: str) -> Beside:
+    """What gives the table of areas and the quick look, which get their names together with the maps."""
+
+    def made(areas: ClassAreas, class_map: Path) -> Mapping[Path, bytes]:
+        return {
+            order.beside(_TABLE): _area_table(areas, order.legend),
+            order.out.with_suffix(".png"): _quick_look(class_map, order.legend, scene=scene),
+        }
+
+    return made
+
+
+def _area_table(areas: ClassAreas, legend: Legend) -> bytes:
+    """CSV with a row for each class: pixels, share of the classified pixels, and hectares where they are known."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["code", "class", "pixels", "share", "hectares"])
+    shares = areas.pixels / areas.pixels.sum()
+    for row in zip(legend.codes, legend.names, areas.pixels, shares, areas.square_metres, strict=True):
+        code, name, pixels, share, area = row
+        writer.writerow([code, as_cell(name), pixels, f"{share:.6f}", "" if np.isnan(area) else f"{area / 1e4:.4f}"])
+    return text.getvalue().encode()
+
+
+def _quick_look(class_map: Path, legend: Legend, *, scene: str) -> bytes:
+    """PNG of a map, in at most 1200 x 1200 pixels, over its legend."""
+    from hsfusion import plots
+
+    figure = plots.class_map_figure(
+        read_reduced(class_map, most=1200),
+        codes=legend.codes,
+        names=legend.names,
+        colors=legend.colors,
+        title=f"Class map: {scene}",
+    )
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
+    return png.getvalue()
