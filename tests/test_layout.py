@@ -46,6 +46,7 @@ OWNERS = {
     "matplotlib": {"plots"},
     "yaml": {"scenes"},
     "joblib": {"evidence"},
+    "jinja2": {"plots"},
     "hydra": {"cli"},
     "omegaconf": {"cli"},
     "lightning": {"data", "training", "runs"},

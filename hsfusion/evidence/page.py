@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -11,30 +13,47 @@ from hsfusion import plots
 from hsfusion.errors import InputError
 from hsfusion.runs.comparison import WeightComparison
 from hsfusion.runs.folder import plain_bytes, read_metrics
+from hsfusion.runs.weight_files import curve_figure, evidence_figures
 
 NAME = "report.html"
 _MOST_BYTES = 2**20
+# section of the page to file, heading, text in place of the picture, and caption of its figures
 _FIGURES = {
-    "Band groups": (
-        "groups.svg",
-        "Median weights of each band group",
-        "Median over the runs, quartiles as a band.",
+    "composition": (
+        (
+            "groups.svg",
+            "Band groups",
+            "Median weights of each band group",
+            "Median over the runs, quartiles as a band.",
+        ),
+        (
+            "channels.svg",
+            "Fused channels",
+            "Responses of the fused channels",
+            "Channels have no order between runs.",
+        ),
     ),
-    "Fused channels": ("channels.svg", "Responses of the fused channels", "Channels have no order between runs."),
-    "Bands removed and put in": (
-        "faithfulness.svg",
-        "Accuracy over bands removed and put in by falling weight and in random orders; the tables hold areas and p",
-        "If the weights are right, the line lies below random where bands are removed, above where they are put in.",
+    "faithfulness": (
+        (
+            "faithfulness.svg",
+            "Bands removed and put in",
+            "Accuracy over bands removed or put in by falling weight and at random; the table holds areas and p",
+            "If the weights are right, the line lies below random where bands are removed, above where put in.",
+        ),
+        (
+            "group_importance.svg",
+            "Band groups exchanged between pixels",
+            "Accuracy lost for each band group whose values are exchanged between pixels; the table holds the values",
+            "The more accuracy is lost, the more the network draws on a group.",
+        ),
     ),
-    "Band groups exchanged between pixels": (
-        "group_importance.svg",
-        "Accuracy lost for each band group whose values are exchanged between pixels; the table holds the values",
-        "The more accuracy is lost, the more the network draws on a group.",
-    ),
-    "Retrained on k bands": (
-        "top_k.svg",
-        "Accuracy over the number of bands for each way to choose them; the tables hold the means",
-        "Mean over split seeds, with the range.",
+    "top_k": (
+        (
+            "top_k.svg",
+            "Retrained on k bands",
+            "Accuracy over the number of bands for each way to choose them; the tables hold the means",
+            "Mean over split seeds, with the range.",
+        ),
     ),
 }
 
@@ -57,15 +76,21 @@ def write_page(weights: WeightComparison, source: Path, folder: Path) -> Path:
         configuration=plain_bytes(configuration, most=_MOST_BYTES).decode() if configuration.exists() else "",
         versions=versions,
         reproduce=weights.evidence["command"],
-        figures_of={
-            title: (folder / name, alt, caption)
-            for title, (name, alt, caption) in _FIGURES.items()
-            if (folder / name).exists()
-        },
+        **_figures_in(folder),
     )
     path = folder / NAME
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _figures_in(folder: Path) -> dict[str, Any]:
+    """Curve and figures of a page, as far as they are drawn."""
+    curve = folder / "band_weights.svg"
+    shown = {
+        section: [plots.PageFigure(folder / name, *words) for name, *words in figures if (folder / name).exists()]
+        for section, figures in _FIGURES.items()
+    }
+    return {"curve": curve if curve.exists() else None, "figures": shown}
 
 
 def add_evidence(weights: WeightComparison, evidence: WeightComparison, source: Path) -> Path:
@@ -108,7 +133,7 @@ def add_evidence(weights: WeightComparison, evidence: WeightComparison, source: 
     assert run.folder is not None, "read from a folder"
     path = run.folder / NAME
     try:
-        page = plots.with_evidence(path.read_text(encoding="utf-8"), evidence.evidence, name=source.resolve().name)
+        page = _with_evidence(path.read_text(encoding="utf-8"), evidence, name=source.resolve().name)
     except (OSError, ValueError) as error:
         raise InputError(
             path, field="content", value=f"unreadable ({error})", expected="the report of a run", fix="train anew"
@@ -117,3 +142,12 @@ def add_evidence(weights: WeightComparison, evidence: WeightComparison, source: 
     partial.write_text(page, encoding="utf-8")
     partial.replace(path)
     return path
+
+
+def _with_evidence(page: str, evidence: WeightComparison, *, name: str) -> str:
+    """The page of a run with the numbers and the figures of an evidence folder."""
+    assert evidence.evidence is not None, "read from an evidence folder"
+    with TemporaryDirectory() as drawn:
+        for stem, figure in {"band_weights": curve_figure(evidence), **evidence_figures(evidence)}.items():
+            plots.save_figure(figure, Path(drawn) / stem)
+        return plots.with_evidence(page, evidence.evidence, name=name, **_figures_in(Path(drawn)))

@@ -35,7 +35,9 @@ STYLE: dict[RcKeyType, Any] = {
     "figure.facecolor": "white",
     "figure.titlesize": 9,
     "figure.titleweight": "bold",
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same figure on every machine
+    # DejaVu comes with matplotlib: the same figure on every machine; a browser without it takes its own sans-serif
+    "font.family": ["DejaVu Sans", "sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 8,
     "hatch.color": "#9A9A9A",
     "hatch.linewidth": 0.5,

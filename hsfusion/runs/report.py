@@ -13,7 +13,7 @@ from hsfusion import plots
 from hsfusion.data.splits import TRAIN
 from hsfusion.runs.folder import group_members
 from hsfusion.runs.run import Run, Training
-from hsfusion.scenes import Legend, Scene
+from hsfusion.scenes import LabelledScene, Legend, Scene
 from hsfusion.scenes.scene import read_all, read_pixels
 from hsfusion.spectra import BandWeights
 from hsfusion.spectra.weights import untrained_weight
@@ -51,18 +51,20 @@ def write_report(run: Run, folder: Path) -> None:
     untrained, profile = untrained_weight(weights), weights.weight[None]
     windows = weight_windows(weights, profile > 0, profiles=profile, untrained=untrained)
     judged = _verdict(windows, run, fusion=experiment.network.fusion.kind)
-    transfer, test = experiment.initial.transfer, metrics["test"]
+    transfer, curve = experiment.initial.transfer, folder / "figures" / "band_weights.svg"
     page = plots.report_html(
         title=f"hsfusion: {run.name}",
         summary=_summary(experiment, weights, metrics),
         caveats=_caveats(experiment, metrics, evidence=run.beats_chance),
         verdict=(judged.word, judged.sentences),
         weights=_profile(experiment, weights, untrained),
+        curve=curve if curve.exists() else None,
         top_windows=[{**vars(window), "weight": window.share} for window in windows],
-        weight_figures=_drawn(folder, _weight_captions(result)),
-        accuracy_figures=_drawn(folder, _accuracy_captions(result, test)),
-        per_class=[(name, row["accuracy"], row["support"]) for name, row in test["per_class"].items()],
-        maps=_maps(experiment, result, leakage=metrics["split"]["leakage"]),
+        figures={
+            section: [figure for figure in figures if figure.path.exists()]
+            for section, figures in _page_figures(folder / "figures", experiment, result, metrics).items()
+        },
+        per_class=[(name, row["accuracy"], row["support"]) for name, row in metrics["test"]["per_class"].items()],
         configuration=training.configuration,
         versions=metrics["versions"],
         transfer=() if transfer is None else transfer.lines(),
@@ -95,6 +97,7 @@ def _weight_figures(
             colors=dict(zip(legend.names, legend.colors, strict=True)),
             title=f"Band weights: {title}",
             stamp=stamp,
+            untrained=untrained_weight(weights),
             sources={name: total for name, total in weights.group_totals().items() if name in dict(sources)},
         ),
         "weight_history": plots.weight_history_figure(
@@ -179,21 +182,6 @@ def _profile(experiment: Experiment, weights: BandWeights, untrained: NDArray[np
     )
 
 
-def _maps(experiment: Experiment, result: TrainingResult, *, leakage: float) -> plots.Maps:
-    labelled = experiment.split.labelled
-    legend = labelled.legend
-    return plots.Maps(
-        shown_composite(labelled.scene),
-        labelled.labels,
-        legend_codes(legend, result.classes),
-        experiment.split.roles,
-        codes=legend.codes,
-        names=legend.names,
-        colors=legend.colors,
-        leakage=leakage,
-    )
-
-
 def legend_codes(legend: Legend, classes: NDArray[np.integer]) -> NDArray[np.integer]:
     """Codes (H, W) of the legend for class indices (H, W), 0 for the index -1 of pixels without data."""
     return np.array([*legend.codes, 0])[classes]
@@ -214,60 +202,88 @@ def _rgb_bands(scene: Scene) -> list[int]:
     return [int(good[i * (good.size - 1) // 2]) for i in (2, 1, 0)]
 
 
-def _drawn(folder: Path, shown: dict[str, tuple[str, str, str]]) -> dict[str, tuple[Path, str, str]]:
-    """Heading to (path, alternative text, caption) of the figures that the run has drawn."""
-    paths = {heading: folder / "figures" / name for heading, (name, _, _) in shown.items()}
+def _page_figures(
+    folder: Path, experiment: Experiment, result: TrainingResult, metrics: dict[str, Any]
+) -> dict[str, list[plots.PageFigure]]:
+    """The figures of each section of the page, whether drawn or not."""
     return {
-        heading: (paths[heading], alternative, caption)
-        for heading, (_, alternative, caption) in shown.items()
-        if paths[heading].exists()
+        "composition": _composition_figures(folder, result),
+        "accuracy": _accuracy_figures(folder, result, metrics["test"]),
+        "map": [_class_map_figure(folder, experiment.split.labelled)],
+        "split": [_split_figure(folder, experiment.split.roles, leakage=metrics["split"]["leakage"])],
     }
 
 
-def _weight_captions(result: TrainingResult) -> dict[str, tuple[str, str, str]]:
-    """Heading to (file, alternative text, caption)."""
+def _composition_figures(folder: Path, result: TrainingResult) -> list[plots.PageFigure]:
     groups, channels = result.weights.group_weights.shape
     steps, history = result.weight_history
     end = f", and {(history[-1] > 0).sum()} of {history.shape[1]} weights are open at the end" if len(steps) else ""
     kept = "no step" if result.best_step is None else f"step {result.best_step}"
-    return {
-        "Group weights": (
-            "group_weights.svg",
+    return [
+        plots.PageFigure(
+            folder / "group_weights.svg",
+            "Group weights",
             f"Matrix of the weights of {groups} band groups in {channels} fused channels, with the share of each "
             "channel above it; the values are in group_weights.csv.",
             "Sign and size of each band group in each fused channel.",
         ),
-        "Weights during training": (
-            "weight_history.png",
+        plots.PageFigure(
+            folder / "weight_history.png",
+            "Weights during training",
             f"Band weights as colours over wavelength and training step: {len(steps)} steps are shown, {kept} is "
             f"marked{end}; the values are in weight_history.csv.",
             "How the weights came about: bands that did not pay for themselves closed.",
         ),
-        "Where each group counted": (
-            "instance_weights.png",
+        plots.PageFigure(
+            folder / "instance_weights.png",
+            "Where each group counted",
             f"A map for each of {groups} band groups of its share in the weighted sum; the values are in "
             "instance_weights.tif.",
             "The share of each group in the weighted sum, pixel by pixel.",
         ),
-    }
+    ]
 
 
-def _accuracy_captions(result: TrainingResult, test: dict[str, Any]) -> dict[str, tuple[str, str, str]]:
-    """Heading to (file, alternative text, caption)."""
+def _accuracy_figures(folder: Path, result: TrainingResult, test: dict[str, Any]) -> list[plots.PageFigure]:
     kept = "the last step was kept" if result.best_step is None else f"step {result.best_step} was kept"
-    return {
-        "Confusion matrix": (
-            "confusion.svg",
+    return [
+        plots.PageFigure(
+            folder / "confusion.svg",
+            "Confusion matrix",
             f"Confusion matrix of the test pixels, overall accuracy {test['overall_accuracy']:.4f}. "
             f"{_confused(result.confusion, list(test['per_class']))}",
             "Rows are the truth.",
         ),
-        "Training": (
-            "training.svg",
+        plots.PageFigure(
+            folder / "training.svg",
+            "Training",
             f"Loss and validation accuracies over the training steps; {kept}.",
             "The dotted line marks the step whose weights were kept.",
         ),
-    }
+    ]
+
+
+def _class_map_figure(folder: Path, labelled: LabelledScene) -> plots.PageFigure:
+    (height, width), pixels = labelled.labels.shape, int((labelled.labels > 0).sum())
+    return plots.PageFigure(
+        folder / "map.svg",
+        "Maps",
+        f"Colour composite, ground truth and class map of {height} by {width} pixels over the legend of "
+        f"{len(labelled.legend.codes)} classes; the class codes are in map.tif.",
+        f"Ground truth of {pixels:,} pixels beside what the network predicts for the whole scene.",
+    )
+
+
+def _split_figure(folder: Path, roles: NDArray[np.integer], *, leakage: float) -> plots.PageFigure:
+    counts = np.bincount(roles.ravel(), minlength=5)
+    names = ("unused", "training", "validation", "test", "buffer")
+    listed = ", ".join(f"{count:,} {name}" for name, count in zip(names, counts, strict=True) if count)
+    return plots.PageFigure(
+        folder / "split.svg",
+        "Split",
+        f"Map of what each pixel is used for: {listed}; the codes are in split.tif.",
+        f"Leakage {leakage:.4f}: the share of test pixels that see a training or validation pixel; 0 is honest.",
+    )
 
 
 def _confused(confusion: NDArray[np.integer], names: list[str]) -> str:

@@ -63,7 +63,7 @@ def write_weights(weights: WeightComparison, folder: Path) -> list[Path]:
     content = {**_summary(weights), "windows": windows, "bands": rows}
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
     (folder / "weights.json").write_text(text + "\n", encoding="utf-8")
-    figures = _weight_figures(weights) | _evidence_figures(weights)
+    figures = {"band_weights": curve_figure(weights), **_group_figures(weights), **evidence_figures(weights)}
     for stem, figure in figures.items():
         plots.save_figure(figure, folder / stem)
     tables = ["weights.csv", "weights.json", *(["windows.csv"] if windows else [])]
@@ -101,35 +101,36 @@ def _summary(weights: WeightComparison) -> dict[str, Any]:
     }
 
 
-def _weight_figures(weights: WeightComparison) -> dict[str, Any]:
-    """The weights over wavelength, group by group and channel by channel."""
+def curve_figure(weights: WeightComparison) -> Any:
+    """Draws the weights over wavelength."""
     reported, spread = weights.reported, weights.spread
-    nm, name = reported.bands.wavelength_nm, f"{weights.scene}, {weights.made}"
-    edges = None if spread is None else (spread.lower, spread.upper)
-    figures = {
-        "band_weights": plots.band_weights_figure(
-            nm,
-            reported.weight,
-            groups=weights.groups,
-            spectra=None,
-            colors=None,
-            title=f"Band weights: {name}",
-            spread=edges,
-            frequency=None if spread is None else spread.frequency,
-            stamp=weights.stamp,
-            untrained=weights.untrained,
-            runs=weights.profiles,
-            sources={key: total for key, total in reported.group_totals().items() if key in dict(reported.sources)},
-        )
-    }
+    return plots.band_weights_figure(
+        reported.bands.wavelength_nm,
+        reported.weight,
+        groups=weights.groups,
+        spectra=None,
+        colors=None,
+        title=f"Band weights: {weights.scene}, {weights.made}",
+        spread=None if spread is None else (spread.lower, spread.upper),
+        frequency=None if spread is None else spread.frequency,
+        stamp=weights.stamp,
+        untrained=weights.untrained,
+        runs=weights.profiles,
+        sources={key: total for key, total in reported.group_totals().items() if key in dict(reported.sources)},
+    )
+
+
+def _group_figures(weights: WeightComparison) -> dict[str, Any]:
+    """The weights group by group and channel by channel."""
+    reported, spread, figures = weights.reported, weights.spread, {}
     if weights.groups:
         figures["groups"] = plots.group_profiles_figure(
-            nm,
+            reported.bands.wavelength_nm,
             reported.weight,
             runs=weights.profiles,
             groups=weights.groups,
-            spread=edges,
-            title=weights.stamped(f"Band weights by group: {name}"),
+            spread=None if spread is None else (spread.lower, spread.upper),
+            title=weights.stamped(f"Band weights by group: {weights.scene}, {weights.made}"),
         )
     return figures | _channel_figures(weights)
 
@@ -153,7 +154,8 @@ def _channel_figures(weights: WeightComparison) -> dict[str, Any]:
     }
 
 
-def _evidence_figures(weights: WeightComparison) -> dict[str, Any]:
+def evidence_figures(weights: WeightComparison) -> dict[str, Any]:
+    """Draws what the evidence says about faithfulness and retraining; empty without evidence."""
     content, figures = weights.evidence or {}, {}
     curves, top_k = content.get("faithfulness"), content.get("top_k")
     if curves:

@@ -63,7 +63,7 @@ def look(tmp_path_factory):
 
     def opened(page: str, script: str, *flags: str) -> tuple[str, list[str]]:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        allowed = page.replace("; base-uri", f" 'sha256-{digest}'; base-uri", 1)
+        allowed = page.replace("; base-uri", f"; script-src 'sha256-{digest}'; base-uri", 1)
         assert allowed != page
         path = profile / "page.html"
         path.write_text(allowed.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
@@ -102,15 +102,12 @@ def test_one_run_is_called_one_run(page):
 def test_every_picture_says_what_it_shows(page):
     elements = Elements(page)
     pictures = elements.all("img")
-    assert len(pictures) == 8  # four figures, four maps
-    assert all(len(str(attrs["alt"])) > 20 for attrs in pictures)
-    drawn = [attrs for attrs in elements.all("svg") if attrs.get("role") == "img"]
-    assert len(drawn) == 1
-    assert all(len(str(attrs["aria-label"])) > 60 for attrs in drawn)
+    assert len(pictures) == 7  # weights, two on how they are made up, two on accuracy, maps, split
+    assert all(len(str(attrs["alt"])) > 60 for attrs in pictures)
 
 
 def test_values_of_every_band_can_be_read_without_script(page):
-    tips = re.findall(r"<title>(band \d+: .*?)</title>", page)
+    tips = [str(attrs["data-values"]) for attrs in Elements(page).all("i") if "data-values" in attrs]
     assert len(tips) == 211
     assert re.fullmatch(r"band 1: 400\.0 nm, group 400-925 nm, weight \d\.\d\d %, untrained 0\.47 %", tips[0])
     assert "All 211 bands as a table" in page
@@ -131,27 +128,15 @@ def test_browser_blocks_what_the_policy_does_not_name(page, look):
 
 
 @needs_chromium
-def test_pointer_and_keyboard_read_the_same_values(page, look):
+def test_pointer_finds_the_band_that_is_drawn_there(page, look):
     script = """
-        const plot = document.querySelector('.weights svg.plot'), said = document.querySelector('.weights output');
-        const slider = document.querySelector('.weights input'), box = plot.getBoundingClientRect();
-        const move = (share) => plot.dispatchEvent(new PointerEvent('pointermove',
-            { clientX: box.left + share * box.width, clientY: box.top + 20, bubbles: true }));
-        const heard = [];
-        move(0); heard.push(said.textContent);
-        move(1); heard.push(said.textContent, slider.value);
-        slider.value = 0; slider.dispatchEvent(new Event('input')); heard.push(said.textContent);
-        heard.push(slider.getAttribute('aria-valuetext'), plot.querySelector('.cursor').getAttribute('x1'));
-        heard.push(getComputedStyle(document.querySelector('.reader')).display);
-        document.title = JSON.stringify(heard);
+        const strips = Array.from(document.querySelectorAll('.bands i[data-values]'));
+        const at = (strip) => { const box = strip.getBoundingClientRect();
+            return document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2); };
+        document.querySelector('.bands').scrollIntoView();
+        document.title = JSON.stringify([strips.length, strips.filter((strip) => at(strip) === strip).length]);
     """
-    tips = re.findall(r"<title>(band \d+: .*?)</title>", page)
-    first, last, at, again, valuetext, cursor, display = json.loads(look(page, script)[0])
-    assert first == again == valuetext == tips[0]
-    assert last == tips[-1]
-    assert at == "210"
-    assert 0 < float(cursor.removesuffix("%")) < 2
-    assert display == "block"
+    assert json.loads(look(page, script, "--window-size=1300,900")[0]) == [211, 211]
 
 
 @needs_chromium
@@ -166,9 +151,7 @@ def test_page_is_no_wider_than_its_window(page, look):
 
 
 @needs_chromium
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(page, look, theme):
-    forced = page.replace("(prefers-color-scheme: dark)", "all") if theme == "dark" else page
+def test_text_stands_out_from_its_ground(page, look):
     script = """
         const channel = (c) => { c /= 255; return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
         const light = (text) => { const [r, g, b] = text.match(/[\\d.]+/g).map(Number);
@@ -176,15 +159,15 @@ def test_text_stands_out_from_its_ground(page, look, theme):
         const ground = (element) => { for (; element; element = element.parentElement) {
             const color = getComputedStyle(element).backgroundColor;
             if (color !== 'rgba(0, 0, 0, 0)') return color; } return 'rgb(255, 255, 255)'; };
-        const ratios = Array.from(document.querySelectorAll('main :not(svg, svg *, img, input)'), (element) => {
+        const ratios = Array.from(document.querySelectorAll('main :not(img)'), (element) => {
             const [a, b] = [light(getComputedStyle(element).color), light(ground(element))];
             return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); });
         document.title = [Math.min(...ratios), ratios.length, ground(document.body)].join(' ');
     """
-    lowest, number, *ground = look(forced, script)[0].split(" ", 2)
+    lowest, number, *ground = look(page, script)[0].split(" ", 2)
     assert float(lowest) >= 4.5
     assert int(number) > 100
-    assert ground == (["rgb(22, 24, 27)"] if theme == "dark" else ["rgb(255, 255, 255)"])
+    assert ground == ["rgb(255, 255, 255)"]
 
 
 def evidence(**more) -> dict:
@@ -221,8 +204,7 @@ def test_page_of_evidence_grows_with_its_stages(tmp_path: Path):
     first = evidence_page(trained)
     assert "0.8500 (mean of 2; 0.8000 to 0.9000)" in first
     assert "Verdict: not judged yet." in first
-    told = "band 2: 600.0 nm, group a, weight 50.00 %, quartiles 40.00 and 60.00 %"
-    assert f"{told}, selected in 100 % of runs</title>" in first
+    assert "Every band, in the order of the file" in first
     found = {"index": float("nan"), "lower": None, "upper": None, "profiles": 2, "members": 1}
     judged = trained | {
         "stability": {"bands": 1, "half_width": 0, "single": found},
@@ -231,7 +213,7 @@ def test_page_of_evidence_grows_with_its_stages(tmp_path: Path):
     second = evidence_page(judged)
     assert "Stability over seeds" in second
     assert "undefined to undefined" in second
-    assert re.search(r'class="stamp"[^>]*>unstable<', second)
+    assert "Verdict: unstable." in second
     assert "Faithfulness" not in second
     # JSON round trip: what the file holds is what is shown
     assert evidence_page(json.loads(json.dumps(judged))) == second
