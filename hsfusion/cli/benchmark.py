@@ -267,8 +267,7 @@ def _spread(values: dict[str, Any], metric: str, seeds: range) -> str:
 
 def _draw_sensors(path: Path, rows: list[dict[str, Any]], scenes: dict[str, Any], *, seeds: int) -> None:
     from hsfusion.benchmarks.comparisons import AS_IT_IS
-    from hsfusion.plots.sensors import sensors_figure
-    from hsfusion.plots.style import save_figure
+    from hsfusion.plots import save_figure, sensors_figure
     from hsfusion.spectra.sensors import SENSORS
 
     labels = {name: SENSORS.get(name, name) for name in scenes}

@@ -1,15 +1,17 @@
 """Figures and the HTML report: arrays in, figures out; the only importer of matplotlib and jinja2."""
 
-from hsfusion.plots.channels import group_weights_figure
-from hsfusion.plots.confusion import confusion_figure
-from hsfusion.plots.curves import training_figure
-from hsfusion.plots.evidence import faithfulness_figure, group_importance_figure, top_k_figure
-from hsfusion.plots.history import weight_history_figure
+from hsfusion.plots.accuracy import confusion_figure, training_figure
+from hsfusion.plots.composition import (
+    channels_figure,
+    group_profiles_figure,
+    group_weights_figure,
+    weight_history_figure,
+)
+from hsfusion.plots.evidence import faithfulness_figure, group_importance_figure, sensors_figure, top_k_figure
 from hsfusion.plots.maps import class_map_figure, composite, instance_weights_figure, map_figure, split_figure
 from hsfusion.plots.quality import band_quality_figure, composite_figure, spectra_figure
 from hsfusion.plots.report import PageFigure, evidence_html, report_html, with_evidence
 from hsfusion.plots.report_tables import WeightProfile
-from hsfusion.plots.runs import channels_figure, group_profiles_figure
 from hsfusion.plots.style import save_figure
 from hsfusion.plots.weights import band_weights_figure, plot_band_weights
 
@@ -33,6 +35,7 @@ __all__ = [
     "plot_band_weights",
     "report_html",
     "save_figure",
+    "sensors_figure",
     "spectra_figure",
     "split_figure",
     "top_k_figure",

@@ -9,9 +9,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from hsfusion.plots import band_weights_figure, group_weights_figure
+from hsfusion.plots import band_weights_figure
 from hsfusion.plots.weights import broken_at_gaps, totals_by_group
 
 GROUPS = [
@@ -185,39 +184,3 @@ def test_stamp_and_spread_are_drawn() -> None:
     assert "unstable" in [text.get_text() for text in axes.texts]
     assert axes.get_ylim()[1] > 3 * WEIGHT.max()
     assert "quartiles" in legend_texts(figure)
-
-
-def test_channels_are_ordered_by_falling_share() -> None:
-    weights = np.array([[0.1, -0.8, 0.3], [0.9, 0.2, -0.7]])
-    share = np.array([0.2, 0.5, 0.3])
-    figure = group_weights_figure(weights, group_names=["red", "NIR"], channel_share=share, title="groups")
-    bars, cells = figure.axes[:2]
-    assert [bar.get_bbox().height for bar in bars.patches if isinstance(bar, Rectangle)] == [0.5, 0.3, 0.2]
-    np.testing.assert_array_equal(cells.images[0].get_array(), weights[:, [1, 2, 0]])
-    assert [label.get_text() for label in cells.get_xticklabels()] == ["2", "3", "1"]
-    assert [label.get_text() for label in cells.get_yticklabels()] == ["red", "NIR"]
-    assert [text.get_text() for text in cells.texts] == ["−0.80", "0.30", "0.10", "0.20", "−0.70", "0.90"]
-
-
-def test_colours_of_group_weights_are_centred_on_zero() -> None:
-    weights = np.array([[-0.1, 0.7]])
-    image = group_weights_figure(weights, group_names=["NIR"], channel_share=[0.5, 0.5], title="").axes[1].images[0]
-    assert image.get_clim() == (-0.7, 0.7)
-
-
-def test_narrow_cells_mark_negative_weights_only() -> None:
-    weights = np.linspace(-1, 1, 64)[None]
-    figure = group_weights_figure(weights, group_names=["NIR"], channel_share=np.full(64, 1 / 64), title="")
-    texts = figure.axes[1].texts
-    assert {text.get_text() for text in texts} == {"−"}
-    assert {int(text.get_position()[0]) for text in texts} == set(np.flatnonzero(weights[0] < -0.05).tolist())
-
-
-def test_all_weights_zero_still_draw() -> None:
-    figure = group_weights_figure(np.zeros((2, 3)), group_names=["a", "b"], channel_share=[0.4, 0.3, 0.3], title="")
-    assert figure.axes[1].images[0].get_clim() == (-1.0, 1.0)
-
-
-def test_group_weights_that_do_not_fit_their_names_are_refused() -> None:
-    with pytest.raises(ValueError, match="expected"):
-        group_weights_figure(np.zeros((2, 3)), group_names=["a"], channel_share=[0.4, 0.3, 0.3], title="")
