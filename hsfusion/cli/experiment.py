@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from hsfusion.cli.checking import command_again
@@ -50,11 +51,47 @@ def settings_of(cfg: DictConfig) -> TrainSettings:
         figures=cfg.get("figures", True),
         groups=instantiate(cfg.groups),
         split=instantiate(cfg.split),
-        model=ModelSettings(**_to_plain(cfg.model)),
+        model=ModelSettings(**{**_to_plain(cfg.model), "backbone": _backbone(cfg.model.backbone)}),
         optimizer=instantiate(cfg.optimizer),
         trainer=instantiate(cfg.trainer),
         loggers=tuple(instantiate(logger) for logger in (cfg.logger or {}).values()),
     )
+
+
+def register_backbones(names: Sequence[str]) -> None:
+    """Imports backbones that the user vouches for, each under its dotted name, or modules that register theirs.
+
+    Raises:
+        InputError: if one cannot be imported.
+    """
+    from hsfusion.nn import BACKBONES, register_backbone
+
+    for name in names:
+        try:
+            imported = get_object(name)
+            if not isinstance(imported, ModuleType) and imported not in BACKBONES.values():
+                register_backbone(name, imported)
+        except (ImportError, ValueError) as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise InputError(
+                "command line",
+                field="backbones",
+                value=name,
+                expected=f"dotted names of classes or modules that Python can import ({reason})",
+                fix="correct it, or add its folder to PYTHONPATH",
+            ) from error
+
+
+def _backbone(config: Any) -> Any:
+    """A backbone as settings take it; a class that has no name yet gets its dotted path."""
+    from hsfusion.nn import BACKBONES, register_backbone
+
+    if not OmegaConf.is_config(config):
+        return config
+    maker = instantiate(config, _partial_=True, _convert_="all")
+    if maker.func not in BACKBONES.values():
+        register_backbone(config["_target_"], maker.func)
+    return maker
 
 
 def scene_of(cfg: DictConfig) -> LabelledScene:

@@ -12,13 +12,16 @@ from hsfusion.errors import InputError
 def finetune(cfg: DictConfig) -> None:
     """Transfers a trained network to a scene, trains it on, and fills a run folder."""
     from hsfusion import runs
-    from hsfusion.cli.experiment import options_of, resume_advice, scene_of, show_warnings
+    from hsfusion.cli.experiment import options_of, register_backbones, resume_advice, scene_of, show_warnings
+    from hsfusion.nn import DEFAULT_BACKBONE
     from hsfusion.runs.finetuning import pretrained_model
 
     show_warnings()
     check_words(cfg)
+    register_backbones(cfg.backbones)
     _, header = pretrained_model(str(cfg.pretrained))
     same = {key: value for key, value in header["architecture"].items() if key in cfg.model and key != "keep_bands"}
+    same.setdefault("backbone", DEFAULT_BACKBONE)
     cfg.model.update(same)  # what config.yaml shall say; bands are chosen by the network from scratch only
     options = options_of(cfg, "finetune")
     with resume_advice(cfg, options, "finetune"):
@@ -38,7 +41,7 @@ def check_words(cfg: DictConfig) -> None:
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     allowed = () if cfg.scratch_epochs is None else ("model.keep_bands=",)
     bare = [word.lstrip("+~") for word in words]
-    kept = [word for word in bare if word.startswith("model.") and not word.startswith(allowed)]
+    kept = [word for word in bare if word.startswith(("model.", "model/")) and not word.startswith(allowed)]
     if kept or (cfg.scratch_epochs is None and any(word.startswith("groups") for word in words)):
         _refuse(
             "model and groups",

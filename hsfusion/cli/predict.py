@@ -20,7 +20,7 @@ _written: set[Path] = set()  # by this process, in a multirun
 def predict(cfg: DictConfig) -> None:
     """Classifies one scene into files."""
     from hsfusion import runs
-    from hsfusion.cli.experiment import show_warnings
+    from hsfusion.cli.experiment import register_backbones, show_warnings
     from hsfusion.runs.prediction import PredictSettings
 
     show_warnings()
@@ -32,6 +32,7 @@ def predict(cfg: DictConfig) -> None:
     if int(os.environ.get("RANK", "0")) > 0:
         logging.getLogger("hsfusion").setLevel(logging.ERROR)  # the first process shows the warnings
     settings = PredictSettings(**{name: cfg[name] for name in PredictSettings.__dataclass_fields__})
+    register_backbones(cfg.backbones)
     scene = instantiate(cfg.scene)
     name = getattr(scene, "scene", scene).name
     out = Path(cfg.out or f"{name}_map.tif")

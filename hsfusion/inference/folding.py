@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,10 @@ from hsfusion.nn import FusionNetwork
 class FoldedNetwork(nn.Module):
     """A trained network as one matrix product for each pixel, then convolutions.
 
-    Standardisation, gates, response, group weights, normalisation and the first 1 x 1 convolution are all linear: here
-    they are one matrix. Every other normalisation is part of the convolution before it. Where the group weights depend
-    on the pixels (instance kinds), the band fusion stays as it is.
+    Standardisation, gates, response, group weights, normalisation and a 1 x 1 convolution at the start of the backbone
+    are all linear: here they are one matrix. Every other normalisation that follows a convolution in an
+    ``nn.Sequential`` is part of it; what else a backbone does stays as it is. Where the group weights depend on the
+    pixels (instance kinds), the band fusion stays as it is, too.
 
     Args:
         network: a trained network; it is left as it is.
@@ -37,15 +39,13 @@ class FoldedNetwork(nn.Module):
         self.register_buffer("layers", network.used_bands.nonzero()[:, 0])
         self.register_buffer("fill", network.mean[self.layers])
         self.receptive_field = network.receptive_field
-        features = list(cnn.features)  # each three are a convolution, its normalisation and a ReLU
-        folded = [_fused(*features[i : i + 2]) for i in range(0, len(features), 3)]
-        first = _after(cnn.norm, folded[0])
+        hidden = _parts(cnn.features)
+        first = _after(cnn.norm, hidden.pop(0) if _is_pixelwise(hidden[0]) else None)
         if network.fusion.kind.endswith("instance"):
             self.front: nn.Module = InstanceFront(network, self.layers, first)
         else:
             self.front = PixelMatrix(*_matrix(network, self.layers, first))
-        hidden = [part for convolution in folded[1:] for part in (convolution, nn.ReLU(inplace=True))]
-        self.convolutions = nn.Sequential(nn.ReLU(inplace=True), *hidden)
+        self.convolutions = nn.Sequential(*hidden)
         self.classifier = cnn.classifier
         self.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
@@ -142,21 +142,47 @@ class InstanceFront(nn.Module):
         return self.first(self.fusion(every.index_copy(1, self.layers, (x - self.mean) / self.std)))
 
 
-def _fused(convolution: nn.Module, norm: nn.Module) -> nn.Conv2d:
+def _parts(backbone: nn.Module) -> list[nn.Module]:
+    """What a backbone does one after the other, its normalisations fused into the convolutions before them."""
+    for chain in [module for module in backbone.modules() if _is_chain(module)]:
+        for i, (one, other) in enumerate(itertools.pairwise(list(chain.children()))):
+            if type(one) is nn.Conv2d and type(other) is nn.BatchNorm2d and other.running_mean is not None:
+                chain[i], chain[i + 1] = fuse_conv_bn_eval(one, other), nn.Identity()  # others keep their places
+    if not _is_chain(backbone):
+        return [backbone]
+    parts = [part for part in backbone.children() if type(part) is not nn.Identity]
+    for i, part in enumerate(parts):
+        if type(part) is nn.ReLU and (i == 0 or type(parts[i - 1]) is nn.Conv2d):  # nobody else sees what it takes
+            parts[i] = nn.ReLU(inplace=True)
+    return parts
+
+
+def _is_chain(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+def _is_pixelwise(module: nn.Module) -> bool:
+    """Whether a module is one matrix product for each pixel."""
+    return (
+        type(module) is nn.Conv2d
+        and (*module.kernel_size, *module.stride, module.groups) == (1, 1, 1, 1, 1)
+        and module.padding in ((0, 0), "valid", "same")
+    )
+
+
+def _after(norm: nn.BatchNorm2d, convolution: nn.Module | None) -> nn.Conv2d:
+    """A 1 x 1 convolution, or none, that does what the normalisation before it did, too."""
+    if convolution is None:
+        convolution = nn.Conv2d(norm.num_features, norm.num_features, 1).requires_grad_(False)
+        convolution.weight.copy_(torch.eye(norm.num_features)[:, :, None, None])
+        nn.init.zeros_(convolution.bias)
     assert isinstance(convolution, nn.Conv2d)
-    assert isinstance(norm, nn.BatchNorm2d)
-    return fuse_conv_bn_eval(convolution, norm)
-
-
-def _after(norm: nn.BatchNorm2d, convolution: nn.Conv2d) -> nn.Conv2d:
-    """A 1 x 1 convolution that does what the normalisation before it did."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     gain = norm.weight / (norm.running_var + norm.eps).sqrt()
     shift = norm.bias - norm.running_mean * gain
     weight = convolution.weight[:, :, 0, 0].double()
-    assert convolution.bias is not None
-    bias = convolution.bias.double() + weight @ shift.double()
+    bias = weight @ shift.double() + (0 if convolution.bias is None else convolution.bias.double())
     result = nn.Conv2d(weight.shape[1], weight.shape[0], 1).requires_grad_(False)
     result.weight.copy_((weight * gain.double())[:, :, None, None])
     result.bias.copy_(bias)  # pyright: ignore[reportOptionalMemberAccess]

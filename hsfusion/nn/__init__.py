@@ -1,20 +1,35 @@
-"""The network: weighted sums with learnable weights, band fusion, a small CNN. PyTorch only."""
+"""The network: weighted sums with learnable weights, band fusion, backbones. PyTorch only."""
 
+from hsfusion.nn.backbones import (
+    BACKBONES,
+    DEFAULT_BACKBONE,
+    BackboneMaker,
+    ResidualCNN,
+    SmallCNN,
+    check_backbone,
+    register_backbone,
+)
 from hsfusion.nn.band_fusion import BandFusion, FreeFusion
-from hsfusion.nn.cnn import SmallCNN
 from hsfusion.nn.gates import SETTLED, BandCentres, StochasticGates
-from hsfusion.nn.network import FusionNetwork
+from hsfusion.nn.network import FusionNetwork, PixelClassifier
 from hsfusion.nn.several import SeveralNetworks
 from hsfusion.nn.weighted_sum import WeightedSum
 
 __all__ = [
+    "BACKBONES",
+    "DEFAULT_BACKBONE",
     "SETTLED",
+    "BackboneMaker",
     "BandCentres",
     "BandFusion",
     "FreeFusion",
     "FusionNetwork",
+    "PixelClassifier",
+    "ResidualCNN",
     "SeveralNetworks",
     "SmallCNN",
     "StochasticGates",
     "WeightedSum",
+    "check_backbone",
+    "register_backbone",
 ]

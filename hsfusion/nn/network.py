@@ -1,19 +1,67 @@
-"""The whole network: standardisation, band fusion, small CNN."""
+"""The whole network: standardisation, band fusion, and a classifier around a backbone."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
+from hsfusion.nn.backbones import first_convolution, stated
 from hsfusion.nn.band_fusion import BandFusion, FreeFusion
-from hsfusion.nn.cnn import SmallCNN
+
+
+class PixelClassifier(nn.Module):
+    """Fused channels, normalised, through a backbone to a linear classifier at every position.
+
+    A patch of ``receptive_field`` pixels gives one pixel; a tile gives the same numbers for all its pixels.
+
+    Args:
+        backbone: from M channels to its features, see :mod:`hsfusion.nn.backbones`.
+        channels: M.
+        num_classes: K.
+        dropout: share of the backbone's features dropped in training, before the classifier.
+
+    Raises:
+        ValueError: if the backbone does not state its receptive field and features, or its first convolution does not
+            take all M channels.
+    """
+
+    def __init__(self, backbone: nn.Module, channels: int, num_classes: int, *, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.receptive_field = stated(backbone, "receptive_field")
+        first_convolution(backbone, channels=channels)
+        self.norm = nn.BatchNorm2d(channels)
+        self.features = backbone
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(stated(backbone, "out_channels"), num_classes, 1)
+
+    @property
+    def input_share(self) -> Tensor:
+        """(M,) share of each channel in what the backbone takes in; sums to 1.
+
+        Each channel is normalised, scaled by its gain and spread by the first convolution: its share is the product of
+        the gain's absolute value and the norm of its kernels.
+        """
+        first = first_convolution(self.features, channels=self.norm.num_features)
+        taken = self.norm.weight.abs() * first.weight.square().sum((0, 2, 3)).sqrt()
+        return taken / taken.sum()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classifies.
+
+        Args:
+            x: (B, M, H, W)
+
+        Returns:
+            (B, K, H - receptive_field + 1, W - receptive_field + 1), logits
+        """
+        return self.classifier(self.dropout(self.features(self.norm(x))))
 
 
 class FusionNetwork(nn.Module):
-    """Standardisation, band fusion and CNN in one module that takes a scene's own values.
+    """Standardisation, band fusion and classifier in one module that takes a scene's own values.
 
     Args:
         fusion: from C bands to M channels.
-        cnn: from M channels to K classes.
+        cnn: from M channels to K classes, around any backbone.
         mean: (C,), subtracted from each band.
         std: (C,), positive, each band is divided by it.
     """
@@ -21,7 +69,7 @@ class FusionNetwork(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, fusion: BandFusion | FreeFusion, cnn: SmallCNN, *, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, fusion: BandFusion | FreeFusion, cnn: PixelClassifier, *, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.fusion = fusion
         self.cnn = cnn

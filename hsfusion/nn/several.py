@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hsfusion.nn.band_fusion import BandFusion
-from hsfusion.nn.cnn import SmallCNN
 from hsfusion.nn.gates import StochasticGates
-from hsfusion.nn.network import FusionNetwork
+from hsfusion.nn.network import FusionNetwork, PixelClassifier
 from hsfusion.nn.weighted_sum import Constraint, Kind, WeightedSum
 
 GroupWeights = Literal["shared", "per_scene"]
@@ -82,7 +81,7 @@ class SeveralNetworks(nn.Module):
         return cast("BandFusion", self[0].fusion)
 
     @property
-    def cnn(self) -> SmallCNN:
+    def cnn(self) -> PixelClassifier:
         """The CNN of all."""
         return self[0].cnn
 

@@ -13,7 +13,7 @@ import torch
 
 from hsfusion.data.leakage import all_seen, check_no_leakage
 from hsfusion.errors import DivergedError, InputError
-from hsfusion.nn import FusionNetwork
+from hsfusion.nn import BACKBONES, DEFAULT_BACKBONE, FusionNetwork
 from hsfusion.runs.folder import start_folder, training_log
 from hsfusion.runs.resuming import check_checkpoint, interrupted_checkpoint
 from hsfusion.runs.run import Run, Training, run_of
@@ -84,7 +84,8 @@ def finetune(
         _check_start(settings, experiment, header, scratch)
         if checkpoint is not None:
             check_checkpoint(checkpoint, settings, experiment.network)
-        path = None if folder is None else start_folder(Path(folder), configuration, log)
+        architecture = experiment.initial.architecture
+        path = None if folder is None else start_folder(Path(folder), configuration, log, architecture=architecture)
         result = fit(settings, experiment, path, checkpoint=checkpoint)
         more = {} if scratch is None else _compare_with_scratch(scratch, experiment, result, path)
         run = run_of(name, Training(settings, experiment, result, command, configuration), more=more)
@@ -129,6 +130,10 @@ def transferred_model(
 def scratch_settings(settings: TrainSettings, header: dict[str, Any], *, epochs: int) -> TrainSettings:
     """The same training for a new network of the same architecture, with all parts learning at full rate."""
     same = {key: value for key, value in header["architecture"].items() if key not in ("response", "keep_bands")}
+    backbone: Any = same.get("backbone", DEFAULT_BACKBONE)
+    if options := same.get("backbone_options"):
+        backbone = partial(BACKBONES.get(backbone, backbone), **options)
+    same = {**same, "backbone": backbone}
     model = replace(settings.model, **{key: same[key] for key in same if key in vars(ModelSettings())})
     return replace(settings, model=model, epochs=epochs, freeze=(), patience=None, thaw_at={}, lr_scales={})
 

@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from logging.handlers import MemoryHandler
@@ -26,6 +26,7 @@ from hsfusion.scenes.recorded import input_files
 from hsfusion.scenes.scene import read_pixels
 from hsfusion.spectra import BandWeights, group_of_bands
 from hsfusion.spectra.weights import write_group_weights_csv, write_history_csv, write_response_csv
+from hsfusion.training.building import check_can_be_saved
 from hsfusion.trust.verdict import Duplicate, duplicates
 
 if TYPE_CHECKING:
@@ -54,8 +55,14 @@ def is_folder_name(name: str) -> bool:
     return name.isprintable() and not set(name) & set('/\\:*?"<>|') and name.strip() not in ("", ".", "..")
 
 
-def start_folder(path: Path, configuration: str, log: MemoryHandler) -> Path:
-    """Makes a run folder at the beginning of a training: only now, so that input that is refused leaves none behind."""
+def start_folder(path: Path, configuration: str, log: MemoryHandler, *, architecture: Mapping[str, Any]) -> Path:
+    """Makes a run folder at the beginning of a training: only now, so that input that is refused leaves none behind.
+
+    Raises:
+        InputError: if it exists and is not empty, or the architecture of the network cannot be saved.
+        EnvironmentFailure: if it cannot be made.
+    """
+    check_can_be_saved(architecture)
     path = make_folder(path)
     file = logging.FileHandler(path / "train.log", encoding="utf-8")
     file.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -98,7 +98,8 @@ def train_jointly(
         experiment = prepare_jointly([as_labelled(scene) for scene in scenes], settings, group_weights=group_weights)
         if checkpoint is not None:
             check_checkpoint(checkpoint, settings, experiment.network)
-        path = None if folder is None else start_folder(Path(folder), configuration, log)
+        architecture = experiment.parts[0].initial.architecture
+        path = None if folder is None else start_folder(Path(folder), configuration, log, architecture=architecture)
         results = fit_jointly(settings, experiment, path, checkpoint=checkpoint)
         runs = [run_of(name, Training(settings, part, result, command, configuration)) for part, result in results]
         if path is not None and results[0][1].is_main:

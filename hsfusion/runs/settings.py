@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import lightning.pytorch as pl
     import torch
     from lightning.pytorch.loggers import Logger
+    from torch import nn
 
 _Settings = TypeVar("_Settings")
 #: makes the band groups of a scene
@@ -40,12 +41,14 @@ class ModelSettings:
         fusion: scalar, channel, instance, channel_instance or none; free for an unconstrained 1 x 1 convolution.
         constraint: of the group weights: none, affine, convex or signed.
         channels: fused channels.
-        width: hidden channels of the CNN.
+        width: hidden channels of the backbone.
         receptive_field: pixels that the network sees around each pixel, odd.
         knot_spacing_nm: distance of the knots of the response curves; None for one free logit per band.
         keep_bands: number of bands to choose; None for as many as are worth their cost.
         neighbourhood: pixels from which instance weights are predicted, odd.
         dropout: share of hidden channels dropped in training.
+        backbone: small_cnn, residual, the name of another registered one, or what makes it; further arguments by
+            :func:`functools.partial`. See :mod:`hsfusion.nn.backbones`.
     """
 
     fusion: str = "channel"
@@ -57,6 +60,7 @@ class ModelSettings:
     keep_bands: int | None = within(None, 1, key="model.keep_bands")
     neighbourhood: int = 3
     dropout: float = within(0.2, 0, 0.99, key="model.dropout")
+    backbone: str | Callable[..., nn.Module] = "small_cnn"
 
     def __post_init__(self) -> None:
         """Checks the ranges.

@@ -18,7 +18,7 @@ from hsfusion.data.datamodule import PatchDataModule, TrainingCube, check_patch_
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
 from hsfusion.errors import DivergedError, InputError
 from hsfusion.inference import instance_weight_maps, predict_scene
-from hsfusion.nn import FusionNetwork
+from hsfusion.nn import FusionNetwork, check_backbone
 from hsfusion.runs.fitting import (
     FittedNetwork,
     class_counts,
@@ -35,7 +35,7 @@ from hsfusion.scenes import LabelledScene, Scene, recorded
 from hsfusion.scenes.description import open_described
 from hsfusion.spectra import BandGroup, membership
 from hsfusion.training.accuracy import accuracies, confusion_matrix
-from hsfusion.training.building import LearnedWeights, build_network
+from hsfusion.training.building import LearnedWeights, backbone_arguments, build_network
 from hsfusion.training.transfer_report import TransferReport
 from hsfusion.trust.evidence import beats_chance
 
@@ -157,7 +157,8 @@ def train(
         experiment = prepare_experiment(labelled, settings)
         if checkpoint is not None:
             check_checkpoint(checkpoint, settings, experiment.network)
-        path = None if folder is None else start_folder(Path(folder), configuration, log)
+        architecture = experiment.initial.architecture
+        path = None if folder is None else start_folder(Path(folder), configuration, log, architecture=architecture)
         result = fit(settings, experiment, path, checkpoint=checkpoint)
         run = run_of(name, Training(settings, experiment, result, command, configuration))
         if path is not None and result.is_main:
@@ -192,10 +193,12 @@ def new_model(
         with configuration_errors("groups"):
             groups = list(settings.groups(scene.bands))
     architecture = asdict(settings.model)
+    architecture |= backbone_arguments(architecture.pop("backbone"))
     with configuration_errors("model"):
         network = build_network(
             scene.bands, groups, sources=scene.sources, num_classes=len(class_names), **architecture
         )
+        check_backbone(network.cnn.features, channels=settings.model.channels)
     return InitialModel(network, groups, architecture)
 
 

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from hsfusion.errors import HsFusionError, InputError
-from hsfusion.nn import BandCentres, BandFusion, FreeFusion, FusionNetwork, SmallCNN, StochasticGates
+from hsfusion.nn import (
+    BACKBONES,
+    DEFAULT_BACKBONE,
+    BackboneMaker,
+    BandCentres,
+    BandFusion,
+    FreeFusion,
+    FusionNetwork,
+    PixelClassifier,
+    StochasticGates,
+)
 from hsfusion.spectra import BandGroup, Bands, band_spacing_nm, combine, gaussian_basis, membership
+from hsfusion.training.model_header import ARCHITECTURE
 
 FUSIONS = ("scalar", "channel", "instance", "channel_instance", "none", "free")
 
@@ -31,6 +46,8 @@ def build_network(
     neighbourhood: int = 3,
     dropout: float = 0.2,
     response: str = "learned",
+    backbone: str | BackboneMaker = DEFAULT_BACKBONE,
+    backbone_options: Mapping[str, Any] | None = None,
 ) -> FusionNetwork:
     """Builds a network that has seen nothing yet; mean and standard deviation are 0 and 1.
 
@@ -44,7 +61,7 @@ def build_network(
             1 x 1 convolution in place of the band fusion.
         constraint: of the group weights: none, affine, convex or signed.
         channels: M, fused channels.
-        width: hidden channels of the CNN.
+        width: hidden channels of the backbone.
         receptive_field: pixels that the whole network sees, odd.
         knot_spacing_nm: distance in nm of the knots of the response curves; None for one free logit per band.
         keep_bands: number of bands to choose; None for as many as are worth their cost.
@@ -52,6 +69,8 @@ def build_network(
         dropout: share of hidden channels dropped in training.
         response: learned; or carried, for a network that :mod:`hsfusion.training.transfer` fills: its groups hold the
             good bands that the tensors to be loaded say, and every gate is settled.
+        backbone: name of a registered one, see :mod:`hsfusion.nn.backbones`, or what makes it.
+        backbone_options: further arguments of what makes it.
 
     Raises:
         InputError: on a value that is none of these, or a group without a band.
@@ -65,24 +84,120 @@ def build_network(
             inside = membership(groups, bands) if response == "learned" else np.tile(bands.good, (len(groups), 1))
             shape = () if response == "learned" else (len(groups) + len(sources), channels)
             fused = BandFusion(
-                **_spectral_tensors(bands, groups, sources, inside=inside, knot_spacing_nm=knot_spacing_nm),
+                **_spectral_tensors(bands, groups, sources, inside, knot_spacing_nm=knot_spacing_nm, shape=shape),
                 gates=_gates(bands, np.asarray(inside.any(0)), layers=layers, keep_bands=keep_bands),
-                prior=_prior(bands, inside, layers=layers, shape=shape),
                 channels=channels,
                 kind=fusion,  # pyright: ignore[reportArgumentType]
                 constraint=constraint,  # pyright: ignore[reportArgumentType]
                 neighbourhood=neighbourhood,
             )
-        seen = receptive_field - 2 * fused.margin
-        cnn = SmallCNN(channels, num_classes, width=width, receptive_field=seen, dropout=dropout)
+        sizes = {"width": width, "receptive_field": receptive_field - 2 * fused.margin}
+        features = _features(_backbone_maker(backbone), channels, sizes=sizes, options=backbone_options or {})
+        return _standardising(fused, PixelClassifier(features, channels, num_classes, dropout=dropout))
     except ValueError as error:
         raise HsFusionError(f"model: {error}. Fix: correct it in the configuration.") from error
-    return _standardising(fused, cnn, size=len(bands) + layers)
 
 
-def _standardising(fused: BandFusion | FreeFusion, cnn: SmallCNN, *, size: int) -> FusionNetwork:
+def _standardising(fused: BandFusion | FreeFusion, cnn: PixelClassifier) -> FusionNetwork:
+    size = fused.membership.shape[1]
     network = FusionNetwork(fused, cnn, mean=torch.zeros(size), std=torch.ones(size))
     return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def unknown_backbone(name: str) -> dict[str, str]:
+    """Field, value, expected and fix of the error of a name that is not registered."""
+    fix = f'register it first: hsfusion.nn.register_backbone("{name}", MyNet)'
+    on_command_line = f", or with hsfusion predict and finetune backbones=[{name}]" if "." in name else ""
+    expected = f"one of {', '.join(BACKBONES)}"
+    return {"field": "backbone", "value": name, "expected": expected, "fix": fix + on_command_line}
+
+
+def backbone_arguments(backbone: str | BackboneMaker) -> dict[str, Any]:
+    """A backbone as arguments of :func:`build_network`, by name where it is registered; none for the default.
+
+    Args:
+        backbone: a name, what makes it, or a :func:`functools.partial` of that with further arguments.
+    """
+    maker, options = backbone, {}
+    if isinstance(backbone, partial) and not backbone.args:
+        maker, options = backbone.func, dict(backbone.keywords)
+    name = next((name for name, known in BACKBONES.items() if known is maker), maker)
+    arguments = {} if name == DEFAULT_BACKBONE else {"backbone": name}
+    return arguments | ({"backbone_options": options} if options else {})
+
+
+def check_can_be_saved(architecture: Mapping[str, Any]) -> None:
+    """Makes sure that a model file can say which backbone a network has, best before it is trained.
+
+    Args:
+        architecture: keyword arguments of :func:`build_network`.
+
+    Raises:
+        InputError: if the backbone has no name, or options that are no plain values.
+    """
+    backbone, options = architecture.get("backbone", DEFAULT_BACKBONE), architecture.get("backbone_options", {})
+    if not isinstance(backbone, str):
+        raise InputError(
+            "model",
+            field="backbone",
+            value=getattr(backbone, "__qualname__", backbone),
+            expected="one with a name, for the network is to be saved",
+            fix='register it first: hsfusion.nn.register_backbone("my_net", MyNet)',
+        )
+    try:
+        ARCHITECTURE["backbone_options"](json.loads(json.dumps(options)), "backbone_options")
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            "model",
+            field="backbone options",
+            value=options,
+            expected=f"numbers, words, or lists of them, for the network is to be saved ({error})",
+            fix="correct them, or register a backbone with these options",
+        ) from error
+
+
+def backbone_size(
+    backbone: str, options: Mapping[str, Any], *, channels: int, width: int, receptive_field: int
+) -> tuple[int, int]:
+    """Number of weights and features of a registered backbone, without taking memory; 0 if that cannot be told."""
+    try:
+        with torch.device("meta"):
+            made = BACKBONES[backbone](channels, width=width, receptive_field=receptive_field, **options)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError):  # build_network says what is wrong, if anything
+        return 0, 0
+    return sum(parameter.numel() for parameter in made.parameters()), getattr(made, "out_channels", 0)
+
+
+def _backbone_maker(backbone: str | BackboneMaker) -> BackboneMaker:
+    """What makes a backbone that may be called by its name.
+
+    Raises:
+        InputError: if the name is not registered.
+    """
+    if not isinstance(backbone, str):
+        return backbone
+    if backbone not in BACKBONES:
+        raise InputError("model", **unknown_backbone(backbone))
+    return BACKBONES[backbone]
+
+
+def _features(
+    maker: BackboneMaker, channels: int, *, sizes: Mapping[str, int], options: Mapping[str, Any]
+) -> nn.Module:
+    """Makes a backbone.
+
+    Raises:
+        ValueError: if it cannot be made, or has another receptive field.
+    """
+    try:
+        made = maker(channels, **sizes, **options)
+    except TypeError as error:
+        raise ValueError(f"backbone cannot be made ({error})") from error
+    receptive_field = sizes["receptive_field"]
+    stated = getattr(made, "receptive_field", receptive_field)  # PixelClassifier refuses one that states none
+    if stated != receptive_field:
+        raise ValueError(f"receptive_field of the backbone is {stated}, expected {receptive_field} as asked for")
+    return made
 
 
 def _check_fusion(fusion: str, response: str, keep_bands: int | None) -> None:
@@ -108,11 +223,12 @@ def _spectral_tensors(
     bands: Bands,
     groups: Sequence[BandGroup],
     sources: Sequence[tuple[str, int]],
-    *,
     inside: NDArray[np.bool_],
+    *,
     knot_spacing_nm: float | None,
+    shape: tuple[int, ...],
 ) -> dict[str, torch.Tensor]:
-    """Membership (G + S, C + E) and basis: each further raster is a group, its layers have free logits."""
+    """Membership (G + S, C + E), basis and prior: each further raster is a group, its layers have free logits."""
     names = [group.name for group in groups] + [name for name, _ in sources]
     if len(set(names)) < len(names) or any(not name or "|" in name for name, _ in sources):
         raise InputError(
@@ -128,6 +244,7 @@ def _spectral_tensors(
     return {
         "membership": torch.block_diag(*blocks).bool(),
         "basis": torch.block_diag(basis, torch.eye(sum(layers), dtype=basis.dtype)),
+        "prior": _prior(bands, inside, layers=sum(layers), shape=shape),
     }
 
 

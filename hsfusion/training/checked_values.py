@@ -26,9 +26,9 @@ Rule = Callable[[Any, str], None]
 class Unfit(ValueError):
     """A value that is not what it has to be; whoever knows the file makes a line of it."""
 
-    def __init__(self, field: str, value: object, expected: str) -> None:
+    def __init__(self, field: str, value: object, expected: str, fix: str | None = None) -> None:
         super().__init__(f"{field} is {value}, expected {expected}")
-        self.field, self.value, self.expected = field, value, expected
+        self.field, self.value, self.expected, self.fix = field, value, expected, fix
 
 
 def shown(value: object) -> str:
@@ -123,6 +123,14 @@ def _controls(letter: str) -> bool:
     return kind in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(letter) in {
         *("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
     }
+
+
+def plain(value: Any, field: str) -> None:
+    """A finite number, true or false, nothing, or a line of text."""
+    if isinstance(value, str):
+        text()(value, field)
+    elif value is not None and type(value) is not bool:
+        number(-1e300, 1e300)(value, field)
 
 
 def maybe(rule: Rule) -> Rule:

@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
 from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError, printable
-from hsfusion.nn import FusionNetwork
+from hsfusion.nn import BACKBONES, DEFAULT_BACKBONE, FusionNetwork
 from hsfusion.spectra import BandGroup, Bands
-from hsfusion.training.building import build_network
+from hsfusion.training.building import backbone_size, build_network, check_can_be_saved, unknown_backbone
 from hsfusion.training.checked_values import Unfit
 from hsfusion.training.model_bytes import StoredModel, digest, metadata, read_stored
 from hsfusion.training.model_header import FORMAT_VERSION, check_header
@@ -46,6 +46,7 @@ def save_model(path: Path, network: FusionNetwork, *, header: dict[str, Any]) ->
         InputError: if the header holds what no reader would take.
         EnvironmentFailure: if the file cannot be written.
     """
+    check_can_be_saved(header.get("architecture", {}))
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     header = json.loads(json.dumps({**header, "format_version": FORMAT_VERSION}, allow_nan=False))  # tuples to lists
     parts = ((name, _TYPES[t.dtype], tuple(t.shape), t.numpy().tobytes()) for name, t in tensors.items())
@@ -87,7 +88,7 @@ def load_model(path: Path) -> tuple[FusionNetwork, dict[str, Any]]:
         network.load_state_dict(tensors)
     except Unfit as error:
         raise _input_error(
-            path, error, fix="give the run folder or its model.safetensors, as it was written"
+            path, error, fix=error.fix or "give the run folder or its model.safetensors, as it was written"
         ) from error
     except HsFusionError as error:
         raise _input_error(
@@ -111,6 +112,8 @@ def _architecture(header: dict[str, Any]) -> dict[str, Any]:
     if unknown := [key for key in header["architecture"] if key not in parameters]:
         raise Unfit("key of header.architecture", unknown[0], f"of {', '.join(parameters)}")
     defaults = {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    if (backbone := header["architecture"].get("backbone", DEFAULT_BACKBONE)) not in BACKBONES:  # no code of the file
+        raise Unfit(**unknown_backbone(backbone))
     return {**defaults, **header["architecture"]}
 
 
@@ -118,7 +121,7 @@ def _check_size(stored: StoredModel) -> None:
     """Refuses what would take too much memory, or more numbers than the file holds, before any memory is taken."""
     header = stored.header
     built = _architecture(header)
-    channels, width = built["channels"], built["width"]
+    channels = built["channels"]
     layers = sum(source["layers"] for source in header["sources"])
     bands, groups = len(header["bands"]["good"]) + layers, len(header["groups"]) + len(header["sources"])
     knots = bands
@@ -126,11 +129,15 @@ def _check_size(stored: StoredModel) -> None:
         reach = max(g["upper_nm"] for g in header["groups"]) - min(g["lower_nm"] for g in header["groups"])
         knots = layers + int(max(reach, 0) / built["knot_spacing_nm"]) + 3
     predicted = {"instance": groups, "channel_instance": groups * channels}.get(built["fusion"], 0)
-    depth = built["receptive_field"] // 2 - (built["neighbourhood"] // 2 if predicted else 0)
+    seen = built["receptive_field"] - (built["neighbourhood"] // 2 * 2 if predicted else 0)
+    options = built["backbone_options"] or {}
+    inner, features = backbone_size(
+        built["backbone"], options, channels=channels, width=built["width"], receptive_field=seen
+    )
     weights = {
         "predicted weights": groups * channels * predicted,
-        "convolutions": channels**2 + (9 * width * (channels + (depth - 1) * width) if depth > 0 else 0),
-        "classes": (width if depth > 0 else channels) * len(header["classes"]["codes"]),
+        "backbone": inner,
+        "classes": features * len(header["classes"]["codes"]),
     }
     there = sum(math.prod(shape) for _, shape in stored.shapes.values())
     if sum(weights.values()) > there:

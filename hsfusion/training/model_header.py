@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from hsfusion.nn.backbones import BACKBONE_NAME
 from hsfusion.training.checked_values import (
     Rule,
     Unfit,
@@ -15,6 +16,7 @@ from hsfusion.training.checked_values import (
     matching,
     maybe,
     number,
+    plain,
     repeated,
     shown,
     table,
@@ -49,6 +51,8 @@ ARCHITECTURE: dict[str, Rule] = {
     "keep_bands": maybe(whole(1, _MOST_BANDS)),
     "neighbourhood": whole(1, 255),
     "dropout": number(0, 1),
+    "backbone": matching(BACKBONE_NAME, "a word or a dotted path"),
+    "backbone_options": table(either(plain, each(plain, 0, 1_000)), 100),
 }
 
 _TRAINING_SCENE = fields(

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hsfusion.nn import BandFusion, FreeFusion, FusionNetwork, SmallCNN
+from hsfusion.nn import BandFusion, FreeFusion, FusionNetwork, PixelClassifier, SmallCNN
 
 KINDS = ["scalar", "channel", "instance", "channel_instance", "none", "free"]
 C, M, K = 9, 5, 3
@@ -16,7 +16,8 @@ def network(kind, receptive_field=7):
         fusion = BandFusion(MEMBERSHIP, torch.eye(C), channels=M, kind=kind)
         if fusion.group_sum.predictor is not None:
             torch.nn.init.normal_(fusion.group_sum.predictor)
-    cnn = SmallCNN(M, K, width=8, receptive_field=receptive_field - 2 * fusion.margin)
+    backbone = SmallCNN(M, width=8, receptive_field=receptive_field - 2 * fusion.margin)
+    cnn = PixelClassifier(backbone, M, K)
     net = FusionNetwork(fusion, cnn, mean=torch.rand(C), std=torch.rand(C) + 0.5)
     net(torch.randn(16, C, 9, 9))  # moves the running statistics of the normalisations
     return net.eval()
@@ -87,7 +88,7 @@ def test_input_share_sums_to_one_and_sees_a_silent_channel():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: SmallCNN(2, 2, receptive_field=4),
+        lambda: SmallCNN(2, receptive_field=4),
         lambda: BandFusion(MEMBERSHIP, torch.eye(3)),
         lambda: BandFusion(torch.zeros(1, 3).bool(), torch.eye(3)),
     ],

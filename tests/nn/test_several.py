@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from hsfusion.nn import BandFusion, FreeFusion, FusionNetwork, SeveralNetworks, SmallCNN, StochasticGates
+from hsfusion.nn import (
+    BandFusion,
+    FreeFusion,
+    FusionNetwork,
+    PixelClassifier,
+    SeveralNetworks,
+    SmallCNN,
+    StochasticGates,
+)
 
 K, M, G = 3, 4, 2
 KINDS = ["scalar", "channel", "instance", "channel_instance", "none"]
@@ -12,7 +20,7 @@ def network(bands, *, kind="channel", knots=5, seed=0):
     membership = torch.arange(G)[:, None] == torch.arange(bands) * G // bands
     gates = StochasticGates(torch.arange(bands))
     fusion = BandFusion(membership, torch.rand(bands, knots), gates=gates, channels=M, kind=kind)
-    cnn = SmallCNN(M, K, width=8, receptive_field=5 - 2 * fusion.margin)
+    cnn = PixelClassifier(SmallCNN(M, width=8, receptive_field=5 - 2 * fusion.margin), M, K)
     return FusionNetwork(fusion, cnn, mean=torch.rand(bands), std=torch.rand(bands) + 0.5)
 
 
