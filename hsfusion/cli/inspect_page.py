@@ -12,8 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from hsfusion.cli.inspected import Inspected
 from hsfusion.errors import printable, unescaped
+from hsfusion.runs.inspection import Inspected
 from hsfusion.scenes.doubts import exact, runs
 
 WIDTH = 100

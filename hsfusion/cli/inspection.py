@@ -56,10 +56,10 @@ def command() -> None:
         inspect_model(Path(request.cube), folder=request.folder, as_json=request.as_json)
         return
     if request.folder is not None:
-        from hsfusion.cli.inspect_figures import check_folder
+        from hsfusion.runs.inspection import check_figure_folder
 
-        check_folder(request.folder)  # before a long look at the pixels
-    from hsfusion.cli.inspected import as_json, inspect_file
+        check_figure_folder(request.folder)  # before a long look at the pixels
+    from hsfusion.runs.inspection import as_json, inspect_file
 
     inspected = inspect_file(request.cube, request.keys)
     if request.as_json:
@@ -69,9 +69,9 @@ def command() -> None:
 
         print_page(inspected)
     if request.folder is not None:
-        from hsfusion.cli.inspect_figures import write_figures
+        from hsfusion.runs.inspection import write_inspection_figures
 
-        written = write_figures(inspected, request.folder)
+        written = write_inspection_figures(inspected, request.folder)
         if not request.as_json:
             print(f"\nFigures: {', '.join(map(str, written))}")
 

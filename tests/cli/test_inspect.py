@@ -13,9 +13,8 @@ import rasterio
 from affine import Affine
 
 from hsfusion.cli import inspection
-from hsfusion.cli.inspect_figures import write_figures
-from hsfusion.cli.inspected import as_json, inspect_file
 from hsfusion.errors import InputError
+from hsfusion.runs.inspection import as_json, inspect_file, write_inspection_figures
 from hsfusion.scenes.readers import formats
 from hsfusion.scenes.survey import survey
 
@@ -297,7 +296,7 @@ def test_composite_names_the_bands_it_shows(folder, monkeypatch, first, title):
     titles = []
     monkeypatch.setattr("hsfusion.plots.composite_figure", lambda rgb, *, title: titles.append((rgb.shape, title)))
     monkeypatch.setattr("hsfusion.plots.save_figure", lambda figure, stem: None)
-    write_figures(inspected, folder / "figures")
+    write_inspection_figures(inspected, folder / "figures")
     assert titles == [((LINES, SAMPLES, 3), f"cube: {title}")]
 
 
@@ -360,7 +359,7 @@ def test_plot_of_labels_is_refused(folder):
     inspected = inspect_file(str(folder / "labels.npy"), {})
     assert inspected.is_labels
     with pytest.raises(InputError, match="expected a cube with values"):
-        write_figures(inspected, folder / "figures")
+        write_inspection_figures(inspected, folder / "figures")
 
 
 def test_help_lists_keys_and_torch_stays_away(hsfusion, folder):
