@@ -231,7 +231,7 @@ def test_everything_is_opened_and_looked_at_once(folder, monkeypatch, names):
         header(folder, ("wavelength = {", "x = {"))
     opened, looked, reader = [], [], formats._READERS["envi"]
     monkeypatch.setitem(formats._READERS, "envi", lambda path: opened.append(path) or reader(path))
-    monkeypatch.setattr("hsfusion.cli.inspected.survey", lambda cube: looked.append(cube) or survey(cube))
+    monkeypatch.setattr("hsfusion.runs.inspection.survey", lambda cube: looked.append(cube) or survey(cube))
     monkeypatch.setattr("hsfusion.scenes.opening.survey", lambda cube: looked.append(cube) or survey(cube))
     inspect_file(str(folder / "cube.img"), {"labels": str(folder / "labels.npy")})
     assert (len(opened), len(looked)) == (1, 1)
