@@ -342,7 +342,7 @@ def test_world_file_beside_gives_the_place(tmp_path):
 
 def test_sensor_and_time_are_taken_from_the_tags(tmp_path):
     path = write(tmp_path / "c.tif", whole={"sensor type": "X\ny", "start_time": "2022-07-24T10:45:26"})
-    assert list(open_cube_file(path).facts.items()) == [("sensor", "X y"), ("acquired", "2022-07-24T10:45:26")]
+    assert list(open_cube_file(path).facts.items()) == [("sensor", r"X\ny"), ("acquired", "2022-07-24T10:45:26")]
 
 
 @pytest.mark.parametrize("compress", ["NONE", "DEFLATE"])
