@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from hsfusion.data.leakage import check_no_leakage
 from hsfusion.data.splits import TEST, TRAIN, VAL
 from hsfusion.errors import InputError
 from hsfusion.inference import predict_scene
+from hsfusion.nn import FusionNetwork
 from hsfusion.runs.finetuning import first_step_as_good, pretrained_model, scratch_settings, transferred_model
 from hsfusion.runs.folder import versions
 from hsfusion.runs.settings import TrainSettings
@@ -129,12 +130,26 @@ def compare_sensors(
             yield {**_row(name, seed, result.metrics), "bands_in_use": in_use, "bands": len(scene.scene.bands)}
 
 
+def pretrained_models(
+    scene: LabelledScene, settings: TrainSettings, pretrained: str, seeds: Sequence[int]
+) -> dict[int, tuple[FusionNetwork, dict[str, Any]]]:
+    """Network and header of the model of each seed; ``{seed}`` in the path stands for the seed.
+
+    Raises:
+        InputError: if a model is missing, or has seen test pixels of the split of its seed.
+    """
+    models = {seed: pretrained_model(pretrained.replace("{seed}", str(seed))) for seed in seeds}
+    for seed, (network, header) in models.items():
+        make = partial(transferred_model, network=network, header=header)
+        check_no_leakage(prepare_experiment(scene, replace(settings, seed=seed), make=make).split, header)
+    return models
+
+
 def compare_finetuning(
     scene: LabelledScene,
     settings: TrainSettings,
     *,
-    pretrained: str,
-    seeds: Sequence[int],
+    models: Mapping[int, tuple[FusionNetwork, dict[str, Any]]],
     labels: Sequence[int | None],
     scratch_epochs: int,
 ) -> Iterator[Row]:
@@ -143,19 +158,10 @@ def compare_finetuning(
     Args:
         scene: with labels.
         settings: of the fine-tuning.
-        pretrained: run folder or model file; ``{seed}`` in it stands for the seed.
-        seeds: of networks and splits.
+        models: by seed, from :func:`pretrained_models`.
         labels: training pixels of each class; None for all of the split.
         scratch_epochs: of the networks from scratch.
-
-    Raises:
-        InputError: if a model is missing or has seen test pixels, before anything is trained.
     """
-    models = {seed: pretrained_model(pretrained.replace("{seed}", str(seed))) for seed in seeds}
-    for seed, (network, header) in models.items():
-        job = replace(settings, seed=seed)
-        make = partial(transferred_model, network=network, header=header)
-        check_no_leakage(prepare_experiment(scene, job, make=make).split, header)
     for seed, (network, header) in models.items():
         job, make = replace(settings, seed=seed), partial(transferred_model, network=network, header=header)
         yield from _untrained_rows(scene, job, header=header, make=make)

@@ -76,7 +76,7 @@ def sensors(cfg: DictConfig) -> None:
 
 def finetune(cfg: DictConfig) -> None:
     """Fine-tunes and trains from scratch on the same pixels, for each number of labels and seed; prints a table."""
-    from hsfusion.benchmarks.comparisons import compare_finetuning, median_step, summarise
+    from hsfusion.benchmarks.comparisons import compare_finetuning, median_step, pretrained_models, summarise
     from hsfusion.cli.experiment import scene_of, settings_of
     from hsfusion.cli.finetune import check_words
 
@@ -87,18 +87,12 @@ def finetune(cfg: DictConfig) -> None:
     check_words(cfg)
     if cfg.trainer.devices not in (1, "1", "auto"):
         _refuse("trainer.devices", cfg.trainer.devices, "1")
-    seeds = _seeds(cfg)
-    rows = _collected(
-        cfg,
-        compare_finetuning(
-            scene_of(cfg),
-            settings_of(cfg),
-            pretrained=str(cfg.pretrained),
-            seeds=seeds,
-            labels=list(cfg.labels),
-            scratch_epochs=cfg.scratch_epochs,
-        ),
+    seeds, scene, settings = _seeds(cfg), scene_of(cfg), settings_of(cfg)
+    models = pretrained_models(scene, settings, str(cfg.pretrained), seeds)
+    rows = compare_finetuning(
+        scene, settings, models=models, labels=list(cfg.labels), scratch_epochs=cfg.scratch_epochs
     )
+    rows = _collected(cfg, rows)
     for name, values in summarise(rows).items():
         of_method = [row for row in rows if row["method"] == name and "step_as_good" in row]
         steps = f", as good as scratch after {median_step(of_method)} steps" if of_method else ""
@@ -203,7 +197,7 @@ def _measure(cfg: DictConfig, benchmark: Any, options: Any) -> None:
     """Runs a speed benchmark with the keys of the configuration; prints its table, writes JSON."""
     import torch
 
-    if cfg.threads is not None:
+    if cfg.get("threads") is not None:
         torch.set_num_threads(cfg.threads)
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict), "a configuration of keys"

@@ -26,7 +26,7 @@ from hsfusion.scenes.scene_values import check_scene_value
 
 _TARGET = "hsfusion.scenes.open_labelled_scene"
 _MOST_BYTES = 2**20
-_DEEPEST = 12  # of mappings and lists in one another
+_DEEPEST = 10  # of mappings and lists in one another
 # what a word without quotes is read as: nothing but numbers as YAML 1.2 and Hydra write them, and null
 _NUMBERS = {
     "int": (r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
@@ -185,22 +185,30 @@ def read_configuration(path: Path, *, most_bytes: int) -> dict[str, Any]:
     Raises:
         InputError: if it cannot be read, or is no mapping.
     """
-    return _parsed(path, lambda: read_text(path, most_bytes=most_bytes), ConfigurationLoader, what="configuration")
+    return _parsed(
+        path,
+        lambda: read_text(path, most_bytes=most_bytes),
+        ConfigurationLoader,
+        what="configuration",
+        deepest=_DEEPEST + 2,
+    )
 
 
 def parse_configuration(text: str) -> dict[str, Any]:
     """The values of a configuration that :func:`to_yaml` made text of."""
-    return _parsed("configuration", lambda: text, ConfigurationLoader, what="configuration")
+    return _parsed("configuration", lambda: text, ConfigurationLoader, what="configuration", deepest=_DEEPEST + 2)
 
 
 def _load(path: Path) -> dict[str, Any]:
     return _parsed(path, lambda: read_text(path, most_bytes=_MOST_BYTES), DescriptionLoader, what="description")
 
 
-def _parsed(source: object, read: Callable[[], str], loader: type[yaml.SafeLoader], *, what: str) -> dict[str, Any]:
+def _parsed(
+    source: object, read: Callable[[], str], loader: type[yaml.SafeLoader], *, what: str, deepest: int = _DEEPEST
+) -> dict[str, Any]:
     try:
         text = read()
-        _check_events(source, text)
+        _check_events(source, text, deepest)
         content = yaml.load(text, loader)
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or type(error).__name__
@@ -249,7 +257,7 @@ def _check_inert(path: Path, value: Any, field: str = "") -> None:
         )
 
 
-def _check_events(path: object, text: str) -> None:
+def _check_events(path: object, text: str, deepest: int) -> None:
     """Looks at a text before it is put together: a few lines could fill the memory, or take minutes."""
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
@@ -260,11 +268,11 @@ def _check_events(path: object, text: str) -> None:
                 path, field="description", value="a word or a number", expected="keys and values", fix="correct it"
             )
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
+        if depth > deepest:
             raise InputError(
                 path,
                 field="depth",
-                value=f"over {_DEEPEST}",
-                expected=f"at most {_DEEPEST}",
+                value=f"over {deepest}",
+                expected=f"at most {deepest}",
                 fix="correct the brackets",
             )

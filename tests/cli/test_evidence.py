@@ -179,10 +179,10 @@ def test_classifiers_can_be_added_to_a_folder_or_left_out(tiny, tmp_path):
     [
         ("trainer.max_epochs=2", "config.yaml: configuration is another one"),
         ("top_k=[3,300]", "top_k is 300, expected 1 to 211"),
-        ("top_k=[10,3]", "expected rising numbers"),
+        ("top_k=[10,3]", "expected rising whole numbers"),
         ("retrain=[forest]", "expected a list of svm, network"),
         ("seed=1", "use seeds=N"),
-        ("trainer.devices=2", "use jobs=N"),
+        ("trainer.devices=2", "jobs=N for several processes"),
     ],
 )
 def test_words_that_do_not_fit_are_refused(tiny, word, part):

@@ -204,7 +204,9 @@ def test_entries_that_name_no_scene_are_refused(configured, entries, part):
 
 
 def test_run_folder_tells_what_entries_stand_for(configured, scenes):
-    described, simulated = configuration_of(configured(entries=[scenes[0], "synthetic@enmap"]))["scene"]["contents"]
+    described, simulated = configuration_of(configured("name=both", entries=[scenes[0], "synthetic@enmap"]))["scene"][
+        "contents"
+    ]
     assert described["files"] == [scenes[0]]
     assert described["contents"][0]["class_names"] == {1: "class 1", 2: "class 2"}
     assert simulated["sensor"] == "enmap"
