@@ -107,9 +107,10 @@ def _standardising(fused: BandFusion | FreeFusion, cnn: PixelClassifier) -> Fusi
 def unknown_backbone(name: str) -> dict[str, str]:
     """Field, value, expected and fix of the error of a name that is not registered."""
     fix = f'register it first: hsfusion.nn.register_backbone("{name}", MyNet)'
-    on_command_line = f", or with hsfusion predict and finetune backbones=[{name}]" if "." in name else ""
+    # not the name itself: the file of a stranger must not say what the user imports
+    fix += ", or name your class to hsfusion predict or finetune with backbones=[my_module.MyNet]"
     expected = f"one of {', '.join(BACKBONES)}"
-    return {"field": "backbone", "value": name, "expected": expected, "fix": fix + on_command_line}
+    return {"field": "backbone", "value": name, "expected": expected, "fix": fix}
 
 
 def backbone_arguments(backbone: str | BackboneMaker) -> dict[str, Any]:

@@ -140,8 +140,8 @@ def test_the_default_is_left_out_of_the_file_and_a_partial_of_it_too(tmp_path):
         assert not {"backbone", "backbone_options"} & set(run.header["architecture"])
 
 
-@pytest.mark.parametrize(("name", "more"), [("my_net", ""), ("os.system", r".*backbones=\[os.system\]")])
-def test_a_file_that_names_an_unknown_backbone_is_refused_in_one_line(tmp_path, name, more):
+@pytest.mark.parametrize("name", ["my_net", "os.system"])
+def test_a_file_that_names_an_unknown_backbone_is_refused_in_one_line(tmp_path, name):
     path = tmp_path / "model.safetensors"
     parts = Parts(sound_model(path, backbone="residual"))
     parts.header["architecture"]["backbone"] = name
@@ -149,7 +149,7 @@ def test_a_file_that_names_an_unknown_backbone_is_refused_in_one_line(tmp_path, 
     path.write_bytes(parts.packed())
     expected = (
         rf"^{path}: backbone is {name}, expected one of small_cnn, residual. Fix: register it first: "
-        rf'hsfusion.nn.register_backbone\("{name}", MyNet\){more}'
+        rf'hsfusion.nn.register_backbone\("{name}", MyNet\), or .* backbones=\[my_module.MyNet\].$'
     )
     with pytest.raises(InputError, match=expected):
         load_model(path)
