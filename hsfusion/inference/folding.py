@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -144,7 +145,8 @@ class InstanceFront(nn.Module):
 
 def _parts(backbone: nn.Module) -> list[nn.Module]:
     """What a backbone does one after the other, its normalisations fused into the convolutions before them."""
-    for chain in [module for module in backbone.modules() if _is_chain(module)]:
+    chains: Any = [module for module in backbone.modules() if _is_chain(module)]  # nn.Sequential, all of them
+    for chain in chains:
         for i, (one, other) in enumerate(itertools.pairwise(list(chain.children()))):
             if type(one) is nn.Conv2d and type(other) is nn.BatchNorm2d and other.running_mean is not None:
                 chain[i], chain[i + 1] = fuse_conv_bn_eval(one, other), nn.Identity()  # others keep their places
@@ -173,9 +175,8 @@ def _is_pixelwise(module: nn.Module) -> bool:
 def _after(norm: nn.BatchNorm2d, convolution: nn.Module | None) -> nn.Conv2d:
     """A 1 x 1 convolution, or none, that does what the normalisation before it did, too."""
     if convolution is None:
-        convolution = nn.Conv2d(norm.num_features, norm.num_features, 1).requires_grad_(False)
+        convolution = nn.Conv2d(norm.num_features, norm.num_features, 1, bias=False).requires_grad_(False)
         convolution.weight.copy_(torch.eye(norm.num_features)[:, :, None, None])
-        nn.init.zeros_(convolution.bias)
     assert isinstance(convolution, nn.Conv2d)
     assert norm.running_mean is not None
     assert norm.running_var is not None

@@ -132,7 +132,7 @@ def scratch_settings(settings: TrainSettings, header: dict[str, Any], *, epochs:
     same = {key: value for key, value in header["architecture"].items() if key not in ("response", "keep_bands")}
     backbone: Any = same.get("backbone", DEFAULT_BACKBONE)
     if options := same.get("backbone_options"):
-        backbone = partial(BACKBONES.get(backbone, backbone), **options)
+        backbone = partial(BACKBONES[backbone], **options)  # known, for the model file was read with it
     same = {**same, "backbone": backbone}
     model = replace(settings.model, **{key: same[key] for key in same if key in vars(ModelSettings())})
     return replace(settings, model=model, epochs=epochs, freeze=(), patience=None, thaw_at={}, lr_scales={})
