@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.scenes import LabelledScene, open_labelled_scene
-from hsfusion.scenes.readers.cube_file import CubeFile
-from hsfusion.scenes.readers.formats import file_format, open_cube_file
+from hsfusion.scenes.formats.cube_file import CubeFile
+from hsfusion.scenes.formats.registry import file_format, open_cube_file
 
 _log = logging.getLogger(__name__)
 _MOST_BANDS = 10_000

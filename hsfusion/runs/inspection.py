@@ -18,10 +18,10 @@ from hsfusion.errors import InputError
 from hsfusion.scenes import LabelledScene, Window, open_scene
 from hsfusion.scenes.categories import read_categories
 from hsfusion.scenes.doubts import warnings_of
+from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.label_rasters import raster_codes
 from hsfusion.scenes.opening import FileScene, with_labels, with_sources
 from hsfusion.scenes.places import describe_place
-from hsfusion.scenes.readers.cube_file import CubeFile
 from hsfusion.scenes.survey import Survey, survey
 from hsfusion.scenes.told import open_told
 from hsfusion.scenes.vectors import vector_format

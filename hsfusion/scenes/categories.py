@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.readers.cube_file import CubeFile
-from hsfusion.scenes.readers.envi import class_table
+from hsfusion.scenes.formats.cube_file import CubeFile
+from hsfusion.scenes.formats.envi import class_table
 
 _log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.raw_layout import axis_like_bands, smoother_layout
-from hsfusion.scenes.readers.cube_file import CubeFile
 from hsfusion.scenes.scene import Window
 from hsfusion.scenes.survey import Survey
 from hsfusion.spectra import Bands

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.scenes.readers.cube_file import CubeFile
+from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.scene import Window
 
 MOST_CLASSES = 4096  # more are measurements

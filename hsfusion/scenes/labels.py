@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
 from hsfusion.scenes.categories import Categories, one_line, read_categories
+from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.geobox import GeoBox, check_same_grid
 from hsfusion.scenes.label_rasters import MOST_CLASSES, raster_codes
 from hsfusion.scenes.legend import Legend, by_code
-from hsfusion.scenes.readers.formats import open_cube_file
 from hsfusion.scenes.scene import Scene
 from hsfusion.scenes.vectors import draw_classes, vector_format
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from hsfusion.errors import InputError, printable
 from hsfusion.scenes.doubts import warnings_of
+from hsfusion.scenes.formats.cube_file import CubeFile
+from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.labels import LabelledScene, read_labels
-from hsfusion.scenes.readers.cube_file import CubeFile
-from hsfusion.scenes.readers.formats import open_cube_file
 from hsfusion.scenes.scene import Scene, StackedScene, Window
 from hsfusion.scenes.survey import Survey, survey
 from hsfusion.scenes.told import open_told

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.joined import JoinedScene
 from hsfusion.scenes.matched import MatchedScene
 from hsfusion.scenes.opening import FileScene
-from hsfusion.scenes.readers.cube_file import CubeFile
 from hsfusion.scenes.scene import Scene, StackedScene
 from hsfusion.scenes.simulated import SimulatedScene
 

@@ -15,7 +15,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 from spectral.io import envi
 
-from hsfusion.scenes.readers.formats import open_cube_file
+from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.scene import Window
 
 _CODES = {"int16": 2, "uint16": 12, "float32": 4}

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.readers.cube_file import NM_PER_UNIT, BandTable, CubeFile
-from hsfusion.scenes.readers.formats import open_cube_file
+from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile
+from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.scene import check_band_count
 from hsfusion.spectra import Bands
 

@@ -33,8 +33,8 @@ from shapely.errors import GEOSException
 
 from hsfusion.errors import InputError, printable
 from hsfusion.scenes.categories import Categories, classes_of, layer_categories
+from hsfusion.scenes.formats.envi import envi_header
 from hsfusion.scenes.geobox import IDENTITY, GeoBox, crs_name
-from hsfusion.scenes.readers.envi import envi_header
 
 _log = logging.getLogger(__name__)
 

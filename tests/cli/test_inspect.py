@@ -15,7 +15,7 @@ from affine import Affine
 from hsfusion.cli import inspection
 from hsfusion.errors import InputError
 from hsfusion.runs.inspection import as_json, inspect_file, write_inspection_figures
-from hsfusion.scenes.readers import formats
+from hsfusion.scenes.formats import formats
 from hsfusion.scenes.survey import survey
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

@@ -211,10 +211,10 @@ def test_wavelengths_of_the_file_go_before_nominal_ones(tmp_path, caplog):
 
 
 def test_files_are_opened_once_each(tmp_path, monkeypatch):
-    from hsfusion.scenes.readers import formats
+    from hsfusion.scenes.formats import registry
 
-    opened, reader = [], formats._READERS["matlab5"]
-    monkeypatch.setitem(formats._READERS, "matlab5", lambda path, **more: opened.append(path) or reader(path, **more))
+    opened, reader = [], registry._READERS["matlab5"]
+    monkeypatch.setitem(registry._READERS, "matlab5", lambda path, **more: opened.append(path) or reader(path, **more))
     for name in ("cube", "labels"):
         (tmp_path / f"{name}.mat").write_bytes(FILES[f"/{name}.mat"])
     files = {"cube": tmp_path / "cube.mat", "labels": tmp_path / "labels.mat"}

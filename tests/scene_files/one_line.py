@@ -3,7 +3,7 @@
 import pytest
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.readers.formats import open_cube_file
+from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.scene import Window
 
 

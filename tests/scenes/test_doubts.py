@@ -8,8 +8,8 @@ from rasterio.crs import CRS
 
 from hsfusion.scenes import GeoBox, Window
 from hsfusion.scenes.doubts import exact, runs, warnings_of
+from hsfusion.scenes.formats.cube_file import ArrayPixels, BandTable, CubeFile
 from hsfusion.scenes.places import describe_place
-from hsfusion.scenes.readers.cube_file import ArrayPixels, BandTable, CubeFile
 from hsfusion.scenes.survey import survey
 from hsfusion.spectra import Bands
 

@@ -10,9 +10,9 @@ from scene_files.emit import COLS, GLT_X, GLT_Y, LIES, NM, ROWS, SWATH, on_map, 
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_scene
-from hsfusion.scenes.readers.emit import EmitMapPixels
-from hsfusion.scenes.readers.formats import open_cube_file
-from hsfusion.scenes.readers.hdf5_file import H5Pixels
+from hsfusion.scenes.formats.emit import EmitMapPixels
+from hsfusion.scenes.formats.hdf5_file import H5Pixels
+from hsfusion.scenes.formats.registry import open_cube_file
 
 
 def test_bands_are_those_of_the_sensor_group(tmp_path):
@@ -65,7 +65,7 @@ def test_window_of_the_map_reads_only_the_rows_and_columns_it_needs(tmp_path, mo
 
 def test_table_that_needs_the_whole_swath_holds_a_few_rows_at_a_time(tmp_path, monkeypatch):
     file = open_cube_file(write(tmp_path))
-    monkeypatch.setattr("hsfusion.scenes.readers.emit._MOST_AT_ONCE", 2 * COLS * 4 * 4)  # two rows
+    monkeypatch.setattr("hsfusion.scenes.formats.emit._MOST_AT_ONCE", 2 * COLS * 4 * 4)  # two rows
     most = []
     read = H5Pixels.read
     monkeypatch.setattr(H5Pixels, "read", lambda self, window: most.append(window.height) or read(self, window))

@@ -11,7 +11,7 @@ from scene_files.envi import AXES, CODES, CUBE, LIES, NM, lie, write
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_scene
-from hsfusion.scenes.readers.formats import open_cube_file
+from hsfusion.scenes.formats.registry import open_cube_file
 
 
 def read(path, **options):

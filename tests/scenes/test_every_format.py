@@ -16,8 +16,8 @@ from rasterio.shutil import copy
 from scene_files import arrays, emit, envi, geotiff, hdf5, matlab, matlab73, neon, prisma, products
 
 from hsfusion.scenes import Window, open_scene
-from hsfusion.scenes.readers.cube_file import CubeFile
-from hsfusion.scenes.readers.formats import open_cube_file
+from hsfusion.scenes.formats.cube_file import CubeFile
+from hsfusion.scenes.formats.registry import open_cube_file
 
 GAIN, OFFSET = np.array([0.1, 0.2, 0.5]), np.array([1.0, 2.0, 3.0])
 

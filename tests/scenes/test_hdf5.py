@@ -8,7 +8,7 @@ from scene_files.hdf5 import CUBE, DAMAGE, external_link, external_link_on_the_w
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window
-from hsfusion.scenes.readers.formats import file_format, open_cube_file
+from hsfusion.scenes.formats.registry import file_format, open_cube_file
 
 
 def read(path, **options):

@@ -8,7 +8,7 @@ from scene_files.hdf5 import write, write_hdfeos, write_netcdf
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_scene
-from hsfusion.scenes.readers.formats import open_cube_file
+from hsfusion.scenes.formats.registry import open_cube_file
 
 SIZES = {"band": 6, "row": 5, "col": 4}
 ORDERS = list(itertools.permutations(SIZES))

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from hsfusion.errors import EnvironmentFailure
-from hsfusion.scenes.readers.limited_child import run_limited
+from hsfusion.scenes.formats.limited_child import run_limited
 
 FREE = {"RLIMIT_CPU": 20}
 

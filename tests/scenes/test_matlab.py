@@ -14,8 +14,8 @@ from scipy.io import savemat
 
 from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.scenes import open_labelled_scene
-from hsfusion.scenes.readers import matlab
-from hsfusion.scenes.readers.formats import open_cube_file
+from hsfusion.scenes.formats import matlab
+from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.scene import Window
 
 
@@ -154,7 +154,7 @@ def test_bomb_behind_a_small_shape_dies_in_the_child(tmp_path):
     path.write_bytes(START + struct.pack("<II", 15, len(data)) + data)
     code = (
         "import resource, sys; from hsfusion.errors import InputError\n"
-        "from hsfusion.scenes.readers.formats import open_cube_file\n"
+        "from hsfusion.scenes.formats.registry import open_cube_file\n"
         "try: open_cube_file(sys.argv[1])\n"
         "except InputError: print(max(resource.getrusage(who).ru_maxrss for who in (-1, 0)))"  # children, itself; kB
     )

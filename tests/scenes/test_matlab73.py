@@ -19,7 +19,7 @@ from scene_files.matlab73 import (
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window
-from hsfusion.scenes.readers.formats import file_format, open_cube_file
+from hsfusion.scenes.formats.registry import file_format, open_cube_file
 
 
 def read(path, **options):

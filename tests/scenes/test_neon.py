@@ -10,7 +10,7 @@ from scene_files.neon import CUBE, LIES, NM, text, write
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_scene
-from hsfusion.scenes.readers.formats import open_cube_file
+from hsfusion.scenes.formats.registry import open_cube_file
 
 
 def test_reflectance_bands_and_place_are_those_of_the_product(tmp_path):

@@ -4,8 +4,8 @@ from scene_files import geotiff
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_labelled_scene, open_scene, open_with_sources
+from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.opening import FileScene
-from hsfusion.scenes.readers.formats import open_cube_file
 
 CUBE = np.arange(4 * 5 * 3, dtype=np.int16).reshape(4, 5, 3)
 NM = [450.0, 550.0, 650.0]

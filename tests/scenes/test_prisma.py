@@ -10,7 +10,7 @@ from scene_files.prisma import COLS, LIES, MISFITS, NM, ROWS, cubes, expected, w
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_scene
-from hsfusion.scenes.readers.formats import open_cube_file
+from hsfusion.scenes.formats.registry import open_cube_file
 
 
 def test_both_detectors_are_one_cube_with_ascending_wavelengths(tmp_path):

@@ -27,7 +27,7 @@ from scene_files.products import (
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_scene
-from hsfusion.scenes.readers.formats import open_cube_file
+from hsfusion.scenes.formats.registry import open_cube_file
 
 
 def read(path, window=None):

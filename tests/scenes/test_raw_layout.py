@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.raw_layout import axis_like_bands, smoother_layout
-from hsfusion.scenes.readers.formats import open_cube_file
 
 AXES = {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}
 CODES = {"i2": 2, "f4": 4}

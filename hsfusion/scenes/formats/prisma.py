@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
-from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.readers.cube_file import BandTable, CubeFile
-from hsfusion.scenes.readers.hdf5_file import (
+from hsfusion.scenes.formats.cube_file import BandTable, CubeFile
+from hsfusion.scenes.formats.hdf5_file import (
     UNIT_SPECIFIED,
     H5Pixels,
     attribute_number,
@@ -32,6 +31,7 @@ from hsfusion.scenes.readers.hdf5_file import (
     opened,
     pixels_of,
 )
+from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.scene import Window
 
 _AXES = ("rows", "layers", "cols")

@@ -11,10 +11,9 @@ from typing import TypeGuard
 import h5py
 
 from hsfusion.errors import printable
-from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.readers.arrays import array_axes, choose_array
-from hsfusion.scenes.readers.cube_file import CubeFile
-from hsfusion.scenes.readers.hdf5_file import (
+from hsfusion.scenes.formats.arrays import array_axes, choose_array
+from hsfusion.scenes.formats.cube_file import CubeFile
+from hsfusion.scenes.formats.hdf5_file import (
     attribute,
     attribute_text,
     is_real,
@@ -23,6 +22,7 @@ from hsfusion.scenes.readers.hdf5_file import (
     opened,
     pixels_of,
 )
+from hsfusion.scenes.geobox import GeoBox
 
 _CLASSES = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
@@ -33,7 +33,7 @@ def open_matlab73(path: Path, *, variable: str | None = None, axes: tuple[str, .
     Args:
         path: the file.
         variable: name of the array; needed where the file has several.
-        axes: of the array as MATLAB shows it, see :func:`hsfusion.scenes.readers.arrays.array_axes`.
+        axes: of the array as MATLAB shows it, see :func:`hsfusion.scenes.formats.arrays.array_axes`.
 
     Raises:
         InputError: if the file is damaged or leaves open which array is meant.

@@ -18,11 +18,11 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from hsfusion.errors import InputError, printable
+from hsfusion.scenes.formats.band_tags import tagged_bands
+from hsfusion.scenes.formats.cube_file import CubeFile
+from hsfusion.scenes.formats.tiff_blocks import missing_blocks
+from hsfusion.scenes.formats.tiff_scales import band_scales
 from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.readers.band_tags import tagged_bands
-from hsfusion.scenes.readers.cube_file import CubeFile
-from hsfusion.scenes.readers.tiff_blocks import missing_blocks
-from hsfusion.scenes.readers.tiff_scales import band_scales
 from hsfusion.scenes.scene import Window
 
 _MOST_LAYERS = 10_000

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.readers.arrays import (
+from hsfusion.scenes.formats.arrays import (
     NpyHeader,
     NpyPixels,
     array_axes,
@@ -28,7 +28,7 @@ from hsfusion.scenes.readers.arrays import (
     unpacked_limit,
     unreadable_array,
 )
-from hsfusion.scenes.readers.cube_file import CubeFile
+from hsfusion.scenes.formats.cube_file import CubeFile
 
 _MOST_MEMBERS, _MOST_DIRECTORY = 1000, 2**20  # of a zip file, whose directory is read whole
 _END, _END64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q")  # the last records of a zip file

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.readers.product_xml import parse_in_pieces
+from hsfusion.scenes.formats.product_xml import parse_in_pieces
 
 _NUMBERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8"}  # field type -> whole numbers
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hsfusion.errors import EnvironmentFailure
-from hsfusion.scenes.readers import limited_main
+from hsfusion.scenes.formats import limited_main
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # each takes memory
 

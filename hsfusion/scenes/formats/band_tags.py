@@ -14,7 +14,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.readers.cube_file import NM_PER_UNIT, BandTable
+from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable
 
 Tags = Mapping[str, str]
 

@@ -19,9 +19,8 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.readers.cube_file import BandTable, CubeFile
-from hsfusion.scenes.readers.hdf5_file import (
+from hsfusion.scenes.formats.cube_file import BandTable, CubeFile
+from hsfusion.scenes.formats.hdf5_file import (
     UNIT_SPECIFIED,
     H5Pixels,
     attribute_number,
@@ -33,6 +32,7 @@ from hsfusion.scenes.readers.hdf5_file import (
     pixels_of,
     small_array,
 )
+from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.scene import Window
 
 _CUBES = {"reflectance": "L2A", "radiance": "L1B"}

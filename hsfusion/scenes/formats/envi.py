@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
+from hsfusion.scenes.formats.band_tags import strict_number
+from hsfusion.scenes.formats.cube_file import BandTable, CubeFile
+from hsfusion.scenes.formats.map_info import place
+from hsfusion.scenes.formats.raw import LAYOUTS, EnviPixels
 from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.readers.band_tags import strict_number
-from hsfusion.scenes.readers.cube_file import BandTable, CubeFile
-from hsfusion.scenes.readers.map_info import place
-from hsfusion.scenes.readers.raw import LAYOUTS, EnviPixels
 
 _log = logging.getLogger(__name__)
 _DTYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}

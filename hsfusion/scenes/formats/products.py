@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.readers.cube_file import NM_PER_UNIT, BandTable, CubeFile, Pixels
-from hsfusion.scenes.readers.envi import envi_header, open_envi
-from hsfusion.scenes.readers.geotiff import is_tiff, open_geotiff
-from hsfusion.scenes.readers.product_xml import ProductXml, read_product_xml
+from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, Pixels
+from hsfusion.scenes.formats.envi import envi_header, open_envi
+from hsfusion.scenes.formats.geotiff import is_tiff, open_geotiff
+from hsfusion.scenes.formats.product_xml import ProductXml, read_product_xml
 from hsfusion.scenes.scene import Window
 
 _IMAGE_NAME = re.compile(r"(?P<stem>.*)SPECTRAL_IMAGE(_(?P<detector>VNIR|SWIR))?(_COG)?(\.\w+)?", re.IGNORECASE)

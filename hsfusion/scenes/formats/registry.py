@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.readers.arrays import AXIS_OF_WORD, open_npy
-from hsfusion.scenes.readers.cube_file import CubeFile, stacking
-from hsfusion.scenes.readers.envi import decoded, envi_header, header_places, open_envi
-from hsfusion.scenes.readers.geotiff import TIFF_STARTS, open_geotiff
-from hsfusion.scenes.readers.hdf5 import open_hdf5
-from hsfusion.scenes.readers.matlab import open_matlab
-from hsfusion.scenes.readers.matlab73 import open_matlab73
-from hsfusion.scenes.readers.npz import open_npz
-from hsfusion.scenes.readers.products import is_product_image, open_product
+from hsfusion.scenes.formats.arrays import AXIS_OF_WORD, open_npy
+from hsfusion.scenes.formats.cube_file import CubeFile, stacking
+from hsfusion.scenes.formats.envi import decoded, envi_header, header_places, open_envi
+from hsfusion.scenes.formats.geotiff import TIFF_STARTS, open_geotiff
+from hsfusion.scenes.formats.hdf5 import open_hdf5
+from hsfusion.scenes.formats.matlab import open_matlab
+from hsfusion.scenes.formats.matlab73 import open_matlab73
+from hsfusion.scenes.formats.npz import open_npz
+from hsfusion.scenes.formats.products import is_product_image, open_product
 
 _XML = (b"<?xml", b"<level_X", b"<hsi_doc")
 _HDF5 = b"\x89HDF\r\n\x1a\n"

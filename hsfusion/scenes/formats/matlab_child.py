@@ -1,4 +1,4 @@
-"""What the child process of :mod:`hsfusion.scenes.readers.matlab` runs; it imports nothing of this package.
+"""What the child process of :mod:`hsfusion.scenes.formats.matlab` runs; it imports nothing of this package.
 
 Called with the arguments FILE FOLDER TASK, TASK as JSON, inside limits. Lists the variables of a MATLAB 5 file in
 ``FOLDER/answer.json``, and writes the one that is meant to ``FOLDER/array``: raw little-endian numbers, the first index

@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.readers.arrays import AXIS_OF_WORD, array_axes, choose_array
-from hsfusion.scenes.readers.cube_file import NM_PER_UNIT, BandTable, CubeFile
-from hsfusion.scenes.readers.emit import is_emit, open_emit
-from hsfusion.scenes.readers.hdf5_file import (
+from hsfusion.scenes.formats.arrays import AXIS_OF_WORD, array_axes, choose_array
+from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile
+from hsfusion.scenes.formats.emit import is_emit, open_emit
+from hsfusion.scenes.formats.hdf5_file import (
     attribute_number,
     attribute_text,
     bad,
@@ -34,8 +33,9 @@ from hsfusion.scenes.readers.hdf5_file import (
     opened,
     pixels_of,
 )
-from hsfusion.scenes.readers.neon import is_neon, open_neon
-from hsfusion.scenes.readers.prisma import is_prisma, open_prisma
+from hsfusion.scenes.formats.neon import is_neon, open_neon
+from hsfusion.scenes.formats.prisma import is_prisma, open_prisma
+from hsfusion.scenes.geobox import GeoBox
 
 # words in names of dimensions, in lower case
 _WORDS = {

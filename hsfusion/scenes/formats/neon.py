@@ -16,10 +16,9 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from hsfusion.errors import printable
-from hsfusion.scenes.geobox import IDENTITY, GeoBox
-from hsfusion.scenes.readers.band_tags import strict_number
-from hsfusion.scenes.readers.cube_file import NM_PER_UNIT, BandTable, CubeFile
-from hsfusion.scenes.readers.hdf5_file import (
+from hsfusion.scenes.formats.band_tags import strict_number
+from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile
+from hsfusion.scenes.formats.hdf5_file import (
     UNIT_SPECIFIED,
     attribute_number,
     attribute_numbers,
@@ -33,7 +32,8 @@ from hsfusion.scenes.readers.hdf5_file import (
     small_array,
     text_of,
 )
-from hsfusion.scenes.readers.map_info import parse_map_info
+from hsfusion.scenes.formats.map_info import parse_map_info
+from hsfusion.scenes.geobox import IDENTITY, GeoBox
 
 _CUBE = "Reflectance/Reflectance_Data"
 _METADATA = "Reflectance/Metadata"

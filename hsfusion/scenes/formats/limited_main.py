@@ -1,4 +1,4 @@
-"""What the process of :mod:`hsfusion.scenes.readers.limited_child` runs; it imports nothing of this package.
+"""What the process of :mod:`hsfusion.scenes.formats.limited_child` runs; it imports nothing of this package.
 
 Called as ``python limited_main.py LIMITS SCRIPT ARGUMENT...``, LIMITS as JSON. Limits itself, and becomes the script.
 """

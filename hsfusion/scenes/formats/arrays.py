@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError, printable
+from hsfusion.scenes.formats.cube_file import ArrayPixels, CubeFile, Pixels
 from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.readers.cube_file import ArrayPixels, CubeFile, Pixels
 from hsfusion.scenes.scene import Window
 
 AXIS_OF_WORD = {"band": "layers", "row": "rows", "col": "cols"}  # the words of scene.axes

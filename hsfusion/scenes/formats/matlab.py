@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import EnvironmentFailure, InputError, printable
-from hsfusion.scenes.readers import matlab_child
-from hsfusion.scenes.readers.arrays import choose_array, cube_of_array, unpacked_limit, unreadable_array
-from hsfusion.scenes.readers.cube_file import CubeFile
-from hsfusion.scenes.readers.limited_child import run_limited
+from hsfusion.scenes.formats import matlab_child
+from hsfusion.scenes.formats.arrays import choose_array, cube_of_array, unpacked_limit, unreadable_array
+from hsfusion.scenes.formats.cube_file import CubeFile
+from hsfusion.scenes.formats.limited_child import run_limited
 
 _MOST_ANSWER = 2**20  # bytes
 _MOST_VARIABLES = 10_000
@@ -41,7 +41,7 @@ def open_matlab(path: Path, *, variable: str | None = None, axes: tuple[str, ...
     Args:
         path: the file.
         variable: name of the array; needed where there are several that can be a raster.
-        axes: see :func:`hsfusion.scenes.readers.arrays.array_axes`.
+        axes: see :func:`hsfusion.scenes.formats.arrays.array_axes`.
 
     Raises:
         InputError: if the file is damaged, holds no such array, or one beyond these limits.
