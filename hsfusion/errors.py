@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 
@@ -57,7 +58,12 @@ class InputError(HsFusionError):
         """
         line = f"{source}: {field} is {value}, expected {expected}. Fix: {fix}."
         super().__init__(printable(line, longest=None))
-        self.field, self.value, self.expected, self.fix = field, value, expected, fix
+        self.source, self.field, self.value, self.expected, self.fix = source, field, value, expected, fix
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it travels to another process, which a constructor with keywords alone would not."""
+        fields = {"field": self.field, "value": self.value, "expected": self.expected, "fix": self.fix}
+        return partial(InputError, self.source, **fields), ()
 
 
 class EnvironmentFailure(HsFusionError):

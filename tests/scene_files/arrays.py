@@ -32,7 +32,6 @@ def header(descr="'<i2'", fortran="False", shape="(4, 5, 3)"):
 
 DAMAGED = {
     "nothing after the magic": b"\x93NUMPY",
-    "version 3": npy_with(header(), version=b"\3\0"),
     "version 9": npy_with(header(), version=b"\x09\0"),
     "no header": npy_with(""),
     "half a header": npy_with(header()[:20]),
@@ -102,8 +101,6 @@ DAMAGED_NPZ = {
     "member cut short, packed": zipped(("a.npy", npy()[:-1]), compression=zipfile.ZIP_DEFLATED),
     "only text": zipped(("a.npy", npy(np.array(["a"])))),
     "only objects": zipped(("a.npy", npy(np.array([[None] * 2] * 2)))),
-    "bzip2": zipped(("a.npy", npy()), compression=zipfile.ZIP_BZIP2),
-    "lzma": zipped(("a.npy", npy()), compression=zipfile.ZIP_LZMA),
     "cut in the directory": PLAIN[:-30],
     "cut in the member": PLAIN[:120],
     "end only": PLAIN[-22:],
@@ -115,7 +112,6 @@ DAMAGED_NPZ = {
     "unknown packing": changed(PLAIN, b"PK\1\2\x14\3\x14\0\0\0\0\0", b"PK\1\2\x14\3\x14\0\0\0\x62\0"),
     "directory elsewhere": PLAIN[:-6] + struct.pack("<L", 10) + PLAIN[-2:],
     "directory of 4 GB": PLAIN[:-10] + struct.pack("<L", 2**32 - 2) + PLAIN[-6:],
-    "65,000 members said": PLAIN[:-14] + struct.pack("<2H", 65_000, 65_000) + PLAIN[-10:],
     "2,000 members": zipped(*((f"{i}.npy", b"") for i in range(2000))),
     "packed numbers are damaged": PACKED[:140] + b"\xff\xff\xff" + PACKED[143:],
     "size lies": changed(PACKED, struct.pack("<L", len(npy())), struct.pack("<L", 2**31)),

@@ -1,18 +1,15 @@
-"""NumPy arrays on disk (``.npy``), axes (H, W) or (H, W, layers) as the public benchmarks come, unless told otherwise.
+"""NumPy arrays on disk (``.npy``, and several in one ``.npz``), and the axes of arrays whose files do not name them.
 
-Specification: numpy.lib.format, versions 1.0 and 2.0. Nothing is ever unpickled.
+Axes are (H, W) or (H, W, layers) as the public benchmarks come, unless told otherwise. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
-import io
-import math
-import tokenize
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +21,6 @@ from hsfusion.scenes.scene import Window
 
 AXIS_OF_WORD = {"band": "layers", "row": "rows", "col": "cols"}  # the words of scene.axes
 ROWS_COLS_LAYERS = ("rows", "cols", "layers")  # the axes of arrays of MATLAB and NumPy, by convention
-_MOST_HEADER = 10_000  # bytes of a header, what numpy itself allows
 
 
 def open_npy(path: Path, *, axes: tuple[str, ...] | None = None) -> CubeFile:
@@ -35,121 +31,106 @@ def open_npy(path: Path, *, axes: tuple[str, ...] | None = None) -> CubeFile:
         axes: see :func:`array_axes`.
 
     Raises:
-        InputError: if it is damaged or holds something else than a cube.
+        InputError: if it holds something else than a cube, or more bytes than the cube.
     """
-    try:
-        with open(path, "rb") as file:
-            header = read_npy_header(path, file)
-            size = path.stat().st_size
-    except OSError as error:
-        raise unreadable_array(path, "a readable .npy file", error) from error
-    check_npy(path, header, size)
-    pixels = NpyPixels(path, header, 0, array_axes(path, header.shape, axes))
-    return cube_of_pixels(path, pixels, pixels.axes, header.shape, format=f"NumPy {header.dtype.name}")
-
-
-@dataclass(frozen=True)
-class NpyHeader:
-    """What a header says.
-
-    Attributes:
-        shape: of the array.
-        order: C, or F for the first index running fastest.
-        dtype: of the numbers, with their byte order.
-        length: of the header itself, in bytes.
-    """
-
-    shape: tuple[int, ...]
-    order: Literal["C", "F"]
-    dtype: np.dtype
-    length: int
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the numbers."""
-        return math.prod(self.shape) * self.dtype.itemsize
+    array = _mapped(path)
+    check_array(path, array.shape, array.dtype)
+    _check_size(path, path.stat().st_size, array.offset, array.shape, array.dtype)
+    pixels = NpyPixels(path, array.dtype, array.shape, array_axes(path, array.shape, axes))
+    return cube_of_pixels(path, pixels, pixels.axes, array.shape, format=f"NumPy {array.dtype.name}")
 
 
 @dataclass(frozen=True)
 class NpyPixels:
-    """The numbers of a ``.npy`` file, or of one that is stored in a zip file, read through a memory map.
+    """The numbers of a ``.npy`` file, read through a memory map.
 
     Attributes:
         path: the file.
-        header: of the array.
-        offset: byte of the file at which the header begins.
+        dtype: type of the numbers.
+        shape: of the array.
         axes: of the array, see :func:`array_axes`.
     """
 
     path: Path
-    header: NpyHeader
-    offset: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
     axes: tuple[str, ...]
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the numbers."""
-        return self.header.dtype
 
     def read(self, window: Window) -> NDArray:
         """Reads a window: (layers, height, width) as stored.
 
         Raises:
-            InputError: if the file is no longer as long as it was.
+            InputError: if the file holds another array than it did.
         """
-        header, start = self.header, self.offset + self.header.length
-        try:
-            if self.path.stat().st_size < start + header.nbytes:
-                raise unreadable_array(self.path, f"at least {start + header.nbytes} bytes", "shorter than at opening")
-            array = np.memmap(self.path, header.dtype, "r", start, header.shape, header.order)
-        except OSError as error:
-            raise unreadable_array(self.path, "a readable file", error) from error
+        array = _mapped(self.path)
+        if (array.shape, array.dtype) != (self.shape, self.dtype):
+            raise _wrong_size(self.path, "another array", f"{self.shape} of type {self.dtype.str}, as at opening")
         row, col, height, width = window
         return layers_first(array, self.axes)[:, row : row + height, col : col + width]
 
 
-def read_npy_header(path: Path, file: IO[bytes]) -> NpyHeader:
-    """Reads the header of an array.
+def _mapped(path: Path) -> np.memmap:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that Python 2 wrote the header
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def open_npz(path: Path, *, variable: str | None = None, axes: tuple[str, ...] | None = None) -> CubeFile:
+    """Opens an array of a ``.npz`` file, which is read into memory.
+
+    Args:
+        path: the file.
+        variable: name of the array; needed where there are several that can be a raster.
+        axes: see :func:`array_axes`.
 
     Raises:
-        InputError: if it is damaged, or of another version.
+        InputError: if the file grows too much when it is unpacked, or holds no such array.
     """
-    start = file.read(12)
-    version = tuple(start[6:8])
-    if len(start) < 12 or not start.startswith(b"\x93NUMPY") or version not in ((1, 0), (2, 0)):
-        raise unreadable_array(path, "a .npy header of version 1.0 or 2.0", f"begins with {start[:8]!r}")
-    length = int.from_bytes(start[8:10] if version == (1, 0) else start[8:12], "little")
-    end = length + (10 if version == (1, 0) else 12)
-    if length > _MOST_HEADER:  # numpy would read all of it before it complains
-        raise unreadable_array(path, f"a header of at most {_MOST_HEADER} bytes", f"{length} bytes")
-    text = io.BytesIO((start + file.read(max(0, end - 12)))[8:end])
-    parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that Python 2 wrote it
-            shape, fortran, dtype = parse(text)
-    # a header is a Python literal, and this is what reading one can raise
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, EOFError, tokenize.TokenError) as error:
-        raise unreadable_array(path, "a whole .npy header", error) from error
-    return NpyHeader(tuple(int(length) for length in shape), "F" if fortran else "C", dtype, end)
+    # opened here, for numpy leaves the file open where the zip file is damaged
+    with warnings.catch_warnings(), open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        warnings.simplefilter("ignore")  # that Python 2 wrote a header
+        infos = [info for info in archive.zip.infolist() if info.filename.endswith(".npy")]
+        members = {info.filename.removesuffix(".npy"): info for info in infos}
+        if len(members) != len(infos):
+            raise unreadable_array(path, "names that occur once", "two arrays of one name")
+        headers = {name: _member_header(archive.zip, info) for name, info in members.items()}
+        shapes = {name: shape for name, (shape, dtype, _) in headers.items() if dtype.kind in "iufb"}
+        name = choose_array(path, shapes, variable)
+        info, (shape, dtype, start) = members[name], headers[name]
+        limit = unpacked_limit(info.compress_size)
+        if info.file_size > limit:
+            raise InputError(
+                path,
+                field="size when unpacked",
+                value=f"{info.file_size} bytes",
+                expected=f"at most {limit} from {info.compress_size} packed bytes",
+                fix="save the array by numpy.save",
+            )
+        _check_size(path, info.file_size, start, shape, dtype)
+        array = archive[info.filename]  # zipfile compares the checksum
+    facts = {"variable": printable(name)}
+    return cube_of_array(path, array, axes, format=f"NumPy npz {array.dtype.name}", facts=facts)
 
 
-def check_npy(path: Path, header: NpyHeader, size: int) -> None:
-    """Makes sure that a header is that of a cube, and fits the size of its file.
+def _member_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Shape, type of the numbers, and the byte at which they begin."""
+    with archive.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+        return shape, dtype, member.tell()
 
-    Raises:
-        InputError: if it is not, or the file is longer or shorter.
-    """
-    check_array(path, header.shape, header.dtype)
-    if header.length + header.nbytes != size:
-        raise InputError(
-            path,
-            field="size",
-            value=f"{size} bytes",
-            expected=f"{header.length + header.nbytes}: {' x '.join(map(str, header.shape))} of type"
-            f" {header.dtype.str} after a header of {header.length}",
-            fix="copy the file anew",
-        )
+
+def _check_size(path: Path, size: int, start: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Makes sure that an array ends where its file does; numpy does not miss what a header leaves out."""
+    expected = start + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if size != expected:
+        told = f"{expected}: {' x '.join(map(str, shape))} of type {dtype.str} after a header of {start}"
+        raise _wrong_size(path, f"{size} bytes", told)
+
+
+def _wrong_size(path: Path, value: str, expected: str) -> InputError:
+    return InputError(path, field="size", value=value, expected=expected, fix="copy the file anew")
 
 
 def check_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +13,10 @@ import rasterio
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable
+from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, strict_number
 
 Tags = Mapping[str, str]
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _UNIT_WORDS = "|".join(sorted(map(re.escape, NM_PER_UNIT), key=len, reverse=True))
 # «band 1 (418.24 Nanometers)», «B012 0.4955 um», «418.24 nm»
 _DESCRIPTION = re.compile(
@@ -88,26 +86,6 @@ def tagged_bands(source: rasterio.DatasetReader, path: Path) -> BandTable:
             fix="give every band its fwhm, or none",
         )
     return BandTable(first.wavelength, first.fwhm, good, first.unit, f"wavelength ({first.where})")
-
-
-def strict_number(path: object, field: str, text: str) -> float:
-    """A number with a decimal point.
-
-    Raises:
-        InputError: if the text is another, or no finite number.
-    """
-    word = text.strip()
-    value = float(word) if _NUMBER.fullmatch(word) else math.nan
-    if math.isfinite(value):
-        return value
-    comma = ", not a decimal comma" if _NUMBER.fullmatch(word.replace(",", ".", 1)) else ""
-    raise InputError(
-        path,
-        field=field,
-        value=repr(text)[:60],
-        expected=f"a finite number with a decimal point{comma}",
-        fix="correct it",
-    )
 
 
 def lower_case(tags: Tags) -> dict[str, str]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
-from collections.abc import Mapping
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.errors import RasterioError
 
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, printable
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.scene import Window, finite_or_nan, take_layers
 from hsfusion.spectra import Bands
@@ -25,6 +32,13 @@ NM_PER_UNIT = {
 }
 # B001 in EO1H0140342004110110KE_B001_L1T.TIF; of equally many digits each, so that the shell lists them in order
 _ONE_BAND = re.compile(r"(?P<start>.*_B)(?P<band>\d{2,3})(?P<end>(_.*)?\.tiff?)", re.IGNORECASE)
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# what numpy, zipfile, rasterio, h5py and the parsers of XML raise for a file that they cannot read
+_LIBRARY_ERRORS = (
+    *(OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError),
+    *(SyntaxError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error, RasterioError),
+)
 
 
 class Pixels(Protocol):
@@ -133,10 +147,11 @@ class CubeFile:
             InputError: if the file cannot be read.
         """
         assert layers is None or ((layers >= 0) & (layers < self.layers)).all(), "a layer that the cube does not have"
-        if layers is not None and isinstance(self.pixels, LayerPixels):
-            stored = self.pixels.read_layers(window, layers)
-        else:
-            stored = take_layers(self.pixels.read(window), layers)
+        with library_errors(self.path):
+            if layers is not None and isinstance(self.pixels, LayerPixels):
+                stored = self.pixels.read_layers(window, layers)
+            else:
+                stored = take_layers(self.pixels.read(window), layers)
         chosen = slice(None) if layers is None else layers
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite becomes NaN below
             values = np.array(np.ma.getdata(stored), np.float32, order="K")  # in the file's order: no transpose
@@ -220,6 +235,45 @@ class CubeFile:
     def error(self, field: str, value: object, expected: str, fix: str) -> InputError:
         """An error that names this file."""
         return InputError(self.path, field=field, value=value, expected=expected, fix=fix)
+
+
+@contextmanager
+def library_errors(path: Path) -> Iterator[None]:
+    """Words in one line what a library raises while it reads a file.
+
+    Raises:
+        InputError: if it raises one of the errors that damaged files cause.
+    """
+    try:
+        yield
+    except _LIBRARY_ERRORS as error:
+        raise InputError(
+            path,
+            field="content",
+            value=f"unreadable ({type(error).__name__}: {printable(error)})",
+            expected="a whole file of its format",
+            fix="copy the file anew, or write it anew",
+        ) from error
+
+
+def strict_number(path: object, field: str, text: str) -> float:
+    """A number with a decimal point.
+
+    Raises:
+        InputError: if the text is another, or no finite number.
+    """
+    word = text.strip()
+    value = float(word) if _NUMBER.fullmatch(word) else math.nan
+    if math.isfinite(value):
+        return value
+    comma = ", not a decimal comma" if _NUMBER.fullmatch(word.replace(",", ".", 1)) else ""
+    raise InputError(
+        path,
+        field=field,
+        value=repr(text)[:60],
+        expected=f"a finite number with a decimal point{comma}",
+        fix="correct it",
+    )
 
 
 def stacking(path: Path) -> str | None:

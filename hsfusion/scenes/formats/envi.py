@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.formats.band_tags import strict_number
-from hsfusion.scenes.formats.cube_file import BandTable, CubeFile
+from hsfusion.scenes.formats.cube_file import BandTable, CubeFile, strict_number
 from hsfusion.scenes.formats.map_info import place
 from hsfusion.scenes.formats.raw import LAYOUTS, EnviPixels
 from hsfusion.scenes.geobox import GeoBox

@@ -22,7 +22,7 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.formats.band_tags import strict_number
+from hsfusion.scenes.formats.cube_file import strict_number
 
 _NUMBERS = ("column of the tie point", "row of the tie point", "easting", "northing", "pixel width", "pixel height")
 _ANGLES = ("degrees", "degree", "minutes", "minute", "seconds", "second", "radians", "radian")

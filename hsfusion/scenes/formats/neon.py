@@ -16,8 +16,7 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from hsfusion.errors import printable
-from hsfusion.scenes.formats.band_tags import strict_number
-from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile
+from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, strict_number
 from hsfusion.scenes.formats.hdf5_file import (
     UNIT_SPECIFIED,
     attribute_number,

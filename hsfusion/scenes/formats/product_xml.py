@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.formats.band_tags import strict_number
+from hsfusion.scenes.formats.cube_file import strict_number
 
 _MOST_BYTES = 16 * 2**20  # products have 1 to 5 MiB
 _MOST_ELEMENTS, _MOST_BANDS, _DEEPEST, _LONGEST = 300_000, 10_000, 64, 100_000

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.formats.arrays import AXIS_OF_WORD, open_npy
-from hsfusion.scenes.formats.cube_file import CubeFile, stacking
+from hsfusion.scenes.formats.arrays import AXIS_OF_WORD, open_npy, open_npz
+from hsfusion.scenes.formats.cube_file import CubeFile, library_errors, stacking
 from hsfusion.scenes.formats.envi import decoded, envi_header, header_places, open_envi
 from hsfusion.scenes.formats.geotiff import TIFF_STARTS, open_geotiff
 from hsfusion.scenes.formats.hdf5 import open_hdf5
-from hsfusion.scenes.formats.matlab import open_matlab
-from hsfusion.scenes.formats.matlab73 import open_matlab73
-from hsfusion.scenes.formats.npz import open_npz
+from hsfusion.scenes.formats.matlab import open_matlab, open_matlab73
 from hsfusion.scenes.formats.products import is_product_image, open_product
 
 _XML = (b"<?xml", b"<level_X", b"<hsi_doc")
@@ -74,7 +72,8 @@ def open_cube_file(
             )
     if axes is not None:
         given["axes"] = _checked_axes(path, axes)
-    return _READERS[known](Path(path), **given)
+    with library_errors(Path(path)):
+        return _READERS[known](Path(path), **given)
 
 
 def _checked_axes(path: str | Path, axes: Sequence[str]) -> tuple[str, ...]:

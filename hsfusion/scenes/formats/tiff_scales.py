@@ -9,7 +9,8 @@ import rasterio
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.formats.band_tags import lower_case, strict_number
+from hsfusion.scenes.formats.band_tags import lower_case
+from hsfusion.scenes.formats.cube_file import strict_number
 
 _Numbers = NDArray[np.float64]
 
