@@ -394,14 +394,22 @@ def test_file_that_tells_the_truth_opens(tmp_path):
     assert read(path).shape == (1, 4, 5)
 
 
-@pytest.mark.parametrize("text", [b"<GDALMetadata><Item", b"\xff\xfe<<", b"<a " + b"b='' " * 60_000 + b"/>"])
+@pytest.mark.parametrize("text", [b"<GDALMetadata><Item", b"<GDALMetadata><Item name='x'>1</Item></GDAL>"])
 def test_metadata_that_gdal_would_skip_is_refused(tmp_path, text):
     path = tmp_path / "c.tif"
     one = bytearray(directory(description=None))
     one[8] += 1  # one more field, the last: its place is behind the directory
     one[-4:] = struct.pack("<HHII", 42112, 2, len(text), len(one) + 12) + bytes(4)
     path.write_bytes(one + text)
-    with pytest.raises(InputError, match="GDAL's metadata"):
+    with pytest.raises(InputError, match="unreadable in part"):
+        open_cube_file(path)
+
+
+@pytest.mark.parametrize("cut", [*range(1, 200, 23), *range(200, 1500, 100)])
+def test_file_that_lost_its_last_bytes_is_refused_and_not_read_without_its_tags(tmp_path, cut):
+    path = write(tmp_path / "c.tif", CUBE[:, :5], nodata=8, names=["a", "b", "c"], blockysize=1)  # tags stand last
+    os.truncate(path, path.stat().st_size - cut)
+    with pytest.raises(InputError):
         open_cube_file(path)
 
 

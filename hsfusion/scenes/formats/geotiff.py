@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +18,16 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.formats.band_tags import tagged_bands
-from hsfusion.scenes.formats.cube_file import CubeFile
-from hsfusion.scenes.formats.tiff_blocks import missing_blocks
-from hsfusion.scenes.formats.tiff_scales import band_scales
+from hsfusion.scenes.formats.band_tags import lower_case, tagged_bands
+from hsfusion.scenes.formats.cube_file import CubeFile, strict_number
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.scene import Window
 
+_Numbers = NDArray[np.float64]
 _MOST_LAYERS = 10_000
 _MOST_BLOCK_BYTES = 2**29  # GDAL holds a block as a whole
 _RASTERS_BESIDE = (".msk", ".ovr")  # GDAL opens them by any driver: a VRT there would read any file
@@ -41,9 +44,10 @@ def open_geotiff(path: Path) -> CubeFile:
     Raises:
         InputError: if GDAL cannot open it, it is not whole, contradicts itself, or holds no real numbers.
     """
-    missing, blocks = missing_blocks(path)
     with rasterio.Env(), _opened(path) as source:  # without the first, GDAL prints its warnings
         dtype = _number_type(source, path)
+        with _all_read(path):
+            missing, blocks = _missing_blocks(source, path)
         masked = any(flags == [MaskFlags.per_dataset] for flags in source.mask_flag_enums)
         nodata, facts = _nodata(source, path, dtype)
         if missing and not masked and nodata is None:
@@ -58,7 +62,7 @@ def open_geotiff(path: Path) -> CubeFile:
             facts["never written"] = f"{missing} of {blocks} blocks, read as no data"
         interleave = "BIP" if source.interleaving and source.interleaving.name == "pixel" else "BSQ"
         geobox, place = _place(source, path)
-        gain, offset = band_scales(source, path)
+        gain, offset = _scales(source, path)
         return CubeFile(
             path=path,
             format=f"GeoTIFF {interleave} {dtype.name}",
@@ -94,33 +98,16 @@ class TiffPixels:
     masked: bool
 
     def read(self, window: Window) -> NDArray:
-        """Reads a window: (layers, height, width) as stored.
-
-        Raises:
-            InputError: if the file is damaged.
-        """
+        """Reads a window: (layers, height, width) as stored."""
         return self.read_layers(window, None)
 
     def read_layers(self, window: Window, layers: NDArray[np.int64] | None) -> NDArray:
-        """Reads chosen layers of a window: (L, height, width) as stored.
-
-        Raises:
-            InputError: if the file is damaged.
-        """
+        """Reads chosen layers of a window: (L, height, width) as stored."""
         block = RasterioWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]
         indexes = None if layers is None else (layers + 1).tolist()
         source = _kept_open(self.path)
-        try:
-            with rasterio.Env():  # without it GDAL prints its warnings
-                return source.read(indexes, window=block, masked=self.masked)
-        except RasterioError as error:
-            raise InputError(
-                self.path,
-                field="pixels",
-                value="unreadable",
-                expected="a whole file",
-                fix=f"copy it anew ({printable(error)})",
-            ) from error
+        with rasterio.Env():  # without it GDAL prints its warnings
+            return source.read(indexes, window=block, masked=self.masked)
 
 
 _open = threading.local()  # the file that this thread read last: neighbouring windows share blocks, which GDAL keeps
@@ -142,18 +129,86 @@ def _kept_open(path: Path) -> rasterio.DatasetReader:
 def _opened(path: Path) -> rasterio.DatasetReader:
     # a file that stands alone is opened alone; otherwise GDAL lists the folder and reads masks and texts beside
     options: dict[str, Any] = {} if _checked_beside(path) else {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
-    try:
-        with rasterio.Env(**options), warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # many cubes have no place, and that is fine
-            return rasterio.open(path.absolute(), driver="GTiff")  # GDAL would follow a name like GTIFF_DIR:1:other.tif
-    except RasterioError as error:
+    with rasterio.Env(**options), warnings.catch_warnings(), _all_read(path):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # many cubes have no place, and that is fine
+        return rasterio.open(path.absolute(), driver="GTiff")  # GDAL would follow a name like GTIFF_DIR:1:other.tif
+
+
+_opening = threading.Lock()  # one logger tells of the files of all threads
+
+
+@contextmanager
+def _all_read(path: Path) -> Iterator[None]:
+    """Makes sure that GDAL reads all that it tries to; it goes on without CRS, scale, nodata or wavelengths.
+
+    rasterio raises no error then, but logs it, most below the level of warnings.
+
+    Raises:
+        InputError: if something could not be read.
+    """
+    unread: list[str] = []
+    log, thread = logging.getLogger("rasterio._env"), threading.get_ident()
+
+    def kept(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if record.thread == thread and ("GDAL signalled an error" in text or "tag ignored" in text):
+            unread.append(text)
+        return record.levelno >= logging.WARNING
+
+    with _opening:
+        level = log.level
+        log.addFilter(kept)
+        log.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            log.setLevel(level)
+            log.removeFilter(kept)
+    if unread:
         raise InputError(
             path,
             field="content",
-            value="unreadable",
+            value=f"unreadable in part ({printable(unread[0])})",
             expected="a whole GeoTIFF",
-            fix=f"write it anew ({printable(error)})",
-        ) from error
+            fix="copy the file anew, or write it anew",
+        )
+
+
+def _missing_blocks(source: rasterio.DatasetReader, path: Path) -> tuple[int, int]:
+    """Counts the blocks (strips or tiles) that were never written, which GDAL reads as zeros.
+
+    Returns:
+        number of missing blocks, number of all
+
+    Raises:
+        InputError: if there are more blocks than the file has bytes, or the last one ends behind the end of the file,
+            which GDAL finds out only on reading it.
+    """
+    together = source.interleaving is not None and source.interleaving.name == "pixel"
+    height, width = source.block_shapes[0]
+    rows, columns, size = -(-source.height // height), -(-source.width // width), path.stat().st_size
+    bands = source.indexes[: 1 if together else None]
+    blocks, missing, last = rows * columns * len(bands), 0, (0, "", 0)
+    if blocks > size:
+        raise InputError(
+            path, field="number of blocks", value=blocks, expected=f"fewer, in {size} bytes", fix="copy the file anew"
+        )
+    for band, row, column in product(bands, range(rows), range(columns)):
+        offset = source.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
+        if offset is None:
+            missing += 1
+        else:
+            last = max(last, (int(offset), f"BLOCK_SIZE_{column}_{row}", band))
+    end = last[0] + int(source.get_tag_item(last[1], "TIFF", bidx=last[2]) or 0) if missing < blocks else 0
+    if end > size:
+        raise InputError(
+            path,
+            field="end of the last block",
+            value=f"at byte {end}",
+            expected=f"at most {size}, where the file ends",
+            fix="copy the file anew",
+        )
+    return missing, blocks
 
 
 def _checked_beside(path: Path) -> bool:
@@ -227,6 +282,70 @@ def _nodata(source: rasterio.DatasetReader, path: Path, dtype: np.dtype) -> tupl
     if float(nodata).is_integer() and limits.min <= int(nodata) <= limits.max:
         return nodata, {}
     return None, {"nodata": f"{nodata:g} cannot stand in {dtype.name}, so no pixel has it"}
+
+
+def _scales(
+    source: rasterio.DatasetReader, path: Path
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """Reads gain and offset of each band; None where they change nothing.
+
+    GDAL's scale multiplies. ENVI's ``reflectance_scale_factor``, which programs copy into tags, divides. Whether a tag
+    ``scale_factor`` multiplies (netCDF) or divides (HDF products) cannot be told, so it may only repeat GDAL's.
+
+    Args:
+        source: the open file.
+        path: for messages.
+
+    Raises:
+        InputError: if a scale is 0 or no finite number, or a tag says something else than the scale of the bands.
+    """
+    gain = _changing(path, "scale", source.scales, 1.0)
+    offset = _changing(path, "offset", source.offsets, 0.0)
+    whole = lower_case(source.tags(ns="ENVI")) | lower_case(source.tags())
+    if "reflectance_scale_factor" in whole:
+        name = "the tag reflectance_scale_factor"
+        factor = strict_number(path, name, whole["reflectance_scale_factor"])
+        if not factor > 0:
+            raise _wrong_scale(path, name, factor, "a positive number")
+        if gain is not None and not np.allclose(gain * factor, 1):
+            raise _wrong_scale(
+                path, "the tag reflectance_scale_factor", f"{factor:g}", f"1 / {gain[0]:g}, the bands' scale"
+            )
+        gain = np.full(source.count, 1 / factor) if gain is None and factor != 1 else gain
+    for band in source.indexes:
+        tags = whole | lower_case(source.tags(band))
+        _check_tag(path, tags, "scale_factor", 1.0 if gain is None else float(gain[band - 1]), neutral=1.0)
+        _check_tag(path, tags, "add_offset", 0.0 if offset is None else float(offset[band - 1]), neutral=0.0)
+    return gain, offset
+
+
+def _check_tag(path: Path, tags: dict[str, str], name: str, used: float, *, neutral: float) -> None:
+    if name not in tags:
+        return
+    value = strict_number(path, f"the tag {name}", tags[name])
+    if value == neutral or np.isclose(value, used) or (neutral and np.isclose(value * used, 1)):
+        return
+    raise InputError(
+        path,
+        field=f"the tag {name}",
+        value=f"{value:g}",
+        expected=f"{used:g} as GDAL's {'scale' if neutral else 'offset'} of the bands, for it may multiply or divide",
+        fix="set GDAL's scale and offset of the bands (gdal_edit.py -scale -offset), or remove the tag",
+    )
+
+
+def _changing(path: Path, name: str, values: tuple[float, ...], neutral: float) -> _Numbers | None:
+    numbers = np.array(values)
+    wrong = ~np.isfinite(numbers) | ((numbers == 0) & (neutral != 0))
+    if wrong.any():
+        band = int(np.flatnonzero(wrong)[0])
+        wanted = "a finite number" + (" that is not 0" if neutral else "")
+        raise _wrong_scale(path, f"{name} of band {band + 1}", numbers[band], wanted)
+    return None if (numbers == neutral).all() else numbers
+
+
+def _wrong_scale(path: Path, field: str, value: object, expected: str) -> InputError:
+    return InputError(path, field=field, value=value, expected=expected, fix="correct it")
 
 
 def _place(source: rasterio.DatasetReader, path: Path) -> tuple[GeoBox, dict[str, str]]:
