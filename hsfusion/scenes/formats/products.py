@@ -10,15 +10,15 @@ import re
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
+from xml.etree.ElementTree import Element, TreeBuilder, XMLParser, fromstring
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, Pixels
+from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, Pixels, library_errors, strict_number
 from hsfusion.scenes.formats.envi import envi_header, open_envi
 from hsfusion.scenes.formats.geotiff import is_tiff, open_geotiff
-from hsfusion.scenes.formats.product_xml import ProductXml, read_product_xml
 from hsfusion.scenes.scene import Window
 
 _IMAGE_NAME = re.compile(r"(?P<stem>.*)SPECTRAL_IMAGE(_(?P<detector>VNIR|SWIR))?(_COG)?(\.\w+)?", re.IGNORECASE)
@@ -27,6 +27,13 @@ _XML_ENDINGS = ("METADATA.XML", "METADATA.xml", "metadata.xml", "METADATA.XML.XM
 _NO_IMAGES = (".hdr", ".xml", ".msk", ".ovr", ".txt", ".vrt", ".tfw")
 _CLOSE_NM = 1.0  # band tables that other programs write are rounded
 _DETECTORS = ("VNIR", "SWIR")
+_MOST_BYTES = 16 * 2**20  # products have 1 to 5 MiB
+_SENSORS = {"level_X": "EnMAP", "hsi_doc": "DESIS"}  # by the root element
+_BAND = {"EnMAP": "specific/bandCharacterisation/bandID", "DESIS": "specific/bandCharacterisation/band"}
+_FIELDS = {
+    "EnMAP": ("wavelengthCenterOfBand", "FWHMOfBand", "GainOfBand", "OffsetOfBand"),
+    "DESIS": ("wavelengthCenterOfBand", "wavelengthWidthOfBand", "gainOfBand", "offsetOfBand"),
+}
 
 
 def is_product_image(path: Path) -> bool:
@@ -50,7 +57,7 @@ def open_product(path: Path) -> CubeFile:
             return image
         source = "wavelength (named neither in the image nor in a METADATA.XML beside it)"
         return replace(image, table=replace(image.table, source=source))
-    xml = read_product_xml(xml_path)
+    xml = _read_xml(xml_path)
     image = _open_image(image_path)
     rows = _rows_of_image(xml, image)
     wavelength, fwhm, gain, offset = xml.columns(rows)
@@ -98,6 +105,107 @@ class MaskedPixels:
         return np.ma.masked_array(
             np.ma.getdata(values), np.ma.getmaskarray(values) | (np.ma.getdata(values) == self.background)
         )
+
+
+@dataclass(frozen=True)
+class ProductXml:
+    """What a product's XML says.
+
+    Attributes:
+        path: the file.
+        sensor: EnMAP or DESIS.
+        root: all elements, their names without namespaces.
+        bands: texts of each band, in the order of their numbers 1, 2, ...
+    """
+
+    path: Path
+    sensor: str
+    root: Element
+    bands: list[dict[str, str]]
+
+    def text(self, name: str) -> str:
+        """The text of an element, in one line; empty where there is none."""
+        return " ".join((self.root.findtext(name) or "").split())
+
+    def integer(self, name: str) -> int:
+        """An element that is a whole number.
+
+        Raises:
+            InputError: if it is missing or another.
+        """
+        word = self.text(name)
+        if not (word.isascii() and word.isdigit() and len(word) < 10):
+            raise self.error(name, word[:40] or "missing", "a whole number")
+        return int(word)
+
+    def columns(self, rows: slice) -> NDArray[np.float64]:
+        """Wavelengths and widths in nm, gains and offsets: (4, bands).
+
+        Raises:
+            InputError: if a value is missing, no number, or a gain is 0.
+        """
+        names = _FIELDS[self.sensor]
+        values = np.empty((len(names), rows.stop - rows.start))
+        for column, row in enumerate(range(rows.start, rows.stop)):
+            for line, name in enumerate(names):
+                field = f"{name} of band {row + 1}"
+                if name not in self.bands[row]:
+                    raise self.error(field, "missing", "a number")
+                values[line, column] = strict_number(self.path, field, self.bands[row][name])
+        if (values[2] == 0).any():
+            band = rows.start + int(np.flatnonzero(values[2] == 0)[0]) + 1
+            raise self.error(f"{names[2]} of band {band}", 0, "a number that is not 0")
+        return values
+
+    def error(
+        self, field: str, value: object, expected: str, fix: str = "take the file from the product"
+    ) -> InputError:
+        """An error that names this file."""
+        return InputError(self.path, field=field, value=value, expected=expected, fix=fix)
+
+
+class _NoDoctype(TreeBuilder):
+    """Builds trees of XML without a DOCTYPE, which could name entities."""
+
+    def doctype(self, *_: object) -> None:
+        raise ValueError("XML with a DOCTYPE, which products do not have")
+
+
+def _read_xml(path: Path) -> ProductXml:
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+        raise InputError(
+            path, field="size", value=f"{size} bytes", expected=f"at most {_MOST_BYTES}", fix="name the product's XML"
+        )
+    with library_errors(path):
+        root = fromstring(path.read_bytes(), XMLParser(target=_NoDoctype()))
+    for element in root.iter():
+        element.tag = re.sub(".*[}:]", "", element.tag)  # any namespace
+    sensor = _SENSORS.get(root.tag, "")
+    xml = ProductXml(path, sensor, root, [])
+    if not sensor:
+        raise xml.error("root element", root.tag[:40], " or ".join(f"{r} ({s})" for r, s in _SENSORS.items()))
+    numbered = [_band(xml, element) for element in root.iterfind(_BAND[sensor])]
+    numbers = sorted(number for number, _ in numbered)
+    if not numbers:
+        raise xml.error(_BAND[sensor], "missing", "one element for each band")
+    if numbers != list(range(1, len(numbers) + 1)):
+        told = f"{numbers[0]} to {numbers[-1]}, {len(numbers)} in all"
+        raise xml.error("numbers of bands", told, f"1 to {len(numbers)}, each once")
+    bands = dict(numbered)
+    return replace(xml, bands=[bands[number] for number in numbers])
+
+
+def _band(xml: ProductXml, element: Element) -> tuple[int, dict[str, str]]:
+    """Number and texts of a band."""
+    names = [part.tag for part in element]
+    for name in _FIELDS[xml.sensor]:
+        if names.count(name) > 1:
+            raise xml.error(name, "given twice for one band", "one value")
+    word = (element.get("number", "") if xml.sensor == "EnMAP" else element.findtext("bandNumber") or "").strip()
+    if not (word.isascii() and word.isdigit() and len(word) < 6):
+        raise xml.error("number of a band", word[:40] or "missing", "a whole number from 1")
+    return int(word), {part.tag: (part.text or "").strip() for part in element}
 
 
 def _open_image(path: Path) -> CubeFile:
@@ -236,7 +344,7 @@ def _good(xml: ProductXml, rows: slice, image: CubeFile) -> NDArray[np.bool_] | 
 def _without_background(xml: ProductXml, image: CubeFile) -> tuple[Pixels, float | None, dict[str, str]]:
     """Nodata of the image and the background value of the XML, both of which mean no data."""
     text = xml.text("specific/backgroundValue")
-    background = xml.number("specific/backgroundValue", text) if text else None
+    background = strict_number(xml.path, "specific/backgroundValue", text) if text else None
     if background is None or background == image.nodata:
         return image.pixels, image.nodata, {}
     if image.nodata is None:
