@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.scenes.formats.cube_file import CubeFile, Pixels
-from hsfusion.scenes.formats.raw import EnviPixels
+from hsfusion.scenes.formats.envi import EnviPixels
 from hsfusion.scenes.scene import Window
 
 _AXES = {"bsq": "bls", "bil": "lbs", "bip": "lsb"}  # axes of the binary: bands, lines, samples

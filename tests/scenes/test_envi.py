@@ -415,7 +415,7 @@ def test_binary_that_goes_under_way_is_an_error(tmp_path):
     path = write(tmp_path)
     scene = open_scene(path)
     path.unlink()
-    with pytest.raises(InputError, match="file is No such file"):
+    with pytest.raises(InputError, match="No such file"):
         scene.read(Window(0, 0, 4, 5))
 
 

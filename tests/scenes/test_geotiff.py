@@ -433,7 +433,7 @@ def test_file_that_is_damaged_under_way_is_an_error(tmp_path):
     with pytest.raises(InputError, match="unreadable"):
         file.read(Window(0, 0, 40, 50))
     file.path.unlink()
-    with pytest.raises(InputError, match="file is No such file"):
+    with pytest.raises(InputError, match="No such file"):
         file.read(Window(0, 0, 40, 50))
 
 

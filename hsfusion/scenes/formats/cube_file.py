@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
+import stat
 import struct
 import tokenize
 import zipfile
@@ -273,6 +274,23 @@ def strict_number(path: object, field: str, text: str) -> float:
         value=repr(text)[:60],
         expected=f"a finite number with a decimal point{comma}",
         fix="correct it",
+    )
+
+
+def is_plain_beside(path: Path) -> bool:
+    """Whether a plain file stands at a path that the user has not named; a link there could lead anywhere.
+
+    Raises:
+        InputError: if a link or a device stands there.
+    """
+    try:
+        kind = path.lstat().st_mode
+    except OSError:
+        return False
+    if stat.S_ISREG(kind) or stat.S_ISDIR(kind):
+        return stat.S_ISREG(kind)
+    raise InputError(
+        path, field="file", value="a link or no plain file", expected="the file itself", fix="put it there"
     )
 
 

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import logging
+import math
+import mmap
+import os
 import re
-import stat
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.formats.cube_file import BandTable, CubeFile, strict_number
+from hsfusion.scenes.formats.cube_file import BandTable, CubeFile, is_plain_beside, strict_number
 from hsfusion.scenes.formats.map_info import place
-from hsfusion.scenes.formats.raw import LAYOUTS, EnviPixels
 from hsfusion.scenes.geobox import GeoBox
+from hsfusion.scenes.scene import Window, take_layers
 
+#: interleave -> axes of the binary
+LAYOUTS = {
+    "bsq": ("bands", "lines", "samples"),
+    "bil": ("lines", "bands", "samples"),
+    "bip": ("lines", "samples", "bands"),
+}
+_MOST_MAPPED = 256 * 2**20  # bytes of files that may be counted as this process's memory
+_others = {"bytes": 0}  # what other libraries map, which cannot be given back here
 _log = logging.getLogger(__name__)
 _DTYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 _BINARY_SUFFIXES = ("", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip", ".IMG", ".DAT", ".BSQ", ".BIL", ".BIP")
-_MOST_BYTES, _MOST_LINES = 2**20, 20_000  # of a header
+_MOST_BYTES = 2**20  # of a header
 _FIX = "correct the header"
 _MEANING = {
     "bands": "the number of bands",
@@ -57,23 +69,6 @@ def header_places(path: Path) -> list[Path]:
     return [place for place in dict.fromkeys(places) if place != path]
 
 
-def is_plain_beside(path: Path) -> bool:
-    """Whether a plain file stands at a path that the user has not named; a link there could lead anywhere.
-
-    Raises:
-        InputError: if a link or a device stands there.
-    """
-    try:
-        kind = path.lstat().st_mode
-    except OSError:
-        return False
-    if stat.S_ISREG(kind) or stat.S_ISDIR(kind):
-        return stat.S_ISREG(kind)
-    raise InputError(
-        path, field="file", value="a link or no plain file", expected="the file itself", fix="put it there"
-    )
-
-
 def _starts_as_header(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
@@ -102,19 +97,13 @@ class EnviHeader:
     """
 
     def __init__(self, path: Path) -> None:
-        """Reads a header.
-
-        Raises:
-            InputError: if it is too large, a list has no end, or a field is given twice.
-        """
+        """Reads a header, and refuses one with a list without an end or a field that is given twice."""
         self.path = path
         self.fields: dict[str, str | list[str]] = {}
         self.lines: dict[str, int] = {}
-        content = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else None
-        if content is None or content.count(b"\n") > _MOST_LINES:
-            limit = f"at most {_MOST_BYTES} bytes and {_MOST_LINES} lines"
-            raise self.error("size", "too large", limit, "name the header")
-        lines = enumerate(re.split(r"\r\n|\r|\n", decoded(content)), start=1)
+        if path.stat().st_size > _MOST_BYTES:
+            raise self.error("size", "too large", f"at most {_MOST_BYTES} bytes", "name the header")
+        lines = enumerate(re.split(r"\r\n|\r|\n", decoded(path.read_bytes())), start=1)
         numbered = ((number, line) for number, line in lines if not line.startswith(";"))
         for number, line in numbered:
             name, sign, value = line.partition("=")
@@ -239,6 +228,90 @@ def open_envi(path: Path) -> CubeFile:
     )
 
 
+@dataclass(frozen=True)
+class EnviPixels:
+    """The binary of an ENVI file, read through a memory map.
+
+    Attributes:
+        path: the binary.
+        dtype: of its numbers, with their byte order.
+        order: bsq, bil or bip.
+        shape: of the binary, in that order.
+        offset: bytes before the first number.
+    """
+
+    path: Path
+    dtype: np.dtype
+    order: str
+    shape: tuple[int, ...]
+    offset: int
+
+    def read(self, window: Window) -> NDArray:
+        """Reads a window: (layers, height, width) as stored."""
+        status = self.check_size()
+        row, col, height, width = window
+        part = {"bands": slice(None), "lines": slice(row, row + height), "samples": slice(col, col + width)}
+        names = LAYOUTS[self.order]
+        memory = _mapped(self.path, (status.st_ino, status.st_mtime_ns))
+        if _mapped_bytes() - _others["bytes"] > _MOST_MAPPED:
+            memory.madvise(mmap.MADV_DONTNEED)  # the pages stay in the system's cache, no longer in this process
+            _others["bytes"] = _mapped_bytes()
+        cube = np.ndarray(self.shape, self.dtype, memory, self.offset)
+        values = cube[tuple(part[name] for name in names)]
+        return values.transpose([names.index(name) for name in ("bands", "lines", "samples")])
+
+    def read_layers(self, window: Window, layers: NDArray[np.int64]) -> NDArray:
+        """Reads chosen layers of a window: (L, height, width) as stored, in the file's memory order."""
+        if self.order != "bip" or not hasattr(os, "preadv"):
+            return take_layers(self.read(window), layers)
+        self.check_size()
+        row, col, height, width = window
+        columns, bands = self.shape[1:]
+        # line by line: the system reads ahead, and what is not wanted is dropped while it is in the processor's cache
+        line, taken = np.empty((width, bands), self.dtype), np.empty((height, width, len(layers)), self.dtype)
+        with open(self.path, "rb", buffering=0) as file:
+            for i, pixels in enumerate(taken, start=row):
+                place = self.offset + (i * columns + col) * bands * self.dtype.itemsize
+                if os.preadv(file.fileno(), [line.view(np.uint8).data], place) < line.nbytes:
+                    raise EOFError("the file ends too early")
+                np.take(line, layers, axis=1, out=pixels, mode="clip")  # the other modes go through a buffer
+        return taken.transpose(2, 0, 1)
+
+    def check_size(self) -> os.stat_result:
+        """Makes sure that the binary is as long as the header says, at each read, too.
+
+        Returns:
+            what the system says of the file.
+        """
+        status = self.path.stat()
+        expected = self.offset + math.prod(self.shape) * self.dtype.itemsize
+        if status.st_size != expected:
+            told = f"{' x '.join(map(str, self.shape))} of type {self.dtype.str} after {self.offset}"
+            raise InputError(
+                self.path,
+                field="size",
+                value=f"{status.st_size} bytes",
+                expected=f"{expected}: {told}",
+                fix="copy the file anew, or correct its header",
+            )
+        return status
+
+
+@functools.lru_cache(maxsize=8)
+def _mapped(path: Path, version: tuple[int, int]) -> mmap.mmap:
+    """The binary as a memory map, kept: every new one would have the system look up all its pages again."""
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _mapped_bytes() -> int:
+    """Bytes of mapped files in this process's memory; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[2]) * mmap.PAGESIZE
+    except OSError:
+        return 0
+
+
 def class_table(path: Path) -> tuple[dict[int, str], dict[int, str]]:
     """Names and colours as ``#rrggbb`` by code, as the header of a classification tells them.
 
@@ -276,11 +349,7 @@ def _number_format(header: EnviHeader) -> str:
 
 
 def _check_plain_raster(header: EnviHeader) -> None:
-    """Makes sure that the binary is a raster of numbers without compression and without gaps.
-
-    Raises:
-        InputError: if a field says otherwise.
-    """
+    """Makes sure that the binary is a raster of numbers without compression and without gaps."""
     kind = header.text("file type", "").lower()
     if kind and (not kind.startswith(("envi", "standard")) or any(word in kind for word in _OTHER_TYPES)):
         raise header.error("file type", kind[:60], "ENVI Standard or ENVI Classification", "name a raster")

@@ -114,10 +114,7 @@ _open = threading.local()  # the file that this thread read last: neighbouring w
 
 
 def _kept_open(path: Path) -> rasterio.DatasetReader:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise InputError(path, field="file", value=error.strerror, expected="the GeoTIFF", fix="put it back") from error
+    status = path.stat()
     version = path, status.st_ino, status.st_size, status.st_mtime_ns
     if getattr(_open, "version", None) != version:
         _open.version, _open.source = None, None  # closes the last one

@@ -17,6 +17,7 @@ from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError, printable
+from hsfusion.scenes.formats.cube_file import library_errors
 from hsfusion.scenes.scene import Window
 
 Stored: TypeAlias = h5py.Group | h5py.Dataset
@@ -24,8 +25,6 @@ Stored: TypeAlias = h5py.Group | h5py.Dataset
 _MOST_OBJECTS, _MOST_DEPTH = 5_000, 12
 _MOST_SMALL_BYTES = 2**20  # of an attribute or a table of bands
 UNIT_SPECIFIED = "unit by the product's specification"  # said of a source of bands where the file names no unit
-# h5py raises any of these for a damaged file, at whichever access meets the damage
-_LIBRARY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, MemoryError, OverflowError)
 
 
 @contextmanager
@@ -35,17 +34,8 @@ def opened(path: Path) -> Iterator[h5py.File]:
     Raises:
         InputError: if it is no whole HDF5 file.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except _LIBRARY_ERRORS as error:
-        raise InputError(
-            path,
-            field="content",
-            value=f"unreadable ({printable(error)})",
-            expected="a whole HDF5 file",
-            fix="copy it anew",
-        ) from error
+    with library_errors(path), h5py.File(path, "r") as file:
+        yield file
 
 
 def bad(stored: Stored, field: str, value: object, expected: str, fix: str = "get the file anew") -> InputError:

@@ -7,7 +7,6 @@ Specifications: EnMAP HSI Level 1B/1C/2A Product Specification (EN-PCV-ICD-2009-
 from __future__ import annotations
 
 import re
-import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder, XMLParser, fromstring
@@ -16,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, Pixels, library_errors, strict_number
+from hsfusion.scenes.formats.cube_file import (
+    NM_PER_UNIT,
+    BandTable,
+    CubeFile,
+    Pixels,
+    is_plain_beside,
+    library_errors,
+    strict_number,
+)
 from hsfusion.scenes.formats.envi import envi_header, open_envi
 from hsfusion.scenes.formats.geotiff import is_tiff, open_geotiff
 from hsfusion.scenes.scene import Window
@@ -217,15 +224,8 @@ def _xml_beside(image: Path) -> Path | None:
     assert match is not None, "the caller has seen the name of an image"
     for ending in _XML_ENDINGS:
         beside = image.with_name(match["stem"] + ending)
-        try:
-            kind = beside.lstat().st_mode
-        except OSError:
-            continue
-        if stat.S_ISREG(kind):
+        if is_plain_beside(beside):
             return beside
-        raise InputError(
-            beside, field="file", value="a link or no plain file", expected="the file itself", fix="put it there"
-        )
     return None
 
 
@@ -259,15 +259,7 @@ def _image_beside(xml_path: Path) -> Path:
 
 
 def _plain_image(image: Path) -> Path:
-    if not stat.S_ISREG(image.lstat().st_mode):
-        raise InputError(
-            image,
-            field="file",
-            value="a link or no plain file",
-            expected="the file itself",
-            fix="name the image itself",
-        )
-    if not is_tiff(image) and envi_header(image) is None:
+    if not is_plain_beside(image) or (not is_tiff(image) and envi_header(image) is None):
         raise InputError(
             image,
             field="content",
