@@ -1,6 +1,7 @@
 """What errors say can be printed, whatever names are in it."""
 
 import json
+import pickle
 
 import pytest
 
@@ -40,3 +41,9 @@ def test_error_is_one_line_whatever_file_it_is_about():
     error = InputError("a\x1b]0;b\x07.hdr", field="c\nd", value="\u202e", expected="e", fix="f")
     assert str(error) == r"a\x1b]0;b\x07.hdr: c\nd is \u202e, expected e. Fix: f."
     assert error.value == "\u202e"
+
+
+def test_input_error_travels_to_other_processes_as_it_is():
+    error = InputError("a.mat", field="size", value=3, expected="4", fix="copy it")
+    sent = pickle.loads(pickle.dumps(error))
+    assert (str(sent), sent.field, sent.value) == (str(error), "size", 3)

@@ -86,14 +86,13 @@ def open_npz(path: Path, *, variable: str | None = None, axes: tuple[str, ...] |
     Raises:
         InputError: if the file grows too much when it is unpacked, or holds no such array.
     """
-    # opened here, for numpy leaves the file open where the zip file is damaged
-    with warnings.catch_warnings(), open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
         warnings.simplefilter("ignore")  # that Python 2 wrote a header
-        infos = [info for info in archive.zip.infolist() if info.filename.endswith(".npy")]
+        infos = [info for info in archive.infolist() if info.filename.endswith(".npy")]
         members = {info.filename.removesuffix(".npy"): info for info in infos}
         if len(members) != len(infos):
             raise unreadable_array(path, "names that occur once", "two arrays of one name")
-        headers = {name: _member_header(archive.zip, info) for name, info in members.items()}
+        headers = {name: _member_header(archive, info) for name, info in members.items()}
         shapes = {name: shape for name, (shape, dtype, _) in headers.items() if dtype.kind in "iufb"}
         name = choose_array(path, shapes, variable)
         info, (shape, dtype, start) = members[name], headers[name]
@@ -107,7 +106,8 @@ def open_npz(path: Path, *, variable: str | None = None, axes: tuple[str, ...] |
                 fix="save the array by numpy.save",
             )
         _check_size(path, info.file_size, start, shape, dtype)
-        array = archive[info.filename]  # zipfile compares the checksum
+        with archive.open(info) as member:  # which compares the checksum
+            array = np.lib.format.read_array(member, allow_pickle=False)
     facts = {"variable": printable(name)}
     return cube_of_array(path, array, axes, format=f"NumPy npz {array.dtype.name}", facts=facts)
 
