@@ -15,7 +15,7 @@ from affine import Affine
 from hsfusion.cli import inspection
 from hsfusion.errors import InputError
 from hsfusion.runs.inspection import as_json, inspect_file, write_inspection_figures
-from hsfusion.scenes.formats import formats
+from hsfusion.scenes.formats import registry
 from hsfusion.scenes.survey import survey
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -229,8 +229,8 @@ def test_layer_of_measurements_is_no_label_raster(folder):
 def test_everything_is_opened_and_looked_at_once(folder, monkeypatch, names):
     if not names:
         header(folder, ("wavelength = {", "x = {"))
-    opened, looked, reader = [], [], formats._READERS["envi"]
-    monkeypatch.setitem(formats._READERS, "envi", lambda path: opened.append(path) or reader(path))
+    opened, looked, reader = [], [], registry._READERS["envi"]
+    monkeypatch.setitem(registry._READERS, "envi", lambda path: opened.append(path) or reader(path))
     monkeypatch.setattr("hsfusion.runs.inspection.survey", lambda cube: looked.append(cube) or survey(cube))
     monkeypatch.setattr("hsfusion.scenes.opening.survey", lambda cube: looked.append(cube) or survey(cube))
     inspect_file(str(folder / "cube.img"), {"labels": str(folder / "labels.npy")})

@@ -150,6 +150,7 @@ def _all_read(path: Path) -> Iterator[None]:
         text = record.getMessage()
         if record.thread == thread and ("GDAL signalled an error" in text or "tag ignored" in text):
             unread.append(text)
+            return False  # the error tells it
         return record.levelno >= logging.WARNING
 
     with _opening:
