@@ -19,9 +19,8 @@ from torch.nn import functional as F
 from hsfusion.data.indian_pines import indian_pines
 from hsfusion.errors import InputError
 from hsfusion.inference import FoldedNetwork, Order, map_scene
-from hsfusion.inference.classification import batch_for, with_precision
+from hsfusion.inference.classification import CELL, batch_for, cells_of, read_with_halo, with_precision
 from hsfusion.inference.folding import PixelMatrix
-from hsfusion.inference.tiles import CELL, cells_of, read_with_halo
 from hsfusion.nn import FusionNetwork
 from hsfusion.runs.finetuning import model_path
 from hsfusion.runs.settings import check_ranges, refusal, within

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from hsfusion.errors import printable, unescaped
 from hsfusion.runs.inspection import Inspected
-from hsfusion.scenes.doubts import exact, runs
+from hsfusion.scenes.plausibility import exact, format_band_ranges
 
 WIDTH = 100
 _LEFT = 14  # column of the names
@@ -102,7 +102,7 @@ def _bad_bands(inspected: Inspected) -> Iterator[tuple[str, str]]:
     yield "bad bands", f"{bad.sum()} of {bad.size}" if bad.any() else "none"
     for reason, chosen in reasons.items():
         if chosen.any():
-            yield f"  {reason}", f"{chosen.sum()}: {runs(chosen, bands)}"
+            yield f"  {reason}", f"{chosen.sum()}: {format_band_ranges(chosen, bands)}"
 
 
 def _values(inspected: Inspected) -> Iterator[tuple[str, str]]:

@@ -1,8 +1,7 @@
 """From a network and a scene to a map of any size."""
 
-from hsfusion.inference.classification import predict_scene
+from hsfusion.inference.classification import instance_weight_maps, predict_scene
 from hsfusion.inference.folding import FoldedNetwork
-from hsfusion.inference.instance_maps import instance_weight_maps
 from hsfusion.inference.mapping import Order, map_scene
 
 __all__ = ["FoldedNetwork", "Order", "instance_weight_maps", "map_scene", "predict_scene"]

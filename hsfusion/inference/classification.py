@@ -1,9 +1,11 @@
-"""Classifying every pixel of a scene, cell by cell."""
+"""Classifying every pixel of a scene, cell by cell, and how much each group of bands counts at it."""
 
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -12,11 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from hsfusion.inference.folding import FoldedNetwork
-from hsfusion.inference.tiles import CELL, cells_of, read_ahead
-from hsfusion.nn import FusionNetwork
+from hsfusion.nn import BandFusion, FusionNetwork
 from hsfusion.scenes import Scene, Window
 
 Device = torch.device | str
+
+#: Edge in pixels of the squares that are computed at once. Always the same, and counted from the scene's corner: what a
+#: pixel's numbers are must not depend on how much memory there was.
+CELL = 256
 _SAMPLE = 8  # cells full of data on which two precisions are compared
 _MOST_CHANGED = 0.001  # share of pixels
 _MOST_WAITING = 2**30  # bytes of cells that were read ahead
@@ -61,6 +66,39 @@ def predict_scene(
     return classes, confidence
 
 
+@torch.inference_mode()
+def instance_weight_maps(network: FusionNetwork, scene: Scene, *, device: Device = "cpu") -> NDArray[np.float32]:
+    """How much each group counts at each pixel, for a network with instance weights.
+
+    Absolute group weights with the gates, scaled to sum to 1 over the groups in each fused channel, and averaged over
+    the channels by their share in what the CNN takes in: the group totals of the band weights, pixel by pixel.
+
+    Args:
+        network: the network, with fusion of kind instance or channel_instance; left as it is.
+        scene: the scene, of at least the receptive field's size.
+        device: where to compute.
+
+    Returns:
+        (G, H, W), further rasters at the end; NaN where a band holds no data.
+    """
+    network = copy.deepcopy(network).eval().to(device)
+    fusion = network.fusion
+    assert isinstance(fusion, BandFusion), "the free convolution has no group weights"
+    maps = np.full((len(fusion.membership), *scene.geobox.shape), np.nan, np.float32)
+    used, every = network.used_bands, np.arange(len(network.mean))
+    cells = cells_of(scene.geobox.shape)
+    for (row, col, height, width), cube in read_ahead(scene, cells, radius=fusion.margin, layers=every):
+        x = torch.from_numpy(np.ascontiguousarray(cube)).to(device)[None]
+        missing = (x.isnan() & used[:, None, None]).any(1)[0]
+        x = torch.where(used[:, None, None] & x.isfinite(), network.standardise(x), 0.0)
+        weights = fusion.instance_weights(x)  # (1, G, H, W) or (1, G, M, H, W)
+        sizes = fusion.group_sizes(weights[:, :, None] if weights.dim() == 4 else weights)[0]  # (G, M, H, W)
+        size = torch.einsum("gmhw,m->ghw", sizes, network.cnn.input_share)
+        inner = missing[fusion.margin : fusion.margin + height, fusion.margin : fusion.margin + width]
+        maps[:, row : row + height, col : col + width] = size.masked_fill(inner, torch.nan).cpu().numpy()
+    return maps
+
+
 def classify(
     network: FoldedNetwork, scene: Scene, cells: Iterable[Window], *, batch: int = 1, probabilities: bool = False
 ) -> Iterator[Cell]:
@@ -83,6 +121,73 @@ def classify(
         yield from _classified(network, part, device=device, probabilities=probabilities)
 
 
+def cells_of(shape: tuple[int, int], edge: int = CELL) -> list[Window]:
+    """The cells of a scene (H, W), row by row; those at its right and lower end may be smaller."""
+    height, width = shape
+    return [
+        Window(row, col, min(edge, height - row), min(edge, width - col))
+        for row in range(0, height, edge)
+        for col in range(0, width, edge)
+    ]
+
+
+def read_with_halo(scene: Scene, window: Window, radius: int, layers: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Reads a window and the pixels around it, reflected where the scene ends.
+
+    Args:
+        scene: the scene, larger than the radius in both directions.
+        window: the window.
+        radius: pixels around it.
+        layers: (L,) indices of the bands and further layers to read.
+
+    Returns:
+        (L, height + 2 radius, width + 2 radius), NaN where there are no data; each pixel's numbers side by side where
+        the file has them so.
+    """
+    (height, width), (row, col, rows, cols) = scene.geobox.shape, window
+    top, left = max(0, row - radius), max(0, col - radius)
+    bottom, right = min(height, row + rows + radius), min(width, col + cols + radius)
+    cube = scene.read(Window(top, left, bottom - top, right - left), layers)
+    pad_rows = (top - (row - radius), row + rows + radius - bottom)
+    pad_cols = (left - (col - radius), col + cols + radius - right)
+    if not any((*pad_rows, *pad_cols)):
+        return cube
+    if cube.strides[0] == cube.itemsize:  # numpy.pad would transpose it
+        return np.pad(cube.transpose(1, 2, 0), (pad_rows, pad_cols, (0, 0)), mode="reflect").transpose(2, 0, 1)
+    return np.pad(cube, ((0, 0), pad_rows, pad_cols), mode="reflect")
+
+
+def read_ahead(
+    scene: Scene, windows: Iterable[Window], *, radius: int, layers: NDArray[np.int64], depth: int = 2
+) -> Iterator[tuple[Window, NDArray[np.float32]]]:
+    """Reads windows with their halo in a thread, a few ahead of who asks for them.
+
+    Args:
+        scene: the scene.
+        windows: what to read, in this order.
+        radius: pixels around each.
+        layers: (L,) indices of the bands and further layers to read.
+        depth: windows that may lie ready.
+
+    Yields:
+        each window and its pixels, see :func:`read_with_halo`.
+    """
+    waiting = iter(windows)
+    ready: deque = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
+        try:
+            while True:
+                while len(ready) < depth and (window := next(waiting, None)) is not None:
+                    ready.append((window, pool.submit(read_with_halo, scene, window, radius, layers)))
+                if not ready:
+                    return
+                window, pixels = ready.popleft()
+                # the next read starts before this one's result is used
+                yield window, pixels.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
 def with_precision(network: FoldedNetwork, scene: Scene, precision: str) -> tuple[FoldedNetwork, str]:
     """Chooses the number type of the convolutions; the matrix product before them stays float32.
 
@@ -103,12 +208,12 @@ def with_precision(network: FoldedNetwork, scene: Scene, precision: str) -> tupl
     if precision == "bf16":
         return rounded, "bf16"
     sample = [cells[i] for i in np.random.default_rng(0).permutation(len(cells))[: 4 * _SAMPLE]]
-    there = changed = 0
+    compared = changed = 0
     for one, other in zip(classify(network, scene, sample), classify(rounded, scene, sample), strict=True):
-        there += int((one.classes >= 0).sum())
+        compared += int((one.classes >= 0).sum())
         changed += int((one.classes != other.classes).sum())
-        if there >= _SAMPLE * CELL**2:
-            return (rounded, "bf16") if changed < _MOST_CHANGED * there else (network, "float32")
+        if compared >= _SAMPLE * CELL**2:
+            return (rounded, "bf16") if changed < _MOST_CHANGED * compared else (network, "float32")
     return network, "float32"  # too little of it holds data
 
 

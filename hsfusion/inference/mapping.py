@@ -16,22 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import EnvironmentFailure, InputError
-from hsfusion.inference.classification import Cell, classify
+from hsfusion.inference.classification import Cell, cells_of, classify
 from hsfusion.inference.folding import FoldedNetwork
 from hsfusion.inference.journal import Journal
-from hsfusion.inference.tiles import cells_of
 from hsfusion.scenes import GeoBox, Legend, Scene, Window
-from hsfusion.scenes.areas import ClassAreas, class_areas
-from hsfusion.scenes.maps import (
-    class_look,
+from hsfusion.scenes.rasters import (
+    Blocks,
+    ClassAreas,
+    RasterProfile,
+    class_areas,
+    class_profile,
     copy_as_cog,
     discard,
     no_georeference_is_fine,
-    part_of,
     publish,
+    temporary_path,
     write_blocks,
+    write_failure,
 )
-from hsfusion.scenes.verified import Blocks, Look, write_failure
 
 #: shares are stored as whole numbers from 0 to 250
 SHARE = 0.004
@@ -147,7 +149,7 @@ def _content(order: Order) -> dict[str, Any]:
 def _check_space(order: Order, left: int, shape: tuple[int, int]) -> None:
     """Makes sure that the disk has room for the rest of the journals and, beside them, for the maps."""
     layers = 1 + order.probabilities * len(order.legend.names)  # of one byte
-    maps = class_look(order.legend, {}).dtype.itemsize + layers  # their smaller copies take less than packing saves
+    maps = class_profile(order.legend, {}).dtype.itemsize + layers  # their smaller copies take less than packing saves
     needed = left * (2 + layers) + shape[0] * shape[1] * maps * (2 if order.format == "cog" else 1)
     free = shutil.disk_usage(order.out.parent).free
     if free < needed:
@@ -203,7 +205,7 @@ def _publish(
                 expected="at least 1",
                 fix="look at the scene with hsfusion inspect",
             )
-        _tidy(order, _write_files(order, scene.geobox, maps, lambda: beside(areas, part_of(order.out))))
+        _tidy(order, _write_files(order, scene.geobox, maps, lambda: beside(areas, temporary_path(order.out))))
     return areas
 
 
@@ -211,7 +213,7 @@ class _Map(NamedTuple):
     """A file to write: where, how it is stored, what it holds, and how its smaller copies come about."""
 
     path: Path
-    look: Look
+    profile: RasterProfile
     blocks: Blocks
     overviews: str
 
@@ -219,12 +221,12 @@ class _Map(NamedTuple):
 def _maps(order: Order, layers: Callable[[Callable[[bytes, Window], NDArray]], Blocks]) -> list[_Map]:
     """The maps of an order; the class map is the last."""
     names = order.legend.names
-    look = Look(np.dtype(np.uint8), 1, _NO_SHARE, SHARE, order.tags, {}, ("confidence",))
-    every = replace(look, count=len(names), layer_names=names)
-    maps = [_Map(order.out, class_look(order.legend, order.tags), layers(_codes), "mode")]
+    profile = RasterProfile(np.dtype(np.uint8), 1, _NO_SHARE, SHARE, order.tags, {}, ("confidence",))
+    every = replace(profile, count=len(names), layer_names=names)
+    maps = [_Map(order.out, class_profile(order.legend, order.tags), layers(_codes), "mode")]
     if order.confidence:
         blocks = layers(lambda payload, cell: _shares(payload, cell)[:1])
-        maps.insert(0, _Map(order.beside("confidence.tif"), look, blocks, "average"))
+        maps.insert(0, _Map(order.beside("confidence.tif"), profile, blocks, "average"))
     if order.probabilities:
         blocks = layers(lambda payload, cell: _shares(payload, cell)[1:])
         maps.insert(0, _Map(order.beside("probabilities.tif"), every, blocks, "average"))
@@ -259,20 +261,22 @@ def _write_files(
 
 
 def _write_map(file: _Map, geobox: GeoBox, kind: str) -> None:
-    part = part_of(file.path)
+    part = temporary_path(file.path)
     if kind == "geotiff":
-        write_blocks(part, file.blocks, geobox=geobox, look=file.look, overviews=file.overviews)
+        write_blocks(part, file.blocks, geobox=geobox, profile=file.profile, overviews=file.overviews)
         return
     plain = file.path.with_suffix(".plain")
     try:
-        write_blocks(part_of(plain), file.blocks, geobox=geobox, look=file.look)
-        copy_as_cog(part_of(plain), part, file.blocks, geobox=geobox, look=file.look, overviews=file.overviews)
+        write_blocks(temporary_path(plain), file.blocks, geobox=geobox, profile=file.profile)
+        copy_as_cog(
+            temporary_path(plain), part, file.blocks, geobox=geobox, profile=file.profile, overviews=file.overviews
+        )
     finally:
         discard(plain)
 
 
 def _write_part(path: Path, content: bytes) -> None:
-    with open(part_of(path), "wb") as file:
+    with open(temporary_path(path), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -21,8 +21,7 @@ from hsfusion import __version__
 from hsfusion.data.leakage import training_mask
 from hsfusion.data.splits import TRAIN, Split
 from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError, printable
-from hsfusion.scenes import JoinedScene, Legend, recorded, write_class_map, write_raster
-from hsfusion.scenes.recorded import input_files
+from hsfusion.scenes import JoinedScene, Legend, write_class_map, write_raster
 from hsfusion.scenes.scene import read_pixels
 from hsfusion.spectra import BandWeights, group_of_bands
 from hsfusion.spectra.weights import write_group_weights_csv, write_history_csv, write_response_csv
@@ -237,8 +236,8 @@ def model_header(experiment: Experiment, metrics: dict[str, Any]) -> dict[str, A
             "shape": list(geobox.shape),
             "transform": list(geobox.transform)[:6],
             "crs": geobox.crs,
-            "values": recorded(labelled.scene),
-            "files": [{"name": path.name, "bytes": path.stat().st_size} for path in input_files(labelled.scene)],
+            "values": labelled.scene.provenance(),
+            "files": [{"name": path.name, "bytes": path.stat().st_size} for path in labelled.scene.files()],
         },
         "split": metrics["split"],
         "test": metrics["test"],

@@ -17,13 +17,12 @@ from hsfusion import plots
 from hsfusion.errors import InputError
 from hsfusion.scenes import LabelledScene, Window, open_scene
 from hsfusion.scenes.categories import read_categories
-from hsfusion.scenes.doubts import warnings_of
 from hsfusion.scenes.formats.cube_file import CubeFile
-from hsfusion.scenes.label_rasters import raster_codes
-from hsfusion.scenes.opening import FileScene, with_labels, with_sources
-from hsfusion.scenes.places import describe_place
+from hsfusion.scenes.geobox import describe_place
+from hsfusion.scenes.labels import raster_codes
+from hsfusion.scenes.opening import FileScene, open_with_user_metadata, with_labels, with_sources
+from hsfusion.scenes.plausibility import plausibility_warnings
 from hsfusion.scenes.survey import Survey, survey
-from hsfusion.scenes.told import open_told
 from hsfusion.scenes.vectors import vector_format
 from hsfusion.spectra import Bands
 
@@ -105,7 +104,7 @@ def inspect_file(cube: str, keys: Mapping[str, Any]) -> Inspected:
     given = {key: value for key, value in keys.items() if value is not None}
     _check_request(cube, given)
     with _listening() as told:
-        file = open_told(cube, **{key: given[key] for key in _OF_FILE if key in given})
+        file = open_with_user_metadata(cube, **{key: given[key] for key in _OF_FILE if key in given})
         missing = _missing_wavelengths(file, given.get("wavelength_unit"))
         naming = {key: given[key] for key in _OF_SCENE if key in given}
         scene = _without_bands(file, **naming) if missing else open_scene(file, **naming)
@@ -117,7 +116,7 @@ def inspect_file(cube: str, keys: Mapping[str, Any]) -> Inspected:
     own = _own_codes(file) if missing and labels is None else None
     bands = None if missing else scene.bands
     marked = np.ones(file.layers, bool) if file.table.good is None else file.table.good
-    doubts = [] if own is not None else [*filter(None, [missing]), *warnings_of(file, found, bands)]
+    doubts = [] if own is not None else [*filter(None, [missing]), *plausibility_warnings(file, found, bands)]
     return Inspected(
         file=file,
         bands=bands,

@@ -31,12 +31,11 @@ from hsfusion.nn import FusionNetwork
 from hsfusion.runs.finetuning import model_path
 from hsfusion.runs.run import Run
 from hsfusion.runs.settings import check_ranges, refusal, replaced, within
-from hsfusion.scenes import ArrayScene, LabelledScene, Legend, MatchedScene, Scene, open_scene
-from hsfusion.scenes.areas import ClassAreas
+from hsfusion.scenes import ArrayScene, BandSelection, LabelledScene, Legend, Scene, open_scene
 from hsfusion.scenes.description import open_described_cube
-from hsfusion.scenes.levels import check_same_unit, far_from_training, typical_levels
-from hsfusion.scenes.maps import read_reduced
-from hsfusion.scenes.recorded import fingerprint, input_files
+from hsfusion.scenes.joined import check_same_unit, far_from_training, median_spectrum
+from hsfusion.scenes.rasters import ClassAreas, read_reduced
+from hsfusion.scenes.scene import fingerprint
 from hsfusion.spectra import Bands
 from hsfusion.spectra.weights import as_cell
 from hsfusion.training.model_file import load_model
@@ -271,7 +270,7 @@ def match_scene(
         network, report = _transferred(scene, network, header)
         tags["weight_outside_bands"], wanted = f"{report.outside_share:.4f}", scene.bands
         coverage = tuple(report.coverage_lines())
-    matched = MatchedScene(scene, bands=wanted, sources=sources, needed=network.used_bands.numpy())
+    matched = BandSelection(scene, bands=wanted, sources=sources, needed=network.used_bands.numpy())
     rows, columns = matched.geobox.shape
     if min(rows, columns) < network.receptive_field:
         raise InputError(
@@ -285,11 +284,11 @@ def match_scene(
     return matched, network, tags, coverage
 
 
-def _check_levels(scene: MatchedScene, network: FusionNetwork) -> None:
+def _check_levels(scene: BandSelection, network: FusionNetwork) -> None:
     """Refuses a scene of another unit, and warns where the model has seen no such values."""
     layers = network.used_bands.nonzero()[:, 0].numpy()
     mean, std = network.mean.numpy(), network.std.numpy()
-    levels = typical_levels(scene, layers)
+    levels = median_spectrum(scene, layers)
     check_same_unit(levels, mean[layers], source=scene.name, reference="the training scene")
     spectral = layers < len(scene.bands)  # the ground may be as high or as hot as it likes
     warning = far_from_training(levels[spectral], mean[layers[spectral]], std[layers[spectral]])
@@ -326,7 +325,7 @@ def _check_inputs(order: Order, scene: Scene, run: Run | str | Path) -> None:
     """Refuses to write over what is read, or a folder."""
     endings = ("confidence.tif", "probabilities.tif", _TABLE)
     outs = [order.out, order.out.with_suffix(".png"), *(order.beside(ending) for ending in endings)]
-    inputs = [*input_files(scene), *([] if isinstance(run, Run) else [model_path(run)])]
+    inputs = [*scene.files(), *([] if isinstance(run, Run) else [model_path(run)])]
     for out in outs:
         if out.is_dir() or any(out.exists() and path.exists() and out.samefile(path) for path in inputs):
             raise InputError(out, field="file", value="an input, or a folder", expected="a new file", fix="choose out=")

@@ -31,7 +31,7 @@ from hsfusion.runs.folder import start_folder, training_log
 from hsfusion.runs.resuming import check_checkpoint, interrupted_checkpoint
 from hsfusion.runs.run import Run, Training, run_of
 from hsfusion.runs.settings import TrainSettings, describe, with_fields
-from hsfusion.scenes import LabelledScene, Scene, recorded
+from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.description import open_described
 from hsfusion.spectra import BandGroup, membership
 from hsfusion.training.accuracy import accuracies, confusion_matrix
@@ -230,7 +230,7 @@ def prepare_experiment(
 def split_scene(labelled: LabelledScene, settings: TrainSettings, *, radius: int, used: NDArray[np.bool_]) -> Split:
     """Splits a scene for a receptive field of ``radius`` pixels around each and the used bands and layers (C + E,)."""
     scene = labelled.scene
-    for entry in recorded(scene):
+    for entry in scene.provenance():
         _log.info("values: %s", entry)
     check_patch_fits(scene, 2 * radius + 1)
     valid = valid_pixels(scene, used, where=dilate(labelled.labels > 0, radius))

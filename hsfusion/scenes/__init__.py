@@ -4,21 +4,19 @@ from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.joined import JoinedScene, join_scenes
 from hsfusion.scenes.labels import LabelledScene, Labels, read_labels
 from hsfusion.scenes.legend import Legend
-from hsfusion.scenes.maps import read_class_map, write_class_map, write_raster
-from hsfusion.scenes.matched import MatchedScene
 from hsfusion.scenes.opening import open_labelled_scene, open_scene, open_with_sources
-from hsfusion.scenes.recorded import recorded
-from hsfusion.scenes.scene import ArrayRaster, ArrayScene, Scene, StackedScene, Window
+from hsfusion.scenes.rasters import read_class_map, write_class_map, write_raster
+from hsfusion.scenes.scene import ArrayRaster, ArrayScene, BandSelection, Scene, StackedScene, Window
 
 __all__ = [
     "ArrayRaster",
     "ArrayScene",
+    "BandSelection",
     "GeoBox",
     "JoinedScene",
     "LabelledScene",
     "Labels",
     "Legend",
-    "MatchedScene",
     "Scene",
     "StackedScene",
     "Window",
@@ -28,7 +26,6 @@ __all__ = [
     "open_with_sources",
     "read_class_map",
     "read_labels",
-    "recorded",
     "write_class_map",
     "write_raster",
 ]

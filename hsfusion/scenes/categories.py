@@ -1,7 +1,7 @@
 """Names, colours and order of classes that a file carries: colour tables, category names, attribute tables, styles.
 
-Specifications: GDAL Persistent Auxiliary Metadata (``<file>.aux.xml``: CategoryNames, GDALRasterAttributeTable) and
-NV5 Geospatial, ENVI Header Files (classes, class names, class lookup).
+Specifications: :mod:`hsfusion.scenes.pam` for GDAL's; NV5 Geospatial, ENVI Header Files (classes, class names, class
+lookup).
 """
 
 from __future__ import annotations
@@ -26,16 +26,15 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from hsfusion.errors import InputError, printable
 from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.formats.envi import class_table
+from hsfusion.scenes.pam import pam_path, read_pam
 
 _log = logging.getLogger(__name__)
 
-_MOST_BYTES = 2**24  # of an .aux.xml; names of 65,536 classes take 2 MB
+_MOST_BYTES = 2**24  # of a style
 _LONGEST_NAME = 200
 _EXACT = 2**53  # up to here every whole number is a float64
 _WHOLE = re.compile(r"[+-]?\d{1,18}(\.0+)?", re.ASCII)
 _TAG = re.compile(r"class_(-?\d{1,18})")
-# usages of columns of a GDAL raster attribute table
-_NAME, _VALUE_FROM, _VALUE_TO, _VALUE, _RGB = "2", "3", "4", "5", ("6", "7", "8")
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,18 @@ def read_categories(file: CubeFile) -> Categories:
     if kind != "GeoTIFF":
         return Categories()
     colors, tags = _from_tiff(file.path)
-    named, table, table_colors = _from_pam(Path(f"{file.path}.aux.xml"))
-    return Categories(_clean(file.path, {**table, **named, **tags}), {**table_colors, **colors})
+    try:
+        beside = read_pam(file.path)
+    except ValueError as error:
+        raise InputError(
+            pam_path(file.path),
+            field="content",
+            value="unreadable",
+            expected="names of classes as GDAL writes them",
+            fix="delete it",
+        ) from error
+    names = {**beside.table_names, **dict(enumerate(beside.names)), **tags}
+    return Categories(_clean(file.path, names), {**beside.table_colors, **colors})
 
 
 def _from_tiff(path: Path) -> tuple[dict[int, str], dict[int, str]]:
@@ -96,7 +105,7 @@ def _from_tiff(path: Path) -> tuple[dict[int, str], dict[int, str]]:
         raise InputError(
             path, field="colour table", value="unreadable", expected="a whole GeoTIFF", fix=f"write it anew ({error})"
         ) from error
-    names = {int(found[1]): name for tag, name in tags.items() if (found := _TAG.fullmatch(tag))}
+    names = {int(match[1]): name for tag, name in tags.items() if (match := _TAG.fullmatch(tag))}
     return {code: f"#{r:02x}{g:02x}{b:02x}" for code, (r, g, b, _) in table.items()}, names
 
 
@@ -213,49 +222,6 @@ def _style_categories(path: Path, content: bytes, attribute: str) -> list[tuple[
     if renderer is None or renderer.get("attr", "").strip('"') != attribute:
         return []
     return [(node.get("value", ""), node.get("label", "")) for node in renderer.iterfind("categories/category")]
-
-
-def _from_pam(path: Path) -> tuple[dict[int, str], dict[int, str], dict[int, str]]:
-    """Category names, and names and colours of an attribute table, of the first band of an ``.aux.xml``."""
-    if not path.is_file():
-        return {}, {}, {}
-    content = b"" if path.stat().st_size > _MOST_BYTES else path.read_bytes()
-    try:
-        if not content or b"<!DOCTYPE" in content or b"<!ENTITY" in content:  # entities can grow without end
-            raise ValueError(f"empty, larger than {_MOST_BYTES} bytes, or with entities")
-        root = ElementTree.fromstring(content)
-        band = root.find("PAMRasterBand[@band='1']")
-        if band is None:
-            return {}, {}, {}
-        names = {i: node.text or "" for i, node in enumerate(band.findall("CategoryNames/Category"))}
-        return names, *_attribute_table(band.find("GDALRasterAttributeTable"))
-    except (ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:  # LookupError: odd encodings
-        raise InputError(
-            path, field="content", value="unreadable", expected="names of classes as GDAL writes them", fix="delete it"
-        ) from error
-
-
-def _attribute_table(table: ElementTree.Element | None) -> tuple[dict[int, str], dict[int, str]]:
-    """Names and colours by code of a GDAL raster attribute table."""
-    if table is None:
-        return {}, {}
-    columns = {node.findtext("Usage", ""): i for i, node in enumerate(table.findall("FieldDefn"))}
-    value = columns.get(_VALUE, columns.get(_VALUE_FROM))
-    names: dict[int, str] = {}
-    colors: dict[int, str] = {}
-    for row in table.findall("Row") if value is not None else ():
-        cells = [cell.text or "" for cell in row.findall("F")]
-        code = float(cells[value or 0])
-        if not code.is_integer() or (_VALUE_TO in columns and float(cells[columns[_VALUE_TO]]) != code):
-            continue  # a range of values is no class
-        if _NAME in columns:
-            names[int(code)] = cells[columns[_NAME]]
-        if all(usage in columns for usage in _RGB):
-            rgb = [int(float(cells[columns[usage]])) for usage in _RGB]
-            if min(rgb) < 0 or max(rgb) > 255:
-                raise ValueError("colours from 0 to 255")
-            colors[int(code)] = "#{:02x}{:02x}{:02x}".format(*rgb)
-    return names, colors
 
 
 def _clean(path: Path, names: Mapping[int, str]) -> dict[int, str]:

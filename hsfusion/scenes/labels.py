@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
 from hsfusion.scenes.categories import Categories, one_line, read_categories
+from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.geobox import GeoBox, check_same_grid
-from hsfusion.scenes.label_rasters import MOST_CLASSES, raster_codes
 from hsfusion.scenes.legend import Legend, by_code
-from hsfusion.scenes.scene import Scene
+from hsfusion.scenes.scene import Scene, Window
 from hsfusion.scenes.vectors import draw_classes, vector_format
 
 _log = logging.getLogger(__name__)
 
+MOST_CLASSES = 4096  # more are measurements
 _HIGHEST_CODE = 65535  # maps are uint8 or uint16
 _NO_CLASS_NAMES = {
     *("unclassified", "unlabelled", "unlabeled", "unlabelled pixels", "undefined", "unknown", "background", "none"),
@@ -61,23 +63,22 @@ class Labels:
         Raises:
             InputError: if they are given to classes that do not occur, or two classes get one name.
         """
-        own = (
+        file_names, file_colors = (
             {code: of[code] for code in self.original if code in of} for of in (self.names, _told_apart(self.colors))
         )
-        own_names, own_colors = own
         given_names = self._by_own_code(by_code(names), field="class_names")
         given_colors = self._by_own_code(by_code(colors, field="class_colors"), field="class_colors")
-        return Legend.of(self.codes, names=own_names | given_names, colors=own_colors | given_colors)
+        return Legend.of(self.codes, names=file_names | given_names, colors=file_colors | given_colors)
 
     def _by_own_code(self, given: Mapping[Any, str], *, field: str) -> dict[int, str]:
-        own = {str(original): code for code, original in self.original.items()}
-        unknown = [key for key in given if str(key) not in own]
+        new_codes = {str(original): code for code, original in self.original.items()}
+        unknown = [key for key in given if str(key) not in new_codes]
         if unknown:
-            there = ", ".join(list(own)[:40]) + ", ..." * (len(own) > 40)
+            listed = ", ".join(list(new_codes)[:40]) + ", ..." * (len(new_codes) > 40)
             raise InputError(
-                "legend", field=field, value=unknown, expected=f"codes of the labels {there}", fix="drop them"
+                "legend", field=field, value=unknown, expected=f"codes of the labels {listed}", fix="drop them"
             )
-        return {own[str(key)]: str(value) for key, value in given.items()}
+        return {new_codes[str(key)]: str(value) for key, value in given.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +108,16 @@ class LabelledScene:
             reference=f"the scene {self.scene.name}",
         )
 
+    def __repr__(self) -> str:
+        """The scene in one line, and how much of it is labelled."""
+        labelled = f"{np.count_nonzero(self.labels):,} labelled pixels of {len(self.legend.codes)} classes"
+        return f"LabelledScene({self.scene!r}, {labelled})"
+
+    def _repr_html_(self) -> str:
+        """The scene in one line, and a table of its classes with their colours, for notebooks."""
+        pixels = [f"{np.count_nonzero(self.labels == code):,}" for code in self.legend.codes]
+        return f"<p>{escape(repr(self))}</p>{self.legend.table_html(pixels=pixels)}"
+
     def where(self, valid: NDArray[np.bool_]) -> LabelledScene:
         """Drops the labels of pixels that are not valid, and classes that then have none, saying so in the log.
 
@@ -120,19 +131,23 @@ class LabelledScene:
         lost = int(((self.labels > 0) & ~valid).sum())
         if lost:
             _log.warning("%d labelled pixels have no data and are left out.", lost)
-        there = [i for i, code in enumerate(self.legend.codes) if (kept == code).any()]
-        for i in set(range(len(self.legend.codes))) - set(there):
+        kept_classes = [i for i, code in enumerate(self.legend.codes) if (kept == code).any()]
+        for i in set(range(len(self.legend.codes))) - set(kept_classes):
             _log.warning("Class %s has no pixel with data and is left out.", self.legend.names[i])
-        if len(there) < 2:
+        if len(kept_classes) < 2:
             raise InputError(
                 self.scene.name,
                 field="number of classes with labelled pixels that have data in every used band",
-                value=len(there),
+                value=len(kept_classes),
                 expected="at least 2",
                 fix="label more classes, or mark bands without data as not good",
             )
         codes, names, colors = self.legend.codes, self.legend.names, self.legend.colors
-        legend = Legend(tuple(codes[i] for i in there), tuple(names[i] for i in there), tuple(colors[i] for i in there))
+        legend = Legend(
+            tuple(codes[i] for i in kept_classes),
+            tuple(names[i] for i in kept_classes),
+            tuple(colors[i] for i in kept_classes),
+        )
         return LabelledScene(self.scene, kept, legend)
 
 
@@ -156,7 +171,7 @@ def read_labels(
         scene: the scene that the labels belong to.
         variable: the array, or layer, in files that hold several.
         class_field: the attribute of polygons and points that holds the class.
-        unlabelled: code, or codes, that mean «no class», beside the file's own nodata.
+        unlabelled: code, or codes, that mean "no class", beside the file's own nodata.
 
     Raises:
         InputError: if the file is damaged, lies on another grid, holds no codes, or none but the unlabelled.
@@ -190,6 +205,55 @@ def read_labels(
     return _numbered(path, index, codes, categories)
 
 
+def raster_codes(file: CubeFile, unlabelled: Collection[int]) -> tuple[NDArray[np.int64], list[int]]:
+    """Reads class codes of any whole number type, exactly.
+
+    Args:
+        file: a raster of one layer.
+        unlabelled: codes that mean "no class", beside nodata, NaN and what is masked.
+
+    Returns:
+        (H, W) index of the code of each pixel, -1 for none, and the codes, ascending.
+
+    Raises:
+        InputError: if the numbers are scaled, are not whole, or are too many different ones.
+    """
+    for name, values, neutral in (("gain", file.gain, 1), ("offset", file.offset, 0)):
+        if values is not None and (values != neutral).any():
+            raise file.error(name, f"{values[0]:g}", f"{neutral}, for codes are not scaled", "give a raster of codes")
+    if file.pixels.dtype.kind not in "biuf":
+        raise file.error("number type", file.pixels.dtype, "whole numbers", "convert the codes")
+    stored = file.pixels.read(Window(0, 0, *file.geobox.shape))[0]
+    data, masked = np.ma.getdata(stored), np.ma.getmaskarray(stored)
+    if data.dtype.kind == "f":
+        masked = masked | np.isnan(data) | (data == (np.nan if file.nodata is None else file.nodata))
+        _check_whole(file, data[~masked])
+    values, index = np.unique(data[~masked], return_inverse=True)
+    codes = [int(value) for value in values]
+    if len(codes) > MOST_CLASSES:
+        many = f"{len(codes)} different ones"
+        raise file.error("class codes", many, f"at most {MOST_CLASSES}, so this is no label raster", "give class codes")
+    classes = [code for code in codes if code not in unlabelled and code != file.nodata]
+    position = {code: i for i, code in enumerate(classes)}
+    labels = np.full(data.shape, -1, np.int64)
+    labels[~masked] = np.array([position.get(code, -1) for code in codes], np.int64)[index]
+    return labels, classes
+
+
+def _check_whole(file: CubeFile, values: NDArray[np.floating]) -> None:
+    """Floating numbers can be codes if they are whole, and small enough for each whole number to have its own."""
+    exact = 2 ** (np.finfo(values.dtype).nmant + 1)
+    wrong = ~(np.abs(values) <= exact)
+    wrong |= np.floor(values) != values
+    if wrong.any():
+        raise file.error(
+            "class codes",
+            f"{values[wrong][0]:g}",
+            f"whole numbers up to {exact}; others are measurements, so this is no label raster",
+            "give a raster of class codes",
+        )
+
+
 def on_one_legend(first: Labels, second: Labels) -> tuple[Labels, Labels, Labels]:
     """Labels of two files of one scene with one numbering, by what the files call the classes.
 
@@ -216,8 +280,8 @@ def on_one_legend(first: Labels, second: Labels) -> tuple[Labels, Labels, Labels
         code = _final_codes(sorted(classes))
         _tell_numbers("The two files of labels", code)
     one, two = _recoded(first, code), _recoded(second, code)
-    told = ({**getattr(two, what), **getattr(one, what)} for what in ("names", "colors", "original"))
-    return one, two, Labels(one.codes + two.codes, *told)
+    merged = ({**getattr(two, what), **getattr(one, what)} for what in ("names", "colors", "original"))
+    return one, two, Labels(one.codes + two.codes, *merged)
 
 
 def _recoded(labels: Labels, code: Mapping[Any, Any]) -> Labels:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,25 @@ class Legend:
         position = np.searchsorted(self.codes, labels)
         position = np.minimum(position, len(self.codes) - 1)
         return np.where(np.asarray(self.codes)[position] == labels, position, -1)
+
+    def _repr_html_(self) -> str:
+        """A table with the colours of the classes, for notebooks."""
+        return self.table_html()
+
+    def table_html(self, **columns: Sequence[object]) -> str:
+        """An HTML table of the classes.
+
+        Args:
+            columns: more columns by their heading, of K cells each.
+        """
+        head = "".join(f"<th>{escape(name)}</th>" for name in ("", "code", "class", *columns))
+        rows = [
+            f'<tr><td style="background: {color}; min-width: 1.5em"></td>'
+            + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells)
+            + "</tr>"
+            for color, *cells in zip(self.colors, self.codes, self.names, *columns.values(), strict=True)
+        ]
+        return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
 
 
 def by_code(given: Sequence[str] | Mapping[Any, str] | None, *, field: str = "class_names") -> dict[Any, str]:

@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.doubts import warnings_of
-from hsfusion.scenes.formats.cube_file import CubeFile
+from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.labels import LabelledScene, read_labels
-from hsfusion.scenes.scene import Scene, StackedScene, Window
+from hsfusion.scenes.plausibility import plausibility_warnings
+from hsfusion.scenes.scene import Scene, StackedScene, Window, check_band_count, describe, read_all
 from hsfusion.scenes.survey import Survey, survey
-from hsfusion.scenes.told import open_told
 from hsfusion.spectra import Bands
 
 _log = logging.getLogger(__name__)
@@ -35,6 +34,7 @@ class FileScene:
     """
 
     sources: tuple[tuple[str, int], ...] = ()
+    __repr__ = describe
 
     def __init__(self, file: CubeFile, *, bands: Bands, name: str) -> None:
         self.file = file
@@ -42,9 +42,28 @@ class FileScene:
         self.bands = bands
         self.name = name
 
-    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Reads a window: (C, height, width) float32, or those bands of it, NaN where there are no data."""
+        if window is None:
+            return read_all(self, layers)
         return self.file.read(window, layers)
+
+    def provenance(self) -> list[dict[str, Any]]:
+        """What the numbers mean, see :meth:`Scene.provenance`."""
+        return [
+            {
+                "name": self.name,
+                "format": self.file.format,
+                "scale": _one_or_each(self.file.gain, neutral=1.0),
+                "offset": _one_or_each(self.file.offset, neutral=0.0),
+                "nodata": None if self.file.nodata is None else str(self.file.nodata),
+                "wavelengths": self.file.table.source,
+            }
+        ]
+
+    def files(self) -> list[Path]:
+        """The file."""
+        return [self.file.path]
 
 
 def open_scene(
@@ -65,7 +84,7 @@ def open_scene(
 
     Args:
         path: the file; for products of several files, the one that is named first in their format. Or a cube that is
-            open, of which all that is told here holds, too.
+            open, for which all that is given here holds, too.
         name: what figures and files call the scene; None for the file's own name without its ending.
         variable: name of the array, for files that hold several.
         grid: ``map`` or ``sensor``, for products that hold both (EMIT).
@@ -82,7 +101,7 @@ def open_scene(
     Raises:
         InputError: if the file is damaged or of no known format, says otherwise, or its wavelengths are missing.
     """
-    file = open_told(
+    file = open_with_user_metadata(
         path,
         variable=variable,
         grid=grid,
@@ -102,6 +121,45 @@ def open_scene(
         if not isinstance(interval, str):  # those that have names are wide, and no scene need see all of them
             _warn_of_no_hit(scene, interval)
     return scene
+
+
+def open_with_user_metadata(
+    path: str | Path | CubeFile,
+    *,
+    variable: str | None = None,
+    grid: str | None = None,
+    axes: Sequence[str] | None = None,
+    wavelengths: str | Path | Sequence[float] | None = None,
+    wavelength_unit: str | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
+    nodata: float | None = None,
+) -> CubeFile:
+    """Opens the layers of a file with the metadata that the user gives; their wavelengths may be missing.
+
+    Args:
+        path: see :func:`hsfusion.scenes.open_scene`, as all others.
+        variable: likewise, for a file that is not open.
+        grid: likewise.
+        axes: likewise.
+        wavelengths: go before those of the file. Its marks of bad bands still hold, and its FWHM where none is given.
+        wavelength_unit: likewise.
+        scale: likewise.
+        offset: likewise.
+        nodata: likewise.
+
+    Raises:
+        InputError: if the file is damaged or of no known format, or says otherwise.
+    """
+    file = path if isinstance(path, CubeFile) else open_cube_file(path, variable=variable, grid=grid, axes=axes)
+    file = _with_scaling(file, scale=scale, offset=offset, nodata=nodata)
+    if wavelengths is None:
+        return file
+    table = _read_table(file, wavelengths) if isinstance(wavelengths, str | Path) else _listed(file, wavelengths)
+    good = [marks for marks in (file.table.good, table.good) if marks is not None]
+    fwhm = _own_fwhm(file, unit=table.unit or wavelength_unit) if table.fwhm is None else table.fwhm
+    table = dataclasses.replace(table, fwhm=fwhm, good=np.logical_and.reduce(good) if good else None)
+    return dataclasses.replace(file, table=table)
 
 
 def open_with_sources(path: str | Path, *, sources: Mapping[str, str | Path] | None = None, **reading: Any) -> Scene:
@@ -197,6 +255,68 @@ def with_sources(scene: Scene, sources: Mapping[str, str | Path] | None) -> Scen
     return StackedScene(scene, {str(name): open_cube_file(file) for name, file in sources.items()})
 
 
+def _with_scaling(file: CubeFile, *, scale: float | None, offset: float | None, nodata: float | None) -> CubeFile:
+    """The file with what the user says of its numbers, unless it says something itself."""
+    if (scale is not None or offset is not None) and (file.gain is not None or file.offset is not None):
+        gain = 1.0 if file.gain is None else file.gain[0]
+        raise file.error(
+            "scale", f"{gain:g} in the file itself", "scene.scale and scene.offset null", "remove them from the command"
+        )
+    if scale is not None and not (np.isfinite(scale) and scale > 0):
+        raise file.error("scene.scale", scale, "a positive number", "correct scene.scale")
+    if offset is not None and not np.isfinite(offset):
+        raise file.error("scene.offset", offset, "a number", "correct scene.offset")
+    if nodata is not None and file.nodata is not None and not np.isclose(nodata, file.nodata, equal_nan=True):
+        raise file.error("nodata", file.nodata, f"{nodata:g} as scene.nodata says", "remove scene.nodata")
+    return dataclasses.replace(
+        file,
+        gain=file.gain if scale is None else np.full(file.layers, float(scale)),
+        offset=file.offset if offset is None else np.full(file.layers, float(offset)),
+        nodata=file.nodata if nodata is None else float(nodata),
+        nodata_given=file.nodata_given or nodata is not None,
+    )
+
+
+def _one_or_each(values: NDArray[np.float64] | None, *, neutral: float) -> float | list[float]:
+    if values is None:
+        return neutral
+    return float(values[0]) if (values == values[0]).all() else values.tolist()
+
+
+def _read_table(file: CubeFile, table: str | Path) -> BandTable:
+    bands = Bands.from_csv(table)
+    check_band_count(file.path, file.layers, bands)
+    return BandTable(bands.wavelength_nm, bands.fwhm_nm, bands.good, unit="nm", source=str(table))
+
+
+def _listed(file: CubeFile, wavelengths: Sequence[float]) -> BandTable:
+    try:
+        centres = np.array([float(wavelength) for wavelength in wavelengths])
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            "scene", field="wavelengths", value=error, expected="a file, or a list of numbers", fix="correct the list"
+        ) from error
+    if centres.size != file.layers:
+        raise file.error(
+            "number of scene.wavelengths",
+            centres.size,
+            f"{file.layers}, one for each band of the cube",
+            "correct the list",
+        )
+    return BandTable(centres, source="scene.wavelengths")
+
+
+def _own_fwhm(file: CubeFile, *, unit: str | None) -> NDArray[np.float64] | None:
+    """FWHM of the file's own table in another unit; None where either unit is not known."""
+    stored, wanted = (NM_PER_UNIT.get((word or "").strip().lower()) for word in (file.table.unit, unit))
+    if file.table.fwhm is None or wanted is None:
+        return None
+    if stored is None:
+        _log.warning("%s: FWHM of the file are not used, as it names no known unit.", file.path)
+        return None
+    return file.table.fwhm * (stored / wanted)
+
+
 def _warn_of_no_hit(scene: FileScene, interval: Sequence[float]) -> None:
     nm = scene.bands.wavelength_nm
     inside = (interval[0] <= nm) & (nm <= interval[1])
@@ -209,9 +329,9 @@ def _warn_of_no_hit(scene: FileScene, interval: Sequence[float]) -> None:
 
 def _checked(scene: FileScene) -> Bands:
     """Marks bands that hold one number only, or no data, everywhere, and logs what else looks wrong."""
-    found = survey(scene)
-    suspects = np.flatnonzero(found.dead & scene.bands.good)
-    empty = suspects if found.pixels == found.total else suspects[_constant(scene, suspects)]
+    pixels = survey(scene)
+    suspects = np.flatnonzero(pixels.dead & scene.bands.good)
+    empty = suspects if pixels.is_whole else suspects[_constant(scene, suspects)]
     good = np.array(scene.bands.good)
     good[empty] = False
     if not good.any():
@@ -220,14 +340,14 @@ def _checked(scene: FileScene) -> Bands:
         nm = ", ".join(f"{centre:.0f}" for centre in scene.bands.wavelength_nm[empty])
         _log.warning("%s: not used, for they hold one number only or no data: %s nm.", scene.name, nm)
     bands = dataclasses.replace(scene.bands, good=good)
-    _warn(scene, found, bands)
+    _warn(scene, pixels, bands)
     return bands
 
 
-def _warn(scene: FileScene, found: Survey, bands: Bands) -> None:
+def _warn(scene: FileScene, pixels: Survey, bands: Bands) -> None:
     """Logs what looks wrong about a scene, as ``inspect`` shows it; every command that reads one opens it here."""
-    for doubt in warnings_of(scene.file, found, bands):
-        _log.warning("%s: %s", scene.name, doubt)
+    for warning in plausibility_warnings(scene.file, pixels, bands):
+        _log.warning("%s: %s", scene.name, warning)
 
 
 def _constant(scene: FileScene, layers: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -1,16 +1,17 @@
-"""The scene protocol, and the scene that is an array in memory."""
+"""The scene protocol; scenes in memory, with further rasters on their grid, or with other bands of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.errors import InputError
-from hsfusion.scenes.geobox import GeoBox, check_same_grid
-from hsfusion.spectra import Bands
+from hsfusion.errors import InputError, printable
+from hsfusion.scenes.geobox import GeoBox, check_same_grid, crs_name
+from hsfusion.spectra import Bands, match_bands
 
 _EDGE = 256  # of the squares, in pixels, that single pixels are read by
 _NUMBERS = 2**24  # read at a time
@@ -36,6 +37,11 @@ class Raster(Protocol):
     @property
     def layers(self) -> int:
         """E, the number of layers."""
+        ...
+
+    @property
+    def path(self) -> Path | None:
+        """The file that the layers are read from; None where they are in memory."""
         ...
 
     def read(self, window: Window) -> NDArray[np.float32]:
@@ -66,14 +72,38 @@ class Scene(Protocol):
         """Shape and place of the grid."""
         ...
 
-    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Reads a window: (C + E, height, width) float32 in the scene's own units, NaN where there are no data.
 
         Args:
-            window: the rectangle.
+            window: the rectangle; None for the whole scene.
             layers: (L,) indices of the bands and further layers to read, in this order; None for all.
         """
         ...
+
+    def provenance(self) -> list[dict[str, Any]]:
+        """What the numbers mean, as plain values for logs and model files.
+
+        Returns:
+            For each cube that is a file ``name``, ``format``, ``scale`` and ``offset`` (a number, or one for each band:
+            physical values are stored values times scale plus offset), ``nodata`` and ``wavelengths``.
+        """
+        ...
+
+    def files(self) -> list[Path]:
+        """The files that pixels are read from."""
+        ...
+
+
+def describe(scene: Scene) -> str:
+    """A scene in one line: ``<FileScene field: 145 rows x 145 columns x 200 bands, 400-2500 nm, no CRS>``."""
+    (rows, columns), nm = scene.geobox.shape, scene.bands.wavelength_nm
+    layers = "".join(f", {printable(name)} ({number} layer{'s' * (number > 1)})" for name, number in scene.sources)
+    return (
+        f"<{type(scene).__name__} {printable(scene.name)}: {rows} rows x {columns} columns x {nm.size} bands, "
+        f"{nm.min():.0f}-{nm.max():.0f} nm{layers}, "
+        f"{'no CRS' if scene.geobox.crs is None else crs_name(scene.geobox.crs)}>"
+    )
 
 
 class ArrayRaster:
@@ -84,14 +114,16 @@ class ArrayRaster:
         geobox: shape and place; None for a grid without georeference.
     """
 
+    path: Path | None = None
+
     def __init__(self, layers: NDArray, *, geobox: GeoBox | None = None) -> None:
         self._values = layers
         self.layers = int(layers.shape[0])
         self.geobox = geobox or GeoBox((int(layers.shape[1]), int(layers.shape[2])))
 
-    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Reads a window: (E, height, width) float32, or those layers of it, NaN where there are no data."""
-        row, col, height, width = window
+        row, col, height, width = Window(0, 0, *self.geobox.shape) if window is None else window
         part = take_layers(self._values[:, row : row + height, col : col + width], layers)
         return finite_or_nan(np.array(part, dtype=np.float32))
 
@@ -110,6 +142,7 @@ class ArrayScene(ArrayRaster):
     """
 
     sources: tuple[tuple[str, int], ...] = ()
+    __repr__ = describe
 
     def __init__(self, cube: NDArray, *, bands: Bands, name: str, geobox: GeoBox | None = None) -> None:
         if cube.ndim != 3:
@@ -129,6 +162,14 @@ class ArrayScene(ArrayRaster):
                 fix="correct the geobox",
             )
 
+    def provenance(self) -> list[dict[str, Any]]:
+        """Nothing: the numbers come from no file."""
+        return []
+
+    def files(self) -> list[Path]:
+        """None."""
+        return []
+
 
 class StackedScene:
     """A scene with further rasters on its grid: lidar heights, radar backscatter, thermal bands.
@@ -141,6 +182,8 @@ class StackedScene:
         InputError: if a raster lies on another grid.
     """
 
+    __repr__ = describe
+
     def __init__(self, scene: Scene, rasters: Mapping[str, Raster]) -> None:
         for name, raster in rasters.items():
             check_same_grid(raster.geobox, scene.geobox, source=name, reference=scene.name)
@@ -149,9 +192,102 @@ class StackedScene:
         self.scene, self.rasters = scene, list(rasters.values())
         self._parts = [scene, *rasters.values()]
 
-    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Reads a window: (C + E, height, width) float32, or those layers of it, NaN where there are no data."""
+        if window is None:
+            return read_all(self, layers)
         return take_layers(np.concatenate([part.read(window) for part in self._parts]), layers)
+
+    def provenance(self) -> list[dict[str, Any]]:
+        """That of the cube."""
+        return self.scene.provenance()
+
+    def files(self) -> list[Path]:
+        """Those of the cube, and the further rasters'."""
+        return [*self.scene.files(), *(raster.path for raster in self.rasters if raster.path is not None)]
+
+
+class BandSelection:
+    """A scene with the bands and further layers of another, matched by wavelength and by name, never by index.
+
+    Args:
+        scene: the scene; its bands may be more, and in another order.
+        bands: the C bands that are wanted.
+        sources: name and number of layers of each further raster that is wanted.
+        needed: (C + E,) bool, which of them have to be there; of others nothing may be read, and they
+            take no band from those.
+
+    Raises:
+        InputError: if a needed band has no good band within half a FWHM, or a further raster differs. All missing
+            wavelengths are listed; nothing stands in for them.
+    """
+
+    __repr__ = describe
+
+    def __init__(
+        self, scene: Scene, *, bands: Bands, sources: Sequence[tuple[str, int]], needed: NDArray[np.bool_]
+    ) -> None:
+        if dict(scene.sources) != dict(sources):
+            raise InputError(
+                scene.name,
+                field="further rasters",
+                value=dict(scene.sources) or "none",
+                expected=f"{dict(sources) or 'none'}, as the model was trained with",
+                fix="give them as scene.sources={name: file}",
+            )
+        order = match_bands(bands, scene.bands, needed=needed[: len(bands)])
+        missing = bands.wavelength_nm[(order < 0) & needed[: len(bands)]]
+        if missing.size:
+            raise InputError(
+                scene.name,
+                field=f"{missing.size} of {int(needed[: len(bands)].sum())} bands that the model uses",
+                value="missing (" + ", ".join(f"{nm:.1f}" for nm in missing) + " nm)",
+                expected="a good band within half a FWHM of each",
+                fix="give a scene of the same sensor, or fine-tune the model on this one",
+            )
+        start, first = len(scene.bands), {}
+        for name, number in scene.sources:
+            first[name], start = start, start + number
+        layers = [first[name] + i for name, number in sources for i in range(number)]
+        self.scene = scene
+        self._order = np.array([*order, *layers], np.int64)
+        self.name, self.geobox = scene.name, scene.geobox
+        self.bands, self.sources = bands, tuple(sources)
+
+    def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Reads a window: (C + E, height, width) float32, or those layers of it, NaN where there are no data."""
+        if window is None:
+            return read_all(self, layers)
+        order = self._order if layers is None else self._order[layers]
+        assert (order >= 0).all(), "a band that is not there was asked for"
+        return self.scene.read(window, order)
+
+    def provenance(self) -> list[dict[str, Any]]:
+        """That of the scene."""
+        return self.scene.provenance()
+
+    def files(self) -> list[Path]:
+        """Those of the scene."""
+        return self.scene.files()
+
+
+def fingerprint(scene: Scene) -> dict[str, Any]:
+    """Plain values that tell a scene apart from others: its bands, place, scale, and size and time of its files.
+
+    A selection of bands is what it was selected from: which bands a model takes is a matter of the model.
+    """
+    inner = scene.scene if isinstance(scene, BandSelection) else scene
+    status = [path.stat() for path in inner.files()]
+    return {
+        "name": inner.name,
+        "wavelength_nm": inner.bands.wavelength_nm.tolist(),
+        "fwhm_nm": None if inner.bands.fwhm_nm is None else inner.bands.fwhm_nm.tolist(),
+        "good": inner.bands.good.tolist(),
+        "sources": [list(source) for source in inner.sources],
+        "place": [*inner.geobox.shape, *tuple(inner.geobox.transform)[:6], inner.geobox.crs],
+        "values": inner.provenance(),
+        "files": [[file.st_ino, file.st_size, file.st_mtime_ns] for file in status],
+    }
 
 
 def read_all(scene: Scene, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import overload
+from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
 from hsfusion.scenes.labels import LabelledScene
-from hsfusion.scenes.scene import Scene, Window
+from hsfusion.scenes.scene import Scene, Window, describe, read_all
 from hsfusion.spectra import Bands, band_spacing_nm
 from hsfusion.spectra.sensors import sensor_bands, sensor_name
 
@@ -46,6 +47,8 @@ class SimulatedScene:
         InputError: if the sensor's widths are unknown, or no band can be simulated.
     """
 
+    __repr__ = describe
+
     def __init__(self, scene: Scene, bands: Bands, *, name: str) -> None:
         if bands.fwhm_nm is None:
             raise InputError(
@@ -70,11 +73,13 @@ class SimulatedScene:
         self._matrix[:, own] = _resampling(seamless, self.bands)  # (C', C)
         self.narrower = int((_widths(self.bands) < _widths(source)[_nearest(self.bands, source)]).sum())
 
-    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Reads a window: (C' + E, height, width) float32, or those layers of it, NaN where there are no data.
 
         A band has no data where one of the scene's bands that it is made of has none.
         """
+        if window is None:
+            return read_all(self, layers)
         number = len(self.bands)
         if layers is None:
             layers = np.arange(number + sum(n for _, n in self.sources))
@@ -87,6 +92,14 @@ class SimulatedScene:
         values[is_band] = _mixed(weights[:, needed], read[: needed.size])
         values[~is_band] = read[needed.size :]
         return values
+
+    def provenance(self) -> list[dict[str, Any]]:
+        """That of the scene it is made from."""
+        return self.scene.provenance()
+
+    def files(self) -> list[Path]:
+        """Those of the scene it is made from."""
+        return self.scene.files()
 
 
 @overload

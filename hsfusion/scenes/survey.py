@@ -77,6 +77,21 @@ class Survey:
     correlation: NDArray[np.float64]
     dead: NDArray[np.bool_]
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every pixel was looked at."""
+        return self.pixels == self.total
+
+    @property
+    def sample(self) -> str:
+        """What shares are shares of, in words."""
+        return "the pixels" if self.is_whole else f"the {self.pixels:,} pixels that were looked at"
+
+    @property
+    def in_sample(self) -> str:
+        """The end of a sentence that holds for the sample; empty where that is the whole cube."""
+        return "" if self.is_whole else f", in {self.sample}"
+
 
 def survey(cube: Cube, *, most_pixels: int | None = None) -> Survey:
     """Looks at every pixel of a small cube, or at evenly spaced windows of whole rows of a large one.

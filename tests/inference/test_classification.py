@@ -6,8 +6,7 @@ from hsfusion.data.datamodule import PatchDataModule, prepare
 from hsfusion.data.splits import blocks
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.inference import FoldedNetwork, classification, instance_weight_maps, predict_scene
-from hsfusion.inference.classification import classify, with_precision
-from hsfusion.inference.tiles import cells_of
+from hsfusion.inference.classification import cells_of, classify, with_precision
 from hsfusion.scenes import ArrayScene
 from hsfusion.spectra import BandGroup, even_groups
 from hsfusion.training.building import FUSIONS, LearnedWeights, build_network

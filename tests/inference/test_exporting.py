@@ -10,8 +10,8 @@ from hsfusion import __version__
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
 from hsfusion.inference import FoldedNetwork, predict_scene
+from hsfusion.inference.classification import cells_of, read_with_halo
 from hsfusion.inference.exporting import describe, export_onnx, export_program
-from hsfusion.inference.tiles import cells_of, read_with_halo
 from hsfusion.scenes import ArrayRaster, ArrayScene, StackedScene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import Bands, even_groups

@@ -109,7 +109,7 @@ def test_full_disk_under_the_last_small_file_leaves_the_old_set(made, whole, tmp
     old = old_files(tmp_path, whole)
 
     def full(path, content):
-        mapping.part_of(path).write_bytes(content[:3])
+        mapping.temporary_path(path).write_bytes(content[:3])
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(mapping, "_write_part", full)

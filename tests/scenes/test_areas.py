@@ -8,7 +8,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from hsfusion.scenes import GeoBox, Legend
-from hsfusion.scenes.areas import class_areas, pixel_areas_m2
+from hsfusion.scenes.rasters import class_areas, pixel_areas_m2
 from hsfusion.scenes.scene import Window
 
 A, F = 6378137.0, 1 / 298.257223563  # WGS 84
@@ -82,6 +82,20 @@ def test_pixels_at_the_pole_and_at_180_degrees_are_like_their_neighbours():
     np.testing.assert_allclose(pole, pole[0], rtol=1e-3)
     seam = areas("EPSG:4326", grid(180 - 30.5 * 0.01, 10, 0.01))
     np.testing.assert_allclose(seam, areas("EPSG:4326", grid(20, 10, 0.01)), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("north", "size"), [(90.25, 0.5), (90, 1.8)])
+def test_grids_of_the_whole_earth_have_its_area_and_nothing_beyond_the_poles(north, size):
+    rows = round((2 * north) / size)
+    found = areas("EPSG:4326", grid(0, north, size), Window(0, 0, rows, 1))
+    assert np.isfinite(found).all()
+    middle = rows // 2
+    np.testing.assert_allclose(
+        found[middle], between(north - middle * size, north - (middle + 1) * size, size), rtol=1e-2
+    )
+    assert found[0] < found[8] < found[middle]
+    beyond = areas("EPSG:4326", grid(0, -90, 0.01))
+    assert (beyond == 0).all()
 
 
 def test_other_bodies_have_their_own_size():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hsfusion.errors import InputError
-from hsfusion.scenes import ArrayRaster, ArrayScene, MatchedScene, StackedScene, Window
+from hsfusion.scenes import ArrayRaster, ArrayScene, BandSelection, StackedScene, Window
 from hsfusion.spectra import Bands
 
 WINDOW = Window(1, 0, 3, 4)
@@ -25,7 +25,7 @@ def stacked(nm, **rasters):
 
 def matched(scene, nm, *, sources=(), needed=None):
     number = len(nm) + sum(layers for _, layers in sources)
-    return MatchedScene(
+    return BandSelection(
         scene, bands=bands(nm), sources=sources, needed=np.ones(number, bool) if needed is None else np.array(needed)
     )
 

@@ -211,7 +211,7 @@ def test_bad_interval_without_a_band_is_logged(path, caplog):
 
 def test_cube_that_is_open_is_not_opened_again(path, monkeypatch):
     file = open_cube_file(path)
-    monkeypatch.setattr("hsfusion.scenes.told.open_cube_file", None)
+    monkeypatch.setattr("hsfusion.scenes.opening.open_cube_file", None)
     scene = open_scene(file, wavelengths=NM, wavelength_unit="nm", scale=2)
     assert scene.name == "cube"
     np.testing.assert_array_equal(read(scene), CUBE * 2)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hsfusion.scenes.formats.registry import open_cube_file
-from hsfusion.scenes.raw_layout import axis_like_bands, smoother_layout
+from hsfusion.scenes.plausibility import suspect_axis_order, suspect_interleave
 
 AXES = {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}
 CODES = {"i2": 2, "f4": 4}
@@ -31,7 +31,7 @@ def write(folder, cube, *, dtype, real, said):
 @pytest.mark.parametrize("interleave", AXES)
 def test_right_header_is_not_doubted(tmp_path, interleave, order, dtype):
     layout = (interleave, order)
-    assert smoother_layout(write(tmp_path, fields_of_crops(), dtype=dtype, real=layout, said=layout)) is None
+    assert suspect_interleave(write(tmp_path, fields_of_crops(), dtype=dtype, real=layout, said=layout)) is None
 
 
 @pytest.mark.parametrize("dtype", CODES)
@@ -50,18 +50,18 @@ def test_right_header_is_not_doubted(tmp_path, interleave, order, dtype):
 def test_wrong_header_is_found_and_the_right_layout_is_named(tmp_path, real, said, dtype):
     file = write(tmp_path, fields_of_crops(), dtype=dtype, real=real, said=said)
     order = {"<": "little endian", ">": "big endian"}[real[1]]
-    assert smoother_layout(file) == (real[0], order)
+    assert suspect_interleave(file) == (real[0], order)
 
 
 def test_noise_and_tiny_cubes_and_single_bands_are_not_doubted(tmp_path):
     noise = np.random.default_rng(0).integers(0, 9999, (20, 30, 30))
     for cube in (noise, noise[:, :5, :5], noise[:1], np.zeros((20, 30, 30)), np.full((20, 30, 30), np.nan)):
-        assert smoother_layout(write(tmp_path, cube, dtype="f4", real=("bsq", "<"), said=("bip", "<"))) is None
+        assert suspect_interleave(write(tmp_path, cube, dtype="f4", real=("bsq", "<"), said=("bip", "<"))) is None
 
 
 def test_formats_that_cannot_be_read_in_a_wrong_way_are_not_doubted(tmp_path):
     np.save(tmp_path / "cube.npy", fields_of_crops())
-    assert smoother_layout(open_cube_file(tmp_path / "cube.npy")) is None
+    assert suspect_interleave(open_cube_file(tmp_path / "cube.npy")) is None
 
 
 def npy(folder, values):
@@ -73,9 +73,9 @@ def npy(folder, values):
 def test_bands_in_the_place_of_rows_or_columns_are_found(tmp_path, levels):
     cube = fields_of_crops() + levels * 3000 * np.sin(np.arange(60) / 9)[:, None, None]  # (C, H, W)
     found = "rows" if levels else None  # spectra that have nothing in common cannot be told from anything else
-    assert axis_like_bands(npy(tmp_path, cube)) == found
-    assert axis_like_bands(npy(tmp_path, cube.transpose(1, 0, 2))) == (found and "columns")
-    assert axis_like_bands(npy(tmp_path, cube.transpose(1, 2, 0))) is None
+    assert suspect_axis_order(npy(tmp_path, cube)) == found
+    assert suspect_axis_order(npy(tmp_path, cube.transpose(1, 0, 2))) == (found and "columns")
+    assert suspect_axis_order(npy(tmp_path, cube.transpose(1, 2, 0))) is None
 
 
 def test_axes_of_noise_and_slopes_and_tiny_or_empty_cubes_are_not_doubted(tmp_path):
@@ -95,10 +95,10 @@ def test_axes_of_noise_and_slopes_and_tiny_or_empty_cubes_are_not_doubted(tmp_pa
         np.zeros((9, 20, 30)),
         np.full((9, 20, 30), np.nan),
     ):
-        assert axis_like_bands(npy(tmp_path, values)) is None
+        assert suspect_axis_order(npy(tmp_path, values)) is None
 
 
 def test_raw_cubes_name_their_axes_themselves(tmp_path):
     cube = fields_of_crops() + 3000 * np.sin(np.arange(60) / 9)[:, None, None]
     file = write(tmp_path, cube.transpose(1, 2, 0), dtype="f4", real=("bsq", "<"), said=("bsq", "<"))
-    assert axis_like_bands(file) is None
+    assert suspect_axis_order(file) is None

@@ -5,17 +5,25 @@ from affine import Affine
 
 from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.scenes import (
+    ArrayRaster,
     ArrayScene,
+    BandSelection,
     GeoBox,
+    JoinedScene,
     LabelledScene,
     Legend,
+    StackedScene,
     Window,
+    join_scenes,
     open_labelled_scene,
     open_scene,
+    open_with_sources,
     read_labels,
     write_class_map,
     write_raster,
 )
+from hsfusion.scenes.scene import fingerprint
+from hsfusion.scenes.simulated import SimulatedScene
 from hsfusion.spectra import Bands
 
 TRANSFORM = Affine(30.0, 2.0, 500000.0, 2.0, -30.0, 4500000.0)
@@ -146,3 +154,62 @@ def test_raster_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
         write_raster(path, np.zeros((2, 2), np.uint8), geobox=GeoBox((2, 2)))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["map.tif"]
+
+
+def test_every_scene_made_of_files_leads_to_them_and_to_what_their_numbers_mean(tmp_path, table):
+    for name in ("north", "south"):
+        np.save(tmp_path / f"{name}.npy", np.ones((4, 5, 3), np.uint16))
+    np.save(tmp_path / "lidar.npy", np.ones((4, 5, 1), np.float32))
+    parts = [
+        open_with_sources(
+            tmp_path / f"{name}.npy", wavelengths=table, scale=0.5, sources={"lidar": tmp_path / "lidar.npy"}
+        )
+        for name in ("north", "south")
+    ]
+    labels = np.ones((4, 5), np.int64)
+    joined = join_scenes([LabelledScene(part, labels, Legend.of(labels)) for part in parts]).scene
+    taken = BandSelection(joined, bands=joined.bands, sources=joined.sources, needed=np.ones(4, bool))
+    for scene in (joined, taken):
+        assert [path.name for path in scene.files()] == ["north.npy", "lidar.npy", "south.npy", "lidar.npy"]
+        assert [(entry["name"], entry["scale"]) for entry in scene.provenance()] == [("north", 0.5), ("south", 0.5)]
+    assert fingerprint(taken) == fingerprint(joined)
+
+
+def scenes_of_every_type(path):
+    cube = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    np.save(path / "flight.npy", cube.transpose(1, 2, 0))
+    opened = open_scene(path / "flight.npy", wavelengths=[450, 550, 650], wavelength_unit="nm")
+    bands = Bands(opened.bands.wavelength_nm, np.full(3, 100.0), np.ones(3, bool))
+    array = ArrayScene(cube, bands=bands, name="array", geobox=GeoBox((4, 5), TRANSFORM, UTM))
+    stacked = StackedScene(array, {"lidar": ArrayRaster(np.ones((1, 4, 5)))})
+    selected = BandSelection(array, bands=bands, sources=(), needed=np.ones(3, bool))
+    simulated = SimulatedScene(array, Bands(np.array([500.0]), np.array([100.0]), np.ones(1, bool)), name="coarse")
+    return opened, array, stacked, selected, simulated, JoinedScene([opened, array])
+
+
+def test_every_scene_is_read_whole_without_a_window(tmp_path):
+    for scene in scenes_of_every_type(tmp_path):
+        whole = scene.read(Window(0, 0, *scene.geobox.shape))
+        np.testing.assert_array_equal(scene.read(), whole)
+        np.testing.assert_array_equal(scene.read(layers=np.array([0])), whole[:1])
+
+
+def test_scenes_describe_themselves_in_one_line(tmp_path):
+    opened, array, stacked, selected, *_ = scenes_of_every_type(tmp_path)
+    assert repr(opened) == "<FileScene flight: 4 rows x 5 columns x 3 bands, 450-650 nm, no CRS>"
+    place = "WGS 84 / UTM zone 33N (EPSG:32633)"
+    assert repr(array) == f"<ArrayScene array: 4 rows x 5 columns x 3 bands, 450-650 nm, {place}>"
+    assert repr(stacked) == f"<StackedScene array: 4 rows x 5 columns x 3 bands, 450-650 nm, lidar (1 layer), {place}>"
+    assert repr(selected).startswith("<BandSelection array: 4 rows")
+
+
+def test_labelled_scene_and_legend_are_tables_with_escaped_names_in_a_notebook(tmp_path):
+    opened = scenes_of_every_type(tmp_path)[0]
+    labels = np.array([[0, 1, 1, 2, 2]] * 4)
+    labelled = LabelledScene(opened, labels, Legend((1, 2), ("<b>moor</b>", "wood"), ("#ff8000", "#0000ff")))
+    assert repr(labelled) == f"LabelledScene({opened!r}, 16 labelled pixels of 2 classes)"
+    for shown in (labelled._repr_html_(), labelled.legend._repr_html_()):
+        assert "&lt;b&gt;moor&lt;/b&gt;" in shown
+        assert "<b>" not in shown
+        assert shown.count("background: #ff8000") == 1
+    assert "<td>8</td>" in labelled._repr_html_()

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from hsfusion.errors import InputError
-from hsfusion.scenes import ArrayRaster, ArrayScene, LabelledScene, Legend, StackedScene, Window, open_scene, recorded
-from hsfusion.scenes.recorded import fingerprint, input_files
-from hsfusion.scenes.scene import read_all
+from hsfusion.scenes import ArrayRaster, ArrayScene, LabelledScene, Legend, StackedScene, Window, open_scene
+from hsfusion.scenes.scene import fingerprint, read_all
 from hsfusion.scenes.simulated import SimulatedScene, simulate
 from hsfusion.spectra import Bands
 
@@ -158,7 +157,7 @@ def test_records_lead_to_the_file_that_it_is_made_from(tmp_path):
     np.save(tmp_path / "cube.npy", np.zeros((4, 5, NM.size), np.uint16))
     of = open_scene(tmp_path / "cube.npy", wavelengths=NM.tolist(), wavelength_unit="nm", scale=0.5)
     simulated = simulate(of, "desis")
-    assert recorded(simulated) == recorded(of)
-    assert recorded(of)[0]["scale"] == 0.5
-    assert input_files(simulated) == [tmp_path / "cube.npy"]
+    assert simulated.provenance() == of.provenance()
+    assert of.provenance()[0]["scale"] == 0.5
+    assert simulated.files() == [tmp_path / "cube.npy"]
     assert fingerprint(simulated) != fingerprint(simulate(of, "sentinel2"))

@@ -1,15 +1,18 @@
-"""What looks wrong about a cube although it opens: each doubt one line, for people to judge."""
+"""Whether a cube is plausible although it opens: each warning one line, for people to judge."""
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from collections.abc import Iterator
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.scenes.formats.cube_file import CubeFile
-from hsfusion.scenes.raw_layout import axis_like_bands, smoother_layout
+from hsfusion.scenes.formats.cube_file import CubeFile, Pixels
+from hsfusion.scenes.formats.envi import EnviPixels
 from hsfusion.scenes.scene import Window
 from hsfusion.scenes.survey import Survey
 from hsfusion.spectra import Bands
@@ -24,16 +27,28 @@ _PILE = 0.001  # share of pixels at one extreme value that no picture has by cha
 _LEAST_PIXELS = 10  # of such a pile
 _BELOW_ZERO = 0.01
 _SHOWN = 3
+_AXES = {"bsq": "bls", "bil": "lbs", "bip": "lsb"}  # axes of the binary: bands, lines, samples
+_LINES, _SAMPLES, _PLACES = 16, 32, 3  # of the sample
+_SIDE, _LEAST_SQUARE = 32, 256  # of that in which a curve along lines or samples has to show
+_LEAST_NUMBERS = 1000
+# Eight real cubes were written in each of the six ways. Read as written, none was rougher than in a wrong way but for a
+# crop of 7 x 7 pixels (1 / 0.69 times). Of the 210 wrong readings of the others, 202 were found out under this limit.
+_FAR_SMOOTHER = 0.6
+# Share of the variance that lies between the means along an axis. Of nine real cubes read in the right order, and 1080
+# crops of them (half of these standardised band by band), no rows or columns reached the limit, but for one crop of
+# 8 x 17 pixels. With bands as rows or columns five of the nine did, at 0.72 to 0.92, where what stood for bands was
+# 0.10 at most; the others have too few bands or pixels, or spectra that have little in common.
+_LIKE_BANDS, _UNLIKE_BANDS = 0.7, 0.2
 
 
-def warnings_of(file: CubeFile, found: Survey, bands: Bands | None) -> list[str]:
+def plausibility_warnings(file: CubeFile, survey: Survey, bands: Bands | None) -> list[str]:
     """Lists what looks wrong about a cube.
 
     Numbers that are meant to be typed are stored ones, and exact; shares are those of the pixels that were looked at.
 
     Args:
         file: the cube.
-        found: survey of its pixels.
+        survey: survey of its pixels.
         bands: its bands, or None where its wavelengths are not known.
 
     Returns:
@@ -44,21 +59,20 @@ def warnings_of(file: CubeFile, found: Survey, bands: Bands | None) -> list[str]
     """
     marked = file.table.good if bands is None else bands.good
     good = np.ones(file.layers, bool) if marked is None else np.array(marked)
-    used = good & ~found.dead
-    doubts = [] if bands is None else [*_order(bands), *_widths(bands), *_unit(bands)]
-    doubts += _nodata(file, found, used)
+    used = good & ~survey.dead
+    lines = [] if bands is None else [*_order(bands), *_widths(bands), *_unit(bands)]
+    lines += _nodata(file, survey, used)
     if used.any():
-        doubts += [*_scale(file, found, used), *_ceilings(file, found, used, bands), *_negative(file, found, used)]
-    doubts += [*_dead(found, good, bands), *_layout(file)]
-    return doubts
+        lines += [*_scale(file, survey, used), *_ceilings(file, survey, used, bands), *_negative(file, survey, used)]
+    lines += [*_dead(survey, good, bands), *_layout(file)]
+    return lines
 
 
-def runs(chosen: NDArray[np.bool_], bands: Bands | None) -> str:
+def format_band_ranges(chosen: NDArray[np.bool_], bands: Bands | None) -> str:
     """Names chosen bands by their numbers, from 1, and wavelengths: ``3, 104-113 (1343-1433 nm)``."""
     index = np.flatnonzero(chosen)
-    parts = [part for part in np.split(index, np.flatnonzero(np.diff(index) > 1) + 1) if part.size]
     texts = []
-    for part in parts:
+    for part in np.split(index, np.flatnonzero(np.diff(index) > 1) + 1) if index.size else ():
         first, last = part[0], part[-1]
         text = f"{first + 1}" if first == last else f"{first + 1}-{last + 1}"
         if bands is not None:
@@ -74,7 +88,8 @@ def _order(bands: Bands) -> Iterator[str]:
     back = np.flatnonzero(step < 0)
     if back.size and back.size < np.count_nonzero(step):  # a descending axis is in order, too
         steps = [f"band {i + 1} to {i + 2} ({nm[i]:.1f} to {nm[i + 1]:.1f} nm)" for i in back]
-        yield f"wavelengths step back {_times(back.size)}: {_first(steps)}. File order is kept."
+        times = "once" if back.size == 1 else f"{back.size} times"
+        yield f"wavelengths step back {times}: {_first(steps)}. File order is kept."
     value, count = np.unique(nm, return_counts=True)
     if (count > 1).any():
         twice = [f"{nm:g} nm ({n} bands)" for nm, n in zip(value[count > 1], count[count > 1], strict=True)]
@@ -103,8 +118,8 @@ def _unit(bands: Bands) -> Iterator[str]:
         )
 
 
-def _nodata(file: CubeFile, found: Survey, used: NDArray[np.bool_]) -> Iterator[str]:
-    nodata, share, unmatched = file.nodata, _share_of(found), False
+def _nodata(file: CubeFile, survey: Survey, used: NDArray[np.bool_]) -> Iterator[str]:
+    nodata, share, unmatched = file.nodata, survey.sample, False
     declared = "the file declares no nodata"
     if nodata is not None:
         source = "scene.nodata is" if file.nodata_given else "the file declares nodata"
@@ -112,10 +127,10 @@ def _nodata(file: CubeFile, found: Survey, used: NDArray[np.bool_]) -> Iterator[
         fits = _fits(nodata, file.pixels.dtype)
         if not fits:
             yield f"{declared}, which {file.pixels.dtype.name} cannot hold: no pixel is taken as no data."
-        unmatched = file.nodata_given and fits and not found.no_data.any()  # that of a file often has no pixel
+        unmatched = file.nodata_given and fits and not survey.no_data.any()  # that of a file often has no pixel
     if unmatched:
-        declared += f", which {_none_of(found)} has"
-    fills = [fill for end in _ends(found) for fill in _grouped(file, end, _is_fill(file, end, found, used))]
+        declared += f", which {'no pixel' if survey.is_whole else f'none of {survey.sample}'} has"
+    fills = [fill for end in _ends(survey) for fill in _grouped(file, end, _is_fill(file, end, survey, used))]
     for fill in fills[:_SHOWN]:
         hold = "1 band holds" if fill.bands.sum() == 1 else f"{fill.bands.sum()} bands hold"
         yield (
@@ -125,11 +140,11 @@ def _nodata(file: CubeFile, found: Survey, used: NDArray[np.bool_]) -> Iterator[
     if len(fills) > _SHOWN:
         yield f"{len(fills) - _SHOWN} more values look like no data in the same way."
     if unmatched and not fills:
-        yield f"{declared}{_nearest(file, found)}."
+        yield f"{declared}{_nearest(file, survey)}."
     unshifted = file.offset is None or not file.offset.any()  # else a stored 0 is no physical 0
-    if file.layers > 1 and found.blank > _PILE and nodata != 0 and unshifted:
+    if file.layers > 1 and survey.blank > _PILE and nodata != 0 and unshifted:
         yield (
-            f"{found.blank:.1%} of {share} are 0 in all bands that have data there, which often means no data: "
+            f"{survey.blank:.1%} of {share} are 0 in all bands that have data there, which often means no data: "
             f"{_advice(file, 0)} if so."
         )
 
@@ -152,14 +167,14 @@ class _Pile(NamedTuple):
     share: float
 
 
-def _ends(found: Survey) -> tuple[_End, _End]:
+def _ends(survey: Survey) -> tuple[_End, _End]:
     return (
-        _End(found.lowest, found.at_lowest, found.lowest_at, is_highest=False),
-        _End(found.highest, found.at_highest, found.highest_at, is_highest=True),
+        _End(survey.lowest, survey.at_lowest, survey.lowest_at, is_highest=False),
+        _End(survey.highest, survey.at_highest, survey.highest_at, is_highest=True),
     )
 
 
-def _is_fill(file: CubeFile, end: _End, found: Survey, used: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _is_fill(file: CubeFile, end: _End, survey: Survey, used: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Bands (C,) of which one end is a value that nothing measured can be, or, below, a pile far off the rest.
 
     A pile at the upper end may be saturation as well, see :func:`_ceilings`.
@@ -171,19 +186,18 @@ def _is_fill(file: CubeFile, end: _End, found: Survey, used: NDArray[np.bool_]) 
         values += [limits.min, limits.min + 1] if dtype.kind == "i" else []
         values += [limits.max, limits.max - 1] if dtype.itemsize > 2 else []  # no sensor counts as far
     hit = np.logical_or.reduce([end.value == _physical(file, value) for value in values])
-    rest = np.abs(found.inner).max(axis=0)
+    rest = np.abs(survey.inner).max(axis=0)
     with np.errstate(invalid="ignore"):  # comparisons with NaN, of bands without data, are False
         size = np.abs(end.value)
         hit |= (size > _IMPOSSIBLE) & ~(size <= _NOT_OF_THE_REST * rest)
         if not end.is_highest:
-            hit |= used & _is_far_off(end, found) & (end.value != 0) & (end.share > _least_share(found))
+            hit |= used & _is_far_off(end, survey) & (end.value != 0) & (end.share > _least_share(survey))
     return hit & (end.place[:, 0] >= 0)
 
 
-def _is_far_off(end: _End, found: Survey) -> NDArray[np.bool_]:
+def _is_far_off(end: _End, survey: Survey) -> NDArray[np.bool_]:
     """Bands (C,) of which one end is as far from the other values as these from each other; not of a few steps."""
-    inner = found.inner
-    outer = inner[-1] if end.is_highest else inner[0]
+    inner, outer = survey.inner, survey.inner[-1 if end.is_highest else 0]
     with np.errstate(invalid="ignore"):
         return (np.abs(end.value - outer) >= inner[-1] - inner[0]) & (np.diff(inner, axis=0) > 0).all(axis=0)
 
@@ -211,25 +225,23 @@ def _advice(file: CubeFile, stored: float | np.generic) -> str:
     return "correct the nodata value of the file"
 
 
-def _nearest(file: CubeFile, found: Survey) -> str:
+def _nearest(file: CubeFile, survey: Survey) -> str:
     """The stored number that is nearest to the nodata value, where it is so near that it may be meant."""
     assert file.nodata is not None
-    for end in _ends(found):
-        physical = _physical(file, file.nodata)
-        with np.errstate(invalid="ignore"):
-            near = np.abs(end.value - physical) <= _NEAR * np.abs(physical)
+    for end in _ends(survey):
+        near = np.isclose(end.value, _physical(file, file.nodata), rtol=_NEAR, atol=0)
         for pile in _grouped(file, end, near & (end.place[:, 0] >= 0)):
             return f"; {exact(pile.stored)} occurs: set scene.nodata={exact(pile.stored)} if that means no data"
     return ""
 
 
-def _scale(file: CubeFile, found: Survey, used: NDArray[np.bool_]) -> Iterator[str]:
+def _scale(file: CubeFile, survey: Survey, used: NDArray[np.bool_]) -> Iterator[str]:
     if "radiance" in " ".join(file.facts.values()).lower():
         return
-    typical = float(np.median(found.quantiles[-1, used]))
+    typical = float(np.median(survey.quantiles[-1, used]))
     factor = 1.0 if file.gain is None else float(np.median(file.gain))
-    most = f"in half of the good bands, 98% of the values lie below {typical:.5g}{_looked_at(found)}"
-    few = f"in half of the good bands, 2% of the values lie above {typical:.5g}{_looked_at(found)}"
+    most = f"in half of the good bands, 98% of the values lie below {typical:.5g}{survey.in_sample}"
+    few = f"in half of the good bands, 2% of the values lie above {typical:.5g}{survey.in_sample}"
     if factor == 1 and 100 < typical < 30_000:
         yield f"{most}, and the file names no scale: if they are reflectances x 10,000, set scene.scale=0.0001."
     elif factor < 1 and typical > 1.5 and np.ptp(np.asarray(file.gain)) == 0:
@@ -238,59 +250,54 @@ def _scale(file: CubeFile, found: Survey, used: NDArray[np.bool_]) -> Iterator[s
         yield f"{most} after the scale {factor:g}: they may have been scaled before."
 
 
-def _ceilings(file: CubeFile, found: Survey, used: NDArray[np.bool_], bands: Bands | None) -> Iterator[str]:
+def _ceilings(file: CubeFile, survey: Survey, used: NDArray[np.bool_], bands: Bands | None) -> Iterator[str]:
     """Piles of pixels at the upper end: saturated, clipped, or no data."""
-    dtype, end = file.pixels.dtype, _ends(found)[1]
+    dtype, end = file.pixels.dtype, _ends(survey)[1]
     top = [2.0**bits - 1 for bits in (10, 12, 14, 15, 16)] if dtype.kind in "iu" and dtype.itemsize == 2 else []
     top += [255.0] if dtype.kind in "iu" and dtype.itemsize == 1 else []
     full = np.logical_or.reduce([end.value == _physical(file, value) for value in top] or [np.zeros(1, bool)])
     values, count = np.unique(end.value[used], return_counts=True)
-    steps = (found.highest - found.lowest) / (1 if file.gain is None else file.gain)
+    steps = (survey.highest - survey.lowest) / (1 if file.gain is None else file.gain)
     fine = (dtype.kind == "f") | (steps > 1000)  # bands of few steps share a maximum anyway
     often = np.isin(end.value, values[count >= 3]) & fine  # one ceiling for many
-    high = (
-        used
-        & (full | often | _is_far_off(end, found))
-        & (end.share > _least_share(found))
-        & ~_is_fill(file, end, found, used)
-    )
+    high = used & (full | often | _is_far_off(end, survey)) & (end.share > _least_share(survey))
+    high &= ~_is_fill(file, end, survey, used)
     for pile in [*_grouped(file, end, high & (end.value != 0))][:_SHOWN]:
         stored = exact(pile.stored)
         value = stored if float(pile.stored) == pile.value else f"{pile.value:g} (stored as {stored})"
         yield (
-            f"values pile up at {value} in bands {runs(pile.bands, bands)} (in up to {pile.share:.1%} of "
-            f"{_share_of(found)}): saturated, clipped, or no data; {_advice(file, pile.stored)} if they are no data."
+            f"values pile up at {value} in bands {format_band_ranges(pile.bands, bands)} (in up to {pile.share:.1%} of "
+            f"{survey.sample}): saturated, clipped, or no data; {_advice(file, pile.stored)} if they are no data."
         )
 
 
-def _negative(file: CubeFile, found: Survey, used: NDArray[np.bool_]) -> Iterator[str]:
-    lowest = _ends(found)[0]
-    fill = np.where((lowest.value < 0) & _is_fill(file, lowest, found, used), lowest.share, 0)  # has a line of its own
-    values = (1 - found.no_data - fill)[used].sum()
-    negative = (found.negative - fill)[used].sum() / max(values, 1e-12)
+def _negative(file: CubeFile, survey: Survey, used: NDArray[np.bool_]) -> Iterator[str]:
+    lowest = _ends(survey)[0]
+    fill = np.where((lowest.value < 0) & _is_fill(file, lowest, survey, used), lowest.share, 0)  # has a line of its own
+    values = (1 - survey.no_data - fill)[used].sum()
+    negative = (survey.negative - fill)[used].sum() / max(values, 1e-12)
     if negative > _BELOW_ZERO:
         other = "other " if fill[used].any() else ""
-        yield f"{negative:.1%} of the {other}values in good bands are negative{_looked_at(found)}."
+        yield f"{negative:.1%} of the {other}values in good bands are negative{survey.in_sample}."
 
 
-def _dead(found: Survey, good: NDArray[np.bool_], bands: Bands | None) -> Iterator[str]:
-    unmarked = found.dead & good
-    if found.dead.all():
-        yield f"no band holds more than one value{_looked_at(found)}."
+def _dead(survey: Survey, good: NDArray[np.bool_], bands: Bands | None) -> Iterator[str]:
+    unmarked = survey.dead & good
+    if survey.dead.all():
+        yield f"no band holds more than one value{survey.in_sample}."
     elif unmarked.any():
-        where = "everywhere" if found.pixels == found.total else f"in all of {_share_of(found)}"
-        yield f"bands {runs(unmarked, bands)} are dead (no data, or one value {where}) but not marked as bad."
+        where = "everywhere" if survey.is_whole else f"in all of {survey.sample}"
+        chosen = format_band_ranges(unmarked, bands)
+        yield f"bands {chosen} are dead (no data, or one value {where}) but not marked as bad."
 
 
 def _layout(file: CubeFile) -> Iterator[str]:
-    smoother = smoother_layout(file)
-    if smoother is not None:
+    if (smoother := suspect_interleave(file)) is not None:
         yield (
             f"neighbouring pixels and bands are far more alike when the binary is read as {smoother[0].upper()}, "
             f"{smoother[1]}: interleave or byte order of the header are probably wrong."
         )
-    axis = axis_like_bands(file)
-    if axis is not None:
+    if (axis := suspect_axis_order(file)) is not None:
         rows, columns = file.geobox.shape
         yield (
             f"values follow one curve along the {axis}, as they should along the bands: the axes of the array are "
@@ -312,22 +319,9 @@ def exact(value: float | np.generic) -> str:
     return str(int(number)) if number.is_integer() and abs(number) < _IMPOSSIBLE else str(value)
 
 
-def _least_share(found: Survey) -> float:
+def _least_share(survey: Survey) -> float:
     """Share of pixels at one extreme value above which it is a pile."""
-    return max(_PILE, _LEAST_PIXELS / found.pixels)
-
-
-def _share_of(found: Survey) -> str:
-    """What shares are shares of."""
-    return "the pixels" if found.pixels == found.total else f"the {found.pixels:,} pixels that were looked at"
-
-
-def _looked_at(found: Survey) -> str:
-    return "" if found.pixels == found.total else f", in {_share_of(found)}"
-
-
-def _none_of(found: Survey) -> str:
-    return "no pixel" if found.pixels == found.total else f"none of {_share_of(found)}"
+    return max(_PILE, _LEAST_PIXELS / survey.pixels)
 
 
 def _physical(file: CubeFile, stored: float) -> NDArray[np.float32]:
@@ -346,5 +340,109 @@ def _first(texts: list[str]) -> str:
     return ", ".join(texts[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"
+def suspect_interleave(file: CubeFile) -> tuple[str, str] | None:
+    """Finds the interleave and byte order under which neighbours are far more alike than under the declared ones.
+
+    A cube changes slowly along all three of its axes. Read in a wrong way, at least along one of them it does not.
+
+    Args:
+        file: any cube; only raw ones (ENVI) can be read in a wrong way.
+
+    Returns:
+        Interleave (bsq, bil or bip) and byte order (little endian or big endian), or None where the declared ones are
+        the smoothest, or nearly so, or where there is too little to tell.
+
+    Raises:
+        InputError: if the file cannot be read.
+    """
+    declared = file.pixels
+    if not isinstance(declared, EnviPixels):
+        return None
+    sizes = dict(zip(_AXES[declared.order], declared.shape, strict=True))
+    if min(sizes.values()) < 2 or np.prod(list(sizes.values()), dtype=float) < _LEAST_NUMBERS:
+        return None
+    scores: dict[tuple[str, np.dtype], float] = {}
+    for order, dtype in product(_AXES, {declared.dtype, declared.dtype.newbyteorder()}):
+        shape = tuple(sizes[axis] for axis in _AXES[order])
+        pixels = dataclasses.replace(declared, order=order, shape=shape, dtype=dtype)
+        scores[order, dtype] = _roughness(file, pixels, sizes["l"], sizes["s"])
+    best = min(scores, key=lambda reading: scores[reading] if np.isfinite(scores[reading]) else np.inf)
+    if not scores[best] < _FAR_SMOOTHER * scores[declared.order, declared.dtype]:
+        return None
+    return best[0], "little endian" if best[1].newbyteorder("<") == best[1] else "big endian"
+
+
+def suspect_axis_order(file: CubeFile) -> str | None:
+    """Finds rows or columns along which the numbers follow one curve, as they do along bands, where bands do not.
+
+    All pixels of a scene have much of their spectra in common: light, atmosphere, sensor. Rows have nothing in common.
+
+    Args:
+        file: any cube. Raw ones (ENVI) name their interleave, see :func:`suspect_interleave`.
+
+    Returns:
+        ``rows`` or ``columns``, or None where neither is like bands, or there is too little to tell.
+
+    Raises:
+        InputError: if the file cannot be read.
+    """
+    lines, samples = file.geobox.shape
+    if isinstance(file.pixels, EnviPixels) or min(lines, samples, file.layers) < 2 or lines * samples < _LEAST_SQUARE:
+        return None
+    ranks = _ranks(_sample(file.pixels, (lines, samples), most=(_SIDE, _SIDE)), file)  # (places, C, h, w)
+    if np.isfinite(ranks).sum() < _LEAST_NUMBERS:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of layers without data
+        bands, rows, columns = (_explained(ranks, axis) for axis in (1, 2, 3))
+    axis, share = ("rows", rows) if rows > columns else ("columns", columns)
+    return axis if share > _LIKE_BANDS and bands < _UNLIKE_BANDS else None
+
+
+def _explained(ranks: NDArray[np.float64], axis: int) -> float:
+    """Share of the variance at each place that lies between the means along an axis."""
+    means = np.nanmean(ranks, axis=tuple({1, 2, 3} - {axis}))  # (places, n)
+    between = np.nanmean((means - np.nanmean(means, axis=1, keepdims=True)) ** 2)
+    spread = np.nanmean((ranks - np.nanmean(ranks, axis=(1, 2, 3), keepdims=True)) ** 2)
+    return float(between / spread) if spread > 0 else 0.0
+
+
+def _sample(pixels: Pixels, grid: tuple[int, int], *, most: tuple[int, int]) -> NDArray[np.float64]:
+    """Blocks (places, C, h, w) from one corner to the other, NaN where the file has a mask."""
+    height, width = map(min, grid, most)
+    blocks = []
+    for i in range(_PLACES):
+        row, col = (int((size - part) * (i + 0.5) / _PLACES) for size, part in zip(grid, (height, width), strict=True))
+        block = pixels.read(Window(row, col, height, width))
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers in a wrong byte order can be anything
+            values = np.array(np.ma.getdata(block), np.float64)
+        values[np.ma.getmaskarray(block)] = np.nan
+        blocks.append(values)
+    return np.stack(blocks)
+
+
+def _roughness(file: CubeFile, pixels: EnviPixels, lines: int, samples: int) -> float:
+    """Mean step between neighbours in each direction, as a share of that between any two numbers, summed.
+
+    Steps are those of ranks, so that no scale and no outlier counts.
+    """
+    ranks = _ranks(_sample(pixels, (lines, samples), most=(_LINES, _SAMPLES)), file)  # (places, C, h, w)
+    known = ranks[np.isfinite(ranks)]
+    if known.size < _LEAST_NUMBERS:
+        return np.nan
+    spread = np.abs(known - np.random.default_rng(0).permutation(known)).mean()
+    steps = [np.abs(np.diff(ranks, axis=axis)) for axis in (1, 2, 3)]
+    if not spread or not all(np.isfinite(step).any() for step in steps):
+        return np.nan
+    return float(sum(np.nanmean(step) for step in steps) / spread)
+
+
+def _ranks(values: NDArray[np.float64], file: CubeFile) -> NDArray[np.float64]:
+    """Ranks 0..1 of numbers of any shape, equal ones sharing theirs; NaN for no data."""
+    nodata = np.nan if file.nodata is None else float(file.as_stored(file.nodata))
+    known = np.isfinite(values) & (values != nodata)
+    ranks = np.full(values.shape, np.nan)
+    if known.any():
+        _, place, count = np.unique(values[known], return_inverse=True, return_counts=True)
+        ranks[known] = ((np.cumsum(count) - count / 2) / count.sum())[place]
+    return ranks

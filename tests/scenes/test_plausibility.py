@@ -7,9 +7,9 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from hsfusion.scenes import GeoBox, Window
-from hsfusion.scenes.doubts import exact, runs, warnings_of
 from hsfusion.scenes.formats.cube_file import ArrayPixels, BandTable, CubeFile
-from hsfusion.scenes.places import describe_place
+from hsfusion.scenes.geobox import describe_place
+from hsfusion.scenes.plausibility import exact, format_band_ranges, plausibility_warnings
 from hsfusion.scenes.survey import survey
 from hsfusion.spectra import Bands
 
@@ -29,7 +29,7 @@ def warn(values=None, *, nm=NM, fwhm=FWHM, good=None, most_pixels=None, **fields
     table = BandTable(nm, fwhm, good, unit="nm")
     file = CubeFile(Path("cube"), "made", ArrayPixels(values), 60, GeoBox(values.shape[1:]), table, **fields)
     bands = None if nm is None else Bands(nm, fwhm, np.ones(60, bool) if good is None else good)
-    lines = warnings_of(file, survey(file, most_pixels=most_pixels), bands)
+    lines = plausibility_warnings(file, survey(file, most_pixels=most_pixels), bands)
     assert not any("\n" in line for line in lines)
     return lines
 
@@ -163,9 +163,9 @@ def test_what_is_wrong_is_told_and_nothing_else(case):
 
 def test_bands_are_named_by_number_from_one_and_wavelength():
     chosen = np.isin(np.arange(60), [0, 1, 2, 9, 59])
-    assert runs(chosen, Bands.from_wavelengths(NM)) == "1-3 (400-420 nm), 10 (490 nm), 60 (990 nm)"
-    assert runs(chosen, None) == "1-3, 10, 60"
-    assert runs(np.zeros(60, bool), None) == ""
+    assert format_band_ranges(chosen, Bands.from_wavelengths(NM)) == "1-3 (400-420 nm), 10 (490 nm), 60 (990 nm)"
+    assert format_band_ranges(chosen, None) == "1-3, 10, 60"
+    assert format_band_ranges(np.zeros(60, bool), None) == ""
 
 
 def test_place_is_told_as_far_as_it_is_known():

@@ -9,14 +9,21 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from hsfusion.errors import EnvironmentFailure
-from hsfusion.scenes import GeoBox, Legend, verified, write_class_map, write_raster
-from hsfusion.scenes.maps import class_look, copy_as_cog, no_georeference_is_fine, write_blocks
+from hsfusion.scenes import GeoBox, Legend, write_class_map, write_raster
+from hsfusion.scenes.pam import read_pam
+from hsfusion.scenes.rasters import (
+    RasterProfile,
+    class_profile,
+    copy_as_cog,
+    no_georeference_is_fine,
+    verify_written,
+    write_blocks,
+)
 from hsfusion.scenes.scene import Window
-from hsfusion.scenes.sidecars import read_category_names
 
 TRANSFORM = Affine(20, 0, 500000, 0, -20, 5500000)
 LEGEND = Legend((1, 300), ("moor & heath", "wood"), ("#ff8000", "#0000ff"))
-NAMES = ["", "moor & heath", *[""] * 298, "wood"]
+NAMES = ("", "moor & heath", *[""] * 298, "wood")
 CODES = np.array([[0, 1], [300, 1]])
 # what GeoTIFF keys cannot hold
 STRANGE = {
@@ -46,7 +53,7 @@ def test_crs_comes_back_whatever_geotiff_can_hold(tmp_path, name):
         with rasterio.open(tmp_path / file) as source:
             assert source.crs == CRS.from_wkt(crs)
             assert source.transform == TRANSFORM
-    assert read_category_names(tmp_path / "map.tif") == NAMES
+    assert read_pam(tmp_path / "map.tif").names == NAMES
     assert (tmp_path / "share.tif.aux.xml").exists() == (name in STRANGE)
     assert not list(tmp_path.glob(".*"))
 
@@ -69,18 +76,18 @@ def test_turned_and_upturned_grids_come_back(tmp_path, transform):
 @pytest.mark.parametrize("crs", [None, *STRANGE])
 def test_cloud_optimised_copy_has_names_and_place(tmp_path, crs):
     box = GeoBox((2, 2), TRANSFORM if crs else Affine.identity(), crs and wkt(STRANGE[crs]))
-    look = class_look(LEGEND, {"scene": "s"})
+    profile = class_profile(LEGEND, {"scene": "s"})
 
     def blocks():
         return iter([(Window(0, 0, 2, 2), CODES[None].astype(np.uint16))])
 
     with no_georeference_is_fine():
-        write_blocks(tmp_path / "plain", blocks, geobox=box, look=look)
-        copy_as_cog(tmp_path / "plain", tmp_path / "cog", blocks, geobox=box, look=look, overviews="mode")
+        write_blocks(tmp_path / "plain", blocks, geobox=box, profile=profile)
+        copy_as_cog(tmp_path / "plain", tmp_path / "cog", blocks, geobox=box, profile=profile, overviews="mode")
         with rasterio.open(tmp_path / "cog") as file:
             assert file.crs == (crs and CRS.from_wkt(box.crs))
             assert file.tags()["class_300"] == "wood"
-    assert read_category_names(tmp_path / "cog") == NAMES
+    assert read_pam(tmp_path / "cog").names == NAMES
 
 
 @pytest.mark.parametrize(
@@ -97,17 +104,17 @@ def test_cloud_optimised_copy_has_names_and_place(tmp_path, crs):
     ],
 )
 def test_file_that_lost_something_is_not_taken(tmp_path, lost, other):
-    box, look = GeoBox((2, 2), TRANSFORM, wkt("EPSG:32633")), class_look(LEGEND, {"scene": "s"})
+    box, profile = GeoBox((2, 2), TRANSFORM, wkt("EPSG:32633")), class_profile(LEGEND, {"scene": "s"})
 
     def blocks():
         return iter([(Window(0, 0, 2, 2), CODES[None].astype(np.uint16))])
 
-    write_blocks(tmp_path / "a", blocks, geobox=box, look=look)
+    write_blocks(tmp_path / "a", blocks, geobox=box, profile=profile)
     box = GeoBox(box.shape, other.pop("transform", box.transform), other.pop("crs", box.crs))
-    wanted = verified.Look(**{**vars(look), **other})
+    wanted = RasterProfile(**{**vars(profile), **other})
     error = Exception if lost == "CRS" else EnvironmentFailure
     with pytest.raises(error, match=lost):
-        verified.verify(tmp_path / "a", blocks, geobox=box, look=wanted)
+        verify_written(tmp_path / "a", blocks, geobox=box, profile=wanted)
 
 
 def test_same_blocks_give_the_same_bytes(tmp_path):
@@ -117,8 +124,8 @@ def test_same_blocks_give_the_same_bytes(tmp_path):
     def blocks():
         return ((w, values[:, w.row : w.row + w.height, w.col : w.col + w.width]) for w in cells)
 
-    look = class_look(LEGEND, {})
+    profile = class_profile(LEGEND, {})
     with no_georeference_is_fine():
         for name in "ab":
-            write_blocks(tmp_path / name, blocks, geobox=GeoBox((600, 600)), look=look, overviews="mode")
+            write_blocks(tmp_path / name, blocks, geobox=GeoBox((600, 600)), profile=profile, overviews="mode")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

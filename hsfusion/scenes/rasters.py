@@ -1,0 +1,450 @@
+"""Rasters: maps are written whole or not at all, read back, and measured: the areas of their classes on the ground."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.warp import transform
+from rasterio.windows import Window as RasterioWindow
+
+from hsfusion.errors import EnvironmentFailure, InputError
+from hsfusion.scenes.geobox import GeoBox, crs_name
+from hsfusion.scenes.legend import Legend
+from hsfusion.scenes.pam import pam_path, read_pam, write_pam
+from hsfusion.scenes.scene import Window
+
+# axis in metres and inverse flattening (0 for a sphere); in WKT 1 (SPHEROID) the unit is always metre
+_ELLIPSOID = re.compile(
+    r'SPHEROID\["[^"]*",([\d.eE+]+),([\d.eE+]+)|ELLIPSOID\["[^"]*",([\d.eE+]+),([\d.eE+]+),LENGTHUNIT\["metre",1[,\]]'
+)
+
+_STEP = 8  # rows between those of which the area is computed; that of the others lies on the line between them
+
+
+@dataclass(frozen=True)
+class RasterProfile:
+    """How a raster is stored.
+
+    Attributes:
+        dtype: number type.
+        count: number of layers.
+        nodata: value that means "no data", or None.
+        scale: what a stored number is multiplied by to get its value.
+        tags: tags of the file.
+        colormap: RGBA of each value; may be empty.
+        layer_names: description of each layer; may be empty.
+        categories: name of each value from 0 on; may be empty.
+    """
+
+    dtype: np.dtype
+    count: int
+    nodata: float | None
+    scale: float
+    tags: Mapping[str, str]
+    colormap: Mapping[int, tuple[int, int, int, int]]
+    layer_names: tuple[str, ...]
+    categories: tuple[str, ...] = ()
+
+
+#: gives windows and their values (layers, h, w)
+Blocks = Callable[[], Iterator[tuple[Window, NDArray]]]
+
+
+def write_class_map(
+    path: Path, codes: NDArray[np.integer], *, legend: Legend, geobox: GeoBox, tags: Mapping[str, str] | None = None
+) -> None:
+    """Writes class codes as a GeoTIFF with colour table, class names and nodata 0.
+
+    The names stand in the tags ``class_<code>``, and as GDAL category names in ``<path>.aux.xml``, where QGIS and
+    GDAL look for them.
+
+    Args:
+        path: where to.
+        codes: (H, W) codes of the legend, 0 where there is no class.
+        legend: the classes.
+        geobox: the grid.
+        tags: more tags.
+
+    Raises:
+        EnvironmentFailure: if the file cannot be written.
+    """
+    profile = class_profile(legend, tags or {})
+    _write_whole(path, codes.astype(profile.dtype)[None], geobox=geobox, profile=profile)
+
+
+def class_profile(legend: Legend, tags: Mapping[str, str]) -> RasterProfile:
+    """How class codes are stored: with colour table and class names, 0 where there is no class."""
+    colormap = {code: _rgba(color) for code, color in zip(legend.codes, legend.colors, strict=True)}
+    names = {f"class_{code}": name for code, name in zip(legend.codes, legend.names, strict=True)}
+    dtype = np.dtype(np.uint8 if legend.codes[-1] <= 255 else np.uint16)
+    by_code = dict(zip(legend.codes, legend.names, strict=True))
+    categories = tuple(by_code.get(i, "") for i in range(legend.codes[-1] + 1))
+    return RasterProfile(dtype, 1, 0, 1.0, {**names, **tags}, {0: (0, 0, 0, 0), **colormap}, (), categories)
+
+
+def write_raster(
+    path: Path,
+    values: NDArray,
+    *,
+    geobox: GeoBox,
+    nodata: float | None = None,
+    tags: Mapping[str, str] | None = None,
+    colormap: Mapping[int, tuple[int, int, int, int]] | None = None,
+    layer_names: Sequence[str] = (),
+) -> None:
+    """Writes a tiled GeoTIFF with DEFLATE, reads it back, and only then gives it its name.
+
+    Args:
+        path: where to.
+        values: (H, W) or (layers, H, W), uint8, uint16 or float32.
+        geobox: the grid.
+        nodata: value that means "no data".
+        tags: tags of the file.
+        colormap: RGBA of each value.
+        layer_names: description of each layer, or nothing.
+
+    Raises:
+        EnvironmentFailure: if the file cannot be written, or reads back differently.
+    """
+    layers = values if values.ndim == 3 else values[None]
+    profile = RasterProfile(layers.dtype, len(layers), nodata, 1.0, tags or {}, colormap or {}, tuple(layer_names))
+    _write_whole(path, layers, geobox=geobox, profile=profile)
+
+
+def _write_whole(path: Path, layers: NDArray, *, geobox: GeoBox, profile: RasterProfile) -> None:
+    part = temporary_path(path)
+    try:
+        with no_georeference_is_fine():
+            write_blocks(part, lambda: iter([(Window(0, 0, *geobox.shape), layers)]), geobox=geobox, profile=profile)
+        publish(path)
+    except OSError as error:
+        raise write_failure(path, error) from error
+    finally:
+        discard(path)
+
+
+def temporary_path(path: Path) -> Path:
+    """The name that a file has until it is whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def publish(path: Path) -> None:
+    """Gives a file that is whole, and what lies beside it, their names; what was beside an older one goes.
+
+    Raises:
+        OSError: if the system refuses.
+    """
+    sidecar, name = pam_path(temporary_path(path)), pam_path(path)
+    if sidecar.exists():
+        sidecar.replace(name)
+    else:
+        name.unlink(missing_ok=True)  # GDAL would take the CRS from it
+    temporary_path(path).replace(path)
+
+
+def discard(path: Path) -> None:
+    """Deletes what there is of a file that did not get its name."""
+    for part in (temporary_path(path), pam_path(temporary_path(path))):
+        part.unlink(missing_ok=True)
+
+
+def write_blocks(
+    path: Path, blocks: Blocks, *, geobox: GeoBox, profile: RasterProfile, overviews: str | None = None
+) -> None:
+    """Writes a tiled GeoTIFF with DEFLATE block by block, in one thread, and reads it back.
+
+    The same blocks give the same bytes. What a GeoTIFF cannot hold goes to ``<path>.aux.xml``. Call it within
+    :func:`no_georeference_is_fine`, as all functions here that take blocks.
+
+    Args:
+        path: where to.
+        blocks: gives windows and their values (layers, h, w), always the same; it is called twice.
+        geobox: the grid.
+        profile: how to store it.
+        overviews: how smaller copies of the raster come about, ``mode`` or ``average``; None for no copies.
+
+    Raises:
+        EnvironmentFailure: if the file cannot be written, or reads back differently.
+    """
+    options = {
+        "driver": "GTiff",
+        **{"count": profile.count, "height": geobox.shape[0], "width": geobox.shape[1]},
+        **{"dtype": profile.dtype, "nodata": profile.nodata, "bigtiff": "if_safer"},
+        **{"crs": geobox.crs, "transform": geobox.transform, "compress": "deflate", "tiled": True},
+    }
+    try:
+        with rasterio.open(path.absolute(), "w", **options) as file:
+            for window, values in blocks():
+                file.write(values, window=_rasterio_window(window))
+            for i, name in enumerate(profile.layer_names, start=1):
+                file.set_band_description(i, name)
+            file.update_tags(**profile.tags)
+            if profile.scale != 1:
+                file.scales = [profile.scale] * profile.count
+            if profile.colormap:
+                file.write_colormap(1, profile.colormap)
+        factors = [] if overviews is None else _add_overviews(path, geobox.shape, Resampling[overviews])
+    except (RasterioError, CPLE_BaseError, OSError) as error:
+        raise write_failure(path, error) from error
+    _complete(path, blocks, geobox=geobox, profile=profile, overviews=factors)
+
+
+def copy_as_cog(
+    path: Path, cog: Path, blocks: Blocks, *, geobox: GeoBox, profile: RasterProfile, overviews: str
+) -> None:
+    """Copies a GeoTIFF into a cloud-optimised one, and reads that back.
+
+    Args:
+        path: the GeoTIFF.
+        cog: where to.
+        blocks: what it holds, see :func:`write_blocks`.
+        geobox: the grid.
+        profile: how it is stored.
+        overviews: how smaller copies come about, ``mode`` or ``average``.
+
+    Raises:
+        EnvironmentFailure: if the file cannot be written, or reads back differently.
+    """
+    options = {"compress": "deflate", "resampling": overviews, "bigtiff": "if_safer"}
+    try:
+        rasterio.shutil.copy(path, cog, driver="COG", **options)
+    except (RasterioError, CPLE_BaseError, OSError) as error:
+        raise write_failure(cog, error) from error
+    _complete(cog, blocks, geobox=geobox, profile=profile, overviews=None)
+
+
+def read_class_map(path: Path) -> NDArray[np.int64]:
+    """Codes (H, W) of a map that :func:`write_class_map` wrote.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    try:
+        with no_georeference_is_fine(), rasterio.open(path, driver="GTiff") as file:
+            return file.read(1).astype(np.int64)
+    except RasterioError as error:
+        raise InputError(
+            path, field="content", value=f"unreadable ({error})", expected="a class map", fix="train again"
+        ) from error
+
+
+def read_reduced(path: Path, *, most: int) -> NDArray:
+    """Reads a raster of one layer with at most so many rows and columns: every n-th pixel."""
+    with no_georeference_is_fine(), rasterio.open(path.absolute(), driver="GTiff") as file:
+        step = -(-max(file.shape) // most)
+        shape = -(-file.height // step), -(-file.width // step)
+        return file.read(1, out_shape=shape, resampling=Resampling.nearest)
+
+
+def _complete(
+    path: Path, blocks: Blocks, *, geobox: GeoBox, profile: RasterProfile, overviews: Sequence[int] | None
+) -> None:
+    """Writes what goes beside a GeoTIFF, and verifies both."""
+    try:
+        write_pam(path, crs=geobox.crs, categories=profile.categories)
+    except (RasterioError, CPLE_BaseError, OSError, ValueError) as error:
+        raise write_failure(path, error) from error
+    verify_written(path, blocks, geobox=geobox, profile=profile, overviews=overviews)
+
+
+def _add_overviews(path: Path, shape: tuple[int, int], resampling: Resampling) -> list[int]:
+    factors = [2**i for i in range(1, 16) if max(shape) >> (i - 1) > 256]
+    if factors:
+        with rasterio.open(path.absolute(), "r+", driver="GTiff") as file:
+            file.build_overviews(factors, resampling)
+    return factors
+
+
+@contextmanager
+def no_georeference_is_fine() -> Iterator[None]:
+    """Keeps rasterio quiet about rasters without a place. Warnings are those of all threads: enter it in one only."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def _rgba(color: str) -> tuple[int, int, int, int]:
+    red, green, blue = bytes.fromhex(color.removeprefix("#"))
+    return red, green, blue, 255
+
+
+def verify_written(
+    path: Path, blocks: Blocks, *, geobox: GeoBox, profile: RasterProfile, overviews: Sequence[int] | None = None
+) -> None:
+    """Makes sure that a GeoTIFF holds what it has to, and lies on the disk.
+
+    A full disk can tear the smaller copies alone, and raises nothing: they are read, too.
+
+    Args:
+        path: the file.
+        blocks: what it holds, see :func:`write_blocks`.
+        geobox: the grid.
+        profile: how it is stored.
+        overviews: by what factors smaller copies are smaller; None for whichever there are.
+
+    Raises:
+        InputError: if the CRS does not read back.
+        EnvironmentFailure: if anything else does not.
+    """
+    try:
+        for name in filter(Path.exists, (path, pam_path(path))):
+            with open(name, "rb+") as raw:
+                os.fsync(raw.fileno())
+        with rasterio.open(path.absolute(), driver="GTiff") as file:
+            for window, values in blocks():
+                if not np.array_equal(
+                    file.read(window=_rasterio_window(window)), values, equal_nan=values.dtype.kind == "f"
+                ):
+                    raise OSError("it reads back differently")
+            levels = file.overviews(1)
+            _check_profile(file, geobox, profile)
+        if read_pam(path).names != profile.categories:
+            raise OSError("class names read back differently")
+        if overviews is not None and levels != list(overviews):
+            raise OSError("smaller copies are missing")
+        for level in range(len(levels)):
+            options = {"driver": "GTiff", "overview_level": level}
+            with rasterio.open(path.absolute(), **options) as file:
+                for _, block in file.block_windows(1):
+                    file.read(window=block)
+    except (RasterioError, CPLE_BaseError, OSError, ValueError) as error:
+        raise write_failure(path, error) from error
+
+
+def _check_profile(file: rasterio.DatasetReader, geobox: GeoBox, profile: RasterProfile) -> None:
+    """Makes sure that place, names, colours and the like read back as they were given."""
+    if file.crs != (None if geobox.crs is None else CRS.from_wkt(geobox.crs)):
+        raise InputError(
+            file.name,
+            field="CRS",
+            value="none" if geobox.crs is None else crs_name(geobox.crs),
+            expected="one that a GeoTIFF can hold",
+            fix="reproject the scene",
+        )
+    transform = np.array(geobox.transform)
+    nodata = profile.nodata
+    table = file.colormap(1) if profile.colormap else {}
+    tags = file.tags()
+    same = {
+        "transform": np.allclose(np.array(file.transform), transform, rtol=1e-12, atol=0),
+        "nodata": file.nodata == nodata or (nodata is not None and np.isnan([file.nodata or 0, nodata]).all()),
+        "colours": all(table.get(value) == color for value, color in profile.colormap.items()),
+        "tags": all(tags.get(name) == text for name, text in profile.tags.items()),
+        "names of layers": not profile.layer_names or file.descriptions == profile.layer_names,
+        "scale": set(file.scales) == {profile.scale},
+    }
+    if lost := [name for name, equal in same.items() if not equal]:
+        raise OSError(f"{lost[0]} read back differently")
+
+
+def _rasterio_window(window: Window) -> RasterioWindow:
+    """A window as rasterio has it."""
+    return RasterioWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]
+
+
+def write_failure(path: Path, error: Exception) -> EnvironmentFailure:
+    """The error of a file that cannot be written, or not be read back."""
+    return EnvironmentFailure(f"{path}: cannot be written ({error}). Fix: free space or choose another folder.")
+
+
+@dataclass(frozen=True)
+class ClassAreas:
+    """How much of a map each class covers.
+
+    Attributes:
+        pixels: (K,) number of pixels.
+        square_metres: (K,) area on the ground, NaN where a pixel's size is not known.
+    """
+
+    pixels: NDArray[np.int64]
+    square_metres: NDArray[np.float64]
+
+
+def class_areas(codes: Iterable[tuple[Window, NDArray[np.integer]]], *, legend: Legend, geobox: GeoBox) -> ClassAreas:
+    """Adds up the pixels of each class, and their areas.
+
+    Args:
+        codes: windows of the map, and their (1, h, w) codes; a pixel's area is that of its row in the window's middle.
+        legend: the K classes.
+        geobox: the grid of the map.
+    """
+    size = len(legend.codes)
+    place = np.full(2**16, size)  # the last is everything else
+    place[list(legend.codes)] = np.arange(size)
+    pixels, areas = np.zeros(size, np.int64), np.zeros(size)
+    for window, values in codes:
+        row = np.arange(window.height)[:, None] * (size + 1)
+        occurrences = np.bincount((place[values[0]] + row).ravel(), minlength=window.height * (size + 1))
+        counts = occurrences.reshape(window.height, size + 1)[:, :size]  # (h, K)
+        if not counts.any():
+            continue
+        each = pixel_areas_m2(geobox, window)[:, None]
+        pixels += counts.sum(0)
+        areas += np.where(counts > 0, counts * each, 0).sum(0)
+    return ClassAreas(pixels, areas)
+
+
+def pixel_areas_m2(geobox: GeoBox, window: Window) -> NDArray[np.float64]:
+    """Area on the ground of the pixel in the middle of each row of a window: (h,) in square metres.
+
+    Its corners are brought to Lambert's azimuthal equal-area projection about the nearer pole, on the ellipsoid of the
+    CRS, in which the area of the four-cornered figure is taken. It has no seam at 180 degrees nor at the pole.
+
+    Returns:
+        the areas; NaN where there is no CRS, where it has no place on an ellipsoid (a site plan), or off its edge.
+    """
+    crs = CRS() if geobox.crs is None else CRS.from_wkt(geobox.crs)
+    ellipsoid = _ELLIPSOID.search(crs.to_wkt()) if crs.is_geographic or crs.is_projected else None
+    if ellipsoid is None:
+        return np.full(window.height, np.nan)
+    major, inverse = (float(number) for number in ellipsoid.groups() if number is not None)
+    left = window.col + window.width // 2
+    sampled = np.unique(np.append(np.arange(0, window.height, _STEP), window.height - 1))
+    columns, rows = np.meshgrid([left, left + 1], window.row + sampled)  # (n, 2)
+    a, b, c, d, e, f = tuple(geobox.transform)[:6]
+    x, y = (
+        np.stack([u * columns + v * rows + w, u * columns + v * (rows + 1) + w])  # (2, n, 2): upper, lower corners
+        for u, v, w in ((a, b, c), (d, e, f))
+    )
+    if crs.is_geographic:  # grids of the whole Earth may end half a pixel beyond the poles, where no ground is
+        pole = (1 - 1e-9) * np.pi / 2 / crs.units_factor[1]  # the other pole itself has no place in the projection
+        y = np.clip(y, -pole, pole)
+    # twice the area is the cross product of the diagonals
+    (east_down, east_up), (north_down, north_up) = (
+        (at[1, :, 1] - at[0, :, 0], at[0, :, 1] - at[1, :, 0])
+        for at in _equal_area(crs, x, y, major=major, inverse=inverse)
+    )
+    area = np.abs(east_down * north_up - north_down * east_up) / 2
+    return np.interp(np.arange(window.height), sampled, area)
+
+
+def _equal_area(
+    crs: CRS, x: NDArray[np.float64], y: NDArray[np.float64], *, major: float, inverse: float
+) -> NDArray[np.float64]:
+    """Map coordinates in Lambert's projection about the nearer pole: (2, *shape) metres, NaN off the map."""
+    shape = f"+a={major!r} +rf={inverse!r}" if inverse else f"+R={major!r}"
+    ground = np.full((2, *x.shape), np.nan)
+    for latitude in (90, -90):
+        polar = CRS.from_string(f"+proj=laea +lat_0={latitude} +lon_0=0 {shape} +units=m +no_defs")
+        try:
+            ground = np.reshape(transform(crs, polar, x.ravel(), y.ravel())[:2], (2, *x.shape))
+        except (RasterioError, CPLE_BaseError):  # beyond what the CRS covers, or the other pole
+            continue
+        ground = np.where(np.isfinite(ground).all(0), ground, np.nan)
+        if np.nansum(np.hypot(*ground) - major * np.sqrt(2)) < 0:  # nearer than the equator, on average
+            break
+    return ground
