@@ -35,6 +35,7 @@ from hsfusion.scenes import LabelledScene
 from hsfusion.scenes.legend import is_named
 from hsfusion.scenes.simulated import simulate
 from hsfusion.spectra.sensors import sensor_name
+from hsfusion.training.model_file import ModelHeader
 from hsfusion.trust.baselines import forest_predictions, svm_predictions
 
 #: per-pixel classifiers beside the networks
@@ -132,7 +133,7 @@ def compare_sensors(
 
 def pretrained_models(
     scene: LabelledScene, settings: TrainSettings, pretrained: str, seeds: Sequence[int]
-) -> dict[int, tuple[FusionNetwork, dict[str, Any]]]:
+) -> dict[int, tuple[FusionNetwork, ModelHeader]]:
     """Network and header of the model of each seed; ``{seed}`` in the path stands for the seed.
 
     Raises:
@@ -141,7 +142,7 @@ def pretrained_models(
     models = {seed: pretrained_model(pretrained.replace("{seed}", str(seed))) for seed in seeds}
     for seed, (network, header) in models.items():
         make = partial(transferred_model, network=network, header=header)
-        check_no_leakage(prepare_experiment(scene, replace(settings, seed=seed), make=make).split, header)
+        check_no_leakage(prepare_experiment(scene, replace(settings, seed=seed), make=make).split, header.to_dict())
     return models
 
 
@@ -149,7 +150,7 @@ def compare_finetuning(
     scene: LabelledScene,
     settings: TrainSettings,
     *,
-    models: Mapping[int, tuple[FusionNetwork, dict[str, Any]]],
+    models: Mapping[int, tuple[FusionNetwork, ModelHeader]],
     labels: Sequence[int | None],
     scratch_epochs: int,
 ) -> Iterator[Row]:
@@ -169,18 +170,18 @@ def compare_finetuning(
             yield from _finetuned_rows(scene, job, header=header, make=make, number=number, epochs=scratch_epochs)
 
 
-def _untrained_rows(scene: LabelledScene, settings: TrainSettings, *, header: dict[str, Any], make: Any) -> list[Row]:
+def _untrained_rows(scene: LabelledScene, settings: TrainSettings, *, header: ModelHeader, make: Any) -> list[Row]:
     """The network where it was trained, as its file says; and transferred to here, if it knows all classes.
 
     With the mean and standard deviation that it brings along, as by ``predict bands=resample``, and with those of the
     training pixels here, with which fine-tuning starts.
     """
     rows = []
-    if "test" in header and "split" in header:
-        rows.append(_row("where it was trained", settings.seed, header, seconds=0.0))
+    if header.test is not None and header.split is not None:
+        rows.append(_row("where it was trained", settings.seed, header.to_dict(), seconds=0.0))
     experiment = prepare_experiment(scene, settings, make=make)
     labelled = experiment.split.labelled
-    known = {name.strip() for name in header["classes"]["names"] if is_named(name)}
+    known = {name.strip() for name in header.classes.names if is_named(name)}
     if set(labelled.legend.names) <= known:
         as_it_is = make(labelled.scene, labelled.legend.names).network
         for method, network in (("carried over", as_it_is), ("carried over, rescaled", experiment.network)):
@@ -193,7 +194,7 @@ def _finetuned_rows(
     scene: LabelledScene,
     settings: TrainSettings,
     *,
-    header: dict[str, Any],
+    header: ModelHeader,
     make: Any,
     number: int | None,
     epochs: int,

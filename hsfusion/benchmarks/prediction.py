@@ -171,7 +171,7 @@ def _network(options: PredictBenchmark) -> FusionNetwork:
     if options.run is not None:
         path = model_path(options.run)
         network, header = load_model(path)
-        if len(header["bands"]["wavelength_nm"]) != len(indian_pines().scene.bands):
+        if len(header.bands) != len(indian_pines().scene.bands):
             raise InputError(
                 path, field="bands", value="others", expected="those of Indian Pines", fix="train on indian_pines"
             )

@@ -20,7 +20,7 @@ def finetune(cfg: DictConfig) -> None:
     check_words(cfg)
     register_backbones(cfg.backbones)
     _, header = pretrained_model(str(cfg.pretrained))
-    same = {key: value for key, value in header["architecture"].items() if key in cfg.model and key != "keep_bands"}
+    same = {key: value for key, value in header.architecture.items() if key in cfg.model and key != "keep_bands"}
     same.setdefault("backbone", DEFAULT_BACKBONE)
     cfg.model.update(same)  # what config.yaml shall say; bands are chosen by the network from scratch only
     options = options_of(cfg, "finetune")

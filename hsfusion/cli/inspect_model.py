@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.spectra import Bands
+from hsfusion.training.model_file import FORMAT_VERSION, ModelHeader
 
 _ENDINGS = {".safetensors", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"}  # the others are refused with the reason
 _WIDTH, _LEFT = 100, 18
@@ -41,9 +41,9 @@ def inspect_model(path: Path, *, folder: Path | None, as_json: bool) -> None:
     if folder is not None:
         _check_folder(file, folder, weights)
     if as_json:
-        told = {"file": str(file), "checksum": "matches", **header}
-        told["band_weights"] = None if weights is None else weights.tolist()
-        print(json.dumps(told, indent=1, allow_nan=False, ensure_ascii=False))
+        content = {"file": str(file), "checksum": "matches", **header.to_dict()}
+        content["band_weights"] = None if weights is None else weights.tolist()
+        print(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False))
     else:
         print(_page(file, header, network.used_bands.numpy(), weights, inside))
     if folder is not None:
@@ -70,7 +70,7 @@ def _weights(file: Path, network: Any) -> NDArray[np.float64] | None:
 
 
 def _page(
-    file: Path, header: dict[str, Any], used: NDArray[np.bool_], weights: NDArray[np.float64] | None, inside: NDArray
+    file: Path, header: ModelHeader, used: NDArray[np.bool_], weights: NDArray[np.float64] | None, inside: NDArray
 ) -> str:
     sections = {
         "Model": _model(header),
@@ -89,20 +89,20 @@ def _page(
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _model(header: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "format", f"model.safetensors of hsfusion, format {header['format_version']}"
-    yield "checksum", f"matches header and tensors ({header['checksum'][:12]}…)"
-    settings = {"fusion": "channel", **header["architecture"]}
+def _model(header: ModelHeader) -> Iterator[tuple[str, str]]:
+    yield "format", f"model.safetensors of hsfusion, format {FORMAT_VERSION}"
+    yield "checksum", f"matches header and tensors ({str(header.checksum)[:12]}…)"
+    settings = {"fusion": header.fusion, **header.architecture}
     yield "architecture", ", ".join(f"{key} {'none' if value is None else value}" for key, value in settings.items())
-    if "seed" in header:
-        yield "seed", str(header["seed"])
-    written = {**({"hsfusion": header["hsfusion_version"]} if "hsfusion_version" in header else {})}
-    written |= header.get("versions", {})
+    if header.seed is not None:
+        yield "seed", str(header.seed)
+    written = {} if header.hsfusion_version is None else {"hsfusion": header.hsfusion_version}
+    written |= header.versions
     yield "versions", ", ".join(f"{name} {version}" for name, version in written.items()) or "not named"
 
 
-def _bands(header: dict[str, Any], used: NDArray[np.bool_]) -> Iterator[tuple[str, str]]:
-    bands = Bands(**header["bands"])
+def _bands(header: ModelHeader, used: NDArray[np.bool_]) -> Iterator[tuple[str, str]]:
+    bands = header.bands
     nm, of_bands = bands.wavelength_nm, used[: len(bands)]
     yield "number", f"{len(bands)}: {of_bands.sum()} used, {(~bands.good).sum()} marked bad"
     yield "wavelengths", f"{nm.min():.1f} to {nm.max():.1f} nm"
@@ -110,36 +110,36 @@ def _bands(header: dict[str, Any], used: NDArray[np.bool_]) -> Iterator[tuple[st
         yield "used", f"{nm[of_bands].min():.1f} to {nm[of_bands].max():.1f} nm"
     fwhm = bands.fwhm_nm
     yield "FWHM", "not named" if fwhm is None else f"{fwhm.min():.1f} to {fwhm.max():.1f} nm"
-    for source in header["sources"]:
-        yield "also", f"{source['name']}: {source['layers']} {'layer' if source['layers'] == 1 else 'layers'}"
+    for name, layers in header.sources:
+        yield "also", f"{name}: {layers} {'layer' if layers == 1 else 'layers'}"
 
 
 def _groups(
-    header: dict[str, Any], weights: NDArray[np.float64] | None, inside: NDArray[np.bool_]
+    header: ModelHeader, weights: NDArray[np.float64] | None, inside: NDArray[np.bool_]
 ) -> Iterator[tuple[str, str]]:
-    groups, sources = header["groups"], header["sources"]
+    groups, sources = header.groups, header.sources
     if weights is None:
         yield "weights", "depend on the pixel: band_weights.csv of the run has their mean over training pixels"
     elif len(inside) == 1 < len(groups) + len(sources):
         yield "weights", "a free convolution: the groups play no part in it"
         weights = None
-    rows = [f"{group['lower_nm']:.1f} to {group['upper_nm']:.1f} nm" for group in groups]
-    rows += [f"{source['layers']} further layers" for source in sources]
-    names = [entry["name"] for entry in [*groups, *sources]]
+    rows = [f"{group.lower_nm:.1f} to {group.upper_nm:.1f} nm" for group in groups]
+    rows += [f"{layers} further layers" for _, layers in sources]
+    names = [*(group.name for group in groups), *(name for name, _ in sources)]
     for g, (name, row) in enumerate(zip(names, rows, strict=True)):
         count = "" if weights is None else f", {inside[g].sum()} bands, weight {100 * weights[inside[g]].sum():.1f} %"
         yield name, row + count
 
 
-def _classes(header: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    classes, per_class = header["classes"], header.get("test", {}).get("per_class", {})
-    for code, name, color in zip(classes["codes"], classes["names"], classes["colors"], strict=True):
+def _classes(header: ModelHeader) -> Iterator[tuple[str, str]]:
+    classes, per_class = header.classes, (header.test or {}).get("per_class", {})
+    for code, name, color in zip(classes.codes, classes.names, classes.colors, strict=True):
         accuracy = per_class.get(name, {}).get("accuracy")
         yield str(code), f"{name} ({color})" + ("" if accuracy is None else f", accuracy {accuracy:.4f}")
 
 
-def _scene(header: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    scene, split = header.get("training_scene"), header.get("split")
+def _scene(header: ModelHeader) -> Iterator[tuple[str, str]]:
+    scene, split = header.training_scene, header.split
     if scene is None:
         yield "name", "not named"
     else:
@@ -164,8 +164,8 @@ def _scene(header: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "leakage", f"{split['leakage']:.4f} of the test pixels have a training pixel in their patch"
 
 
-def _accuracies(header: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    test = header.get("test")
+def _accuracies(header: ModelHeader) -> Iterator[tuple[str, str]]:
+    test = header.test
     if test is None:
         yield "test", "not named"
         return
@@ -184,23 +184,22 @@ def _check_folder(file: Path, folder: Path, weights: NDArray[np.float64] | None)
         )
 
 
-def _draw(folder: Path, file: Path, header: dict[str, Any], weights: NDArray[np.float64]) -> None:
+def _draw(folder: Path, file: Path, header: ModelHeader, weights: NDArray[np.float64]) -> None:
     from hsfusion import plots
 
-    nm = header["bands"]["wavelength_nm"]
-    free = header["architecture"].get("fusion") == "free"
+    nm = header.bands.wavelength_nm
     sources, at = {}, len(nm)
-    for source in header["sources"]:
-        sources[source["name"]] = float(weights[at : at + source["layers"]].sum())
-        at += source["layers"]
-    name = header.get("training_scene", {}).get("name", file.stem)
+    for name, layers in header.sources:
+        sources[name] = float(weights[at : at + layers].sum())
+        at += layers
+    groups = [] if header.fusion == "free" else [(g.name, g.lower_nm, g.upper_nm) for g in header.groups]
     figure = plots.band_weights_figure(
         nm,
         weights[: len(nm)],
-        groups=[] if free else [(group["name"], group["lower_nm"], group["upper_nm"]) for group in header["groups"]],
+        groups=groups,
         spectra=None,
         colors=None,
-        title=f"Band weights: {name}",
+        title=f"Band weights: {header.scene_name or file.stem}",
         sources=sources,
     )
     plots.save_figure(figure, folder / "band_weights")

@@ -12,11 +12,10 @@ import numpy as np
 from hsfusion import plots
 from hsfusion.errors import InputError
 from hsfusion.runs.comparison import WeightComparison
-from hsfusion.runs.folder import plain_bytes, read_metrics
+from hsfusion.runs.folder import read_metrics
 from hsfusion.runs.weight_files import curve_figure, evidence_figures
 
 NAME = "report.html"
-_MOST_BYTES = 2**20
 # section of the page to file, heading, text in place of the picture, and caption of its figures
 _FIGURES = {
     "composition": (
@@ -73,7 +72,7 @@ def write_page(weights: WeightComparison, source: Path, folder: Path) -> Path:
     page = plots.evidence_html(
         weights.evidence,
         title=f"hsfusion: evidence on the band weights of {weights.scene}",
-        configuration=plain_bytes(configuration, most=_MOST_BYTES).decode() if configuration.exists() else "",
+        configuration=configuration.read_text(encoding="utf-8") if configuration.exists() else "",
         versions=versions,
         reproduce=weights.evidence["command"],
         **_figures_in(folder),

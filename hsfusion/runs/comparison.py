@@ -140,7 +140,7 @@ def _record(run: Run) -> RunRecord:
     carried = run.folder is not None and (run.folder / "transfer.json").exists()
     return RunRecord(
         run.folder,
-        run.header["training_scene"]["name"],
+        run.header.scene_name or "",
         run.metrics["seed"],
         split["kind"],
         split["leakage"],
@@ -148,7 +148,7 @@ def _record(run: Run) -> RunRecord:
         test["average_accuracy"],
         run.beats_chance,
         tuple((pair.first, pair.second, pair.correlation) for pair in run.duplicates),
-        run.header["architecture"]["fusion"],
+        run.header.fusion,
         carried or (run.training is not None and run.training.experiment.initial.transfer is not None),
     )
 

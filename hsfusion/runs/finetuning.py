@@ -29,8 +29,8 @@ from hsfusion.runs.training import (
 )
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.legend import is_named
-from hsfusion.training.model_file import load_model
-from hsfusion.training.transfer import carry_over
+from hsfusion.training.model_file import ModelHeader, load_model
+from hsfusion.training.transfer import transfer
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def finetune(
     return run
 
 
-def pretrained_model(pretrained: Run | str | Path) -> tuple[FusionNetwork, dict[str, Any]]:
+def pretrained_model(pretrained: Run | str | Path) -> tuple[FusionNetwork, ModelHeader]:
     """Network and header of a run, a run folder or a model file.
 
     Raises:
@@ -112,10 +112,10 @@ def model_path(run: str | Path) -> Path:
 
 
 def transferred_model(
-    scene: Scene, class_names: Sequence[str], *, network: FusionNetwork, header: dict[str, Any]
+    scene: Scene, class_names: Sequence[str], *, network: FusionNetwork, header: ModelHeader
 ) -> InitialModel:
     """The pretrained network, transferred to the scene."""
-    carried = carry_over(
+    transferred = transfer(
         network,
         header=header,
         bands=scene.bands,
@@ -123,13 +123,14 @@ def transferred_model(
         class_names=class_names,
         fresh_classes=[name for name in class_names if not is_named(name)],
     )
-    report = carried.report.standardised_anew()
-    return InitialModel(carried.network, list(carried.groups), carried.architecture, report, all_seen(header))
+    report = transferred.report.standardised_anew()
+    seen = all_seen(header.to_dict())
+    return InitialModel(transferred.network, list(transferred.groups), transferred.architecture, report, seen)
 
 
-def scratch_settings(settings: TrainSettings, header: dict[str, Any], *, epochs: int) -> TrainSettings:
+def scratch_settings(settings: TrainSettings, header: ModelHeader, *, epochs: int) -> TrainSettings:
     """The same training for a new network of the same architecture, with all parts learning at full rate."""
-    same = {key: value for key, value in header["architecture"].items() if key not in ("response", "keep_bands")}
+    same = {key: value for key, value in header.architecture.items() if key not in ("response", "keep_bands")}
     backbone: Any = same.get("backbone", DEFAULT_BACKBONE)
     if options := same.get("backbone_options"):
         backbone = partial(BACKBONES[backbone], **options)  # known, for the model file was read with it
@@ -145,10 +146,10 @@ def first_step_as_good(history: dict[str, tuple[list[int], list[float]]], accura
 
 
 def _check_start(
-    settings: TrainSettings, experiment: Experiment, header: dict[str, Any], scratch: TrainSettings | None
+    settings: TrainSettings, experiment: Experiment, header: ModelHeader, scratch: TrainSettings | None
 ) -> None:
     """Refuses what would be known too late, and logs what was transferred before hours of training."""
-    check_no_leakage(experiment.split, header)
+    check_no_leakage(experiment.split, header.to_dict())
     report = experiment.initial.transfer
     assert report is not None, "a transferred network"
     for line in report.coverage_lines():

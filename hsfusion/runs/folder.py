@@ -6,8 +6,7 @@ import json
 import logging
 import os
 import platform
-import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from logging.handlers import MemoryHandler
@@ -25,7 +24,7 @@ from hsfusion.scenes import JoinedScene, Legend, write_class_map, write_raster
 from hsfusion.scenes.scene import read_pixels
 from hsfusion.spectra import BandWeights, group_of_bands
 from hsfusion.spectra.weights import write_group_weights_csv, write_history_csv, write_response_csv
-from hsfusion.training.building import check_can_be_saved
+from hsfusion.training.model_file import ClassList, ModelHeader
 from hsfusion.trust.verdict import Duplicate, duplicates
 
 if TYPE_CHECKING:
@@ -35,9 +34,7 @@ _log = logging.getLogger(__name__)
 _ENV = "HSFUSION_RUN_DIR"  # tells the processes of a distributed run the folder
 _MOST_PAIRS = 1000  # of duplicate bands that are recorded
 _MOST_PIXELS = 20_000  # among which they are looked for
-_MOST_METRICS_BYTES = 2**22
-_MOST_READ_PAIRS = 10_000
-_MOST_HEADER_BYTES = 2**25
+_FIX = "name the folder of a finished run, or train anew"
 _SPLIT_NAMES = {0: "unused", 1: "training", 2: "validation", 3: "test", 4: "buffer"}
 
 
@@ -61,6 +58,8 @@ def start_folder(path: Path, configuration: str, log: MemoryHandler, *, architec
         InputError: if it exists and is not empty, or the architecture of the network cannot be saved.
         EnvironmentFailure: if it cannot be made.
     """
+    from hsfusion.training.building import check_can_be_saved  # with torch: drawing a folder goes without
+
     check_can_be_saved(architecture)
     path = make_folder(path)
     file = logging.FileHandler(path / "train.log", encoding="utf-8")
@@ -215,36 +214,93 @@ def _write_parts(folder: Path, joined: JoinedScene, codes: NDArray[np.integer], 
         write_class_map(folder / f"{scene.name}.tif", part, legend=legend, geobox=scene.geobox, tags=tags)
 
 
-def model_header(experiment: Experiment, metrics: dict[str, Any]) -> dict[str, Any]:
-    """What a model file says of its network: plain values; nothing that differs between two runs of one seed."""
-    labelled = experiment.split.labelled
-    seen = training_mask(experiment.split)
-    bands, legend, geobox = labelled.scene.bands, labelled.legend, labelled.scene.geobox
-    return {
-        "hsfusion_version": __version__,
-        "versions": metrics["versions"],
-        "bands": bands.to_dict(),
-        "groups": [
-            {"name": group.name, "lower_nm": group.lower_nm, "upper_nm": group.upper_nm}
-            for group in experiment.initial.groups
-        ],
-        "sources": [{"name": name, "layers": number} for name, number in labelled.scene.sources],
-        "classes": {"codes": list(legend.codes), "names": list(legend.names), "colors": list(legend.colors)},
-        "architecture": experiment.initial.architecture,
-        "training_scene": {
-            "name": labelled.scene.name,
+def model_header(experiment: Experiment, metrics: dict[str, Any]) -> ModelHeader:
+    """What a model file says of its network; nothing that differs between two runs of one seed."""
+    labelled, initial = experiment.split.labelled, experiment.initial
+    scene, legend, geobox = labelled.scene, labelled.legend, labelled.scene.geobox
+    return ModelHeader(
+        bands=scene.bands,
+        groups=tuple(initial.groups),
+        classes=ClassList(legend.codes, legend.names, legend.colors),
+        architecture=initial.architecture,
+        sources=tuple(scene.sources),
+        training_scene={
+            "name": scene.name,
             "shape": list(geobox.shape),
             "transform": list(geobox.transform)[:6],
             "crs": geobox.crs,
-            "values": labelled.scene.provenance(),
-            "files": [{"name": path.name, "bytes": path.stat().st_size} for path in labelled.scene.files()],
+            "values": scene.provenance(),
+            "files": [{"name": path.name, "bytes": path.stat().st_size} for path in scene.files()],
         },
-        "split": metrics["split"],
-        "test": metrics["test"],
-        "seed": metrics["seed"],
-        **({} if seen is None else {"seen": seen}),
-        **({"seen_before": list(experiment.initial.seen_before)} if experiment.initial.seen_before else {}),
-    }
+        split=metrics["split"],
+        test=metrics["test"],
+        seed=metrics["seed"],
+        seen=training_mask(experiment.split),
+        seen_before=initial.seen_before,
+        hsfusion_version=__version__,
+        versions=metrics["versions"],
+    )
+
+
+class JsonFile:
+    """A JSON file that a run wrote; what is missing in it or unfit is one line with the file and the key."""
+
+    def __init__(self, path: Path, *, fix: str) -> None:
+        """Reads it.
+
+        Raises:
+            InputError: if it is missing, or no JSON.
+        """
+        self._path, self._fix = path, fix
+        try:
+            self.content: Any = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise _unfinished(path.parent, path.name) from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise self.refusal("content", f"unreadable ({error})", "JSON") from error
+
+    def refusal(self, key: str, value: object, expected: str) -> InputError:
+        """The error of a value."""
+        return InputError(self._path, field=key, value=value, expected=expected, fix=self._fix)
+
+    def at(self, *keys: str | int) -> Any:
+        """The value at keys of mappings, or places in lists, inside one another.
+
+        Raises:
+            InputError: if there is none.
+        """
+        value = self.content
+        try:
+            for key in keys:
+                value = value[key]
+        except (KeyError, IndexError, TypeError) as error:
+            raise self.refusal(".".join(map(str, keys)), "missing", f"a whole {self._path.name}") from error
+        return value
+
+    def number(self, *keys: str | int) -> float:
+        """The finite number at these keys.
+
+        Raises:
+            InputError: if there is none.
+        """
+        return float(self.array(*keys, shape=()))
+
+    def array(self, *keys: str | int, shape: tuple[int, ...] | None = None) -> NDArray[np.float64]:
+        """The finite numbers at these keys, of this shape if it is given.
+
+        Raises:
+            InputError: if there are none, or of another shape.
+        """
+        name, value = ".".join(map(str, keys)), self.at(*keys)
+        try:
+            numbers = np.array(value, np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise self.refusal(name, f"unfit ({error})", "numbers") from error
+        if shape is not None and numbers.shape != shape:
+            raise self.refusal(f"shape of {name}", numbers.shape, str(shape))
+        if not np.isfinite(numbers).all():
+            raise self.refusal(name, "not finite", "finite numbers")
+        return numbers
 
 
 def read_band_weights(folder: Path) -> BandWeights:
@@ -275,17 +331,11 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: if it is missing or damaged.
     """
-    from hsfusion.training.checked_values import number, text, whole
-
-    fraction = number(0, 1)
-    rules = {
-        "split.kind": text(60),
-        "split.leakage": fraction,
-        "test.overall_accuracy": fraction,
-        "test.average_accuracy": fraction,
-        "seed": whole(0, 2**32),
-    }
-    return _checked(folder / "metrics.json", _json, rules)
+    file = JsonFile(folder / "metrics.json", fix=_FIX)
+    for keys in (("split", "leakage"), ("test", "overall_accuracy"), ("test", "average_accuracy"), ("seed",)):
+        file.number(*keys)
+    file.at("split", "kind")
+    return file.content
 
 
 def read_checks(folder: Path, *, bands: int) -> tuple[bool, list[tuple[int, int, float]]]:
@@ -294,100 +344,12 @@ def read_checks(folder: Path, *, bands: int) -> tuple[bool, list[tuple[int, int,
     Raises:
         InputError: if it is missing or damaged.
     """
-    from hsfusion.training.checked_values import each, flag
-
-    rules = {"beats_chance": flag, "duplicates": each(_pair_of(bands), 0, _MOST_READ_PAIRS)}
-    checks = _checked(folder / "verdict.json", _json, rules)
-    pairs = [(int(first), int(second), float(correlation)) for first, second, correlation in checks["duplicates"]]
-    return checks["beats_chance"], pairs
-
-
-def read_header(folder: Path) -> dict[str, Any]:
-    """Header of model.safetensors of a run folder; the tensors are not looked at.
-
-    Raises:
-        InputError: if it is missing or damaged.
-    """
-    from hsfusion.training.checked_values import text
-
-    rules = {"training_scene.name": text(200), "architecture.fusion": text(60)}
-    return _checked(folder / "model.safetensors", _header, rules)
-
-
-def _pair_of(bands: int) -> Callable[[Any, str], None]:
-    """A rule for two bands and their correlation."""
-    from hsfusion.training.checked_values import Unfit, number, shown, whole
-
-    def rule(value: Any, field: str) -> None:
-        if not isinstance(value, list) or len(value) != 3:
-            raise Unfit(field, shown(value), "two bands and their correlation")
-        for index in value[:2]:
-            whole(0, bands - 1)(index, field)
-        number(-1, 1)(value[2], field)
-
-    return rule
-
-
-def _checked(file: Path, read: Callable[[Path], Any], rules: dict[str, Callable[[Any, str], None]]) -> dict[str, Any]:
-    """The content of a file, its values at dotted keys checked."""
-    from hsfusion.training.checked_values import Unfit
-
-    try:
-        content = read(file)
-        for key, rule in rules.items():
-            value = content
-            for part in key.split("."):
-                value = value.get(part) if isinstance(value, dict) else None
-            rule(value, key)
-    except FileNotFoundError as error:
-        raise _unfinished(file.parent, file.name) from error
-    except Unfit as error:
-        raise InputError(
-            file, field=error.field, value=error.value, expected=error.expected, fix="name a sound run folder"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise InputError(
-            file, field="content", value=f"unreadable ({error})", expected=f"{file.name} of a run", fix="train anew"
-        ) from error
-    return content
-
-
-def plain_bytes(file: Path, most: int) -> bytes:
-    """The bytes of a plain file that is no larger than it may be.
-
-    Raises:
-        Unfit: if it is none, or larger.
-        OSError: if it cannot be read.
-    """
-    from hsfusion.training.checked_values import Unfit
-
-    status = file.stat()
-    if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
-        raise Unfit("file", "no plain file", "a file")
-    if status.st_size > most:
-        raise Unfit("size", f"{status.st_size} bytes", f"at most {most} bytes")
-    return file.read_bytes()
-
-
-def _json(file: Path) -> Any:
-    from hsfusion.training.checked_values import parse_json
-
-    return parse_json(plain_bytes(file, _MOST_METRICS_BYTES).decode(), "metrics")
-
-
-def _header(file: Path) -> Any:
-    """The header of a model of any format version; the tensors are not looked at."""
-    from hsfusion.training.checked_values import Unfit, parse_json
-
-    if not stat.S_ISREG(file.stat().st_mode):
-        raise Unfit("file", "no plain file", "a file")
-    with open(file, "rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if not 2 <= length <= min(_MOST_HEADER_BYTES, file.stat().st_size - 8):
-            raise Unfit("length of the header", length, "that of a model file")
-        listed = parse_json(stream.read(length).decode(), "list of tensors")
-    inside = listed.get("__metadata__") if isinstance(listed, dict) else None
-    header = inside.get("hsfusion") if isinstance(inside, dict) else None
-    if not isinstance(header, str):
-        raise Unfit("header", "missing", "that of a model of hsfusion")
-    return parse_json(header, "header")
+    file = JsonFile(folder / "verdict.json", fix=_FIX)
+    beats_chance = file.at("beats_chance")
+    if not isinstance(beats_chance, bool):
+        raise file.refusal("beats_chance", beats_chance, "true or false")
+    rows = file.array("duplicates", shape=(len(file.at("duplicates")), 3)) if file.at("duplicates") else []
+    pairs = [(int(first), int(second), float(correlation)) for first, second, correlation in rows]
+    if any(not 0 <= band < bands for pair in pairs for band in pair[:2]):
+        raise file.refusal("duplicates", "of other bands", f"bands from 0 to {bands - 1}")
+    return beats_chance, pairs

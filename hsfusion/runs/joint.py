@@ -36,7 +36,7 @@ from hsfusion.runs.training import (
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.joined import on_common_legend
 from hsfusion.spectra import BandGroup, Bands
-from hsfusion.training.accuracy import accuracies
+from hsfusion.training.classifier import accuracies
 
 _log = logging.getLogger(__name__)
 # what lies beside the folders of the scenes

@@ -29,18 +29,16 @@ from hsfusion.inference.classification import Cell, batch_for, with_precision
 from hsfusion.inference.mapping import Beside, Share
 from hsfusion.nn import FusionNetwork
 from hsfusion.runs.finetuning import model_path
-from hsfusion.runs.run import Run
+from hsfusion.runs.run import Run, legend_of
 from hsfusion.runs.settings import check_ranges, refusal, replaced, within
 from hsfusion.scenes import ArrayScene, BandSelection, LabelledScene, Legend, Scene, open_scene
 from hsfusion.scenes.description import open_described_cube
 from hsfusion.scenes.joined import check_same_unit, far_from_training, median_spectrum
 from hsfusion.scenes.rasters import ClassAreas, read_reduced
 from hsfusion.scenes.scene import fingerprint
-from hsfusion.spectra import Bands
 from hsfusion.spectra.weights import as_cell
-from hsfusion.training.model_file import load_model
-from hsfusion.training.transfer import carry_over
-from hsfusion.training.transfer_report import TransferReport
+from hsfusion.training.model_file import ModelHeader, load_model
+from hsfusion.training.transfer import TransferReport, transfer
 
 _log = logging.getLogger(__name__)
 _TABLE = "areas.csv"  # ending of the name of the table of areas
@@ -185,12 +183,11 @@ def predict(
 
 
 def _order(
-    out: Path, settings: PredictSettings, header: dict[str, Any], tags: Mapping[str, str], network: FoldedNetwork
+    out: Path, settings: PredictSettings, header: ModelHeader, tags: Mapping[str, str], network: FoldedNetwork
 ) -> Order:
-    classes = header["classes"]
     return Order(
         out=out,
-        legend=Legend(tuple(classes["codes"]), tuple(classes["names"]), tuple(classes["colors"])),
+        legend=legend_of(header),
         tags=tags,
         confidence=settings.confidence,
         probabilities=settings.probabilities,
@@ -218,7 +215,7 @@ def predict_array(
     """
     header = run.header
     if isinstance(scene, np.ndarray):
-        scene = ArrayScene(scene, bands=Bands.from_dict(header["bands"]), name="array")
+        scene = ArrayScene(scene, bands=header.bands, name="array")
     matched, network, *_ = match_scene(_opened(scene), run.network, header, bands=bands)
     index, confidence = predict_scene(network, matched)
     return np.array([*run.legend.codes, 0])[index], confidence  # index -1 is the 0 at the end
@@ -236,7 +233,7 @@ def check_out(out: Path) -> None:
         raise refusal("folder of out", out.parent, "a folder that exists")
 
 
-def _model(run: Run | str | Path) -> tuple[FusionNetwork, dict[str, Any], str]:
+def _model(run: Run | str | Path) -> tuple[FusionNetwork, ModelHeader, str]:
     """Network, header, and digest of the model file; of a run that is not saved, of its numbers."""
     if isinstance(run, Run) and run.folder is None:
         state = hashlib.sha256()
@@ -256,7 +253,7 @@ def _opened(scene: Scene | LabelledScene | str | Path) -> Scene:
 
 
 def match_scene(
-    scene: Scene, network: FusionNetwork, header: dict[str, Any], *, bands: str
+    scene: Scene, network: FusionNetwork, header: ModelHeader, *, bands: str
 ) -> tuple[Scene, FusionNetwork, dict[str, str], tuple[str, ...]]:
     """Brings scene and network together: the scene with the model's bands, or the network with the scene's.
 
@@ -264,8 +261,7 @@ def match_scene(
         scene and network; tags for the map: ``bands``, and the share of the weight on bands that the scene lacks; and
         lines that say what of the model the bands cover
     """
-    sources = [(source["name"], source["layers"]) for source in header["sources"]]
-    tags, wanted, coverage = {"bands": bands}, Bands.from_dict(header["bands"]), ()
+    tags, wanted, coverage = {"bands": bands}, header.bands, ()
     if bands == "resample":
         network, report = _transferred(scene, network, header)
         tags["weight_outside_bands"], wanted = f"{report.outside_share:.4f}", scene.bands
@@ -296,8 +292,8 @@ def _check_levels(scene: BandSelection, network: FusionNetwork) -> None:
         _log.warning("%s: %s.", scene.name, warning)
 
 
-def _transferred(scene: Scene, network: FusionNetwork, header: dict[str, Any]) -> tuple[FusionNetwork, TransferReport]:
-    sources = {source["name"]: source["layers"] for source in header["sources"]}
+def _transferred(scene: Scene, network: FusionNetwork, header: ModelHeader) -> tuple[FusionNetwork, TransferReport]:
+    sources = dict(header.sources)
     if dict(scene.sources) != sources:
         raise InputError(
             scene.name,
@@ -306,10 +302,10 @@ def _transferred(scene: Scene, network: FusionNetwork, header: dict[str, Any]) -
             expected=f"{sources or 'none'}, as the model was trained with",
             fix="give them as scene.sources={name: file}, or fine-tune the model on this scene",
         )
-    carried = carry_over(
-        network, header=header, bands=scene.bands, sources=scene.sources, class_names=header["classes"]["names"]
+    transferred = transfer(
+        network, header=header, bands=scene.bands, sources=scene.sources, class_names=header.classes.names
     )
-    return carried.network, carried.report
+    return transferred.network, transferred.report
 
 
 def compute_device(name: str) -> str:

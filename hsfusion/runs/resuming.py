@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import reprlib
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,15 @@ from hsfusion.errors import InputError, printable
 from hsfusion.nn import FusionNetwork, SeveralNetworks
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.scenes.description import parse_configuration, read_configuration
-from hsfusion.training.checked_values import Unfit
-from hsfusion.training.checkpoint_file import check_fits, read_checkpoint
 from hsfusion.training.classifier import FusionClassifier
 
 # what may differ: nothing of it changes what the run computes
 _FREE = ("resume", "run_dir", "name", "progress", "threads", "figures", "logger", "loggers", "trainer.accelerator")
 _FREE += ("trainer.devices",)
+# what Lightning and the callbacks of a training take from a checkpoint
+_KEYS = ("state_dict", "callbacks", "loops", "optimizer_states", "lr_schedulers", "epoch", "global_step")
+_CALLBACKS = {"History", "WeightHistory", "KeepBest", "ModelCheckpoint"}
+_DELETED = ("best_model_path", "last_model_path", "kth_best_model_path")
 _MOST_BYTES = 2**24  # of config.yaml; bands by the thousand are the longest that it holds
 
 
@@ -50,30 +54,56 @@ def interrupted_checkpoint(run: Path, configuration: str) -> Path:
 
 
 def check_checkpoint(path: Path, settings: TrainSettings, network: FusionNetwork | SeveralNetworks) -> None:
-    """Checks that a checkpoint has the form of what is to be trained, before a run folder is made.
+    """Checks that a checkpoint has the weights of what is to be trained, before a run folder is made.
 
     Raises:
         InputError: naming the part that has not.
     """
     optimizer = settings.optimizer or partial(torch.optim.AdamW, lr=1e-3)
-    module = FusionClassifier(network, optimizer=optimizer, total_steps=1, seed=0)  # its form matters, not its numbers
+    module = FusionClassifier(copy.deepcopy(network), optimizer=optimizer, total_steps=1, seed=0)
+    content = _read(path)
     try:
-        check_fits(_read(path), module)
-    except Unfit as error:
-        raise _damaged(path, error) from error
+        module.load_state_dict(content["state_dict"])
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise _damaged(path, "state_dict", "of another network", "the weights of the configured one") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint that Lightning can go on from; nothing in it is executed."""
     try:
-        return read_checkpoint(path)
-    except Unfit as error:
-        raise _damaged(path, error) from error
-    except OSError as error:
-        raise _damaged(path, Unfit("content", f"unreadable ({error.strerror})", "a whole checkpoint")) from error
+        # the explicit True wins over TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged file makes torch raise
+        raise _damaged(path, "content", "unreadable, or more than numbers and words", "a whole checkpoint") from error
+    if not isinstance(content, dict) or not isinstance(content.get("callbacks"), dict):
+        raise _damaged(path, "content", "that of another program", "a checkpoint of hsfusion")
+    callbacks = {str(key).partition("{")[0]: state for key, state in content["callbacks"].items()}
+    keys = [key for key in _KEYS if key not in content] + [f"callbacks.{key}" for key in _CALLBACKS - callbacks.keys()]
+    if keys:
+        raise _damaged(path, min(keys), "missing", f"a checkpoint with {', '.join([*_KEYS, *sorted(_CALLBACKS)])}")
+    _check_deleted_paths(path, callbacks["ModelCheckpoint"])
+    return content
 
 
-def _damaged(path: Path, error: Unfit) -> InputError:
-    return InputError(path, field=error.field, value=error.value, expected=error.expected, fix="start a new run")
+def _check_deleted_paths(path: Path, state: Any) -> None:
+    """Refuses all but checkpoints of runs among the files that Lightning deletes once it has written newer ones.
+
+    It spares what lies outside of the new run, so that a run folder may be copied or moved; but it takes ``..`` as it
+    stands, and addresses on the network for its own.
+    """
+    if not isinstance(state, dict):
+        raise _damaged(path, "callbacks.ModelCheckpoint", "no mapping", "the state of the callback")
+    for name in [*(state.get(key, "") for key in _DELETED), *(state.get("best_k_models") or ())]:
+        parts = Path(name).parts if isinstance(name, str) else ()
+        of_run = parts[-2:] == ("checkpoints", "last.ckpt") and ".." not in parts
+        if name and (not of_run or "://" in name or "::" in name):
+            raise _damaged(
+                path, "path of a checkpoint to replace", reprlib.repr(name), "checkpoints/last.ckpt of a run"
+            )
+
+
+def _damaged(path: Path, field: str, value: object, expected: str) -> InputError:
+    return InputError(path, field=field, value=value, expected=expected, fix="start a new run")
 
 
 def _check_command(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

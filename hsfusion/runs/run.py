@@ -19,7 +19,6 @@ from hsfusion.runs.folder import (
     model_header,
     read_band_weights,
     read_checks,
-    read_header,
     read_metrics,
     versions,
     write_checks,
@@ -29,6 +28,7 @@ from hsfusion.runs.folder import (
 )
 from hsfusion.scenes import Legend, read_class_map
 from hsfusion.spectra import BandWeights
+from hsfusion.training.model_file import ModelHeader, load_model, read_header, save_model
 from hsfusion.trust.verdict import Duplicate
 
 if TYPE_CHECKING:
@@ -90,11 +90,11 @@ class Run:
         return self.metrics["test"]
 
     @cached_property
-    def header(self) -> dict[str, Any]:
+    def header(self) -> ModelHeader:
         """Header of the model file: bands, groups, classes, architecture, training scene."""
         if self.training is not None:
             return model_header(self.training.experiment, self.metrics)
-        return read_header(self._folder)
+        return read_header(self._folder / "model.safetensors")
 
     @property
     def network(self) -> FusionNetwork:
@@ -104,8 +104,7 @@ class Run:
     @cached_property
     def legend(self) -> Legend:
         """Codes, names and colours of the classes."""
-        classes = self.header["classes"]
-        return Legend(tuple(classes["codes"]), tuple(classes["names"]), tuple(classes["colors"]))
+        return legend_of(self.header)
 
     @cached_property
     def class_map(self) -> NDArray[np.int64]:
@@ -116,8 +115,6 @@ class Run:
 
     @cached_property
     def _loaded_network(self) -> FusionNetwork:
-        from hsfusion.training.model_file import load_model
-
         return load_model(self._folder / "model.safetensors")[0]
 
     @property
@@ -183,8 +180,6 @@ class Run:
 
     def write_outputs(self, folder: Path, *, figures: bool = True) -> None:
         """Writes all but config.yaml and checkpoints into a folder that exists."""
-        from hsfusion.training.model_file import save_model
-
         training = self.training
         assert training is not None, "only what was trained here is written"
         experiment, result = training.experiment, training.result
@@ -217,7 +212,7 @@ class Run:
             lines.append(
                 f"from scratch {other['overall_accuracy']:.4f}, average {other['average_accuracy']:.4f}, same pixels"
             )
-        if self.header["architecture"].get("keep_bands") is not None:
+        if self.header.architecture.get("keep_bands") is not None:
             kept = sorted(self.weights.bands.wavelength_nm[self.weights.weight > 0])
             lines.append(f"kept bands   {', '.join(f'{nm:.0f}' for nm in kept)} nm")
         if self.folder is not None:
@@ -227,6 +222,11 @@ class Run:
                 f"report       {self.folder / 'report.html'}",
             ]
         return "\n".join(lines)
+
+
+def legend_of(header: ModelHeader) -> Legend:
+    """The classes of a model as a legend."""
+    return Legend(header.classes.codes, header.classes.names, header.classes.colors)
 
 
 def load_run(folder: str | Path) -> Run:

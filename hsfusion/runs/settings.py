@@ -101,7 +101,7 @@ class TrainSettings:
         figures: whether a run folder gets figures and a report.
         groups: makes the band groups from the scene's bands.
         split: divides the labelled pixels into training, validation and test.
-        model: the network.
+        model: the network; a mapping for what differs from the defaults.
         optimizer: makes an optimizer from parameter groups; None for AdamW with lr=0.001 and weight_decay=0.01.
         trainer: makes Lightning's Trainer from the keywords that a run sets; None for one on a GPU if there is one.
         loggers: each makes a Lightning logger from ``save_dir``.
@@ -140,6 +140,8 @@ class TrainSettings:
         Raises:
             InputError: naming the first value that cannot be used.
         """
+        if isinstance(self.model, Mapping):
+            object.__setattr__(self, "model", replaced(ModelSettings(), self.model, prefix="model."))
         check_ranges(self)
         if self.class_weights not in ("none", "balanced"):
             raise refusal("class_weights", self.class_weights, "none or balanced")

@@ -34,9 +34,9 @@ from hsfusion.runs.settings import TrainSettings, describe, with_fields
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.description import open_described
 from hsfusion.spectra import BandGroup, membership
-from hsfusion.training.accuracy import accuracies, confusion_matrix
 from hsfusion.training.building import LearnedWeights, backbone_arguments, build_network
-from hsfusion.training.transfer_report import TransferReport
+from hsfusion.training.classifier import accuracies, confusion_matrix
+from hsfusion.training.transfer import TransferReport
 from hsfusion.trust.evidence import beats_chance
 
 _log = logging.getLogger(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -25,7 +26,7 @@ from hsfusion.nn import (
     StochasticGates,
 )
 from hsfusion.spectra import BandGroup, Bands, band_spacing_nm, combine, gaussian_basis, membership
-from hsfusion.training.model_header import ARCHITECTURE
+from hsfusion.training.model_file import check_plain
 
 FUSIONS = ("scalar", "channel", "instance", "channel_instance", "none", "free")
 
@@ -92,7 +93,7 @@ def build_network(
                 neighbourhood=neighbourhood,
             )
         sizes = {"width": width, "receptive_field": receptive_field - 2 * fused.margin}
-        features = _features(_backbone_maker(backbone), channels, sizes=sizes, options=backbone_options or {})
+        features = _features(backbone_maker(backbone), channels, sizes=sizes, options=backbone_options or {})
         return _standardising(fused, PixelClassifier(features, channels, num_classes, dropout=dropout))
     except ValueError as error:
         raise HsFusionError(f"model: {error}. Fix: correct it in the configuration.") from error
@@ -102,15 +103,6 @@ def _standardising(fused: BandFusion | FreeFusion, cnn: PixelClassifier) -> Fusi
     size = fused.membership.shape[1]
     network = FusionNetwork(fused, cnn, mean=torch.zeros(size), std=torch.ones(size))
     return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-
-def unknown_backbone(name: str) -> dict[str, str]:
-    """Field, value, expected and fix of the error of a name that is not registered."""
-    fix = f'register it first: hsfusion.nn.register_backbone("{name}", MyNet)'
-    # not the name itself: the file of a stranger must not say what the user imports
-    fix += ", or name your class to hsfusion predict or finetune with backbones=[my_module.MyNet]"
-    expected = f"one of {', '.join(BACKBONES)}"
-    return {"field": "backbone", "value": name, "expected": expected, "fix": fix}
 
 
 def backbone_arguments(backbone: str | BackboneMaker) -> dict[str, Any]:
@@ -146,15 +138,45 @@ def check_can_be_saved(architecture: Mapping[str, Any]) -> None:
             fix='register it first: hsfusion.nn.register_backbone("my_net", MyNet)',
         )
     try:
-        ARCHITECTURE["backbone_options"](json.loads(json.dumps(options)), "backbone_options")
-    except (TypeError, ValueError) as error:
+        check_plain("backbone options", json.loads(json.dumps(options)))
+    except (TypeError, ValueError, InputError) as error:
         raise InputError(
             "model",
             field="backbone options",
             value=options,
-            expected=f"numbers, words, or lists of them, for the network is to be saved ({error})",
+            expected="numbers, words, or lists of them, for the network is to be saved",
             fix="correct them, or register a backbone with these options",
         ) from error
+
+
+def network_size(
+    bands: Bands, groups: Sequence[BandGroup], *, num_classes: int, sources: Sequence[tuple[str, int]], **settings: Any
+) -> tuple[int, int]:
+    """How large :func:`build_network` with the same arguments gets, without taking memory.
+
+    Returns:
+        a number of weights that it has at least, and the bytes that building it and reading its weights off takes
+    """
+    built = {name: of.default for name, of in inspect.signature(build_network).parameters.items()} | settings
+    channels = built["channels"]
+    layers = sum(number for _, number in sources)
+    columns, rows = len(bands) + layers, len(groups) + len(sources)
+    predicted = {"instance": rows, "channel_instance": rows * channels}.get(built["fusion"], 0)
+    seen = built["receptive_field"] - (built["neighbourhood"] // 2 * 2 if predicted else 0)
+    inner, features = backbone_size(
+        built["backbone"],
+        built["backbone_options"] or {},
+        channels=channels,
+        width=built["width"],
+        receptive_field=seen,
+    )
+    weights = rows * channels * predicted + inner + features * num_classes
+    knots = columns
+    if built["knot_spacing_nm"] is not None:
+        reach = max(g.upper_nm for g in groups) - min(g.lower_nm for g in groups) if groups else 0
+        knots = layers + int(max(reach, 0) / built["knot_spacing_nm"]) + 3
+    numbers = 8 * columns * knots + rows * (4 * columns + 6 * channels * (columns + knots)) + weights
+    return weights, 4 * numbers
 
 
 def backbone_size(
@@ -169,8 +191,12 @@ def backbone_size(
     return sum(parameter.numel() for parameter in made.parameters()), getattr(made, "out_channels", 0)
 
 
-def _backbone_maker(backbone: str | BackboneMaker) -> BackboneMaker:
+def backbone_maker(backbone: str | BackboneMaker, *, source: object = "model") -> BackboneMaker:
     """What makes a backbone that may be called by its name.
+
+    Args:
+        backbone: its registered name, or what makes it.
+        source: the file or part of the configuration that names it, for the error.
 
     Raises:
         InputError: if the name is not registered.
@@ -178,7 +204,15 @@ def _backbone_maker(backbone: str | BackboneMaker) -> BackboneMaker:
     if not isinstance(backbone, str):
         return backbone
     if backbone not in BACKBONES:
-        raise InputError("model", **unknown_backbone(backbone))
+        raise InputError(
+            source,
+            field="backbone",
+            value=backbone,
+            expected=f"one of {', '.join(BACKBONES)}",
+            # not the name itself: the file of a stranger must not say what the user imports
+            fix=f'register it first: hsfusion.nn.register_backbone("{backbone}", MyNet), or name your class to '
+            "hsfusion predict or finetune with backbones=[my_module.MyNet]",
+        )
     return BACKBONES[backbone]
 
 

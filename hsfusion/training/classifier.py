@@ -1,4 +1,4 @@
-"""The LightningModule that trains a fusion network."""
+"""The LightningModule that trains a fusion network, and the accuracies of a classification."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from hsfusion.errors import DivergedError
 from hsfusion.nn import FreeFusion, FusionNetwork, SeveralNetworks
-from hsfusion.training.accuracy import accuracies
 
 _log = logging.getLogger(__name__)
 # shares of the training: bands cost nothing before the first, and all of their price from the second on
@@ -189,3 +190,53 @@ def balanced_class_weights(counts: Sequence[int]) -> list[float]:
     """Weights inversely proportional to the number of training pixels, with mean 1 over the pixels."""
     total, k = sum(counts), len(counts)
     return [total / (k * count) for count in counts]
+
+
+def confusion_matrix(
+    truth: NDArray[np.integer], prediction: NDArray[np.integer], *, num_classes: int
+) -> NDArray[np.int64]:
+    """Counts (K, K), rows truth, columns prediction, of class indices 0..K-1.
+
+    Pixels without a prediction (-1) count as an extra column K, so that they are never right and never left out.
+
+    Returns:
+        (K, K + 1)
+    """
+    column = np.where(prediction < 0, num_classes, prediction)
+    counts = np.bincount(truth * (num_classes + 1) + column, minlength=num_classes * (num_classes + 1))
+    return counts.reshape(num_classes, num_classes + 1)
+
+
+def accuracies(confusion: NDArray[np.integer], *, names: Sequence[str]) -> dict[str, Any]:
+    """Overall accuracy, average accuracy, kappa, mean IoU and the accuracy of each class.
+
+    Averages run over the classes that occur in the truth; the support says which do. Cohen's kappa is
+    ``(p_o - p_e) / (1 - p_e)`` with the agreement p_o and the agreement p_e expected by chance (Cohen 1960,
+    doi:10.1177/001316446002000104).
+
+    Args:
+        confusion: (K, K) or (K, K + 1), rows truth, columns prediction.
+        names: K class names.
+
+    Returns:
+        fractions 0-1; ``accuracy`` of a class without support is None.
+    """
+    counts = confusion.astype(np.float64)
+    k = counts.shape[0]
+    right, support = np.diagonal(counts), counts.sum(1)
+    predicted, total = counts.sum(0)[:k], counts.sum()
+    present = support > 0
+    overall = right.sum() / total
+    chance = (support * predicted).sum() / total**2
+    recall = right[present] / support[present]
+    iou = right[present] / (support + predicted - right)[present]
+    return {
+        "overall_accuracy": float(overall),
+        "average_accuracy": float(recall.mean()),
+        "kappa": float((overall - chance) / (1 - chance)) if chance < 1 else 1.0,
+        "mean_iou": float(iou.mean()),
+        "per_class": {
+            name: {"accuracy": float(right[i] / support[i]) if present[i] else None, "support": int(support[i])}
+            for i, name in enumerate(names)
+        },
+    }

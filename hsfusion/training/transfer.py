@@ -1,37 +1,135 @@
-"""Carrying a trained network over to another scene: bands by wavelength, classes and further rasters by name."""
+"""Transferring a trained network to another scene: bands by wavelength, classes and further rasters by name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hsfusion.errors import InputError
-from hsfusion.nn import FreeFusion, FusionNetwork
+from hsfusion.nn import BandCentres, BandFusion, FreeFusion, FusionNetwork, WeightedSum
+from hsfusion.nn.band_fusion import LOG_NOTHING
 from hsfusion.spectra import BandGroup, Bands
-from hsfusion.spectra.resampling import carry_matrix
+from hsfusion.spectra.resampling import carry_matrix, resample_values
 from hsfusion.training.building import LearnedWeights, build_network
-from hsfusion.training.transfer_report import GroupCoverage, TransferReport
-from hsfusion.training.transferred_parts import (
-    LEAST_COVERED,
-    Part,
-    Plan,
-    Row,
-    cnn_parts,
-    free_parts,
-    fusion_parts,
-    statistics_parts,
-)
+from hsfusion.training.model_file import ModelHeader
 
 _MOST_BYTES = 2**30  # of the responses
+# a group, or one channel's response in it, of which less than this is covered says nothing about the rest
+_LEAST_COVERED = 0.01
+_FRESH = ("fusion.coefficients", "fusion.gates.gate_of", "fusion.gates.position")
+# what a new raster counts for at first, in multiples of the mean group weight
+_SMALL = 0.01
+
+#: a tensor of the new network, and the origin (copied, resampled, fresh) of its rows by name; "" names all of them
+TransferredTensor = tuple[Tensor, dict[str, str]]
+
+
+class GroupOrigin(NamedTuple):
+    """A group or raster of the new network, and where it comes from."""
+
+    name: str
+    old: int | None  # its place among the old groups and rasters, None for a new raster
+    origin: str  # of its responses: resampled, copied or fresh
 
 
 @dataclass(frozen=True, eq=False)
-class Carried:
+class TransferPlan:
+    """Where the tensors of the new network come from."""
+
+    old: Bands  # C
+    new: Bands  # C'
+    share: NDArray[np.float64]  # (C + E, C' + E'), what each new band or layer takes over of each old one
+    rows: tuple[GroupOrigin, ...]  # G', groups and rasters
+    layers: tuple[GroupOrigin, ...]  # E', of each layer the row of its raster
+
+    @property
+    def band_origins(self) -> dict[str, str]:
+        """Origin of what has one entry per band and layer."""
+        return {"bands": "resampled", **{f"raster {row.name}": row.origin for row in self.layers}}
+
+    @property
+    def fresh_layers(self) -> NDArray[np.bool_]:
+        """(C' + E',) True for layers of new rasters."""
+        return np.array([False] * len(self.new) + [row.old is None for row in self.layers])
+
+
+@dataclass(frozen=True)
+class GroupCoverage:
+    """How much of a band group or further raster the new scene covers."""
+
+    name: str
+    weight: float  # share of the band weights that it had, 0 to 1
+    coverage: float  # share of its weight that lies on bands of the new scene, 0 to 1
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What was taken over and how; every parameter and buffer of the new network is in exactly one of the first three.
+
+    A part is a name in its state, or ``name[row]`` where rows differ in origin.
+
+    Attributes:
+        copied: parts taken as they were.
+        resampled: parts transferred by wavelength.
+        fresh: parts that start anew.
+        groups: every group and further raster that the network had.
+        outside_share: share of all band weights on bands that the new scene does not cover, 0 to 1.
+        dropped_groups: names of groups of which the new scene covers nothing.
+        dropped_sources, dropped_classes: names of further rasters and of classes that the new scene lacks.
+    """
+
+    copied: tuple[str, ...]
+    resampled: tuple[str, ...]
+    fresh: tuple[str, ...]
+    groups: tuple[GroupCoverage, ...]
+    outside_share: float
+    dropped_groups: tuple[str, ...]
+    dropped_sources: tuple[str, ...]
+    dropped_classes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def standardised_anew(self) -> TransferReport:
+        """The report of a network whose mean and standard deviation are those of the new training pixels."""
+        resampled = tuple(part for part in self.resampled if part not in ("mean", "std"))
+        return replace(self, resampled=resampled, fresh=("mean", "std", *self.fresh))
+
+    def coverage_lines(self) -> list[str]:
+        """What the new bands cover, as a text table, line by line."""
+        width = max(len("group"), *(len(group.name) for group in self.groups))
+        table = [f"{'group':{width}}  weight  covered"]
+        table += [f"{g.name:{width}}  {g.weight:6.3f}  {100 * g.coverage:5.1f} %" for g in self.groups]
+        little = [g.name for g in self.groups if 0 < g.coverage < 0.5 and g.name not in self.dropped_groups]
+        if little:
+            table.append(f"less than half covered, the rest stands for the whole: {', '.join(little)}")
+        table.append(f"outside the new bands: {100 * self.outside_share:.1f} % of the band weights")
+        if self.outside_share > 0.5:
+            table.append("that is most of it: expect little of what the network has learned")
+        for title in ("dropped_groups", "dropped_sources", "dropped_classes"):
+            if names := getattr(self, title):
+                table.append(f"{title.replace('_', ' ')}: {', '.join(names)}")
+        return table
+
+    def lines(self) -> list[str]:
+        """The whole report as a text table, line by line."""
+        table = self.coverage_lines()
+        for title in ("copied", "resampled", "fresh"):
+            table.append(f"{title:9}  {', '.join(_shortened(getattr(self, title))) or 'nothing'}")
+        return table
+
+
+@dataclass(frozen=True, eq=False)
+class TransferredNetwork:
     """A network for another scene.
 
     Attributes:
@@ -47,15 +145,15 @@ class Carried:
     report: TransferReport
 
 
-def carry_over(
+def transfer(
     network: FusionNetwork,
     *,
-    header: Mapping[str, Any],
+    header: ModelHeader,
     bands: Bands,
     sources: Sequence[tuple[str, int]],
     class_names: Sequence[str],
     fresh_classes: Sequence[str] = (),
-) -> Carried:
+) -> TransferredNetwork:
     """Carries a trained network over to another sensor, other rasters and other classes.
 
     The response of each group and channel, times the gates, is a density over wavelength: it is dealt to the new bands
@@ -68,7 +166,7 @@ def carry_over(
 
     Args:
         network: the trained network; it is left as it is.
-        header: of its model file: ``bands``, ``groups``, ``sources``, ``classes`` and ``architecture``.
+        header: of its model file.
         bands: C' bands of the new scene.
         sources: name and number of layers of each further raster of the new scene.
         class_names: K' names of the new scene's classes.
@@ -80,54 +178,54 @@ def carry_over(
     Raises:
         InputError: if two classes of a scene have one name, or the new bands cover no group.
     """
-    named = [name.strip() for name in header["classes"]["names"]]
+    named = [name.strip() for name in header.classes.names]
     classes = _class_rows(named, class_names) | dict.fromkeys((name.strip() for name in fresh_classes), None)
-    old, groups = Bands(**header["bands"]), [BandGroup(**group) for group in header["groups"]]
+    old, groups, rasters = header.bands, header.groups, header.sources
     _check_size(network, len(bands) + sum(number for _, number in sources))
-    rasters = [(source["name"], source["layers"]) for source in header["sources"]]
     share = _with_layers(carry_matrix(old, bands), old=rasters, new=sources)
-    found, outside = _coverages(network, old, groups, rasters=rasters, share=share)
-    left = [g for g, _ in enumerate(groups) if found[g].coverage >= LEAST_COVERED]
+    coverages, outside = _coverages(network, header, share=share)
+    left = [g for g, _ in enumerate(groups) if coverages[g].coverage >= _LEAST_COVERED]
     if not left:
         raise _nothing_covered(old, bands)
     rasters_at = {raster: len(groups) + i for i, raster in enumerate(rasters)}
-    new = [Row(s[0], rasters_at.get(s), "copied" if s in rasters_at else "fresh") for s in sources]
+    new = [GroupOrigin(s[0], rasters_at.get(s), "copied" if s in rasters_at else "fresh") for s in sources]
     layers = [row for row, (_, number) in zip(new, sources, strict=True) for _ in range(number)]
-    rows = [Row(groups[g].name, g, "resampled") for g in left] + new
-    architecture = dict(header["architecture"])
+    rows = [GroupOrigin(groups[g].name, g, "resampled") for g in left] + new
+    architecture = dict(header.architecture)
     if not isinstance(network.fusion, FreeFusion):
         architecture |= {"keep_bands": None, "response": "carried"}
     kept = tuple(groups[g] for g in left)
-    carried = build_network(bands, kept, num_classes=len(classes), sources=sources, **architecture)
-    parts = _filled(carried, network, plan=Plan(old, bands, share, tuple(rows), tuple(layers)), classes=classes)
+    transferred = build_network(bands, kept, num_classes=len(classes), sources=sources, **architecture)
+    plan = TransferPlan(old, bands, share, tuple(rows), tuple(layers))
+    tensors = _filled(transferred, network, plan=plan, classes=classes)
     report = TransferReport(
-        **{origin: _with_origin(parts, origin) for origin in ("copied", "resampled", "fresh")},
-        groups=tuple(found),
+        **{origin: _with_origin(tensors, origin) for origin in ("copied", "resampled", "fresh")},
+        groups=tuple(coverages),
         outside_share=outside,
         dropped_groups=tuple(group.name for g, group in enumerate(groups) if g not in left),
         dropped_sources=tuple(name for name, number in rasters if (name, number) not in sources),
         dropped_classes=tuple(name for row, name in enumerate(named) if row not in classes.values()),
     )
-    return Carried(carried.eval(), kept, architecture, report)
+    return TransferredNetwork(transferred.eval(), kept, architecture, report)
 
 
 def _filled(
-    carried: FusionNetwork, network: FusionNetwork, *, plan: Plan, classes: Mapping[str, int | None]
-) -> dict[str, Part]:
-    """Loads all parts into the new network, and returns them."""
-    start = carried.state_dict()
-    parts = statistics_parts(network, plan) | cnn_parts(network, classes, start)
+    transferred: FusionNetwork, network: FusionNetwork, *, plan: TransferPlan, classes: Mapping[str, int | None]
+) -> dict[str, TransferredTensor]:
+    """Loads all tensors into the new network, and returns them."""
+    start = transferred.state_dict()
+    tensors = _statistics_tensors(network, plan) | _cnn_tensors(network, classes, start)
     if isinstance(network.fusion, FreeFusion):
-        parts |= free_parts(network.fusion, plan, start)
+        tensors |= _free_tensors(network.fusion, plan, start)
     else:
-        parts |= fusion_parts(network.fusion, plan, start)
-    carried.load_state_dict({name: tensor for name, (tensor, _) in parts.items()})
-    for name, (tensor, _) in parts.items():
+        tensors |= _fusion_tensors(network.fusion, plan, start)
+    transferred.load_state_dict({name: tensor for name, (tensor, _) in tensors.items()})
+    for name, (tensor, _) in tensors.items():
         if not bool(tensor.isfinite().all()):
             raise InputError(
-                "model", field=f"{name}, carried over", value="not finite", expected="numbers", fix="train it anew"
+                "model", field=f"{name}, transferred", value="not finite", expected="numbers", fix="train it anew"
             )
-    return parts
+    return tensors
 
 
 def _check_size(network: FusionNetwork, bands: int) -> None:
@@ -144,31 +242,28 @@ def _check_size(network: FusionNetwork, bands: int) -> None:
         )
 
 
-def _with_origin(parts: Mapping[str, Part], origin: str) -> tuple[str, ...]:
-    """Names of the parts of one origin, ``name[row]`` where the rows of a tensor differ."""
-    found = []
-    for name, (_, origins) in parts.items():
-        if set(origins.values()) == {origin}:
-            found.append(name)
-        else:
-            found += [f"{name}[{row}]" for row, value in origins.items() if value == origin]
-    return tuple(found)
+def _with_origin(tensors: Mapping[str, TransferredTensor], origin: str) -> tuple[str, ...]:
+    """Names of the tensors of one origin, ``name[row]`` where the rows of a tensor differ."""
+    names = []
+    for name, (_, origins) in tensors.items():
+        rows = [f"{name}[{row}]" for row, value in origins.items() if value == origin]
+        names += [name] if len(rows) == len(origins) else rows
+    return tuple(names)
 
 
 def _class_rows(old: Sequence[str], new: Sequence[str]) -> dict[str, int | None]:
     """For each new class its row in the old classifier, None if it is new."""
-    sides = [[name.strip() for name in names] for names in (old, new)]
-    for names in sides:
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+    old, new = ([name.strip() for name in names] for names in (old, new))
+    for names in (old, new):
+        if twice := sorted({name for name in names if names.count(name) > 1}):
             raise InputError(
                 "classes",
                 field="names",
                 value=f"{', '.join(twice)} more than once",
-                expected=f"each once among the model's ({', '.join(sides[0])}) and the scene's ({', '.join(sides[1])})",
+                expected=f"each once among the model's ({', '.join(old)}) and the scene's ({', '.join(new)})",
                 fix="give every class a name of its own",
             )
-    return {name: sides[0].index(name) if name in sides[0] else None for name in sides[1]}
+    return {name: old.index(name) if name in old else None for name in new}
 
 
 def _with_layers(
@@ -185,18 +280,13 @@ def _with_layers(
 
 
 def _coverages(
-    network: FusionNetwork,
-    bands: Bands,
-    groups: Sequence[BandGroup],
-    *,
-    rasters: Sequence[tuple[str, int]],
-    share: NDArray[np.float64],
+    network: FusionNetwork, header: ModelHeader, *, share: NDArray[np.float64]
 ) -> tuple[list[GroupCoverage], float]:
     """Weight and coverage of each group and raster, and the share of all band weights that is not covered.
 
-    Group weights that are predicted are taken at a pixel of the mean spectrum. The rows of a free convolution are dealt
-    to the groups by their intervals.
+    Predicted group weights are those of the mean spectrum. A free convolution is split at the limits of the groups.
     """
+    bands, groups, rasters = header.bands, header.groups, header.sources
     edge = 2 * network.fusion.margin + 1
     predicted = network.fusion.kind.endswith("instance")
     pixel = torch.zeros(1, len(network.mean), edge, edge, device=network.mean.device) if predicted else None
@@ -212,19 +302,17 @@ def _coverages(
         inside = inside & np.array(intervals + of_rasters)
     weights = np.where(inside, weights, 0.0)
     covered = np.minimum(share.sum(1), 1.0)
-    found = []
+    coverages = []
     names = [group.name for group in groups] + [name for name, _ in rasters]
     for name, row, here in zip(names, weights, inside, strict=True):
         of = row if row.sum() > 0 else here.astype(float)  # behind closed gates all of its bands are alike
-        found.append(GroupCoverage(name, float(row.sum()), float(of @ covered / max(of.sum(), 1e-300))))
-    return found, float(learned.weight[: len(bands)] @ (1 - covered[: len(bands)]))
+        coverages.append(GroupCoverage(name, float(row.sum()), float(of @ covered / max(of.sum(), 1e-300))))
+    return coverages, float(learned.weight[: len(bands)] @ (1 - covered[: len(bands)]))
 
 
 def _nothing_covered(old: Bands, new: Bands) -> InputError:
-    ranges = []
-    for bands in (new, old):
-        nm = bands.wavelength_nm[bands.good]
-        ranges.append(f"{nm.min():g} to {nm.max():g} nm" if nm.size else "empty, no band is good")
+    nms = [bands.wavelength_nm[bands.good] for bands in (new, old)]
+    ranges = [f"{nm.min():g} to {nm.max():g} nm" if nm.size else "empty, no band is good" for nm in nms]
     return InputError(
         "scene",
         field="range of the good bands",
@@ -232,3 +320,128 @@ def _nothing_covered(old: Bands, new: Bands) -> InputError:
         expected=f"bands where the model looks, within {ranges[1]}",
         fix="correct the unit of the wavelengths, or choose a model and a scene of one spectral range",
     )
+
+
+def _statistics_tensors(network: FusionNetwork, plan: TransferPlan) -> dict[str, TransferredTensor]:
+    """Mean and standard deviation; a band just beyond the old ones has those of the bands whose mass it takes."""
+    used = network.fusion.membership.any(0).cpu().numpy()
+    if isinstance(network.fusion.gates, BandCentres):  # copies of a band were never looked at
+        used &= ((network.fusion.gates.rank >= 0) | network.fusion.gates.always).cpu().numpy()
+    old, share = replace(plan.old, good=used[: len(plan.old)]), plan.share * used[:, None]
+    took = share.sum(0)
+    tensors: dict[str, TransferredTensor] = {}
+    for name, nothing in (("mean", 0.0), ("std", 1.0)):
+        values = network.get_buffer(name).cpu().double().numpy()
+        taken = np.where(took > 0, values @ share / np.where(took > 0, took, 1), nothing)
+        curve = resample_values(values[: len(old)], old=old, new=plan.new)
+        taken[: len(curve)] = np.where(np.isnan(curve), taken[: len(curve)], curve)
+        tensors[name] = torch.from_numpy(taken), plan.band_origins
+    return tensors
+
+
+def _free_tensors(fusion: FreeFusion, plan: TransferPlan, start: Mapping[str, Tensor]) -> dict[str, TransferredTensor]:
+    """The rows of the matrix, dealt to the new bands."""
+    share, fresh = torch.from_numpy(plan.share), torch.from_numpy(plan.fresh_layers)
+    weight = fusion.matrix().detach().cpu().double() @ share
+    inside = fusion.membership.cpu().double() @ share > 0
+    return {
+        "fusion.weight": (torch.where(fresh, _SMALL * start["fusion.weight"], weight), plan.band_origins),
+        "fusion.membership": (inside | fresh, {"": "resampled"}),
+    }
+
+
+def _fusion_tensors(
+    fusion: BandFusion, plan: TransferPlan, start: Mapping[str, Tensor]
+) -> dict[str, TransferredTensor]:
+    """Groups, responses on the new bands, what is let through, and the weights of the groups that are left."""
+    with torch.no_grad():
+        reached = (fusion.response * fusion.openness).cpu().double().numpy()  # (G, M, C + E)
+        open_share = fusion.open_share.cpu().double().numpy()  # (G, M)
+    membership = fusion.membership.cpu().numpy()
+    tensors, factor = _group_weight_tensors(fusion.group_sum, plan.rows)
+    inside = np.zeros((len(plan.rows), plan.share.shape[1]), bool)
+    prior = np.zeros((len(inside), fusion.channels, inside.shape[1]))
+    transmitted = np.ones(prior.shape[:2])
+    for i, row in enumerate(plan.rows):
+        if row.old is None:
+            inside[i, len(plan.new) :] = [layer == row for layer in plan.layers]
+            prior[i] = inside[i]
+            continue
+        mass, whole = reached[row.old] @ plan.share, reached[row.old].sum(1)
+        enough = mass.sum(1) >= _LEAST_COVERED * whole
+        inside[i] = membership[row.old] @ plan.share > 0
+        prior[i] = mass * enough[:, None] / np.maximum(mass.sum(1), 1e-300)[:, None]
+        transmitted[i] = open_share[row.old] * enough * factor
+    origins = {row.name: row.origin for row in plan.rows}
+    not_fresh = {row.name: "fresh" if row.old is None else "resampled" for row in plan.rows}
+    return tensors | {
+        "fusion.membership": (torch.from_numpy(inside), {"": "resampled"}),
+        "fusion.basis": (start["fusion.basis"], {"": "resampled"}),
+        "fusion.log_prior": (torch.from_numpy(prior).log().clamp_min(LOG_NOTHING), origins),
+        "fusion.passed": (torch.from_numpy(transmitted), not_fresh),
+        **{name: (start[name], {"": "fresh"}) for name in _FRESH},
+        "fusion.gates.kept": (torch.from_numpy((prior > 0).any((0, 1))), {"": "resampled"}),
+    }
+
+
+def _cnn_tensors(
+    network: FusionNetwork, classes: Mapping[str, int | None], start: Mapping[str, Tensor]
+) -> dict[str, TransferredTensor]:
+    """The CNN as it is, but for the rows of its classifier: of each new class the old row, None for a new one."""
+    copied = {"": "copied"}
+    tensors: dict[str, TransferredTensor] = {f"cnn.{k}": (v, copied) for k, v in network.cnn.state_dict().items()}
+    for name in ("cnn.classifier.weight", "cnn.classifier.bias"):
+        old, rows = tensors[name][0].cpu(), start[name].clone()
+        for k, row in enumerate(classes.values()):
+            if row is not None:
+                rows[k] = old[row]
+        tensors[name] = rows, {key: "fresh" if row is None else "copied" for key, row in classes.items()}
+    return tensors
+
+
+def _group_weight_tensors(
+    group_sum: WeightedSum, rows: tuple[GroupOrigin, ...]
+) -> tuple[dict[str, TransferredTensor], NDArray | float]:
+    """Weights of the new groups, and a factor (M,) or 1 that undoes what the constraint makes of their new number."""
+    raw = group_sum.raw.detach().cpu()  # (G,) or (G, M)
+    kept = raw[[row.old for row in rows if row.old is not None]]
+    small = _small(kept, group_sum, fresh=len(rows) - len(kept))
+    new = torch.stack([small if row.old is None else raw[row.old] for row in rows])
+    origins = {row.name: "fresh" if row.old is None else "copied" for row in rows}
+    tensors: dict[str, TransferredTensor] = {"fusion.group_sum.raw": (new, origins)}
+    if group_sum.predictor is not None:
+        old = group_sum.predictor.detach().cpu().unflatten(2, (len(raw), -1))  # (G, M, G, 1 or M)
+        wide = torch.zeros(len(rows), old.shape[1], len(rows), old.shape[3])
+        places = [(i, row.old) for i, row in enumerate(rows) if row.old is not None]
+        for (i, one), (j, other) in product(places, places):
+            wide[i, :, j] = old[one, :, other]
+        tensors["fusion.group_sum.predictor"] = wide.flatten(2), origins
+        return tensors, 1.0
+    raw, new = raw.double(), new.double()
+    if group_sum.kind != "none" and group_sum.constraint == "signed":
+        return tensors, (new.abs().sum(0) / raw.abs().sum(0).clamp_min(1e-300)).numpy()  # a channel of zeros stays so
+    if group_sum.kind != "none" and group_sum.constraint == "convex":
+        return tensors, (new.logsumexp(0) - raw.logsumexp(0)).exp().numpy()
+    return tensors, 1.0
+
+
+def _small(kept: Tensor, group_sum: WeightedSum, *, fresh: int) -> Tensor:
+    """Raw weight () or (M,) of a new raster, such that its weight is small once the constraint has acted."""
+    number = len(kept)
+    if group_sum.kind == "none":
+        return torch.ones_like(kept[0])
+    if group_sum.constraint == "affine":  # solves raw - mean + 1 / N = small / n for the raw weight
+        return kept.mean(0) + ((number + fresh) * _SMALL / number - 1) / number
+    if group_sum.constraint == "convex":
+        return kept.logsumexp(0) - math.log(number) + math.log(_SMALL)
+    return _SMALL * kept.abs().mean(0)
+
+
+def _shortened(tensors: Iterable[str]) -> list[str]:
+    """Rows of one tensor in one entry, and tensors of one module of the CNN's features counted, in order."""
+    rows: dict[str, list[str]] = {}
+    for part in tensors:
+        name, _, row = part.partition("[")
+        name = "cnn.features" if name.startswith("cnn.features.") else name
+        rows.setdefault(name, []).append(row.removesuffix("]"))
+    return [f"{name} ({'; '.join(found)})" if any(found) else name for name, found in rows.items()]

@@ -41,7 +41,7 @@ def test_report_places_every_tensor_in_exactly_one_list(tuned):
     assert transfer["outside_share"] > 0.1
     assert "Taken over" in (tuned / "report.html").read_text()
     before, after = (load_model(path / "model.safetensors")[1] for path in (tuned.parent / "first", tuned))
-    assert after["seen_before"] == [before["seen"]]
+    assert after.seen_before == (before.seen,)
 
 
 def test_weights_lie_on_the_new_bands_and_sum_to_one(tuned):

@@ -20,9 +20,9 @@ from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.runs import prediction
 from hsfusion.scenes import open_with_sources
 from hsfusion.scenes.scene import read_all
-from hsfusion.spectra import even_groups
+from hsfusion.spectra import Bands, even_groups
 from hsfusion.training.building import build_network
-from hsfusion.training.model_file import load_model, save_model
+from hsfusion.training.model_file import ClassList, ModelHeader, load_model, save_model
 
 SHAPE = (300, 530)  # two rows of three cells
 CODES = (2, 5, 300, 301)
@@ -42,14 +42,12 @@ def files(tmp_path_factory):
     network = build_network(scene.bands, groups, num_classes=4, **architecture).eval()
     network.mean.copy_(torch.from_numpy(cube.mean((1, 2))))
     network.std.copy_(torch.from_numpy(cube.std((1, 2))))
-    bands = {"wavelength_nm": scene.bands.wavelength_nm.tolist(), "fwhm_nm": None, "good": scene.bands.good.tolist()}
-    header = {
-        "bands": bands,
-        "groups": [{"name": g.name, "lower_nm": g.lower_nm, "upper_nm": g.upper_nm} for g in groups],
-        "sources": [],
-        "classes": {"codes": CODES, "names": ["water", "moor & heath", "wood", "sand"], "colors": ["#0000ff"] * 4},
-        "architecture": architecture,
-    }
+    header = ModelHeader(
+        bands=Bands(scene.bands.wavelength_nm, None, scene.bands.good),
+        groups=tuple(groups),
+        classes=ClassList(tuple(CODES), ("water", "moor & heath", "wood", "sand"), ("#0000ff",) * 4),
+        architecture=architecture,
+    )
     save_model(folder / "model.safetensors", network, header=header)
     cube[:, 10, 20] = -9999
     order = np.roll(np.arange(len(cube)), 5)  # bands in another order, and one that nobody asked for
@@ -223,14 +221,14 @@ def test_other_bands_are_an_explicit_choice_and_what_they_cover_is_told(files, h
     from hsfusion.inference import predict_scene
     from hsfusion.scenes import open_scene
     from hsfusion.training.model_file import load_model
-    from hsfusion.training.transfer import carry_over
+    from hsfusion.training.transfer import transfer
 
     done = hsfusion(*words(files, "bands=resample", scene="fewer.img"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     scene = open_scene(files / "fewer.img")
     network, header = load_model(files / "model.safetensors")
-    names = header["classes"]["names"]
-    carried = carry_over(network, header=header, bands=scene.bands, sources=(), class_names=names)
+    names = header.classes.names
+    carried = transfer(network, header=header, bands=scene.bands, sources=(), class_names=names)
     outside = carried.report.outside_share
     assert 0.03 < outside < 0.3  # 20 of 211 bands
     assert f"outside the new bands: {100 * outside:.1f} % of the band weights" in done.stdout

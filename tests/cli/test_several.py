@@ -157,10 +157,10 @@ def test_run_folder_holds_a_run_folder_of_each_scene(hsfusion, scenes, tmp_path)
         support = sum(row["support"] for row in of_scene["per_class"].values())
         right, tested = right + of_scene["overall_accuracy"] * support, tested + support
         _, header = load_model(run / name / "model.safetensors")
-        assert header["training_scene"]["name"] == name
+        assert header.scene_name == name
         assert (run / name / "report.html").is_file()
         with rasterio.open(run / name / "map.tif") as file:
-            assert list(file.shape) == header["training_scene"]["shape"]
+            assert list(file.shape) == header.training_scene["shape"]
     assert metrics["test"]["overall_accuracy"] == pytest.approx(right / tested)
 
 

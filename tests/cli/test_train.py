@@ -79,8 +79,8 @@ def test_tables_agree_with_each_other(run):
 
 def test_model_file_holds_the_model_of_the_map(run):
     network, header = load_model(run / "model.safetensors")
-    assert header["training_scene"]["name"] == "synthetic"
-    assert header["test"] == json.loads((run / "metrics.json").read_text())["test"]
+    assert header.scene_name == "synthetic"
+    assert header.test == json.loads((run / "metrics.json").read_text())["test"]
     assert network.receptive_field == 5
 
 
@@ -264,7 +264,7 @@ def test_further_raster_is_fused_and_instance_weights_come_as_a_map(hsfusion, tm
     np.testing.assert_allclose(shares.sum(0), 1, atol=1e-5)
     assert "Where each group counted" in (run / "report.html").read_text()
     network, header = load_model(run / "model.safetensors")
-    assert header["sources"] == [{"name": "lidar", "layers": 1}]
+    assert header.sources == (("lidar", 1),)
     assert len(network.mean) == 212
 
 

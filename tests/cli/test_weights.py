@@ -16,8 +16,9 @@ from hsfusion.errors import InputError
 from hsfusion.evidence.store import read_evidence
 from hsfusion.runs.comparison import compare
 from hsfusion.runs.weight_files import read_channels, smallest_numbers
-from hsfusion.spectra import Bands, BandWeights
+from hsfusion.spectra import BandGroup, Bands, BandWeights
 from hsfusion.spectra.weights import untrained_weight, write_group_weights_csv, write_response_csv
+from hsfusion.training.model_file import ClassList, ModelHeader
 from hsfusion.trust.stability import quartiles
 
 NM = np.arange(400.0, 1600, 20)
@@ -43,8 +44,15 @@ def write_tables(folder, weight, *, nm=NM, seed=0, fusion="channel", beats_chanc
     write_response_csv(folder / "response.csv", response, bands=bands, groups=GROUPS, membership=inside)
     sizes, share = np.array([[0.5, -0.25, 1.0], [-0.5, 0.75, 0.0]]), np.array([0.2, 0.5, 0.3])
     write_group_weights_csv(folder / "group_weights.csv", sizes, groups=GROUPS, channel_share=share)
-    header = {"training_scene": {"name": "made up"}, "architecture": {"fusion": fusion}}
-    text = json.dumps({"__metadata__": {"hsfusion": json.dumps(header)}}).encode()
+    header = ModelHeader(
+        bands=bands,
+        groups=(BandGroup("VNIR", 400, 1000), BandGroup("SWIR", 1000, 1600)),
+        classes=ClassList((1,), ("corn",), ("#ff0000",)),
+        architecture={"fusion": fusion},
+        training_scene={"name": "made up", "shape": [9, 9], "transform": [1, 0, 0, 0, 1, 0], "crs": None, "values": []},
+        checksum="of tensors that nobody reads here",
+    )
+    text = json.dumps({"__metadata__": {"hsfusion": json.dumps(header.to_dict())}}).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
     metrics = {
         "split": {"kind": "blocks", "train_pixels": 900, "val_pixels": 100, "test_pixels": 2000, "leakage": 0.0},
@@ -567,67 +575,6 @@ def test_a_run_folder_with_a_damaged_file_names_it(three, name, content):
     with pytest.raises(InputError, match=name) as error:
         compare(three[:1])
     assert "\n" not in str(error.value)
-
-
-def _edit(*path, value):
-    def edit(content):
-        *parents, last = path
-        for key in parents:
-            content = content[key]
-        if value is ...:
-            del content[last]
-        else:
-            content[last] = value
-
-    return edit
-
-
-@pytest.mark.parametrize(
-    ("edit", "match"),
-    [
-        (_edit("profiles", value=...), "profiles is missing"),
-        (_edit("profiles", 0, value=[0.5, 0.5]), r"length of profiles\[0\] is 2, expected 60"),
-        (_edit("ensemble", 0, value="0.1"), r"ensemble\[0\] is '0.1'"),
-        (_edit("ensemble", 0, value=5.0), "band weights: weights"),
-        (_edit("bands", "wavelength_nm", 0, value=True), r"wavelength_nm\[0\] is True"),
-        (_edit("bands", "fwhm_nm", value=[1.0]), r"length of bands\.fwhm_nm is 1"),
-        (_edit("runs", value=[]), "runs is 0 long"),
-        (_edit("runs", 0, "beats_chance", value=1), "beats_chance is 1, expected true or false"),
-        (_edit("stability", "reported", "index", value=7), "index is 7"),
-        (_edit("faithfulness", "deletion", "mean", "p", value=-1), r"p is -1, expected a number from 0 to 1"),
-        (_edit("faithfulness", "numbers", value=[0, 60]), "length of faithfulness"),
-        (_edit("top_k", "blocks", "svm", "random", value=[[0.5]]), r"top_k\.blocks\.svm\.random is 1, expected 4"),
-        (_edit("verdict", "word", value="a\x1b[31m"), "verdict.word is"),
-        (_edit("scene", value=["a"]), "scene is "),
-    ],
-)
-def test_damaged_evidence_names_the_key(tmp_path, edit, match):
-    folder = write_evidence(tmp_path / "evidence", seeds=2, resamples=1)
-    content = json.loads((folder / "evidence.json").read_text())
-    edit(content)
-    (folder / "evidence.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match=match) as error:
-        read_evidence(folder)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("text", ["", "[1, 2", "[]", '{"scene": NaN}', "\x00", "[" * 100_000])
-def test_evidence_that_is_no_json_of_keys_is_refused(tmp_path, text):
-    (tmp_path / "evidence.json").write_text(text)
-    with pytest.raises(InputError, match=r"evidence\.json: .* Fix: run the evidence again"):
-        read_evidence(tmp_path)
-
-
-def test_evidence_that_is_a_pipe_or_too_large_is_not_opened(tmp_path):
-    file = tmp_path / "evidence.json"
-    with open(file, "wb") as stream:
-        stream.truncate(2**30)
-    with pytest.raises(InputError, match="size is 1073741824 bytes"):
-        read_evidence(tmp_path)
-    file.unlink()
-    os.mkfifo(file)
-    with pytest.raises(InputError, match="file is no plain file"):
-        read_evidence(tmp_path)
 
 
 def test_script_of_a_checkout_runs_the_command():

@@ -16,7 +16,7 @@ from hsfusion.scenes import ArrayRaster, ArrayScene, StackedScene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import Bands, even_groups
 from hsfusion.training.building import build_network
-from hsfusion.training.model_file import load_model, save_model
+from hsfusion.training.model_file import ClassList, ModelHeader, load_model, save_model
 
 CODES, NAMES = [3, 5, 7, 200], ["maize", "soy", "grass", "wood"]
 FILE = {"name": "holes", "format": "ENVI", "scale": 1e-4, "offset": 0.0, "nodata": None, "wavelengths": None}
@@ -49,23 +49,23 @@ def model_file(path, scene, fusion):
         for _ in range(30):  # moves the running statistics of the normalisations
             net(filled)
         net.cnn.classifier.bias -= net.eval()(filled).mean((0, 2, 3))  # no class prevails
-    bands = {name: getattr(scene.bands, name).tolist() for name in ("wavelength_nm", "fwhm_nm", "good")}
-    header = {
-        "bands": bands,
-        "groups": [{"name": g.name, "lower_nm": g.lower_nm, "upper_nm": g.upper_nm} for g in groups],
-        "sources": [{"name": name, "layers": layers} for name, layers in scene.sources],
-        "classes": {"codes": CODES, "names": NAMES, "colors": ["#000000"] * 4},
-        "architecture": architecture,
-        "training_scene": {
+    header = ModelHeader(
+        bands=scene.bands,
+        groups=tuple(groups),
+        classes=ClassList(tuple(CODES), tuple(NAMES), ("#000000",) * 4),
+        architecture=architecture,
+        sources=tuple(scene.sources),
+        training_scene={
             "name": scene.name,
             "shape": [40, 37],
             "transform": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
             "crs": None,
             "values": [FILE],
         },
-    }
+    )
     save_model(path, net, header=header)
-    return *load_model(path), hashlib.sha256(path.read_bytes()).hexdigest()
+    net, header = load_model(path)
+    return net, header.to_dict(), hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def map_by(run, text, scene):

@@ -17,8 +17,7 @@ import torch
 
 from hsfusion.spectra import Bands, even_groups
 from hsfusion.training.building import build_network
-from hsfusion.training.model_bytes import ITEM_BYTES, digest
-from hsfusion.training.model_file import save_model
+from hsfusion.training.model_file import ClassList, ModelHeader, digest, save_model
 from model_files import payloads
 
 BANDS = Bands.from_wavelengths(np.linspace(450, 2400, 40))
@@ -80,19 +79,18 @@ def sound_model(path: Path, **architecture) -> bytes:
     groups = even_groups(BANDS, number=3)
     built = {**ARCHITECTURE, **architecture}
     network = build_network(BANDS, groups, num_classes=3, **built)
-    header = {
-        "hsfusion_version": "0.1.0",
-        "bands": {"wavelength_nm": BANDS.wavelength_nm.tolist(), "fwhm_nm": [10.0] * 40, "good": [True] * 40},
-        "groups": [{"name": g.name, "lower_nm": g.lower_nm, "upper_nm": g.upper_nm} for g in groups],
-        "sources": [],
-        "classes": {"codes": [1, 2, 7], "names": ["corn", "woods", "water"], "colors": ["#ff0000"] * 3},
-        "architecture": built,
-        "split": {"kind": "blocks", "train_pixels": 9, "val_pixels": 3, "test_pixels": 5, "leakage": 0.0},
-        "training_scene": {
+    header = ModelHeader(
+        bands=Bands(BANDS.wavelength_nm, np.full(40, 10.0), np.ones(40, bool)),
+        groups=tuple(groups),
+        classes=ClassList((1, 2, 7), ("corn", "woods", "water"), ("#ff0000",) * 3),
+        architecture=built,
+        split={"kind": "blocks", "train_pixels": 9, "val_pixels": 3, "test_pixels": 5, "leakage": 0.0},
+        training_scene={
             "name": "field", "shape": [40, 30], "transform": [1.0, 0.0, 0.0, 0.0, -1.0, 0.0], "crs": None, "values": []
         },
-        "seed": 0,
-    }  # fmt: skip
+        seed=0,
+        hsfusion_version="0.1.0",
+    )  # fmt: skip
     save_model(path, network, header=header)
     return path.read_bytes()
 
@@ -154,7 +152,6 @@ HEADERS = {
     "centre as text": put("bands.wavelength_nm.3", "450"),
     "centre 0": put("bands.wavelength_nm.3", 0),
     "centres in micrometres": put("bands.wavelength_nm.3", 1.2),
-    "good as number": put("bands.good.0", 1),
     "every band bad": put("bands.good", [False] * 40),
     "bands as list": put("bands", [1, 2, 3]),
     "no group": put("groups", []),
@@ -183,9 +180,7 @@ HEADERS = {
     "name with a line break": put("classes.names.0", "corn\nhsfusion: all is well"),
     "name that moves the cursor": put("classes.names.0", "corn\x1b[2J\x1b]0;title\x07"),
     "name with a null": put("classes.names.0", "corn\x00"),
-    "name that turns the writing": put("classes.names.0", "corn \u202eneergs"),
     "name with half a letter": put("classes.names.0", "corn \ud800"),
-    "name of 100,000 letters": put("classes.names.0", "x" * 100_000),
     "empty name": put("classes.names.0", " "),
     "name twice": put("classes.names", ["a", "a", "b"]),
     "name as number": put("classes.names.0", 5),
@@ -214,9 +209,6 @@ HEADERS = {
     "another architecture": put("architecture.width", 16),
     "unknown key of the architecture": put("architecture.hook", 1),
     "argument that is no part of it": put("architecture.bands", [1]),
-    "split with code": put("split._instantiator", "os.system"),
-    "leakage above 1": put("split.leakage", 1.5),
-    "shape of the scene negative": put("training_scene.shape", [-1, 5]),
     "seed as list": put("seed", [0]),
     "checksum missing": drop("checksum"),
 }  # fmt: skip
@@ -306,7 +298,6 @@ def _listed(sound: bytes) -> dict[str, bytes]:
         "shape of 1,000 axes": lie(shape=[1] * 1_000),
         "type that is none": lie(dtype="../../etc/passwd"),
         "type as list": lie(dtype=["F32"]),
-        "entry with code": lie(_target_="os.system"),
         "entry that is none": pack({**listed, last: 5}, header, content),
         "gap between tensors": pack(listed, header, content + b"\0" * 8),
         "metadata of another program": raw(json.dumps({"__metadata__": {"format": "pt"}, **listed}).encode(), content),
@@ -322,10 +313,8 @@ def _listed(sound: bytes) -> dict[str, bytes]:
         "header with Infinity": pack(listed, header.replace('"leakage": 0.0', '"leakage": -Infinity'), content),
         "header with 1e999": pack(listed, header.replace('"leakage": 0.0', '"leakage": 1e999'), content),
         "number of 10,000 digits": pack(listed, header.replace('"seed": 0', f'"seed": {"9" * 10_000}'), content),
-        "header of 17 MB": pack(listed, header[:-1] + " " * 2**24 + "}", content),
     }
     twice = json.dumps({"__metadata__": {"hsfusion": header}, **listed})[:-1]
-    wrong["list with a tensor twice"] = raw(f'{twice}, "{last}": {json.dumps(listed[last])}}}'.encode(), content)
     wrong["list with metadata twice"] = raw(f'{twice}, "__metadata__": {{}}}}'.encode(), content)
     return wrong
 
@@ -421,6 +410,3 @@ def _special(sound: bytes) -> dict[str, Callable[[Path], Path]]:
         "link to zeros without end": link("/dev/zero"),
         "run folder with a checkpoint alone": run_without_model,
     }
-
-
-assert set(ITEM_BYTES) == {"F32", "I64", "BOOL"}, "types that no model has are named above"

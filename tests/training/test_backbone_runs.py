@@ -100,8 +100,8 @@ def test_a_run_with_another_backbone_is_saved_loaded_and_predicts_the_dense_map(
     backbone = name if name == "residual" else partial(TwoBranches, slope=0.25)
     run = train(backbone, folder=tmp_path / "run")
     again = hsfusion.load_run(tmp_path / "run")
-    assert again.header["architecture"]["backbone"] == name
-    assert again.header["architecture"].get("backbone_options") == (None if name == "residual" else {"slope": 0.25})
+    assert again.header.architecture["backbone"] == name
+    assert again.header.architecture.get("backbone_options") == (None if name == "residual" else {"slope": 0.25})
     assert type(again.network.cnn.features) is BACKBONES[name]
     state = run.network.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in again.network.state_dict().items())
@@ -124,6 +124,7 @@ def test_a_backbone_without_a_name_trains_and_is_refused_a_folder_before_it_does
         train(TwoBranches, folder=tmp_path / "run", loggers=(pytest.fail,))
     assert not (tmp_path / "run").exists()
     run = train(TwoBranches)
+    assert np.array_equal(predict_array(run, SCENE)[0], run.class_map)
     with pytest.raises(InputError, match=message):
         run.save(tmp_path / "late", figures=False)
 
@@ -137,7 +138,7 @@ def test_options_that_no_file_can_hold_are_refused_before_the_training(tmp_path)
 def test_the_default_is_left_out_of_the_file_and_a_partial_of_it_too(tmp_path):
     for backbone in ("small_cnn", BACKBONES["small_cnn"], partial(BACKBONES["small_cnn"])):
         run = train(backbone)
-        assert not {"backbone", "backbone_options"} & set(run.header["architecture"])
+        assert not {"backbone", "backbone_options"} & set(run.header.architecture)
 
 
 @pytest.mark.parametrize("name", ["my_net", "os.system"])

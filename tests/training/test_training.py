@@ -12,11 +12,10 @@ from sklearn import metrics
 from hsfusion.data.indian_pines import indian_pines_bands
 from hsfusion.errors import DivergedError, HsFusionError, InputError
 from hsfusion.spectra import BandGroup, Bands, even_groups
-from hsfusion.training.accuracy import accuracies, confusion_matrix
 from hsfusion.training.building import FUSIONS, LearnedWeights, build_network
 from hsfusion.training.callbacks import History, KeepBest, WeightHistory
-from hsfusion.training.classifier import FusionClassifier, balanced_class_weights
-from hsfusion.training.model_file import load_model, save_model
+from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights, confusion_matrix
+from hsfusion.training.model_file import ClassList, ModelHeader, load_model, save_model
 
 BANDS = indian_pines_bands()
 GROUPS = even_groups(BANDS, number=5)
@@ -88,17 +87,12 @@ def test_instance_weights_are_the_mean_over_the_sample():
 
 
 def header(net, **architecture):
-    return {
-        "bands": {
-            "wavelength_nm": BANDS.wavelength_nm.tolist(),
-            "fwhm_nm": BANDS.fwhm_nm.tolist(),
-            "good": BANDS.good.tolist(),
-        },
-        "groups": [{"name": g.name, "lower_nm": g.lower_nm, "upper_nm": g.upper_nm} for g in GROUPS],
-        "sources": [],
-        "classes": {"codes": [1, 2, 3], "names": ["a", "b", "c"], "colors": ["#000000"] * 3},
-        "architecture": {"channels": 4, "width": 8, **architecture},
-    }
+    return ModelHeader(
+        bands=BANDS,
+        groups=tuple(GROUPS),
+        classes=ClassList((1, 2, 3), ("a", "b", "c"), ("#000000",) * 3),
+        architecture={"channels": 4, "width": 8, **architecture},
+    )
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -108,10 +102,10 @@ def test_model_file_rebuilds_the_network_exactly(tmp_path, fusion):
     net(torch.randn(8, 200, 9, 9))
     path = tmp_path / "model.safetensors"
     save_model(path, net, header=header(net, fusion=fusion))
-    again, said = load_model(path)
+    again, stored = load_model(path)
     x = torch.randn(1, 200, 9, 9)
     assert torch.equal(again(x), net.eval()(x))
-    assert said["classes"]["names"] == ["a", "b", "c"]
+    assert stored.classes.names == ("a", "b", "c")
 
 
 def test_model_file_of_the_same_network_has_the_same_bytes(tmp_path):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hsfusion.spectra import BandGroup, Bands, even_groups
 from hsfusion.spectra.resampling import carry_matrix
 from hsfusion.spectra.sensors import sensor_bands
 from hsfusion.training.building import FUSIONS, LearnedWeights, build_network
-from hsfusion.training.transfer import carry_over
+from hsfusion.training.model_file import ClassList, ModelHeader
+from hsfusion.training.transfer import transfer
 
 SPECTROMETERS = ("enmap", "prisma", "emit", "desis", "aviris_classic")
 TEN_NM = Bands(np.arange(400.0, 1001, 10), np.full(61, 10.0), np.ones(61, bool))
@@ -31,36 +33,22 @@ def trained(bands=TEN_NM, *, groups=None, sources=(), names=NAMES, seed=0, **arc
     for _ in range(5):  # the running statistics of the normalisations
         network(torch.randn(16, len(network.mean), 7, 7))
     network.mean.uniform_(0.2, 0.4), network.std.uniform_(0.1, 0.2)
-    header = {
-        "bands": {
-            "wavelength_nm": bands.wavelength_nm.tolist(),
-            "fwhm_nm": None if bands.fwhm_nm is None else bands.fwhm_nm.tolist(),
-            "good": bands.good.tolist(),
-        },
-        "groups": [{"name": g.name, "lower_nm": g.lower_nm, "upper_nm": g.upper_nm} for g in groups],
-        "sources": [{"name": name, "layers": layers} for name, layers in sources],
-        "classes": {"names": list(names)},
-        "architecture": architecture,
-    }
-    return network.eval(), header
+    return network.eval(), header_for(bands, groups, names=names, sources=sources, architecture=architecture)
+
+
+def header_for(bands, groups, *, names, sources, architecture):
+    classes = ClassList(tuple(range(1, len(names) + 1)), tuple(names), ("#000000",) * len(names))
+    return ModelHeader(
+        bands=bands, groups=tuple(groups), classes=classes, architecture=architecture, sources=tuple(sources)
+    )
 
 
 def carry(network, header, bands, *, sources=(), names=NAMES):
-    return carry_over(network, header=header, bands=bands, sources=sources, class_names=names)
+    return transfer(network, header=header, bands=bands, sources=sources, class_names=names)
 
 
-def header_of(carried, header, bands, names=NAMES):
-    return {
-        **header,
-        "bands": {
-            "wavelength_nm": bands.wavelength_nm.tolist(),
-            "fwhm_nm": None if bands.fwhm_nm is None else bands.fwhm_nm.tolist(),
-            "good": bands.good.tolist(),
-        },
-        "groups": [{"name": g.name, "lower_nm": g.lower_nm, "upper_nm": g.upper_nm} for g in carried.groups],
-        "classes": {"names": names},
-        "architecture": carried.architecture,
-    }
+def header_of(carried, header, bands):
+    return replace(header, bands=bands, groups=carried.groups, architecture=carried.architecture)
 
 
 def group_weights(network, left=slice(None)):
@@ -134,7 +122,7 @@ def test_weight_of_every_group_is_kept_between_sensors(old):
         assert carried.report.outside_share == pytest.approx(lost, abs=1e-9)
         by_group = sum(group.weight * (1 - group.coverage) for group in carried.report.groups)
         assert by_group == pytest.approx(lost, abs=1e-6)
-        assert set(carried.report.dropped_groups) == {g["name"] for g in header["groups"]} - {
+        assert set(carried.report.dropped_groups) == {group.name for group in header.groups} - {
             group.name for group in carried.groups
         }
         assert len(left) == 8 or name == "desis"
@@ -157,9 +145,9 @@ def test_to_half_of_the_range_what_is_lost_is_reported_and_what_is_left_goes_on(
 def test_channels_without_a_dropped_group_are_the_rest_of_the_sum(fusion, constraint):
     network, header = trained(fusion=fusion, constraint=constraint)
     few = Bands(TEN_NM.wavelength_nm, TEN_NM.fwhm_nm, TEN_NM.wavelength_nm <= 850)
-    assert [group["lower_nm"] for group in header["groups"]][3] == pytest.approx(850)
+    assert header.groups[3].lower_nm == pytest.approx(850)
     carried = carry(network, header, few)
-    assert carried.report.dropped_groups == (header["groups"][3]["name"],)
+    assert carried.report.dropped_groups == (header.groups[3].name,)
     expected = network.fusion.matrix() * network.fusion.openness * torch.tensor(TEN_NM.wavelength_nm <= 850)
     found = carried.network.fusion.matrix() * carried.network.fusion.openness
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
@@ -256,7 +244,7 @@ def test_bands_that_would_fill_the_memory_are_refused():
 
 def test_classes_that_are_to_start_anew_are_not_copied():
     network, header = trained()
-    carried = carry_over(
+    carried = transfer(
         network, header=header, bands=TEN_NM, sources=[], class_names=NAMES, fresh_classes=[" grass", "soil"]
     )
     old, new = network.cnn.classifier.weight, carried.network.cnn.classifier.weight

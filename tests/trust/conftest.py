@@ -17,9 +17,8 @@ from hsfusion.runs.fitting import run_trainer
 from hsfusion.scenes import ArrayScene, LabelledScene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import even_groups
-from hsfusion.training.accuracy import confusion_matrix
 from hsfusion.training.building import LearnedWeights, build_network
-from hsfusion.training.classifier import FusionClassifier
+from hsfusion.training.classifier import FusionClassifier, confusion_matrix
 from hsfusion.trust.evidence import beats_chance
 
 

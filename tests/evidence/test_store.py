@@ -1,0 +1,129 @@
+"""Reading evidence.json back."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hsfusion.errors import InputError
+from hsfusion.evidence.store import read_evidence
+
+NM = np.arange(400.0, 800, 20)
+CURVE = {
+    **{key: [0.9, 0.5, 0.1] for key in ("accuracy", "random_mean", "random_lower", "random_upper")},
+    "area": 0.5,
+    "random_areas": [0.5],
+    "p": 0.5,
+}
+WINDOW = {"lower_nm": 500, "upper_nm": 540.0, "weight": 0.3, "raised": 2.5, "frequency": 1.0, "group": "VIS"}
+
+
+def content():
+    """An evidence.json of two runs as its contract says."""
+    profile = np.full(NM.size, 1 / NM.size).tolist()
+    run = {"resample": 0, "overall_accuracy": 0.8, "average_accuracy": 0.7, "beats_chance": True}
+    return {
+        "scene": "made up",
+        "fusion": "channel",
+        "command": "hsfusion benchmark evidence",
+        "sources": [],
+        "split": {"kind": "blocks", "leakage": 0.0},
+        "bands": {"wavelength_nm": NM.tolist(), "fwhm_nm": None, "good": [True] * (NM.size - 1) + [False]},
+        "band_groups": ["VIS"] * (NM.size - 1) + [""],
+        "groups": [{"name": "VIS", "lower_nm": 400, "upper_nm": 800}],
+        "runs": [{**run, "seed": seed, "folder": f"elsewhere/runs/seed-{seed}"} for seed in (0, 1)],
+        "profiles": [profile, profile],
+        "ensemble": profile,
+        "untrained": profile,
+        "quartiles": {"lower": profile, "upper": profile},
+        "selection_frequency": [0.5] * NM.size,
+        "stability": {
+            "bands": 5,
+            "half_width": 1,
+            "reported": {"index": None, "lower": None, "upper": None, "profiles": 2, "members": 1},
+        },
+        "top_windows": [WINDOW],
+        "faithfulness": {
+            "numbers": [0, 5, 20],
+            "deletion": {"mean": CURVE, "conditional": CURVE},
+            "insertion": {"mean": CURVE, "conditional": CURVE},
+            "groups": [{"name": "VIS", "importance": 0.3, "p": 0.1}],
+        },
+        "top_k": {
+            "numbers": [5, 10],
+            "blocks": {"svm": {"weights": [[0.6], [0.7]], "random": [[0.5], [0.6]]}},
+            "random_p_blocks": [0.1, 0.2],
+        },
+        "verdict": {"word": "supported", "sentences": ["Trainings agree."], "windows": [WINDOW]},
+    }
+
+
+def test_evidence_is_read(tmp_path):
+    (tmp_path / "evidence.json").write_text(json.dumps(content()))
+    evidence = read_evidence(tmp_path)
+    assert evidence.profiles.shape == (2, NM.size)
+    assert [run.folder for run in evidence.runs] == [tmp_path / "runs" / f"seed-{seed}" for seed in (0, 1)]
+    assert (evidence.runs[0].split, evidence.runs[0].overall_accuracy, evidence.runs[0].resample) == ("blocks", 0.8, 0)
+    assert not evidence.reported.bands.good[-1] and evidence.reported.bands.good[0]
+    assert np.isnan([evidence.stability.index, evidence.stability.lower]).all()  # null: undefined for these runs
+    assert evidence.windows[0].lower_nm == 500
+    assert evidence.verdict.word == "supported"
+    assert evidence.groups == (("VIS", 400, 800),)
+
+
+def test_stages_that_are_not_done_yet_are_left_out(tmp_path):
+    without = ("stability", "top_windows", "faithfulness", "top_k", "verdict")
+    known = {key: value for key, value in content().items() if key not in without}
+    (tmp_path / "evidence.json").write_text(json.dumps(known))
+    evidence = read_evidence(tmp_path)
+    assert (evidence.stability, evidence.windows, evidence.verdict) == (None, (), None)
+
+
+def edit(*path, value):
+    def change(known):
+        *parents, last = path
+        for key in parents:
+            known = known[key]
+        if value is ...:
+            del known[last]
+        else:
+            known[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (edit("profiles", value=...), "profiles is missing"),
+        (edit("profiles", 0, value=[0.5, 0.5]), "profiles is"),
+        (edit("ensemble", 0, value="much"), "ensemble is unfit"),
+        (edit("ensemble", 0, value=None), "ensemble is not finite"),
+        (edit("ensemble", 0, value=5.0), "weights"),
+        (edit("untrained", value=[0.1]), r"shape of untrained is \(1,\), expected \(20,\)"),
+        (edit("band_groups", value=["VIS"]), "length of band_groups is 1, expected 20"),
+        (edit("bands", "fwhm_nm", value=[1.0]), r"shape of bands\.fwhm_nm is \(1,\)"),
+        (edit("runs", value=[]), "shape of profiles"),
+        (edit("runs", 0, "beats_chance", value=...), r"runs\.0\.beats_chance is missing"),
+        (edit("runs", 0, "overall_accuracy", value=float("nan")), r"runs\.0\.overall_accuracy is not finite"),
+        (edit("faithfulness", "numbers", value=[0, 60]), r"shape of faithfulness\.deletion\.mean\.accuracy"),
+        (edit("top_k", "blocks", "svm", "random", value=[[0.5]]), r"top_k\.blocks\.svm\.random is 1, expected 2"),
+        (edit("top_windows", 0, "weight", value=...), r"top_windows\.0\.weight is missing"),
+        (edit("sources", value=[{}]), "content is unfit"),
+        (edit("verdict", value=[]), r"verdict\.word is missing"),
+    ],
+)
+def test_damaged_evidence_names_the_key(tmp_path, change, match):
+    known = json.loads(json.dumps(content()))  # no window or curve is in two places
+    change(known)
+    (tmp_path / "evidence.json").write_text(json.dumps(known))
+    with pytest.raises(InputError, match=match) as error:
+        read_evidence(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2", "[]", '{"scene": NaN}', "\x00", "[" * 100_000])
+def test_evidence_that_is_no_json_of_keys_is_refused(tmp_path, text):
+    (tmp_path / "evidence.json").write_text(text)
+    with pytest.raises(InputError, match=r"evidence\.json: .* Fix: run the evidence again"):
+        read_evidence(tmp_path)
