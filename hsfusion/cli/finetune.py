@@ -15,6 +15,7 @@ def finetune(cfg: DictConfig) -> None:
     from hsfusion.cli.experiment import options_of, register_backbones, resume_advice, scene_of, show_warnings
     from hsfusion.nn import DEFAULT_BACKBONE
     from hsfusion.runs.finetuning import pretrained_model
+    from hsfusion.runs.folder import training_log
 
     show_warnings()
     check_words(cfg)
@@ -24,7 +25,7 @@ def finetune(cfg: DictConfig) -> None:
     same.setdefault("backbone", DEFAULT_BACKBONE)
     cfg.model.update(same)  # what config.yaml shall say; bands are chosen by the network from scratch only
     options = options_of(cfg, "finetune")
-    with resume_advice(cfg, options, "finetune"):
+    with resume_advice(cfg, options, "finetune"), training_log():
         run = runs.finetune(str(cfg.pretrained), scene_of(cfg), scratch_epochs=cfg.scratch_epochs, **options)
     if run.folder is not None:  # None on all but the first process of a distributed run
         print(run.summary())

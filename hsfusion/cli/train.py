@@ -11,13 +11,14 @@ def train(cfg: DictConfig) -> None:
     """Trains one network and fills a run folder."""
     from hsfusion import runs
     from hsfusion.cli.experiment import options_of, resume_advice, scene_of, show_warnings
+    from hsfusion.runs.folder import training_log
 
     show_warnings()
     if "scenes" in cfg.scene:
         _train_on_several(cfg)
         return
     options = options_of(cfg, "train")
-    with resume_advice(cfg, options, "train"):
+    with resume_advice(cfg, options, "train"), training_log():
         run = runs.train(scene_of(cfg), **options)
     if run.folder is not None:  # None on all but the first process of a distributed run
         print(run.summary())
@@ -27,10 +28,11 @@ def _train_on_several(cfg: DictConfig) -> None:
     """Trains one network on several scenes; their folders lie in the run folder."""
     from hsfusion import runs
     from hsfusion.cli.experiment import options_of, resume_advice, several_scenes
+    from hsfusion.runs.folder import training_log
     from hsfusion.runs.joint import joint_metrics
 
     options = options_of(cfg, "train")
-    with resume_advice(cfg, options, "train"):
+    with resume_advice(cfg, options, "train"), training_log():
         trained = runs.train_jointly(several_scenes(cfg), group_weights=cfg.scene.group_weights, **options)
     if any(run.folder is None for run in trained):
         return

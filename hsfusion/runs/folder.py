@@ -100,8 +100,15 @@ def make_folder(path: Path) -> Path:
 
 @contextmanager
 def training_log() -> Iterator[MemoryHandler]:
-    """Remembers what is logged, for :func:`start_folder` to write to train.log; detaches both at the end."""
+    """Remembers what is logged, for :func:`start_folder` to write to train.log; detaches both at the end.
+
+    Inside another one it is that one, so that a caller can begin it before the scene is opened.
+    """
     root = logging.getLogger()
+    outer = next((handler for handler in root.handlers if isinstance(handler, MemoryHandler)), None)
+    if outer is not None:
+        yield outer
+        return
     level, before = root.level, list(root.handlers)
     root.setLevel(logging.INFO)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)

@@ -266,7 +266,7 @@ def match_scene(
         network, report = _transferred(scene, network, header)
         tags["weight_outside_bands"], wanted = f"{report.outside_share:.4f}", scene.bands
         coverage = tuple(report.coverage_lines())
-    matched = BandSelection(scene, bands=wanted, sources=sources, needed=network.used_bands.numpy())
+    matched = BandSelection(scene, bands=wanted, sources=header.sources, needed=network.used_bands.numpy())
     rows, columns = matched.geobox.shape
     if min(rows, columns) < network.receptive_field:
         raise InputError(
