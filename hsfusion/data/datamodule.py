@@ -139,6 +139,9 @@ class PatchDataModule(pl.LightningDataModule):
     are gathered there, already flipped and turned. No worker processes, no work per patch. All randomness is a function
     of (seed, step).
 
+    Patches are standardised. When training starts, the ``network`` of the LightningModule, a
+    :class:`hsfusion.nn.FusionNetwork`, gets their mean and standard deviation, so that it takes the scene's own values.
+
     Args:
         cube: the prepared scene.
         split: which pixel is used for what.
@@ -181,7 +184,16 @@ class PatchDataModule(pl.LightningDataModule):
         self._index = cube.index.reshape(-1)
         self._values = cube.values
         self._classes = cube.classes
+        self._statistics = {"mean": torch.from_numpy(cube.mean), "std": torch.from_numpy(cube.std)}
         self._offsets = _patch_offsets(cube.radius, self._padded_width, flips)
+
+    def setup(self, stage: str) -> None:
+        """Standardises the network as the patches are: with anything else its maps would be wrong without an error."""
+        network = getattr(self.trainer.lightning_module, "network", None) if self.trainer else None
+        if stage == "fit" and network is not None:
+            for name, values in self._statistics.items():
+                if isinstance(buffer := getattr(network, name, None), Tensor):
+                    buffer.copy_(values)
 
     def train_dataloader(self) -> DataLoader:
         """Batches ``(step, pixels)``."""
