@@ -21,6 +21,7 @@ _FRONT_DOOR = {
     "compare": ("hsfusion.runs", "compare"),
     "load_run": ("hsfusion.runs", "load_run"),
     "gather_evidence": ("hsfusion.evidence", "gather_evidence"),
+    "load_evidence": ("hsfusion.evidence.store", "read_evidence"),
     "blocks": ("hsfusion.runs.settings", "blocks"),
     "random_pixels": ("hsfusion.runs.settings", "random_pixels"),
     "fixed_split": ("hsfusion.runs.settings", "fixed_split"),
@@ -48,6 +49,7 @@ __all__ = [
     "gather_evidence",
     "indian_pines",
     "interval_groups",
+    "load_evidence",
     "load_run",
     "open_scene",
     "predict",
@@ -59,6 +61,7 @@ __all__ = [
 if TYPE_CHECKING:
     from hsfusion.data.indian_pines import indian_pines
     from hsfusion.evidence import gather_evidence
+    from hsfusion.evidence.store import read_evidence as load_evidence
     from hsfusion.nn import WeightedSum
     from hsfusion.runs import (
         ModelSettings,

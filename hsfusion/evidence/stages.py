@@ -43,7 +43,7 @@ from hsfusion.evidence.numbers import (
     verdict_of,
 )
 from hsfusion.runs.folder import duplicate_bands
-from hsfusion.runs.settings import TrainSettings, check_ranges, describe, random_pixels, refusal, within
+from hsfusion.runs.settings import TrainSettings, check_ranges, describe, random_pixels, refusal, replaced, within
 from hsfusion.runs.training import as_labelled
 from hsfusion.scenes import LabelledScene
 from hsfusion.spectra import BandWeights
@@ -127,12 +127,13 @@ def gather_evidence(
     Args:
         scene: the scene with labels, or the path of its description (YAML).
         folder: for everything: the runs and evidence.json.
-        settings: of a training; its seed does not count.
+        settings: how each network is trained, ``TrainSettings(epochs=20)``; None for the defaults. Its seed has no
+            effect: those of ``plan`` replace it.
         plan: how much is trained and measured; None for the defaults.
         command: how to repeat it, for the report.
         configuration: settings and plan as YAML, for config.yaml; None for those of this call.
         message: called with a line that users should see.
-        **fields: fields of :class:`EvidenceSettings` that replace those of ``plan``.
+        **fields: fields of :class:`EvidenceSettings` that replace those of ``plan``: ``seeds=3, resamples=2``.
 
     Returns:
         the content of evidence.json; ``hsfusion.load_evidence(folder)`` reads it as objects.
@@ -142,7 +143,7 @@ def gather_evidence(
     """
     settings = settings or TrainSettings()
     progress, settings = settings.progress, replace(settings, progress=False, loggers=())
-    plan = replace(plan or EvidenceSettings(), **fields)
+    plan = replaced(plan or EvidenceSettings(), fields)
     threads = settings.threads or 1
     torch.set_num_threads(threads)
     labelled = as_labelled(scene)

@@ -21,13 +21,14 @@ _WINDOW = ("lower_nm", "upper_nm", "weight", "raised", "frequency")
 _CURVES = ("accuracy", "random_mean", "random_lower", "random_upper")
 
 
-def read_evidence(folder: Path) -> WeightComparison:
+def read_evidence(folder: str | Path) -> WeightComparison:
     """Reads an evidence folder; stages that are not done yet are left out.
 
     Raises:
         InputError: if its evidence.json is damaged: a key missing, numbers that are not finite, or lists of other
             lengths than those that they belong to.
     """
+    folder = Path(folder)
     file = JsonFile(folder / NAME, fix="run the evidence again")
     try:
         return _comparison(folder, file)

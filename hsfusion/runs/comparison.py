@@ -116,6 +116,9 @@ def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
     Args:
         runs: from :func:`hsfusion.train`, or their folders; at least one.
 
+    Returns:
+        the comparison: ``verdict``, ``reported`` (the median weights), ``spread``, ``stability``, ``windows``
+
     Raises:
         InputError: if a folder is no finished run, the runs have other bands than the first, or one stands twice.
     """

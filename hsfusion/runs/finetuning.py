@@ -54,15 +54,19 @@ def finetune(
     Args:
         pretrained: the run, its folder, or its model file.
         scene: the scene with labels, or the path of its description (YAML).
-        settings: how; None for the defaults with 20 epochs. Its model is that of the network from scratch.
+        settings: of the training; None for the defaults with 20 epochs. Its ``model`` has no effect on the transferred
+            network, which keeps its own.
         scratch_epochs: epochs of a second network that starts from scratch on the same pixels; None for none.
-        per_class: training pixels of each class on blocks, short for ``split=blocks(per_class=...)``.
-        name: what figures and pages call the run; None for the name of the scene.
+        per_class: training pixels of each class, short for ``split=blocks(per_class=...)``.
+        name: of the run, in figures and reports; None for the name of the scene.
         folder: a new run folder; None to write nothing.
         resume: run folder of an interrupted run with the same settings, to go on with.
         command: how to repeat the run, for its report.
         configuration: the settings as YAML, for config.yaml; None for those of this call.
         **fields: fields of :class:`TrainSettings` that replace those of ``settings``.
+
+    Returns:
+        the run; its ``metrics["scratch"]`` are those of the network from scratch
 
     Raises:
         HsFusionError: if the input cannot be used, test pixels were seen by the pretrained network, or the training

@@ -140,9 +140,12 @@ def predict(
     Args:
         run: the trained run, its folder or its model file.
         scene: the scene, or the path of a cube or of a description (YAML).
-        out: the class map, ``.tif``; None for ``<scene>_map.tif``.
-        settings: how; None for the defaults.
-        **fields: fields of :class:`PredictSettings` that replace those of ``settings``.
+        out: the class map, ``.tif``; None for ``<scene>_map.tif`` in the working directory.
+        settings: of the prediction; None for the defaults.
+        **fields: fields of :class:`PredictSettings` that replace those of ``settings``: ``bands="resample"``.
+
+    Returns:
+        paths of the files, legend and areas; :meth:`hsfusion.Run.predict` gives the class codes as an array
 
     Raises:
         InputError: if bands or further rasters are missing, the scene is too small, its values are of another unit,

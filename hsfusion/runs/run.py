@@ -166,7 +166,7 @@ class Run:
             figures: False to draw none, and to write no report.
 
         Raises:
-            InputError: if the folder is not empty, or the run was loaded: it has a folder already.
+            InputError: if the folder is not empty, or the run was loaded and so has a folder already.
             EnvironmentFailure: if the folder cannot be made.
         """
         if self.training is None:
@@ -216,11 +216,9 @@ class Run:
             kept = sorted(self.weights.bands.wavelength_nm[self.weights.weight > 0])
             lines.append(f"kept bands   {', '.join(f'{nm:.0f}' for nm in kept)} nm")
         if self.folder is not None:
-            lines += [
-                f"map          {self.folder / 'map.tif'}",
-                f"band weights {self.folder / 'figures' / 'band_weights.png'}",
-                f"report       {self.folder / 'report.html'}",
-            ]
+            files = {"map": "map.tif", "band weights": "figures/band_weights.png", "report": "report.html"}
+            paths = {what: self.folder / name for what, name in files.items()}
+            lines += [f"{what:<12} {path}" for what, path in paths.items() if path.exists()]  # figures may be left out
         return "\n".join(lines)
 
 

@@ -238,25 +238,25 @@ def refusal(key: str, value: object, expected: str) -> InputError:
 
 
 def blocks(**options: Any) -> Splitter:
-    """Chooses :func:`hsfusion.data.splits.blocks` with options such as ``fraction=0.3`` or ``per_class=10``."""
+    """A split into spatial blocks: :func:`hsfusion.data.splits.blocks` with ``fraction=0.3``, ``per_class=10``, ..."""
     return partial(splits.blocks, **options)
 
 
 def random_pixels(**options: Any) -> Splitter:
-    """Chooses :func:`hsfusion.data.splits.random`, which is leaky, with options such as ``fraction=0.1``."""
+    """A split into random pixels, which leaks: :func:`hsfusion.data.splits.random` with ``fraction=0.1``, ..."""
     return partial(splits.random, **options)
 
 
 def fixed_split(train: str | Path, test: str | Path, **options: Any) -> Splitter:
-    """Chooses :func:`hsfusion.data.splits.fixed` with label rasters of the training and of the test pixels."""
+    """A fixed split, by label rasters of the training and of the test pixels: :func:`hsfusion.data.splits.fixed`."""
     return partial(splits.fixed, train=train, test=test, **options)
 
 
 def even_groups(number: int) -> GroupMaker:
-    """Chooses so many intervals of equal width in nm, over the range of the scene's good bands."""
+    """Band groups: ``number`` intervals of equal width in nm over the range of the scene's good bands."""
     return partial(spectra.even_groups, number=number)
 
 
 def interval_groups(nm: Mapping[str, Sequence[float]]) -> GroupMaker:
-    """Chooses groups by hand: name -> [lower, upper) in nm."""
+    """Band groups by hand: name -> [lower, upper) in nm; bands in none of them are not used."""
     return partial(spectra.intervals, nm=nm)

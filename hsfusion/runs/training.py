@@ -133,13 +133,14 @@ def train(
 
     Args:
         scene: the scene, or the path of its description (YAML).
-        settings: how; None for the defaults.
-        name: what figures and pages call the run; None for the name of the scene.
+        settings: of the training; None for the defaults.
+        name: of the run, in figures and reports; None for the name of the scene.
         folder: a new run folder for checkpoints, tables, maps, figures and report; None to write nothing.
         resume: run folder of an interrupted run with the same settings, to go on with.
         command: how to repeat the run, for its report.
         configuration: the settings as YAML, for config.yaml; None for those of this call.
         **fields: fields of :class:`TrainSettings` that replace those of ``settings``: ``epochs=20, seed=1``.
+            A mapping for ``model`` replaces fields of the model: ``model={"channels": 16}``.
 
     Returns:
         the run. Of a distributed run only the first process writes the folder.

@@ -130,15 +130,24 @@ def open_path(path: str | Path, *, labels: str | Path | None = None, **options: 
     """Opens a scene: a cube, a cube with labels, or what a description (YAML) says.
 
     Args:
-        path: the cube, in any format that is read, or a description.
+        path: the cube, in any supported format, or a description.
         labels: raster or vector file of the ground truth; None for a scene without labels.
-        **options: as in a description: wavelengths, class_field, nodata, scale, ...; see
+        **options: the keys of a description: wavelengths, class_field, nodata, scale, ...; see
             :func:`hsfusion.scenes.open_scene` and :func:`hsfusion.scenes.open_labelled_scene`.
 
+    Returns:
+        a scene with labels, to train on, or without
+
     Raises:
-        InputError: if a file cannot be read, or something has to be named.
+        InputError: if a file cannot be read, the file does not say what an option has to, or options are given with a
+            description, which holds its own.
     """
     if str(path).endswith((".yaml", ".yml")):
+        given = {**({} if labels is None else {"labels": labels}), **options}
+        if given:
+            raise InputError(
+                path, field="options", value=", ".join(given), expected="none", fix="write them into the description"
+            )
         content = read_description(path)
         return open_described([str(path)]) if "labels" in content else open_described_cube(str(path))
     if labels is None:
