@@ -13,7 +13,9 @@ import pytest
 import rasterio
 import torch
 
+from hsfusion import runs
 from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.runs.settings import even_groups
 from hsfusion.training.model_file import load_model
 
 from .conftest import SMALL
@@ -293,3 +295,19 @@ def test_weights_of_every_epoch_are_kept(run):
         final = [float(row["weight"]) for row in csv.DictReader(file)]
     assert [row[0] for row in history] == ["step", "5", "10"]
     np.testing.assert_allclose([float(value) for value in history[-1][1:]], final, atol=1e-5)
+
+
+def test_command_and_python_write_the_same_bytes(hsfusion, tmp_path):
+    done = hsfusion("train", "run_dir=command", cwd=tmp_path, small=True)
+    assert done.returncode == 0, done.stderr
+    trained = runs.train(
+        synthetic_scene(seed=0, height=40, width=40),
+        epochs=2,
+        steps_per_epoch=5,
+        threads=1,
+        groups=even_groups(4),
+        model={"channels": 4, "width": 8, "receptive_field": 5},
+    )
+    trained.save(tmp_path / "python", figures=False)
+    for name in ("model.safetensors", "band_weights.csv", "response.csv", "map.tif", "confidence.tif", "split.tif"):
+        assert (tmp_path / "command" / name).read_bytes() == (tmp_path / "python" / name).read_bytes(), name

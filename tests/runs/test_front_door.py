@@ -1,0 +1,245 @@
+"""The Python API: what a script or a notebook sees of it."""
+
+import re
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scene_files import envi
+
+import hsfusion as hs
+from hsfusion.data import PatchDataModule
+from hsfusion.data.datamodule import prepare, valid_pixels
+from hsfusion.data.splits import blocks
+from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.errors import InputError
+from hsfusion.inference import predict_scene
+from hsfusion.runs.settings import TrainSettings
+from hsfusion.scenes import write_class_map
+from hsfusion.spectra import BandWeights, even_groups
+from hsfusion.training import FusionClassifier
+from hsfusion.training.building import build_network
+
+README = Path(__file__).parents[2] / "README.md"
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="1pt" height="1pt" viewBox="0 0 1 1"/>\n'
+TINY = {
+    "epochs": 2,
+    "steps_per_epoch": 5,
+    "threads": 1,
+    "figures": False,
+    "groups": hs.even_groups(4),
+    "model": {"channels": 4, "width": 8, "receptive_field": 5},
+}
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return synthetic_scene(seed=0, height=40, width=40)
+
+
+@pytest.fixture(scope="module")
+def run(scene):
+    return hs.train(scene, **TINY)
+
+
+@pytest.fixture(scope="module")
+def saved(run, tmp_path_factory):
+    return run.save(tmp_path_factory.mktemp("saved") / "run", figures=False)
+
+
+def readme_script() -> list[str]:
+    """The lines of code of the section "From Python" of the README."""
+    section = README.read_text().split("## From Python")[1]
+    code = re.search("```python\n(.*?)```", section, re.DOTALL)
+    assert code is not None
+    return [line for line in code[1].splitlines() if line.strip()]
+
+
+def write_described_scene(folder, name, *, seed, corner):
+    """Writes NAME.img, labels and NAME.yaml: every tenth band of a synthetic scene, its west corner at ``corner`` m."""
+    labelled = synthetic_scene(seed=seed)
+    some = labelled.scene.read((0, 0, 64, 64))[::10]
+    wavelengths = "{" + ", ".join(f"{nm:g}" for nm in labelled.scene.bands.wavelength_nm[::10]) + "}"
+    place = f"{{UTM, 1, 1, {corner}, 5800000, 30, 30, 33, North, WGS-84}}"
+    envi.write(folder, some, dtype="f4", name=f"{name}.img", wavelength=wavelengths, map_info=place)
+    geobox = hs.open_scene(folder / f"{name}.img").geobox
+    write_class_map(folder / f"{name}_labels.tif", labelled.labels, legend=labelled.legend, geobox=geobox, tags={})
+    (folder / f"{name}.yaml").write_text(f"cube: {name}.img\nlabels: {name}_labels.tif\n")
+
+
+def test_script_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
+    lines = readme_script()
+    assert len(lines) <= 12
+    for name, seed, corner in (("field", 0, 300_000), ("other", 1, 400_000), ("flight", 2, 500_000)):
+        write_described_scene(tmp_path, name, seed=seed, corner=corner)
+    monkeypatch.chdir(tmp_path)
+    small = partial(TrainSettings, threads=1, steps_per_epoch=1)
+    monkeypatch.setattr("hsfusion.runs.settings.TrainSettings", partial(small, epochs=2))
+    monkeypatch.setattr("hsfusion.runs.finetuning.TrainSettings", small)
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: write_placeholder(file))
+    values = {}
+    for line in lines:
+        exec(line, values)
+    assert {path.name for path in (tmp_path / "runs" / "field").iterdir()} >= {"model.safetensors", "report.html"}
+    assert (tmp_path / "map.tif").is_file()
+    assert values["tuned"].training.experiment.initial.transfer is not None
+    assert values["run"].training.settings.epochs == 60
+
+
+def write_placeholder(file):
+    file.write(SVG) if hasattr(file, "write") else Path(file).write_bytes(SVG)
+
+
+def test_import_loads_neither_torch_nor_numpy_nor_matplotlib():
+    code = (
+        "import sys, hsfusion; dir(hsfusion); print({'torch', 'numpy', 'matplotlib', 'lightning'} & set(sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_every_name_of_the_front_door_is_listed_and_can_be_imported():
+    assert set(hs.__all__) <= set(dir(hs))
+    assert set(hs.__all__) == set(hs._FRONT_DOOR)
+    for name in hs.__all__:
+        assert getattr(hs, name).__doc__, name
+    with pytest.raises(AttributeError, match="'hsfusion' has no attribute 'trian'"):
+        hs.trian  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"epoch": 3}, ["settings", "epoch", "did you mean epochs?"]),
+        ({"model": {"chanels": 3}}, ["model.chanels", "did you mean model.channels?"]),
+        ({"label_smoothing": 2}, ["label_smoothing is 2", "between 0 and 0.99"]),
+        ({"model": {"channels": 0}}, ["model.channels is 0", "at least 1"]),
+    ],
+)
+def test_unknown_setting_or_value_out_of_range_is_one_line_that_names_it(scene, fields, words):
+    with pytest.raises(InputError) as error:
+        hs.train(scene, **fields)
+    assert "\n" not in str(error.value)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_unknown_setting_of_evidence_is_one_line_that_names_it(scene, tmp_path):
+    with pytest.raises(InputError, match=r"did you mean resamples\?"):
+        hs.gather_evidence(scene, tmp_path / "evidence", resample=3)
+    assert not (tmp_path / "evidence").exists()
+
+
+def test_options_beside_a_description_are_refused_and_not_ignored(tmp_path):
+    write_described_scene(tmp_path, "field", seed=0, corner=300_000)
+    with pytest.raises(InputError, match="options is labels, nodata"):
+        hs.open_scene(tmp_path / "field.yaml", labels=tmp_path / "field_labels.tif", nodata=0)
+
+
+def test_summary_names_only_files_that_were_written(run, saved):
+    assert [path for path in ("map.tif", "report.html", "band_weights.png") if path in run.summary()] == ["map.tif"]
+
+
+def test_run_is_not_saved_into_a_folder_that_is_not_empty(run, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError) as error:
+        run.save(tmp_path)
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_loaded_run_equals_the_saved_one(run, saved, scene):
+    loaded = hs.load_run(saved)
+    np.testing.assert_allclose(loaded.weights.weight, run.weights.weight, rtol=1e-8)
+    assert loaded.weights.group == run.weights.group
+    assert loaded.metrics == run.metrics
+    assert (loaded.class_map == run.class_map).all()
+    assert {key: loaded.header[key] for key in run.header} == run.header
+    cube = torch.from_numpy(scene.scene.read((0, 0, 40, 40)))[None]
+    with torch.no_grad():
+        assert torch.equal(loaded.network.eval()(cube), run.network.eval()(cube))
+
+
+def test_array_of_the_training_scene_gives_its_class_map(run, scene):
+    codes = run.predict(scene.scene.read((0, 0, 40, 40)))
+    assert (codes == run.class_map).all()
+    assert set(np.unique(codes)) <= set(run.legend.codes)
+
+
+def test_array_with_another_number_of_bands_is_refused_in_one_line(run, scene):
+    with pytest.raises(InputError, match="210") as error:
+        run.predict(scene.scene.read((0, 0, 40, 40))[:-1])
+    assert "\n" not in str(error.value)
+
+
+def test_representations_are_one_line_and_say_what_the_object_is(run):
+    assert re.fullmatch(
+        r"Run\('synthetic', overall accuracy 0\.\d{4} on \d+ test pixels, blocks split, \d+ of 211 bands in use\)",
+        repr(run),
+    )
+    assert re.fullmatch(
+        r"BandWeights\(\d+ of 211 bands in use, 400-2500 nm, most in \d+-\d+ nm: \d+\.\d%\)", repr(run.weights)
+    )
+
+
+def test_names_are_escaped_in_notebooks(run):
+    other = hs.Run(
+        "<script>alert(1)</script>",
+        weights=BandWeights(run.weights.bands, ("<script>",) * 211, run.weights.weight),
+        metrics={**run.metrics, "split": {**run.metrics["split"], "kind": "<script>"}},
+        beats_chance=True,
+        duplicates=(),
+    )
+    shown = other._repr_html_()
+    assert "<script" not in shown and "&lt;script&gt;alert" in shown
+
+
+def test_weights_are_drawn_into_axes(run):
+    from matplotlib import pyplot
+
+    assert pyplot.get_backend().lower() == "agg"
+    axes = run.weights.plot()
+    assert isinstance(axes, Axes)
+    assert run.weights.plot(axes) is axes
+    pyplot.close(axes.figure)
+
+
+def test_columns_of_the_weights_have_one_row_for_each_band(run):
+    columns = run.weights.to_dict()
+    assert {len(column) for column in columns.values()} == {211}
+    assert sum(columns["weight"]) == pytest.approx(1)
+
+
+@pytest.mark.filterwarnings("ignore")  # of Lightning, on the number of workers
+def test_lightning_trainer_of_ones_own_gives_a_network_that_takes_the_values_of_the_scene(scene):
+    """Mean and standard deviation are nothing to remember: without them maps are wrong, and nothing says so."""
+    torch.manual_seed(0)
+    bands = scene.scene.bands
+    network = build_network(bands, even_groups(bands, number=4), num_classes=4, channels=4, width=8, receptive_field=5)
+    used = network.used_bands.numpy()
+    split = blocks(scene, radius=2, seed=0, valid=valid_pixels(scene.scene, used))
+    cube = prepare(split, used)
+    data = PatchDataModule(cube, split, seed=0, steps_per_epoch=60)
+    module = FusionClassifier(network, optimizer=partial(torch.optim.AdamW, lr=1e-2), total_steps=60, seed=0)
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, datamodule=data)
+
+    labelled = torch.from_numpy(np.flatnonzero(split.roles.ravel()))
+    with torch.no_grad():
+        of_patches = network.eval().classify(data.patches(labelled, step=None)).argmax(1).flatten()
+    of_scene = predict_scene(network, scene.scene)[0].ravel()[labelled.numpy()]
+    assert (of_scene == of_patches.numpy()).mean() > 0.999
