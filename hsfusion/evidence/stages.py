@@ -117,7 +117,7 @@ def gather_evidence(
     *,
     settings: TrainSettings | None = None,
     plan: EvidenceSettings | None = None,
-    command: str = "",
+    command: str = "hsfusion.gather_evidence(...)",
     configuration: str | None = None,
     message: Callable[[str], None] = lambda text: None,
     **fields: Any,
