@@ -49,7 +49,8 @@ def _comparison(folder: Path, file: JsonFile) -> WeightComparison:
         file.array(*keys, shape=every)
         for keys in (("quartiles", "lower"), ("quartiles", "upper"), ("selection_frequency",))
     )
-    file.at("command"), file.at("fusion")  # for the page
+    for key in ("command", "fusion"):  # for the page
+        file.at(key)
     _check_curves(file)
     _check_choices(file)
     return WeightComparison(

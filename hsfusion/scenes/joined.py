@@ -60,7 +60,7 @@ class JoinedScene:
         InputError: if a good band of the first is missing in another, or further rasters differ.
     """
 
-    __repr__ = describe
+    __repr__ = describe  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
         first = scenes[0]

@@ -34,7 +34,7 @@ class FileScene:
     """
 
     sources: tuple[tuple[str, int], ...] = ()
-    __repr__ = describe
+    __repr__ = describe  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, file: CubeFile, *, bands: Bands, name: str) -> None:
         self.file = file

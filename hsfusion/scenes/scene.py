@@ -142,7 +142,7 @@ class ArrayScene(ArrayRaster):
     """
 
     sources: tuple[tuple[str, int], ...] = ()
-    __repr__ = describe
+    __repr__ = describe  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, cube: NDArray, *, bands: Bands, name: str, geobox: GeoBox | None = None) -> None:
         if cube.ndim != 3:
@@ -182,7 +182,7 @@ class StackedScene:
         InputError: if a raster lies on another grid.
     """
 
-    __repr__ = describe
+    __repr__ = describe  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, scene: Scene, rasters: Mapping[str, Raster]) -> None:
         for name, raster in rasters.items():
@@ -222,7 +222,7 @@ class BandSelection:
             wavelengths are listed; nothing stands in for them.
     """
 
-    __repr__ = describe
+    __repr__ = describe  # pyright: ignore[reportAssignmentType]
 
     def __init__(
         self, scene: Scene, *, bands: Bands, sources: Sequence[tuple[str, int]], needed: NDArray[np.bool_]

@@ -47,7 +47,7 @@ class SimulatedScene:
         InputError: if the sensor's widths are unknown, or no band can be simulated.
     """
 
-    __repr__ = describe
+    __repr__ = describe  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, scene: Scene, bands: Bands, *, name: str) -> None:
         if bands.fwhm_nm is None:
