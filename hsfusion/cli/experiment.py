@@ -39,19 +39,20 @@ def settings_of(cfg: DictConfig) -> TrainSettings:
     Raises:
         InputError: if a value is out of range.
     """
-    from hsfusion.runs.settings import ModelSettings, TrainSettings
+    from hsfusion.runs.settings import ModelSettings, TrainSettings, replaced
 
     plain = {key: cfg[key] for key in _OF_TRAINING}
     plain |= {key: cfg.data[key] for key in _OF_DATA}
     plain |= {key: _to_plain(cfg[key]) for key in _OF_FINETUNING if key in cfg}
     plain["freeze"] = tuple(plain.get("freeze", ()))
+    model = {**_to_plain(cfg.model), "backbone": _backbone(cfg.model.backbone)}
     return TrainSettings(
         **plain,
         epochs=cfg.trainer.max_epochs,
         figures=cfg.get("figures", True),
         groups=instantiate(cfg.groups),
         split=instantiate(cfg.split),
-        model=ModelSettings(**{**_to_plain(cfg.model), "backbone": _backbone(cfg.model.backbone)}),
+        model=replaced(ModelSettings(), model, prefix="model."),
         optimizer=instantiate(cfg.optimizer),
         trainer=instantiate(cfg.trainer),
         loggers=tuple(instantiate(logger) for logger in (cfg.logger or {}).values()),

@@ -43,7 +43,7 @@ CASES = {
     "key of another option": (["split=fixed", "split.fraction=0.1"], ["split.fraction belongs to split=blocks|random"]),
     "key that nobody knows": (["+foo=1"], ["key is foo"]),
     "interval that is none": (["groups=classic", "groups.nm.red=5"], ["band group red: interval is 5"]),
-    "argument that nobody takes": (["+model.foo=1"], ["model cannot be used", "foo"]),
+    "argument that nobody takes": (["+model.foo=1"], ["name is model.foo", "expected a setting"]),
     "multirun into one folder": (
         ["--multirun", "seed=0,1", "run_dir=one"],
         ["run_dir is one, expected null in a multirun"],
