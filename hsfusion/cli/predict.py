@@ -21,7 +21,9 @@ def predict(cfg: DictConfig) -> None:
     """Classifies one scene into files."""
     from hsfusion import runs
     from hsfusion.cli.experiment import register_backbones, show_warnings
-    from hsfusion.runs.prediction import PredictSettings
+    from hsfusion.runs.finetuning import model_path
+    from hsfusion.runs.prediction import PredictSettings, check_out
+    from hsfusion.training.model_file import read_header
 
     show_warnings()
     if cfg.scene is None:
@@ -33,11 +35,16 @@ def predict(cfg: DictConfig) -> None:
         logging.getLogger("hsfusion").setLevel(logging.ERROR)  # the first process shows the warnings
     settings = PredictSettings(**{name: cfg[name] for name in PredictSettings.__dataclass_fields__})
     register_backbones(cfg.backbones)
+    if cfg.out is not None:
+        check_out(Path(cfg.out))
+    read_header(model_path(cfg.run))  # what is wrong with the words comes before what is odd about the scene
     scene = instantiate(cfg.scene)
     name = getattr(scene, "scene", scene).name
     out = Path(cfg.out or f"{name}_map.tif")
     if multirun and out.resolve() in _written:
-        _refuse("out", f"{out}, that of another scene", "one each: give the scenes other names")
+        raise InputError(
+            out, field="out", value="that of another scene", expected="one each", fix="give the scenes other names"
+        )
     _written.add(out.resolve())
     made = runs.predict(cfg.run, scene, out, settings=settings)
     if made.areas is not None:  # None on all but the first process

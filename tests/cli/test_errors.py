@@ -277,7 +277,7 @@ def test_log_has_a_line_for_each_message(tmp_path, capsys):
         show_warnings()
         with training_log() as memory:
             logging.getLogger("hsfusion").warning("%s: class %s", "a\nhsfusion: error: b", "\x1b[2J")
-            start_folder(tmp_path / "run", "", memory)
+            start_folder(tmp_path / "run", "", memory, architecture={})
     finally:
         for handler in root.handlers:
             handler.close()
