@@ -478,6 +478,8 @@ def test_transform_that_maps_to_nothing_is_refused(tmp_path):
         open_cube_file(path)
 
 
+# rasterio cannot show a message of GDAL that is no UTF-8, and says so in a callback that nobody can catch
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @settings(
     max_examples=int(os.environ.get("HSFUSION_FUZZ", "60")), deadline=None, suppress_health_check=list(HealthCheck)
 )
