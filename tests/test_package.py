@@ -31,6 +31,7 @@ def test_default_configuration_takes_the_defaults_of_the_code():
 
     from hsfusion.data import splits, synthetic
     from hsfusion.data.datamodule import PatchDataModule
+    from hsfusion.nn import DEFAULT_BACKBONE
     from hsfusion.training.building import build_network
 
     pairs = {
@@ -41,10 +42,11 @@ def test_default_configuration_takes_the_defaults_of_the_code():
         "split/fixed": splits.fixed,
         "scene/synthetic": synthetic.synthetic_scene,
     }
+    assert {"backbone": DEFAULT_BACKBONE} in OmegaConf.load(ROOT / "conf/model/default.yaml").defaults
     for name, target in pairs.items():
         config = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / f"{name}.yaml"))
         defaults = {k: p.default for k, p in inspect.signature(target).parameters.items() if p.default is not p.empty}
-        for given_by_the_code in ("valid", "sources", "response"):
+        for given_by_the_code in ("valid", "sources", "response", "backbone", "backbone_options"):
             defaults.pop(given_by_the_code, None)
         for key, value in defaults.items():
             same = [list(v) for v in value] if key == "windows_nm" else value

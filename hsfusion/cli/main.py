@@ -62,7 +62,10 @@ class _EscapedStream:
 def _escaped_output() -> Iterator[None]:
     """Escapes what is printed, by whomever: the one door through which text leaves for a terminal."""
     streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (cast(TextIO, _EscapedStream(unescaped(stream))) for stream in streams)
+    sys.stdout, sys.stderr = (
+        None if stream is None else cast(TextIO, _EscapedStream(unescaped(stream)))  # None: closed before the start
+        for stream in streams
+    )
     try:
         yield
     finally:
