@@ -398,11 +398,9 @@ def _check_architecture(architecture: Mapping[str, Any]) -> None:
 
 
 def _check_section(what: str, section: Any, types: Mapping[str, Any]) -> None:
-    if section is None:
-        return
-    if not isinstance(section, dict):
+    if section is not None and not isinstance(section, dict):
         raise _refusal(what, section, "a mapping")
-    for key, kind in types.items():
+    for key, kind in types.items() if isinstance(section, dict) else ():
         if key not in section or not isinstance(section[key], kind):
             raise _refusal(f"{what}.{key}", section.get(key, "missing"), f"a value of type {kind}")
 
