@@ -398,11 +398,11 @@ def _check_architecture(architecture: Mapping[str, Any]) -> None:
 
 
 def _check_section(what: str, section: Any, types: Mapping[str, Any]) -> None:
-    if section is not None and not isinstance(section, dict):
-        raise _refusal(what, section, "a mapping")
-    for key, kind in types.items() if isinstance(section, dict) else ():
-        if key not in section or not isinstance(section[key], kind):
-            raise _refusal(f"{what}.{key}", section.get(key, "missing"), f"a value of type {kind}")
+    if not isinstance(section, dict):
+        if section is not None:
+            raise _refusal(what, section, "a mapping")
+    elif wrong := [key for key, kind in types.items() if not isinstance(section.get(key, ...), kind)]:
+        raise _refusal(f"{what}.{wrong[0]}", section.get(wrong[0], "missing"), f"a value of type {types[wrong[0]]}")
 
 
 def _check_size(header: ModelHeader, *, numbers: int) -> None:
