@@ -48,10 +48,12 @@ class _EscapedStream:
         self.unescaped = stream
 
     def write(self, text: str) -> int:
+        """Writes text, escaped; returns its length as it was given."""
         self.unescaped.write("\n".join(printable(line, longest=None) for line in text.split("\n")))
         return len(text)
 
     def writelines(self, lines: list[str]) -> None:
+        """Writes lines, escaped."""
         self.write("".join(lines))
 
     def __getattr__(self, name: str) -> Any:

@@ -63,6 +63,7 @@ class _Dumper(yaml.SafeDumper):
     """Quotes text that this module's loaders, or any of YAML 1.1, would read as something else."""
 
     def ignore_aliases(self, data: Any) -> bool:
+        """Writes an object that occurs twice in full both times."""
         return True
 
 

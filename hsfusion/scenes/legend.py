@@ -27,7 +27,7 @@ class Legend:
     """Codes, names and colours of the K classes, in the order of the network's outputs.
 
     Attributes:
-        codes: K positive integers, ascending; 0 is always «unlabelled».
+        codes: K positive integers, ascending; 0 is always "unlabelled".
         names: K names, unique.
         colors: K colours as ``#rrggbb``.
     """

@@ -111,7 +111,7 @@ def draw_classes(
         driver: what :func:`vector_format` said.
         layer: name of the layer.
         class_field: attribute that holds the class: whole numbers, also as text, are codes, words are names.
-        unlabelled: codes that mean «no class».
+        unlabelled: codes that mean "no class".
         reference: name of the scene, for messages.
 
     Returns:

@@ -92,8 +92,7 @@ def build_network(
                 constraint=constraint,  # pyright: ignore[reportArgumentType]
                 neighbourhood=neighbourhood,
             )
-        sizes = {"width": width, "receptive_field": receptive_field - 2 * fused.margin}
-        features = _features(backbone_maker(backbone), channels, sizes=sizes, options=backbone_options or {})
+        features = _features(backbone, channels, width, receptive_field - 2 * fused.margin, backbone_options or {})
         return _standardising(fused, PixelClassifier(features, channels, num_classes, dropout=dropout))
     except ValueError as error:
         raise HsFusionError(f"model: {error}. Fix: correct it in the configuration.") from error
@@ -217,18 +216,18 @@ def backbone_maker(backbone: str | BackboneMaker, *, source: object = "model") -
 
 
 def _features(
-    maker: BackboneMaker, channels: int, *, sizes: Mapping[str, int], options: Mapping[str, Any]
+    backbone: str | BackboneMaker, channels: int, width: int, receptive_field: int, options: Mapping[str, Any]
 ) -> nn.Module:
     """Makes a backbone.
 
     Raises:
         ValueError: if it cannot be made, or has another receptive field.
     """
+    maker = backbone_maker(backbone)
     try:
-        made = maker(channels, **sizes, **options)
+        made = maker(channels, width=width, receptive_field=receptive_field, **options)
     except TypeError as error:
         raise ValueError(f"backbone cannot be made ({error})") from error
-    receptive_field = sizes["receptive_field"]
     stated = getattr(made, "receptive_field", receptive_field)  # PixelClassifier refuses one that states none
     if stated != receptive_field:
         raise ValueError(f"receptive_field of the backbone is {stated}, expected {receptive_field} as asked for")

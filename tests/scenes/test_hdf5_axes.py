@@ -38,7 +38,7 @@ def shape_of(order):
     return tuple(SIZES[axis] for axis in order)
 
 
-def check(path, values, order, **options):
+def assert_read_as(path, values, order, **options):
     """The file reads as (bands, rows, cols) of an array with axes in this order."""
     file = open_cube_file(path, **options)
     want = values.transpose([order.index(axis) for axis in ("band", "row", "col")])
@@ -51,20 +51,20 @@ def check(path, values, order, **options):
 @pytest.mark.parametrize("order", ORDERS, ids=" ".join)
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
 def test_axes_are_those_that_dimension_scales_name(tmp_path, order, names):
-    check(*write_netcdf(tmp_path, shape_of(order), [names[axis] for axis in order]), order)
+    assert_read_as(*write_netcdf(tmp_path, shape_of(order), [names[axis] for axis in order]), order)
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=" ".join)
 def test_axes_are_those_that_labels_name(tmp_path, order):
     values = np.arange(120.0).reshape(shape_of(order))
-    check(write(tmp_path, cube={"data": values, "labels": order}), values, order)
+    assert_read_as(write(tmp_path, cube={"data": values, "labels": order}), values, order)
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=" ".join)
 @pytest.mark.parametrize("names", [("Band", "YDim", "XDim"), ("nWavelengths", "AlongTrack", "CrossTrack")])
 def test_axes_are_those_of_the_structural_metadata_of_hdf_eos(tmp_path, order, names):
     names = dict(zip(("band", "row", "col"), names, strict=True))
-    check(*write_hdfeos(tmp_path, shape_of(order), [names[axis] for axis in order]), order)
+    assert_read_as(*write_hdfeos(tmp_path, shape_of(order), [names[axis] for axis in order]), order)
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_axes_are_those_of_the_structural_metadata_of_hdf_eos(tmp_path, order, n
 @pytest.mark.parametrize("name", ["wavelengths", "metadata/wavelength_nm", "a/band_centers"])
 def test_axis_as_long_as_the_list_of_wavelengths_is_that_of_bands(tmp_path, order, name):
     path, values = write_netcdf(tmp_path, shape_of(order), (), group="a", lists={name: NM})
-    file = check(path, values, order)
+    file = assert_read_as(path, values, order)
     np.testing.assert_array_equal(file.table.wavelength, NM)
     assert file.table.source == name
 
 
 def test_names_go_before_lengths(tmp_path):
     path, values = write_netcdf(tmp_path, (6, 5, 4), ("y", "x", "band"), lists={"wavelength": NM})
-    file = check(path, values, ("row", "col", "band"))
+    file = assert_read_as(path, values, ("row", "col", "band"))
     assert file.table.wavelength is None
 
 
@@ -124,7 +124,7 @@ def test_layer_of_two_axes_is_turned_where_its_scales_say_so(tmp_path, names):
 
 def test_rows_that_ascend_northwards_stay_as_they_are_stored(tmp_path):
     north = ("northing", np.arange(5.0), {"units": "m"})
-    check(*write_netcdf(tmp_path, (6, 5, 4), ("band", north, "easting")), ("band", "row", "col"))
+    assert_read_as(*write_netcdf(tmp_path, (6, 5, 4), ("band", north, "easting")), ("band", "row", "col"))
 
 
 UNITS = {

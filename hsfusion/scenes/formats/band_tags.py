@@ -18,7 +18,7 @@ from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, strict_num
 Tags = Mapping[str, str]
 
 _UNIT_WORDS = "|".join(sorted(map(re.escape, NM_PER_UNIT), key=len, reverse=True))
-# «band 1 (418.24 Nanometers)», «B012 0.4955 um», «418.24 nm»
+# "band 1 (418.24 Nanometers)", "B012 0.4955 um", "418.24 nm"
 _DESCRIPTION = re.compile(
     rf"(?P<before>.*?)(?<![\w.,+-])(?P<number>[+-]?\d[\d.,]*(?:[eE][+-]?\d+)?)\s*(?P<unit>{_UNIT_WORDS})\s*[)\]]?",
     re.IGNORECASE,

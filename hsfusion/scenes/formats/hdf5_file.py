@@ -287,7 +287,7 @@ def pixels_of(file: h5py.File, path: Path, name: str, *, axes: tuple[str, ...], 
         path: of the file.
         name: of the dataset.
         axes: see :class:`H5Pixels`.
-        fill: the number that means «no data», the only one that may stand for parts that were never stored.
+        fill: the number that means "no data", the only one that may stand for parts that were never stored.
 
     Raises:
         InputError: if it is missing, has another number of axes, is not wholly stored, or is stored unsafely.
@@ -315,7 +315,7 @@ def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def _check_stored(dataset: h5py.Dataset, fill: float | None) -> None:
-    """The library makes up what was never stored, as after a killed run: only «no data» may be made up."""
+    """The library makes up what was never stored, as after a killed run: only "no data" may be made up."""
     whole = dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_ALLOCATED
     means_none = fill is not None and np.array_equal(dataset.fillvalue, fill, equal_nan=True)
     kept = means_none and dataset.id.get_storage_size() > 0

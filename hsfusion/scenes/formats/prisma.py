@@ -37,7 +37,7 @@ from hsfusion.scenes.scene import Window
 _AXES = ("rows", "layers", "cols")
 _SWATHS = "HDFEOS/SWATHS"
 _METRES = 30.0  # side of a pixel of level 2D
-_INVALID = 1  # code of the error matrix: «invalid pixel from L1 product»
+_INVALID = 1  # code of the error matrix: "invalid pixel from L1 product"
 
 
 def is_prisma(file: h5py.File) -> bool:

@@ -175,6 +175,7 @@ class _NoDoctype(TreeBuilder):
     """Builds trees of XML without a DOCTYPE, which could name entities."""
 
     def doctype(self, *_: object) -> None:
+        """Refuses the document."""
         raise ValueError("XML with a DOCTYPE, which products do not have")
 
 
