@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 
@@ -46,7 +45,7 @@ class HsFusionError(Exception):
 class InputError(HsFusionError):
     """Something the user gave (a file, a field, a configuration value) is not what it has to be."""
 
-    def __init__(self, source: object, *, field: str, value: object, expected: str, fix: str) -> None:
+    def __init__(self, source: object, field: str, value: object, expected: str, fix: str) -> None:
         """Words one line, ``<source>: <field> is <value>, expected <expected>. Fix: <fix>``.
 
         Args:
@@ -61,9 +60,8 @@ class InputError(HsFusionError):
         self.source, self.field, self.value, self.expected, self.fix = source, field, value, expected, fix
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """How it travels to another process, which a constructor with keywords alone would not."""
-        fields = {"field": self.field, "value": self.value, "expected": self.expected, "fix": self.fix}
-        return partial(InputError, self.source, **fields), ()
+        """How it travels to another process: as its five values, not as its line."""
+        return InputError, (self.source, self.field, self.value, self.expected, self.fix)
 
 
 class EnvironmentFailure(HsFusionError):

@@ -38,12 +38,12 @@ def test_json_stays_the_same_json():
 
 
 def test_error_is_one_line_whatever_file_it_is_about():
-    error = InputError("a\x1b]0;b\x07.hdr", field="c\nd", value="\u202e", expected="e", fix="f")
+    error = InputError("a\x1b]0;b\x07.hdr", "c\nd", "\u202e", "e", "f")
     assert str(error) == r"a\x1b]0;b\x07.hdr: c\nd is \u202e, expected e. Fix: f."
     assert error.value == "\u202e"
 
 
 def test_input_error_travels_to_other_processes_as_it_is():
-    error = InputError("a.mat", field="size", value=3, expected="4", fix="copy it")
+    error = InputError("a.mat", "size", 3, "4", "copy it")
     sent = pickle.loads(pickle.dumps(error))
     assert (str(sent), sent.field, sent.value) == (str(error), "size", 3)

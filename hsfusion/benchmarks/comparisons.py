@@ -111,10 +111,10 @@ def sensor_scenes(scene: LabelledScene, settings: TrainSettings, sensors: Sequen
         except InputError as error:
             raise InputError(
                 f"groups and model, as {name} sees the scene",
-                field=error.field,
-                value=error.value,
-                expected=error.expected,
-                fix="use groups=even and no keep_bands, which adapt to the bands, or drop this sensor",
+                error.field,
+                error.value,
+                error.expected,
+                "use groups=even and no keep_bands, which adapt to the bands, or drop this sensor",
             ) from error
     return scenes
 
@@ -191,13 +191,7 @@ def _untrained_rows(scene: LabelledScene, settings: TrainSettings, *, header: Mo
 
 
 def _finetuned_rows(
-    scene: LabelledScene,
-    settings: TrainSettings,
-    *,
-    header: ModelHeader,
-    make: Any,
-    number: int | None,
-    epochs: int,
+    scene: LabelledScene, settings: TrainSettings, *, header: ModelHeader, make: Any, number: int | None, epochs: int
 ) -> list[Row]:
     """A network fine-tuned, and one from scratch on the same pixels."""
     if number is not None:  # who has few labels has few to choose an epoch by, too

@@ -81,7 +81,7 @@ def measure(options: PredictBenchmark) -> dict[str, Any]:
     network = _network(options)
     folded = FoldedNetwork(network).to(options.device)
     if not isinstance(folded.front, PixelMatrix):
-        raise InputError("run", field="fusion", value="instance", expected="weights that are fixed", fix="give another")
+        raise InputError("run", "fusion", "instance", "weights that are fixed", "give another")
     with tempfile.TemporaryDirectory(prefix="hsfusion-", dir=options.folder) as folder:
         candidates = _candidates(options, network, folded, Path(folder))
         seconds: dict[str, list[float]] = {name: [] for name in candidates}
@@ -172,9 +172,7 @@ def _network(options: PredictBenchmark) -> FusionNetwork:
         path = model_path(options.run)
         network, header = load_model(path)
         if len(header.bands) != len(indian_pines().scene.bands):
-            raise InputError(
-                path, field="bands", value="others", expected="those of Indian Pines", fix="train on indian_pines"
-            )
+            raise InputError(path, "bands", "others", "those of Indian Pines", "train on indian_pines")
         return network
     bands = indian_pines().scene.bands
     torch.manual_seed(0)

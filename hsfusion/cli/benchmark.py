@@ -184,10 +184,10 @@ def command() -> None:
         close = difflib.get_close_matches(kind or "", KINDS, 1)
         raise InputError(
             "command line",
-            field="benchmark",
-            value=kind,
-            expected=" | ".join(KINDS),
-            fix=f"hsfusion benchmark {close[0] if close else 'accuracy'}",
+            "benchmark",
+            kind,
+            " | ".join(KINDS),
+            f"hsfusion benchmark {close[0] if close else 'accuracy'}",
         )
     del sys.argv[1]
     run_app(KINDS[kind][0], f"benchmark_{kind}")
@@ -251,7 +251,7 @@ def _check_numbers(cfg: DictConfig, key: str, expected: str) -> None:
 
 
 def _refuse(key: str, value: object, expected: str) -> None:
-    raise InputError("command line", field=key, value=value, expected=expected, fix=f"correct {key}")
+    raise InputError("command line", key, value, expected, f"correct {key}")
 
 
 def _spread(values: dict[str, Any], metric: str, seeds: range) -> str:

@@ -111,15 +111,13 @@ def check(cfg: DictConfig, config_name: str) -> None:
     missing = OmegaConf.missing_keys(cfg)
     if missing:
         key = sorted(missing)[0]
-        raise InputError(
-            "configuration", field=key, value="missing", expected=_wanted(key, None), fix=f"add {key}=VALUE"
-        )
+        raise InputError("configuration", key, "missing", _wanted(key, None), f"add {key}=VALUE")
     choices = HydraConfig.get().runtime.choices
     chosen = [word for word in HydraConfig.get().overrides.task if word.partition("=")[0].lstrip("+~") in choices]
     base = compose(config_name, overrides=chosen)
     for key in cfg:
         if key not in list(base):  # which has keys without a value, too
-            raise InputError("command line", field="key", value=key, expected="a known key", fix="remove it")
+            raise InputError("command line", "key", key, "a known key", "remove it")
     _check_scene(cfg, base)
     defaults = _leaves(base)
     for key, value in _leaves(cfg).items():
@@ -160,13 +158,7 @@ def check_config_dir() -> None:
     for folder in _config_dirs():
         for path in Path(folder).rglob("*.yaml"):
             if (CONF / path.relative_to(folder)).exists():
-                raise InputError(
-                    path,
-                    field="name",
-                    value=path.name,
-                    expected="a name that hsfusion does not use",
-                    fix="rename the file",
-                )
+                raise InputError(path, "name", path.name, "a name that hsfusion does not use", "rename the file")
 
 
 def command_again(command: str, *more: str) -> str:
@@ -185,7 +177,7 @@ def _config_dirs() -> list[str]:
 
 
 def _refuse(key: str, value: object, expected: str) -> None:
-    raise InputError("command line", field=key, value=value, expected=expected, fix=f"correct {key}")
+    raise InputError("command line", key, value, expected, f"correct {key}")
 
 
 def _wanted(key: str, default: object) -> str:

@@ -76,10 +76,10 @@ def register_backbones(names: Sequence[str]) -> None:
             reason = str(error.__cause__ or error).splitlines()[0]
             raise InputError(
                 "command line",
-                field="backbones",
-                value=name,
-                expected=f"dotted names of classes or modules that Python can import ({reason})",
-                fix="correct it, or add its folder to PYTHONPATH",
+                "backbones",
+                name,
+                f"dotted names of classes or modules that Python can import ({reason})",
+                "correct it, or add its folder to PYTHONPATH",
             ) from error
 
 
@@ -105,9 +105,7 @@ def scene_of(cfg: DictConfig) -> LabelledScene:
 
     labelled = instantiate(cfg.scene)
     if not isinstance(labelled, LabelledScene):
-        raise InputError(
-            "command line", field="scene", value="without labels", expected="a scene with labels", fix="use scene=file"
-        )
+        raise InputError("command line", "scene", "without labels", "a scene with labels", "use scene=file")
     return labelled
 
 
@@ -197,7 +195,7 @@ def refuse_several(scenes: Sequence[str], **keywords: Any) -> None:
 
 
 def _refusal(field: str, value: object, expected: str, fix: str) -> InputError:
-    return InputError("command line", field=field, value=value, expected=expected, fix=fix)
+    return InputError("command line", field, value, expected, fix)
 
 
 def options_of(cfg: DictConfig, command: str) -> dict[str, Any]:
@@ -263,10 +261,10 @@ def check_devices(cfg: DictConfig) -> None:
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN and cfg.trainer.devices != 1:
         raise InputError(
             "trainer",
-            field="devices",
-            value=cfg.trainer.devices,
-            expected="1 in a multirun",
-            fix="start distributed runs one by one, without --multirun",
+            "devices",
+            cfg.trainer.devices,
+            "1 in a multirun",
+            "start distributed runs one by one, without --multirun",
         )
 
 

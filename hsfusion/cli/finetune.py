@@ -60,7 +60,7 @@ def check_words(cfg: DictConfig) -> None:
 
 
 def _refuse(field: str, value: object, expected: str, fix: str) -> None:
-    raise InputError("command line", field=field, value=value, expected=expected, fix=fix)
+    raise InputError("command line", field, value, expected, fix)
 
 
 def command() -> None:

@@ -97,10 +97,10 @@ def hydra_word(word: str, *, multirun: bool) -> str:
     if _parsed(f"{key}=") is None:
         raise InputError(
             "command line",
-            field="word",
-            value=word,
-            expected="key=value with a key of letters from a to z, digits and dots",
-            fix="hsfusion COMMAND --help lists the keys",
+            "word",
+            word,
+            "key=value with a key of letters from a to z, digits and dots",
+            "hsfusion COMMAND --help lists the keys",
         )
     return f"{key}={_hydra_value(key.lstrip('+'), value, multirun=multirun)}"
 
@@ -114,7 +114,7 @@ def word_value(word: str) -> Any:
     override = _parsed(hydra_word(word, multirun=False))
     if override is None or override.is_sweep_override():
         key, _, value = word.partition("=")
-        raise InputError("command line", field=key, value=value, expected="one value", fix=f"correct {key}")
+        raise InputError("command line", key, value, "one value", f"correct {key}")
     return override.value()
 
 
@@ -130,7 +130,7 @@ def _hydra_value(key: str, value: str, *, multirun: bool) -> str:
         return _as_text(value)
     if override.value() is None and (CONF / key).is_dir():
         options = " | ".join(path.stem for path in sorted((CONF / key).glob("*.yaml")))
-        raise InputError("command line", field=key, value=value, expected=options, fix="choose one of these")
+        raise InputError("command line", key, value, options, "choose one of these")
     if not takes_word(key):
         return value
     parts = value.split(",")
@@ -200,9 +200,7 @@ def _exists(key: str, text: str) -> bool:
     except (OSError, ValueError):  # too long for a name
         return False
     if exists and "${" in text:
-        raise InputError(
-            "command line", field=key, value=text, expected="a path without ${", fix="rename the file or folder"
-        )
+        raise InputError("command line", key, text, "a path without ${", "rename the file or folder")
     return exists
 
 
@@ -221,4 +219,4 @@ def _unreadable_list(key: str, value: str) -> InputError:
     word = f"{key}={''.join(pieces)}"
     example = shlex.quote(word if _parsed(word) else f'{key}=["a, b.yaml"]')
     fix = f"type {example}" if _parsed(word) else f"put texts into quotation marks, such as {example}"
-    return InputError("command line", field=key, value=value, expected="a list or mapping as Hydra reads it", fix=fix)
+    return InputError("command line", key, value, "a list or mapping as Hydra reads it", fix)

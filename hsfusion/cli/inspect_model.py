@@ -65,7 +65,7 @@ def _weights(file: Path, network: Any) -> NDArray[np.float64] | None:
         return None
     weights = LearnedWeights(network).weight
     if not np.isfinite(weights).all():
-        raise InputError(file, field="band weights", value="not finite", expected="numbers", fix="train again")
+        raise InputError(file, "band weights", "not finite", "numbers", "train again")
     return weights
 
 
@@ -175,13 +175,9 @@ def _accuracies(header: ModelHeader) -> Iterator[tuple[str, str]]:
 
 def _check_folder(file: Path, folder: Path, weights: NDArray[np.float64] | None) -> None:
     if weights is None:
-        raise InputError(
-            file, field="--plot", value="given", expected="weights that do not depend on the pixel", fix="drop --plot"
-        )
+        raise InputError(file, "--plot", "given", "weights that do not depend on the pixel", "drop --plot")
     if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= _FIGURES):
-        raise InputError(
-            folder, field="--plot", value="in use", expected="a new folder", fix="name another: --plot FOLDER"
-        )
+        raise InputError(folder, "--plot", "in use", "a new folder", "name another: --plot FOLDER")
 
 
 def _draw(folder: Path, file: Path, header: ModelHeader, weights: NDArray[np.float64]) -> None:

@@ -94,10 +94,10 @@ def _request(words: list[str]) -> _Request:
     if len(places) != 1:
         raise InputError(
             "command line",
-            field="files",
-            value=" ".join(places) or "missing",
-            expected="one file: hsfusion inspect FILE [key=value ...] [--plot [FOLDER]]",
-            fix="name one file",
+            "files",
+            " ".join(places) or "missing",
+            "one file: hsfusion inspect FILE [key=value ...] [--plot [FOLDER]]",
+            "name one file",
         )
     cube = places[0]
     if Path(cube).suffix.lower() in (".yaml", ".yml"):
@@ -115,10 +115,10 @@ def _without_scene(word: str) -> str:
         return path
     raise InputError(
         "command line",
-        field="scene",
-        value=path,
-        expected="a file, as names of scenes are known to hsfusion train only",
-        fix="name the cube itself: hsfusion inspect CUBE [labels=PATH]",
+        "scene",
+        path,
+        "a file, as names of scenes are known to hsfusion train only",
+        "name the cube itself: hsfusion inspect CUBE [labels=PATH]",
     )
 
 
@@ -142,4 +142,4 @@ def _key(word: str) -> tuple[str, Any]:
 def _unknown(field: str, word: str, known: list[str]) -> InputError:
     close = get_close_matches(word, known, 1)
     fix = f"did you mean {close[0]}?" if close else "hsfusion inspect --help lists them"
-    return InputError("command line", field=field, value=word, expected=" | ".join(known), fix=fix)
+    return InputError("command line", field, word, " | ".join(known), fix)

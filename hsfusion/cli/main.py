@@ -159,10 +159,10 @@ def _dispatch(args: list[str]) -> None:
         close = difflib.get_close_matches(command, COMMANDS, 1)
         raise InputError(
             "command line",
-            field="command",
-            value=repr(command),
-            expected=", ".join(COMMANDS),
-            fix=f"use {close[0] if close else 'one of these'}",
+            "command",
+            repr(command),
+            ", ".join(COMMANDS),
+            f"use {close[0] if close else 'one of these'}",
         )
     module = importlib.import_module(f"hsfusion.cli.{_MODULES.get(command, command)}")
     # processes of a distributed run start this very file with the same arguments

@@ -43,39 +43,39 @@ def explain(error: BaseException) -> str | None:
         return _unknown_key(full)
     if isinstance(error, OverrideParseException):
         expected, fix = "key=value", "correct that word"
-        return str(InputError("command line", field="word", value=error.override, expected=expected, fix=fix))
+        return str(InputError("command line", "word", error.override, expected, fix))
     return f"command line: {text.splitlines()[0].rstrip('.')}, expected key=value. Fix: correct that word."
 
 
 def _unknown(group: str, name: str, choices: list[str]) -> str:
     close = difflib.get_close_matches(name, choices, 1, 0.4)
     fix = f"did you mean {group}={close[0]}?" if close else "choose one of these"
-    return str(InputError("command line", field=group, value=name, expected=" | ".join(choices), fix=fix))
+    return str(InputError("command line", group, name, " | ".join(choices), fix))
 
 
 def _unknown_key(key: str) -> str:
     if key == "scene@scene.of":  # as scene.of=NAME is handed to Hydra
         fix = "it belongs to scene=simulated"
-        return str(InputError("command line", field="key", value="scene.of", expected="a key of the scene", fix=fix))
+        return str(InputError("command line", "key", "scene.of", "a key of the scene", fix))
     valid = sorted(valid_keys())
     group = key.partition(".")[0]
     if key in valid and (CONF / group).is_dir():
         name = key.partition(".")[2]
         options = [path.stem for path in sorted((CONF / group).glob("*.yaml")) if name in (OmegaConf.load(path) or {})]
         fix = f"{key} belongs to {group}={'|'.join(options)}"
-        return str(InputError("command line", field="key", value=key, expected=f"a key of the chosen {group}", fix=fix))
+        return str(InputError("command line", "key", key, f"a key of the chosen {group}", fix))
     if key in valid:
         commands = [
             path.stem.replace("_", " ") for path in sorted(CONF.glob("*.yaml")) if group in OmegaConf.load(path)
         ]
         fix = f"it belongs to hsfusion {' and '.join(commands)}"
-        return str(InputError("command line", field="key", value=key, expected="a key of this command", fix=fix))
+        return str(InputError("command line", "key", key, "a key of this command", fix))
     last = key.rpartition(".")[2]
     close = difflib.get_close_matches(key, valid, 1, 0.5) or [
         name for name in valid if difflib.SequenceMatcher(None, last, name.rpartition(".")[2]).ratio() > 0.7
     ]
     fix = f"did you mean {close[0]}?" if close else "hsfusion COMMAND --help lists the keys"
-    return str(InputError("command line", field="key", value=key, expected="a key of the configuration", fix=fix))
+    return str(InputError("command line", "key", key, "a key of the configuration", fix))
 
 
 def valid_keys() -> set[str]:

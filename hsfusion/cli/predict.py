@@ -42,9 +42,7 @@ def predict(cfg: DictConfig) -> None:
     name = getattr(scene, "scene", scene).name
     out = Path(cfg.out or f"{name}_map.tif")
     if multirun and out.resolve() in _written:
-        raise InputError(
-            out, field="out", value="that of another scene", expected="one each", fix="give the scenes other names"
-        )
+        raise InputError(out, "out", "that of another scene", "one each", "give the scenes other names")
     _written.add(out.resolve())
     made = runs.predict(cfg.run, scene, out, settings=settings)
     if made.areas is not None:  # None on all but the first process
@@ -57,7 +55,7 @@ def predict(cfg: DictConfig) -> None:
 
 
 def _refuse(key: str, value: object, expected: str) -> None:
-    raise InputError("command line", field=key, value=value, expected=expected, fix=f"correct {key}")
+    raise InputError("command line", key, value, expected, f"correct {key}")
 
 
 def command() -> None:

@@ -83,25 +83,25 @@ def _request(words: list[str]) -> _Request:
         elif word.startswith("-") or (sign and key.isidentifier() and not Path(word).exists()):
             raise InputError(
                 "command line",
-                field="word",
-                value=word,
-                expected="RUN | select=K | width=NM | evidence=FOLDER | out=FOLDER",
-                fix="correct it; hsfusion weights --help lists the words",
+                "word",
+                word,
+                "RUN | select=K | width=NM | evidence=FOLDER | out=FOLDER",
+                "correct it; hsfusion weights --help lists the words",
             )
         else:
             folders.append(Path(word))
     if not 1 <= len(folders) <= _MOST_RUNS:
         raise InputError(
             "command line",
-            field="runs",
-            value=len(folders),
-            expected=f"1 to {_MOST_RUNS} run folders: hsfusion weights RUN [RUN ...]",
-            fix="name a run folder",
+            "runs",
+            len(folders),
+            f"1 to {_MOST_RUNS} run folders: hsfusion weights RUN [RUN ...]",
+            "name a run folder",
         )
     real = [os.path.realpath(folder) for folder in folders]  # Path.resolve fails on a link to itself
     twice = next((folder for folder, path in zip(folders, real, strict=True) if real.count(path) > 1), None)
     if twice is not None:  # it would agree with itself
-        raise InputError("command line", field="runs", value=f"{twice} twice", expected="each once", fix="drop one")
+        raise InputError("command line", "runs", f"{twice} twice", "each once", "drop one")
     return _asked(folders, given)
 
 
@@ -109,22 +109,18 @@ def _asked(folders: list[Path], given: dict[str, str]) -> _Request:
     """What the folders and the KEY=VALUE words ask for."""
     select = given.get("select")
     if select is not None and not (select.isascii() and select.isdigit() and int(select[:9]) > 0 and len(select) < 9):
-        raise InputError(
-            "command line", field="select", value=select, expected="a number of bands", fix="write select=K"
-        )
+        raise InputError("command line", "select", select, "a number of bands", "write select=K")
     width = given.get("width")
     if width is not None and (select is None or not re.fullmatch("0*[1-9][0-9]{0,4}", width)):
-        raise InputError(
-            "command line", field="width", value=width, expected="whole nm, with select=K", fix="write width=50"
-        )
+        raise InputError("command line", "width", width, "whole nm, with select=K", "write width=50")
     evidence = Path(given["evidence"]) if "evidence" in given else None
     if evidence is not None and (len(folders) > 1 or (folders[0] / _EVIDENCE).exists()):
         raise InputError(
             "command line",
-            field="runs",
-            value=", ".join(map(str, folders)),
-            expected="one run folder, whose report evidence=FOLDER is for",
-            fix="name one run",
+            "runs",
+            ", ".join(map(str, folders)),
+            "one run folder, whose report evidence=FOLDER is for",
+            "name one run",
         )
     out = Path(given["out"]) if "out" in given else folders[0] / "weights"
     number, width_nm = None if select is None else int(select), None if width is None else int(width)
@@ -138,10 +134,10 @@ def _read(folders: list[Path]) -> WeightComparison:
     if len(folders) > 1:
         raise InputError(
             evidence[0],
-            field="folder",
-            value="an evidence folder among others",
-            expected="one evidence folder alone, or run folders",
-            fix="name it alone",
+            "folder",
+            "an evidence folder among others",
+            "one evidence folder alone, or run folders",
+            "name it alone",
         )
     from hsfusion.evidence.store import read_evidence
 

@@ -110,10 +110,10 @@ def nominal_wavelengths(nominal: Mapping[str, Any]) -> NDArray[np.float64]:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             "scene",
-            field="nominal",
-            value=f"not as it has to be ({error})",
-            expected="spectrometers: [[first_nm, last_nm, bands], ...], removed: [7, 108-112, ...]",
-            fix="correct scene.nominal",
+            "nominal",
+            f"not as it has to be ({error})",
+            "spectrometers: [[first_nm, last_nm, bands], ...], removed: [7, 108-112, ...]",
+            "correct scene.nominal",
         ) from error
     return np.delete(centres, np.concatenate([*removed, np.empty(0, np.intp)]))
 
@@ -145,16 +145,14 @@ def _file(
     if url is None or not download:
         raise InputError(
             "scene",
-            field=f"scene.{key}",
-            value="missing",
-            expected=f"the {key} of {name}, from {page}",
-            fix=f"set scene.{key}=PATH" + (", or scene.download=true" if url else " (this page gives it on request)"),
+            f"scene.{key}",
+            "missing",
+            f"the {key} of {name}, from {page}",
+            f"set scene.{key}=PATH" + (", or scene.download=true" if url else " (this page gives it on request)"),
         )
     address = urlsplit(url)
     if address.scheme not in ("http", "https") or not Path(address.path).name:
-        raise InputError(
-            "scene", field=f"scene.{key}_url", value=url, expected="http(s)://HOST/.../FILE", fix="correct it"
-        )
+        raise InputError("scene", f"scene.{key}_url", url, "http(s)://HOST/.../FILE", "correct it")
     byhand = f"fetch the file from {page} and set scene.{key}=PATH"
     file = _cache_folder(cache) / Path(address.path).name
     if not file.exists():
@@ -186,13 +184,7 @@ def _retrieve(url: str, file: Path, sha256: str | None, *, byhand: str) -> None:
         raise EnvironmentFailure(f"{url}: the download failed ({reason}). Fix: {byhand}.") from error
     except ValueError as error:  # of pooch, where the checksum is another
         got = re.findall(r"\b[0-9a-f]{64}\b", str(error))
-        raise InputError(
-            url,
-            field="sha256 of the download",
-            value=got[-1] if got else "unknown",
-            expected=str(sha256),
-            fix=byhand,
-        ) from error
+        raise InputError(url, "sha256 of the download", got[-1] if got else "unknown", str(sha256), byhand) from error
     except OSError as error:
         raise EnvironmentFailure(
             f"{file.parent}: no download can be written there ({error.strerror}). Fix: set scene.cache=PATH."
@@ -206,13 +198,7 @@ def _check_content(file: Path, url: str, *, byhand: str) -> None:
         file_format(file)
     except InputError as error:
         file.unlink()
-        raise InputError(
-            url,
-            field="content of the download",
-            value=error.value,
-            expected=error.expected,
-            fix=byhand,
-        ) from error
+        raise InputError(url, "content of the download", error.value, error.expected, byhand) from error
 
 
 def _compare(file: Path, sha256: str | None) -> None:

@@ -81,10 +81,10 @@ def valid_pixels(
         empty = [names[i] for i in used[~holds_data][:5]]
         raise InputError(
             scene.name,
-            field="number of pixels with data in every used band",
-            value=0,
-            expected="at least 1",
-            fix=f"leave out what holds no data (bands: good = 0 in the band table): {', '.join(empty) or 'by turns'}",
+            "number of pixels with data in every used band",
+            0,
+            "at least 1",
+            f"leave out what holds no data (bands: good = 0 in the band table): {', '.join(empty) or 'by turns'}",
         )
     return valid
 
@@ -99,10 +99,10 @@ def check_patch_fits(scene: Scene, receptive_field: int) -> None:
     if receptive_field > min(height, width):
         raise InputError(
             "model",
-            field="receptive_field (patch)",
-            value=f"{receptive_field} pixels",
-            expected=f"at most the scene's {height} rows x {width} columns",
-            fix="lower model.receptive_field",
+            "receptive_field (patch)",
+            f"{receptive_field} pixels",
+            f"at most the scene's {height} rows x {width} columns",
+            "lower model.receptive_field",
         )
 
 
@@ -170,7 +170,7 @@ class PatchDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if flips not in {"dihedral", "none"}:
-            raise InputError("data", field="flips", value=flips, expected="dihedral or none", fix="correct data.flips")
+            raise InputError("data", "flips", flips, "dihedral or none", "correct data.flips")
         self._pixels = {role: torch.from_numpy(split.pixels(role)) for role in (TRAIN, VAL)}
         self._width = split.roles.shape[1]
         self._seed = seed

@@ -52,10 +52,10 @@ def check_no_leakage(split: Split, header: dict[str, Any]) -> None:
                 of = "an earlier training of the model on this ground had"
             raise InputError(
                 "split",
-                field="number of test pixels that the pretrained model has seen",
-                value=leaked,
-                expected="0: model and scene have the same ground truth",
-                fix=f"use the split that {of}, or another scene",
+                "number of test pixels that the pretrained model has seen",
+                leaked,
+                "0: model and scene have the same ground truth",
+                f"use the split that {of}, or another scene",
             )
 
 
@@ -108,15 +108,13 @@ def _unpacked(packed: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
     try:
         raw = zlib.decompressobj().decompress(base64.b64decode(packed, validate=True), (size + 7) // 8 + 1)
     except (ValueError, zlib.error) as error:
-        raise InputError(
-            "model", field="seen.pixels", value="unreadable", expected="a packed mask", fix="train it anew"
-        ) from error
+        raise InputError("model", "seen.pixels", "unreadable", "a packed mask", "train it anew") from error
     if len(raw) != (size + 7) // 8:
         raise InputError(
             "model",
-            field="seen.pixels",
-            value=f"{len(raw)} bytes",
-            expected=f"{(size + 7) // 8} for {shape[0]} x {shape[1]} pixels",
-            fix="train it anew",
+            "seen.pixels",
+            f"{len(raw)} bytes",
+            f"{(size + 7) // 8} for {shape[0]} x {shape[1]} pixels",
+            "train it anew",
         )
     return np.unpackbits(np.frombuffer(raw, np.uint8), count=size).astype(bool).reshape(shape)

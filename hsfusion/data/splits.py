@@ -166,10 +166,10 @@ def random(
         if pixels.size < train + val + 1:
             raise InputError(
                 "split",
-                field=f"number of pixels of class {name} ({code})",
-                value=pixels.size,
-                expected=f"at least {train + val + 1} ({train} for training, {val} for validation, 1 for test)",
-                fix="label more pixels, drop the class, or lower split.per_class",
+                f"number of pixels of class {name} ({code})",
+                pixels.size,
+                f"at least {train + val + 1} ({train} for training, {val} for validation, 1 for test)",
+                "label more pixels, drop the class, or lower split.per_class",
             )
         roles.flat[pixels] = TEST
         roles.flat[pixels[:train]] = TRAIN
@@ -214,9 +214,7 @@ def fixed(
     train_labels, test_labels = of_train.codes, of_test.codes
     both = (train_labels > 0) & (test_labels > 0)
     if both.any():
-        raise InputError(
-            test, field="pixels also in split.train", value=int(both.sum()), expected="0", fix="remove them from one"
-        )
+        raise InputError(test, "pixels also in split.train", int(both.sum()), "0", "remove them from one")
     truth = LabelledScene(labelled.scene, of_both.codes, _like(labelled, of_both).legend(names=class_names))
     truth = truth if valid is None else truth.where(valid)
     rng = np.random.default_rng([seed, 3])
@@ -319,10 +317,10 @@ def _check_classes(split: Split, *, fix: str) -> None:
         if code not in train:
             raise InputError(
                 "split",
-                field=f"number of training pixels of class {name} ({code}, {int((labels == code).sum())} labelled)",
-                value=0,
-                expected="at least 1",
-                fix=fix,
+                f"number of training pixels of class {name} ({code}, {int((labels == code).sum())} labelled)",
+                0,
+                "at least 1",
+                fix,
             )
         if code not in test:
             _log.warning("Class %s has no test pixels in this split; it does not count in the accuracies.", name)
@@ -330,10 +328,10 @@ def _check_classes(split: Split, *, fix: str) -> None:
         if split.kind == "blocks" and not split.count(role):
             raise InputError(
                 "split",
-                field=f"number of {name} pixels",
-                value=0,
-                expected="at least 1",
-                fix="choose smaller shares, smaller blocks or a smaller model.receptive_field",
+                f"number of {name} pixels",
+                0,
+                "at least 1",
+                "choose smaller shares, smaller blocks or a smaller model.receptive_field",
             )
 
 
@@ -341,8 +339,8 @@ def _check_shares(fraction: float, val_fraction: float) -> None:
     if not (fraction > 0 and val_fraction > 0 and fraction + val_fraction < 1):
         raise InputError(
             "split",
-            field="fraction + val_fraction",
-            value=f"{fraction:g} + {val_fraction:g}",
-            expected="two positive shares that leave something for the test",
-            fix="lower them",
+            "fraction + val_fraction",
+            f"{fraction:g} + {val_fraction:g}",
+            "two positive shares that leave something for the test",
+            "lower them",
         )

@@ -317,12 +317,7 @@ def retrain_jobs(
         for classifier, cost in costs.items():
             common = {"task": task, "which": which, "split_seed": seed, "classifier": classifier}
             jobs += [
-                Job(
-                    retrain,
-                    _file(place, classifier, name),
-                    cost * len(named),
-                    {**common, "chosen": named},
-                )
+                Job(retrain, _file(place, classifier, name), cost * len(named), {**common, "chosen": named})
                 for name, named in (sets | drawn if (classifier, which) == _DRAWN else sets).items()
             ]
     return jobs

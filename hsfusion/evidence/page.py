@@ -25,12 +25,7 @@ _FIGURES = {
             "Median weights of each band group",
             "Median over the runs, quartiles as a band.",
         ),
-        (
-            "channels.svg",
-            "Fused channels",
-            "Responses of the fused channels",
-            "Channels have no order between runs.",
-        ),
+        ("channels.svg", "Fused channels", "Responses of the fused channels", "Channels have no order between runs."),
     ),
     "faithfulness": (
         (
@@ -109,10 +104,10 @@ def add_evidence(weights: WeightComparison, evidence: WeightComparison, source: 
         of = f"{run.split} split, {run.fusion} fusion{'' if run.beats_chance else ', no better than chance'}"
         raise InputError(
             run.folder,
-            field="run",
-            value=of,
-            expected=f"what the evidence is on: {evidence.runs[0].split} split, {evidence.evidence['fusion']} fusion",
-            fix="run hsfusion benchmark evidence with the words of this run",
+            "run",
+            of,
+            f"what the evidence is on: {evidence.runs[0].split} split, {evidence.evidence['fusion']} fusion",
+            "run hsfusion benchmark evidence with the words of this run",
         )
     used = [[bool(name) for name in of.reported.group] for of in (weights, evidence)]
     told = [(of.scene, f"{of.reported.bands.wavelength_nm.size} bands") for of in (weights, evidence)]
@@ -120,23 +115,19 @@ def add_evidence(weights: WeightComparison, evidence: WeightComparison, source: 
     if told[0] != told[1] or used[0] != used[1] or not np.allclose(*nm, rtol=0, atol=1e-3):
         raise InputError(
             source,
-            field="scene and bands",
-            value=", ".join(told[1]),
-            expected=f"those of {run.folder}: {', '.join(told[0])} of the same wavelengths, in groups",
-            fix="run hsfusion benchmark evidence on that scene",
+            "scene and bands",
+            ", ".join(told[1]),
+            f"those of {run.folder}: {', '.join(told[0])} of the same wavelengths, in groups",
+            "run hsfusion benchmark evidence on that scene",
         )
     if evidence.verdict is None:
-        raise InputError(
-            source, field="verdict", value="none yet", expected="a finished evidence run", fix="let it finish"
-        )
+        raise InputError(source, "verdict", "none yet", "a finished evidence run", "let it finish")
     assert run.folder is not None, "read from a folder"
     path = run.folder / NAME
     try:
         page = _with_evidence(path.read_text(encoding="utf-8"), evidence, name=source.resolve().name)
     except (OSError, ValueError) as error:
-        raise InputError(
-            path, field="content", value=f"unreadable ({error})", expected="the report of a run", fix="train anew"
-        ) from error
+        raise InputError(path, "content", f"unreadable ({error})", "the report of a run", "train anew") from error
     partial = path.with_name(f".{NAME}.{os.getpid()}")
     partial.write_text(page, encoding="utf-8")
     partial.replace(path)

@@ -366,9 +366,7 @@ def _claim(folder: Path, configuration: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not file.exists():
             if any(folder.iterdir()):
-                raise InputError(
-                    folder, field="folder", value="not empty", expected="a new or empty folder", fix="name another"
-                )
+                raise InputError(folder, "folder", "not empty", "a new or empty folder", "name another")
             partial_file = folder / f".config.{os.getpid()}"
             partial_file.write_text(configuration, encoding="utf-8")
             partial_file.replace(file)
@@ -379,10 +377,10 @@ def _claim(folder: Path, configuration: str) -> None:
         lines = [line for line in configuration.splitlines() if line not in before.splitlines()]
         raise InputError(
             file,
-            field="configuration",
-            value="another one",
-            expected=f"that of this command ({', '.join(map(str.strip, lines[:3])) or 'with fewer keys'})",
-            fix="give the same words as before, or another folder",
+            "configuration",
+            "another one",
+            f"that of this command ({', '.join(map(str.strip, lines[:3])) or 'with fewer keys'})",
+            "give the same words as before, or another folder",
         )
 
 

@@ -50,10 +50,10 @@ def describe(network: FoldedNetwork, header: Mapping[str, Any], *, model_sha256:
     if last >= len(entries) or outputs != len(classes["codes"]):
         raise InputError(
             "header",
-            field="number of layers and of classes",
-            value=f"{len(entries)} and {len(classes['codes'])}",
-            expected=f"at least {last + 1} and {outputs}, as in the network",
-            fix="give the header of the same model file",
+            "number of layers and of classes",
+            f"{len(entries)} and {len(classes['codes'])}",
+            f"at least {last + 1} and {outputs}, as in the network",
+            "give the header of the same model file",
         )
     means = zip(network.layers.tolist(), network.fill.tolist(), strict=True)
     return {

@@ -200,10 +200,10 @@ def _publish(
             _tidy(order, [])
             raise InputError(
                 scene.name,
-                field="number of pixels with data in every band that the model uses",
-                value=0,
-                expected="at least 1",
-                fix="look at the scene with hsfusion inspect",
+                "number of pixels with data in every band that the model uses",
+                0,
+                "at least 1",
+                "look at the scene with hsfusion inspect",
             )
         _tidy(order, _write_files(order, scene.geobox, maps, lambda: beside(areas, temporary_path(order.out))))
     return areas

@@ -46,13 +46,7 @@ def composite_figure(rgb: ArrayLike, *, title: str) -> Figure:
 
 @rc_context(STYLE)
 def spectra_figure(
-    wavelength_nm: ArrayLike | None,
-    mean: ArrayLike,
-    quantiles: ArrayLike,
-    *,
-    good: ArrayLike,
-    unit: str,
-    title: str,
+    wavelength_nm: ArrayLike | None, mean: ArrayLike, quantiles: ArrayLike, *, good: ArrayLike, unit: str, title: str
 ) -> Figure:
     """Draws the mean spectrum of a scene over the range of its values.
 

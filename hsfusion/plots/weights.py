@@ -199,11 +199,7 @@ def _background_axes(axes: Axes) -> Axes:
 
 
 def _draw_weights(
-    axes: Axes,
-    nm: NDArray[np.float64],
-    *,
-    weights: NDArray[np.float64],
-    spread: tuple[ArrayLike, ArrayLike] | None,
+    axes: Axes, nm: NDArray[np.float64], *, weights: NDArray[np.float64], spread: tuple[ArrayLike, ArrayLike] | None
 ) -> list[Artist]:
     """Draws the curve and its envelope; returns their legend handles."""
     x, y = broken_at_gaps(nm, weights)

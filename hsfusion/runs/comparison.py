@@ -123,7 +123,7 @@ def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
         InputError: if a folder is no finished run, the runs have other bands than the first, or one stands twice.
     """
     if not runs:
-        raise InputError("compare", field="number of runs", value=0, expected="at least 1", fix="name a run")
+        raise InputError("compare", "number of runs", 0, "at least 1", "name a run")
     opened = [run if isinstance(run, Run) else load_run(run) for run in runs]
     tables = [run.weights for run in opened]
     names = [str(run.folder or run.name) for run in opened]
@@ -275,10 +275,10 @@ def _check_no_copies(names: list[str], tables: list[BandWeights]) -> None:
         if other is not name:
             raise InputError(
                 name,
-                field="weights",
-                value=f"those of {other}",
-                expected="another training each",
-                fix="drop one of the two, or train with another seed",
+                "weights",
+                f"those of {other}",
+                "another training each",
+                "drop one of the two, or train with another seed",
             )
 
 
@@ -295,9 +295,5 @@ def _check_same_bands(first_name: str, first: BandWeights, name: str, table: Ban
         what = f"{other.size} from {other.min():g} to {other.max():g} nm" + "".join(f" + {n}" for n in names[1])
         own = f"the {nm.size} from {nm.min():g} to {nm.max():g} nm" + "".join(f" + {n}" for n in names[0])
     raise InputError(
-        name,
-        field="bands",
-        value=what,
-        expected=f"{own} of {first_name}",
-        fix="compare runs of the same bands, the others on their own",
+        name, "bands", what, f"{own} of {first_name}", "compare runs of the same bands, the others on their own"
     )

@@ -166,10 +166,10 @@ def _check_start(
     if fresh and "classifier" in settings.freeze:
         raise InputError(
             "settings",
-            field="freeze",
-            value="classifier",
-            expected=f"parts that are copied; {', '.join(fresh)} start anew, as random numbers",
-            fix="take classifier out of freeze",
+            "freeze",
+            "classifier",
+            f"parts that are copied; {', '.join(fresh)} start anew, as random numbers",
+            "take classifier out of freeze",
         )
     if scratch is not None:  # whether its groups and bands fit the scene
         with torch.random.fork_rng(devices=[]):

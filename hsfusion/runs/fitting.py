@@ -131,10 +131,10 @@ def _stopping(settings: TrainSettings, val_pixels: int) -> list[pl.Callback]:
     if not val_pixels:
         raise InputError(
             "split",
-            field="number of validation pixels",
-            value=0,
-            expected="at least 1 for patience to go by",
-            fix="leave out patience, or raise split.val_fraction",
+            "number of validation pixels",
+            0,
+            "at least 1 for patience to go by",
+            "leave out patience, or raise split.val_fraction",
         )
     return [EarlyStopping("val/overall_accuracy", mode="max", patience=settings.patience)]
 

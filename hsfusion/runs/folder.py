@@ -87,9 +87,7 @@ def make_folder(path: Path) -> Path:
         path.mkdir(parents=True)
         (path / "figures").mkdir()
     except FileExistsError as error:
-        raise InputError(
-            path, field="run_dir", value="already there", expected="a new or empty folder", fix="choose another run_dir"
-        ) from error
+        raise InputError(path, "run_dir", "already there", "a new or empty folder", "choose another run_dir") from error
     except OSError as error:
         raise EnvironmentFailure(
             f"{path}: run folder cannot be made ({error}). Fix: choose another run_dir."
@@ -268,7 +266,7 @@ class JsonFile:
 
     def refusal(self, key: str, value: object, expected: str) -> InputError:
         """The error of a value."""
-        return InputError(self._path, field=key, value=value, expected=expected, fix=self._fix)
+        return InputError(self._path, key, value, expected, self._fix)
 
     def at(self, *keys: str | int) -> Any:
         """The value at keys of mappings, or places in lists, inside one another.
@@ -321,15 +319,11 @@ def read_band_weights(folder: Path) -> BandWeights:
     if folder.is_dir():
         raise _unfinished(folder, "band_weights.csv")
     what = "a file" if folder.exists() else "missing"
-    raise InputError(
-        folder, field="run", value=what, expected="the folder of a run", fix="name a folder that hsfusion train wrote"
-    )
+    raise InputError(folder, "run", what, "the folder of a run", "name a folder that hsfusion train wrote")
 
 
 def _unfinished(folder: Path, name: str) -> InputError:
-    return InputError(
-        folder, field=name, value="missing", expected="a finished run's folder", fix="train, or name another folder"
-    )
+    return InputError(folder, name, "missing", "a finished run's folder", "train, or name another folder")
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

@@ -135,17 +135,15 @@ def _check_request(cube: str, given: Mapping[str, Any]) -> None:
     """Refuses files and keys that are of no use."""
     for key in _OF_LABELS:
         if key in given and "labels" not in given:
-            raise InputError(
-                "command line", field=key, value=given[key], expected="nothing without labels", fix="add labels=PATH"
-            )
+            raise InputError("command line", key, given[key], "nothing without labels", "add labels=PATH")
     driver = vector_format(Path(cube))
     if driver is not None:
         raise InputError(
             cube,
-            field="content",
-            value=f"polygons or points ({driver})",
-            expected="a cube, or a raster of labels",
-            fix=f"give it as the labels of a cube: hsfusion inspect CUBE labels={cube} class_field=NAME",
+            "content",
+            f"polygons or points ({driver})",
+            "a cube, or a raster of labels",
+            f"give it as the labels of a cube: hsfusion inspect CUBE labels={cube} class_field=NAME",
         )
 
 
@@ -272,7 +270,7 @@ def check_figure_folder(folder: Path) -> None:
         return
     else:
         value = "a file"
-    raise InputError(folder, field="--plot", value=value, expected="a new folder", fix="name another: --plot FOLDER")
+    raise InputError(folder, "--plot", value, "a new folder", "name another: --plot FOLDER")
 
 
 def write_inspection_figures(inspected: Inspected, folder: Path) -> list[Path]:
@@ -282,9 +280,7 @@ def write_inspection_figures(inspected: Inspected, folder: Path) -> list[Path]:
         InputError: if there is nothing to draw.
     """
     if inspected.is_labels or inspected.found.dead.all():
-        raise InputError(
-            inspected.file.path, field="--plot", value="given", expected="a cube with values", fix="leave --plot away"
-        )
+        raise InputError(inspected.file.path, "--plot", "given", "a cube with values", "leave --plot away")
     file, bands, found = inspected.file, inspected.bands, inspected.found
     nm = None if bands is None else bands.wavelength_nm
     good = inspected.good

@@ -124,9 +124,7 @@ def prepare_jointly(
         if scene.sources != scenes[0].sources:
             expected = f"{scenes[0].sources or 'none'} as in {scenes[0].name}"
             value = scene.sources or "none"
-            raise InputError(
-                scene.name, field="further rasters", value=value, expected=expected, fix="give all the same sources"
-            )
+            raise InputError(scene.name, "further rasters", value, expected, "give all the same sources")
     make = partial(new_model, settings, groups=common_groups(settings, scenes))
     radius = settings.model.receptive_field // 2
     splits = [
@@ -162,10 +160,10 @@ def common_groups(settings: TrainSettings, scenes: Sequence[Scene]) -> list[Band
                 where = f"{centres.min():.0f} to {centres.max():.0f} nm" if centres.size else "none is good"
                 raise InputError(
                     scene.name,
-                    field=f"number of good bands in group {group.name} [{group.lower_nm:g}, {group.upper_nm:g}) nm",
-                    value=0,
-                    expected=f"at least 1 in each scene; good bands of this one: {where}",
-                    fix="choose groups that all scenes see, or wider ones (groups.number)",
+                    f"number of good bands in group {group.name} [{group.lower_nm:g}, {group.upper_nm:g}) nm",
+                    0,
+                    f"at least 1 in each scene; good bands of this one: {where}",
+                    "choose groups that all scenes see, or wider ones (groups.number)",
                 )
     return groups
 
@@ -187,10 +185,10 @@ def check_apart(splits: Sequence[Split]) -> None:
         if leaked:
             raise InputError(
                 one.labelled.scene.name,
-                field=f"number of test pixels that {other.labelled.scene.name} trains on",
-                value=leaked,
-                expected="0: the two are of one ground",
-                fix="give both the same labels, so that they are split alike, or train on one of them",
+                f"number of test pixels that {other.labelled.scene.name} trains on",
+                leaked,
+                "0: the two are of one ground",
+                "give both the same labels, so that they are split alike, or train on one of them",
             )
 
 
@@ -308,4 +306,4 @@ def _check_settings(settings: TrainSettings, *, scenes: int, group_weights: str)
 
 
 def _refusal(field: str, value: object, expected: str, fix: str) -> InputError:
-    return InputError("settings", field=field, value=value, expected=expected, fix=fix)
+    return InputError("settings", field, value, expected, fix)

@@ -274,10 +274,10 @@ def match_scene(
     if min(rows, columns) < network.receptive_field:
         raise InputError(
             "scene",
-            field="rows x columns",
-            value=f"{rows} x {columns}",
-            expected=f"at least {network.receptive_field} x {network.receptive_field}, the receptive field",
-            fix="give a larger scene",
+            "rows x columns",
+            f"{rows} x {columns}",
+            f"at least {network.receptive_field} x {network.receptive_field}, the receptive field",
+            "give a larger scene",
         )
     _check_levels(matched, network)
     return matched, network, tags, coverage
@@ -300,10 +300,10 @@ def _transferred(scene: Scene, network: FusionNetwork, header: ModelHeader) -> t
     if dict(scene.sources) != sources:
         raise InputError(
             scene.name,
-            field="further rasters",
-            value=dict(scene.sources) or "none",
-            expected=f"{sources or 'none'}, as the model was trained with",
-            fix="give them as scene.sources={name: file}, or fine-tune the model on this scene",
+            "further rasters",
+            dict(scene.sources) or "none",
+            f"{sources or 'none'}, as the model was trained with",
+            "give them as scene.sources={name: file}, or fine-tune the model on this scene",
         )
     transferred = transfer(
         network, header=header, bands=scene.bands, sources=scene.sources, class_names=header.classes.names
@@ -327,7 +327,7 @@ def _check_inputs(order: Order, scene: Scene, run: Run | str | Path) -> None:
     inputs = [*scene.files(), *([] if isinstance(run, Run) else [model_path(run)])]
     for out in outs:
         if out.is_dir() or any(out.exists() and path.exists() and out.samefile(path) for path in inputs):
-            raise InputError(out, field="file", value="an input, or a folder", expected="a new file", fix="choose out=")
+            raise InputError(out, "file", "an input, or a folder", "a new file", "choose out=")
 
 
 @contextmanager

@@ -39,12 +39,10 @@ def interrupted_checkpoint(run: Path, configuration: str) -> Path:
     path = run / "checkpoints" / "last.ckpt"
     # Lightning would take names like these for addresses on the network, or files in archives
     if "::" in str(run.absolute()):
-        raise InputError(run, field="resume", value="a name with ::", expected="a run folder", fix="rename the folder")
+        raise InputError(run, "resume", "a name with ::", "a run folder", "rename the folder")
     for file in (path, run / "config.yaml"):
         if not file.is_file():
-            raise InputError(
-                run, field=str(file.relative_to(run)), value="missing", expected="a run folder", fix="correct resume"
-            )
+            raise InputError(run, str(file.relative_to(run)), "missing", "a run folder", "correct resume")
     before = read_configuration(run / "config.yaml", most_bytes=_MOST_BYTES)
     now = parse_configuration(configuration)
     _check_command(run, before, now)
@@ -103,7 +101,7 @@ def _check_deleted_paths(path: Path, state: Any) -> None:
 
 
 def _damaged(path: Path, field: str, value: object, expected: str) -> InputError:
-    return InputError(path, field=field, value=value, expected=expected, fix="start a new run")
+    return InputError(path, field, value, expected, "start a new run")
 
 
 def _check_command(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -111,10 +109,10 @@ def _check_command(run: Path, before: dict[str, Any], now: dict[str, Any]) -> No
     if was != this:
         raise InputError(
             "command line",
-            field="resume",
-            value=f"a run of hsfusion {was}",
-            expected=f"one of hsfusion {this}",
-            fix=f"hsfusion {was} resume={run}, with the words that it was started with",
+            "resume",
+            f"a run of hsfusion {was}",
+            f"one of hsfusion {this}",
+            f"hsfusion {was} resume={run}, with the words that it was started with",
         )
 
 
@@ -125,10 +123,10 @@ def _check_same(run: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
             text, name = was if isinstance(was, int | float | None) else printable(was), printable(key)
             raise InputError(
                 "command line",
-                field=name,
-                value=now.get(key),
-                expected=f"{text} as in {run}",
-                fix=f"resume with {name}={text}, or start a new run",
+                name,
+                now.get(key),
+                f"{text} as in {run}",
+                f"resume with {name}={text}, or start a new run",
             )
 
 

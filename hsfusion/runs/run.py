@@ -170,9 +170,7 @@ class Run:
             EnvironmentFailure: if the folder cannot be made.
         """
         if self.training is None:
-            raise InputError(
-                self._folder, field="run", value="loaded", expected="one that was trained here", fix="copy its folder"
-            )
+            raise InputError(self._folder, "run", "loaded", "one that was trained here", "copy its folder")
         folder = make_folder(Path(folder))
         (folder / "config.yaml").write_text(self.training.configuration, encoding="utf-8")
         self.write_outputs(folder, figures=figures)

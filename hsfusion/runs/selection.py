@@ -74,10 +74,10 @@ def _single_bands(nm: NDArray[np.float64], bands: NDArray[np.int64]) -> Iterable
         if reach == 0:
             raise InputError(
                 "select",
-                field=f"wavelength of band {c + 1}",
-                value=f"{nm[c]:g} nm, as that of another band",
-                expected="a band that its wavelength names",
-                fix="mark one of the two as bad, and train anew",
+                f"wavelength of band {c + 1}",
+                f"{nm[c]:g} nm, as that of another band",
+                "a band that its wavelength names",
+                "mark one of the two as bad, and train anew",
             )
         yield f"band {c + 1}", float(nm[c] - reach), float(nm[c] + reach)
 
@@ -102,7 +102,7 @@ def _windows(weights: WeightComparison, number: int, width_nm: int) -> Selection
 
 
 def _too_many(number: int, most: str) -> InputError:
-    return InputError("command line", field="select", value=number, expected=f"at most {most}", fix="choose fewer")
+    return InputError("command line", "select", number, f"at most {most}", "choose fewer")
 
 
 def write_selection(weights: WeightComparison, chosen: Selection, folder: Path) -> tuple[Path, Path]:

@@ -183,7 +183,7 @@ def replaced(settings: _Settings, changes: Mapping[str, Any], *, prefix: str = "
         if name not in known:
             close = get_close_matches(name, known, 1)
             fix = f"did you mean {prefix}{close[0]}?" if close else f"choose one of {', '.join(known)}"
-            raise InputError("settings", field="name", value=f"{prefix}{name}", expected="a setting", fix=fix)
+            raise InputError("settings", "name", f"{prefix}{name}", "a setting", fix)
     return replace(values, **changes)
 
 
@@ -234,7 +234,7 @@ def check_ranges(settings: Any) -> None:
 
 def refusal(key: str, value: object, expected: str) -> InputError:
     """The error of a setting, called as conf/ and the command line call it."""
-    return InputError("settings", field=key, value=value, expected=expected, fix=f"correct {key}")
+    return InputError("settings", key, value, expected, f"correct {key}")
 
 
 def blocks(**options: Any) -> Splitter:

@@ -37,16 +37,16 @@ def check_out(folder: Path) -> None:
         EnvironmentFailure: if the folder cannot be made.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(folder, field="out", value="a file", expected="a folder", fix="name another: out=FOLDER")
+        raise InputError(folder, "out", "a file", "a folder", "name another: out=FOLDER")
     inside = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
     foreign = next((name for name in inside if not _OWN.fullmatch(name)), None) if folder.exists() else None
     if foreign is not None:
         raise InputError(
             folder,
-            field="out",
-            value=f"a folder with {foreign}",
-            expected="a new folder, or one that hsfusion weights wrote",
-            fix="name another: out=FOLDER",
+            "out",
+            f"a folder with {foreign}",
+            "a new folder, or one that hsfusion weights wrote",
+            "name another: out=FOLDER",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -226,19 +226,13 @@ def read_channels(folder: Path, bands: Bands) -> Channels | None:
         if not (np.isfinite(weight).all() and np.isfinite(shares).all()):
             raise ValueError("a number is not finite")
     except (OSError, KeyError, IndexError, TypeError, ValueError, csv.Error) as error:
-        raise InputError(
-            response, field="table", value=repr(error), expected="the tables of hsfusion train", fix="train anew"
-        ) from error
+        raise InputError(response, "table", repr(error), "the tables of hsfusion train", "train anew") from error
     order = np.argsort(-shares, kind="stable")
     return Channels(shares[order], weight[order])
 
 
 def _channel_weights(
-    response: Path,
-    size: dict[tuple[str, int], float],
-    *,
-    shape: tuple[int, int],
-    wavelength_nm: NDArray[np.float64],
+    response: Path, size: dict[tuple[str, int], float], *, shape: tuple[int, int], wavelength_nm: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     weight, total = np.zeros(shape), np.zeros(shape[0])
     for (_, channel), value in size.items():

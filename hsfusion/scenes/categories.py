@@ -82,11 +82,7 @@ def read_categories(file: CubeFile) -> Categories:
         beside = read_pam(file.path)
     except ValueError as error:
         raise InputError(
-            pam_path(file.path),
-            field="content",
-            value="unreadable",
-            expected="names of classes as GDAL writes them",
-            fix="delete it",
+            pam_path(file.path), "content", "unreadable", "names of classes as GDAL writes them", "delete it"
         ) from error
     names = {**beside.table_names, **dict(enumerate(beside.names)), **tags}
     return Categories(_clean(file.path, names), {**beside.table_colors, **colors})
@@ -102,9 +98,7 @@ def _from_tiff(path: Path) -> tuple[dict[int, str], dict[int, str]]:
                 has_table = source.colorinterp[0].name == "palette"
                 table = source.colormap(1) if has_table else {}
     except (RasterioError, ValueError) as error:  # ValueError: a palette without its table
-        raise InputError(
-            path, field="colour table", value="unreadable", expected="a whole GeoTIFF", fix=f"write it anew ({error})"
-        ) from error
+        raise InputError(path, "colour table", "unreadable", "a whole GeoTIFF", f"write it anew ({error})") from error
     names = {int(match[1]): name for tag, name in tags.items() if (match := _TAG.fullmatch(tag))}
     return {code: f"#{r:02x}{g:02x}{b:02x}" for code, (r, g, b, _) in table.items()}, names
 
@@ -131,10 +125,10 @@ def classes_of(
         if not (value is None or whole or isinstance(value, str)):
             raise InputError(
                 path,
-                field="class",
-                value=f"{str(value)[:40]} in feature {ids[i]}",
-                expected="whole numbers (codes) or words (names)",
-                fix="choose another field as scene.class_field",
+                "class",
+                f"{str(value)[:40]} in feature {ids[i]}",
+                "whole numbers (codes) or words (names)",
+                "choose another field as scene.class_field",
             )
     known = [codes.get(v, v) if isinstance(v, str) else v if v is None else int(v) for v in given]
     if missing := sum(value is None for value in known):
@@ -194,11 +188,7 @@ def _rows(path: Path, query: str, *parameters: str | None) -> list[tuple[Any, ..
     except (sqlite3.Error, UnicodeDecodeError) as error:
         text = " ".join(str(error).split())
         raise InputError(
-            path,
-            field="content",
-            value="unreadable",
-            expected="a whole GeoPackage",
-            fix=f"save the layer anew, as a GeoPackage ({text})",
+            path, "content", "unreadable", "a whole GeoPackage", f"save the layer anew, as a GeoPackage ({text})"
         ) from error
 
 
@@ -218,7 +208,7 @@ def _style_categories(path: Path, content: bytes, attribute: str) -> list[tuple[
             raise ValueError(f"larger than {_MOST_BYTES} bytes, or with entities")
         renderer = ElementTree.fromstring(content).find(".//renderer-v2[@type='categorizedSymbol']")
     except (ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:  # LookupError: odd encodings
-        raise InputError(path, field="style", value="unreadable", expected="QML", fix=f"delete it ({error})") from error
+        raise InputError(path, "style", "unreadable", "QML", f"delete it ({error})") from error
     if renderer is None or renderer.get("attr", "").strip('"') != attribute:
         return []
     return [(node.get("value", ""), node.get("label", "")) for node in renderer.iterfind("categories/category")]
@@ -240,9 +230,9 @@ def one_line(name: str, *, path: Path) -> str:
     if len(name) > _LONGEST_NAME or not name.isprintable():
         raise InputError(
             path,
-            field="class name",
-            value=printable(name, longest=40),
-            expected=f"at most {_LONGEST_NAME} printable characters",
-            fix="rename the class",
+            "class name",
+            printable(name, longest=40),
+            f"at most {_LONGEST_NAME} printable characters",
+            "rename the class",
         )
     return name

@@ -102,11 +102,11 @@ def read_description(path: str | Path) -> dict[str, Any]:
         if key not in keys:
             close = get_close_matches(str(key), keys, 1)
             fix = f"did you mean {close[0]}?" if close else "remove it"
-            raise InputError(path, field="key", value=key, expected=" | ".join(keys), fix=fix)
+            raise InputError(path, "key", key, " | ".join(keys), fix)
         check_scene_value(path, key, value)
     content = {key: value for key, value in content.items() if value is not None}
     if "cube" not in content:
-        raise InputError(path, field="cube", value="missing", expected="a file", fix="add cube: PATH")
+        raise InputError(path, "cube", "missing", "a file", "add cube: PATH")
     for key in ("cube", "labels", "wavelengths"):
         if isinstance(content.get(key), str):
             content[key] = str(path.parent / content[key])
@@ -146,9 +146,7 @@ def open_path(path: str | Path, *, labels: str | Path | None = None, **options: 
     if str(path).endswith((".yaml", ".yml")):
         given = {**({} if labels is None else {"labels": labels}), **options}
         if given:
-            raise InputError(
-                path, field="options", value=", ".join(given), expected="none", fix="write them into the description"
-            )
+            raise InputError(path, "options", ", ".join(given), "none", "write them into the description")
         content = read_description(path)
         return open_described([str(path)]) if "labels" in content else open_described_cube(str(path))
     if labels is None:
@@ -163,7 +161,7 @@ def read_descriptions(files: Sequence[str]) -> list[dict[str, Any]]:
         InputError: if one of them is not what it has to be.
     """
     if isinstance(files, str) or not files:
-        raise InputError("scene", field="files", value=files, expected="[PATH, ...]", fix="correct scene.files")
+        raise InputError("scene", "files", files, "[PATH, ...]", "correct scene.files")
     return [read_description(file) for file in files]
 
 
@@ -179,7 +177,7 @@ def open_described(files: Sequence[str]) -> LabelledScene:
     labelled = []
     for file, keywords in zip(files, read_descriptions(files), strict=True):
         if "labels" not in keywords:
-            raise InputError(file, field="labels", value="missing", expected="a file", fix="add labels: PATH")
+            raise InputError(file, "labels", "missing", "a file", "add labels: PATH")
         labelled.append(open_labelled_scene(keywords.pop("cube"), **keywords))
     return join_scenes(labelled)
 
@@ -222,11 +220,9 @@ def _parsed(
         content = yaml.load(text, loader)
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or type(error).__name__
-        raise InputError(
-            source, field=what, value=f"unreadable ({reason})", expected="a YAML file of keys", fix="correct it"
-        ) from error
+        raise InputError(source, what, f"unreadable ({reason})", "a YAML file of keys", "correct it") from error
     if not isinstance(content, dict | None):
-        raise InputError(source, field=what, value="a list", expected="keys and values", fix="correct it")
+        raise InputError(source, what, "a list", "keys and values", "correct it")
     return {str(key): value for key, value in (content or {}).items()}
 
 
@@ -239,11 +235,9 @@ def read_text(path: Path, *, most_bytes: int) -> str:
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
-        raise InputError(path, field="file", value="no plain file", expected="a file", fix="name the file itself")
+        raise InputError(path, "file", "no plain file", "a file", "name the file itself")
     if status.st_size > most_bytes:
-        raise InputError(
-            path, field="size", value=status.st_size, expected=f"at most {most_bytes} bytes", fix="shorten it"
-        )
+        raise InputError(path, "size", status.st_size, f"at most {most_bytes} bytes", "shorten it")
     return path.read_text(encoding="utf-8")
 
 
@@ -254,17 +248,13 @@ def _check_inert(path: Path, value: Any, field: str = "") -> None:
             name = f"{field}.{key}" if field else str(key)
             if str(key).startswith("_") or "${" in str(key):
                 expected = "keys without ${ that do not start with _"
-                raise InputError(
-                    path, field=name, value=printable(item, longest=80), expected=expected, fix="rename or remove it"
-                )
+                raise InputError(path, name, printable(item, longest=80), expected, "rename or remove it")
             _check_inert(path, item, name)
     elif isinstance(value, list):
         for item in value:
             _check_inert(path, item, field)
     elif "${" in str(value):
-        raise InputError(
-            path, field=field, value=printable(value, longest=80), expected="text without ${", fix="write it out"
-        )
+        raise InputError(path, field, printable(value, longest=80), "text without ${", "write it out")
 
 
 def _check_events(path: object, text: str, deepest: int) -> None:
@@ -272,17 +262,9 @@ def _check_events(path: object, text: str, deepest: int) -> None:
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise InputError(path, field="alias", value="*", expected="values", fix="write them out")
+            raise InputError(path, "alias", "*", "values", "write them out")
         if depth == 0 and isinstance(event, yaml.ScalarEvent):
-            raise InputError(
-                path, field="description", value="a word or a number", expected="keys and values", fix="correct it"
-            )
+            raise InputError(path, "description", "a word or a number", "keys and values", "correct it")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > deepest:
-            raise InputError(
-                path,
-                field="depth",
-                value=f"over {deepest}",
-                expected=f"at most {deepest}",
-                fix="correct the brackets",
-            )
+            raise InputError(path, "depth", f"over {deepest}", f"at most {deepest}", "correct the brackets")

@@ -59,20 +59,16 @@ def check_same_grid(geobox: GeoBox, other: GeoBox, *, source: object, reference:
     if geobox.shape != other.shape:
         raise InputError(
             source,
-            field="shape (rows, columns)",
-            value=geobox.shape,
-            expected=f"{other.shape} as {reference}",
-            fix="give a raster drawn on the scene's own grid",
+            "shape (rows, columns)",
+            geobox.shape,
+            f"{other.shape} as {reference}",
+            "give a raster drawn on the scene's own grid",
         )
     if geobox.is_bare or other.is_bare:
         return
     if geobox.crs is not None and other.crs is not None and not same_crs(geobox.crs, other.crs):
         raise InputError(
-            source,
-            field="CRS",
-            value=crs_name(geobox.crs),
-            expected=f"{crs_name(other.crs)} as {reference}",
-            fix="reproject the raster",
+            source, "CRS", crs_name(geobox.crs), f"{crs_name(other.crs)} as {reference}", "reproject the raster"
         )
     rows, cols = other.shape
     for corner in ((0, 0), (cols, 0), (0, rows), (cols, rows)):
@@ -80,10 +76,10 @@ def check_same_grid(geobox: GeoBox, other: GeoBox, *, source: object, reference:
         if max(abs(col - corner[0]), abs(row - corner[1])) > 1e-3:
             raise InputError(
                 source,
-                field="transform",
-                value=tuple(geobox.transform)[:6],
-                expected=f"{tuple(other.transform)[:6]} as {reference}, to 1e-3 pixel",
-                fix="resample the raster to the scene's grid",
+                "transform",
+                tuple(geobox.transform)[:6],
+                f"{tuple(other.transform)[:6]} as {reference}, to 1e-3 pixel",
+                "resample the raster to the scene's grid",
             )
 
 

@@ -66,9 +66,7 @@ class JoinedScene:
         first = scenes[0]
         names = [scene.name for scene in scenes]
         if len(set(names)) < len(names):
-            raise InputError(
-                "scenes", field="names", value=names, expected="unique names", fix="give one of them another name"
-            )
+            raise InputError("scenes", "names", names, "unique names", "give one of them another name")
         orders = [_order(scene, first) for scene in scenes]
         matched = [order[: len(first.bands)] for order in orders]
         good = [scene.bands.good[order] & (order >= 0) for scene, order in zip(scenes, matched, strict=True)]
@@ -196,10 +194,10 @@ def check_same_unit(levels: NDArray, expected: NDArray, *, source: object, refer
     if not 1 / _MOST_TIMES <= times <= _MOST_TIMES:
         raise InputError(
             source,
-            field="typical value",
-            value=f"{np.median(np.abs(levels[known])):.4g}, {times:.3g} times that of {reference}",
-            expected=f"the same unit, {np.median(np.abs(expected[known])):.4g}",
-            fix="set the scale by which stored values become those of the other scene (scene.scale), or where the file "
+            "typical value",
+            f"{np.median(np.abs(levels[known])):.4g}, {times:.3g} times that of {reference}",
+            f"the same unit, {np.median(np.abs(expected[known])):.4g}",
+            "set the scale by which stored values become those of the other scene (scene.scale), or where the file "
             "has one, train on scenes in its unit",
         )
 
@@ -237,10 +235,10 @@ def _order(scene: Scene, first: Scene) -> NDArray[np.int64]:
     if scene.sources != first.sources:
         raise InputError(
             scene.name,
-            field="further rasters",
-            value=scene.sources or "none",
-            expected=f"{first.sources or 'none'} as in {first.name}",
-            fix="give all scenes the same sources",
+            "further rasters",
+            scene.sources or "none",
+            f"{first.sources or 'none'} as in {first.name}",
+            "give all scenes the same sources",
         )
     every = replace(scene.bands, good=np.ones(len(scene.bands), bool))  # the bad ones are matched too, and stay bad
     order = match_bands(first.bands, every)
@@ -248,10 +246,10 @@ def _order(scene: Scene, first: Scene) -> NDArray[np.int64]:
     if missing.size:
         raise InputError(
             scene.name,
-            field="missing bands",
-            value=", ".join(f"{nm:.1f}" for nm in missing) + " nm",
-            expected=f"the good bands of {first.name}, to half a FWHM",
-            fix="give scenes of one sensor, or mark these bands as bad with bad_bands",
+            "missing bands",
+            ", ".join(f"{nm:.1f}" for nm in missing) + " nm",
+            f"the good bands of {first.name}, to half a FWHM",
+            "give scenes of one sensor, or mark these bands as bad with bad_bands",
         )
     layers = sum(number for _, number in scene.sources)
     return np.append(order, len(scene.bands) + np.arange(layers))

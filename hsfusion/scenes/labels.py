@@ -75,9 +75,7 @@ class Labels:
         unknown = [key for key in given if str(key) not in new_codes]
         if unknown:
             listed = ", ".join(list(new_codes)[:40]) + ", ..." * (len(new_codes) > 40)
-            raise InputError(
-                "legend", field=field, value=unknown, expected=f"codes of the labels {listed}", fix="drop them"
-            )
+            raise InputError("legend", field, unknown, f"codes of the labels {listed}", "drop them")
         return {new_codes[str(key)]: str(value) for key, value in given.items()}
 
 
@@ -137,10 +135,10 @@ class LabelledScene:
         if len(kept_classes) < 2:
             raise InputError(
                 self.scene.name,
-                field="number of classes with labelled pixels that have data in every used band",
-                value=len(kept_classes),
-                expected="at least 2",
-                fix="label more classes, or mark bands without data as not good",
+                "number of classes with labelled pixels that have data in every used band",
+                len(kept_classes),
+                "at least 2",
+                "label more classes, or mark bands without data as not good",
             )
         codes, names, colors = self.legend.codes, self.legend.names, self.legend.colors
         legend = Legend(
@@ -269,10 +267,10 @@ def on_one_legend(first: Labels, second: Labels) -> tuple[Labels, Labels, Labels
     if len({type(value) for value in classes}) > 1:
         raise InputError(
             "labels",
-            field="classes of two files",
-            value="codes in one and names in the other",
-            expected="codes in both or names in both",
-            fix="choose the same kind of field",
+            "classes of two files",
+            "codes in one and names in the other",
+            "codes in both or names in both",
+            "choose the same kind of field",
         )
     code = {value: number for labels in (second, first) for number, value in labels.original.items()}
     agreed = len(set(code.values())) == len(code) and all(code[v] == n for n, v in second.original.items())
@@ -298,18 +296,18 @@ def _numbered(path: Path, index: NDArray[np.integer], classes: Sequence[int | st
     if not present:
         raise InputError(
             path,
-            field="number of labelled pixels",
-            value=0,
-            expected="at least 1 with another code than the unlabelled",
-            fix="check scene.unlabelled, and the nodata of the file",
+            "number of labelled pixels",
+            0,
+            "at least 1 with another code than the unlabelled",
+            "check scene.unlabelled, and the nodata of the file",
         )
     if len(present) > MOST_CLASSES:
         raise InputError(
             path,
-            field="number of classes",
-            value=len(present),
-            expected=f"at most {MOST_CLASSES}",
-            fix="choose another field as scene.class_field",
+            "number of classes",
+            len(present),
+            f"at most {MOST_CLASSES}",
+            "choose another field as scene.class_field",
         )
     final = _final_codes([classes[i] for i in present], categories.order)
     table = np.zeros(len(classes) + 1, np.int64)  # the last for index -1
@@ -360,7 +358,5 @@ def _told_apart(colors: Mapping[int, str]) -> dict[int, str]:
 def _codes_of(unlabelled: Any) -> frozenset[int]:
     codes = list(unlabelled) if isinstance(unlabelled, Sequence) and not isinstance(unlabelled, str) else [unlabelled]
     if not all(isinstance(code, int | np.integer) and not isinstance(code, bool) for code in codes):
-        raise InputError(
-            "scene", field="unlabelled", value=unlabelled, expected="a code, or a list of codes", fix="correct it"
-        )
+        raise InputError("scene", "unlabelled", unlabelled, "a code, or a list of codes", "correct it")
     return frozenset(int(code) for code in codes)

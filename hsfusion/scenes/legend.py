@@ -137,7 +137,7 @@ def by_code(given: Sequence[str] | Mapping[Any, str] | None, *, field: str = "cl
 
 
 def _error(field: str, value: object, expected: str, fix: str) -> InputError:
-    return InputError("legend", field=field, value=value, expected=expected, fix=fix)
+    return InputError("legend", field, value, expected, fix)
 
 
 def is_named(name: str) -> bool:

@@ -114,7 +114,7 @@ def open_scene(
     )
     name = printable(file.path.stem, longest=None) if name is None else str(name)
     if not name or "/" in name:
-        raise InputError("scene", field="name", value=repr(name), expected="a word without /", fix="correct scene.name")
+        raise InputError("scene", "name", repr(name), "a word without /", "correct scene.name")
     bands = file.bands(unit=wavelength_unit)
     scene = FileScene(file, bands=bands.without(bad_bands), name=name)
     for interval in bad_bands:
@@ -293,9 +293,7 @@ def _listed(file: CubeFile, wavelengths: Sequence[float]) -> BandTable:
     try:
         centres = np.array([float(wavelength) for wavelength in wavelengths])
     except (TypeError, ValueError) as error:
-        raise InputError(
-            "scene", field="wavelengths", value=error, expected="a file, or a list of numbers", fix="correct the list"
-        ) from error
+        raise InputError("scene", "wavelengths", error, "a file, or a list of numbers", "correct the list") from error
     if centres.size != file.layers:
         raise file.error(
             "number of scene.wavelengths",

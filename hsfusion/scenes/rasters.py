@@ -237,9 +237,7 @@ def read_class_map(path: Path) -> NDArray[np.int64]:
         with no_georeference_is_fine(), rasterio.open(path, driver="GTiff") as file:
             return file.read(1).astype(np.int64)
     except RasterioError as error:
-        raise InputError(
-            path, field="content", value=f"unreadable ({error})", expected="a class map", fix="train again"
-        ) from error
+        raise InputError(path, "content", f"unreadable ({error})", "a class map", "train again") from error
 
 
 def read_reduced(path: Path, *, most: int) -> NDArray:
@@ -330,10 +328,10 @@ def _check_profile(file: rasterio.DatasetReader, geobox: GeoBox, profile: Raster
     if file.crs != (None if geobox.crs is None else CRS.from_wkt(geobox.crs)):
         raise InputError(
             file.name,
-            field="CRS",
-            value="none" if geobox.crs is None else crs_name(geobox.crs),
-            expected="one that a GeoTIFF can hold",
-            fix="reproject the scene",
+            "CRS",
+            "none" if geobox.crs is None else crs_name(geobox.crs),
+            "one that a GeoTIFF can hold",
+            "reproject the scene",
         )
     transform = np.array(geobox.transform)
     nodata = profile.nodata

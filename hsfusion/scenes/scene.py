@@ -146,9 +146,7 @@ class ArrayScene(ArrayRaster):
 
     def __init__(self, cube: NDArray, *, bands: Bands, name: str, geobox: GeoBox | None = None) -> None:
         if cube.ndim != 3:
-            raise InputError(
-                name, field="cube shape", value=cube.shape, expected="three axes (C, H, W)", fix="reorder the array"
-            )
+            raise InputError(name, "cube shape", cube.shape, "three axes (C, H, W)", "reorder the array")
         check_band_count(name, cube.shape[0], bands)
         super().__init__(cube, geobox=geobox)
         self.name = name
@@ -156,10 +154,10 @@ class ArrayScene(ArrayRaster):
         if self.geobox.shape != cube.shape[1:]:
             raise InputError(
                 name,
-                field="cube rows and columns",
-                value=cube.shape[1:],
-                expected=f"{self.geobox.shape} as the geobox",
-                fix="correct the geobox",
+                "cube rows and columns",
+                cube.shape[1:],
+                f"{self.geobox.shape} as the geobox",
+                "correct the geobox",
             )
 
     def provenance(self) -> list[dict[str, Any]]:
@@ -230,20 +228,20 @@ class BandSelection:
         if dict(scene.sources) != dict(sources):
             raise InputError(
                 scene.name,
-                field="further rasters",
-                value=dict(scene.sources) or "none",
-                expected=f"{dict(sources) or 'none'}, as the model was trained with",
-                fix="give them as scene.sources={name: file}",
+                "further rasters",
+                dict(scene.sources) or "none",
+                f"{dict(sources) or 'none'}, as the model was trained with",
+                "give them as scene.sources={name: file}",
             )
         order = match_bands(bands, scene.bands, needed=needed[: len(bands)])
         missing = bands.wavelength_nm[(order < 0) & needed[: len(bands)]]
         if missing.size:
             raise InputError(
                 scene.name,
-                field=f"{missing.size} of {int(needed[: len(bands)].sum())} bands that the model uses",
-                value="missing (" + ", ".join(f"{nm:.1f}" for nm in missing) + " nm)",
-                expected="a good band within half a FWHM of each",
-                fix="give a scene of the same sensor, or fine-tune the model on this one",
+                f"{missing.size} of {int(needed[: len(bands)].sum())} bands that the model uses",
+                "missing (" + ", ".join(f"{nm:.1f}" for nm in missing) + " nm)",
+                "a good band within half a FWHM of each",
+                "give a scene of the same sensor, or fine-tune the model on this one",
             )
         start, first = len(scene.bands), {}
         for name, number in scene.sources:
@@ -369,8 +367,8 @@ def check_band_count(source: object, layers: int, bands: Bands) -> None:
     if layers != len(bands):
         raise InputError(
             source,
-            field="number of wavelengths",
-            value=len(bands),
-            expected=f"{layers}, one for each band of the cube",
-            fix="give a wavelength table that fits the cube",
+            "number of wavelengths",
+            len(bands),
+            f"{layers}, one for each band of the cube",
+            "give a wavelength table that fits the cube",
         )

@@ -92,4 +92,4 @@ def check_scene_value(source: object, key: str, value: object, *, field: str | N
     holds, expected = _KINDS[key]
     if not holds(value):
         shown = " ".join(("null" if value is None else str(value)).split())[:80]
-        raise InputError(source, field=field or key, value=shown, expected=expected, fix=f"correct {field or key}")
+        raise InputError(source, field or key, shown, expected, f"correct {field or key}")

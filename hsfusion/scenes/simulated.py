@@ -51,9 +51,7 @@ class SimulatedScene:
 
     def __init__(self, scene: Scene, bands: Bands, *, name: str) -> None:
         if bands.fwhm_nm is None:
-            raise InputError(
-                name, field="fwhm_nm", value="unknown", expected="the width of each band", fix="give the band widths"
-            )
+            raise InputError(name, "fwhm_nm", "unknown", "the width of each band", "give the band widths")
         wanted = _some(bands, np.flatnonzero(bands.good))
         own = np.flatnonzero(scene.bands.good)
         source = _with_widths(_some(scene.bands, own))
@@ -62,10 +60,10 @@ class SimulatedScene:
         if not covered.any():
             raise InputError(
                 scene.name,
-                field="range of the good bands",
-                value=_range(source) if own.size else "empty",
-                expected=f"bands of {name} inside it ({_range(wanted)})",
-                fix="choose a scene and a sensor that see the same wavelengths",
+                "range of the good bands",
+                _range(source) if own.size else "empty",
+                f"bands of {name} inside it ({_range(wanted)})",
+                "choose a scene and a sensor that see the same wavelengths",
             )
         self.scene, self.name, self.geobox, self.sources = scene, name, scene.geobox, scene.sources
         self.bands, self.left_out = _some(wanted, np.flatnonzero(covered)), _some(wanted, np.flatnonzero(~covered))

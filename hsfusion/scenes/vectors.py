@@ -69,7 +69,7 @@ class VectorLayer:
 
     def error(self, field: str, value: object, expected: str, fix: str) -> InputError:
         """An error that names the file."""
-        return InputError(self.path, field=field, value=value, expected=expected, fix=fix)
+        return InputError(self.path, field, value, expected, fix)
 
 
 def vector_format(path: Path) -> str | None:
@@ -326,10 +326,10 @@ def _check_place(path: Path, geobox: GeoBox, reference: str) -> None:
     if not placed or geobox.transform == IDENTITY:
         raise InputError(
             reference,
-            field="transform" if placed else "CRS",
-            value="missing" if placed or geobox.crs is None else crs_name(geobox.crs),
-            expected=f"a georeferenced cube, for {path.name} holds map coordinates",
-            fix="give a label raster of the cube's own shape, or a cube that knows its place",
+            "transform" if placed else "CRS",
+            "missing" if placed or geobox.crs is None else crs_name(geobox.crs),
+            f"a georeferenced cube, for {path.name} holds map coordinates",
+            "give a label raster of the cube's own shape, or a cube that knows its place",
         )
 
 
@@ -406,11 +406,7 @@ def _inside(
 
 
 def _drawn(
-    path: Path,
-    parts: NDArray[np.object_],
-    owner: NDArray[np.int64],
-    which: NDArray[np.int64],
-    grid: tuple[int, int],
+    path: Path, parts: NDArray[np.object_], owner: NDArray[np.int64], which: NDArray[np.int64], grid: tuple[int, int]
 ) -> NDArray[np.int32]:
     """(H, W) index of the class, -1 for none, from (n,) parts in pixels, their feature, and (N,) its class."""
     order = np.argsort(which[owner], kind="stable")
@@ -441,4 +437,4 @@ def _count(path: Path, number: int, what: str) -> None:
 
 
 def _error(path: Path, field: str, value: object, expected: object, fix: str) -> InputError:
-    return InputError(path, field=field, value=value, expected=str(expected), fix=fix)
+    return InputError(path, field, value, str(expected), fix)

@@ -49,32 +49,30 @@ class Bands:
             if values is not None and values.shape != wavelength.shape:
                 raise InputError(
                     "bands",
-                    field=f"length of {field}",
-                    value=values.size,
-                    expected=f"{wavelength.size}, one for each wavelength",
-                    fix="give every band one value",
+                    f"length of {field}",
+                    values.size,
+                    f"{wavelength.size}, one for each wavelength",
+                    "give every band one value",
                 )
         for field, values in (("wavelength_nm", wavelength), ("fwhm_nm", fwhm)):
             if values is not None and not (np.isfinite(values).all() and (values > 0).all()):
                 first = values[~(np.isfinite(values) & (values > 0))][0]
-                raise InputError(
-                    "bands", field=field, value=first, expected="positive numbers in nm", fix="correct the band table"
-                )
+                raise InputError("bands", field, first, "positive numbers in nm", "correct the band table")
         if wavelength.size and wavelength.min() < _SHORTEST_NM:
             raise InputError(
                 "bands",
-                field="wavelength_nm",
-                value=wavelength.min(),
-                expected=f"centres in nm, at least {_SHORTEST_NM:g}",
-                fix="multiply wavelengths in micrometres by 1000",
+                "wavelength_nm",
+                wavelength.min(),
+                f"centres in nm, at least {_SHORTEST_NM:g}",
+                "multiply wavelengths in micrometres by 1000",
             )
         if wavelength.size and wavelength.max() > _LONGEST_NM:
             raise InputError(
                 "bands",
-                field="wavelength_nm",
-                value=wavelength.max(),
-                expected=f"centres in nm, at most {_LONGEST_NM:g}",
-                fix="correct the unit of the wavelengths",
+                "wavelength_nm",
+                wavelength.max(),
+                f"centres in nm, at most {_LONGEST_NM:g}",
+                "correct the unit of the wavelengths",
             )
         object.__setattr__(self, "wavelength_nm", wavelength)
         object.__setattr__(self, "fwhm_nm", fwhm)
@@ -94,9 +92,7 @@ class Bands:
             InputError: if a range is neither, or ends where no band can be, as one in micrometres does.
         """
         if isinstance(ranges, str):
-            raise InputError(
-                "scene", field="bad_bands", value=ranges, expected="a list", fix=f"write bad_bands=[{ranges}]"
-            )
+            raise InputError("scene", "bad_bands", ranges, "a list", f"write bad_bands=[{ranges}]")
         good = np.array(self.good)
         for given in ranges:
             for lower, upper in _intervals_nm(given):
@@ -136,17 +132,15 @@ class Bands:
         if other.size:
             raise InputError(
                 path,
-                field=f"good of row {other[0] + 1}",
-                value=f"{good[other[0]]:g}",
-                expected="1 for a good band and 0 for a bad one",
-                fix="correct the table",
+                f"good of row {other[0] + 1}",
+                f"{good[other[0]]:g}",
+                "1 for a good band and 0 for a bad one",
+                "correct the table",
             )
         try:
             return cls(wavelength, fwhm, good == 1)
         except InputError as error:
-            raise InputError(
-                path, field=error.field, value=error.value, expected=error.expected, fix=error.fix
-            ) from error
+            raise InputError(path, error.field, error.value, error.expected, error.fix) from error
 
 
 def _intervals_nm(given: object) -> tuple[tuple[float, float], ...]:
@@ -159,18 +153,18 @@ def _intervals_nm(given: object) -> tuple[tuple[float, float], ...]:
     if not lower <= upper:
         raise InputError(
             "scene",
-            field="bad_bands",
-            value=given,
-            expected=f"[first_nm, last_nm] or one of {', '.join(RANGES_NM)}",
-            fix="correct scene.bad_bands, such as [water_vapour, [400, 420]]",
+            "bad_bands",
+            given,
+            f"[first_nm, last_nm] or one of {', '.join(RANGES_NM)}",
+            "correct scene.bad_bands, such as [water_vapour, [400, 420]]",
         )
     if upper < _SHORTEST_NM:
         raise InputError(
             "scene",
-            field="bad_bands",
-            value=given,
-            expected=f"an interval in nm that ends at {_SHORTEST_NM:g} or above",
-            fix="multiply an interval in micrometres by 1000",
+            "bad_bands",
+            given,
+            f"an interval in nm that ends at {_SHORTEST_NM:g} or above",
+            "multiply an interval in micrometres by 1000",
         )
     return ((lower, upper),)
 
@@ -188,37 +182,35 @@ def _table(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_TABLE_BYTES:  # a pipe would wait for ever
             raise InputError(
                 path,
-                field="band table",
-                value=f"{status.st_size} bytes" if stat.S_ISREG(status.st_mode) else "no plain file",
-                expected=f"a CSV file of at most {_MOST_TABLE_BYTES} bytes",
-                fix="name the table itself",
+                "band table",
+                f"{status.st_size} bytes" if stat.S_ISREG(status.st_mode) else "no plain file",
+                f"a CSV file of at most {_MOST_TABLE_BYTES} bytes",
+                "name the table itself",
             )
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(line for line in file if not line.startswith("#"))
             columns, rows = list(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            path, field="band table", value="unreadable", expected="a CSV file", fix=f"check the path ({error})"
-        ) from error
+        raise InputError(path, "band table", "unreadable", "a CSV file", f"check the path ({error})") from error
     if "wavelength_nm" not in columns or not rows:
         raise InputError(
             path,
-            field="header",
-            value=columns if rows else f"{columns} without a row",
-            expected="a column wavelength_nm with a row for each band",
-            fix="name the column of the band centres in nm wavelength_nm",
+            "header",
+            columns if rows else f"{columns} without a row",
+            "a column wavelength_nm with a row for each band",
+            "name the column of the band centres in nm wavelength_nm",
         )
     twice = sorted({column for column in columns if columns.count(column) > 1})
     if twice:
-        raise InputError(path, field="header", value=f"{twice} twice", expected="each column once", fix="drop one")
+        raise InputError(path, "header", f"{twice} twice", "each column once", "drop one")
     for i, row in enumerate(rows, 1):
         if None in row:  # cells beyond the header
             raise InputError(
                 path,
-                field=f"number of cells of row {i}",
-                value=len(columns) + len(row[None]),  # pyright: ignore[reportArgumentType]
-                expected=f"{len(columns)} as in the header",
-                fix="write numbers with a decimal point, not with a decimal comma, and every cell below its column",
+                f"number of cells of row {i}",
+                len(columns) + len(row[None]),
+                f"{len(columns)} as in the header",
+                "write numbers with a decimal point, not with a decimal comma, and every cell below its column",
             )
     return columns, rows
 
@@ -230,10 +222,6 @@ def _column(path: str | Path, rows: list[dict[str, str]], name: str) -> NDArray[
             values[i] = float(row[name].replace("_", "x"))  # Python takes 4_10 for 410
         except (TypeError, ValueError, AttributeError) as error:
             raise InputError(
-                path,
-                field=f"{name} of row {i + 1}",
-                value=repr(row[name]),
-                expected="a number",
-                fix="correct the table",
+                path, f"{name} of row {i + 1}", repr(row[name]), "a number", "correct the table"
             ) from error
     return values

@@ -36,10 +36,10 @@ class BandGroup:
         if not self.lower_nm < self.upper_nm:
             raise InputError(
                 f"band group {self.name}",
-                field="interval",
-                value=f"[{self.lower_nm}, {self.upper_nm}) nm",
-                expected="lower_nm below upper_nm",
-                fix="swap or correct the two",
+                "interval",
+                f"[{self.lower_nm}, {self.upper_nm}) nm",
+                "lower_nm below upper_nm",
+                "swap or correct the two",
             )
 
 
@@ -54,23 +54,17 @@ def membership(groups: Sequence[BandGroup], bands: Bands) -> NDArray[np.bool_]:
     """
     names = [group.name for group in groups]
     if len(set(names)) < len(names) or not names:
-        raise InputError(
-            "groups",
-            field="names",
-            value=names,
-            expected="at least one group, names unique",
-            fix="rename or add groups",
-        )
+        raise InputError("groups", "names", names, "at least one group, names unique", "rename or add groups")
     nm = bands.wavelength_nm
     inside = np.stack([(nm >= group.lower_nm) & (nm < group.upper_nm) & bands.good for group in groups])
     for group, row in zip(groups, inside, strict=True):
         if not row.any():
             raise InputError(
                 "groups",
-                field=f"number of good bands in {group.name} [{group.lower_nm:g}, {group.upper_nm:g}) nm",
-                value=0,
-                expected=f"at least 1 of the scene's {len(bands)} bands ({nm.min():.0f} to {nm.max():.0f} nm)",
-                fix="choose groups that lie inside the scene's range",
+                f"number of good bands in {group.name} [{group.lower_nm:g}, {group.upper_nm:g}) nm",
+                0,
+                f"at least 1 of the scene's {len(bands)} bands ({nm.min():.0f} to {nm.max():.0f} nm)",
+                "choose groups that lie inside the scene's range",
             )
     return inside
 
@@ -89,11 +83,7 @@ def intervals(bands: Bands, *, nm: Mapping[str, Sequence[float]]) -> list[BandGr
     for name, limits in nm.items():
         if not isinstance(limits, Sequence) or len(limits) != 2 or not all(isinstance(v, int | float) for v in limits):
             raise InputError(
-                f"band group {name}",
-                field="interval",
-                value=limits,
-                expected="[lower_nm, upper_nm]",
-                fix="give two wavelengths in nm",
+                f"band group {name}", "interval", limits, "[lower_nm, upper_nm]", "give two wavelengths in nm"
             )
         groups.append(BandGroup(str(name), float(limits[0]), float(limits[1])))
     membership(groups, bands)
@@ -111,12 +101,10 @@ def even_groups(bands: Bands, *, number: int) -> list[BandGroup]:
         InputError: if the number is not positive.
     """
     if number < 1:
-        raise InputError("groups", field="number", value=number, expected="at least 1", fix="raise groups.number")
+        raise InputError("groups", "number", number, "at least 1", "raise groups.number")
     nm = bands.wavelength_nm[bands.good]
     if nm.size == 0:
-        raise InputError(
-            "groups", field="number of good bands", value=0, expected="at least 1", fix="correct the table"
-        )
+        raise InputError("groups", "number of good bands", 0, "at least 1", "correct the table")
     edges = np.linspace(nm.min(), nm.max() + 1e-6, number + 1)
     groups = [BandGroup(f"{lower:.0f}-{upper:.0f} nm", float(lower), float(upper)) for lower, upper in pairwise(edges)]
     return [group for group in groups if ((nm >= group.lower_nm) & (nm < group.upper_nm)).any()]

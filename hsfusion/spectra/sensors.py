@@ -112,29 +112,29 @@ def sensor_bands(name: str) -> Bands:
         close = get_close_matches(name.lower().replace("-", "").replace("_", ""), SENSORS, 1)
         raise InputError(
             "sensor",
-            field="name",
-            value=name,
-            expected=f"{' | '.join(SENSORS)}, or a CSV file",
-            fix=f"did you mean {close[0]}?" if close else "choose one, or name a file that ends in .csv",
+            "name",
+            name,
+            f"{' | '.join(SENSORS)}, or a CSV file",
+            f"did you mean {close[0]}?" if close else "choose one, or name a file that ends in .csv",
         )
     bands = Bands.from_csv(name)
     if bands.fwhm_nm is None:
         raise InputError(
             name,
-            field="column fwhm_nm",
-            value="missing",
-            expected="the width of each band, which decides on what the sensor sees",
-            fix="add the full widths at half maximum in nm as fwhm_nm",
+            "column fwhm_nm",
+            "missing",
+            "the width of each band, which decides on what the sensor sees",
+            "add the full widths at half maximum in nm as fwhm_nm",
         )
     step = float(np.median(np.diff(np.unique(bands.wavelength_nm)))) if len(bands) > 1 else 1.0
     width = float(np.median(bands.fwhm_nm))
     if not step / 50 <= width <= max(float(np.ptp(bands.wavelength_nm)), step):
         raise InputError(
             name,
-            field="median of fwhm_nm",
-            value=f"{width:g} nm at a spacing of {step:g} nm",
-            expected="at least 1/50 of the spacing, and no more than the whole range",
-            fix="give both wavelengths and widths in nm",
+            "median of fwhm_nm",
+            f"{width:g} nm at a spacing of {step:g} nm",
+            "at least 1/50 of the spacing, and no more than the whole range",
+            "give both wavelengths and widths in nm",
         )
     return bands
 

@@ -66,21 +66,15 @@ class BandWeights:
         """
         weight = self.weight
         if weight.shape != (len(self.bands),) or len(self.group) != len(self.bands):
-            raise InputError(
-                "band weights",
-                field="shape",
-                value=weight.shape,
-                expected=f"({len(self.bands)},)",
-                fix="give one per band",
-            )
+            raise InputError("band weights", "shape", weight.shape, f"({len(self.bands)},)", "give one per band")
         every = np.append(weight, [value for _, value in self.sources])
         if not (np.isfinite(every).all() and (every >= 0).all() and abs(every.sum() - 1) < 1e-4):
             raise InputError(
                 "band weights",
-                field="weights",
-                value=f"{every.min():g} to {every.max():g}, sum {every.sum():g}",
-                expected="non-negative numbers that sum to 1",
-                fix="compute them anew",
+                "weights",
+                f"{every.min():g} to {every.max():g}, sum {every.sum():g}",
+                "non-negative numbers that sum to 1",
+                "compute them anew",
             )
 
     def __repr__(self) -> str:
@@ -176,11 +170,7 @@ class BandWeights:
                 raise ValueError("no band")
         except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
             raise InputError(
-                path,
-                field="table",
-                value=repr(error),
-                expected="a band_weights.csv of hsfusion",
-                fix="name a run's file",
+                path, "table", repr(error), "a band_weights.csv of hsfusion", "name a run's file"
             ) from error
         return cls(Bands(nm, fwhm, good), group, weight, sources)
 
@@ -289,11 +279,7 @@ def write_response_csv(
 
 
 def write_group_weights_csv(
-    path: str | Path,
-    group_weights: NDArray[np.floating],
-    *,
-    groups: Sequence[str],
-    channel_share: NDArray[np.floating],
+    path: str | Path, group_weights: NDArray[np.floating], *, groups: Sequence[str], channel_share: NDArray[np.floating]
 ) -> None:
     """Writes the group weights (G, M) with the columns group, channel, weight, channel_share."""
     with open(path, "w", newline="", encoding="utf-8") as file:

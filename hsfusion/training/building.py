@@ -131,20 +131,20 @@ def check_can_be_saved(architecture: Mapping[str, Any]) -> None:
     if not isinstance(backbone, str):
         raise InputError(
             "model",
-            field="backbone",
-            value=getattr(backbone, "__qualname__", backbone),
-            expected="one with a name, for the network is to be saved",
-            fix='register it first: hsfusion.nn.register_backbone("my_net", MyNet)',
+            "backbone",
+            getattr(backbone, "__qualname__", backbone),
+            "one with a name, for the network is to be saved",
+            'register it first: hsfusion.nn.register_backbone("my_net", MyNet)',
         )
     try:
         check_plain("backbone options", json.loads(json.dumps(options)))
     except (TypeError, ValueError, InputError) as error:
         raise InputError(
             "model",
-            field="backbone options",
-            value=options,
-            expected="numbers, words, or lists of them, for the network is to be saved",
-            fix="correct them, or register a backbone with these options",
+            "backbone options",
+            options,
+            "numbers, words, or lists of them, for the network is to be saved",
+            "correct them, or register a backbone with these options",
         ) from error
 
 
@@ -236,20 +236,16 @@ def _features(
 
 def _check_fusion(fusion: str, response: str, keep_bands: int | None) -> None:
     if response not in {"learned", "carried"}:
-        raise InputError(
-            "model", field="response", value=response, expected="learned | carried", fix="correct model.response"
-        )
+        raise InputError("model", "response", response, "learned | carried", "correct model.response")
     if fusion not in FUSIONS:
-        raise InputError(
-            "model", field="fusion", value=fusion, expected=" | ".join(FUSIONS), fix="correct model.fusion"
-        )
+        raise InputError("model", "fusion", fusion, " | ".join(FUSIONS), "correct model.fusion")
     if fusion == "free" and keep_bands is not None:
         raise InputError(
             "model",
-            field="keep_bands",
-            value=keep_bands,
-            expected="null with the free convolution, which has no gates",
-            fix="remove model.keep_bands",
+            "keep_bands",
+            keep_bands,
+            "null with the free convolution, which has no gates",
+            "remove model.keep_bands",
         )
 
 
@@ -267,10 +263,10 @@ def _spectral_tensors(
     if len(set(names)) < len(names) or any(not name or "|" in name for name, _ in sources):
         raise InputError(
             "scene",
-            field="names of the sources",
-            value=[name for name, _ in sources],
-            expected=f"words without | that are not names of groups ({', '.join(g.name for g in groups)})",
-            fix="rename them in scene.sources",
+            "names of the sources",
+            [name for name, _ in sources],
+            f"words without | that are not names of groups ({', '.join(g.name for g in groups)})",
+            "rename them in scene.sources",
         )
     layers = [number for _, number in sources]
     basis = torch.from_numpy(gaussian_basis(bands, groups, knot_spacing_nm=knot_spacing_nm))

@@ -306,20 +306,20 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(path, field=error.field, value=error.value, expected=error.expected, fix=_FIX) from error
+        raise InputError(path, error.field, error.value, error.expected, _FIX) from error
     except (OSError, SafetensorError) as error:
         raise InputError(
             path,
-            field="content",
-            value=f"unreadable ({printable(error)})",
-            expected="a model.safetensors of hsfusion (checkpoints are not opened here: they can execute code)",
-            fix=_FIX,
+            "content",
+            f"unreadable ({printable(error)})",
+            "a model.safetensors of hsfusion (checkpoints are not opened here: they can execute code)",
+            _FIX,
         ) from error
 
 
 def _refusal(what: str, value: object, expected: str) -> InputError:
     shown = value if isinstance(value, str) and value.isprintable() and len(value) < 200 else reprlib.repr(value)
-    return InputError("model header", field=what, value=shown, expected=expected, fix="correct it")
+    return InputError("model header", what, shown, expected, "correct it")
 
 
 def _bytes(path: Path, *, most: int = _MOST_BYTES) -> bytes:

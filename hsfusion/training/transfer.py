@@ -222,9 +222,7 @@ def _filled(
     transferred.load_state_dict({name: tensor for name, (tensor, _) in tensors.items()})
     for name, (tensor, _) in tensors.items():
         if not bool(tensor.isfinite().all()):
-            raise InputError(
-                "model", field=f"{name}, transferred", value="not finite", expected="numbers", fix="train it anew"
-            )
+            raise InputError("model", f"{name}, transferred", "not finite", "numbers", "train it anew")
     return tensors
 
 
@@ -235,10 +233,10 @@ def _check_size(network: FusionNetwork, bands: int) -> None:
     if size > _MOST_BYTES:
         raise InputError(
             "model",
-            field=f"memory for {groups} groups x {channels} channels x {bands} bands",
-            value=f"{size / 1e9:.3g} GB",
-            expected=f"at most {_MOST_BYTES / 1e9:.3g} GB",
-            fix="choose a model of fewer groups or channels",
+            f"memory for {groups} groups x {channels} channels x {bands} bands",
+            f"{size / 1e9:.3g} GB",
+            f"at most {_MOST_BYTES / 1e9:.3g} GB",
+            "choose a model of fewer groups or channels",
         )
 
 
@@ -258,10 +256,10 @@ def _class_rows(old: Sequence[str], new: Sequence[str]) -> dict[str, int | None]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise InputError(
                 "classes",
-                field="names",
-                value=f"{', '.join(twice)} more than once",
-                expected=f"each once among the model's ({', '.join(old)}) and the scene's ({', '.join(new)})",
-                fix="give every class a name of its own",
+                "names",
+                f"{', '.join(twice)} more than once",
+                f"each once among the model's ({', '.join(old)}) and the scene's ({', '.join(new)})",
+                "give every class a name of its own",
             )
     return {name: old.index(name) if name in old else None for name in new}
 
@@ -315,10 +313,10 @@ def _nothing_covered(old: Bands, new: Bands) -> InputError:
     ranges = [f"{nm.min():g} to {nm.max():g} nm" if nm.size else "empty, no band is good" for nm in nms]
     return InputError(
         "scene",
-        field="range of the good bands",
-        value=ranges[0],
-        expected=f"bands where the model looks, within {ranges[1]}",
-        fix="correct the unit of the wavelengths, or choose a model and a scene of one spectral range",
+        "range of the good bands",
+        ranges[0],
+        f"bands where the model looks, within {ranges[1]}",
+        "correct the unit of the wavelengths, or choose a model and a scene of one spectral range",
     )
 
 

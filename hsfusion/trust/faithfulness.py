@@ -158,13 +158,9 @@ def curve_masks(
     """
     units = order.size
     if not np.array_equal(np.sort(order), np.arange(units)):
-        raise InputError(
-            "faithfulness", field="order", value=order.tolist()[:5], expected="every window once", fix="rank all"
-        )
+        raise InputError("faithfulness", "order", order.tolist()[:5], "every window once", "rank all")
     if not (number[0] == 0 and number[-1] == units and (np.diff(number) > 0).all()):
-        raise InputError(
-            "faithfulness", field="number", value=number.tolist(), expected=f"rising, 0 to {units}", fix="set both ends"
-        )
+        raise InputError("faithfulness", "number", number.tolist(), f"rising, 0 to {units}", "set both ends")
     rng = np.random.default_rng([seed, 3])
     rankings = [order, *(rng.permutation(units) for _ in range(random_orders))]
     first = np.stack([[windows[ranking[:n]].any(0) for n in number.tolist()] for ranking in rankings])

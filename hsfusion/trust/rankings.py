@@ -48,9 +48,7 @@ def select_bands(
     """
     _check_number(number, weight.size)
     if not weight.sum() > 0:
-        raise InputError(
-            "band weights", field="sum", value=0, expected="a positive weight", fix="train, or choose another ranking"
-        )
+        raise InputError("band weights", "sum", 0, "a positive weight", "train, or choose another ranking")
     order = np.argsort(wavelength_nm, kind="stable")
     part = weight[order].astype(np.float64) / weight.sum()
     middle = np.cumsum(part) - part / 2
@@ -96,7 +94,7 @@ def highest(score: NDArray[np.floating], *, number: int) -> NDArray[np.int64]:
 def _check_number(number: int, bands: int) -> None:
     """Raises InputError if the number of bands to choose is not between 1 and C."""
     if not 1 <= number <= bands:
-        raise InputError("select", field="k", value=number, expected=f"1 to {bands}", fix="choose that many bands")
+        raise InputError("select", "k", number, f"1 to {bands}", "choose that many bands")
 
 
 def mutual_information(train: Pixels, *, seed: int) -> NDArray[np.float64]:

@@ -68,7 +68,7 @@ def nogueira(selected: NDArray[np.bool_], *, confidence: float = 0.95, members: 
     """
     runs, bands = selected.shape
     if runs < 2:
-        raise InputError("stability", field="runs", value=runs, expected="at least 2", fix="train with more seeds")
+        raise InputError("stability", "runs", runs, "at least 2", "train with more seeds")
     if not selected.any() or selected.all():
         return Stability(np.nan, np.nan, np.nan, runs, members)
     z = selected.astype(np.float64)
@@ -128,9 +128,7 @@ def top_bands(profiles: NDArray[np.floating], bands: int) -> NDArray[np.bool_]:
     """
     number = profiles.shape[1]
     if not 1 <= bands < number:
-        raise InputError(
-            "stability", field="bands", value=bands, expected=f"1 to {number - 1}", fix="compare another number"
-        )
+        raise InputError("stability", "bands", bands, f"1 to {number - 1}", "compare another number")
     next_best = np.sort(profiles, axis=1)[:, number - bands - 1]  # (R,)
     return profiles > np.maximum(next_best, (1 + 1e-9) * profiles.mean(1))[:, None]
 
@@ -212,7 +210,7 @@ def uniformity_p(profiles: NDArray[np.floating], windows: NDArray[np.bool_], *, 
     """
     runs, number = len(profiles), len(windows)
     if runs < 2:
-        raise InputError("uniformity", field="runs", value=runs, expected="at least 2", fix="train with more seeds")
+        raise InputError("uniformity", "runs", runs, "at least 2", "train with more seeds")
     weight = profiles.astype(np.float64) @ windows.T / windows.sum(1)  # (R, U), mean of a window's bands
     places = np.random.default_rng(0).integers(number, size=(shifts, runs, 1))
     shifted = np.take_along_axis(weight[None], (np.arange(number) + places) % number, axis=2)  # (shifts, R, U)

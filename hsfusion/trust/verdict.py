@@ -160,10 +160,7 @@ def verdict(
 
 
 def _judge(
-    beats_chance: Sequence[bool],
-    uniformity_p: float | None,
-    stability: Stability | None,
-    p_values: Mapping[str, float],
+    beats_chance: Sequence[bool], uniformity_p: float | None, stability: Stability | None, p_values: Mapping[str, float]
 ) -> tuple[str, str]:
     """The word of a verdict and the sentence that gives the reason."""
     runs, lost = len(beats_chance), sum(not beats for beats in beats_chance)

@@ -176,10 +176,7 @@ def evidence(**more) -> dict:
         "split": {"kind": "blocks", "leakage": 0.0},
         "bands": {"wavelength_nm": [500.0, 600.0, 700.0], "fwhm_nm": None, "good": [True, True, True]},
         "band_groups": ["a", "a", "b"],
-        "groups": [
-            {"name": "a", "lower_nm": 450, "upper_nm": 650},
-            {"name": "b", "lower_nm": 650, "upper_nm": 750},
-        ],
+        "groups": [{"name": "a", "lower_nm": 450, "upper_nm": 650}, {"name": "b", "lower_nm": 650, "upper_nm": 750}],
     }
     return start | more
 

@@ -9,13 +9,7 @@ import numpy as np
 
 from scene_files import arrays, emit, envi, geotiff, hdf5, matlab, matlab73, neon, prisma, products
 from scene_files.cases import Case, by, changed, holding, inspected
-from scene_files.faithful import (
-    FAITHFUL,
-    enmap,
-    numpy_cube,
-    placed_cube,
-    tiff,
-)
+from scene_files.faithful import FAITHFUL, enmap, numpy_cube, placed_cube, tiff
 
 SHARES = (0.01, 0.25, 0.5, 0.75, 0.97)
 
@@ -153,10 +147,7 @@ def units_and_wavelengths() -> Iterator[Case]:
             "wavelength_units": unit,
             "wavelength": "{0.41, 0.51, 0.64}" if unit[0] in "Mµ" else "{410, 512, 640}",
         }
-        for name, write in {
-            "ENVI": by(envi.write, **fields),
-            "GeoTIFF": tiff(tags=None, whole=fields),
-        }.items():
+        for name, write in {"ENVI": by(envi.write, **fields), "GeoTIFF": tiff(tags=None, whole=fields)}.items():
             yield inspected(
                 kind, f"{name}, {unit} said to be {contradiction}", write, f"wavelength_unit={contradiction}"
             )

@@ -9,9 +9,7 @@ import numpy as np
 
 from scene_files import geotiff, labels, vectors
 from scene_files.cases import Case, changed, holding
-from scene_files.faithful import (
-    placed_cube,
-)
+from scene_files.faithful import placed_cube
 
 
 def label_rasters() -> Iterator[Case]:

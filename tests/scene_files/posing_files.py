@@ -4,14 +4,8 @@ from collections.abc import Iterator
 
 from scene_files import envi, products, vectors
 from scene_files.cases import Case, by, holding, inspected
-from scene_files.damaged_words import (
-    described,
-)
-from scene_files.faithful import (
-    enmap,
-    numpy_cube,
-    placed_cube,
-)
+from scene_files.damaged_words import described
+from scene_files.faithful import enmap, numpy_cube, placed_cube
 
 
 def posing() -> Iterator[Case]:

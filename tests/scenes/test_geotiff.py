@@ -11,19 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.control import GroundControlPoint
 from rasterio.shutil import copy
-from scene_files.geotiff import (
-    BESIDE,
-    CONTRADICTIONS,
-    CUBE,
-    LIARS,
-    NM,
-    ROTATED,
-    TAGS,
-    UNIT,
-    directory,
-    sparse,
-    write,
-)
+from scene_files.geotiff import BESIDE, CONTRADICTIONS, CUBE, LIARS, NM, ROTATED, TAGS, UNIT, directory, sparse, write
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_scene

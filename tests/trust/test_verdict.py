@@ -6,13 +6,7 @@ import pytest
 from hsfusion.spectra import Bands
 from hsfusion.spectra.weights import BandWeights
 from hsfusion.trust.faithfulness import band_windows, deletion, insertion, mean_fill, order_by_weight
-from hsfusion.trust.stability import (
-    Stability,
-    quartiles,
-    top_bands,
-    uniformity_p,
-    window_stability,
-)
+from hsfusion.trust.stability import Stability, quartiles, top_bands, uniformity_p, window_stability
 from hsfusion.trust.verdict import Duplicate, duplicates, verdict, weight_windows
 
 NM = np.arange(400.0, 2400.0, 10.0)  # 200 bands

@@ -100,10 +100,10 @@ def open_npz(path: Path, *, variable: str | None = None, axes: tuple[str, ...] |
         if info.file_size > limit:
             raise InputError(
                 path,
-                field="size when unpacked",
-                value=f"{info.file_size} bytes",
-                expected=f"at most {limit} from {info.compress_size} packed bytes",
-                fix="save the array by numpy.save",
+                "size when unpacked",
+                f"{info.file_size} bytes",
+                f"at most {limit} from {info.compress_size} packed bytes",
+                "save the array by numpy.save",
             )
         _check_size(path, info.file_size, start, shape, dtype)
         with archive.open(info) as member:  # which compares the checksum
@@ -130,7 +130,7 @@ def _check_size(path: Path, size: int, start: int, shape: tuple[int, ...], dtype
 
 
 def _wrong_size(path: Path, value: str, expected: str) -> InputError:
-    return InputError(path, field="size", value=value, expected=expected, fix="copy the file anew")
+    return InputError(path, "size", value, expected, "copy the file anew")
 
 
 def check_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -141,11 +141,9 @@ def check_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """
     if dtype.kind not in "iufb":
         name = " ".join(str(dtype).split())[:100]
-        raise InputError(path, field="dtype", value=name, expected="real numbers", fix="convert the array")
+        raise InputError(path, "dtype", name, "real numbers", "convert the array")
     if len(shape) not in (2, 3) or min(shape) < 1:
-        raise InputError(
-            path, field="shape", value=shape, expected="axes (H, W) or (H, W, layers)", fix="reorder the array"
-        )
+        raise InputError(path, "shape", shape, "axes (H, W) or (H, W, layers)", "reorder the array")
 
 
 def array_axes(path: Path, shape: tuple[int, ...], axes: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -162,10 +160,10 @@ def array_axes(path: Path, shape: tuple[int, ...], axes: tuple[str, ...] | None)
     if axes is not None and len(shape) == 2:
         raise InputError(
             path,
-            field="scene.axes",
-            value="set",
-            expected=f"null, as an array of {' x '.join(map(str, shape))} has no axis of bands",
-            fix="drop scene.axes",
+            "scene.axes",
+            "set",
+            f"null, as an array of {' x '.join(map(str, shape))} has no axis of bands",
+            "drop scene.axes",
         )
     return axes or ROWS_COLS_LAYERS[: len(shape)]
 
@@ -190,10 +188,10 @@ def choose_array(path: Path, found: Mapping[str, tuple[int, ...]], variable: str
     names = [f"{printable(name, longest=60)} ({' x '.join(map(str, shape))})" for name, shape in rasters.items()]
     raise InputError(
         path,
-        field="variable",
-        value=printable(variable) if variable is not None else "not named" if names else "none",
-        expected=f"one of {', '.join(names[:20])}" if names else "an array (H, W) or (H, W, layers) of real numbers",
-        fix="name it by scene.variable, that of labels by scene.labels_variable" if names else "save such an array",
+        "variable",
+        printable(variable) if variable is not None else "not named" if names else "none",
+        f"one of {', '.join(names[:20])}" if names else "an array (H, W) or (H, W, layers) of real numbers",
+        "name it by scene.variable, that of labels by scene.labels_variable" if names else "save such an array",
     )
 
 
@@ -207,12 +205,7 @@ def unpacked_limit(packed: int) -> int:
 
 
 def cube_of_array(
-    path: Path,
-    array: NDArray,
-    axes: tuple[str, ...] | None,
-    *,
-    format: str,
-    facts: Mapping[str, str] | None = None,
+    path: Path, array: NDArray, axes: tuple[str, ...] | None, *, format: str, facts: Mapping[str, str] | None = None
 ) -> CubeFile:
     """A cube from an array in memory, its axes as :func:`array_axes` has them.
 
@@ -249,6 +242,4 @@ def layers_first(array: NDArray, axes: tuple[str, ...]) -> NDArray:
 
 def unreadable_array(path: Path, expected: str, reason: object) -> InputError:
     """An error, in one line, that says why an array cannot be read."""
-    return InputError(
-        path, field="array", value=f"unreadable ({printable(reason)})", expected=expected, fix="write the file anew"
-    )
+    return InputError(path, "array", f"unreadable ({printable(reason)})", expected, "write the file anew")

@@ -80,10 +80,10 @@ def tagged_bands(source: rasterio.DatasetReader, path: Path) -> BandTable:
         band = np.flatnonzero(~np.isfinite(first.fwhm))[0] + 1
         raise InputError(
             path,
-            field=f"fwhm of band {band}",
-            value="missing",
-            expected=f"a number, as {first.where} names it for others",
-            fix="give every band its fwhm, or none",
+            f"fwhm of band {band}",
+            "missing",
+            f"a number, as {first.where} names it for others",
+            "give every band its fwhm, or none",
         )
     return BandTable(first.wavelength, first.fwhm, good, first.unit, f"wavelength ({first.where})")
 
@@ -155,9 +155,7 @@ def _good_bands(path: Path, tags: Sequence[Tags], whole: Tags) -> NDArray[np.boo
         known = _GOOD.get(word.strip().lower())
         value = strict_number(path, f"mark of band {i} as good", word) if known is None else known
         if value not in (0, 1):
-            raise InputError(
-                path, field=f"mark of band {i} as good", value=repr(word)[:60], expected="1 or 0", fix="correct it"
-            )
+            raise InputError(path, f"mark of band {i} as good", repr(word)[:60], "1 or 0", "correct it")
         return value == 1
 
     marks = [band.get("bbl", band.get("good")) for band in tags]
@@ -178,10 +176,10 @@ def _list(text: str) -> list[str]:
 def _wrong_length(path: Path, name: str, length: int, count: int) -> InputError:
     return InputError(
         path,
-        field=f"number of values of {name} in the list of the file",
-        value=length,
-        expected=f"{count}, one for each band",
-        fix="correct the tags",
+        f"number of values of {name} in the list of the file",
+        length,
+        f"{count}, one for each band",
+        "correct the tags",
     )
 
 
@@ -190,11 +188,7 @@ def _one_unit(path: Path, words: list[str]) -> str | None:
     for word in words:
         if _meaning(word) != _meaning(words[0]):
             raise InputError(
-                path,
-                field="wavelength units",
-                value=f"{words[0]!r} and {word!r}",
-                expected="one unit for all bands",
-                fix="correct the tags",
+                path, "wavelength units", f"{words[0]!r} and {word!r}", "one unit for all bands", "correct the tags"
             )
     return words[0] if words else None
 
@@ -216,10 +210,10 @@ def _check_agreement(path: Path, first: _Said, other: _Said) -> None:
     band = int(apart[0][0])
     raise InputError(
         path,
-        field=f"wavelength of band {band + 1}",
-        value=f"{first.wavelength[band]:g} {first.unit or ''}".strip() + f" in {first.where}",
-        expected=f"{other.wavelength[band]:g} {other.unit or ''}".strip() + f" as in {other.where}",
-        fix="correct one of the two",
+        f"wavelength of band {band + 1}",
+        f"{first.wavelength[band]:g} {first.unit or ''}".strip() + f" in {first.where}",
+        f"{other.wavelength[band]:g} {other.unit or ''}".strip() + f" as in {other.where}",
+        "correct one of the two",
     )
 
 

@@ -188,9 +188,7 @@ class CubeFile:
         """
         table = self.table
         if unit is not None and unit not in ("nm", "um"):
-            raise InputError(
-                "scene", field="wavelength_unit", value=unit, expected="nm or um", fix="correct scene.wavelength_unit"
-            )
+            raise InputError("scene", "wavelength_unit", unit, "nm or um", "correct scene.wavelength_unit")
         if table.wavelength is None:
             raise self.error(
                 table.source,
@@ -235,7 +233,7 @@ class CubeFile:
 
     def error(self, field: str, value: object, expected: str, fix: str) -> InputError:
         """An error that names this file."""
-        return InputError(self.path, field=field, value=value, expected=expected, fix=fix)
+        return InputError(self.path, field, value, expected, fix)
 
 
 @contextmanager
@@ -250,10 +248,10 @@ def library_errors(path: Path) -> Iterator[None]:
     except _LIBRARY_ERRORS as error:
         raise InputError(
             path,
-            field="content",
-            value=f"unreadable ({type(error).__name__}: {printable(error)})",
-            expected="a whole file of its format",
-            fix="copy the file anew, or write it anew",
+            "content",
+            f"unreadable ({type(error).__name__}: {printable(error)})",
+            "a whole file of its format",
+            "copy the file anew, or write it anew",
         ) from error
 
 
@@ -268,13 +266,7 @@ def strict_number(path: object, field: str, text: str) -> float:
     if math.isfinite(value):
         return value
     comma = ", not a decimal comma" if _NUMBER.fullmatch(word.replace(",", ".", 1)) else ""
-    raise InputError(
-        path,
-        field=field,
-        value=repr(text)[:60],
-        expected=f"a finite number with a decimal point{comma}",
-        fix="correct it",
-    )
+    raise InputError(path, field, repr(text)[:60], f"a finite number with a decimal point{comma}", "correct it")
 
 
 def is_plain_beside(path: Path) -> bool:
@@ -289,9 +281,7 @@ def is_plain_beside(path: Path) -> bool:
         return False
     if stat.S_ISREG(kind) or stat.S_ISDIR(kind):
         return stat.S_ISREG(kind)
-    raise InputError(
-        path, field="file", value="a link or no plain file", expected="the file itself", fix="put it there"
-    )
+    raise InputError(path, "file", "a link or no plain file", "the file itself", "put it there")
 
 
 def stacking(path: Path) -> str | None:

@@ -59,9 +59,7 @@ def open_emit(path: Path, *, grid: str | None = None) -> CubeFile:
         InputError: if the file is damaged or contradicts itself, or the grid is none of these or not in the file.
     """
     if grid not in (None, *_GRIDS):
-        raise InputError(
-            path, field="scene.grid", value=printable(grid), expected=" or ".join(_GRIDS), fix="correct scene.grid"
-        )
+        raise InputError(path, "scene.grid", printable(grid), " or ".join(_GRIDS), "correct scene.grid")
     with opened(path) as file:
         name = next(name for name in _CUBES if member(file, name) is not None)
         dataset = member(file, name)
@@ -150,10 +148,10 @@ class EmitMapPixels:
         if wrong.any():
             raise InputError(
                 self.swath.path,
-                field="location/glt_y, location/glt_x",
-                value=f"{rows[wrong][0]}, {cols[wrong][0]}",
-                expected=f"0, 0 or a pixel from 1, 1 to {height}, {width}",
-                fix="get the file anew, or add scene.grid=sensor",
+                "location/glt_y, location/glt_x",
+                f"{rows[wrong][0]}, {cols[wrong][0]}",
+                f"0, 0 or a pixel from 1, 1 to {height}, {width}",
+                "get the file anew, or add scene.grid=sensor",
             )
 
 

@@ -134,7 +134,7 @@ class EnviHeader:
 
     def error(self, field: str, value: object, expected: str, fix: str = _FIX, *, of: str | None = None) -> InputError:
         """An error that names this header, and the line of the field, or of the one that it is ``of``."""
-        return InputError(self.where(of or field), field=field, value=value, expected=expected, fix=fix)
+        return InputError(self.where(of or field), field, value, expected, fix)
 
     def text(self, name: str, default: str | None = None, *, expected: str = "a word") -> str:
         """A field that is one word or more."""
@@ -289,10 +289,10 @@ class EnviPixels:
             told = f"{' x '.join(map(str, self.shape))} of type {self.dtype.str} after {self.offset}"
             raise InputError(
                 self.path,
-                field="size",
-                value=f"{status.st_size} bytes",
-                expected=f"{expected}: {told}",
-                fix="copy the file anew, or correct its header",
+                "size",
+                f"{status.st_size} bytes",
+                f"{expected}: {told}",
+                "copy the file anew, or correct its header",
             )
         return status
 
@@ -442,9 +442,9 @@ def _binary(path: Path, header: Path) -> Path:
     if len(found) != 1:
         raise InputError(
             header,
-            field="binary",
-            value=", ".join(candidate.name for candidate in found) or "missing",
-            expected=f"one file {stem.name} with one of the endings {', '.join(_BINARY_SUFFIXES[1:])} or none",
-            fix="name the binary instead of the header",
+            "binary",
+            ", ".join(candidate.name for candidate in found) or "missing",
+            f"one file {stem.name} with one of the endings {', '.join(_BINARY_SUFFIXES[1:])} or none",
+            "name the binary instead of the header",
         )
     return found[0]

@@ -53,10 +53,10 @@ def open_geotiff(path: Path) -> CubeFile:
         if missing and not masked and nodata is None:
             raise InputError(
                 path,
-                field="number of blocks never written",
-                value=f"{missing} of {blocks}",
-                expected="0, as no nodata value says what they hold",
-                fix="write the file anew, or set its nodata value",
+                "number of blocks never written",
+                f"{missing} of {blocks}",
+                "0, as no nodata value says what they hold",
+                "write the file anew, or set its nodata value",
             )
         if missing:
             facts["never written"] = f"{missing} of {blocks} blocks, read as no data"
@@ -165,10 +165,10 @@ def _all_read(path: Path) -> Iterator[None]:
     if unread:
         raise InputError(
             path,
-            field="content",
-            value=f"unreadable in part ({printable(unread[0])})",
-            expected="a whole GeoTIFF",
-            fix="copy the file anew, or write it anew",
+            "content",
+            f"unreadable in part ({printable(unread[0])})",
+            "a whole GeoTIFF",
+            "copy the file anew, or write it anew",
         )
 
 
@@ -188,9 +188,7 @@ def _missing_blocks(source: rasterio.DatasetReader, path: Path) -> tuple[int, in
     bands = source.indexes[: 1 if together else None]
     blocks, missing, last = rows * columns * len(bands), 0, (0, "", 0)
     if blocks > size:
-        raise InputError(
-            path, field="number of blocks", value=blocks, expected=f"fewer, in {size} bytes", fix="copy the file anew"
-        )
+        raise InputError(path, "number of blocks", blocks, f"fewer, in {size} bytes", "copy the file anew")
     for band, row, column in product(bands, range(rows), range(columns)):
         offset = source.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
         if offset is None:
@@ -201,10 +199,10 @@ def _missing_blocks(source: rasterio.DatasetReader, path: Path) -> tuple[int, in
     if end > size:
         raise InputError(
             path,
-            field="end of the last block",
-            value=f"at byte {end}",
-            expected=f"at most {size}, where the file ends",
-            fix="copy the file anew",
+            "end of the last block",
+            f"at byte {end}",
+            f"at most {size}, where the file ends",
+            "copy the file anew",
         )
     return missing, blocks
 
@@ -226,10 +224,10 @@ def _checked_beside(path: Path) -> bool:
             kind = "a TIFF" if file.suffix in _RASTERS_BESIDE else "a plain file"
             raise InputError(
                 path,
-                field=f"the file {file.name} beside it",
-                value="a link or of another kind",
-                expected=kind,
-                fix="move it away, or put the file itself there",
+                f"the file {file.name} beside it",
+                "a link or of another kind",
+                kind,
+                "move it away, or put the file itself there",
             )
     return bool(found)
 
@@ -242,7 +240,7 @@ def _number_type(source: rasterio.DatasetReader, path: Path) -> np.dtype:
     """
 
     def error(field: str, value: object, expected: str, fix: str) -> InputError:
-        return InputError(path, field=field, value=value, expected=expected, fix=fix)
+        return InputError(path, field, value, expected, fix)
 
     if source.count > _MOST_LAYERS:
         raise error("number of bands", source.count, f"at most {_MOST_LAYERS}", "keep the bands that are needed")
@@ -267,11 +265,7 @@ def _nodata(source: rasterio.DatasetReader, path: Path, dtype: np.dtype) -> tupl
     values = {value if value == value else "nan" for value in source.nodatavals}
     if len(values) > 1:
         raise InputError(
-            path,
-            field="nodata value",
-            value=" and ".join(sorted(map(str, values))),
-            expected="one for all bands",
-            fix="give all bands the same",
+            path, "nodata value", " and ".join(sorted(map(str, values))), "one for all bands", "give all bands the same"
         )
     nodata = source.nodatavals[0]
     if nodata is None or dtype.kind == "f":
@@ -325,10 +319,10 @@ def _check_tag(path: Path, tags: dict[str, str], name: str, used: float, *, neut
         return
     raise InputError(
         path,
-        field=f"the tag {name}",
-        value=f"{value:g}",
-        expected=f"{used:g} as GDAL's {'scale' if neutral else 'offset'} of the bands, for it may multiply or divide",
-        fix="set GDAL's scale and offset of the bands (gdal_edit.py -scale -offset), or remove the tag",
+        f"the tag {name}",
+        f"{value:g}",
+        f"{used:g} as GDAL's {'scale' if neutral else 'offset'} of the bands, for it may multiply or divide",
+        "set GDAL's scale and offset of the bands (gdal_edit.py -scale -offset), or remove the tag",
     )
 
 
@@ -343,7 +337,7 @@ def _changing(path: Path, name: str, values: tuple[float, ...], neutral: float) 
 
 
 def _wrong_scale(path: Path, field: str, value: object, expected: str) -> InputError:
-    return InputError(path, field=field, value=value, expected=expected, fix="correct it")
+    return InputError(path, field, value, expected, "correct it")
 
 
 def _place(source: rasterio.DatasetReader, path: Path) -> tuple[GeoBox, dict[str, str]]:
@@ -351,20 +345,16 @@ def _place(source: rasterio.DatasetReader, path: Path) -> tuple[GeoBox, dict[str
         crs = source.crs.to_wkt() if source.crs else None
     except CRSError as error:
         raise InputError(
-            path,
-            field="CRS",
-            value="unreadable",
-            expected="one that GDAL knows",
-            fix=f"set it anew ({printable(error)})",
+            path, "CRS", "unreadable", "one that GDAL knows", f"set it anew ({printable(error)})"
         ) from error
     transform = source.transform
     if not (np.isfinite(list(transform)).all() and transform.determinant):
         raise InputError(
             path,
-            field="transform",
-            value=tuple(transform)[:6],
-            expected="finite numbers and pixels with an area",
-            fix="georeference the file anew",
+            "transform",
+            tuple(transform)[:6],
+            "finite numbers and pixels with an area",
+            "georeference the file anew",
         )
     points = len(source.gcps[0])
     if points and transform.is_identity:

@@ -93,7 +93,7 @@ def open_hdf5(
 
 
 def _no_choice(path: Path, field: str, value: str, reason: str) -> InputError:
-    return InputError(path, field=field, value=printable(value), expected=f"nothing, as {reason}", fix=f"drop {field}")
+    return InputError(path, field, printable(value), f"nothing, as {reason}", f"drop {field}")
 
 
 def _open_array(path: Path, variable: str | None, axes: tuple[str, ...] | None) -> CubeFile:

@@ -40,7 +40,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 def bad(stored: Stored, field: str, value: object, expected: str, fix: str = "get the file anew") -> InputError:
     """An error that names the file of a group or dataset."""
-    return InputError(stored.file.filename, field=printable(field), value=printable(value), expected=expected, fix=fix)
+    return InputError(stored.file.filename, printable(field), printable(value), expected, fix)
 
 
 def member(file: h5py.Group, name: str) -> Stored | None:

@@ -109,12 +109,7 @@ def _check_zone(source: object, info: MapInfo) -> None:
 
 
 def place(
-    source: object,
-    map_info: Sequence[str],
-    *,
-    system: str = "",
-    system_source: object = "",
-    projection_info: str = "",
+    source: object, map_info: Sequence[str], *, system: str = "", system_source: object = "", projection_info: str = ""
 ) -> tuple[Affine, str | None]:
     """The place that a header names.
 
@@ -198,4 +193,4 @@ def _check_agreement(source: object, info: MapInfo, crs: CRS) -> None:
 
 
 def _wrong(source: object, field: str, value: object, expected: str) -> InputError:
-    return InputError(source, field=field, value=value, expected=expected, fix="correct the place")
+    return InputError(source, field, value, expected, "correct the place")

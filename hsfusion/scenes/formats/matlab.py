@@ -151,10 +151,10 @@ def _load(path: Path, variable: str | None) -> tuple[str, NDArray]:
     if variable in others or (others and not shapes):
         raise InputError(
             path,
-            field="variable",
-            value=", ".join(f"{printable(name)} ({kind})" for name, kind in list(others.items())[:20]),
-            expected="an array (H, W) or (H, W, layers) of real numbers",
-            fix="save the array by itself, not in a struct or a cell",
+            "variable",
+            ", ".join(f"{printable(name)} ({kind})" for name, kind in list(others.items())[:20]),
+            "an array (H, W) or (H, W, layers) of real numbers",
+            "save the array by itself, not in a struct or a cell",
         )
     name = choose_array(path, shapes, variable)
     kinds = {name: kind for name, _, kind in variables}
@@ -162,10 +162,10 @@ def _load(path: Path, variable: str | None) -> tuple[str, NDArray]:
     if nbytes > limit:
         raise InputError(
             path,
-            field=f"size of {printable(name)}",
-            value=f"{nbytes} bytes",
-            expected=f"at most {limit}, for a file of {path.stat().st_size} bytes",
-            fix="save it with -v7.3, or as .npy",
+            f"size of {printable(name)}",
+            f"{nbytes} bytes",
+            f"at most {limit}, for a file of {path.stat().st_size} bytes",
+            "save it with -v7.3, or as .npy",
         )
     # numbers keep the type that they are stored in, which may be smaller than that of the array
     return name, loadmat(path, appendmat=False, variable_names=[name], mat_dtype=False)[name]

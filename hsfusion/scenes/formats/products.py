@@ -168,7 +168,7 @@ class ProductXml:
         self, field: str, value: object, expected: str, fix: str = "take the file from the product"
     ) -> InputError:
         """An error that names this file."""
-        return InputError(self.path, field=field, value=value, expected=expected, fix=fix)
+        return InputError(self.path, field, value, expected, fix)
 
 
 class _NoDoctype(TreeBuilder):
@@ -182,9 +182,7 @@ class _NoDoctype(TreeBuilder):
 def _read_xml(path: Path) -> ProductXml:
     size = path.stat().st_size
     if size > _MOST_BYTES:
-        raise InputError(
-            path, field="size", value=f"{size} bytes", expected=f"at most {_MOST_BYTES}", fix="name the product's XML"
-        )
+        raise InputError(path, "size", f"{size} bytes", f"at most {_MOST_BYTES}", "name the product's XML")
     with library_errors(path):
         root = fromstring(path.read_bytes(), XMLParser(target=_NoDoctype()))
     for element in root.iter():
@@ -235,10 +233,10 @@ def _image_beside(xml_path: Path) -> Path:
     if match is None:
         raise InputError(
             xml_path,
-            field="name",
-            value=xml_path.name,
-            expected="one that ends in METADATA.XML, as in the product",
-            fix="name it as in the product, or name the image",
+            "name",
+            xml_path.name,
+            "one that ends in METADATA.XML, as in the product",
+            "name it as in the product, or name the image",
         )
     start = f"{match['stem']}SPECTRAL_IMAGE".lower()
     found = sorted(
@@ -251,23 +249,17 @@ def _image_beside(xml_path: Path) -> Path:
     if len(found) != 1:
         raise InputError(
             xml_path,
-            field="image beside it",
-            value=", ".join(found) or "missing",
-            expected=f"one file {match['stem']}SPECTRAL_IMAGE with the ending .TIF, .BSQ, .BIL or .BIP",
-            fix="name the image itself" if found else "put the image beside it",
+            "image beside it",
+            ", ".join(found) or "missing",
+            f"one file {match['stem']}SPECTRAL_IMAGE with the ending .TIF, .BSQ, .BIL or .BIP",
+            "name the image itself" if found else "put the image beside it",
         )
     return _plain_image(xml_path.with_name(found[0]))
 
 
 def _plain_image(image: Path) -> Path:
     if not is_plain_beside(image) or (not is_tiff(image) and envi_header(image) is None):
-        raise InputError(
-            image,
-            field="content",
-            value="no TIFF and no ENVI header",
-            expected="a GeoTIFF or ENVI image",
-            fix="convert it",
-        )
+        raise InputError(image, "content", "no TIFF and no ENVI header", "a GeoTIFF or ENVI image", "convert it")
     return image
 
 

@@ -41,11 +41,7 @@ _CHOICES = {
 
 
 def open_cube_file(
-    path: str | Path,
-    *,
-    variable: str | None = None,
-    grid: str | None = None,
-    axes: Sequence[str] | None = None,
+    path: str | Path, *, variable: str | None = None, grid: str | None = None, axes: Sequence[str] | None = None
 ) -> CubeFile:
     """Opens the layers of a file, whatever its format.
 
@@ -65,10 +61,10 @@ def open_cube_file(
         if name not in _CHOICES.get(known, ()):
             raise InputError(
                 path,
-                field=f"scene.{name}",
-                value=value,
-                expected=f"nothing, as a file of format {known} leaves no such choice",
-                fix=f"drop scene.{name}",
+                f"scene.{name}",
+                value,
+                f"nothing, as a file of format {known} leaves no such choice",
+                f"drop scene.{name}",
             )
     if axes is not None:
         given["axes"] = _checked_axes(path, axes)
@@ -80,10 +76,10 @@ def _checked_axes(path: str | Path, axes: Sequence[str]) -> tuple[str, ...]:
     if isinstance(axes, str) or sorted(map(str, axes)) != sorted(AXIS_OF_WORD):
         raise InputError(
             path,
-            field="scene.axes",
-            value=axes if isinstance(axes, str) else f"[{','.join(map(str, axes))}]",
-            expected="the words band, row and col in the order of the array",
-            fix="correct it, such as scene.axes=[band,row,col]",
+            "scene.axes",
+            axes if isinstance(axes, str) else f"[{','.join(map(str, axes))}]",
+            "the words band, row and col in the order of the array",
+            "correct it, such as scene.axes=[band,row,col]",
         )
     return tuple(AXIS_OF_WORD[axis] for axis in axes)
 
@@ -113,10 +109,10 @@ def file_format(path: str | Path) -> str:
     names = " or ".join(dict.fromkeys(place.name for place in header_places(Path(path)) if place.suffix == ".hdr"))
     raise InputError(
         path,
-        field="content",
-        value=f"{start[:6]!r}...",
-        expected="a GeoTIFF, an ENVI file, an HDF5 or netCDF-4 file, a MATLAB 5 or 7.3 file, or a NumPy .npy or .npz",
-        fix=f"convert the file; if it is the binary of an ENVI file, put its header beside it as {names}",
+        "content",
+        f"{start[:6]!r}...",
+        "a GeoTIFF, an ENVI file, an HDF5 or netCDF-4 file, a MATLAB 5 or 7.3 file, or a NumPy .npy or .npz",
+        f"convert the file; if it is the binary of an ENVI file, put its header beside it as {names}",
     )
 
 
@@ -127,10 +123,10 @@ def _check_header(path: Path) -> None:
         first = decoded(_first_bytes(header)).strip().partition("\n")[0].strip()
         raise InputError(
             header,
-            field="first line",
-            value=repr(first[:40]),
-            expected="ENVI, as an ENVI header starts",
-            fix=f"write an ENVI header, or convert {path.name}",
+            "first line",
+            repr(first[:40]),
+            "ENVI, as an ENVI header starts",
+            f"write an ENVI header, or convert {path.name}",
         )
 
 
@@ -148,16 +144,16 @@ def _first_bytes(path: Path) -> bytes:
         if stat.S_ISDIR(mode):
             raise _is_folder(path)
         if not stat.S_ISREG(mode):  # a pipe would wait for ever
-            raise InputError(path, field="file", value="no plain file", expected="a file", fix="name the file itself")
+            raise InputError(path, "file", "no plain file", "a file", "name the file itself")
         with open(path, "rb") as file:
             return file.read(128)
     except OSError as error:
         raise InputError(
             path,
-            field="file",
-            value=error.strerror,
-            expected="a readable raster",
-            fix="check the path (relative paths start at the folder of the command)",
+            "file",
+            error.strerror,
+            "a readable raster",
+            "check the path (relative paths start at the folder of the command)",
         ) from error
 
 
@@ -166,4 +162,4 @@ def _is_folder(path: Path) -> InputError:
     names = sorted(file.name for file in path.iterdir() if file.suffix.lower() in _CUBE_ENDINGS)
     fix = stacking(path / names[0]) if names else None
     some = f", such as {', '.join(names[:3])}" if names else ""
-    return InputError(path, field="file", value="a folder", expected="a file", fix=fix or f"name a file in it{some}")
+    return InputError(path, "file", "a folder", "a file", fix or f"name a file in it{some}")
