@@ -74,9 +74,10 @@ def test_splits_and_values(folder):
 
 def test_digests_to_the_bit(folder):
     digests = json.loads(GOLDEN.read_text())["digests"]
-    if kind_of_machine() not in digests:
+    alike = [kind for kind in digests if kind_of_machine().startswith(kind)]  # some know only the processor's name
+    if not alike:
         pytest.skip(f"golden.json has no digests of {kind_of_machine()}")
-    assert digests_of(folder) == digests[kind_of_machine()]
+    assert digests_of(folder) == digests[max(alike, key=len)]
 
 
 def keys_of(folder):
@@ -121,12 +122,14 @@ def digests_of(folder):
 
 
 def kind_of_machine():
-    """Version of torch, instructions that it uses, and the model of the processor, as a short digest."""
+    """Version of torch, instructions that it uses, and name (as a short digest), family and model of the processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     model = next((line for line in lines if line.startswith("model name")), platform.processor())
     instructions = torch.backends.cpu.get_cpu_capability()
-    return f"torch {torch.__version__}, numpy {np.__version__}, {instructions}, processor {_sha256(model.encode())[:8]}"
+    name = f"torch {torch.__version__}, numpy {np.__version__}, {instructions}, processor {_sha256(model.encode())[:8]}"
+    family = [line.split(":")[1].strip() for line in lines if line.startswith(("cpu family", "model\t"))][:2]
+    return f"{name}, family and model {' '.join(family)}"
 
 
 def _files(folder):
