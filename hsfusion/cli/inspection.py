@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from argparse import ArgumentParser
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from hsfusion.cli.hydra_app import word_value
-from hsfusion.cli.inspect_model import inspect_model, is_model
 from hsfusion.errors import InputError
 from hsfusion.scenes.description import read_description, scene_keys
 from hsfusion.scenes.scene_values import check_scene_value
 
-_OPTIONS = ("--plot", "--json", "--help", "-h")
+_MODELS = {".safetensors", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"}  # all but the first are refused with the reason
+_FIGURES = ("composite", "spectra", "band_quality", "band_weights")
 _HELP = """hsfusion inspect FILE [key=value ...] [--plot [FOLDER]] [--json]
 
 Tells what a file holds: format, size, bands, values, place, labels, and what looks wrong about it.
@@ -33,93 +33,70 @@ Keys, as in hsfusion train scene=file (scene.KEY=value will do, too):
   {keys}"""
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What the words of the command line ask for."""
-
-    cube: str
-    keys: dict[str, Any]
-    folder: Path | None
-    as_json: bool
-
-
 def command() -> None:
     """Entry point of the command."""
     words = sys.argv[1:]
     if {"-h", "--help"} & set(words):
         print(_HELP.format(keys=" ".join(key for key in scene_keys() if key != "cube")))
         return
-    request = _request(words)
-    if is_model(Path(request.cube)):
-        if request.keys:
-            raise _unknown("key", next(iter(request.keys)), ["--plot", "--json"])
-        inspect_model(Path(request.cube), folder=request.folder, as_json=request.as_json)
-        return
-    if request.folder is not None:
-        from hsfusion.runs.inspection import check_figure_folder
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--plot", nargs="?", const="")
+    parser.add_argument("--json", action="store_true")
+    given, unknown = parser.parse_known_intermixed_args(words)
+    if unknown:
+        raise _unknown("option", unknown[0], ["--plot", "--json", "--help"])
+    file, keys = _file_and_keys(given.words)
+    folder = None if given.plot is None else Path(given.plot or f"{Path(file).stem}_inspect")
+    if folder is not None:
+        _check_figure_folder(folder)  # before a long look at the pixels
+    if Path(file).suffix.lower() in (".yaml", ".yml"):
+        described = read_description(file)
+        file, keys = str(described.pop("cube")), {**described, **keys}
+    is_model = Path(file).suffix.lower() in _MODELS or (Path(file) / "model.safetensors").exists()
+    is_model |= (Path(file) / "checkpoints").exists()
+    if is_model and keys:
+        raise _unknown("key", next(iter(keys)), ["--plot", "--json"])
+    _inspect(file, keys, folder, is_model=is_model, as_json=given.json)
 
-        check_figure_folder(request.folder)  # before a long look at the pixels
-    from hsfusion.runs.inspection import as_json, inspect_file
 
-    inspected = inspect_file(request.cube, request.keys)
-    if request.as_json:
-        print(json.dumps(as_json(inspected), indent=1, allow_nan=False, ensure_ascii=False))
+def _inspect(file: str, keys: dict[str, Any], folder: Path | None, *, is_model: bool, as_json: bool) -> None:
+    from hsfusion.runs.inspection import inspect_file, inspect_model
+
+    found = inspect_model(Path(file)) if is_model else inspect_file(file, keys)
+    figures = {} if folder is None else found.figures()
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=1, allow_nan=False, ensure_ascii=False))
     else:
         from hsfusion.cli.inspect_page import print_page
 
-        print_page(inspected)
-    if request.folder is not None:
-        from hsfusion.runs.inspection import write_inspection_figures
+        print_page(found)
+    if folder is None:
+        return
+    from hsfusion import plots
 
-        written = write_inspection_figures(inspected, request.folder)
-        if not request.as_json:
-            print(f"\nFigures: {', '.join(map(str, written))}")
-
-
-def _request(words: list[str]) -> _Request:
-    words = [_without_scene(word) for word in words if word != "scene=file"]  # as in a command for training
-    overrides = [word for word in words if _is_override(word)]
-    places = [word for word in words if not word.startswith("-") and not _is_override(word)]
-    for word in words:
-        if word.startswith("-") and word.partition("=")[0] not in _OPTIONS:
-            raise _unknown("option", word, list(_OPTIONS))
-    plot = next((word for word in words if word.partition("=")[0] == "--plot"), None)
-    keys = dict(map(_key, overrides))
-    folder = None if plot is None else plot.partition("=")[2]
-    if plot == "--plot" and len(places) + ("cube" in keys) == 2:  # the word after it is the folder
-        after = words.index(plot) + 1
-        folder = places.pop(places.index(words[after])) if words[after : after + 1] and words[after] in places else ""
-    file = keys.pop("cube", None)
-    places += [] if file is None else [str(file)]
-    if len(places) != 1:
-        raise InputError(
-            "command line",
-            "files",
-            " ".join(places) or "missing",
-            "one file: hsfusion inspect FILE [key=value ...] [--plot [FOLDER]]",
-            "name one file",
-        )
-    cube = places[0]
-    if Path(cube).suffix.lower() in (".yaml", ".yml"):
-        described = read_description(cube)
-        cube, keys = str(described.pop("cube")), {**described, **keys}
-    if plot is None:
-        return _Request(cube, keys, None, "--json" in words)
-    return _Request(cube, keys, Path(folder or f"{Path(places[0]).stem}_inspect"), "--json" in words)
+    for stem, figure in figures.items():
+        plots.save_figure(figure, folder / stem)
+    if not as_json:
+        print("\nFigures: " + ", ".join(str(folder / f"{stem}.png") for stem in figures))
 
 
-def _without_scene(word: str) -> str:
-    """``scene=PATH`` as the path; the name of a benchmark stands for keys that are of no use here."""
-    path = word.removeprefix("scene=")
-    if path == word or "/" in path or Path(path).suffix or Path(path).exists():
-        return path
-    raise InputError(
-        "command line",
-        "scene",
-        path,
-        "a file, as names of scenes are known to hsfusion train only",
-        "name the cube itself: hsfusion inspect CUBE [labels=PATH]",
-    )
+def _check_figure_folder(folder: Path) -> None:
+    """Refuses a file, and a folder that holds anything but figures of an earlier look."""
+    own = {f"{stem}.{kind}" for stem in _FIGURES for kind in ("png", "svg")}
+    if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= own):
+        raise InputError(folder, "--plot", "in use", "a new folder", "name another: --plot FOLDER")
+
+
+def _file_and_keys(words: list[str]) -> tuple[str, dict[str, Any]]:
+    words = [word.removeprefix("scene=") for word in words if word != "scene=file"]  # as in a command for training
+    keys = dict(_key(word) for word in words if _is_override(word))
+    files = [word for word in words if not _is_override(word)]
+    files += [str(keys.pop("cube"))] if keys.get("cube") is not None else []
+    if len(files) != 1:
+        usage = "one file: hsfusion inspect FILE [key=value ...] [--plot [FOLDER]]"
+        raise InputError("command line", "files", " ".join(files) or "missing", usage, "name one file")
+    return files[0], keys
 
 
 def _is_override(word: str) -> bool:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
-import os
 import shutil
 import sys
 import tempfile
@@ -28,6 +25,7 @@ from hsfusion.data.datamodule import PatchDataModule, prepare
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, Splitter
 from hsfusion.data.subsets import resampled, with_bands
 from hsfusion.errors import DivergedError, EnvironmentFailure, HsFusionError, unescaped
+from hsfusion.evidence.store import write_json
 from hsfusion.inference.masked import MaskedNetwork
 from hsfusion.runs.fitting import sample_patches
 from hsfusion.runs.folder import write_checks, write_weight_tables
@@ -386,25 +384,3 @@ def _pixels(task: Task, split: Split) -> tuple[Pixels, Pixels, Pixels]:
     classes = cube.classes.numpy()
     train, val, test = ((cube.spectra(split.pixels(role)), classes[split.pixels(role)]) for role in (TRAIN, VAL, TEST))
     return train, val, test
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a file that is complete or missing, even if the process is killed; what is not finite becomes null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_file = path.with_name(f".{path.name}.{os.getpid()}")
-    partial_file.write_text(json.dumps(_finite(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    partial_file.replace(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What :func:`write_json` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for numbers that JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

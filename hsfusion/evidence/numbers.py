@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.evidence.jobs import DIRECTIONS, REPEATS, Job, Task, choose, read_json, retrain
+from hsfusion.evidence.jobs import DIRECTIONS, REPEATS, Job, Task, choose, retrain
+from hsfusion.evidence.store import read_json
 from hsfusion.spectra import BandGroup, Bands, BandWeights
 from hsfusion.trust.faithfulness import Curve, Importance, band_windows, order_by_weight
 from hsfusion.trust.rankings import random_bands, smallest_number

@@ -21,14 +21,12 @@ from hsfusion.evidence.jobs import (
     Job,
     Task,
     Workers,
-    read_json,
     score_run,
     split_of,
     train_run,
     untrained_weights,
     used_bands,
     workers,
-    write_json,
 )
 from hsfusion.evidence.numbers import (
     Profiles,
@@ -42,6 +40,7 @@ from hsfusion.evidence.numbers import (
     top_k_of,
     verdict_of,
 )
+from hsfusion.evidence.store import NAME, read_json, write_json
 from hsfusion.runs.folder import duplicate_bands
 from hsfusion.runs.settings import TrainSettings, check_ranges, describe, random_pixels, refusal, replaced, within
 from hsfusion.runs.training import as_labelled
@@ -351,7 +350,7 @@ class _Stages:
         said = asdict(verdict_of(profiles, self.content))
         windows = [{**w, "weight": w.pop("share")} for w in map(dict, said["windows"])]
         self.content["verdict"] = {**said, "windows": windows}
-        write_json(self._folder / "evidence.json", self.content)
+        write_json(self._folder / NAME, self.content)
 
 
 def _claim(folder: Path, configuration: str) -> None:

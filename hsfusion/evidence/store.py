@@ -1,144 +1,111 @@
-"""Reading an evidence folder: ``evidence.json`` of many runs, and their tables."""
+"""Files of an evidence folder: JSON that is complete or missing, and ``evidence.json`` read back as objects."""
 
 from __future__ import annotations
 
+import json
+import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hsfusion.runs.comparison import RunRecord, WeightComparison, groups_of, split_kinds
-from hsfusion.runs.folder import JsonFile
+from hsfusion.errors import InputError
+from hsfusion.runs.comparison import RunRecord, WeightComparison, groups_of
 from hsfusion.spectra import Bands, BandWeights
 from hsfusion.spectra.weights import WeightSpread
 
 if TYPE_CHECKING:
-    from hsfusion.trust.stability import Stability
-    from hsfusion.trust.verdict import Verdict, WavelengthWindow
+    from hsfusion.trust.verdict import WavelengthWindow
 
 NAME = "evidence.json"
-_WINDOW = ("lower_nm", "upper_nm", "weight", "raised", "frequency")
-_CURVES = ("accuracy", "random_mean", "random_lower", "random_upper")
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a file that is complete or missing, even if the process is killed; what is not finite becomes null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_file = path.with_name(f".{path.name}.{os.getpid()}")
+    partial_file.write_text(json.dumps(_finite(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    partial_file.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What :func:`write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_evidence(folder: str | Path) -> WeightComparison:
-    """Reads an evidence folder; stages that are not done yet are left out.
-
-    Raises:
-        InputError: if its evidence.json is damaged: a key missing, numbers that are not finite, or lists of other
-            lengths than those that they belong to.
-    """
-    folder = Path(folder)
-    file = JsonFile(folder / NAME, fix="run the evidence again")
+    """Reads an evidence folder; stages that are not done yet are left out."""
+    path = Path(folder) / NAME
     try:
-        return _comparison(folder, file)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise file.refusal("content", f"unfit ({type(error).__name__}: {error})", "that of an evidence run") from error
+        return _comparison(path.parent, read_json(path))
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        value = f"unreadable ({type(error).__name__}: {error})"
+        raise InputError(path, "content", value, "that of an evidence run", "run the evidence again") from error
 
 
-def _comparison(folder: Path, file: JsonFile) -> WeightComparison:
-    bands = _bands(file)
-    every, runs = (len(bands),), file.at("runs")
-    groups = tuple(file.at("band_groups"))
-    if len(groups) != len(bands):
-        raise file.refusal("length of band_groups", len(groups), str(len(bands)))
-    sources = tuple((source["name"], float(source["weight"])) for source in file.at("sources"))
-    reported = BandWeights(bands, groups, file.array("ensemble", shape=every), sources)
-    limits = tuple((group["name"], group["lower_nm"], group["upper_nm"]) for group in file.at("groups"))
-    lower, upper, selected = (
-        file.array(*keys, shape=every)
-        for keys in (("quartiles", "lower"), ("quartiles", "upper"), ("selection_frequency",))
-    )
-    for key in ("command", "fusion"):  # for the page
-        file.at(key)
-    _check_curves(file)
-    _check_choices(file)
-    return WeightComparison(
-        tuple(_run(folder, file, i) for i in range(len(runs))),
-        file.array("profiles", shape=(len(runs), len(bands))),
-        reported,
-        WeightSpread(lower, upper, selected),
-        _stability(file),
-        _windows(file, "top_windows") if "top_windows" in file.content else (),
-        file.array("untrained", shape=every),
-        _verdict(file),
-        limits or groups_of(reported),
-        file.content,
-    )
-
-
-def _bands(file: JsonFile) -> Bands:
-    nm = file.array("bands", "wavelength_nm")
-    fwhm = None if file.at("bands", "fwhm_nm") is None else file.array("bands", "fwhm_nm", shape=nm.shape)
-    return Bands(nm, fwhm, file.array("bands", "good", shape=nm.shape).astype(bool))
-
-
-def _run(folder: Path, file: JsonFile, i: int) -> RunRecord:
-    def at(key: str) -> Any:
-        return file.at("runs", i, key)
-
-    return RunRecord(
-        folder / "runs" / Path(at("folder")).name,  # the folder may have been moved
-        file.at("scene"),
-        at("seed"),
-        file.at("split", "kind"),
-        file.number("split", "leakage"),
-        file.number("runs", i, "overall_accuracy"),
-        file.number("runs", i, "average_accuracy"),
-        at("beats_chance"),
-        resample=at("resample"),
-    )
-
-
-def _stability(file: JsonFile) -> Stability | None:
+def _comparison(folder: Path, content: dict[str, Any]) -> WeightComparison:
     from hsfusion.trust.stability import Stability
-
-    if file.content.get("stability", {}).get("reported") is None:
-        return None
-    agreement = file.at("stability", "reported")
-    index, lower, upper = (  # null where too few runs were compared
-        np.nan if agreement.get(key) is None else file.number("stability", "reported", key)
-        for key in ("index", "lower", "upper")
-    )
-    return Stability(index, lower, upper, *(file.at("stability", "reported", key) for key in ("profiles", "members")))
-
-
-def _windows(file: JsonFile, *keys: str) -> tuple[WavelengthWindow, ...]:
-    from hsfusion.trust.verdict import WavelengthWindow
-
-    places = range(len(file.at(*keys)))
-    return tuple(WavelengthWindow(*(file.number(*keys, i, key) for key in _WINDOW)) for i in places)
-
-
-def _verdict(file: JsonFile) -> Verdict | None:
     from hsfusion.trust.verdict import Verdict
 
-    if "verdict" not in file.content:
-        return None
-    word, sentences = file.at("verdict", "word"), file.at("verdict", "sentences")
-    return Verdict(word, tuple(sentences), _windows(file, "verdict", "windows"))
+    nm, fwhm, good = (content["bands"][key] for key in ("wavelength_nm", "fwhm_nm", "good"))
+    bands = Bands(np.array(nm, np.float64), None if fwhm is None else np.array(fwhm, np.float64), np.array(good, bool))
+
+    def per_band(values: Any) -> NDArray[np.float64]:
+        return np.array(values, np.float64).reshape(len(bands))
+
+    sources = tuple((source["name"], source["weight"]) for source in content["sources"])
+    reported = BandWeights(bands, tuple(content["band_groups"]), per_band(content["ensemble"]), sources)
+    lower, upper = (per_band(content["quartiles"][key]) for key in ("lower", "upper"))
+    stability: dict[str, Any] | None = content.get("stability", {}).get("reported")
+    verdict: dict[str, Any] | None = content.get("verdict")
+    limits = tuple((group["name"], group["lower_nm"], group["upper_nm"]) for group in content["groups"])
+    return WeightComparison(
+        tuple(_run(folder, content, run) for run in content["runs"]),
+        np.array(content["profiles"], np.float64).reshape(len(content["runs"]), len(bands)),
+        reported,
+        WeightSpread(lower, upper, per_band(content["selection_frequency"])),
+        None if stability is None else Stability(**_undefined_as_nan(stability)),
+        _windows(content.get("top_windows", [])),
+        per_band(content["untrained"]),
+        None
+        if verdict is None
+        else Verdict(verdict["word"], tuple(verdict["sentences"]), _windows(verdict["windows"])),
+        limits or groups_of(reported),
+        content,
+    )
 
 
-def _check_curves(file: JsonFile) -> None:
-    """Curves have a value for each number of bands."""
-    if "faithfulness" not in file.content:
-        return
-    shape = file.array("faithfulness", "numbers").shape
-    for kind in ("deletion", "insertion"):
-        for fill in ("mean", "conditional"):
-            for key in _CURVES:
-                file.array("faithfulness", kind, fill, key, shape=shape)
-            file.number("faithfulness", kind, fill, "area")
+def _undefined_as_nan(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: math.nan if value is None else value for key, value in values.items()}
 
 
-def _check_choices(file: JsonFile) -> None:
-    """Classifiers on k bands have accuracies for each k."""
-    for split in split_kinds(file.content):
-        number = len(file.at("top_k", "numbers"))
-        for classifier, rankings in file.at("top_k", split).items():
-            for ranking, accuracies in rankings.items():
-                if len(accuracies) != number:
-                    name = f"length of top_k.{split}.{classifier}.{ranking}"
-                    raise file.refusal(name, len(accuracies), str(number))
-        if file.content["top_k"].get(f"random_p_{split}") is not None:
-            file.array("top_k", f"random_p_{split}", shape=(number,))
+def _run(folder: Path, content: dict[str, Any], run: dict[str, Any]) -> RunRecord:
+    return RunRecord(
+        folder / "runs" / Path(run["folder"]).name,  # the folder may have been moved
+        content["scene"],
+        run["seed"],
+        content["split"]["kind"],
+        content["split"]["leakage"],
+        run["overall_accuracy"],
+        run["average_accuracy"],
+        run["beats_chance"],
+        resample=run["resample"],
+    )
+
+
+def _windows(rows: list[dict[str, Any]]) -> tuple[WavelengthWindow, ...]:
+    from hsfusion.trust.verdict import WavelengthWindow
+
+    names = ("lower_nm", "upper_nm", "weight", "raised", "frequency")
+    return tuple(WavelengthWindow(*(row[name] for name in names)) for row in rows)

@@ -1,4 +1,4 @@
-"""The band weights of one run or several beside each other, and how far they can be believed."""
+"""The band weights of one run or several beside each other, how far they can be believed, and bands chosen by them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from hsfusion.errors import InputError
 from hsfusion.runs.run import Run, load_run
 from hsfusion.spectra import BandWeights
-from hsfusion.spectra.weights import WeightSpread, untrained_weight
+from hsfusion.spectra.weights import WeightSpread, ranked_bands, untrained_weight
 
 if TYPE_CHECKING:
     from hsfusion.trust.stability import Stability
-    from hsfusion.trust.verdict import Verdict, WavelengthWindow
+    from hsfusion.trust.verdict import Duplicate, Verdict, WavelengthWindow
+
+_TRANSFERRED = "Runs that were transferred from another network start from its weights: that they agree is no evidence."
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,13 @@ class RunRecord:
 
     Attributes:
         folder: of the run; None where it is not saved.
-        scene: its name.
-        seed: of the training.
-        split: its kind.
+        scene, seed, split: name of the scene, seed of the training, kind of the split.
         leakage: share of the test pixels that see a training or validation pixel.
-        overall_accuracy: fraction, on test pixels.
-        average_accuracy: fraction, on test pixels.
+        overall_accuracy, average_accuracy: fractions, on test pixels.
         beats_chance: whether the network knows more than chance about these.
-        duplicates: pairs of bands by index, and the correlation for which they say the same.
+        duplicates: pairs of bands that hold the same values.
         fusion: kind of its network.
-        carried: whether the network was carried over from another one.
+        carried: whether the training started from another network.
         resample: of the training pixels; None for all of them.
     """
 
@@ -48,10 +47,29 @@ class RunRecord:
     overall_accuracy: float
     average_accuracy: float
     beats_chance: bool
-    duplicates: tuple[tuple[int, int, float], ...] = ()
+    duplicates: tuple[Duplicate, ...] = ()
     fusion: str = "channel"
     carried: bool = False
     resample: int | None = None
+
+    @classmethod
+    def of(cls, run: Run) -> RunRecord:
+        """What a run says of itself."""
+        split, test = run.metrics["split"], run.metrics["test"]
+        carried = run.folder is not None and (run.folder / "transfer.json").exists()
+        return cls(
+            run.folder,
+            run.header.scene_name or "",
+            run.metrics["seed"],
+            split["kind"],
+            split["leakage"],
+            test["overall_accuracy"],
+            test["average_accuracy"],
+            run.beats_chance,
+            run.duplicates,
+            run.header.fusion,
+            carried or (run.training is not None and run.training.experiment.initial.transfer is not None),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +117,7 @@ class WeightComparison:
         return title if self.stamp is None else f"{title} [{self.stamp}]"
 
     @property
-    def made(self) -> str:
+    def origin(self) -> str:
         """Of which runs the reported weights are."""
         return f"seed {self.runs[0].seed}, one run" if len(self.runs) == 1 else f"median of {len(self.runs)} runs"
 
@@ -114,57 +132,33 @@ def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
     """Compares the band weights of runs: median, spread, windows, stability and verdict.
 
     Args:
-        runs: from :func:`hsfusion.train`, or their folders; at least one.
+        runs: from :func:`hsfusion.train`, or their folders; at least one, all of the same bands.
 
     Returns:
         the comparison: ``verdict``, ``reported`` (the median weights), ``spread``, ``stability``, ``windows``
-
-    Raises:
-        InputError: if a folder is no finished run, the runs have other bands than the first, or one stands twice.
     """
+    from hsfusion.trust.stability import compared_bands, quartiles, relative_profiles, top_bands
+
     if not runs:
         raise InputError("compare", "number of runs", 0, "at least 1", "name a run")
     opened = [run if isinstance(run, Run) else load_run(run) for run in runs]
-    tables = [run.weights for run in opened]
-    names = [str(run.folder or run.name) for run in opened]
-    for name, table in zip(names, tables, strict=True):
-        _check_same_bands(names[0], tables[0], name, table)
-    _check_no_copies(names, tables)
-    first, every = tables[0], np.stack([_with_sources(table) for table in tables])  # (R, C + E)
-    profiles = every[:, : len(first.bands)]
-    relative, selected = _selected(profiles, first)
-    reported, spread = (first, None) if len(opened) == 1 else _over_runs(every, selected, first)
-    records = tuple(map(_record, opened))
-    return _judged(records, profiles, reported, relative=relative, selected=selected, spread=spread)
-
-
-def _record(run: Run) -> RunRecord:
-    split, test = run.metrics["split"], run.metrics["test"]
-    carried = run.folder is not None and (run.folder / "transfer.json").exists()
-    return RunRecord(
-        run.folder,
-        run.header.scene_name or "",
-        run.metrics["seed"],
-        split["kind"],
-        split["leakage"],
-        test["overall_accuracy"],
-        test["average_accuracy"],
-        run.beats_chance,
-        tuple((pair.first, pair.second, pair.correlation) for pair in run.duplicates),
-        run.header.fusion,
-        carried or (run.training is not None and run.training.experiment.initial.transfer is not None),
-    )
-
-
-def _selected(profiles: NDArray[np.float64], table: BandWeights) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Weights (R, C) as multiples of what untrained networks give, and which bands each run raises most."""
-    from hsfusion.trust.stability import compared_bands, relative_profiles, top_bands
-
-    relative, used = relative_profiles(profiles, untrained_weight(table)), _used(table)
-    selected = np.zeros(relative.shape, bool)
+    for run in opened:
+        _check_same_bands(opened[0], run)
+    every = np.stack([[*run.weights.weight, *(w for _, w in run.weights.sources)] for run in opened])  # (R, C + E)
+    _check_no_copies(opened, every)
+    first, number = opened[0].weights, len(opened[0].weights.bands)
+    profiles, used = every[:, :number], _used(first)
+    relative = relative_profiles(profiles, untrained_weight(first))[:, used]
+    selected = np.zeros(profiles.shape, bool)
     if used.size > 1:  # a lone band is selected by every run
-        selected[:, used] = top_bands(relative[:, used], compared_bands(used.size)[0])
-    return relative, selected
+        selected[:, used] = top_bands(relative, compared_bands(used.size)[0])
+    reported, spread = first, None
+    if len(opened) > 1:
+        of = quartiles(profiles)
+        sources = zip((name for name, _ in first.sources), every[:, number:].mean(0).tolist(), strict=True)
+        reported = BandWeights(first.bands, first.group, of.median, tuple(sources))
+        spread = WeightSpread(of.lower, of.upper, selected.mean(0))
+    return _judged(tuple(map(RunRecord.of, opened)), profiles, reported, spread, relative=relative, selected=selected)
 
 
 def _used(table: BandWeights) -> NDArray[np.int64]:
@@ -176,58 +170,39 @@ def _judged(
     runs: tuple[RunRecord, ...],
     profiles: NDArray[np.float64],
     reported: BandWeights,
+    spread: WeightSpread | None,
     *,
     relative: NDArray[np.float64],
     selected: NDArray[np.bool_],
-    spread: WeightSpread | None,
 ) -> WeightComparison:
-    """The weights with their windows, stability and verdict."""
+    """The weights with their windows, stability and verdict; ``relative`` is (R, C'), ``selected`` (R, C)."""
     from hsfusion.trust.faithfulness import band_windows
     from hsfusion.trust.stability import compared_bands, nogueira, uniformity_p, widened
-    from hsfusion.trust.verdict import Duplicate, verdict, weight_windows
+    from hsfusion.trust.verdict import FREE, verdict, weight_windows
 
     nm, used = reported.bands.wavelength_nm, _used(reported)
-    stability = uniform = None
+    stability = uniform = unreadable = None
     if len(runs) > 1:
         half_width = compared_bands(used.size)[1]
         stability = nogueira(widened(selected[:, used], nm[used], half_width=half_width))
         # windows hold 7 bands at most
-        uniform = uniformity_p(relative[:, used], band_windows(nm[used])) if used.size > 7 else None
+        uniform = uniformity_p(relative, band_windows(nm[used])) if used.size > 7 else None
+        unreadable = _TRANSFERRED if any(run.carried for run in runs) else None
     untrained = untrained_weight(reported)
     windows = weight_windows(reported, selected, profiles=profiles, untrained=untrained)
+    pairs = {(pair.first, pair.second): pair for run in runs for pair in run.duplicates}
     judged = verdict(
         windows,
         beats_chance=[run.beats_chance for run in runs],
         uniformity_p=uniform,
         stability=stability,
         p_values={},
-        pairs=[
-            Duplicate(*pair) for pair in sorted({pair[:2]: pair for run in runs for pair in run.duplicates}.values())
-        ],
+        pairs=[pairs[key] for key in sorted(pairs)],
         wavelength_nm=nm,
-        unreadable=_unreadable(runs),
+        unreadable=FREE if any(run.fusion == "free" for run in runs) else unreadable,
     )
-    return WeightComparison(
-        runs, profiles, reported, spread, stability, windows, untrained, judged, groups_of(reported)
-    )
-
-
-def _unreadable(runs: tuple[RunRecord, ...]) -> str | None:
-    """Why the weights of these runs say nothing, whatever the numbers; None where they can be read."""
-    from hsfusion.trust.verdict import FREE
-
-    if any(run.fusion == "free" for run in runs):
-        return FREE
-    if len(runs) > 1 and any(run.carried for run in runs):
-        return (
-            "Runs that were carried over from another network start from its weights: that they agree is no evidence."
-        )
-    return None
-
-
-def split_kinds(content: dict[str, Any]) -> list[str]:
-    """Kinds of split of which there are accuracies on k bands; the configured one first."""
-    return [kind for kind in dict.fromkeys((content["split"]["kind"], "random")) if kind in content.get("top_k", {})]
+    groups = groups_of(reported)
+    return WeightComparison(runs, profiles, reported, spread, stability, windows, untrained, judged, groups)
 
 
 def groups_of(weights: BandWeights) -> tuple[tuple[str, float, float], ...]:
@@ -249,51 +224,94 @@ def groups_of(weights: BandWeights) -> tuple[tuple[str, float, float], ...]:
     return tuple((name, lower, upper) for name, (lower, upper) in limits.items())
 
 
-def _with_sources(table: BandWeights) -> NDArray[np.float64]:
-    """Weights (C + E,) of the bands and of the layers of further rasters."""
-    return np.append(table.weight, [weight for _, weight in table.sources])
-
-
-def _over_runs(
-    every: NDArray[np.float64], selected: NDArray[np.bool_], first: BandWeights
-) -> tuple[BandWeights, WeightSpread]:
-    """What runs (R, C + E) have in common, and how they spread."""
-    from hsfusion.trust.stability import quartiles
-
-    number = len(first.bands)
-    of = quartiles(every[:, :number])
-    sources = zip((name for name, _ in first.sources), every[:, number:].mean(0).tolist(), strict=True)
-    weights = BandWeights(first.bands, first.group, of.median, tuple(sources))
-    return weights, WeightSpread(of.lower, of.upper, selected.mean(0))
-
-
-def _check_no_copies(names: list[str], tables: list[BandWeights]) -> None:
+def _check_no_copies(runs: Sequence[Run], weights: NDArray[np.float64]) -> None:
     """Refuses one training twice: it agrees with itself."""
-    first: dict[bytes, str] = {}
-    for name, table in zip(names, tables, strict=True):
-        other = first.setdefault(_with_sources(table).tobytes(), name)
-        if other is not name:
-            raise InputError(
-                name,
-                "weights",
-                f"those of {other}",
-                "another training each",
-                "drop one of the two, or train with another seed",
-            )
+    first: dict[bytes, Run] = {}
+    for run, row in zip(runs, weights, strict=True):
+        other = first.setdefault(row.tobytes(), run)
+        if other is not run:
+            value, fix = f"those of {other.folder or other.name}", "drop one of the two, or train with another seed"
+            raise InputError(run.folder or run.name, "weights", value, "another training each", fix)
 
 
-def _check_same_bands(first_name: str, first: BandWeights, name: str, table: BandWeights) -> None:
+def _check_same_bands(first: Run, run: Run) -> None:
     """Refuses runs whose profiles have no common axis: an average over windows would hide what the sensors see."""
-    nm, other = first.bands.wavelength_nm, table.bands.wavelength_nm
-    names = [name for name, _ in first.sources], [name for name, _ in table.sources]
-    if nm.shape == other.shape and np.allclose(nm, other, rtol=0, atol=1e-3) and names[0] == names[1]:
-        used = [_used(t) for t in (first, table)]
-        if np.array_equal(used[0], used[1]):
-            return
-        what, own = f"{used[1].size} in use of {other.size}", f"the {used[0].size} in use"
-    else:
-        what = f"{other.size} from {other.min():g} to {other.max():g} nm" + "".join(f" + {n}" for n in names[1])
-        own = f"the {nm.size} from {nm.min():g} to {nm.max():g} nm" + "".join(f" + {n}" for n in names[0])
-    raise InputError(
-        name, "bands", what, f"{own} of {first_name}", "compare runs of the same bands, the others on their own"
+    tables = first.weights, run.weights
+    nm, other = (table.bands.wavelength_nm for table in tables)
+    used, of_run = (_used(table) for table in tables)
+    sources = [[name for name, _ in table.sources] for table in tables]
+    same = nm.shape == other.shape and np.allclose(nm, other, rtol=0, atol=1e-3) and np.array_equal(used, of_run)
+    if same and sources[0] == sources[1]:
+        return
+    expected, value = (
+        " + ".join([f"{nm.size} from {nm.min():g} to {nm.max():g} nm, {used.size} in use", *names])
+        for nm, used, names in zip((nm, other), (used, of_run), sources, strict=True)
     )
+    name, of_first = run.folder or run.name, first.folder or first.name
+    raise InputError(name, "bands", value, f"{expected}, those of {of_first}", "compare runs of the same bands only")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Bands or windows chosen by their weight.
+
+    Attributes:
+        stem: of the files.
+        summary: in words.
+        rows: of a table.
+        intervals: name, first wavelength, and first beyond the last, of each band or window in nm.
+    """
+
+    stem: str
+    summary: str
+    rows: tuple[dict[str, Any], ...]
+    intervals: tuple[tuple[str, float, float], ...]
+
+
+def select(weights: WeightComparison, number: int, *, width_nm: int | None = None) -> Selection:
+    """Chooses so many bands that stand for the weight, or windows of one width that hold most of it."""
+    return _select_bands(weights, number) if width_nm is None else _select_windows(weights, number, width_nm)
+
+
+def _check_number(number: int, most: int, what: str) -> None:
+    if number > most:
+        raise InputError("command line", "select", number, f"at most {most}, the {what}", "choose fewer")
+
+
+def _select_bands(weights: WeightComparison, number: int) -> Selection:
+    from hsfusion.trust.rankings import select_bands
+
+    reported, nm = weights.reported, weights.reported.bands.wavelength_nm
+    _check_number(number, int((reported.weight > 0).sum()), "bands that have a weight")
+    bands = select_bands(reported.weight, nm, number=number).tolist()
+    rows = {row["band"] - 1: row for row in ranked_bands(reported, weights.spread, untrained=weights.untrained)}
+    intervals = []
+    for c in bands:
+        # reaches no other band
+        reach = min(1.0, float(np.abs(np.delete(nm, c) - nm[c]).min(initial=2.0)) / 2)
+        if reach == 0:
+            fix = "mark one of the two as bad, and train anew"
+            raise InputError("select", f"wavelength of band {c + 1}", f"{nm[c]:g} nm", "that of no other band", fix)
+        intervals.append((f"band {c + 1}", float(nm[c] - reach), float(nm[c] + reach)))
+    summary = f"{number} bands: {', '.join(f'{nm[c]:.0f}' for c in bands)} nm"
+    return Selection(f"selected_{number}", summary, tuple(rows[c] for c in bands), tuple(intervals))
+
+
+def _select_windows(weights: WeightComparison, number: int, width_nm: int) -> Selection:
+    found = weights.reported.top_windows(number, width_nm=width_nm)
+    _check_number(number, len(found), f"windows of {width_nm} nm apart from each other that have a weight")
+    nm = weights.reported.bands.wavelength_nm
+
+    def median_weight(window: tuple[float, float, float]) -> float:
+        """What it weighs in the runs, as everywhere."""
+        return float(np.median(weights.profiles[:, (nm >= window[0]) & (nm <= window[1])].sum(1)))
+
+    rows, intervals = [], []
+    for rank, window in enumerate(sorted(found, key=median_weight, reverse=True), start=1):
+        lower, upper, _ = window
+        limits = {"rank": rank, "lower_nm": lower, "upper_nm": upper}
+        rows.append({**limits, "group": weights.groups_in(lower, upper), "weight": median_weight(window)})
+        intervals.append((f"window {rank}", lower, float(np.nextafter(upper, np.inf))))
+    listed = ", ".join(f"{row['lower_nm']:.0f}-{row['upper_nm']:.0f}" for row in rows)
+    summary = f"{number} windows with {sum(row['weight'] for row in rows):.0%} of the weight: {listed} nm"
+    return Selection(f"selected_{number}_of_{width_nm}_nm", summary, tuple(rows), tuple(intervals))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,21 @@ from hsfusion.scenes.plausibility import plausibility_warnings
 from hsfusion.scenes.survey import Survey, survey
 from hsfusion.scenes.vectors import vector_format
 from hsfusion.spectra import Bands
+from hsfusion.training.model_file import ModelHeader
 
-# keys by what they tell of
+# keys by what they describe
 _OF_FILE = ("variable", "grid", "axes", "wavelengths", "wavelength_unit", "scale", "offset", "nodata")
 _OF_SCENE = ("name", "wavelength_unit", "bad_bands")
 _OF_LABELS = ("labels_variable", "class_field", "unlabelled", "class_names", "class_colors")
 # of a lone layer of whole numbers that is taken for labels
 _MOST_CODES = 256
 _MOST_LABELS = 4 * 10**7
-_STEMS = ("composite", "spectra", "band_quality")
-_FILES = {f"{stem}.{kind}" for stem in _STEMS for kind in ("png", "svg")}
-_RGB_NM = (640.0, 550.0, 460.0)
-_INFRARED_NM = (850.0, 650.0, 550.0)  # the customary false colours
-_SHORTWAVE_NM = (2200.0, 1650.0, 1050.0)
+# red, green and blue in nm: true colours, and two false ones that are customary
+_COMPOSITES = {
+    (640.0, 550.0, 460.0): "true colours",
+    (850.0, 650.0, 550.0): "false colours",
+    (2200.0, 1650.0, 1050.0): "false colours",
+}
 _NEAR_NM = 50.0
 _MOST_PIXELS = 1000  # along a side of the composite
 _AT_ONCE = 16_000_000  # numbers read
@@ -53,19 +55,18 @@ class LabelCount:
 
 
 @dataclass(frozen=True, eq=False)
-class Inspected:
-    """A file and what was found out about it.
+class Inspection:
+    """A cube and what was found out about it.
 
     Attributes:
-        file: the cube.
+        file, survey: the cube, and the survey of its pixels.
         bands: its bands, or None where its wavelengths are not known.
-        marked_bad: (C,) True for bands that the file says are bad.
-        given_bad: (C,) True for bands that the user, and not the file, says are bad.
-        found: survey of its pixels.
+        marked_bad: (C,) True for bands that the file marks as bad.
+        given_bad: (C,) True for bands that only the user says are bad.
         place: coordinate system, pixel size, extent.
         sources: name and number of layers of each further raster.
         labels: pixels of each class, by code, or None where there are no labels; code 0 is "unlabelled".
-        labels_path: their file.
+        is_labels: whether the file itself holds labels, and no spectra.
         warnings: what looks wrong.
     """
 
@@ -73,86 +74,141 @@ class Inspected:
     bands: Bands | None
     marked_bad: NDArray[np.bool_]
     given_bad: NDArray[np.bool_]
-    found: Survey
+    survey: Survey
     place: Mapping[str, str]
     sources: tuple[tuple[str, int], ...]
     labels: tuple[LabelCount, ...] | None
-    labels_path: str | None
+    is_labels: bool
     warnings: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.file.path
 
     @property
     def good(self) -> NDArray[np.bool_]:
         """(C,) False for bands that anyone says are bad."""
         return ~(self.marked_bad | self.given_bad)
 
-    @property
-    def is_labels(self) -> bool:
-        """Whether the file itself holds labels, and no spectra."""
-        return self.labels is not None and self.labels_path is None
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, and the numbers of every band, as plain values; None for what is not known."""
+        file, bands = self.file, self.bands
+        rows, columns = file.geobox.shape
+        values = asdict(self.survey)
+        values["quantiles"] = dict(zip(("2 %", "25 %", "50 %", "75 %", "98 %"), values["quantiles"], strict=True))
+        named = None
+        if bands is not None:
+            named = {"wavelength_nm": bands.wavelength_nm, "fwhm_nm": bands.fwhm_nm, "good": bands.good}
+            named |= {"source": file.table.source, "unit": file.table.unit}
+        content = {
+            "file": str(file.path),
+            "format": file.format,
+            "facts": dict(file.facts),
+            "rows": rows,
+            "columns": columns,
+            "layers": file.layers,
+            "memory_bytes": rows * columns * file.layers * 4,
+            "bands": named,
+            "nodata": None if file.nodata is None else float(file.nodata),
+            "gain": file.gain,
+            "offset": file.offset,
+            "survey": values,
+            "place": dict(self.place),
+            "transform": list(file.geobox.transform)[:6],
+            "sources": dict(self.sources),
+            "labels": None if self.labels is None else [asdict(count) for count in self.labels],
+            "warnings": list(self.warnings),
+        }
+        return _plain(content)
+
+    def figures(self) -> dict[str, Any]:
+        """Composite, spectra and band quality, by the names of their files; a raster of labels has none of these."""
+        file, found, name = self.file, self.survey, self.path.stem
+        if self.is_labels or found.dead.all():
+            raise InputError(file.path, "--plot", "given", "a cube with values", "leave --plot away")
+        nm = None if self.bands is None else self.bands.wavelength_nm
+        good = self.good & ~found.dead
+        three, colours = _composite_bands(nm, good)
+        part = "" if found.pixels == found.total else f" ({found.pixels / found.total:.0%} of the pixels)"
+        unit = "value as stored" if file.gain is None else "value after scaling"
+        title = f"Quality of the bands: {name}{part}"
+        shares = (found.no_data, found.zero, found.correlation)
+        return {
+            "composite": plots.composite_figure(plots.composite(_thumbnail(file, three)), title=f"{name}: {colours}"),
+            "spectra": plots.spectra_figure(
+                nm, found.mean, found.quantiles, good=good, unit=unit, title=f"Spectra: {name}{part}"
+            ),
+            "band_quality": plots.band_quality_figure(nm, *shares, good=self.good, dead=found.dead, title=title),
+        }
 
 
-def inspect_file(cube: str, keys: Mapping[str, Any]) -> Inspected:
-    """Opens a cube, with labels if they are named, and looks at its pixels.
+def _plain(value: Any) -> Any:
+    """The same without NumPy's types, and with None for NaN, which JSON does not know."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def inspect_file(cube: str, keys: Mapping[str, Any]) -> Inspection:
+    """Opens a cube, with labels if they are named, and surveys its pixels; missing wavelengths are only a warning.
 
     Args:
         cube: the file.
-        keys: further arguments of :func:`open_labelled_scene`.
-
-    Raises:
-        InputError: if a file is damaged, or is not what the keys say. Missing wavelengths are a warning only.
+        keys: further arguments of :func:`hsfusion.scenes.open_labelled_scene`.
     """
     given = {key: value for key, value in keys.items() if value is not None}
+
+    def part(*names: str) -> dict[str, Any]:
+        return {name: given[name] for name in names if name in given}
+
     _check_request(cube, given)
-    with _listening() as told:
-        file = open_with_user_metadata(cube, **{key: given[key] for key in _OF_FILE if key in given})
+    with _logged_warnings() as logged:
+        file = open_with_user_metadata(cube, **part(*_OF_FILE))
         missing = _missing_wavelengths(file, given.get("wavelength_unit"))
-        naming = {key: given[key] for key in _OF_SCENE if key in given}
-        scene = _without_bands(file, **naming) if missing else open_scene(file, **naming)
+        if missing is None:
+            scene = open_scene(file, **part(*_OF_SCENE))
+        else:
+            bands = Bands.from_wavelengths([]).without(given.get("bad_bands", ()))  # which checks the intervals
+            scene = FileScene(file, bands=bands, name=file.path.stem)
         stack = with_sources(scene, given.get("sources"))
         found = survey(scene)
-        labels = None
-        if "labels" in given:
-            labels = _count(with_labels(stack, **{key: given[key] for key in ("labels", *_OF_LABELS) if key in given}))
+        labels = _label_counts(with_labels(stack, **part("labels", *_OF_LABELS))) if "labels" in given else None
     own = _own_codes(file) if missing and labels is None else None
     bands = None if missing else scene.bands
     marked = np.ones(file.layers, bool) if file.table.good is None else file.table.good
     doubts = [] if own is not None else [*filter(None, [missing]), *plausibility_warnings(file, found, bands)]
-    return Inspected(
+    return Inspection(
         file=file,
         bands=bands,
         marked_bad=~marked,
         given_bad=np.zeros(file.layers, bool) if bands is None else marked & ~bands.good,
-        found=found,
+        survey=found,
         place=describe_place(scene.geobox),
         sources=stack.sources,
         labels=own if labels is None else labels,
-        labels_path=None if labels is None else str(given["labels"]),
-        warnings=(*doubts, *told),
+        is_labels=own is not None,
+        warnings=(*doubts, *logged),
     )
 
 
 def _check_request(cube: str, given: Mapping[str, Any]) -> None:
-    """Refuses files and keys that are of no use."""
-    for key in _OF_LABELS:
-        if key in given and "labels" not in given:
-            raise InputError("command line", key, given[key], "nothing without labels", "add labels=PATH")
+    """Refuses keys that would be ignored, and polygons."""
+    alone = next((key for key in _OF_LABELS if key in given and "labels" not in given), None)
+    if alone is not None:
+        raise InputError("command line", alone, given[alone], "nothing without labels", "add labels=PATH")
     driver = vector_format(Path(cube))
     if driver is not None:
-        raise InputError(
-            cube,
-            "content",
-            f"polygons or points ({driver})",
-            "a cube, or a raster of labels",
-            f"give it as the labels of a cube: hsfusion inspect CUBE labels={cube} class_field=NAME",
-        )
+        value, fix = f"polygons or points ({driver})", f"hsfusion inspect CUBE labels={cube} class_field=NAME"
+        raise InputError(cube, "content", value, "a cube, or a raster of labels", f"give it as labels: {fix}")
 
 
 def _missing_wavelengths(file: CubeFile, unit: str | None) -> str | None:
-    """What to say where a file names no wavelengths, or no unit; None where both are known.
-
-    Raises:
-        InputError: if what it says is wrong, or contradicts itself.
-    """
+    """The warning where a file names no wavelengths, or no unit; wrong ones are an error."""
     try:
         file.bands(unit=unit)
     except InputError as error:
@@ -162,15 +218,7 @@ def _missing_wavelengths(file: CubeFile, unit: str | None) -> str | None:
     return None
 
 
-def _without_bands(
-    file: CubeFile, *, name: str | None = None, wavelength_unit: str | None = None, bad_bands: Sequence[Any] = ()
-) -> FileScene:
-    """A scene of which all is known but its wavelengths."""
-    bands = Bands.from_wavelengths([]).without(bad_bands)  # which looks at the intervals, too
-    return FileScene(file, bands=bands, name=str(name or file.path.stem))
-
-
-def _count(labelled: LabelledScene) -> tuple[LabelCount, ...]:
+def _label_counts(labelled: LabelledScene) -> tuple[LabelCount, ...]:
     legend = labelled.legend
     pixels = [int((labelled.labels == code).sum()) for code in legend.codes]
     classes = [LabelCount(*row) for row in zip(legend.codes, legend.names, pixels, strict=True)]
@@ -179,8 +227,7 @@ def _count(labelled: LabelledScene) -> tuple[LabelCount, ...]:
 
 def _own_codes(file: CubeFile) -> tuple[LabelCount, ...] | None:
     """Codes of a file that is one layer of few whole numbers; None for any other."""
-    height, width = file.geobox.shape
-    if file.layers != 1 or height * width > _MOST_LABELS:
+    if file.layers != 1 or math.prod(file.geobox.shape) > _MOST_LABELS:
         return None
     try:
         index, codes = raster_codes(file, unlabelled=(0,))
@@ -195,154 +242,92 @@ def _own_codes(file: CubeFile) -> tuple[LabelCount, ...] | None:
 
 
 @contextmanager
-def _listening() -> Iterator[list[str]]:
+def _logged_warnings() -> Iterator[list[str]]:
     """Collects what the readers log, which else would stand before the page."""
-    told: list[str] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            told.append(record.getMessage())
-
-    log, listener = logging.getLogger("hsfusion"), Listener(logging.WARNING)
+    messages: list[str] = []
+    log, listener = logging.getLogger("hsfusion"), logging.Handler(logging.WARNING)
+    listener.emit = lambda record: messages.append(record.getMessage())
     propagates, log.propagate = log.propagate, False
     log.addHandler(listener)
     try:
-        yield told
+        yield messages
     finally:
         log.removeHandler(listener)
         log.propagate = propagates
 
 
-def as_json(inspected: Inspected) -> dict[str, Any]:
-    """The same as the page, and the figures of every band, as plain values; None for what is not known."""
-    file, found, bands = inspected.file, inspected.found, inspected.bands
-    rows, columns = file.geobox.shape
-    gain, offset = (None if values is None else _plain(values) for values in (file.gain, file.offset))
-    values = {name: _plain(getattr(found, name)) for name in Survey.__dataclass_fields__}
-    quantiles = dict(zip(("2 %", "25 %", "50 %", "75 %", "98 %"), values.pop("quantiles"), strict=True))
-    named = None
-    if bands is not None:
-        fwhm = None if bands.fwhm_nm is None else _plain(bands.fwhm_nm)
-        named = {"wavelength_nm": _plain(bands.wavelength_nm), "fwhm_nm": fwhm, "good": _plain(bands.good)}
-        named |= {"source": file.table.source, "unit": file.table.unit}
-    labels = None if inspected.labels is None else [vars(count) for count in inspected.labels]
-    return {
-        "file": str(file.path),
-        "format": file.format,
-        "facts": dict(file.facts),
-        "rows": rows,
-        "columns": columns,
-        "layers": file.layers,
-        "memory_bytes": rows * columns * file.layers * 4,
-        "bands": named,
-        "nodata": None if file.nodata is None else _plain(np.float64(file.nodata)),
-        "gain": gain,
-        "offset": offset,
-        "survey": {**values, "quantiles": quantiles},
-        "place": dict(inspected.place),
-        "transform": list(file.geobox.transform)[:6],
-        "sources": dict(inspected.sources),
-        "labels": labels,
-        "warnings": list(inspected.warnings),
-    }
-
-
-def _plain(value: Any) -> Any:
-    """NumPy's numbers and arrays as Python's; None for NaN, which JSON does not know."""
-    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def check_figure_folder(folder: Path) -> None:
-    """Refuses a folder in which figures would replace files that are not from an earlier look.
-
-    Raises:
-        InputError: naming it.
-    """
-    if folder.is_dir():
-        there = {path.name for path in folder.iterdir()}
-        if not (there & _FILES and there - _FILES):
-            return
-        value = f"a folder with {', '.join(sorted(there & _FILES))} among other files"
-    elif not folder.exists():
-        return
-    else:
-        value = "a file"
-    raise InputError(folder, "--plot", value, "a new folder", "name another: --plot FOLDER")
-
-
-def write_inspection_figures(inspected: Inspected, folder: Path) -> list[Path]:
-    """Draws composite, spectra and band quality; labels alone have none of these.
-
-    Raises:
-        InputError: if there is nothing to draw.
-    """
-    if inspected.is_labels or inspected.found.dead.all():
-        raise InputError(inspected.file.path, "--plot", "given", "a cube with values", "leave --plot away")
-    file, bands, found = inspected.file, inspected.bands, inspected.found
-    nm = None if bands is None else bands.wavelength_nm
-    good = inspected.good
-    name = file.path.stem
-    three, colours = _three_bands(nm, good & ~found.dead)
-    part = "" if found.pixels == found.total else f" ({found.pixels / found.total:.0%} of the pixels)"
-    figures = {
-        "composite": plots.composite_figure(plots.composite(_thumbnail(file, three)), title=f"{name}: {colours}"),
-        "spectra": plots.spectra_figure(
-            nm,
-            found.mean,
-            found.quantiles,
-            good=good & ~found.dead,
-            unit="value as stored" if file.gain is None else "value after scaling",
-            title=f"Spectra: {name}{part}",
-        ),
-        "band_quality": plots.band_quality_figure(
-            nm,
-            found.no_data,
-            found.zero,
-            found.correlation,
-            good=good,
-            dead=found.dead,
-            title=f"Quality of the bands: {name}{part}",
-        ),
-    }
-    for stem, figure in figures.items():
-        plots.save_figure(figure, folder / stem)
-    return [folder / f"{stem}.png" for stem in figures]
-
-
-def _three_bands(nm: NDArray[np.float64] | None, good: NDArray[np.bool_]) -> tuple[list[int], str]:
+def _composite_bands(nm: NDArray[np.float64] | None, good: NDArray[np.bool_]) -> tuple[list[int], str]:
     """Indices of the bands for red, green and blue, and what the picture is to be called."""
     usable = np.flatnonzero(good)
-    if nm is not None:
-        for wanted, colours in (
-            (_RGB_NM, "true colours"),
-            (_INFRARED_NM, "false colours"),
-            (_SHORTWAVE_NM, "false colours"),
-        ):
-            nearest = [int(usable[np.abs(nm[usable] - centre).argmin()]) for centre in wanted]
-            if max(abs(nm[c] - centre) for c, centre in zip(nearest, wanted, strict=True)) <= _NEAR_NM:
-                return nearest, f"{colours}, {_listed([f'{nm[c]:.0f}' for c in nearest])} nm"
-        usable = usable[np.argsort(nm[usable], kind="stable")]
-    spread = [int(usable[i * (usable.size - 1) // 4]) for i in (3, 2, 1)]
-    if nm is not None:
-        return spread, f"false colours, {_listed([f'{nm[c]:.0f}' for c in spread])} nm"
-    return spread, f"bands {_listed([str(c + 1) for c in spread])}, wavelengths not known"
-
-
-def _listed(words: list[str]) -> str:
-    return ", ".join(words)
+    if nm is None:
+        spread = [int(usable[i * (usable.size - 1) // 4]) for i in (3, 2, 1)]
+        return spread, f"bands {', '.join(str(c + 1) for c in spread)}, wavelengths not known"
+    usable = usable[np.argsort(nm[usable], kind="stable")]
+    chosen, colours = [int(usable[i * (usable.size - 1) // 4]) for i in (3, 2, 1)], "false colours"
+    for centres, name in _COMPOSITES.items():
+        distance = np.abs(nm[usable] - np.array(centres)[:, None])  # (3, bands)
+        if distance.min(1).max() <= _NEAR_NM:
+            chosen, colours = usable[distance.argmin(1)].tolist(), name
+            break
+    return chosen, f"{colours}, {', '.join(f'{nm[c]:.0f}' for c in chosen)} nm"
 
 
 def _thumbnail(file: CubeFile, three: list[int]) -> NDArray[np.float32]:
     """Three bands (3, h, w) of every so-many-th row and column."""
     rows, columns = file.geobox.shape
     step = -(-max(rows, columns) // _MOST_PIXELS)
-    at_once = max(1, _AT_ONCE // (columns * file.layers))
-    if at_once < step:  # of such a large cube only the rows that are drawn
-        windows = [Window(row, 0, 1, columns) for row in range(0, rows, step)]
-    else:
-        height = at_once // step * step
-        windows = [Window(row, 0, min(height, rows - row), columns) for row in range(0, rows, height)]
+    height = max(1, _AT_ONCE // (columns * file.layers) // step * step)  # of large cubes only the rows that are drawn
+    starts = range(0, rows, max(step, height))
+    windows = [Window(row, 0, min(height, rows - row), columns) for row in starts]
     return np.concatenate([file.read(window)[three, ::step, ::step] for window in windows], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelInspection:
+    """A model file.
+
+    Attributes:
+        path, header: the file and its header.
+        used: (C + E,) bands and further layers that the network uses.
+        membership: (G, C + E) of these in the groups.
+        weights: (C + E,), sum to 1; None where every pixel has its own.
+    """
+
+    path: Path
+    header: ModelHeader
+    used: NDArray[np.bool_]
+    membership: NDArray[np.bool_]
+    weights: NDArray[np.float64] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Header and weights as plain values."""
+        weights = None if self.weights is None else self.weights.tolist()
+        return {"file": str(self.path), **self.header.to_dict(), "band_weights": weights}
+
+    def figures(self) -> dict[str, Any]:
+        """The band weights, by the name of the figure."""
+        header, weights = self.header, self.weights
+        if weights is None:
+            raise InputError(self.path, "--plot", "given", "weights that do not depend on the pixel", "drop --plot")
+        nm = header.bands.wavelength_nm
+        layers = np.split(weights[len(nm) :], np.cumsum([number for _, number in header.sources])[:-1])
+        totals = {name: float(part.sum()) for (name, _), part in zip(header.sources, layers, strict=False)}
+        groups = [] if header.fusion == "free" else [(g.name, g.lower_nm, g.upper_nm) for g in header.groups]
+        title = f"Band weights: {header.scene_name or self.path.stem}"
+        figure = plots.band_weights_figure(
+            nm, weights[: len(nm)], groups=groups, spectra=None, colors=None, title=title, sources=totals
+        )
+        return {"band_weights": figure}
+
+
+def inspect_model(path: Path) -> ModelInspection:
+    """Reads a model file, or that of a run folder."""
+    from hsfusion.training.building import LearnedWeights
+    from hsfusion.training.model_file import load_model
+
+    file = path / "model.safetensors" if path.is_dir() else path
+    network, header = load_model(file)
+    weights = None if network.fusion.kind.endswith("instance") else LearnedWeights(network).weight
+    if weights is not None and not np.isfinite(weights).all():
+        raise InputError(file, "band weights", "not finite", "numbers", "train again")
+    return ModelInspection(file, header, network.used_bands.numpy(), network.fusion.membership.numpy(), weights)

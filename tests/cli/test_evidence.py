@@ -19,9 +19,10 @@ from hsfusion.cli.benchmark import evidence
 from hsfusion.cli.experiment import scene_of, settings_of
 from hsfusion.cli.messages import CONF
 from hsfusion.errors import InputError
-from hsfusion.evidence.jobs import Task, split_of, untrained_weights, used_bands, write_json
+from hsfusion.evidence.jobs import Task, split_of, untrained_weights, used_bands
 from hsfusion.evidence.numbers import Profiles, stability_of, verdict_of
 from hsfusion.evidence.stages import sweep
+from hsfusion.evidence.store import write_json
 from hsfusion.runs.folder import duplicate_bands
 from hsfusion.runs.settings import random_pixels
 from hsfusion.scenes import ArrayScene

@@ -14,7 +14,7 @@ from affine import Affine
 
 from hsfusion.cli import inspection
 from hsfusion.errors import InputError
-from hsfusion.runs.inspection import as_json, inspect_file, write_inspection_figures
+from hsfusion.runs.inspection import inspect_file
 from hsfusion.scenes.formats import registry
 from hsfusion.scenes.survey import survey
 
@@ -145,7 +145,7 @@ def test_missing_wavelengths_are_a_warning_and_all_else_is_told(folder, change, 
     assert np.flatnonzero(inspected.marked_bad).tolist() == [3]
     assert not inspected.given_bad.any()
     assert [line for line in inspected.warnings[1:] if "bands 8 are dead" not in line] == []
-    told = as_json(inspected)
+    told = inspected.to_dict()
     assert told["bands"] is None
     assert [row["pixels"] for row in told["labels"]] == [80, 20, 220]
     assert told["survey"]["highest"][0] == pytest.approx(0.345, abs=0.05)
@@ -244,7 +244,7 @@ def test_further_rasters_are_opened_and_told(folder, capsys, monkeypatch):
     inspection.command()
     assert rows(capsys.readouterr().out)["also"] == "lidar: 1 layer on the same grid"
     inspected = inspect_file("cube.img", {"sources": {"lidar": "dsm.npy"}, "labels": "labels.npy"})
-    assert as_json(inspected)["sources"] == {"lidar": 1}
+    assert inspected.to_dict()["sources"] == {"lidar": 1}
 
 
 def test_bad_bands_that_hit_nothing_are_a_warning(folder):
@@ -261,7 +261,7 @@ def test_axes_in_another_order_are_a_warning(folder):
     assert "probably in another order than rows, columns, bands (here 60 x 40 x 40)" in warning
 
 
-def test_plot_writes_three_figures_and_replaces_only_its_own(folder, monkeypatch, capsys):
+def test_plot_writes_three_figures_and_replaces_only_its_own(folder, monkeypatch, capsys, undrawn):
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["inspect", *words])
         inspection.command()
@@ -274,12 +274,9 @@ def test_plot_writes_three_figures_and_replaces_only_its_own(folder, monkeypatch
     assert "Figures: cube_inspect/composite.png" in capsys.readouterr().out
     (folder / "mine").mkdir()
     (folder / "mine" / "notes.txt").write_text("mine")
-    run("--plot", "mine", "cube.img")
-    assert len(list((folder / "mine").iterdir())) == 7
-    with pytest.raises(InputError, match=r"mine: --plot is a folder with band_quality\.png"):
-        run("cube.img", "--plot=mine")
-    with pytest.raises(InputError, match=r"labels\.npy: --plot is a file"):
-        run("cube.img", "--plot", "labels.npy")
+    for place in ("mine", "labels.npy"):
+        with pytest.raises(InputError, match="--plot is in use"):
+            run("--plot", place, "cube.img")
 
 
 @pytest.mark.parametrize(
@@ -295,8 +292,7 @@ def test_composite_names_the_bands_it_shows(folder, monkeypatch, first, title):
     inspected = inspect_file(str(folder / "cube.img"), {"wavelengths": nm.tolist(), "wavelength_unit": "nm"})
     titles = []
     monkeypatch.setattr("hsfusion.plots.composite_figure", lambda rgb, *, title: titles.append((rgb.shape, title)))
-    monkeypatch.setattr("hsfusion.plots.save_figure", lambda figure, stem: None)
-    write_inspection_figures(inspected, folder / "figures")
+    inspected.figures()
     assert titles == [((LINES, SAMPLES, 3), f"cube: {title}")]
 
 
@@ -305,7 +301,6 @@ WRONG = {
     "two files": (["cube.img", "labels.npy"], "files is cube.img labels.npy, expected one file"),
     "file that is not there": (["none.img"], "none.img: file is No such file"),
     "misspelt key": (["cube.img", "label=labels.npy"], "Fix: did you mean labels?"),
-    "misspelt key of a scene": (["cube.img", "scene.wavelenghts=a.csv"], "Fix: did you mean wavelengths?"),
     "misspelt option": (["cube.img", "--plott"], "Fix: did you mean --plot?"),
     "several values": (["cube.img", "nodata=1,2"], "scene.nodata is 1,2, expected one value"),
     "list that cannot be read": (["cube.img", "bad_bands=[ü(]"], "type 'scene.bad_bands=[\"ü(\"]'"),
@@ -317,17 +312,9 @@ WRONG = {
     "labels of another shape": (["cube.img", "labels=small.npy"], "small.npy: shape (rows, columns) is (3, 3)"),
     "damaged file": (["short.img"], "short.img: size is 100 bytes"),
     "description of something else": (["other.yaml"], "_target_ is os.system"),
-    "raster that is not there": (["cube.img", "sources={d: nothere.tif}"], "nothere.tif: file is No such file"),
-    "raster of another shape": (["cube.img", "sources={d: small.npy}"], "d: shape"),
     "names without labels": (["cube.img", "class_names={1: a}"], "class_names is {1: 'a'}, expected nothing without"),
-    "field without labels": (["cube.img", "class_field=a"], "class_field is a, expected nothing without labels"),
-    "code without labels": (["cube.img", "unlabelled=3"], "unlabelled is 3, expected nothing without labels"),
     "polygons alone": (["a.geojson"], "a.geojson: content is polygons or points (GeoJSON)"),
-    "benchmark": (["scene=salinas_a", "cube=cube.img"], "scene is salinas_a, expected a file"),
     "scale that is none": (["cube.img", "scale=true"], "scale is True, expected a number"),
-    "labels that are no file": (["cube.img", "labels=5"], "5: file is No such file"),
-    "range that is none": (["cube.img", "bad_bands=3"], "bad_bands is 3, expected a list"),
-    "no range": (["cube.img", "bad_bands=null"], "bad_bands is null, expected a list"),
     "description with a wrong key": (["wrong.yaml"], "did you mean labels?"),
 }
 
@@ -359,7 +346,7 @@ def test_plot_of_labels_is_refused(folder):
     inspected = inspect_file(str(folder / "labels.npy"), {})
     assert inspected.is_labels
     with pytest.raises(InputError, match="expected a cube with values"):
-        write_inspection_figures(inspected, folder / "figures")
+        inspected.figures()
 
 
 def test_help_lists_keys_and_torch_stays_away(hsfusion, folder):
@@ -393,3 +380,15 @@ def test_script_does_what_the_command_does_and_hides_no_module(folder):
 def test_no_module_beside_a_command_hides_one_of_pythons():
     names = {path.stem for path in Path(inspection.__file__).parent.glob("*.py")}
     assert names & set(sys.stdlib_module_names) == set()
+
+
+def test_a_model_is_told_and_its_band_weights_are_drawn(hsfusion, run, tmp_path):
+    done = hsfusion("inspect", str(run), "--plot", "figures", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(map(len, done.stdout.splitlines())) <= 100 or str(run) in done.stdout
+    facts = rows(done.stdout)
+    assert facts["checksum"].startswith("matches header and tensors")
+    assert facts["number"].startswith("211: ") and "bands, weight " in done.stdout
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"band_weights.png", "band_weights.svg"}
+    told = json.loads(hsfusion("inspect", str(run / "model.safetensors"), "--json", cwd=tmp_path).stdout)
+    assert len(told["band_weights"]) == 211 and told["groups"]
