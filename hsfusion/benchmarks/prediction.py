@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from hsfusion.data.indian_pines import indian_pines
 from hsfusion.errors import InputError
-from hsfusion.inference import FoldedNetwork, Order, map_scene
-from hsfusion.inference.classification import CELL, batch_for, cells_of, read_with_halo, with_precision
+from hsfusion.inference import FoldedNetwork, MapRequest, map_scene
+from hsfusion.inference.classification import TILE, batch_for, read_with_halo, tiles_of, with_precision
 from hsfusion.inference.folding import PixelMatrix
 from hsfusion.nn import FusionNetwork
 from hsfusion.runs.finetuning import model_path
@@ -115,7 +115,7 @@ def _candidates(
     """What is timed: the number of pixels, the work, and the file that it reads."""
     scene = indian_pines().scene
     radius = network.receptive_field // 2
-    pixels = 16 * CELL**2
+    pixels = 16 * TILE**2
     candidates: dict[str, _Candidate] = {
         "copy of the same numbers": (pixels, _copy(folded), None),
         "patch loop": (options.patches, _patch_loop(options, network, scene), None),
@@ -201,7 +201,7 @@ def _patch_loop(options: PredictBenchmark, network: FusionNetwork, scene: Scene)
 
 def _copy(network: FoldedNetwork) -> Callable[[], object]:
     """A copy, on the device, of the numbers that the network reads: no program can be faster."""
-    x = torch.zeros(CELL**2, len(network.layers), device=network.fill.device)
+    x = torch.zeros(TILE**2, len(network.layers), device=network.fill.device)
 
     def run() -> None:
         for _ in range(16):
@@ -217,7 +217,7 @@ def _read(network: FoldedNetwork, path: Path, like: Scene, radius: int) -> Calla
 
     def run() -> None:
         scene = _opened(path, like)
-        for window in cells_of(scene.geobox.shape):
+        for window in tiles_of(scene.geobox.shape):
             read_with_halo(scene, window, radius, layers)
 
     return run
@@ -228,8 +228,8 @@ def _opened(path: Path, like: Scene) -> Scene:
 
 
 def _bare(network: FoldedNetwork, receptive_field: int) -> Callable[[], object]:
-    """The folded network on 16 cells that lie in memory as it likes them."""
-    edge = CELL + receptive_field - 1
+    """The folded network on 16 tiles that lie in memory as it likes them."""
+    edge = TILE + receptive_field - 1
     device = network.fill.device
     x = network.fill[:, None, None] * (1 + torch.rand(1, len(network.layers), edge, edge, device=device))
     x = x.contiguous(memory_format=torch.channels_last)
@@ -256,8 +256,8 @@ def _predict(options: PredictBenchmark, network: FoldedNetwork, path: Path, like
     def run() -> None:
         scene = _opened(path, like)
         chosen, precision = with_precision(network, scene, options.precision)
-        order = Order(out=path.with_suffix(".map.tif"), legend=legend, tags={}, batch=batch_for(network))
-        map_scene(chosen, scene, order, plan={"precision": precision})
+        request = MapRequest(out=path.with_suffix(".map.tif"), legend=legend, tags={}, batch=batch_for(network))
+        map_scene(chosen, scene, request, plan={"precision": precision})
         _finish(options.device)
 
     return run

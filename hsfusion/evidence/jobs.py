@@ -34,7 +34,7 @@ from hsfusion.runs.settings import TrainSettings
 from hsfusion.runs.training import fit, initialise, new_model, split_scene, used_layers
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.spectra import BandGroup, Bands
-from hsfusion.training.building import LearnedWeights
+from hsfusion.training.building import WeightReadout
 from hsfusion.training.model_file import load_model, save_model
 from hsfusion.trust.faithfulness import band_covariance, conditional_fill, curve_masks, mean_fill, permutations
 from hsfusion.trust.rankings import Pixels, choices, retrain_score
@@ -200,7 +200,7 @@ def untrained_weights(task: Task, split: Split, number: int) -> NDArray[np.float
             if data is None:
                 data = PatchDataModule(prepare(split, network.used_bands.numpy()), split, seed=0)
             sample = sample_patches(network, data, split, most=256)
-            weights.append(LearnedWeights(network, sample).weight[: len(scene.bands)])
+            weights.append(WeightReadout(network, sample).weight[: len(scene.bands)])
     weight = np.stack(weights)
     return weight / np.maximum(weight.sum(1, keepdims=True), 1e-300)
 

@@ -2,6 +2,6 @@
 
 from hsfusion.inference.classification import instance_weight_maps, predict_scene
 from hsfusion.inference.folding import FoldedNetwork
-from hsfusion.inference.mapping import Order, map_scene
+from hsfusion.inference.mapping import MapRequest, map_scene
 
-__all__ = ["FoldedNetwork", "Order", "instance_weight_maps", "map_scene", "predict_scene"]
+__all__ = ["FoldedNetwork", "MapRequest", "instance_weight_maps", "map_scene", "predict_scene"]

@@ -1,4 +1,4 @@
-"""Classifying every pixel of a scene, cell by cell, and how much each group of bands counts at it."""
+"""Classifying every pixel of a scene, tile by tile, and how much each group of bands counts at it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Device = torch.device | str
 
 #: Edge in pixels of the squares that are computed at once. Always the same, and counted from the scene's corner: what a
 #: pixel's numbers are must not depend on how much memory there was.
-CELL = 256
-_SAMPLE = 8  # cells full of data on which two precisions are compared
+TILE = 256
+_SAMPLE = 8  # tiles full of data on which two precisions are compared
 _MOST_CHANGED = 0.001  # share of pixels
-_MOST_WAITING = 2**30  # bytes of cells that were read ahead
+_MOST_WAITING = 2**30  # bytes of tiles that were read ahead
 
 
-class Cell(NamedTuple):
+class TilePrediction(NamedTuple):
     """What was found out about a window.
 
     Attributes:
@@ -60,7 +60,7 @@ def predict_scene(
     folded = FoldedNetwork(network).to(device)
     classes = np.full(scene.geobox.shape, -1, np.int64)
     confidence = np.full(scene.geobox.shape, np.nan, np.float32)
-    for (row, col, height, width), index, share, _ in classify(folded, scene, cells_of(scene.geobox.shape)):
+    for (row, col, height, width), index, share, _ in classify(folded, scene, tiles_of(scene.geobox.shape)):
         classes[row : row + height, col : col + width] = index
         confidence[row : row + height, col : col + width] = share
     return classes, confidence
@@ -86,8 +86,8 @@ def instance_weight_maps(network: FusionNetwork, scene: Scene, *, device: Device
     assert isinstance(fusion, BandFusion), "the free convolution has no group weights"
     maps = np.full((len(fusion.membership), *scene.geobox.shape), np.nan, np.float32)
     used, every = network.used_bands, np.arange(len(network.mean))
-    cells = cells_of(scene.geobox.shape)
-    for (row, col, height, width), cube in read_ahead(scene, cells, radius=fusion.margin, layers=every):
+    tiles = tiles_of(scene.geobox.shape)
+    for (row, col, height, width), cube in read_ahead(scene, tiles, radius=fusion.margin, layers=every):
         x = torch.from_numpy(np.ascontiguousarray(cube)).to(device)[None]
         missing = (x.isnan() & used[:, None, None]).any(1)[0]
         x = torch.where(used[:, None, None] & x.isfinite(), network.standardise(x), 0.0)
@@ -100,29 +100,29 @@ def instance_weight_maps(network: FusionNetwork, scene: Scene, *, device: Device
 
 
 def classify(
-    network: FoldedNetwork, scene: Scene, cells: Iterable[Window], *, batch: int = 1, probabilities: bool = False
-) -> Iterator[Cell]:
-    """Classifies cells in their order, reading ahead in a thread.
+    network: FoldedNetwork, scene: Scene, tiles: Iterable[Window], *, batch: int = 1, probabilities: bool = False
+) -> Iterator[TilePrediction]:
+    """Classifies tiles in their order, reading ahead in a thread.
 
-    A pixel's numbers do not depend on batch, nor on which cells are asked for.
+    A pixel's numbers do not depend on batch, nor on which tiles are asked for.
 
     Args:
         network: the network, on the device to compute on.
         scene: the scene, of at least the receptive field's size, with the network's bands and layers.
-        cells: from :func:`cells_of`.
-        batch: cells that are computed at once; halved whenever memory does not suffice.
+        tiles: from :func:`tiles_of`.
+        batch: tiles that are computed at once; halved whenever memory does not suffice.
         probabilities: whether to keep those of all classes.
     """
     radius, device = network.receptive_field // 2, network.fill.device
     layers = network.layers.cpu().numpy()
-    depth = max(2, min(2 * batch, _MOST_WAITING // (4 * len(layers) * CELL**2)))
-    pixels = read_ahead(scene, cells, radius=radius, layers=layers, depth=depth)
+    depth = max(2, min(2 * batch, _MOST_WAITING // (4 * len(layers) * TILE**2)))
+    pixels = read_ahead(scene, tiles, radius=radius, layers=layers, depth=depth)
     while part := list(islice(pixels, batch)):
         yield from _classified(network, part, device=device, probabilities=probabilities)
 
 
-def cells_of(shape: tuple[int, int], edge: int = CELL) -> list[Window]:
-    """The cells of a scene (H, W), row by row; those at its right and lower end may be smaller."""
+def tiles_of(shape: tuple[int, int], edge: int = TILE) -> list[Window]:
+    """The tiles of a scene (H, W), row by row; those at its right and lower end may be smaller."""
     height, width = shape
     return [
         Window(row, col, min(edge, height - row), min(edge, width - col))
@@ -200,31 +200,31 @@ def with_precision(network: FoldedNetwork, scene: Scene, precision: str) -> tupl
     Returns:
         the network to use, and ``float32`` or ``bf16``.
     """
-    cells = cells_of(scene.geobox.shape)
-    if precision == "float32" or (precision == "auto" and not (_gains_by_bf16(network) and len(cells) > 8 * _SAMPLE)):
+    tiles = tiles_of(scene.geobox.shape)
+    if precision == "float32" or (precision == "auto" and not (_gains_by_bf16(network) and len(tiles) > 8 * _SAMPLE)):
         return network, "float32"
     rounded = copy.deepcopy(network)
     rounded.convolutions.bfloat16()
     if precision == "bf16":
         return rounded, "bf16"
-    sample = [cells[i] for i in np.random.default_rng(0).permutation(len(cells))[: 4 * _SAMPLE]]
+    sample = [tiles[i] for i in np.random.default_rng(0).permutation(len(tiles))[: 4 * _SAMPLE]]
     compared = changed = 0
     for one, other in zip(classify(network, scene, sample), classify(rounded, scene, sample), strict=True):
         compared += int((one.classes >= 0).sum())
         changed += int((one.classes != other.classes).sum())
-        if compared >= _SAMPLE * CELL**2:
+        if compared >= _SAMPLE * TILE**2:
             return (rounded, "bf16") if changed < _MOST_CHANGED * compared else (network, "float32")
     return network, "float32"  # too little of it holds data
 
 
 def batch_for(network: FoldedNetwork) -> int:
-    """Number of cells that are computed at once: one on a CPU, on a GPU what fills a quarter of its free memory."""
+    """Number of tiles that are computed at once: one on a CPU, on a GPU what fills a quarter of its free memory."""
     if network.fill.device.type != "cuda":
         return 1
     free, _ = torch.cuda.mem_get_info(network.fill.device)
     # floats that one pixel needs at a time: its bands, and what goes into and comes out of the widest layer
     floats = len(network.layers) + 4 * max(p.shape[0] for p in network.parameters() if p.dim() == 4)
-    return max(1, min(8, free // (4 * 4 * floats * CELL**2)))  # more would lie in the host's memory too
+    return max(1, min(8, free // (4 * 4 * floats * TILE**2)))  # more would lie in the host's memory too
 
 
 def _gains_by_bf16(network: FoldedNetwork) -> bool:
@@ -240,7 +240,7 @@ def _classified(
     *,
     device: torch.device,
     probabilities: bool,
-) -> Iterator[Cell]:
+) -> Iterator[TilePrediction]:
     if len({values.shape for _, values in part}) > 1:  # the last column or row
         for one in part:
             yield from _classified(network, [one], device=device, probabilities=probabilities)
@@ -254,7 +254,7 @@ def _classified(
             yield from _classified(network, half, device=device, probabilities=probabilities)
         return
     for (window, _), (classes, confidence, shares) in zip(part, results, strict=True):
-        yield Cell(window, classes, confidence, shares)
+        yield TilePrediction(window, classes, confidence, shares)
 
 
 @torch.inference_mode()

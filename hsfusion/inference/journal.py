@@ -1,4 +1,4 @@
-"""A journal of finished cells: what a killed run leaves for the next one to go on from."""
+"""A journal of finished tiles: what a killed run leaves for the next one to go on from."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from hsfusion.errors import EnvironmentFailure
 
 _log = logging.getLogger(__name__)
-_RECORD = struct.Struct("<4sIII")  # mark, cell, bytes that follow, their CRC-32
+_RECORD = struct.Struct("<4sIII")  # mark, tile, bytes that follow, their CRC-32
 _MARK = b"CELL"
 
 
 class Journal:
-    """An append-only file: one line of JSON that says what is computed, then a record for each finished cell.
+    """An append-only file: one line of JSON that says what is computed, then a record for each finished tile.
 
     A record counts if it is whole and its checksum is right; what comes after the first that does not is cut off.
 
@@ -38,7 +38,7 @@ class Journal:
     def __init__(self, path: Path, plan: Mapping[str, Any]) -> None:
         self.path = path
         self._reading = threading.Lock()
-        self._places: dict[int, tuple[int, int, int]] = {}  # cell -> offset, length, checksum
+        self._places: dict[int, tuple[int, int, int]] = {}  # tile -> offset, length, checksum
         head = json.dumps(plan, sort_keys=True).encode() + b"\n"
         try:
             self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # not emptied before the lock
@@ -46,7 +46,7 @@ class Journal:
             found = self._file.readline()
             if found != head:
                 if found:
-                    _log.warning("%s tells of another scene, model or setting: its cells are computed anew.", path)
+                    _log.warning("%s tells of another scene, model or setting: its tiles are computed anew.", path)
                 self._file.seek(0)
                 self._file.truncate()
                 self._file.write(head)
@@ -56,15 +56,15 @@ class Journal:
             raise _failure(path, error) from error
 
     @property
-    def cells(self) -> set[int]:
-        """The numbers of the finished cells."""
+    def tiles(self) -> set[int]:
+        """The numbers of the finished tiles."""
         return set(self._places)
 
-    def append(self, cell: int, layers: NDArray[np.generic]) -> None:
-        """Adds a finished cell.
+    def append(self, tile: int, layers: NDArray[np.generic]) -> None:
+        """Adds a finished tile.
 
         Args:
-            cell: its number.
+            tile: its number.
             layers: what was found out; :meth:`read` gives the same bytes.
 
         Raises:
@@ -75,19 +75,19 @@ class Journal:
         try:
             self._file.seek(0, os.SEEK_END)
             offset = self._file.tell() + _RECORD.size
-            self._file.write(_RECORD.pack(_MARK, cell, len(payload), check) + payload)
+            self._file.write(_RECORD.pack(_MARK, tile, len(payload), check) + payload)
             self._file.flush()
         except OSError as error:
             raise _failure(self.path, error) from error
-        self._places[cell] = offset, len(payload), check
+        self._places[tile] = offset, len(payload), check
 
-    def read(self, cell: int) -> bytes:
-        """What was added for a cell; several threads may ask at once.
+    def read(self, tile: int) -> bytes:
+        """What was added for a tile; several threads may ask at once.
 
         Raises:
             EnvironmentFailure: if the file no longer holds it.
         """
-        offset, length, check = self._places[cell]
+        offset, length, check = self._places[tile]
         try:
             with self._reading:
                 self._file.seek(offset)
@@ -126,11 +126,11 @@ class Journal:
             head = self._file.read(_RECORD.size)
             if len(head) < _RECORD.size:
                 return end
-            mark, cell, length, check = _RECORD.unpack(head)
+            mark, tile, length, check = _RECORD.unpack(head)
             payload = self._file.read(length) if mark == _MARK else b""
             if mark != _MARK or len(payload) < length or zlib.crc32(payload) != check:
                 return end
-            self._places[cell] = end + _RECORD.size, length, check
+            self._places[tile] = end + _RECORD.size, length, check
             end += _RECORD.size + length
 
 

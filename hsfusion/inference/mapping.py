@@ -1,4 +1,4 @@
-"""A scene of any size to map files: finished cells go to a journal, files are written once, at the end."""
+"""A scene of any size to map files: finished tiles go to a journal, files are written once, at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import EnvironmentFailure, InputError
-from hsfusion.inference.classification import Cell, cells_of, classify
+from hsfusion.inference.classification import TilePrediction, classify, tiles_of
 from hsfusion.inference.folding import FoldedNetwork
 from hsfusion.inference.journal import Journal
 from hsfusion.scenes import GeoBox, Legend, Scene, Window
@@ -41,7 +41,7 @@ _NO_SHARE = 255
 
 
 @dataclass(frozen=True)
-class Order:
+class MapRequest:
     """What to make.
 
     Attributes:
@@ -52,7 +52,7 @@ class Order:
         probabilities: whether to write ``<out>_probabilities.tif``, a layer for each class.
         border: ``reflect``, or ``valid`` to leave out pixels of which the receptive field leaves the scene.
         format: ``geotiff``, or ``cog`` for cloud-optimised files.
-        batch: cells that are computed at once.
+        batch: tiles that are computed at once.
     """
 
     out: Path
@@ -70,8 +70,8 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Share:
-    """The part of the cells that this process computes.
+class Shard:
+    """The part of the tiles that this process computes.
 
     Attributes:
         rank: number of the process.
@@ -85,22 +85,24 @@ class Share:
 
 
 #: Content of files by path, made from the areas of the classes and the class map, which has not got its name yet.
-Beside = Callable[[ClassAreas, Path], Mapping[Path, bytes]]
+ExtraFiles = Callable[[ClassAreas, Path], Mapping[Path, bytes]]
 
 
 def map_scene(
     network: FoldedNetwork,
     scene: Scene,
-    order: Order,
+    request: MapRequest,
     *,
     plan: Mapping[str, Any],
-    share: Share = Share(),
-    beside: Beside = lambda areas, path: {},
-    progress: Callable[[Iterator[Cell], int, int], Iterable[Cell]] = lambda cells, done, total: cells,
+    shard: Shard = Shard(),
+    beside: ExtraFiles = lambda areas, path: {},
+    progress: Callable[[Iterator[TilePrediction], int, int], Iterable[TilePrediction]] = lambda tiles, done, total: (
+        tiles
+    ),
 ) -> ClassAreas | None:
     """Classifies a scene into files.
 
-    Finished cells are kept in ``.<out>.journal-<rank>`` beside the map, from which a run that was stopped goes on. The
+    Finished tiles are kept in ``.<out>.journal-<rank>`` beside the map, from which a run that was stopped goes on. The
     files are written at the end, each once, in a fixed order and by one thread, read back, and only when all are whole
     given their names, the class map last: what is there under those names stays until then, and the same scene and
     model give the same bytes. Journals go after that: a run that is killed between two names is finished by the next.
@@ -108,11 +110,11 @@ def map_scene(
     Args:
         network: the network, on the device to compute on.
         scene: the scene, with the network's bands and layers.
-        order: what to make.
+        request: what to make.
         plan: plain values that tell scene and model apart from others; a journal of others is not gone on from.
-        share: which part of the cells, where several processes work on one map. Process 0 writes the files.
+        shard: which part of the tiles, where several processes work on one map. Process 0 writes the files.
         beside: gives further files, which get their names together with the maps.
-        progress: called with the cells to come, the pixels that are finished already, and the pixels in all.
+        progress: called with the tiles to come, the pixels that are finished already, and the pixels in all.
 
     Returns:
         how much each class covers; None on other processes than 0.
@@ -121,40 +123,42 @@ def map_scene(
         InputError: if no pixel has data in all bands, or the CRS cannot be written.
         EnvironmentFailure: if the disk is full.
     """
-    cells = cells_of(scene.geobox.shape)
-    plan = {**plan, "shape": list(scene.geobox.shape), "cells": len(cells), **_content(order)}
-    mine = range(share.rank, len(cells), share.world)
-    with Journal(_journal_path(order.out, share.rank), {**plan, "rank": share.rank, "world": share.world}) as journal:
-        missing = [i for i in mine if i not in journal.cells]
-        total, left = (sum(cells[i].height * cells[i].width for i in part) for part in (mine, missing))
-        _check_space(order, left * share.world, scene.geobox.shape)
-        windows = [cells[i] for i in missing]
-        found = classify(network, scene, windows, batch=order.batch, probabilities=order.probabilities)
-        for i, cell in zip(missing, progress(found, total - left, total), strict=True):
-            journal.append(i, _pack(cell, order, network.receptive_field // 2, scene.geobox.shape))
-        if share.rank > 0:
+    tiles = tiles_of(scene.geobox.shape)
+    plan = {**plan, "shape": list(scene.geobox.shape), "tiles": len(tiles), **_content(request)}
+    mine = range(shard.rank, len(tiles), shard.world)
+    with Journal(_journal_path(request.out, shard.rank), {**plan, "rank": shard.rank, "world": shard.world}) as journal:
+        missing = [i for i in mine if i not in journal.tiles]
+        total, left = (sum(tiles[i].height * tiles[i].width for i in part) for part in (mine, missing))
+        _check_space(request, left * shard.world, scene.geobox.shape)
+        windows = [tiles[i] for i in missing]
+        found = classify(network, scene, windows, batch=request.batch, probabilities=request.probabilities)
+        for i, tile in zip(missing, progress(found, total - left, total), strict=True):
+            journal.append(i, _pack(tile, request, network.receptive_field // 2, scene.geobox.shape))
+        if shard.rank > 0:
             journal.__exit__()  # for process 0 to read
-        share.wait()
+        shard.wait()
         # its own journal stays locked until all is written
-        areas = _publish(scene, order, cells, plan, [journal], share.world, beside) if share.rank == 0 else None
-    share.wait()
+        areas = _publish(scene, request, tiles, plan, [journal], shard.world, beside) if shard.rank == 0 else None
+    shard.wait()
     return areas
 
 
-def _content(order: Order) -> dict[str, Any]:
-    """What of an order decides on the numbers."""
-    return {"codes": list(order.legend.codes), "border": order.border, "probabilities": order.probabilities}
+def _content(request: MapRequest) -> dict[str, Any]:
+    """What of a request decides on the numbers."""
+    return {"codes": list(request.legend.codes), "border": request.border, "probabilities": request.probabilities}
 
 
-def _check_space(order: Order, left: int, shape: tuple[int, int]) -> None:
+def _check_space(request: MapRequest, left: int, shape: tuple[int, int]) -> None:
     """Makes sure that the disk has room for the rest of the journals and, beside them, for the maps."""
-    layers = 1 + order.probabilities * len(order.legend.names)  # of one byte
-    maps = class_profile(order.legend, {}).dtype.itemsize + layers  # their smaller copies take less than packing saves
-    needed = left * (2 + layers) + shape[0] * shape[1] * maps * (2 if order.format == "cog" else 1)
-    free = shutil.disk_usage(order.out.parent).free
+    layers = 1 + request.probabilities * len(request.legend.names)  # of one byte
+    maps = (
+        class_profile(request.legend, {}).dtype.itemsize + layers
+    )  # their smaller copies take less than packing saves
+    needed = left * (2 + layers) + shape[0] * shape[1] * maps * (2 if request.format == "cog" else 1)
+    free = shutil.disk_usage(request.out.parent).free
     if free < needed:
         raise EnvironmentFailure(
-            f"{order.out}: the disk has {free:,} free bytes, expected at least {needed:,}. "
+            f"{request.out}: the disk has {free:,} free bytes, expected at least {needed:,}. "
             "Fix: free space or choose another folder."
         )
 
@@ -163,12 +167,12 @@ def _journal_path(out: Path, rank: int) -> Path:
     return out.with_name(f".{out.name}.journal-{rank}")
 
 
-def _pack(cell: Cell, order: Order, radius: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
+def _pack(tile: TilePrediction, request: MapRequest, radius: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
     """Codes as two bytes, then confidence, then probabilities as one."""
-    codes = np.array([*order.legend.codes, 0], "<u2")[cell.classes]  # index -1 is the 0 at the end
-    shares = cell.confidence[None] if cell.probabilities is None else np.stack([cell.confidence, *cell.probabilities])
-    if order.border == "valid":
-        row, col, height, width = cell.window
+    codes = np.array([*request.legend.codes, 0], "<u2")[tile.classes]  # index -1 is the 0 at the end
+    shares = tile.confidence[None] if tile.probabilities is None else np.stack([tile.confidence, *tile.probabilities])
+    if request.border == "valid":
+        row, col, height, width = tile.window
         rows, cols = np.arange(row, row + height)[:, None], np.arange(col, col + width)
         inside = (rows >= radius) & (rows < shape[0] - radius) & (cols >= radius) & (cols < shape[1] - radius)
         codes, shares = np.where(inside, codes, codes.dtype.type(0)), np.where(inside, shares, np.nan)
@@ -178,26 +182,26 @@ def _pack(cell: Cell, order: Order, radius: int, shape: tuple[int, int]) -> NDAr
 
 def _publish(
     scene: Scene,
-    order: Order,
-    cells: list[Window],
+    request: MapRequest,
+    tiles: list[Window],
     plan: Mapping[str, Any],
     journals: list[Journal],
     world: int,
-    beside: Beside,
+    beside: ExtraFiles,
 ) -> ClassAreas:
     """Writes the files from the journals, the first of which is given, and deletes these."""
     with ExitStack() as stack:
         for rank in range(1, world):
-            other = Journal(_journal_path(order.out, rank), {**plan, "rank": rank, "world": world})
+            other = Journal(_journal_path(request.out, rank), {**plan, "rank": rank, "world": world})
             journals.append(stack.enter_context(other))
 
         def layers(taken: Callable[[bytes, Window], NDArray]) -> Blocks:
-            return lambda: ((cell, taken(journals[i % world].read(i), cell)) for i, cell in enumerate(cells))
+            return lambda: ((tile, taken(journals[i % world].read(i), tile)) for i, tile in enumerate(tiles))
 
-        areas = class_areas(layers(_codes)(), legend=order.legend, geobox=scene.geobox)
-        maps = _maps(order, layers)
+        areas = class_areas(layers(_codes)(), legend=request.legend, geobox=scene.geobox)
+        maps = _maps(request, layers)
         if not areas.pixels.any():
-            _tidy(order, [])
+            _remove_leftovers(request, [])
             raise InputError(
                 scene.name,
                 "number of pixels with data in every band that the model uses",
@@ -205,7 +209,9 @@ def _publish(
                 "at least 1",
                 "look at the scene with hsfusion inspect",
             )
-        _tidy(order, _write_files(order, scene.geobox, maps, lambda: beside(areas, temporary_path(order.out))))
+        _remove_leftovers(
+            request, _write_files(request, scene.geobox, maps, lambda: beside(areas, temporary_path(request.out)))
+        )
     return areas
 
 
@@ -218,42 +224,42 @@ class _Map(NamedTuple):
     overviews: str
 
 
-def _maps(order: Order, layers: Callable[[Callable[[bytes, Window], NDArray]], Blocks]) -> list[_Map]:
-    """The maps of an order; the class map is the last."""
-    names = order.legend.names
-    profile = RasterProfile(np.dtype(np.uint8), 1, _NO_SHARE, SHARE, order.tags, {}, ("confidence",))
+def _maps(request: MapRequest, layers: Callable[[Callable[[bytes, Window], NDArray]], Blocks]) -> list[_Map]:
+    """The maps of a request; the class map is the last."""
+    names = request.legend.names
+    profile = RasterProfile(np.dtype(np.uint8), 1, _NO_SHARE, SHARE, request.tags, {}, ("confidence",))
     every = replace(profile, count=len(names), layer_names=names)
-    maps = [_Map(order.out, class_profile(order.legend, order.tags), layers(_codes), "mode")]
-    if order.confidence:
-        blocks = layers(lambda payload, cell: _shares(payload, cell)[:1])
-        maps.insert(0, _Map(order.beside("confidence.tif"), profile, blocks, "average"))
-    if order.probabilities:
-        blocks = layers(lambda payload, cell: _shares(payload, cell)[1:])
-        maps.insert(0, _Map(order.beside("probabilities.tif"), every, blocks, "average"))
+    maps = [_Map(request.out, class_profile(request.legend, request.tags), layers(_codes), "mode")]
+    if request.confidence:
+        blocks = layers(lambda payload, tile: _shares(payload, tile)[:1])
+        maps.insert(0, _Map(request.beside("confidence.tif"), profile, blocks, "average"))
+    if request.probabilities:
+        blocks = layers(lambda payload, tile: _shares(payload, tile)[1:])
+        maps.insert(0, _Map(request.beside("probabilities.tif"), every, blocks, "average"))
     return maps
 
 
 def _write_files(
-    order: Order, geobox: GeoBox, maps: list[_Map], beside: Callable[[], Mapping[Path, bytes]]
+    request: MapRequest, geobox: GeoBox, maps: list[_Map], beside: Callable[[], Mapping[Path, bytes]]
 ) -> list[Path]:
     """Writes all files under other names first, a thread for each map; the class map gets its name last."""
     written = [file.path for file in maps]
     try:
         with no_georeference_is_fine(), ThreadPoolExecutor(len(maps)) as pool:
-            for done in [pool.submit(_write_map, file, geobox, order.format) for file in maps]:
+            for done in [pool.submit(_write_map, file, geobox, request.format) for file in maps]:
                 done.result()
         contents = beside()
         written = [*contents, *written]
         for path, content in contents.items():
             _write_part(path, content)
-        for wanted, ending in ((order.confidence, "confidence.tif"), (order.probabilities, "probabilities.tif")):
+        for wanted, ending in ((request.confidence, "confidence.tif"), (request.probabilities, "probabilities.tif")):
             if not wanted:  # of an older map
-                for old in (order.beside(ending), order.beside(f"{ending}.aux.xml")):
+                for old in (request.beside(ending), request.beside(f"{ending}.aux.xml")):
                     old.unlink(missing_ok=True)
         for path in written:
             publish(path)
     except OSError as error:
-        raise write_failure(order.out, error) from error
+        raise write_failure(request.out, error) from error
     finally:
         for path in written:
             discard(path)
@@ -282,22 +288,22 @@ def _write_part(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _tidy(order: Order, written: Iterable[Path]) -> None:
+def _remove_leftovers(request: MapRequest, written: Iterable[Path]) -> None:
     """Deletes the journals, and what runs left that were killed while they wrote."""
-    maps = {order.out, order.beside("confidence.tif"), order.beside("probabilities.tif"), *written}
+    maps = {request.out, request.beside("confidence.tif"), request.beside("probabilities.tif"), *written}
     plain = {path.with_suffix(".plain") for path in maps}
     leftovers = [f".{glob.escape(path.name)}.*.part*" for path in sorted(maps | plain)]
-    for pattern in (*leftovers, f".{glob.escape(order.out.name)}.journal-*"):
-        for path in order.out.parent.glob(pattern):
+    for pattern in (*leftovers, f".{glob.escape(request.out.name)}.journal-*"):
+        for path in request.out.parent.glob(pattern):
             path.unlink()
 
 
-def _codes(payload: bytes, cell: Window) -> NDArray[np.uint16]:
+def _codes(payload: bytes, tile: Window) -> NDArray[np.uint16]:
     """Class codes of a journal's record: (1, h, w)."""
-    return np.frombuffer(payload, "<u2", cell.height * cell.width).reshape(1, cell.height, cell.width)
+    return np.frombuffer(payload, "<u2", tile.height * tile.width).reshape(1, tile.height, tile.width)
 
 
-def _shares(payload: bytes, cell: Window) -> NDArray[np.uint8]:
+def _shares(payload: bytes, tile: Window) -> NDArray[np.uint8]:
     """Confidence of a journal's record and, where they are in it, probabilities: (1 or 1 + K, h, w)."""
-    offset = 2 * cell.height * cell.width
-    return np.frombuffer(payload, np.uint8, offset=offset).reshape(-1, cell.height, cell.width)
+    offset = 2 * tile.height * tile.width
+    return np.frombuffer(payload, np.uint8, offset=offset).reshape(-1, tile.height, tile.width)

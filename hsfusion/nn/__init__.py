@@ -11,8 +11,8 @@ from hsfusion.nn.backbones import (
 )
 from hsfusion.nn.band_fusion import BandFusion, FreeFusion
 from hsfusion.nn.gates import SETTLED, BandCentres, StochasticGates
+from hsfusion.nn.multi_scene import MultiSceneNetwork
 from hsfusion.nn.network import FusionNetwork, PixelClassifier
-from hsfusion.nn.several import SeveralNetworks
 from hsfusion.nn.weighted_sum import WeightedSum
 
 __all__ = [
@@ -24,9 +24,9 @@ __all__ = [
     "BandFusion",
     "FreeFusion",
     "FusionNetwork",
+    "MultiSceneNetwork",
     "PixelClassifier",
     "ResidualCNN",
-    "SeveralNetworks",
     "SmallCNN",
     "StochasticGates",
     "WeightedSum",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hsfusion.nn.combination import weighted_sum, with_product
+from hsfusion.nn.weighted_sum_autograd import weighted_sum, with_product
 
 Kind = Literal["scalar", "channel", "instance", "channel_instance", "none"]
 Constraint = Literal["none", "affine", "convex", "signed"]

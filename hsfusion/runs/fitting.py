@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from hsfusion.data.datamodule import PatchDataModule, SeveralDataModule, TrainingCube
 from hsfusion.data.splits import TRAIN, Split
 from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError, unescaped
-from hsfusion.nn import SETTLED, FusionNetwork, SeveralNetworks
+from hsfusion.nn import SETTLED, FusionNetwork, MultiSceneNetwork
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.training.callbacks import History, KeepBest, WeightHistory
 from hsfusion.training.classifier import FusionClassifier, balanced_class_weights
@@ -56,7 +56,7 @@ class FittedNetwork:
 
 def fit_network(
     settings: TrainSettings,
-    network: FusionNetwork | SeveralNetworks,
+    network: FusionNetwork | MultiSceneNetwork,
     data: PatchDataModule | SeveralDataModule,
     folder: Path | None,
     *,
@@ -220,7 +220,7 @@ def configuration_errors(part: str) -> Iterator[None]:
 
 
 def _classifier(
-    settings: TrainSettings, network: FusionNetwork | SeveralNetworks, counts: NDArray[np.integer]
+    settings: TrainSettings, network: FusionNetwork | MultiSceneNetwork, counts: NDArray[np.integer]
 ) -> FusionClassifier:
     optimizer = settings.optimizer or partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.01)
     with configuration_errors("optimizer"):

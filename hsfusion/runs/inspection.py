@@ -322,12 +322,12 @@ class ModelInspection:
 
 def inspect_model(path: Path) -> ModelInspection:
     """Reads a model file, or that of a run folder."""
-    from hsfusion.training.building import LearnedWeights
+    from hsfusion.training.building import WeightReadout
     from hsfusion.training.model_file import load_model
 
     file = path / "model.safetensors" if path.is_dir() else path
     network, header = load_model(file)
-    weights = None if network.fusion.kind.endswith("instance") else LearnedWeights(network).weight
+    weights = None if network.fusion.kind.endswith("instance") else WeightReadout(network).weight
     if weights is not None and not np.isfinite(weights).all():
         raise InputError(file, "band weights", "not finite", "numbers", "train again")
     return ModelInspection(file, header, network.used_bands.numpy(), network.fusion.membership.numpy(), weights)

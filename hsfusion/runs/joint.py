@@ -17,8 +17,8 @@ from hsfusion.data.datamodule import SeveralDataModule
 from hsfusion.data.leakage import training_mask
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
 from hsfusion.errors import InputError
-from hsfusion.nn import SeveralNetworks
-from hsfusion.nn.several import GroupWeights
+from hsfusion.nn import MultiSceneNetwork
+from hsfusion.nn.multi_scene import GroupWeights
 from hsfusion.runs.fitting import class_counts, configuration_errors, fit_network, patch_data, sample_patches
 from hsfusion.runs.folder import is_folder_name, start_folder, training_log, versions, write_json
 from hsfusion.runs.resuming import check_checkpoint, interrupted_checkpoint
@@ -55,7 +55,7 @@ class JointExperiment:
     """
 
     parts: list[Experiment]
-    network: SeveralNetworks
+    network: MultiSceneNetwork
 
 
 def train_jointly(
@@ -138,7 +138,7 @@ def prepare_jointly(
         for split, part in zip(splits, common, strict=True)
     ]
     with configuration_errors("model"):
-        network = SeveralNetworks([part.network for part in parts], group_weights=cast(GroupWeights, group_weights))
+        network = MultiSceneNetwork([part.network for part in parts], group_weights=cast(GroupWeights, group_weights))
     _log.info("%d scenes share responses and CNN; group weights: %s", len(parts), group_weights)
     _log.info("Every band stays open: gates would stand in front of the bands of one sensor.")
     return JointExperiment(parts, network)
@@ -237,7 +237,7 @@ def fit_jointly(
     ends = np.cumsum([len(part.network.mean) for part in parts])[:-1]
     results = []
     for part, apart, patches, history in zip(
-        parts, network.taken_apart(), data, np.split(weights, ends, axis=1), strict=True
+        parts, network.split_networks(), data, np.split(weights, ends, axis=1), strict=True
     ):
         alone = replace(part, initial=replace(part.initial, network=apart))
         results.append((alone, read_result(alone, replace(fitted, weight_history=(steps, history)), patches)))

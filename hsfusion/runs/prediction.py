@@ -24,9 +24,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hsfusion import __version__
 from hsfusion.errors import EnvironmentFailure, InputError, unescaped
-from hsfusion.inference import FoldedNetwork, Order, map_scene, predict_scene
-from hsfusion.inference.classification import Cell, batch_for, with_precision
-from hsfusion.inference.mapping import Beside, Share
+from hsfusion.inference import FoldedNetwork, MapRequest, map_scene, predict_scene
+from hsfusion.inference.classification import TilePrediction, batch_for, with_precision
+from hsfusion.inference.mapping import ExtraFiles, Shard
 from hsfusion.nn import FusionNetwork
 from hsfusion.runs.finetuning import model_path
 from hsfusion.runs.run import Run, legend_of
@@ -165,8 +165,8 @@ def predict(
     folded = FoldedNetwork(network).to(compute_device(settings.device))
     folded, precision = with_precision(folded, matched, settings.precision)
     tags |= {"hsfusion_version": __version__, "hsfusion_model_sha256": digest, "scene": matched.name}
-    order = _order(Path(out or f"{matched.name}_map.tif"), settings, header, tags, folded)
-    _check_inputs(order, matched, run)
+    request = _request(Path(out or f"{matched.name}_map.tif"), settings, header, tags, folded)
+    _check_inputs(request, matched, run)
     if settings.compile:
         folded.convolutions.compile()
     plan = {
@@ -175,20 +175,20 @@ def predict(
         "computed": [settings.bands, precision, settings.compile, folded.fill.device.type],
         "scene": fingerprint(matched),
     }  # all that decides on the numbers: a journal of something else is not continued
-    with _share() as share:
-        shown = {"progress": _progress_bar} if settings.progress and share.rank == 0 else {}
-        beside = _files_beside(order, matched.name)
-        areas = map_scene(folded, matched, order, plan=plan, share=share, beside=beside, **shown)
+    with _shard() as shard:
+        shown = {"progress": _progress_bar} if settings.progress and shard.rank == 0 else {}
+        beside = _files_beside(request, matched.name)
+        areas = map_scene(folded, matched, request, plan=plan, shard=shard, beside=beside, **shown)
     rows, columns = matched.geobox.shape
     return PredictedMap(
-        order.out, order.legend, areas, rows * columns, time.perf_counter() - start, precision, coverage
+        request.out, request.legend, areas, rows * columns, time.perf_counter() - start, precision, coverage
     )
 
 
-def _order(
+def _request(
     out: Path, settings: PredictSettings, header: ModelHeader, tags: Mapping[str, str], network: FoldedNetwork
-) -> Order:
-    return Order(
+) -> MapRequest:
+    return MapRequest(
         out=out,
         legend=legend_of(header),
         tags=tags,
@@ -320,10 +320,10 @@ def compute_device(name: str) -> str:
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
-def _check_inputs(order: Order, scene: Scene, run: Run | str | Path) -> None:
+def _check_inputs(request: MapRequest, scene: Scene, run: Run | str | Path) -> None:
     """Refuses to write over what is read, or a folder."""
     endings = ("confidence.tif", "probabilities.tif", _TABLE)
-    outs = [order.out, order.out.with_suffix(".png"), *(order.beside(ending) for ending in endings)]
+    outs = [request.out, request.out.with_suffix(".png"), *(request.beside(ending) for ending in endings)]
     inputs = [*scene.files(), *([] if isinstance(run, Run) else [model_path(run)])]
     for out in outs:
         if out.is_dir() or any(out.exists() and path.exists() and out.samefile(path) for path in inputs):
@@ -331,11 +331,11 @@ def _check_inputs(order: Order, scene: Scene, run: Run | str | Path) -> None:
 
 
 @contextmanager
-def _share() -> Iterator[Share]:
+def _shard() -> Iterator[Shard]:
     """Which tiles are this process's: torchrun sets RANK and WORLD_SIZE. Leaves the group of processes at the end."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        yield Share()
+        yield Shard()
         return
     import torch.distributed as distributed
 
@@ -347,12 +347,12 @@ def _share() -> Iterator[Share]:
 
     distributed.init_process_group("gloo", timeout=timedelta(days=7))  # one may have much more to do
     try:
-        yield Share(int(os.environ["RANK"]), world, wait)
+        yield Shard(int(os.environ["RANK"]), world, wait)
     finally:
         distributed.destroy_process_group()
 
 
-def _progress_bar(cells: Iterator[Cell], done: int, total: int) -> Iterator[Cell]:
+def _progress_bar(tiles: Iterator[TilePrediction], done: int, total: int) -> Iterator[TilePrediction]:
     """Shows pixels per second and the time left."""
     columns = (
         BarColumn(),
@@ -363,20 +363,20 @@ def _progress_bar(cells: Iterator[Cell], done: int, total: int) -> Iterator[Cell
     start, first = time.perf_counter(), done
     with Progress(*columns, console=Console(file=unescaped(sys.stderr)), transient=True) as bar:
         task = bar.add_task("", total=total, completed=done, rate="-")
-        for cell in cells:
-            yield cell
-            done += cell.classes.size
+        for tile in tiles:
+            yield tile
+            done += tile.classes.size
             rate = (done - first) / (time.perf_counter() - start)
             bar.update(task, completed=done, rate=f"{rate:,.0f}")
 
 
-def _files_beside(order: Order, scene: str) -> Beside:
+def _files_beside(request: MapRequest, scene: str) -> ExtraFiles:
     """What gives the table of areas and the quick look, which get their names together with the maps."""
 
     def made(areas: ClassAreas, class_map: Path) -> Mapping[Path, bytes]:
         return {
-            order.beside(_TABLE): _area_table(areas, order.legend),
-            order.out.with_suffix(".png"): _quick_look(class_map, order.legend, scene=scene),
+            request.beside(_TABLE): _area_table(areas, request.legend),
+            request.out.with_suffix(".png"): _quick_look(class_map, request.legend, scene=scene),
         }
 
     return made

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from hsfusion.errors import InputError, printable
-from hsfusion.nn import FusionNetwork, SeveralNetworks
+from hsfusion.nn import FusionNetwork, MultiSceneNetwork
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.scenes.description import parse_configuration, read_configuration
 from hsfusion.training.classifier import FusionClassifier
@@ -51,7 +51,7 @@ def interrupted_checkpoint(run: Path, configuration: str) -> Path:
     return path.absolute()
 
 
-def check_checkpoint(path: Path, settings: TrainSettings, network: FusionNetwork | SeveralNetworks) -> None:
+def check_checkpoint(path: Path, settings: TrainSettings, network: FusionNetwork | MultiSceneNetwork) -> None:
     """Checks that a checkpoint has the weights of what is to be trained, before a run folder is made.
 
     Raises:

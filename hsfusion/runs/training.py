@@ -34,7 +34,7 @@ from hsfusion.runs.settings import TrainSettings, describe, with_fields
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.description import open_described
 from hsfusion.spectra import BandGroup, membership
-from hsfusion.training.building import LearnedWeights, backbone_arguments, build_network
+from hsfusion.training.building import WeightReadout, backbone_arguments, build_network
 from hsfusion.training.classifier import accuracies, confusion_matrix
 from hsfusion.training.transfer import TransferReport
 from hsfusion.trust.evidence import beats_chance
@@ -66,7 +66,7 @@ class TrainingResult:
     confidence: NDArray[np.float32]
     instance_maps: NDArray[np.float32] | None
     confusion: NDArray[np.int64]
-    weights: LearnedWeights
+    weights: WeightReadout
     weight_history: tuple[list[int], NDArray[np.float64]]
     metrics: dict[str, Any]
     beats_chance: bool
@@ -316,7 +316,7 @@ def read_result(experiment: Experiment, fitted: FittedNetwork, data: PatchDataMo
         DivergedError: if a weight is not finite.
     """
     split, network = experiment.split, experiment.network
-    weights = LearnedWeights(network, sample_patches(network, data, split, most=1024))
+    weights = WeightReadout(network, sample_patches(network, data, split, most=1024))
     if not (_finite(network.state_dict().values()) and np.isfinite(weights.weight).all()):
         raise DivergedError("training: weights are not finite, expected numbers. Fix: lower optimizer.lr.")
     start = time.perf_counter()

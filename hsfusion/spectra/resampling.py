@@ -19,7 +19,7 @@ _PER_STEP, _LEAST, _MOST, _MOST_IN_ALL = 4, 25, 1001, 2_000_000
 _POINT_NM = 1e-6
 
 
-def carry_matrix(old: Bands, new: Bands) -> NDArray[np.float64]:
+def resampling_matrix(old: Bands, new: Bands) -> NDArray[np.float64]:
     r"""Share of each old band's mass that each new band takes over.
 
     Each good new band has a hat function, 1 at its centre and falling linearly to 0 at its neighbours' (neighbours by
@@ -79,8 +79,8 @@ def resample_values(values: NDArray[np.floating], *, old: Bands, new: Bands) -> 
     Returns:
         (..., C') float64, NaN at new bands whose centre the old ones do not cover.
     """
-    share = carry_matrix(new, old)  # (C', C): each new band as a mix of old ones
-    centres = carry_matrix(replace(new, fwhm_nm=np.full(len(new), _POINT_NM)), old)
+    share = resampling_matrix(new, old)  # (C', C): each new band as a mix of old ones
+    centres = resampling_matrix(replace(new, fwhm_nm=np.full(len(new), _POINT_NM)), old)
     share = np.where(share.sum(1, keepdims=True) < 1 - 1e-9, centres, share)
     mix = np.where(old.good, values, 0.0) @ share.T
     return np.where(share.any(1), mix, np.nan)

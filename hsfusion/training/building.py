@@ -298,7 +298,7 @@ def _gates(
     return BandCentres(torch.from_numpy(rank), keep_bands, always=torch.arange(len(rank)) >= len(bands))
 
 
-class LearnedWeights:
+class WeightReadout:
     """What a network has learned about the bands, as arrays.
 
     The gates are part of both: the product of group weight and response is what the forward pass multiplies a

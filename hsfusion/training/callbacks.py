@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 import torch
 
 from hsfusion.nn import FusionNetwork
-from hsfusion.training.building import LearnedWeights
+from hsfusion.training.building import WeightReadout
 
 
 class History(pl.Callback):
@@ -65,7 +65,7 @@ class WeightHistory(pl.Callback):
         device = pl_module.device
         self._measured = [(network, None if x is None else x.to(device)) for network, x in self._measured]
         self.steps.append(trainer.global_step)
-        self.weights.append([w for network, x in self._measured for w in LearnedWeights(network, x).weight.tolist()])
+        self.weights.append([w for network, x in self._measured for w in WeightReadout(network, x).weight.tolist()])
 
     def state_dict(self) -> dict[str, Any]:
         """What goes into the checkpoint."""

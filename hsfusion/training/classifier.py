@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from hsfusion.errors import DivergedError
-from hsfusion.nn import FreeFusion, FusionNetwork, SeveralNetworks
+from hsfusion.nn import FreeFusion, FusionNetwork, MultiSceneNetwork
 
 _log = logging.getLogger(__name__)
 # shares of the training: bands cost nothing before the first, and all of their price from the second on
@@ -29,7 +29,7 @@ _FREE, _CHARGED = 0.1, 0.5
 PARTS = ("response", "group_weights", "cnn", "classifier")
 
 
-def parts_of(network: FusionNetwork | SeveralNetworks) -> dict[str, list[nn.Parameter]]:
+def parts_of(network: FusionNetwork | MultiSceneNetwork) -> dict[str, list[nn.Parameter]]:
     """The parameters of each part; gates go with the responses, the free convolution counts as the response."""
     fusion, cnn = network.fusion, network.cnn
     sums = [] if isinstance(fusion, FreeFusion) else list(fusion.group_sum.parameters())
@@ -65,7 +65,7 @@ class FusionClassifier(pl.LightningModule):
 
     def __init__(
         self,
-        network: FusionNetwork | SeveralNetworks,
+        network: FusionNetwork | MultiSceneNetwork,
         *,
         optimizer: Callable[[Iterable[dict[str, Any]]], torch.optim.Optimizer],
         total_steps: int,

@@ -17,8 +17,8 @@ from hsfusion.errors import InputError
 from hsfusion.nn import BandCentres, BandFusion, FreeFusion, FusionNetwork, WeightedSum
 from hsfusion.nn.band_fusion import LOG_NOTHING
 from hsfusion.spectra import BandGroup, Bands
-from hsfusion.spectra.resampling import carry_matrix, resample_values
-from hsfusion.training.building import LearnedWeights, build_network
+from hsfusion.spectra.resampling import resample_values, resampling_matrix
+from hsfusion.training.building import WeightReadout, build_network
 from hsfusion.training.model_file import ModelHeader
 
 _MOST_BYTES = 2**30  # of the responses
@@ -157,7 +157,7 @@ def transfer(
     """Carries a trained network over to another sensor, other rasters and other classes.
 
     The response of each group and channel, times the gates, is a density over wavelength: it is dealt to the new bands
-    by :func:`hsfusion.spectra.resampling.carry_matrix` and scaled to keep its sum, so that a group that is covered at
+    by `resampling_matrix` and scaled to keep its sum, so that a group that is covered at
     least in part counts as much as before. A group of which less than 1 % is covered is dropped: with the constraints
     signed, convex and none the fused channels are the old ones without it, but affine weights go on summing to 1 by an
     even shift, and predicted weights share its part between the others. The CNN is copied, and so are the classes of
@@ -182,7 +182,7 @@ def transfer(
     classes = _class_rows(named, class_names) | dict.fromkeys((name.strip() for name in fresh_classes), None)
     old, groups, rasters = header.bands, header.groups, header.sources
     _check_size(network, len(bands) + sum(number for _, number in sources))
-    share = _with_layers(carry_matrix(old, bands), old=rasters, new=sources)
+    share = _with_layers(resampling_matrix(old, bands), old=rasters, new=sources)
     coverages, outside = _coverages(network, header, share=share)
     left = [g for g, _ in enumerate(groups) if coverages[g].coverage >= _LEAST_COVERED]
     if not left:
@@ -288,7 +288,7 @@ def _coverages(
     edge = 2 * network.fusion.margin + 1
     predicted = network.fusion.kind.endswith("instance")
     pixel = torch.zeros(1, len(network.mean), edge, edge, device=network.mean.device) if predicted else None
-    learned = LearnedWeights(network, pixel)
+    learned = WeightReadout(network, pixel)
     size = np.abs(learned.group_weights)
     size = size / np.maximum(size.sum(0), 1e-300)
     weights = np.einsum("m,gm,gmc->gc", learned.channel_share, size, learned.response)  # (G, C + E)

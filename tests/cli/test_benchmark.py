@@ -64,7 +64,7 @@ def test_read_compares_with_a_raw_read_in_each_interleave(hsfusion, tmp_path):
 
 
 def test_predict_compares_with_patches_and_the_bare_network(hsfusion, tmp_path, monkeypatch):
-    monkeypatch.setattr("hsfusion.benchmarks.prediction.CELL", 32)  # of a size that takes no time
+    monkeypatch.setattr("hsfusion.benchmarks.prediction.TILE", 32)  # of a size that takes no time
     monkeypatch.setattr("hsfusion.benchmarks.prediction._MATRIX", 64)
     words = ["rows=60", "columns=50", "formats=[bil,geotiff]", "edges=[40]", "patches=300", "repeats=2", "folder=."]
     done = hsfusion("benchmark", "predict", *words, "threads=1", "json=out.json", cwd=tmp_path)

@@ -24,7 +24,7 @@ from hsfusion.spectra import Bands, even_groups
 from hsfusion.training.building import build_network
 from hsfusion.training.model_file import ClassList, ModelHeader, load_model, save_model
 
-SHAPE = (300, 530)  # two rows of three cells
+SHAPE = (300, 530)  # two rows of three tiles
 CODES = (2, 5, 300, 301)
 ALL = ("map.tif", "map.tif.aux.xml", "map_confidence.tif", "map_probabilities.tif", "map_areas.csv", "map.png")
 QUIET = ("progress=false", "threads=1", "precision=float32", "device=cpu")
@@ -198,7 +198,7 @@ def test_killed_run_is_not_gone_on_from_with_another_header(files, hsfusion, tmp
     (tmp_path / "copy.hdr").write_text(header.replace("500000, 5500000", "600000, 5500000"))
     done = hsfusion(*run, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "its cells are computed anew" in done.stderr
+    assert "its tiles are computed anew" in done.stderr
     with rasterio.open(tmp_path / "map.tif") as file:
         assert file.transform.c == 600000
 

@@ -6,10 +6,10 @@ from hsfusion.data.datamodule import PatchDataModule, prepare
 from hsfusion.data.splits import blocks
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.inference import FoldedNetwork, classification, instance_weight_maps, predict_scene
-from hsfusion.inference.classification import cells_of, classify, with_precision
+from hsfusion.inference.classification import classify, tiles_of, with_precision
 from hsfusion.scenes import ArrayScene
 from hsfusion.spectra import BandGroup, even_groups
-from hsfusion.training.building import FUSIONS, LearnedWeights, build_network
+from hsfusion.training.building import FUSIONS, WeightReadout, build_network
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +70,10 @@ def test_folded_network_gives_the_numbers_of_the_whole_one(split, fusion):
 @pytest.mark.parametrize("batch", [2, 100])
 def test_numbers_do_not_depend_on_batch_or_on_which_cells_are_asked_for(split, monkeypatch, batch):
     folded, scene = FoldedNetwork(network(split.labelled.scene.bands)), split.labelled.scene
-    cells = cells_of((40, 37), edge=16)
-    one_by_one = {cell.window: cell for cell in classify(folded, scene, cells, probabilities=True)}
-    for cell in classify(folded, scene, cells[::-2], batch=batch, probabilities=True):
-        for part, expected in zip(cell[1:], one_by_one[cell.window][1:], strict=True):
+    tiles = tiles_of((40, 37), edge=16)
+    one_by_one = {tile.window: tile for tile in classify(folded, scene, tiles, probabilities=True)}
+    for tile in classify(folded, scene, tiles[::-2], batch=batch, probabilities=True):
+        for part, expected in zip(tile[1:], one_by_one[tile.window][1:], strict=True):
             assert part.tobytes() == expected.tobytes()
 
 
@@ -82,7 +82,7 @@ def test_classes_do_not_depend_on_the_size_of_cells(split, edge):
     net, scene = network(split.labelled.scene.bands), split.labelled.scene
     expected, share = predict_scene(net, scene)
     for (row, col, height, width), classes, confidence, _ in classify(
-        FoldedNetwork(net), scene, cells_of((40, 37), edge=edge)
+        FoldedNetwork(net), scene, tiles_of((40, 37), edge=edge)
     ):
         assert (classes == expected[row : row + height, col : col + width]).all()
         np.testing.assert_allclose(confidence, share[row : row + height, col : col + width], atol=1e-5)
@@ -99,10 +99,10 @@ def test_memory_that_does_not_suffice_halves_the_batch(split, monkeypatch):
         return plain(x)
 
     monkeypatch.setattr(folded, "classify", narrow)
-    cells = cells_of((32, 32), edge=8)
-    found = list(classify(folded, scene, cells, batch=4))
+    tiles = tiles_of((32, 32), edge=8)
+    found = list(classify(folded, scene, tiles, batch=4))
     assert sizes[:4] == [4, 2, 1, 1]
-    assert [cell.window for cell in found] == cells
+    assert [tile.window for tile in found] == tiles
 
 
 def test_bf16_is_taken_only_where_the_map_stays(monkeypatch, split):
@@ -112,9 +112,9 @@ def test_bf16_is_taken_only_where_the_map_stays(monkeypatch, split):
     assert name == "bf16"
     assert next(rounded.convolutions.parameters()).dtype == torch.bfloat16
     assert next(folded.convolutions.parameters()).dtype == torch.float32
-    monkeypatch.setattr(classification, "cells_of", lambda shape: cells_of(shape, edge=4))
+    monkeypatch.setattr(classification, "tiles_of", lambda shape: tiles_of(shape, edge=4))
     monkeypatch.setattr(classification, "_gains_by_bf16", lambda network: True)
-    monkeypatch.setattr(classification, "CELL", 4)
+    monkeypatch.setattr(classification, "TILE", 4)
     for most, chosen in ((2.0, "bf16"), (0.0, "float32")):
         monkeypatch.setattr(classification, "_MOST_CHANGED", most)
         assert with_precision(folded, scene, "auto")[1] == chosen
@@ -140,7 +140,7 @@ def test_maps_of_instance_weights_have_the_group_totals_of_the_same_pixels_as_me
     net.std.copy_(torch.from_numpy(cube.std))
     maps = instance_weight_maps(net, scene)
     patches = PatchDataModule(cube, split, seed=0).patches(torch.arange(40 * 37), step=None)
-    weight = LearnedWeights(net, patches[:, :, 2:5, 2:5]).weight  # what a pixel's weights are predicted from
+    weight = WeightReadout(net, patches[:, :, 2:5, 2:5]).weight  # what a pixel's weights are predicted from
     inside = net.fusion.membership.numpy()
     np.testing.assert_allclose(maps.mean((1, 2)), [weight[row].sum() for row in inside], atol=1e-5)
     assert maps.std((1, 2)).max() > 0.01

@@ -10,7 +10,7 @@ from hsfusion import __version__
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
 from hsfusion.inference import FoldedNetwork, predict_scene
-from hsfusion.inference.classification import cells_of, read_with_halo
+from hsfusion.inference.classification import read_with_halo, tiles_of
 from hsfusion.inference.exporting import describe, export_onnx, export_program
 from hsfusion.scenes import ArrayRaster, ArrayScene, StackedScene
 from hsfusion.scenes.scene import read_all
@@ -75,7 +75,7 @@ def map_by(run, text, scene):
     layers = np.array([position[layer.get("wavelength_nm", layer.get("source"))] for layer in known["layers"]])
     radius, codes = known["receptive_field"] // 2, np.array(known["classes"]["codes"])
     found = np.full(scene.geobox.shape, -1)
-    for window in cells_of(scene.geobox.shape, edge=16):
+    for window in tiles_of(scene.geobox.shape, edge=16):
         x = np.ascontiguousarray(read_with_halo(scene, window, radius, layers))[None]
         part = np.s_[window.row : window.row + window.height, window.col : window.col + window.width]
         missing = np.isnan(x[0, :, radius:-radius, radius:-radius]).any(0)

@@ -9,14 +9,14 @@ PLAN = {"model": "a"}
 
 def filled(path):
     with Journal(path, PLAN) as journal:
-        for cell in (3, 1):
-            journal.append(cell, np.full(10, cell, np.uint8))
+        for tile in (3, 1):
+            journal.append(tile, np.full(10, tile, np.uint8))
     return path
 
 
 def test_cells_are_there_when_it_is_opened_again(tmp_path):
     with Journal(filled(tmp_path / "j"), PLAN) as journal:
-        assert journal.cells == {1, 3}
+        assert journal.tiles == {1, 3}
         assert journal.read(3) == bytes([3] * 10)
         journal.append(7, np.arange(4, dtype="<u2"))
     with Journal(tmp_path / "j", PLAN) as journal:
@@ -29,7 +29,7 @@ def test_torn_end_is_cut_off_and_written_anew(tmp_path, lost):
     whole = path.read_bytes()
     path.write_bytes(whole[:-lost])
     with Journal(path, PLAN) as journal:
-        assert journal.cells == {3}
+        assert journal.tiles == {3}
         journal.append(1, np.full(10, 1, np.uint8))
     assert path.read_bytes() == whole
 
@@ -40,7 +40,7 @@ def test_changed_record_does_not_count(tmp_path):
     data[-1] ^= 1
     path.write_bytes(data)
     with Journal(path, PLAN) as journal:
-        assert journal.cells == {3}
+        assert journal.tiles == {3}
 
 
 def test_record_that_is_changed_later_is_an_error(tmp_path):
@@ -55,7 +55,7 @@ def test_record_that_is_changed_later_is_an_error(tmp_path):
 
 def test_journal_of_another_plan_is_not_gone_on_from(tmp_path, caplog):
     with Journal(filled(tmp_path / "j"), {"model": "b"}) as journal:
-        assert journal.cells == set()
+        assert journal.tiles == set()
     assert "computed anew" in caplog.text
 
 

@@ -11,7 +11,7 @@ from rasterio.crs import CRS
 
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import EnvironmentFailure, InputError
-from hsfusion.inference import FoldedNetwork, Order, map_scene, mapping
+from hsfusion.inference import FoldedNetwork, MapRequest, map_scene, mapping
 from hsfusion.scenes import ArrayScene, GeoBox, Legend
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import even_groups
@@ -25,7 +25,7 @@ OBLIQUE = "+proj=ob_tran +o_proj=eqc +o_lat_p=40 +o_lon_p=10 +lon_0=20 +datum=WG
 
 @pytest.fixture(scope="module")
 def made():
-    """A network and a scene of four cells, in a CRS that GeoTIFF does not know."""
+    """A network and a scene of four tiles, in a CRS that GeoTIFF does not know."""
     scene = synthetic_scene(seed=0, height=SHAPE[0], width=SHAPE[1], num_classes=4).scene
     cube = read_all(scene)
     torch.manual_seed(0)
@@ -36,7 +36,7 @@ def made():
 
 
 def order(folder, **more):
-    return Order(folder / "map.tif", LEGEND, {"scene": "s"}, probabilities=True, **more)
+    return MapRequest(folder / "map.tif", LEGEND, {"scene": "s"}, probabilities=True, **more)
 
 
 def table(areas, class_map):
@@ -134,7 +134,7 @@ def test_run_that_ends_between_two_names_is_finished_by_the_next(made, whole, tm
         map_scene(*made, order(tmp_path), plan={}, beside=table)
     assert (tmp_path / "map.tif").read_text() == "old"  # the last to get its name
     monkeypatch.setattr(mapping, "publish", publish)
-    monkeypatch.setattr(mapping, "classify", lambda network, scene, cells, **more: iter(()))  # all is in the journal
+    monkeypatch.setattr(mapping, "classify", lambda network, scene, tiles, **more: iter(()))  # all is in the journal
     map_scene(*made, order(tmp_path), plan={}, beside=table)
     assert content(tmp_path) == whole
     assert not list(tmp_path.glob(".*"))

@@ -5,7 +5,7 @@ import pytest
 
 from hsfusion.data.indian_pines import indian_pines_bands
 from hsfusion.spectra import Bands
-from hsfusion.spectra.resampling import carry_matrix, resample_values
+from hsfusion.spectra.resampling import resample_values, resampling_matrix
 from hsfusion.spectra.sensors import sensor_bands
 
 SPECTROMETERS = ("enmap", "prisma", "emit", "desis", "aviris_classic")
@@ -20,30 +20,30 @@ def axis(nm, fwhm=None, good=None):
 
 @pytest.mark.parametrize("bands", [indian_pines_bands(), axis([400, 410, 425, 450]), axis([500]), axis([500], 10)])
 def test_a_sensor_carries_over_to_itself_as_it_is(bands):
-    np.testing.assert_array_equal(carry_matrix(bands, bands), np.eye(len(bands)))
+    np.testing.assert_array_equal(resampling_matrix(bands, bands), np.eye(len(bands)))
 
 
 @pytest.mark.parametrize("name", SPECTROMETERS)
 def test_every_listed_sensor_carries_over_to_itself_as_it_is(name):
     bands = sensor_bands(name)
-    np.testing.assert_array_equal(carry_matrix(bands, bands), np.diag(bands.good.astype(float)))
+    np.testing.assert_array_equal(resampling_matrix(bands, bands), np.diag(bands.good.astype(float)))
 
 
 def test_a_band_between_two_others_is_dealt_by_distance():
-    share = carry_matrix(axis([402.5, 410, 415]), axis([400, 410, 420]))
+    share = resampling_matrix(axis([402.5, 410, 415]), axis([400, 410, 420]))
     np.testing.assert_allclose(share, [[0.75, 0.25, 0], [0, 1, 0], [0, 0.5, 0.5]])
 
 
 def test_fine_bands_keep_their_mean_wavelength_on_coarse_ones():
     fine, coarse = axis(np.arange(405, 595, 2.5), 3), axis(np.arange(400, 601, 20), 20)
-    share = carry_matrix(fine, coarse)
+    share = resampling_matrix(fine, coarse)
     np.testing.assert_allclose(share.sum(1), 1)
     np.testing.assert_allclose(share @ coarse.wavelength_nm, fine.wavelength_nm)
 
 
 def test_a_broad_band_spreads_over_fine_ones_with_the_width_they_lack():
     broad, fine = axis([550], 50), axis(np.arange(400, 701, 5), 30)
-    share = carry_matrix(broad, fine)[0]
+    share = resampling_matrix(broad, fine)[0]
     nm = fine.wavelength_nm
     lacking = 40 / np.sqrt(8 * np.log(2))  # standard deviation of a FWHM of sqrt(50² - 30²)
     hat = 5 / np.sqrt(6)  # of a triangle from -5 to 5
@@ -57,55 +57,55 @@ def test_a_broad_band_spreads_over_fine_ones_with_the_width_they_lack():
 def test_order_of_the_bands_does_not_matter():
     rng = np.random.default_rng(0)
     old, new = axis(rng.uniform(400, 900, 40), rng.uniform(5, 20, 40)), axis(rng.uniform(400, 900, 30), 8)
-    share = carry_matrix(old, new)
+    share = resampling_matrix(old, new)
     i, j = rng.permutation(40), rng.permutation(30)
-    turned = carry_matrix(axis(old.wavelength_nm[i], old.fwhm_nm[i]), axis(new.wavelength_nm[j], 8))
+    turned = resampling_matrix(axis(old.wavelength_nm[i], old.fwhm_nm[i]), axis(new.wavelength_nm[j], 8))
     np.testing.assert_allclose(turned, share[np.ix_(i, j)], atol=1e-12)
 
 
 def test_bands_of_one_centre_share_what_one_alone_takes():
     old = axis([403, 412, 419])
-    alone = carry_matrix(old, axis([400, 410, 420], 10))
-    twice = carry_matrix(old, axis([400, 410, 420, 410], 10))
+    alone = resampling_matrix(old, axis([400, 410, 420], 10))
+    twice = resampling_matrix(old, axis([400, 410, 420, 410], 10))
     np.testing.assert_allclose(twice[:, [1, 3]], np.repeat(alone[:, [1]] / 2, 2, axis=1))
     np.testing.assert_allclose(twice[:, [0, 2]], alone[:, [0, 2]])
 
 
 def test_bad_bands_take_nothing_and_others_take_their_place():
-    share = carry_matrix(axis([410]), axis([400, 410, 420], 12, good=[True, False, True]))
+    share = resampling_matrix(axis([410]), axis([400, 410, 420], 12, good=[True, False, True]))
     np.testing.assert_allclose(share, [[0.5, 0, 0.5]])
-    assert not carry_matrix(axis([410]), axis([410], good=[False])).any()
+    assert not resampling_matrix(axis([410]), axis([410], good=[False])).any()
 
 
 def test_nothing_is_covered_beyond_half_a_width_from_the_ends():
-    share = carry_matrix(axis([394, 395, 425, 426]), axis([400, 410, 420], 10))
+    share = resampling_matrix(axis([394, 395, 425, 426]), axis([400, 410, 420], 10))
     np.testing.assert_allclose(share, [[0, 0, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0]])
 
 
 def test_a_broad_band_across_the_end_is_covered_in_part():
-    covered = carry_matrix(axis([905], 60), axis(np.arange(400, 901, 5), 10)).sum()
+    covered = resampling_matrix(axis([905], 60), axis(np.arange(400, 901, 5), 10)).sum()
     assert covered == pytest.approx(0.5, abs=0.02)  # the last band reaches to 905 nm
 
 
 def test_nothing_is_covered_in_a_gap():
     new = axis([400, 410, 420, 460, 470, 480], 12)
-    share = carry_matrix(axis([415, 426, 427, 440, 454, 453]), new)
+    share = resampling_matrix(axis([415, 426, 427, 440, 454, 453]), new)
     np.testing.assert_allclose(share.sum(1), [1, 1, 0, 0, 1, 0])
-    assert carry_matrix(axis([440]), axis([400, 410, 420, 460, 470, 480], 20)).sum() == 1  # twice 20 nm: no gap
+    assert resampling_matrix(axis([440]), axis([400, 410, 420, 460, 470, 480], 20)).sum() == 1  # twice 20 nm: no gap
 
 
 def test_gap_in_the_atmosphere_of_two_sensors_is_not_bridged():
     good = ~((indian_pines_bands().wavelength_nm > 1300) & (indian_pines_bands().wavelength_nm < 1500))
     bands = indian_pines_bands()
     holed = Bands(bands.wavelength_nm, bands.fwhm_nm, good)
-    lost = carry_matrix(bands, holed).sum(1) == 0
+    lost = resampling_matrix(bands, holed).sum(1) == 0
     np.testing.assert_array_equal(lost, ~good)
 
 
 @pytest.mark.parametrize(("old", "new"), list(permutations(SPECTROMETERS, 2)))
 def test_mass_is_kept_between_sensors_wherever_both_see(old, new):
     old, new = sensor_bands(old), sensor_bands(new)
-    share = carry_matrix(old, new)
+    share = resampling_matrix(old, new)
     assert (share >= 0).all()
     assert share.sum(1).max() <= 1 + 1e-12
     nm = new.wavelength_nm[new.good]
@@ -122,7 +122,7 @@ def test_mass_is_kept_between_sensors_wherever_both_see(old, new):
 
 def test_ten_thousand_bands_are_quick():
     fine, coarse = axis(np.linspace(400, 2500, 10_000), 30), axis(np.linspace(400, 2500, 1000), 3)
-    assert carry_matrix(fine, coarse).sum() > 9900
+    assert resampling_matrix(fine, coarse).sum() > 9900
 
 
 def test_values_are_interpolated_and_averaged():

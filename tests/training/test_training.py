@@ -12,7 +12,7 @@ from sklearn import metrics
 from hsfusion.data.indian_pines import indian_pines_bands
 from hsfusion.errors import DivergedError, HsFusionError, InputError
 from hsfusion.spectra import BandGroup, Bands, even_groups
-from hsfusion.training.building import FUSIONS, LearnedWeights, build_network
+from hsfusion.training.building import FUSIONS, WeightReadout, build_network
 from hsfusion.training.callbacks import History, KeepBest, WeightHistory
 from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights, confusion_matrix
 from hsfusion.training.model_file import ClassList, ModelHeader, load_model, save_model
@@ -53,7 +53,7 @@ def test_pixel_without_prediction_is_wrong_and_counted():
 def test_band_weights_are_a_distribution_for_every_fusion(fusion):
     net = network(fusion)
     sample = torch.randn(4, 200, 7, 7)
-    learned = LearnedWeights(net, sample)
+    learned = WeightReadout(net, sample)
     assert learned.weight.shape == (200,)
     assert (learned.weight >= 0).all()
     assert math.isclose(learned.weight.sum(), 1, rel_tol=1e-6)
@@ -62,7 +62,7 @@ def test_band_weights_are_a_distribution_for_every_fusion(fusion):
 
 def test_exported_weights_rebuild_the_forward_pass():
     net = network("channel")
-    learned = LearnedWeights(net)
+    learned = WeightReadout(net)
     x = torch.randn(2, 200, 3, 3)
     matrix = np.einsum("gm,gmc->mc", learned.group_weights, learned.response)
     expected = np.einsum("mc,bchw->bmhw", matrix, x.numpy())
@@ -71,17 +71,17 @@ def test_exported_weights_rebuild_the_forward_pass():
 
 def test_scale_of_group_weights_that_normalisation_takes_back_is_not_reported():
     net = network("channel", constraint="none")
-    before = LearnedWeights(net).weight
+    before = WeightReadout(net).weight
     with torch.no_grad():
         net.fusion.group_sum.raw[:, 1] *= 10
-    np.testing.assert_allclose(LearnedWeights(net).weight, before, atol=1e-6)
+    np.testing.assert_allclose(WeightReadout(net).weight, before, atol=1e-6)
 
 
 def test_instance_weights_are_the_mean_over_the_sample():
     net = network("instance")
     torch.nn.init.normal_(net.fusion.group_sum.predictor)
     sample = torch.randn(4, 200, 7, 7)
-    learned = LearnedWeights(net, sample)
+    learned = WeightReadout(net, sample)
     expected = net.eval().fusion.instance_weights(sample).mean((0, 2, 3)).detach().numpy()
     np.testing.assert_allclose(learned.group_weights, np.repeat(expected[:, None], 4, 1), atol=1e-6)
 
@@ -131,9 +131,9 @@ def test_model_file_that_is_damaged_is_one_clear_line(tmp_path):
 
 def test_untrained_networks_of_two_seeds_have_other_weights():
     torch.manual_seed(1)
-    one = LearnedWeights(build_network(BANDS, GROUPS, num_classes=3)).weight
+    one = WeightReadout(build_network(BANDS, GROUPS, num_classes=3)).weight
     torch.manual_seed(2)
-    two = LearnedWeights(build_network(BANDS, GROUPS, num_classes=3)).weight
+    two = WeightReadout(build_network(BANDS, GROUPS, num_classes=3)).weight
     assert np.abs(one - two).sum() > 0.01
 
 
@@ -273,7 +273,7 @@ def test_history_of_weights_ends_with_the_weights_and_survives_a_checkpoint():
             net.fusion.gates.position[:50] -= 0.2
         history.on_train_epoch_end(SimpleNamespace(global_step=step), module)
     assert history.steps == [5, 10]
-    assert history.weights[-1] == LearnedWeights(net).weight.tolist()
+    assert history.weights[-1] == WeightReadout(net).weight.tolist()
     assert history.weights[0] != history.weights[1]
     again = WeightHistory([(net, None)])
     again.load_state_dict(history.state_dict())
@@ -293,7 +293,7 @@ def test_bands_are_chosen_in_the_course_of_the_training():
     assert net.used_bands.sum() > 7
     net.fusion.gates.advance(0.6)
     assert net.used_bands.sum() == 7
-    assert (LearnedWeights(net).weight > 0).sum() == 7
+    assert (WeightReadout(net).weight > 0).sum() == 7
 
 
 def test_training_that_ends_too_soon_chooses_its_bands_all_the_same():
@@ -340,7 +340,7 @@ def test_weights_of_closed_bands_are_zero_and_not_nan():
     net = network()
     with torch.no_grad():
         net.fusion.gates.position.fill_(-1)
-    assert LearnedWeights(net).weight.tolist() == [0.0] * 200
+    assert WeightReadout(net).weight.tolist() == [0.0] * 200
 
 
 def test_chosen_bands_come_back_from_the_model_file(tmp_path):
@@ -349,7 +349,7 @@ def test_chosen_bands_come_back_from_the_model_file(tmp_path):
     save_model(tmp_path / "model.safetensors", net, header=header(net, keep_bands=7))
     again, _ = load_model(tmp_path / "model.safetensors")
     assert torch.equal(again.used_bands, net.used_bands)
-    np.testing.assert_array_equal(LearnedWeights(again).weight, LearnedWeights(net).weight)
+    np.testing.assert_array_equal(WeightReadout(again).weight, WeightReadout(net).weight)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_further_raster_is_a_group_of_its_own():
     assert inside[-2].nonzero().flatten().tolist() == [200]
     assert inside[-1].nonzero().flatten().tolist() == [201, 202]
     x = torch.randn(2, 203, 7, 7)
-    learned = LearnedWeights(net.eval())
+    learned = WeightReadout(net.eval())
     matrix = np.einsum("gm,gmc->mc", learned.group_weights, learned.response)
     expected = np.einsum("mc,bchw->bmhw", matrix, x.numpy())
     np.testing.assert_allclose(net.fusion(x).detach().numpy(), expected, atol=1e-5)

@@ -8,9 +8,9 @@ import torch
 from hsfusion.data.indian_pines import indian_pines_bands
 from hsfusion.errors import InputError
 from hsfusion.spectra import BandGroup, Bands, even_groups
-from hsfusion.spectra.resampling import carry_matrix
+from hsfusion.spectra.resampling import resampling_matrix
 from hsfusion.spectra.sensors import sensor_bands
-from hsfusion.training.building import FUSIONS, LearnedWeights, build_network
+from hsfusion.training.building import FUSIONS, WeightReadout, build_network
 from hsfusion.training.model_file import ClassList, ModelHeader
 from hsfusion.training.transfer import transfer
 
@@ -53,7 +53,7 @@ def header_of(carried, header, bands):
 
 def group_weights(network, left=slice(None)):
     """Weight of each group that is left, from what the forward pass uses; all of each channel belongs to these."""
-    learned = LearnedWeights(network, torch.zeros(1, len(network.mean), 7, 7))
+    learned = WeightReadout(network, torch.zeros(1, len(network.mean), 7, 7))
     size = np.abs(learned.group_weights)[left]
     return np.einsum("m,gm,gmc->g", learned.channel_share, size / size.sum(0), learned.response[left])
 
@@ -112,13 +112,13 @@ def test_smooth_scene_on_finer_shifted_bands_gets_nearly_the_same_logits(fusion)
 def test_weight_of_every_group_is_kept_between_sensors(old):
     bands = sensor_bands(old)
     network, header = trained(bands, groups=even_groups(bands, number=8))
-    total = LearnedWeights(network).weight
+    total = WeightReadout(network).weight
     for name in SPECTROMETERS:
         new = sensor_bands(name)
         carried = carry(network, header, new)
         left = [i for i, group in enumerate(even_groups(bands, number=8)) if group in carried.groups]
         np.testing.assert_allclose(group_weights(carried.network), group_weights(network, left), atol=1e-6)
-        lost = total @ (1 - carry_matrix(bands, new).sum(1))
+        lost = total @ (1 - resampling_matrix(bands, new).sum(1))
         assert carried.report.outside_share == pytest.approx(lost, abs=1e-9)
         by_group = sum(group.weight * (1 - group.coverage) for group in carried.report.groups)
         assert by_group == pytest.approx(lost, abs=1e-6)
@@ -160,7 +160,7 @@ def test_reported_weights_are_what_a_carried_network_uses(fusion):
     with torch.no_grad():
         carried.fusion.coefficients += 0.1 * torch.randn_like(carried.fusion.coefficients)
     x = torch.randn(2, len(carried.mean), 5, 5)
-    learned, margin = LearnedWeights(carried, x), carried.fusion.margin
+    learned, margin = WeightReadout(carried, x), carried.fusion.margin
     fused = carried.fusion(x)
     if fusion.endswith("instance"):
         tensors = torch.stack([t.expand(-1, 4, -1, -1) for t in carried.fusion.group_tensors(x)], 1)  # (B, G, M, H, W)

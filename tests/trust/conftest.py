@@ -17,7 +17,7 @@ from hsfusion.runs.fitting import run_trainer
 from hsfusion.scenes import ArrayScene, LabelledScene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import even_groups
-from hsfusion.training.building import LearnedWeights, build_network
+from hsfusion.training.building import WeightReadout, build_network
 from hsfusion.training.classifier import FusionClassifier, confusion_matrix
 from hsfusion.trust.evidence import beats_chance
 
@@ -66,7 +66,7 @@ def _train(labelled, *, seed, fusion="channel", raw=False, epochs=20, band_cost=
         cube = replace(cube, values=values.contiguous())
     torch.manual_seed(seed)
     network = build(num_classes=len(split.labelled.legend.codes))
-    before = LearnedWeights(network).weight[: len(scene.bands)]
+    before = WeightReadout(network).weight[: len(scene.bands)]
     data = PatchDataModule(cube, split, seed=seed)
     module = FusionClassifier(
         network,
@@ -88,7 +88,7 @@ def _train(labelled, *, seed, fusion="channel", raw=False, epochs=20, band_cost=
     return Trained(
         network=network,
         before=before,
-        weight=LearnedWeights(network).weight[: len(scene.bands)],
+        weight=WeightReadout(network).weight[: len(scene.bands)],
         nm=scene.bands.wavelength_nm,
         accuracy=float(np.trace(confusion) / confusion.sum()),
         evidence=beats_chance(confusion, receptive_field=7),

@@ -16,7 +16,7 @@ from hsfusion.nn import BandCentres, StochasticGates
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import Bands
 from hsfusion.spectra.weights import write_group_weights_csv, write_response_csv
-from hsfusion.training.building import LearnedWeights
+from hsfusion.training.building import WeightReadout
 
 WINDOWS = ((650.0, 700.0), (2150.0, 2250.0))
 USELESS_NM = 1500.0
@@ -203,7 +203,7 @@ def test_control_free_convolution_stays_near_where_it_started(train):
 def test_tables_on_disk_reproduce_the_forward_pass(train, tmp_path, options):
     labelled = synthetic_scene(seed=0, height=48, width=48)
     network = train(labelled, seed=0, epochs=2, **options).network
-    learned, bands = LearnedWeights(network), labelled.scene.bands
+    learned, bands = WeightReadout(network), labelled.scene.bands
     names = [str(g) for g in range(len(learned.response))]
     inside = network.fusion.membership.numpy()
     write_response_csv(tmp_path / "r.csv", learned.response, bands=bands, groups=names, membership=inside)

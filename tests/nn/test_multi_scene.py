@@ -5,8 +5,8 @@ from hsfusion.nn import (
     BandFusion,
     FreeFusion,
     FusionNetwork,
+    MultiSceneNetwork,
     PixelClassifier,
-    SeveralNetworks,
     SmallCNN,
     StochasticGates,
 )
@@ -27,7 +27,7 @@ def network(bands, *, kind="channel", knots=5, seed=0):
 @pytest.mark.parametrize("group_weights", ["shared", "per_scene"])
 def test_networks_start_alike_and_share_coefficients_and_cnn(group_weights):
     alone = network(6)
-    several = SeveralNetworks([network(6), network(10, seed=1)], group_weights=group_weights)
+    several = MultiSceneNetwork([network(6), network(10, seed=1)], group_weights=group_weights)
     assert several[0].fusion.coefficients is several[1].fusion.coefficients
     assert several[0].cnn is several[1].cnn
     assert torch.equal(several[1].fusion.group_sum.weights, alone.fusion.group_sum.weights)
@@ -41,11 +41,11 @@ def test_networks_start_alike_and_share_coefficients_and_cnn(group_weights):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_networks_that_are_taken_apart_say_what_the_whole_says(kind):
-    several = SeveralNetworks([network(6, kind=kind), network(10, kind=kind, seed=1)]).eval()
+    several = MultiSceneNetwork([network(6, kind=kind), network(10, kind=kind, seed=1)]).eval()
     patches = [torch.randn(2, 6, 5, 5), torch.randn(3, 10, 5, 5)]
     with torch.no_grad():
         whole = several.classify(patches)
-        apart = several.taken_apart()
+        apart = several.split_networks()
         each = [one.eval().classify(x) for one, x in zip(apart, patches, strict=True)]
         assert whole.shape == (5, K, 1, 1)
         torch.testing.assert_close(torch.cat(each), whole)
@@ -57,19 +57,19 @@ def test_networks_that_are_taken_apart_say_what_the_whole_says(kind):
 
 @pytest.mark.parametrize("kind", ["scalar", "channel"])
 def test_row_of_the_table_becomes_the_weights_of_its_scene(kind):
-    several = SeveralNetworks(
+    several = MultiSceneNetwork(
         [network(6, kind=kind), network(10, kind=kind), network(8, kind=kind)], group_weights="per_scene"
     )
     table = several.fusion.group_sum.table
     assert table.num_instances == 3
     torch.nn.init.normal_(table.raw)
-    for row, one in zip(table.weights, several.taken_apart(), strict=True):
+    for row, one in zip(table.weights, several.split_networks(), strict=True):
         torch.testing.assert_close(one.fusion.group_sum.weights, row)
         assert one.fusion.group_sum.raw.requires_grad
 
 
 def test_step_on_one_scene_moves_only_its_row_of_the_table():
-    several = SeveralNetworks([network(6), network(10)], group_weights="per_scene")
+    several = MultiSceneNetwork([network(6), network(10)], group_weights="per_scene")
     several.classify([torch.randn(4, 6, 5, 5), torch.zeros(0, 10, 5, 5)]).square().sum().backward()
     gradient = several.fusion.group_sum.table.raw.grad
     assert gradient[0].abs().sum() > 0
@@ -82,10 +82,10 @@ def test_what_cannot_be_shared_is_refused():
         FreeFusion(torch.ones(1, 6).bool(), channels=M), network(6).cnn, mean=torch.zeros(6), std=torch.ones(6)
     )
     with pytest.raises(ValueError, match="free convolution"):
-        SeveralNetworks([network(6), free])
+        MultiSceneNetwork([network(6), free])
     with pytest.raises(ValueError, match=r"coefficients are \[\(2, 4, 5\), \(2, 4, 6\)\]"):
-        SeveralNetworks([network(6), network(6, knots=6)])
+        MultiSceneNetwork([network(6), network(6, knots=6)])
     with pytest.raises(ValueError, match="have no table, expected scalar or channel"):
-        SeveralNetworks([network(6, kind="none"), network(8, kind="none")], group_weights="per_scene")
+        MultiSceneNetwork([network(6, kind="none"), network(8, kind="none")], group_weights="per_scene")
     with pytest.raises(ValueError, match="patches of 1 scenes, expected 2"):
-        SeveralNetworks([network(6), network(8)]).classify([torch.zeros(1, 6, 5, 5)])
+        MultiSceneNetwork([network(6), network(8)]).classify([torch.zeros(1, 6, 5, 5)])

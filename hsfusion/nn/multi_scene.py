@@ -36,7 +36,7 @@ class TableRow(nn.Module):
         return self.table.weights[self.row]
 
 
-class SeveralNetworks(nn.Module):
+class MultiSceneNetwork(nn.Module):
     """Networks of several scenes that are trained as one.
 
     The coefficients of the responses and the CNN are the same tensors in all of them. What differs is what belongs to a
@@ -106,7 +106,7 @@ class SeveralNetworks(nn.Module):
             raise ValueError(f"got patches of {len(patches)} scenes, expected {len(self)}")
         return self.cnn(torch.cat([self[scene].fusion(x) for scene, x in enumerate(patches) if len(x)]))
 
-    def taken_apart(self) -> list[FusionNetwork]:
+    def split_networks(self) -> list[FusionNetwork]:
         """The networks of the scenes, each an ordinary one with tensors of its own, its gates settled wide open."""
         apart = []
         for scene, gates in enumerate(self._gates):
