@@ -1,18 +1,19 @@
 """The network: weighted sums with learnable weights, band fusion, backbones. PyTorch only."""
 
-from hsfusion.nn.backbones import (
+from hsfusion.nn.band_fusion import BandFusion, FreeFusion
+from hsfusion.nn.gates import SETTLED, BandCentres, StochasticGates
+from hsfusion.nn.multi_scene import MultiSceneNetwork
+from hsfusion.nn.network import (
     BACKBONES,
     DEFAULT_BACKBONE,
     BackboneMaker,
+    FusionNetwork,
+    PixelClassifier,
     ResidualCNN,
     SmallCNN,
     check_backbone,
     register_backbone,
 )
-from hsfusion.nn.band_fusion import BandFusion, FreeFusion
-from hsfusion.nn.gates import SETTLED, BandCentres, StochasticGates
-from hsfusion.nn.multi_scene import MultiSceneNetwork
-from hsfusion.nn.network import FusionNetwork, PixelClassifier
 from hsfusion.nn.weighted_sum import WeightedSum
 
 __all__ = [

@@ -27,7 +27,7 @@ class BandFusion(nn.Module):
     stand for :math:`\Delta` each. The weights a are those of :class:`WeightedSum`. Neither can absorb the scale of a
     band. The gates o, between 0 and 1, are the same for all groups and channels.
 
-    A network that was carried over from another sensor starts from the responses it had there: they take the place of
+    A network that was transferred from another sensor starts from the responses it had there: they take the place of
     :math:`\Delta`, for each group and channel, and the coefficients :math:`\theta` are what it learns on top. The
     buffer ``passed``, p, is what the gates let through there; otherwise it is 1.
 
@@ -38,7 +38,7 @@ class BandFusion(nn.Module):
         basis: (C, K), the basis of the response curves (the identity gives one free logit per band).
         gates: a module of :mod:`hsfusion.nn.gates`, or None where every band stays open.
         prior: what the response is proportional to while the coefficients are 0, non-negative. (C,) the width in nm
-            that each band stands for; or (G, M, C) responses of a network carried over. None for all alike.
+            that each band stands for; or (G, M, C) responses of a transferred network. None for all alike.
         channels: M.
         kind: kind of the group weights, see :class:`WeightedSum`.
         constraint: constraint of the group weights.
@@ -64,10 +64,6 @@ class BandFusion(nn.Module):
     ) -> None:
         super().__init__()
         groups, bands = membership.shape
-        if basis.shape[0] != bands:
-            raise ValueError(f"basis has {basis.shape[0]} rows, expected {bands}, one per band")
-        if not bool(membership.any(1).all()):
-            raise ValueError("membership has a group without a band")
         self.channels = channels
         self.kind = kind
         instance = kind.endswith("instance")
@@ -107,10 +103,7 @@ class BandFusion(nn.Module):
         return (self.response * self.openness).sum(2) * self.passed
 
     def group_tensors(self, x: Tensor) -> list[Tensor]:
-        """The group tensors z, before the weighted sum.
-
-        Args:
-            x: (B, C, H, W), standardised bands.
+        """The group tensors z of standardised bands (B, C, H, W), before the weighted sum.
 
         Returns:
             G tensors (B, M, H, W), or (B, 1, H, W) for further groups of one band where all channels respond alike.
@@ -129,10 +122,7 @@ class BandFusion(nn.Module):
         return tensors
 
     def instance_weights(self, x: Tensor) -> Tensor:
-        """Group weights at every pixel that the forward pass returns.
-
-        Args:
-            x: (B, C, H, W), standardised bands.
+        """Group weights at every pixel that the forward pass returns, of standardised bands (B, C, H, W).
 
         Returns:
             (B, G, H', W') for instance, (B, G, M, H', W') for channel_instance; H' = H - 2 * margin.
@@ -140,24 +130,16 @@ class BandFusion(nn.Module):
         return _crop(self.group_sum.predict(*self.group_tensors(x)), self.margin)
 
     def group_sizes(self, weights: Tensor) -> Tensor:
-        """How much each group counts in each channel: absolute weights times what is let through.
-
-        Args:
-            weights: (B, G, M, H, W) group weights; M may be 1.
+        """How much each group counts in each channel: absolute weights (B, G, M or 1, H, W) times what is let through.
 
         Returns:
             (B, G, M, H, W), sums to 1 over G.
         """
-        open_share = self.open_share
-        sizes = weights.abs() * open_share[None, :, :, None, None]
+        sizes = weights.abs() * self.open_share[None, :, :, None, None]
         return sizes / sizes.sum(1, keepdim=True).clamp_min(1e-12)
 
     def matrix(self) -> Tensor:
-        """The two linear maps as one, for weights that do not depend on the input; gates not included.
-
-        Returns:
-            (M, C)
-        """
+        """The two linear maps as one (M, C), for weights that do not depend on the input; gates not included."""
         weights = self.group_sum.weights
         if weights.dim() == 1:
             weights = weights[:, None].expand(-1, self.channels)
@@ -169,14 +151,7 @@ class BandFusion(nn.Module):
         return self.gates(x) if self.training else x * self.openness[:, None, None].to(x.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fuses the bands.
-
-        Args:
-            x: (B, C, H, W), standardised bands.
-
-        Returns:
-            (B, M, H - 2 * margin, W - 2 * margin)
-        """
+        """Fuses standardised bands (B, C, H, W) to (B, M, H - 2 * margin, W - 2 * margin)."""
         if self.kind.endswith("instance"):
             return _crop(self.group_sum(*self.group_tensors(x)), self.margin)
         if self.gates is not None and not self.training:

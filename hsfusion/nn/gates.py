@@ -64,11 +64,7 @@ class StochasticGates(nn.Module):
 
     @torch.no_grad()
     def advance(self, progress: float) -> None:
-        """Chooses the bands when it is time.
-
-        Args:
-            progress: share of the training that is done, 0 to 1.
-        """
+        """Chooses the bands when it is time; ``progress`` is the share of the training, 0 to 1."""
         if progress >= SETTLED and not self._settled:
             self._settled = True
             open_enough = self.position.max().clamp(max=_SHUT)  # at least one
@@ -135,11 +131,7 @@ class BandCentres(nn.Module):
 
     @torch.no_grad()
     def advance(self, progress: float) -> None:
-        """Narrows the windows; chooses the bands when they are narrow enough.
-
-        Args:
-            progress: share of the training that is done, 0 to 1.
-        """
+        """Narrows the windows, then chooses the bands; ``progress`` is the share of the training, 0 to 1."""
         if progress < SETTLED:
             self.width.fill_(self._width(progress / SETTLED))
         elif not self._settled:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Literal, cast, get_args
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,7 @@ GroupWeights = Literal["shared", "per_scene"]
 
 
 class TableRow(nn.Module):
-    """The group weights of one scene, from the table that holds those of all.
-
-    Args:
-        table: of kind ``instance`` or ``channel_instance``, one row for each scene.
-        row: of the scene.
-    """
+    """The group weights of one scene: a row of the table that holds those of all."""
 
     def __init__(self, table: WeightedSum, *, row: int) -> None:
         super().__init__()
@@ -49,9 +44,6 @@ class MultiSceneNetwork(nn.Module):
         group_weights: ``shared`` for the same weights of the groups in all scenes; ``per_scene`` for a table with a row
             for each (kinds scalar and channel).
 
-    Attributes:
-        networks: the S networks, as they run.
-
     Raises:
         ValueError: if they cannot share their coefficients, or there is no such table.
     """
@@ -59,12 +51,11 @@ class MultiSceneNetwork(nn.Module):
     def __init__(self, networks: Sequence[FusionNetwork], *, group_weights: GroupWeights = "shared") -> None:
         super().__init__()
         fusions = [network.fusion for network in networks]
-        first = fusions[0]
-        if not all(isinstance(fusion, BandFusion) for fusion in fusions) or not isinstance(first, BandFusion):
-            raise ValueError("the free convolution has a weight for each band of one sensor, and nothing to share")
-        shapes = [tuple(fusion.get_parameter("coefficients").shape) for fusion in fusions]
-        if len(set(shapes)) > 1 or len({fusion.kind for fusion in fusions}) > 1:
-            raise ValueError(f"coefficients are {shapes} and cannot be shared")
+        first = cast("BandFusion", fusions[0])
+        shapes = [tuple(fusion.get_parameter("coefficients").shape) for fusion in fusions if fusion.kind != "free"]
+        if len(shapes) < len(fusions) or len(set(shapes)) > 1 or len({fusion.kind for fusion in fusions}) > 1:
+            kinds = [fusion.kind for fusion in fusions]
+            raise ValueError(f"fusions of kinds {kinds} with coefficients of shapes {shapes} have nothing to share")
         # in lists, so that they are no parts of this one: what each network gets back when it is taken out
         self._gates, self._group_sum = [fusion.gates for fusion in fusions], [first.group_sum]
         sums = _group_sums(first, len(fusions), group_weights)
@@ -98,12 +89,7 @@ class MultiSceneNetwork(nn.Module):
 
         Args:
             patches: for each scene (B_s, C_s, H, W), standardised; B_s may be 0.
-
-        Returns:
-            (B, K, H', W') logits, those of the first scene first.
         """
-        if len(patches) != len(self):
-            raise ValueError(f"got patches of {len(patches)} scenes, expected {len(self)}")
         return self.cnn(torch.cat([self[scene].fusion(x) for scene, x in enumerate(patches) if len(x)]))
 
     def split_networks(self) -> list[FusionNetwork]:
@@ -126,8 +112,6 @@ class MultiSceneNetwork(nn.Module):
 def _group_sums(fusion: BandFusion, scenes: int, group_weights: str) -> list[WeightedSum | TableRow]:
     """The group weights of each scene: one module for all, or rows of a table that start alike."""
     shared = fusion.group_sum
-    if group_weights not in get_args(GroupWeights):
-        raise ValueError(f"group_weights is {group_weights!r}, expected one of {', '.join(get_args(GroupWeights))}")
     if group_weights == "shared":
         return [shared] * scenes
     if fusion.kind not in ("scalar", "channel"):

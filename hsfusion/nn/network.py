@@ -1,11 +1,166 @@
-"""The whole network: standardisation, band fusion, and a classifier around a backbone."""
+"""The whole network: standardisation, band fusion, and a classifier around a backbone; and the backbones.
+
+A backbone is any module that takes (B, M, H, W), returns (B, D, H - receptive_field + 1, W - receptive_field + 1), and
+states both ``receptive_field`` (odd number of pixels) and ``out_channels`` (D). The first convolution among its modules
+takes the fused channels, and is the only part that does. What makes it is called as
+``maker(channels, width=..., receptive_field=...)``.
+"""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import torch
 from torch import Tensor, nn
 
-from hsfusion.nn.backbones import first_convolution, stated
 from hsfusion.nn.band_fusion import BandFusion, FreeFusion
+
+#: makes a backbone from the number of channels, ``width`` and ``receptive_field``
+BackboneMaker = Callable[..., nn.Module]
+
+DEFAULT_BACKBONE = "small_cnn"
+
+
+class SmallCNN(nn.Sequential):
+    """A hidden layer at every pixel, then 3 x 3 valid convolutions.
+
+    The hidden layer bends the fused channels before neighbours are mixed; without it, overall accuracy on a blocks
+    split of Indian Pines was 0.02 lower.
+
+    Args:
+        channels: M, channels taken in.
+        width: channels of the hidden layers, and given where there is a 3 x 3 convolution.
+        receptive_field: odd number of pixels; each 3 x 3 convolution adds 2 to 1.
+    """
+
+    def __init__(self, channels: int, *, width: int = 64, receptive_field: int = 7) -> None:
+        _check_receptive_field(receptive_field)
+        sizes = [channels, *[width] * (receptive_field // 2)]
+        layers = _layer(channels, channels, 1)
+        for taken, given in pairwise(sizes):
+            layers += _layer(taken, given, 3)
+        super().__init__(*layers)
+        self.receptive_field, self.out_channels = receptive_field, sizes[-1]
+
+
+class ResidualCNN(nn.Sequential):
+    """A hidden layer at every pixel, a 3 x 3 convolution, then residual blocks of dilated 3 x 3 convolutions.
+
+    Fewer layers than :class:`SmallCNN` for a wide receptive field: the dilation doubles from block to block, and that
+    of the last block is what is left to the receptive field.
+
+    Args:
+        channels: M, channels taken in.
+        width: channels of the blocks, and given where there is a 3 x 3 convolution.
+        receptive_field: odd number of pixels; a block of dilation d adds 2 d.
+    """
+
+    def __init__(self, channels: int, *, width: int = 64, receptive_field: int = 15) -> None:
+        _check_receptive_field(receptive_field)
+        layers = _layer(channels, channels, 1)
+        if receptive_field > 1:
+            layers += _layer(channels, width, 3)
+        layers += [ResidualBlock(width, dilation=dilation) for dilation in _dilations(receptive_field // 2 - 1)]
+        super().__init__(*layers)
+        self.receptive_field, self.out_channels = receptive_field, width if receptive_field > 1 else channels
+
+
+class ResidualBlock(nn.Module):
+    """A 3 x 3 valid convolution of dilation d, added to what it takes in without d pixels at each edge."""
+
+    def __init__(self, width: int, *, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.change = nn.Sequential(nn.Conv2d(width, width, 3, dilation=dilation, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (B, width, H, W) to (B, width, H - 2 d, W - 2 d)."""
+        d = self.dilation
+        return (x[..., d:-d, d:-d] + self.change(x)).relu()
+
+
+#: name in configurations and model files -> maker
+BACKBONES: dict[str, BackboneMaker] = {DEFAULT_BACKBONE: SmallCNN, "residual": ResidualCNN}
+_PACKAGED = tuple(BACKBONES)
+
+
+def register_backbone(name: str, maker: BackboneMaker) -> None:
+    """Gives a backbone a name, by which settings and model files call it.
+
+    Best done in the module that defines the backbone, so that whatever imports it knows the name.
+
+    Args:
+        name: a word or a dotted path; one that was registered before is replaced.
+        maker: the class, or a function, called as ``maker(channels, width=..., receptive_field=...)``.
+
+    Raises:
+        ValueError: if the name is that of a backbone of this package.
+    """
+    if name in _PACKAGED and BACKBONES[name] is not maker:
+        raise ValueError(f"name of a backbone is {name!r}, expected another than {', '.join(_PACKAGED)}")
+    BACKBONES[name] = maker
+
+
+def _first_convolution(backbone: nn.Module, *, channels: int) -> nn.Conv2d:
+    """The convolution that takes all fused channels, the first of the modules; ValueError if it does not."""
+    first = next((module for module in backbone.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is None or first.in_channels != channels or first.groups != 1:
+        raise ValueError(
+            f"first convolution of backbone {type(backbone).__name__} is {first}, expected one from all {channels} "
+            "fused channels in 1 group: it says what each of them counts for"
+        )
+    return first
+
+
+@torch.no_grad()
+def check_backbone(backbone: nn.Module, *, channels: int) -> None:
+    """Makes sure that a backbone (on the CPU) sees what it states, for the split of a scene keeps that distance.
+
+    Raises:
+        ValueError: if its output has not the size of valid convolutions, or a pixel of a tile differs from that of its
+            patch, as with pooling or normalisation over the whole tile.
+    """
+    edge, features = _stated(backbone, "receptive_field"), _stated(backbone, "out_channels")
+    still = copy.deepcopy(backbone).eval()
+    x = torch.randn(1, channels, edge + 1, edge + 2, generator=torch.Generator().manual_seed(0))
+    tile = still(x)
+    alike = tuple(tile.shape) == (1, features, 2, 3) and torch.allclose(
+        tile[..., 1:, 2:], still(x[..., 1:, 2:]), rtol=0, atol=1e-3 * float(tile.abs().max())
+    )
+    if not alike:
+        raise ValueError(
+            f"output {tuple(tile.shape)} of backbone {type(backbone).__name__} for {tuple(x.shape)} is not that of its "
+            f"receptive_field of {edge} pixels, expected {(1, features, 2, 3)}: valid convolutions of stride 1, and no "
+            "pooling or normalisation over the whole tile"
+        )
+
+
+def _stated(backbone: nn.Module, name: str) -> int:
+    """A number that a backbone has to state; ValueError if it does not."""
+    value = getattr(backbone, name, None)
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} of backbone {type(backbone).__name__} is {value}, expected a whole number from 1 up")
+    return value
+
+
+def _layer(taken: int, given: int, size: int) -> list[nn.Module]:
+    return [nn.Conv2d(taken, given, size, bias=False), nn.BatchNorm2d(given), nn.ReLU()]
+
+
+def _dilations(radius: int) -> Iterator[int]:
+    """1, 2, 4, ... and a rest, which sum to the radius."""
+    dilation = 1
+    while radius > 0:
+        yield min(dilation, radius)
+        radius -= dilation
+        dilation *= 2
+
+
+def _check_receptive_field(receptive_field: int) -> None:
+    if receptive_field < 1 or receptive_field % 2 == 0:
+        raise ValueError(f"receptive_field is {receptive_field}, expected an odd number of pixels")
 
 
 class PixelClassifier(nn.Module):
@@ -14,24 +169,24 @@ class PixelClassifier(nn.Module):
     A patch of ``receptive_field`` pixels gives one pixel; a tile gives the same numbers for all its pixels.
 
     Args:
-        backbone: from M channels to its features, see :mod:`hsfusion.nn.backbones`.
+        backbone: from M channels to its features, see :mod:`hsfusion.nn.network`.
         channels: M.
         num_classes: K.
         dropout: share of the backbone's features dropped in training, before the classifier.
 
     Raises:
-        ValueError: if the backbone does not state its receptive field and features, or its first convolution does not
-            take all M channels.
+        ValueError: if the backbone does not state ``receptive_field`` and ``out_channels``, or its first convolution
+            does not take all M channels.
     """
 
     def __init__(self, backbone: nn.Module, channels: int, num_classes: int, *, dropout: float = 0.2) -> None:
         super().__init__()
-        self.receptive_field = stated(backbone, "receptive_field")
-        first_convolution(backbone, channels=channels)
+        self.receptive_field = _stated(backbone, "receptive_field")
+        _first_convolution(backbone, channels=channels)
         self.norm = nn.BatchNorm2d(channels)
         self.features = backbone
         self.dropout = nn.Dropout2d(dropout)
-        self.classifier = nn.Conv2d(stated(backbone, "out_channels"), num_classes, 1)
+        self.classifier = nn.Conv2d(_stated(backbone, "out_channels"), num_classes, 1)
 
     @property
     def input_share(self) -> Tensor:
@@ -40,19 +195,12 @@ class PixelClassifier(nn.Module):
         Each channel is normalised, scaled by its gain and spread by the first convolution: its share is the product of
         the gain's absolute value and the norm of its kernels.
         """
-        first = first_convolution(self.features, channels=self.norm.num_features)
+        first = _first_convolution(self.features, channels=self.norm.num_features)
         taken = self.norm.weight.abs() * first.weight.square().sum((0, 2, 3)).sqrt()
         return taken / taken.sum()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classifies.
-
-        Args:
-            x: (B, M, H, W)
-
-        Returns:
-            (B, K, H - receptive_field + 1, W - receptive_field + 1), logits
-        """
+        """Logits (B, K, H - receptive_field + 1, W - receptive_field + 1) of fused channels (B, M, H, W)."""
         return self.classifier(self.dropout(self.features(self.norm(x))))
 
 
@@ -95,12 +243,5 @@ class FusionNetwork(nn.Module):
         return self.cnn(self.fusion(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classifies.
-
-        Args:
-            x: (B, C, H, W), in the unit of the scene it was trained on.
-
-        Returns:
-            (B, K, H', W') logits with H' = H - receptive_field + 1.
-        """
+        """Logits (B, K, H - receptive_field + 1, W - ...) of bands (B, C, H, W) in the unit of the training scene."""
         return self.classify(self.standardise(x))

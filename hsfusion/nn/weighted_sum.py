@@ -14,6 +14,7 @@ from hsfusion.nn.weighted_sum_autograd import weighted_sum, with_product
 Kind = Literal["scalar", "channel", "instance", "channel_instance", "none"]
 Constraint = Literal["none", "affine", "convex", "signed"]
 
+_INDEX = (torch.int32, torch.int64)  # others are masks
 _TINY = 1e-12  # keeps the division of an all-zero weight vector finite
 
 
@@ -69,11 +70,11 @@ class WeightedSum(nn.Module):
     ) -> None:
         super().__init__()
         predicted = kind.endswith("instance") and num_instances is None
-        if num_inputs < 1:
-            raise ValueError(f"num_inputs is {num_inputs}, expected at least 1")
+        for name, value, choices in (("kind", kind, get_args(Kind)), ("constraint", constraint, get_args(Constraint))):
+            if value not in choices:
+                raise ValueError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
         if channels is None and (kind.startswith("channel") or predicted):
             raise ValueError(f"channels is None, expected the number of channels for kind {kind!r}")
-        _check_choices(kind, constraint, num_instances, neighbourhood)
         self.num_inputs = num_inputs
         self.kind = kind
         self.channels = channels
@@ -98,10 +99,8 @@ class WeightedSum(nn.Module):
         """Weights as the forward pass uses them.
 
         Returns:
-            (N,) for scalar and none, (N, C) for channel, (instances, N) or (instances, N, C) for a table.
-
-        Raises:
-            ValueError: for predicted weights, which only :meth:`predict` knows.
+            (N,) for scalar and none, (N, C) for channel, (instances, N) or (instances, N, C) for a table. Predicted
+            weights depend on the inputs: see :meth:`predict`.
         """
         if self.predictor is not None:
             raise ValueError("predicted instance weights depend on the inputs: call predict(*inputs)")
@@ -110,24 +109,17 @@ class WeightedSum(nn.Module):
         return self._constrain(self.raw, dim=0 if self.num_instances is None else 1)
 
     def predict(self, *inputs: Tensor) -> Tensor:
-        """Instance weights for these inputs, as the forward pass uses them.
-
-        Args:
-            *inputs: N tensors (B, C, ...).
+        """Predicted instance weights for inputs (B, C, ...), as the forward pass uses them.
 
         Returns:
             (B, N, ...) for instance, (B, N, C, ...) for channel_instance.
-
-        Raises:
-            ValueError: if the weights are not predicted.
         """
         return self._predict(inputs)[1]
 
     def _predict(self, inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
         """The inputs, through which the gradient of the weights flows back, and the weights."""
-        if self.predictor is None:
-            raise ValueError(f"weights of kind {self.kind!r} are not predicted: read the property weights")
         passed, terms = [], []
+        assert self.predictor is not None, "the weights are not predicted: read the property weights"
         for x, matrix in zip(inputs, self.predictor, strict=True):
             x, term = with_product(x, matrix.sum(0, keepdim=True) if x.shape[1] == 1 else matrix)
             passed.append(x)
@@ -148,7 +140,7 @@ class WeightedSum(nn.Module):
             (B, C, ...)
 
         Raises:
-            ValueError: if number or shapes of the inputs do not fit.
+            ValueError: if number, types or shapes of the inputs do not fit, so that nothing broadcasts by accident.
         """
         self._check(inputs, index)
         if self.predictor is not None:
@@ -166,11 +158,7 @@ class WeightedSum(nn.Module):
 
     def extra_repr(self) -> str:
         """Returns what ``print`` shows between the brackets."""
-        parts = [f"{self.num_inputs}", f"kind={self.kind}", f"constraint={self.constraint}"]
-        for name in ("channels", "num_instances"):
-            if getattr(self, name) is not None:
-                parts.append(f"{name}={getattr(self, name)}")
-        return ", ".join(parts)
+        return f"{self.num_inputs}, kind={self.kind}, channels={self.channels}, constraint={self.constraint}"
 
     def _constrain(self, raw: Tensor, dim: int) -> Tensor:
         if self.constraint == "affine":
@@ -184,43 +172,26 @@ class WeightedSum(nn.Module):
     def _average_around(self, x: Tensor) -> Tensor:
         if self.neighbourhood == 1:
             return x
-        if x.dim() != 4:
-            raise ValueError(f"input shape is {tuple(x.shape)}, expected (B, C, H, W) with a neighbourhood")
         k = self.neighbourhood
         return F.avg_pool2d(x, k, stride=1, padding=k // 2, count_include_pad=False)
 
     def _check(self, inputs: Sequence[Tensor], index: Tensor | None) -> None:
-        if len(inputs) != self.num_inputs:
-            raise ValueError(f"got {len(inputs)} inputs, expected {self.num_inputs}")
-        if (index is None) != (self.num_instances is None):
-            raise ValueError("index is given with a table of instances, and only then")
-        if index is not None and index.shape != inputs[0].shape[:1]:
-            raise ValueError(f"index has shape {tuple(index.shape)}, expected ({inputs[0].shape[0]},)")
-        if index is not None and index.dtype not in (torch.int32, torch.int64):
-            raise ValueError(f"index has dtype {index.dtype}, expected int64")
-        widest = inputs[0]
+        tables = index is not None, self.num_instances is not None
+        if tables[0] != tables[1] or (index is not None and (index.dim() != 1 or index.dtype not in _INDEX)):
+            given = index if index is None else f"{index.dtype} of shape {tuple(index.shape)}"
+            raise ValueError(f"index is {given}, expected int64 (B,) with a table of instances, else None")
+        batch, width, positions = inputs[0].shape[0], max(x.shape[1] for x in inputs), inputs[0].shape[2:]
         for x in inputs:
-            if x.dim() > 1 and (widest.dim() < 2 or x.shape[1] > widest.shape[1]):
-                widest = x
-        for x in inputs:
-            same = x.dim() == widest.dim() >= 2 and x.shape[0] == widest.shape[0] and x.shape[2:] == widest.shape[2:]
-            if not x.is_floating_point():
-                raise ValueError(f"input has dtype {x.dtype}, expected floating point")
-            if not same or x.shape[1] not in (1, widest.shape[1]):
-                raise ValueError(f"input shapes {tuple(x.shape)} and {tuple(widest.shape)} do not fit together")
-        if self.channels is not None and widest.shape[1] != self.channels:
-            raise ValueError(f"input shape is {tuple(widest.shape)}, expected {self.channels} channels")
-
-
-def _check_choices(kind: str, constraint: str, num_instances: int | None, neighbourhood: int) -> None:
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind is {kind!r}, expected one of {', '.join(get_args(Kind))}")
-    if constraint not in get_args(Constraint):
-        raise ValueError(f"constraint is {constraint!r}, expected one of {', '.join(get_args(Constraint))}")
-    if num_instances is not None and not kind.endswith("instance"):
-        raise ValueError(f"num_instances is {num_instances}, expected None for kind {kind!r}")
-    if neighbourhood < 1 or neighbourhood % 2 == 0:
-        raise ValueError(f"neighbourhood is {neighbourhood}, expected an odd number")
+            fits = x.shape[0] == batch and x.shape[1] in (1, width) and x.shape[2:] == positions
+            if not fits or not x.is_floating_point() or (self.neighbourhood > 1 and x.dim() != 4):
+                raise ValueError(
+                    f"input is {x.dtype} of shape {tuple(x.shape)}, expected floating point "
+                    f"({batch}, {width} or 1, {', '.join(map(str, positions))}) like the others"
+                )
+        if len(inputs) != self.num_inputs or width != (self.channels or width):
+            raise ValueError(
+                f"got {len(inputs)} inputs of {width} channels, expected {self.num_inputs} of {self.channels or 'any'}"
+            )
 
 
 def _initial(init: str | float | Sequence[float], n: int, rows: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
@@ -239,6 +210,4 @@ def _initial(init: str | float | Sequence[float], n: int, rows: tuple[int, ...],
         return full.fill_(float(values))
     if values.shape == full.shape:
         return full.copy_(values)
-    if values.shape != (n,):
-        raise ValueError(f"init has shape {tuple(values.shape)}, expected ({n},) or {tuple(full.shape)}")
     return full.copy_(values.reshape(n, *([1] * (len(shape) - 1))))

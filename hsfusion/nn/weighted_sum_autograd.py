@@ -35,17 +35,10 @@ def weighted_sum(weights: Tensor, *inputs: Tensor) -> Tensor:
 
 
 def with_product(x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Multiplies the channels of a tensor by a matrix, where the tensor is used once more afterwards.
+    """X (B, C, ...) itself, and its product (B, K, ...) with a matrix (C, K).
 
     Using the tensor that is returned lets the backward pass add the product's gradient to the other one in place; as
     two uses of ``x`` they would be two tensors of its size.
-
-    Args:
-        x: (B, C, ...)
-        matrix: (C, K)
-
-    Returns:
-        x itself, and the product (B, K, ...).
     """
     if torch.compiler.is_compiling():
         return x, _product(x, matrix)

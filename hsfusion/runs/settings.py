@@ -48,7 +48,7 @@ class ModelSettings:
         neighbourhood: pixels from which instance weights are predicted, odd.
         dropout: share of hidden channels dropped in training.
         backbone: small_cnn, residual, the name of another registered one, or what makes it; further arguments by
-            :func:`functools.partial`. See :mod:`hsfusion.nn.backbones`.
+            :func:`functools.partial`. See :mod:`hsfusion.nn.network`.
     """
 
     fusion: str = "channel"

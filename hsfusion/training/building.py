@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -26,7 +25,6 @@ from hsfusion.nn import (
     StochasticGates,
 )
 from hsfusion.spectra import BandGroup, Bands, band_spacing_nm, combine, gaussian_basis, membership
-from hsfusion.training.model_file import check_plain
 
 FUSIONS = ("scalar", "channel", "instance", "channel_instance", "none", "free")
 
@@ -70,13 +68,13 @@ def build_network(
         dropout: share of hidden channels dropped in training.
         response: learned; or carried, for a network that :mod:`hsfusion.training.transfer` fills: its groups hold the
             good bands that the tensors to be loaded say, and every gate is settled.
-        backbone: name of a registered one, see :mod:`hsfusion.nn.backbones`, or what makes it.
+        backbone: name of a registered one, see :mod:`hsfusion.nn.network`, or what makes it.
         backbone_options: further arguments of what makes it.
 
     Raises:
         InputError: on a value that is none of these, or a group without a band.
     """
-    _check_fusion(fusion, response, keep_bands)
+    _check_fusion(fusion, keep_bands)
     layers = sum(number for _, number in sources)
     try:
         if fusion == "free":
@@ -94,8 +92,16 @@ def build_network(
             )
         features = _features(backbone, channels, width, receptive_field - 2 * fused.margin, backbone_options or {})
         return _standardising(fused, PixelClassifier(features, channels, num_classes, dropout=dropout))
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise HsFusionError(f"model: {error}. Fix: correct it in the configuration.") from error
+
+
+def _check_fusion(fusion: str, keep_bands: int | None) -> None:
+    if fusion not in FUSIONS:
+        raise InputError("model", "fusion", fusion, " | ".join(FUSIONS), "correct model.fusion")
+    if fusion == "free" and keep_bands is not None:
+        expected = "null with the free convolution, which has no gates"
+        raise InputError("model", "keep_bands", keep_bands, expected, "remove model.keep_bands")
 
 
 def _standardising(fused: BandFusion | FreeFusion, cnn: PixelClassifier) -> FusionNetwork:
@@ -128,125 +134,38 @@ def check_can_be_saved(architecture: Mapping[str, Any]) -> None:
         InputError: if the backbone has no name, or options that are no plain values.
     """
     backbone, options = architecture.get("backbone", DEFAULT_BACKBONE), architecture.get("backbone_options", {})
-    if not isinstance(backbone, str):
-        raise InputError(
-            "model",
-            "backbone",
-            getattr(backbone, "__qualname__", backbone),
-            "one with a name, for the network is to be saved",
-            'register it first: hsfusion.nn.register_backbone("my_net", MyNet)',
-        )
     try:
-        check_plain("backbone options", json.loads(json.dumps(options)))
-    except (TypeError, ValueError, InputError) as error:
-        raise InputError(
-            "model",
-            "backbone options",
-            options,
-            "numbers, words, or lists of them, for the network is to be saved",
-            "correct them, or register a backbone with these options",
-        ) from error
-
-
-def network_size(
-    bands: Bands, groups: Sequence[BandGroup], *, num_classes: int, sources: Sequence[tuple[str, int]], **settings: Any
-) -> tuple[int, int]:
-    """How large :func:`build_network` with the same arguments gets, without taking memory.
-
-    Returns:
-        a number of weights that it has at least, and the bytes that building it and reading its weights off takes
-    """
-    built = {name: of.default for name, of in inspect.signature(build_network).parameters.items()} | settings
-    channels = built["channels"]
-    layers = sum(number for _, number in sources)
-    columns, rows = len(bands) + layers, len(groups) + len(sources)
-    predicted = {"instance": rows, "channel_instance": rows * channels}.get(built["fusion"], 0)
-    seen = built["receptive_field"] - (built["neighbourhood"] // 2 * 2 if predicted else 0)
-    inner, features = backbone_size(
-        built["backbone"],
-        built["backbone_options"] or {},
-        channels=channels,
-        width=built["width"],
-        receptive_field=seen,
-    )
-    weights = rows * channels * predicted + inner + features * num_classes
-    knots = columns
-    if built["knot_spacing_nm"] is not None:
-        reach = max(g.upper_nm for g in groups) - min(g.lower_nm for g in groups) if groups else 0
-        knots = layers + int(max(reach, 0) / built["knot_spacing_nm"]) + 3
-    numbers = 8 * columns * knots + rows * (4 * columns + 6 * channels * (columns + knots)) + weights
-    return weights, 4 * numbers
-
-
-def backbone_size(
-    backbone: str, options: Mapping[str, Any], *, channels: int, width: int, receptive_field: int
-) -> tuple[int, int]:
-    """Number of weights and features of a registered backbone, without taking memory; 0 if that cannot be told."""
-    try:
-        with torch.device("meta"):
-            made = BACKBONES[backbone](channels, width=width, receptive_field=receptive_field, **options)
-    except (TypeError, ValueError, RuntimeError, NotImplementedError):  # build_network says what is wrong, if anything
-        return 0, 0
-    return sum(parameter.numel() for parameter in made.parameters()), getattr(made, "out_channels", 0)
-
-
-def backbone_maker(backbone: str | BackboneMaker, *, source: object = "model") -> BackboneMaker:
-    """What makes a backbone that may be called by its name.
-
-    Args:
-        backbone: its registered name, or what makes it.
-        source: the file or part of the configuration that names it, for the error.
-
-    Raises:
-        InputError: if the name is not registered.
-    """
+        json.dumps(options, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        expected = "numbers, words, or lists of them, for the network is to be saved"
+        fix = "correct them, or register a backbone with these options"
+        raise InputError("model", "backbone options", options, expected, fix) from error
     if not isinstance(backbone, str):
-        return backbone
-    if backbone not in BACKBONES:
-        raise InputError(
-            source,
-            field="backbone",
-            value=backbone,
-            expected=f"one of {', '.join(BACKBONES)}",
-            # not the name itself: the file of a stranger must not say what the user imports
-            fix=f'register it first: hsfusion.nn.register_backbone("{backbone}", MyNet), or name your class to '
-            "hsfusion predict or finetune with backbones=[my_module.MyNet]",
-        )
-    return BACKBONES[backbone]
+        name = getattr(backbone, "__qualname__", backbone)
+        fix = 'register it first: hsfusion.nn.register_backbone("my_net", MyNet)'
+        raise InputError("model", "backbone", name, "one with a name, for the network is to be saved", fix)
 
 
 def _features(
     backbone: str | BackboneMaker, channels: int, width: int, receptive_field: int, options: Mapping[str, Any]
 ) -> nn.Module:
-    """Makes a backbone.
-
-    Raises:
-        ValueError: if it cannot be made, or has another receptive field.
-    """
-    maker = backbone_maker(backbone)
-    try:
-        made = maker(channels, width=width, receptive_field=receptive_field, **options)
-    except TypeError as error:
-        raise ValueError(f"backbone cannot be made ({error})") from error
+    """A backbone; what a name stands for is registered, nothing that a file names is imported."""
+    if isinstance(backbone, str) and backbone not in BACKBONES:
+        raise InputError(
+            "model",
+            "backbone",
+            backbone,
+            f"one of {', '.join(BACKBONES)}",
+            # not the name itself: an untrusted file must not say what the user imports
+            f'register it first: hsfusion.nn.register_backbone("{backbone}", MyNet), or name your class to '
+            "hsfusion predict or finetune with backbones=[my_module.MyNet]",
+        )
+    maker = BACKBONES[backbone] if isinstance(backbone, str) else backbone
+    made = maker(channels, width=width, receptive_field=receptive_field, **options)
     stated = getattr(made, "receptive_field", receptive_field)  # PixelClassifier refuses one that states none
     if stated != receptive_field:
         raise ValueError(f"receptive_field of the backbone is {stated}, expected {receptive_field} as asked for")
     return made
-
-
-def _check_fusion(fusion: str, response: str, keep_bands: int | None) -> None:
-    if response not in {"learned", "carried"}:
-        raise InputError("model", "response", response, "learned | carried", "correct model.response")
-    if fusion not in FUSIONS:
-        raise InputError("model", "fusion", fusion, " | ".join(FUSIONS), "correct model.fusion")
-    if fusion == "free" and keep_bands is not None:
-        raise InputError(
-            "model",
-            "keep_bands",
-            keep_bands,
-            "null with the free convolution, which has no gates",
-            "remove model.keep_bands",
-        )
 
 
 def _spectral_tensors(

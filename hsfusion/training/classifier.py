@@ -131,9 +131,9 @@ class FusionClassifier(pl.LightningModule):
         """
         loss = float(self.trainer.callback_metrics.get("train/loss", 0.0))
         if not math.isfinite(loss):
+            fix = "lower optimizer.lr, or check the scene for extreme values"
             raise DivergedError(
-                f"training: loss is {loss} in epoch {self.current_epoch}, expected a finite number. "
-                "Fix: lower optimizer.lr, or check the scene for extreme values."
+                f"training: loss is {loss} in epoch {self.current_epoch}, expected a finite number. Fix: {fix}."
             )
         _log.info("epoch %d: training loss %.4f", self.current_epoch, loss)
 

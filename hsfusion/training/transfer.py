@@ -21,7 +21,6 @@ from hsfusion.spectra.resampling import resample_values, resampling_matrix
 from hsfusion.training.building import WeightReadout, build_network
 from hsfusion.training.model_file import ModelHeader
 
-_MOST_BYTES = 2**30  # of the responses
 # a group, or one channel's response in it, of which less than this is covered says nothing about the rest
 _LEAST_COVERED = 0.01
 _FRESH = ("fusion.coefficients", "fusion.gates.gate_of", "fusion.gates.position")
@@ -72,18 +71,14 @@ class GroupCoverage:
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What was taken over and how; every parameter and buffer of the new network is in exactly one of the first three.
-
-    A part is a name in its state, or ``name[row]`` where rows differ in origin.
+    """What was transferred and how.
 
     Attributes:
-        copied: parts taken as they were.
-        resampled: parts transferred by wavelength.
-        fresh: parts that start anew.
+        copied, resampled, fresh: every parameter and buffer of the new network in one of the three, as its name in the
+            state, or ``name[row]`` where rows differ in origin.
         groups: every group and further raster that the network had.
         outside_share: share of all band weights on bands that the new scene does not cover, 0 to 1.
-        dropped_groups: names of groups of which the new scene covers nothing.
-        dropped_sources, dropped_classes: names of further rasters and of classes that the new scene lacks.
+        dropped_groups, dropped_sources, dropped_classes: names of what the new scene does not cover or lacks.
     """
 
     copied: tuple[str, ...]
@@ -135,8 +130,8 @@ class TransferredNetwork:
     Attributes:
         network: in evaluation mode; mean and standard deviation are the old ones, resampled.
         groups: the band groups that are left.
-        architecture: keyword arguments of :func:`hsfusion.training.building.build_network` that build it again.
-        report: what became of each part.
+        architecture: arguments of :func:`hsfusion.training.building.build_network` that build it again.
+        report: what became of each tensor.
     """
 
     network: FusionNetwork
@@ -154,23 +149,23 @@ def transfer(
     class_names: Sequence[str],
     fresh_classes: Sequence[str] = (),
 ) -> TransferredNetwork:
-    """Carries a trained network over to another sensor, other rasters and other classes.
+    """Transfers a trained network to another sensor, other rasters and other classes.
 
-    The response of each group and channel, times the gates, is a density over wavelength: it is dealt to the new bands
-    by `resampling_matrix` and scaled to keep its sum, so that a group that is covered at
-    least in part counts as much as before. A group of which less than 1 % is covered is dropped: with the constraints
-    signed, convex and none the fused channels are the old ones without it, but affine weights go on summing to 1 by an
-    even shift, and predicted weights share its part between the others. The CNN is copied, and so are the classes of
-    the same name; other classes start anew. A new raster starts with a hundredth of the mean group weight, or with all
-    of it where no group weights are learned.
+    The response of each group and channel, times the gates, is a density over wavelength: it is distributed over the
+    new bands by :func:`hsfusion.spectra.resampling.resampling_matrix` and scaled to keep its sum, so that a group that
+    is covered in part counts as much as before. A group of which less than 1 % is covered is dropped: with the
+    constraints signed, convex and none the fused channels are the old ones without it, affine weights go on summing to
+    1 by an even shift, and predicted weights share its part between the others. The CNN is copied, and so are classes
+    of the same name; other classes start anew. A new raster starts with a hundredth of the mean group weight, or with
+    all of it where no group weights are learned.
 
     Args:
-        network: the trained network; it is left as it is.
+        network: the trained network; left as it is.
         header: of its model file.
         bands: C' bands of the new scene.
         sources: name and number of layers of each further raster of the new scene.
         class_names: K' names of the new scene's classes.
-        fresh_classes: those of them that start anew, even if the model has a class of the same name.
+        fresh_classes: those of them that start anew, even if the model has a class of that name.
 
     Returns:
         the new network; what is random in it is drawn from torch's global generator.
@@ -181,7 +176,6 @@ def transfer(
     named = [name.strip() for name in header.classes.names]
     classes = _class_rows(named, class_names) | dict.fromkeys((name.strip() for name in fresh_classes), None)
     old, groups, rasters = header.bands, header.groups, header.sources
-    _check_size(network, len(bands) + sum(number for _, number in sources))
     share = _with_layers(resampling_matrix(old, bands), old=rasters, new=sources)
     coverages, outside = _coverages(network, header, share=share)
     left = [g for g, _ in enumerate(groups) if coverages[g].coverage >= _LEAST_COVERED]
@@ -220,24 +214,7 @@ def _filled(
     else:
         tensors |= _fusion_tensors(network.fusion, plan, start)
     transferred.load_state_dict({name: tensor for name, (tensor, _) in tensors.items()})
-    for name, (tensor, _) in tensors.items():
-        if not bool(tensor.isfinite().all()):
-            raise InputError("model", f"{name}, transferred", "not finite", "numbers", "train it anew")
     return tensors
-
-
-def _check_size(network: FusionNetwork, bands: int) -> None:
-    """Refuses bands with which the responses of the network would take too much memory."""
-    groups, channels = len(network.fusion.membership), network.fusion.channels
-    size = 8 * 4 * groups * channels * bands  # float64, and as many copies at a time
-    if size > _MOST_BYTES:
-        raise InputError(
-            "model",
-            f"memory for {groups} groups x {channels} channels x {bands} bands",
-            f"{size / 1e9:.3g} GB",
-            f"at most {_MOST_BYTES / 1e9:.3g} GB",
-            "choose a model of fewer groups or channels",
-        )
 
 
 def _with_origin(tensors: Mapping[str, TransferredTensor], origin: str) -> tuple[str, ...]:
@@ -251,16 +228,11 @@ def _with_origin(tensors: Mapping[str, TransferredTensor], origin: str) -> tuple
 
 def _class_rows(old: Sequence[str], new: Sequence[str]) -> dict[str, int | None]:
     """For each new class its row in the old classifier, None if it is new."""
-    old, new = ([name.strip() for name in names] for names in (old, new))
-    for names in (old, new):
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise InputError(
-                "classes",
-                "names",
-                f"{', '.join(twice)} more than once",
-                f"each once among the model's ({', '.join(old)}) and the scene's ({', '.join(new)})",
-                "give every class a name of its own",
-            )
+    new = [name.strip() for name in new]
+    if twice := sorted({name for names in (old, new) for name in names if names.count(name) > 1}):
+        expected = f"each once among the model's ({', '.join(old)}) and the scene's ({', '.join(new)})"
+        fix = "give every class a name of its own"
+        raise InputError("classes", "names", f"{', '.join(twice)} more than once", expected, fix)
     return {name: old.index(name) if name in old else None for name in new}
 
 
@@ -282,7 +254,7 @@ def _coverages(
 ) -> tuple[list[GroupCoverage], float]:
     """Weight and coverage of each group and raster, and the share of all band weights that is not covered.
 
-    Predicted group weights are those of the mean spectrum. A free convolution is split at the limits of the groups.
+    Predicted group weights are those of the mean spectrum; a free convolution is split at the limits of the groups.
     """
     bands, groups, rasters = header.bands, header.groups, header.sources
     edge = 2 * network.fusion.margin + 1
@@ -311,13 +283,9 @@ def _coverages(
 def _nothing_covered(old: Bands, new: Bands) -> InputError:
     nms = [bands.wavelength_nm[bands.good] for bands in (new, old)]
     ranges = [f"{nm.min():g} to {nm.max():g} nm" if nm.size else "empty, no band is good" for nm in nms]
-    return InputError(
-        "scene",
-        "range of the good bands",
-        ranges[0],
-        f"bands where the model looks, within {ranges[1]}",
-        "correct the unit of the wavelengths, or choose a model and a scene of one spectral range",
-    )
+    expected = f"bands where the model looks, within {ranges[1]}"
+    fix = "correct the unit of the wavelengths, or choose a model and a scene of one spectral range"
+    return InputError("scene", "range of the good bands", ranges[0], expected, fix)
 
 
 def _statistics_tensors(network: FusionNetwork, plan: TransferPlan) -> dict[str, TransferredTensor]:

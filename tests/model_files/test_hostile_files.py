@@ -91,12 +91,16 @@ def test_code_that_runs_is_seen(tmp_path, seen):
 
 def test_no_hostile_model_is_executed_and_each_is_refused(tmp_path, sound, seen):
     cases = hostile_models.cases(sound)
-    assert len(cases) > 100
+    assert len(cases) > 60
     accepted = []
     for i, case in enumerate(cases):
         (tmp_path / str(i)).mkdir()
         path = case.write(tmp_path / str(i))
         seen.clear()
+        try:
+            read_header(path)
+        except InputError as error:
+            assert str(error).isprintable() and str(path) in str(error), case.name
         try:
             load_model(path)
         except InputError as error:
@@ -105,18 +109,6 @@ def test_no_hostile_model_is_executed_and_each_is_refused(tmp_path, sound, seen)
             accepted.append(case.name)
         assert not seen, case.name
     assert accepted == []
-
-
-def test_no_hostile_header_is_executed_when_it_is_read_alone(tmp_path, sound, seen):
-    for i, case in enumerate(hostile_models.cases(sound)):
-        (tmp_path / str(i)).mkdir()
-        path = case.write(tmp_path / str(i))
-        seen.clear()
-        try:
-            read_header(path)
-        except InputError as error:
-            assert str(error).isprintable(), case.name
-        assert not seen, case.name
 
 
 @pytest.mark.parametrize("forced", [False, True])

@@ -85,19 +85,6 @@ def test_input_share_sums_to_one_and_sees_a_silent_channel():
     assert (share[[0, 1, 3, 4]] > 0).all()
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda: SmallCNN(2, receptive_field=4),
-        lambda: BandFusion(MEMBERSHIP, torch.eye(3)),
-        lambda: BandFusion(torch.zeros(1, 3).bool(), torch.eye(3)),
-    ],
-)
-def test_arguments_that_do_not_fit_are_refused(call):
-    with pytest.raises(ValueError, match=r"expected|without a band"):
-        call()
-
-
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "free"])
 def test_responses_and_shares_that_were_carried_over_are_in_every_output(kind):
     prior = torch.rand(2, M, C) * MEMBERSHIP[:, None]

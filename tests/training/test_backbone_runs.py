@@ -163,7 +163,7 @@ def test_a_file_cannot_give_a_packaged_backbone_options_that_it_has_not(tmp_path
     parts.header["architecture"]["backbone_options"] = option
     parts.sign()
     path.write_bytes(parts.packed())
-    with pytest.raises(InputError, match="backbone cannot be made"):
+    with pytest.raises(InputError, match="depth" if "depth" in option else "width"):
         load_model(path)
 
 
@@ -172,7 +172,7 @@ def test_names_and_receptive_fields_that_do_not_fit_are_refused():
         train("my_net")
     with pytest.raises(HsFusionError, match="receptive_field of the backbone is 9, expected 5"):
         train(lambda channels, width, receptive_field: TwoBranches(channels, width=width, receptive_field=9))
-    with pytest.raises(HsFusionError, match="backbone cannot be made"):
+    with pytest.raises(HsFusionError, match="unexpected keyword argument"):
         train(lambda channels: None)
 
 

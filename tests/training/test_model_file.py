@@ -92,55 +92,9 @@ def test_checkpoint_is_refused_with_the_reason(tmp_path):
         load_model(tmp_path / "last.ckpt")
 
 
-def test_network_larger_than_its_file_is_refused_before_it_is_built(tmp_path, sound, monkeypatch):
-    monkeypatch.setattr("hsfusion.training.model_file._built", lambda header: pytest.fail("built"))
-    for architecture in ({"channels": 4096, "fusion": "channel_instance"}, {"width": 4096}, {"knot_spacing_nm": 0.01}):
-        data = with_header(
-            sound,
-            lambda header, a=architecture: (
-                header["architecture"].update(a),
-                header["groups"][-1].update(upper_nm=1e6),
-            ),
-        )
-        with pytest.raises(InputError, match=r"weights of the architecture|memory that the network needs"):
-            load(tmp_path / "large.safetensors", data)
-
-
 def test_parts_of_a_model_put_together_again_are_the_same_model(tmp_path, sound):
     again = load(tmp_path / "again.safetensors", Parts(sound).packed())[1]
     assert again.to_dict() == load_model(tmp_path / "model.safetensors")[1].to_dict()
-
-
-@pytest.mark.parametrize(
-    ("changes", "match"),
-    [
-        ({"classes": {"names": ("corn\nwoods", "b", "c")}}, r"header\.classes\.names\[0\] is 'corn\\nwoods'"),
-        ({"classes": {"codes": (2, 1, 7)}}, r"classes\.codes is \(2, 1, 7\), expected ascending"),
-        ({"classes": {"names": ("a", "b")}}, r"lengths of classes.* is \[3, 2, 3\]"),
-        ({"groups": (BandGroup("a", 450, 900), BandGroup("a", 900, 1700))}, r"names of groups and sources is a"),
-        ({"sources": (("lidar", 0),)}, "layers of source lidar is 0"),
-        ({"architecture": {"channels": 4.0}}, r"architecture\.channels is 4\.0, expected a whole number from 1 to"),
-        ({"architecture": {"layers": 4}}, r"architecture\.layers is 4, expected an argument"),
-        ({"architecture": {"dropout": float("nan")}}, r"architecture\.dropout is nan"),
-        ({"seed": "0"}, "seed is 0, expected a whole number"),
-        ({"split": {"kind": "blocks"}}, r"split\.train_pixels is missing"),
-        ({"test": {"overall_accuracy": float("nan")}}, r"overall_accuracy is nan"),
-        ({"seen": {"ground": 5}}, r"seen\.ground is 5"),
-        ({"seen_before": ({**SEEN, "place": [1]},)}, r"place of seen is \[1\], expected a mapping"),
-        ({"seen_before": ({**SEEN, "place": {"epsg": 4326}},)}, r"place of seen\.transform is missing"),
-        ({"architecture": {"backbone": 5}}, r"architecture\.backbone is 5"),
-        ({"architecture": {"backbone_options": [1]}}, r"architecture\.backbone_options is \[1\]"),
-        ({"training_scene": {"name": BANDS}}, r"training_scene\.name is Bands"),
-    ],
-)
-def test_header_that_no_reader_would_take_is_not_made(tmp_path, sound, changes, match):
-    header = load_model(tmp_path / "model.safetensors")[1]
-    with pytest.raises(InputError, match=match) as error:
-        if "classes" in changes:
-            replace(header, classes=replace(header.classes, **changes["classes"]))
-        else:
-            replace(header, **changes)
-    assert "\n" not in str(error.value)
 
 
 def test_places_of_what_was_seen_are_read_back(tmp_path, sound):

@@ -120,7 +120,7 @@ def test_model_file_of_the_same_network_has_the_same_bytes(tmp_path):
 def test_model_file_that_is_damaged_is_one_clear_line(tmp_path):
     path = tmp_path / "model.safetensors"
     save_model(path, network(), header=header(network(), channels=6))  # header of another network
-    with pytest.raises(InputError, match=r"model\.safetensors: tensor"):
+    with pytest.raises(InputError, match=r"model\.safetensors: content is .*size mismatch"):
         load_model(path)
     path.write_bytes(b"x" * 100)
     with pytest.raises(InputError, match=r"model\.safetensors: content"):

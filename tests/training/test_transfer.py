@@ -235,13 +235,6 @@ def test_a_free_channel_of_zeros_is_told_in_numbers():
     assert np.isfinite([report.outside_share, *(group.weight for group in report.groups)]).all()
 
 
-def test_bands_that_would_fill_the_memory_are_refused():
-    network, header = trained(channels=128, groups=even_groups(TEN_NM, number=61))
-    many = Bands(np.linspace(400, 1000, 6000), np.full(6000, 1.0), np.ones(6000, bool))
-    with pytest.raises(InputError, match=r"memory for 61 groups x 128 channels x 6000 bands is 1\.5 GB"):
-        carry(network, header, many)
-
-
 def test_classes_that_are_to_start_anew_are_not_copied():
     network, header = trained()
     carried = transfer(
