@@ -36,8 +36,8 @@ ALLOWED = {
 LAZY = {"spectra": {"plots"}}
 # library -> the only parts that may import it
 OWNERS = {
-    "rasterio": {"scenes"},
-    "spectral": {"scenes"},
+    "rasterio": {"scenes", "benchmarks"},
+    "spectral": {"scenes", "benchmarks"},
     "h5py": {"scenes"},
     "pyogrio": {"scenes"},
     "shapely": {"scenes"},

@@ -33,7 +33,7 @@ from hsfusion.runs.training import (
 )
 from hsfusion.scenes import LabelledScene
 from hsfusion.scenes.legend import is_named
-from hsfusion.scenes.simulated import simulate
+from hsfusion.scenes.simulate import simulate
 from hsfusion.spectra.sensors import sensor_name
 from hsfusion.training.model_file import ModelHeader
 from hsfusion.trust.baselines import forest_predictions, svm_predictions

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from hsfusion.benchmarks.reading import write_envi, write_geotiff
 from hsfusion.data.indian_pines import indian_pines
 from hsfusion.errors import InputError
 from hsfusion.inference import FoldedNetwork, MapRequest, map_scene
@@ -25,7 +26,6 @@ from hsfusion.nn import FusionNetwork
 from hsfusion.runs.finetuning import model_path
 from hsfusion.runs.settings import check_ranges, refusal, within
 from hsfusion.scenes import Legend, Scene, open_scene
-from hsfusion.scenes.rivals import write_envi, write_geotiff
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import even_groups
 from hsfusion.training.building import build_network

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hsfusion.cli.messages import CONF
 from hsfusion.errors import InputError
-from hsfusion.scenes.scene_values import WORD_KEYS, check_scene_value, expected_of
+from hsfusion.scenes.description import WORD_KEYS, check_scene_value, expected_of
 
 # type of a default -> what may stand there instead, and its name
 _TYPES = {

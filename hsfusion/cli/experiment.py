@@ -128,7 +128,7 @@ def several_scenes(cfg: DictConfig) -> list[LabelledScene]:
 
 def _open(entry: str) -> LabelledScene | Scene:
     from hsfusion.scenes.description import open_described
-    from hsfusion.scenes.simulated import simulate
+    from hsfusion.scenes.simulate import simulate
 
     if _is_description(entry):
         return open_described([entry])

@@ -14,8 +14,7 @@ from typing import Any
 
 from hsfusion.cli.hydra_app import word_value
 from hsfusion.errors import InputError
-from hsfusion.scenes.description import read_description, scene_keys
-from hsfusion.scenes.scene_values import check_scene_value
+from hsfusion.scenes.description import check_scene_value, read_description, scene_keys
 
 _MODELS = {".safetensors", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"}  # all but the first are refused with the reason
 _FIGURES = ("composite", "spectra", "band_quality", "band_weights")

@@ -20,7 +20,7 @@ from hsfusion import __version__
 from hsfusion.data.leakage import training_mask
 from hsfusion.data.splits import TRAIN, Split
 from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError, printable
-from hsfusion.scenes import JoinedScene, Legend, write_class_map, write_raster
+from hsfusion.scenes import Legend, Mosaic, write_class_map, write_raster
 from hsfusion.scenes.scene import read_pixels
 from hsfusion.spectra import BandWeights, group_of_bands
 from hsfusion.spectra.weights import write_group_weights_csv, write_history_csv, write_response_csv
@@ -197,7 +197,7 @@ def write_rasters(class_map: NDArray[np.integer], experiment: Experiment, result
     geobox = labelled.scene.geobox
     tags = {"hsfusion_version": __version__, "scene": labelled.scene.name}
     write_class_map(folder / "map.tif", class_map, legend=labelled.legend, geobox=geobox, tags=tags)
-    if isinstance(labelled.scene, JoinedScene):
+    if isinstance(labelled.scene, Mosaic):
         _write_parts(folder / "maps", labelled.scene, class_map, labelled.legend)
     nan = float("nan")
     write_raster(folder / "confidence.tif", result.confidence, geobox=geobox, nodata=nan, tags=tags)
@@ -209,7 +209,7 @@ def write_rasters(class_map: NDArray[np.integer], experiment: Experiment, result
     write_raster(folder / "split.tif", experiment.split.roles, geobox=geobox, tags=roles)
 
 
-def _write_parts(folder: Path, joined: JoinedScene, codes: NDArray[np.integer], legend: Legend) -> None:
+def _write_parts(folder: Path, joined: Mosaic, codes: NDArray[np.integer], legend: Legend) -> None:
     """A map for each of the joined scenes, in its own place."""
     folder.mkdir()
     for scene, row, _ in joined.parts:

@@ -34,7 +34,7 @@ from hsfusion.runs.training import (
     split_scene,
 )
 from hsfusion.scenes import LabelledScene, Scene
-from hsfusion.scenes.joined import on_common_legend
+from hsfusion.scenes.mosaic import on_common_legend
 from hsfusion.spectra import BandGroup, Bands
 from hsfusion.training.classifier import accuracies
 

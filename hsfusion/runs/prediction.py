@@ -33,7 +33,7 @@ from hsfusion.runs.run import Run, legend_of
 from hsfusion.runs.settings import check_ranges, refusal, replaced, within
 from hsfusion.scenes import ArrayScene, BandSelection, LabelledScene, Legend, Scene, open_scene
 from hsfusion.scenes.description import open_described_cube
-from hsfusion.scenes.joined import check_same_unit, far_from_training, median_spectrum
+from hsfusion.scenes.mosaic import check_same_unit, far_from_training, median_spectrum
 from hsfusion.scenes.rasters import ClassAreas, read_reduced
 from hsfusion.scenes.scene import fingerprint
 from hsfusion.spectra.weights import as_cell

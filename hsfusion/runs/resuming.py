@@ -23,7 +23,6 @@ _FREE += ("trainer.devices",)
 _KEYS = ("state_dict", "callbacks", "loops", "optimizer_states", "lr_schedulers", "epoch", "global_step")
 _CALLBACKS = {"History", "WeightHistory", "KeepBest", "ModelCheckpoint"}
 _DELETED = ("best_model_path", "last_model_path", "kth_best_model_path")
-_MOST_BYTES = 2**24  # of config.yaml; bands by the thousand are the longest that it holds
 
 
 def interrupted_checkpoint(run: Path, configuration: str) -> Path:
@@ -43,7 +42,7 @@ def interrupted_checkpoint(run: Path, configuration: str) -> Path:
     for file in (path, run / "config.yaml"):
         if not file.is_file():
             raise InputError(run, str(file.relative_to(run)), "missing", "a run folder", "correct resume")
-    before = read_configuration(run / "config.yaml", most_bytes=_MOST_BYTES)
+    before = read_configuration(run / "config.yaml")
     now = parse_configuration(configuration)
     _check_command(run, before, now)
     _check_same(run, _leaves(before), _leaves(now))

@@ -1,6 +1,6 @@
 """Scene descriptions: a YAML file that says where a scene's files are and what their numbers mean.
 
-Whoever wrote a description is not trusted. It is parsed into plain values of known keys and types, and scenes are
+Nothing in a description is called or resolved. It is parsed into plain values of known keys and types, and scenes are
 opened from those: it never becomes part of the composed configuration, where Hydra would call what it names in
 ``_target_`` and OmegaConf would resolve ``${oc.env:NAME}``.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import stat
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,15 +17,13 @@ from typing import Any, ClassVar
 import yaml
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.joined import join_scenes
 from hsfusion.scenes.labels import LabelledScene
+from hsfusion.scenes.mosaic import join_scenes
 from hsfusion.scenes.opening import open_labelled_scene, open_scene, open_with_sources
 from hsfusion.scenes.scene import Scene
-from hsfusion.scenes.scene_values import check_scene_value
 
 _TARGET = "hsfusion.scenes.open_labelled_scene"
-_MOST_BYTES = 2**20
-_DEEPEST = 10  # of mappings and lists in one another
+_LARGEST = 2**63  # of whole numbers
 # what a word without quotes is read as: nothing but numbers as YAML 1.2 and Hydra write them, and null
 _NUMBERS = {
     "int": (r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
@@ -48,8 +45,8 @@ class DescriptionLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """The mapping of a node."""
-        written = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((key for i, key in enumerate(written) if key in written[:i]), None)
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
         if twice is not None:
             raise yaml.constructor.ConstructorError(problem=f"key {twice} twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep=deep)
@@ -74,12 +71,93 @@ DescriptionLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(
 ConfigurationLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|false)\Z"), list("tf"))
 
 
+def _is_word(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is int and abs(value) <= _LARGEST
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or _is_whole(value)
+
+
+def _is_name(value: object) -> bool:
+    return _is_word(value) or _is_number(value)
+
+
+def _list_of(holds: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and all(map(holds, value))
+
+
+def _by_name(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_name, value)) and all(map(_is_word, value.values()))
+
+
+def _either(*kinds: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: any(holds(value) for holds in kinds)
+
+
+def _is_interval(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+
+
+_WORD = (_is_word, "a word (in quotation marks where it looks like a number)")
+_FILE = (_is_word, "a file")
+_NUMBER = (_is_number, "a number")
+_OF_CLASSES = _either(_list_of(_is_word), _by_name)
+# key of a scene -> whether a value may stand there, and what may; on command lines and in descriptions alike
+_KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
+    **dict.fromkeys(("cube", "labels", "path", "file"), _FILE),
+    **dict.fromkeys(("variable", "grid", "wavelength_unit", "labels_variable", "class_field"), _WORD),
+    **dict.fromkeys(("scale", "offset", "nodata"), _NUMBER),
+    "name": (_is_name, "a word"),
+    "sensor": (_is_word, "the name of a sensor, or a CSV file of its bands"),
+    "files": (_list_of(_is_word), "a list of files"),
+    "scenes": (_list_of(_is_word), "a list of descriptions (.yaml) and names of scenes"),
+    "axes": (_list_of(_is_word), "a list of the words band, row and col, such as [band,row,col]"),
+    "wavelengths": (_either(_is_word, _list_of(_is_number)), "a file, or a list of numbers"),
+    "bad_bands": (
+        _list_of(_either(_is_word, _is_interval)),
+        "a list of intervals [first_nm, last_nm] and names, such as [water_vapour, [400, 420]]",
+    ),
+    "unlabelled": (_either(_is_whole, _list_of(_is_whole)), "a code, or a list of codes"),
+    "class_names": (_OF_CLASSES, "names by code, such as {1: corn, 2: woods}, or a list of names"),
+    "class_colors": (_OF_CLASSES, 'colours by code, such as {1: "#e6b800"}, or a list of colours'),
+    "sources": (_by_name, "files by name, such as {lidar: dsm.tif}"),
+}
+#: the keys that take one word or one path
+WORD_KEYS = frozenset(key for key, (holds, _) in _KINDS.items() if holds("word"))
+_NEVER_NULL = ("bad_bands", "unlabelled", "path", "file", "files", "scenes")
+
+
+def expected_of(key: str) -> str | None:
+    """What may stand in a key of a scene, in words; None for keys of another kind of scene."""
+    return _KINDS[key][1] if key in _KINDS else None
+
+
+def check_scene_value(source: object, key: str, value: object, *, field: str | None = None) -> None:
+    """Makes sure that a value is of the type that a key of a scene takes; other keys are passed over.
+
+    Args:
+        source: the file, or the part of the configuration, that holds it.
+        key: name of the key.
+        value: plain values, lists and mappings of them.
+        field: what messages call the key; None for its name.
+    """
+    if key not in _KINDS or (value is None and key not in _NEVER_NULL):
+        return
+    holds, expected = _KINDS[key]
+    if not holds(value):
+        shown = "null" if value is None else printable(value, longest=80)
+        raise InputError(source, field or key, shown, expected, f"correct {field or key}")
+
+
 def scene_keys() -> list[str]:
     """The keys that a description may hold: the arguments of :func:`hsfusion.scenes.open_labelled_scene`."""
     parameters = {**inspect.signature(open_labelled_scene).parameters, **inspect.signature(open_scene).parameters}
-    return [
-        name for name, parameter in parameters.items() if parameter.kind != parameter.VAR_KEYWORD and name != "path"
-    ]
+    return [name for name, one in parameters.items() if one.kind != one.VAR_KEYWORD and name != "path"]
 
 
 def read_description(path: str | Path) -> dict[str, Any]:
@@ -87,12 +165,9 @@ def read_description(path: str | Path) -> dict[str, Any]:
 
     ``defaults``, and ``_target_`` where it is that of a scene, are passed over, so that one file serves here and in a
     folder of ``--config-dir``. Every other key that starts with ``_``, at any depth, and ``${`` are refused.
-
-    Raises:
-        InputError: if it cannot be read, or holds something else than the keys of a scene.
     """
     path = Path(path).absolute()
-    content = _load(path)
+    content = _parsed(path, path, DescriptionLoader, what="description")
     content.pop("defaults", None)
     if content.get("_target_") == _TARGET:
         del content["_target_"]
@@ -117,11 +192,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
 
 
 def open_described_cube(file: str) -> Scene:
-    """Opens the cube of a description; its labels, if it names any, are not looked at.
-
-    Raises:
-        InputError: if it is not what it has to be.
-    """
+    """Opens the cube of a description; its labels, if it names any, are not looked at."""
     keywords = read_description(file)
     of_cube = {*inspect.signature(open_scene).parameters, "sources"}
     return open_with_sources(keywords["cube"], **{key: keywords[key] for key in keywords if key in of_cube})
@@ -134,14 +205,11 @@ def open_path(path: str | Path, *, labels: str | Path | None = None, **options: 
         path: the cube, in any supported format, or a description.
         labels: raster or vector file of the ground truth; None for a scene without labels.
         **options: the keys of a description: wavelengths, class_field, nodata, scale, ...; see
-            :func:`hsfusion.scenes.open_scene` and :func:`hsfusion.scenes.open_labelled_scene`.
+            :func:`hsfusion.scenes.open_scene` and :func:`hsfusion.scenes.open_labelled_scene`. A description holds its
+            own.
 
     Returns:
         a scene with labels, to train on, or without
-
-    Raises:
-        InputError: if a file cannot be read, the file does not say what an option has to, or options are given with a
-            description, which holds its own.
     """
     if str(path).endswith((".yaml", ".yml")):
         given = {**({} if labels is None else {"labels": labels}), **options}
@@ -155,25 +223,14 @@ def open_path(path: str | Path, *, labels: str | Path | None = None, **options: 
 
 
 def read_descriptions(files: Sequence[str]) -> list[dict[str, Any]]:
-    """Reads several descriptions, for a configuration that is to say all.
-
-    Raises:
-        InputError: if one of them is not what it has to be.
-    """
+    """Reads several descriptions, for a configuration that is to say all."""
     if isinstance(files, str) or not files:
         raise InputError("scene", "files", files, "[PATH, ...]", "correct scene.files")
     return [read_description(file) for file in files]
 
 
 def open_described(files: Sequence[str]) -> LabelledScene:
-    """Opens the scenes of one description or more with their labels, joined into one.
-
-    Args:
-        files: the descriptions.
-
-    Raises:
-        InputError: if one of them is not what it has to be.
-    """
+    """Opens the scenes of one description or more with their labels, joined into one."""
     labelled = []
     for file, keywords in zip(files, read_descriptions(files), strict=True):
         if "labels" not in keywords:
@@ -187,58 +244,25 @@ def to_yaml(values: dict[str, Any]) -> str:
     return yaml.dump(values, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False)
 
 
-def read_configuration(path: Path, *, most_bytes: int) -> dict[str, Any]:
-    """The configuration of a run, as :func:`to_yaml` wrote it, as plain values: nothing in it is resolved or called.
-
-    Raises:
-        InputError: if it cannot be read, or is no mapping.
-    """
-    return _parsed(
-        path,
-        lambda: read_text(path, most_bytes=most_bytes),
-        ConfigurationLoader,
-        what="configuration",
-        deepest=_DEEPEST + 2,
-    )
+def read_configuration(path: Path) -> dict[str, Any]:
+    """The configuration of a run, as :func:`to_yaml` wrote it, as plain values: nothing in it is resolved or called."""
+    return _parsed(path, path, ConfigurationLoader, what="configuration")
 
 
 def parse_configuration(text: str) -> dict[str, Any]:
     """The values of a configuration that :func:`to_yaml` made text of."""
-    return _parsed("configuration", lambda: text, ConfigurationLoader, what="configuration", deepest=_DEEPEST + 2)
+    return _parsed("configuration", text, ConfigurationLoader, what="configuration")
 
 
-def _load(path: Path) -> dict[str, Any]:
-    return _parsed(path, lambda: read_text(path, most_bytes=_MOST_BYTES), DescriptionLoader, what="description")
-
-
-def _parsed(
-    source: object, read: Callable[[], str], loader: type[yaml.SafeLoader], *, what: str, deepest: int = _DEEPEST
-) -> dict[str, Any]:
+def _parsed(source: object, text: str | Path, loader: type[yaml.SafeLoader], *, what: str) -> dict[str, Any]:
     try:
-        text = read()
-        _check_events(source, text, deepest)
-        content = yaml.load(text, loader)
+        content = yaml.load(text.read_text(encoding="utf-8") if isinstance(text, Path) else text, loader)
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or type(error).__name__
         raise InputError(source, what, f"unreadable ({reason})", "a YAML file of keys", "correct it") from error
     if not isinstance(content, dict | None):
-        raise InputError(source, what, "a list", "keys and values", "correct it")
+        raise InputError(source, what, "no mapping", "keys and values", "correct it")
     return {str(key): value for key, value in (content or {}).items()}
-
-
-def read_text(path: Path, *, most_bytes: int) -> str:
-    """The text of a plain file that is no longer than it may be.
-
-    Raises:
-        InputError: if it is none, or longer.
-        OSError, UnicodeDecodeError: if it cannot be read.
-    """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
-        raise InputError(path, "file", "no plain file", "a file", "name the file itself")
-    if status.st_size > most_bytes:
-        raise InputError(path, "size", status.st_size, f"at most {most_bytes} bytes", "shorten it")
-    return path.read_text(encoding="utf-8")
 
 
 def _check_inert(path: Path, value: Any, field: str = "") -> None:
@@ -255,16 +279,3 @@ def _check_inert(path: Path, value: Any, field: str = "") -> None:
             _check_inert(path, item, field)
     elif "${" in str(value):
         raise InputError(path, field, printable(value, longest=80), "text without ${", "write it out")
-
-
-def _check_events(path: object, text: str, deepest: int) -> None:
-    """Looks at a text before it is put together: a few lines could fill the memory, or take minutes."""
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise InputError(path, "alias", "*", "values", "write them out")
-        if depth == 0 and isinstance(event, yaml.ScalarEvent):
-            raise InputError(path, "description", "a word or a number", "keys and values", "correct it")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > deepest:
-            raise InputError(path, "depth", f"over {deepest}", f"at most {deepest}", "correct the brackets")

@@ -45,25 +45,12 @@ class GeoBox:
 def check_same_grid(geobox: GeoBox, other: GeoBox, *, source: object, reference: object) -> None:
     """Makes sure that two rasters lie on one grid.
 
-    A raster without georeference (identity transform and no CRS) is taken to lie on any grid of its shape.
-
-    Args:
-        geobox: grid of the raster to check.
-        other: grid that it has to lie on.
-        source: name of the raster, for the message.
-        reference: name of the other.
-
-    Raises:
-        InputError: if shapes differ, or CRS or transform do by more than 1e-3 pixel.
+    A raster without georeference (identity transform and no CRS) is taken to lie on any grid of its shape. Corners may
+    differ by 1e-3 pixel. ``source`` and ``reference`` name the two in the message.
     """
     if geobox.shape != other.shape:
-        raise InputError(
-            source,
-            "shape (rows, columns)",
-            geobox.shape,
-            f"{other.shape} as {reference}",
-            "give a raster drawn on the scene's own grid",
-        )
+        fix = "give a raster drawn on the scene's own grid"
+        raise InputError(source, "shape (rows, columns)", geobox.shape, f"{other.shape} as {reference}", fix)
     if geobox.is_bare or other.is_bare:
         return
     if geobox.crs is not None and other.crs is not None and not same_crs(geobox.crs, other.crs):
@@ -74,13 +61,9 @@ def check_same_grid(geobox: GeoBox, other: GeoBox, *, source: object, reference:
     for corner in ((0, 0), (cols, 0), (0, rows), (cols, rows)):
         col, row = _apply(~other.transform, *_apply(geobox.transform, *corner))
         if max(abs(col - corner[0]), abs(row - corner[1])) > 1e-3:
-            raise InputError(
-                source,
-                "transform",
-                tuple(geobox.transform)[:6],
-                f"{tuple(other.transform)[:6]} as {reference}, to 1e-3 pixel",
-                "resample the raster to the scene's grid",
-            )
+            expected = f"{tuple(other.transform)[:6]} as {reference}, to 1e-3 pixel"
+            fix = "resample the raster to the scene's grid"
+            raise InputError(source, "transform", tuple(geobox.transform)[:6], expected, fix)
 
 
 def same_crs(crs: str, other: str) -> bool:

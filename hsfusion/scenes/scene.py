@@ -64,7 +64,7 @@ class Scene(Protocol):
 
     @property
     def sources(self) -> tuple[tuple[str, int], ...]:
-        """Name and number of layers of each further raster on the same grid; their layers follow the bands."""
+        """Name and number of layers of each further raster on the grid; their layers follow the bands."""
         ...
 
     @property
@@ -136,9 +136,6 @@ class ArrayScene(ArrayRaster):
         bands: the C bands.
         name: what figures and files call the scene.
         geobox: shape and place; None for a grid without georeference.
-
-    Raises:
-        InputError: if the cube is not (C, H, W) with one layer per band, or the geobox has another shape.
     """
 
     sources: tuple[tuple[str, int], ...] = ()
@@ -149,19 +146,12 @@ class ArrayScene(ArrayRaster):
             raise InputError(name, "cube shape", cube.shape, "three axes (C, H, W)", "reorder the array")
         check_band_count(name, cube.shape[0], bands)
         super().__init__(cube, geobox=geobox)
+        check_same_grid(self.geobox, GeoBox(cube.shape[1:]), source=name, reference="the cube")
         self.name = name
         self.bands = bands
-        if self.geobox.shape != cube.shape[1:]:
-            raise InputError(
-                name,
-                "cube rows and columns",
-                cube.shape[1:],
-                f"{self.geobox.shape} as the geobox",
-                "correct the geobox",
-            )
 
     def provenance(self) -> list[dict[str, Any]]:
-        """Nothing: the numbers come from no file."""
+        """Empty: the numbers come from no file."""
         return []
 
     def files(self) -> list[Path]:
@@ -175,9 +165,6 @@ class StackedScene:
     Args:
         scene: the cube.
         rasters: name -> raster with the same number of rows and columns, in the same place.
-
-    Raises:
-        InputError: if a raster lies on another grid.
     """
 
     __repr__ = describe  # pyright: ignore[reportAssignmentType]
@@ -359,16 +346,7 @@ def finite_or_nan(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def check_band_count(source: object, layers: int, bands: Bands) -> None:
-    """Makes sure that a cube has one layer for each band.
-
-    Raises:
-        InputError: if it does not.
-    """
+    """Makes sure that a cube has one layer for each band."""
     if layers != len(bands):
-        raise InputError(
-            source,
-            "number of wavelengths",
-            len(bands),
-            f"{layers}, one for each band of the cube",
-            "give a wavelength table that fits the cube",
-        )
+        expected = f"{layers}, one for each band of the cube"
+        raise InputError(source, "number of wavelengths", len(bands), expected, "give a table that fits the cube")

@@ -1,5 +1,4 @@
 import json
-import os
 
 import numpy as np
 import pytest
@@ -12,8 +11,14 @@ from hsfusion.cli.experiment import configuration_of
 from hsfusion.cli.messages import CONF
 from hsfusion.errors import InputError
 from hsfusion.scenes import description
-from hsfusion.scenes.description import ConfigurationLoader, open_described, read_description, scene_keys, to_yaml
-from hsfusion.scenes.scene_values import check_scene_value
+from hsfusion.scenes.description import (
+    ConfigurationLoader,
+    check_scene_value,
+    open_described,
+    read_description,
+    scene_keys,
+    to_yaml,
+)
 
 SMALL = (
     "trainer=cpu",
@@ -55,13 +60,6 @@ def test_paths_start_at_the_folder_of_the_description(tmp_path):
     assert np.flatnonzero(~labelled.scene.bands.good).tolist() == [7, 9]  # one number only; named as bad
 
 
-@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
-def test_description_that_is_no_file_is_refused_before_it_is_read(tmp_path, put):
-    put(tmp_path / "scene.yaml")
-    with pytest.raises(InputError, match=r"scene\.yaml: file is no plain file"):
-        read_description(tmp_path / "scene.yaml")
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -89,7 +87,7 @@ def test_description_that_is_no_file_is_refused_before_it_is_read(tmp_path, put)
         ("cube: x\nclass_colors: red\n", "class_colors is red, expected colours by code"),
         ("cube: x\nsources: [a.tif]\n", "sources is .*, expected files by name"),
         ("cube: x\nsources: {a: {b: c}}\n", "sources is .*, expected files by name"),
-        ("- a\n", "description is a list"),
+        ("- a\n", "description is no mapping"),
         ("cube: [\n", "unreadable"),
         ("cube: x\ncube: y\n", "unreadable"),
         ("cube: x\nclass_names: {1: a, 1: b}\n", "unreadable .key 1 twice"),
@@ -99,15 +97,12 @@ def test_description_that_is_no_file_is_refused_before_it_is_read(tmp_path, put)
         ("cube: x\nclass_names: {1: '${oc.env:HOME}'}\n", r"class_names\.1 is \$\{oc\.env:HOME\}, expected text"),
         ("cube: x\nclass_names: [a, 'b ${a}']\n", r"class_names is b \$\{a\}, expected text"),
         ("cube: x\nsources: {'${a}': b}\n", r"sources\.\$\{a\} is b, expected keys"),
-        ("a: &a [1, 1]\nb: *a\n", "alias is"),
         ("cube: x\n", "labels is missing"),
         ("!!python/object/apply:os.system [ls]\n", "unreadable"),
         ("\xff\xfe", "unreadable|list"),
         ("", "cube is missing"),
-        ("5\n", "description is a word or a number"),
-        ("cube: " + "[" * 20 + "]" * 20, "depth is over 10"),
-        ("cube: " + "[" * 100_000, "depth is over 10"),
-        ("cube: x # " + "x" * 2**20, "size is"),
+        ("5\n", "description is no mapping"),
+        ("cube: " + "[" * 100_000, "unreadable"),
     ],
 )
 def test_description_that_is_none_is_one_line(tmp_path, text, message):

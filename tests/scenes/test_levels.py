@@ -3,7 +3,7 @@ import pytest
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayScene
-from hsfusion.scenes.joined import check_same_unit, far_from_training, median_spectrum
+from hsfusion.scenes.mosaic import check_same_unit, far_from_training, median_spectrum
 from hsfusion.spectra import Bands
 
 

@@ -9,9 +9,9 @@ from hsfusion.scenes import (
     ArrayScene,
     BandSelection,
     GeoBox,
-    JoinedScene,
     LabelledScene,
     Legend,
+    Mosaic,
     StackedScene,
     Window,
     join_scenes,
@@ -23,7 +23,7 @@ from hsfusion.scenes import (
     write_raster,
 )
 from hsfusion.scenes.scene import fingerprint
-from hsfusion.scenes.simulated import SimulatedScene
+from hsfusion.scenes.simulate import SimulatedScene
 from hsfusion.spectra import Bands
 
 TRANSFORM = Affine(30.0, 2.0, 500000.0, 2.0, -30.0, 4500000.0)
@@ -184,7 +184,7 @@ def scenes_of_every_type(path):
     stacked = StackedScene(array, {"lidar": ArrayRaster(np.ones((1, 4, 5)))})
     selected = BandSelection(array, bands=bands, sources=(), needed=np.ones(3, bool))
     simulated = SimulatedScene(array, Bands(np.array([500.0]), np.array([100.0]), np.ones(1, bool)), name="coarse")
-    return opened, array, stacked, selected, simulated, JoinedScene([opened, array])
+    return opened, array, stacked, selected, simulated, Mosaic([opened, array])
 
 
 def test_every_scene_is_read_whole_without_a_window(tmp_path):

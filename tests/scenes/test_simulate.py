@@ -7,7 +7,7 @@ import pytest
 from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayRaster, ArrayScene, LabelledScene, Legend, StackedScene, Window, open_scene
 from hsfusion.scenes.scene import fingerprint, read_all
-from hsfusion.scenes.simulated import SimulatedScene, simulate
+from hsfusion.scenes.simulate import SimulatedScene, simulate
 from hsfusion.spectra import Bands
 
 NM = np.arange(400.0, 1001.0, 10)

@@ -16,48 +16,37 @@ from hsfusion.errors import InputError
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.labels import LabelledScene
 from hsfusion.scenes.legend import Legend, is_named
-from hsfusion.scenes.scene import Scene, Window, describe, read_all, take_layers
+from hsfusion.scenes.scene import Scene, Window, describe, layer_count, read_all, take_layers
 from hsfusion.spectra import Bands, match_bands
 
 _log = logging.getLogger(__name__)
 
 #: rows without data between two scenes, so that no patch sees both
-GAP = 64
+SEPARATOR_ROWS = 64
 
 _WINDOWS, _EDGE = 16, 32  # looked at, in pixels
-# Mean and deviation of the training pixels of one scene against the medians of another, for seven real cubes. No band
-# was beyond both limits for the halves of one scene, for two EnMAP scenes, and for a scene 0.5 to 2 times as bright.
-# For a scene 9 times, or a ninth, as large 89 to 100 % of the bands were, and for one times the solar spectrum,
-# whatever the factor, 30 to 100 %. Other ground, such as desert for a model of fields, reaches 39 to 68 %: a warning
-# is right there, too.
+# Of seven real cubes no band was beyond both limits for halves of one scene, two EnMAP scenes, or 0.5 to 2 times the
+# brightness; 89 to 100 % were for a factor of 9, 30 to 100 % for one times the solar spectrum, 39 to 68 % for desert
+# against fields.
 _DEVIATIONS, _TIMES, _SHARE = 2.0, 2.5, 0.25
 _MOST_TIMES = 30.0  # as bright, that a scene can be: far more than light and ground make, far less than a lost scale
 
 
 class Part(NamedTuple):
-    """A scene within a joined one.
-
-    Attributes:
-        scene: the scene.
-        row: first row that it takes.
-        order: (C + E,) index of the joined scene's bands and layers in its own, -1 for a bad band that it lacks.
-    """
+    """A scene within a mosaic, from its first row on."""
 
     scene: Scene
     row: int
-    order: NDArray[np.int64]
+    order: NDArray[np.int64]  # (C + E,) index of the mosaic's bands and layers in its own, -1: a bad band that it lacks
 
 
-class JoinedScene:
+class Mosaic:
     """Scenes one below the other, with rows without data between them; narrower ones end in columns without data.
 
     The bands are those of the first scene; the others' are matched by wavelength. A band is good where it is in all.
 
     Args:
         scenes: at least two, with different names.
-
-    Raises:
-        InputError: if a good band of the first is missing in another, or further rasters differ.
     """
 
     __repr__ = describe  # pyright: ignore[reportAssignmentType]
@@ -70,19 +59,18 @@ class JoinedScene:
         orders = [_order(scene, first) for scene in scenes]
         matched = [order[: len(first.bands)] for order in orders]
         good = [scene.bands.good[order] & (order >= 0) for scene, order in zip(scenes, matched, strict=True)]
-        rows = np.cumsum([0, *(scene.geobox.shape[0] + GAP for scene in scenes)])
+        rows = np.cumsum([0, *(scene.geobox.shape[0] + SEPARATOR_ROWS for scene in scenes)])
         self.name = "+".join(names)
         self.bands = Bands(first.bands.wavelength_nm, first.bands.fwhm_nm, np.logical_and.reduce(good))
         self.sources = first.sources
-        self.geobox = GeoBox((int(rows[-1]) - GAP, max(scene.geobox.shape[1] for scene in scenes)))
+        self.geobox = GeoBox((int(rows[-1]) - SEPARATOR_ROWS, max(scene.geobox.shape[1] for scene in scenes)))
         self.parts = [Part(*part) for part in zip(scenes, rows.tolist()[:-1], orders, strict=True)]
 
     def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Reads a window: (C + E, height, width) float32, or those layers of it, NaN where there are no data."""
         if window is None:
             return read_all(self, layers)
-        number = len(self.bands) + sum(number for _, number in self.sources)
-        values = np.full((number, window.height, window.width), np.nan, np.float32)
+        values = np.full((layer_count(self), window.height, window.width), np.nan, np.float32)
         for scene, first, order in self.parts:
             height, width = scene.geobox.shape
             top, bottom = max(window.row, first), min(window.row + window.height, first + height)
@@ -107,16 +95,11 @@ def join_scenes(labelled: Sequence[LabelledScene]) -> LabelledScene:
     """Joins scenes with their ground truth; classes of one name become one class.
 
     Codes are kept where all scenes agree on them, and are renumbered from 1 otherwise.
-
-    Args:
-        labelled: at least one; a single one is returned as it is.
-
-    Raises:
-        InputError: see :class:`JoinedScene`; or if their values are not in one unit.
+    A single scene is returned as it is. Values of all have to be in one unit.
     """
     if len(labelled) == 1:
         return labelled[0]
-    scene = JoinedScene([part.scene for part in labelled])
+    scene = Mosaic([part.scene for part in labelled])
     good = np.flatnonzero(scene.bands.good)
     levels = [median_spectrum(part.scene, part.order[good]) for part in scene.parts]
     for part, level in zip(scene.parts[1:], levels[1:], strict=True):
@@ -135,16 +118,11 @@ def on_common_legend(labelled: Sequence[LabelledScene]) -> list[LabelledScene]:
     Codes are kept where all scenes agree on them, and are renumbered from 1 otherwise. A class need not occur in every
     scene. Classes without names are joined by their codes, which is warned of.
     """
-    entries = {
-        name: (code, color)
-        for part in reversed(labelled)
-        for code, name, color in zip(part.legend.codes, part.legend.names, part.legend.colors, strict=True)
-    }
-    agreed = len({code for code, _ in entries.values()}) == len(entries) and all(
-        entries[name][0] == code
-        for part in labelled
-        for code, name in zip(part.legend.codes, part.legend.names, strict=True)
-    )
+    legends = [zip(part.legend.names, part.legend.codes, part.legend.colors, strict=True) for part in labelled]
+    classes = [one for legend in reversed(legends) for one in legend]
+    entries = {name: (code, color) for name, code, color in classes}
+    agreed = len({code for code, _ in entries.values()}) == len(entries)
+    agreed = agreed and all(entries[name][0] == code for name, code, _ in classes)
     names = sorted(entries, key=lambda name: entries[name][0])
     codes = {name: entries[name][0] if agreed else i for i, name in enumerate(names, start=1)}
     shared = [name for name in names if not is_named(name) and sum(name in part.legend.names for part in labelled) > 1]
@@ -176,37 +154,24 @@ def median_spectrum(scene: Scene, layers: NDArray[np.int64]) -> NDArray[np.float
 
 
 def check_same_unit(levels: NDArray, expected: NDArray, *, source: object, reference: object) -> None:
-    """Makes sure that typical values differ by no more than light and ground make them differ.
+    """Refuses typical values (L,) that differ by more than light and ground make them differ: 30 times, in the median.
 
-    Args:
-        levels: (L,) of the scene to check, NaN where unknown.
-        expected: (L,) of the one that it has to be like.
-        source: name of the first, for the message.
-        reference: name of the second.
-
-    Raises:
-        InputError: if the median ratio of their sizes is above 30, or below a thirtieth.
+    Values that are NaN are not known. ``source`` and ``reference`` name the two scenes in the message.
     """
     known = np.isfinite(levels) & np.isfinite(expected) & (levels != 0) & (expected != 0)
-    if not known.any():
-        return
-    times = float(np.median(np.abs(levels[known] / expected[known])))
+    levels, expected = np.abs(levels[known]), np.abs(expected[known])
+    times = float(np.median(levels / expected)) if levels.size else 1.0
     if not 1 / _MOST_TIMES <= times <= _MOST_TIMES:
-        raise InputError(
-            source,
-            "typical value",
-            f"{np.median(np.abs(levels[known])):.4g}, {times:.3g} times that of {reference}",
-            f"the same unit, {np.median(np.abs(expected[known])):.4g}",
-            "set the scale by which stored values become those of the other scene (scene.scale), or where the file "
-            "has one, train on scenes in its unit",
-        )
+        value = f"{np.median(levels):.4g}, {times:.3g} times that of {reference}"
+        fix = "set scene.scale, by which stored values become those of the other scene, or train on scenes in its unit"
+        raise InputError(source, "typical value", value, f"the same unit, {np.median(expected):.4g}", fix)
 
 
 def far_from_training(levels: NDArray, mean: NDArray, std: NDArray) -> str | None:
     """Tells whether a scene is so unlike the training pixels that it may be in another unit.
 
-    Deviations alone would name every dark or bright scene where the training pixels are alike, and ratios alone one of
-    water where they are not: a band counts where both are large.
+    A band counts where both its deviation and its ratio are large: deviations alone would name every dark or bright
+    scene, ratios alone one of water.
 
     Args:
         levels: (L,) typical values of the bands of the scene, NaN where unknown.
@@ -233,23 +198,14 @@ def far_from_training(levels: NDArray, mean: NDArray, std: NDArray) -> str | Non
 
 def _order(scene: Scene, first: Scene) -> NDArray[np.int64]:
     if scene.sources != first.sources:
-        raise InputError(
-            scene.name,
-            "further rasters",
-            scene.sources or "none",
-            f"{first.sources or 'none'} as in {first.name}",
-            "give all scenes the same sources",
-        )
+        expected = f"{first.sources or 'none'} as in {first.name}"
+        fix = "give all scenes the same sources"
+        raise InputError(scene.name, "further rasters", scene.sources or "none", expected, fix)
     every = replace(scene.bands, good=np.ones(len(scene.bands), bool))  # the bad ones are matched too, and stay bad
     order = match_bands(first.bands, every)
     missing = first.bands.wavelength_nm[(order < 0) & first.bands.good]
     if missing.size:
-        raise InputError(
-            scene.name,
-            "missing bands",
-            ", ".join(f"{nm:.1f}" for nm in missing) + " nm",
-            f"the good bands of {first.name}, to half a FWHM",
-            "give scenes of one sensor, or mark these bands as bad with bad_bands",
-        )
-    layers = sum(number for _, number in scene.sources)
-    return np.append(order, len(scene.bands) + np.arange(layers))
+        listed = ", ".join(f"{nm:.1f}" for nm in missing) + " nm"
+        fix = "give scenes of one sensor, or mark these bands as bad with bad_bands"
+        raise InputError(scene.name, "missing bands", listed, f"the good bands of {first.name}, to half a FWHM", fix)
+    return np.append(order, np.arange(len(scene.bands), layer_count(scene)))

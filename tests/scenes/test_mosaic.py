@@ -4,7 +4,7 @@ from affine import Affine
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayRaster, ArrayScene, GeoBox, LabelledScene, Legend, StackedScene, Window, join_scenes
-from hsfusion.scenes.joined import GAP, on_common_legend
+from hsfusion.scenes.mosaic import SEPARATOR_ROWS, on_common_legend
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import Bands
 
@@ -36,16 +36,16 @@ def test_single_scene_stays_as_it_is():
 def test_scenes_lie_below_each_other_with_bands_matched_by_wavelength():
     joined = join_scenes([labelled(NORTH, [1, 2], ["corn", "woods"]), labelled(SOUTH, [2], ["woods"])])
     cube = read_all(joined.scene)
-    assert cube.shape == (3, 4 + GAP + 3, 5)
+    assert cube.shape == (3, 4 + SEPARATOR_ROWS + 3, 5)
     np.testing.assert_array_equal(cube[:, :4], read_all(NORTH))
-    np.testing.assert_array_equal(cube[:, 4 + GAP :, :2], read_all(SOUTH)[[2, 3, 0]])
-    assert np.isnan(cube[:, 4 : 4 + GAP]).all()
-    assert np.isnan(cube[:, 4 + GAP :, 2:]).all()
+    np.testing.assert_array_equal(cube[:, 4 + SEPARATOR_ROWS :, :2], read_all(SOUTH)[[2, 3, 0]])
+    assert np.isnan(cube[:, 4 : 4 + SEPARATOR_ROWS]).all()
+    assert np.isnan(cube[:, 4 + SEPARATOR_ROWS :, 2:]).all()
     assert joined.scene.bands.wavelength_nm.tolist() == [500, 600, 700]
-    window = Window(2, 1, GAP + 4, 3)
-    np.testing.assert_array_equal(joined.scene.read(window), cube[:, 2 : GAP + 6, 1:4])
+    window = Window(2, 1, SEPARATOR_ROWS + 4, 3)
+    np.testing.assert_array_equal(joined.scene.read(window), cube[:, 2 : SEPARATOR_ROWS + 6, 1:4])
     assert joined.labels[0, 0] == 1
-    assert joined.labels[4 + GAP].tolist() == [2, 2, 0, 0, 0]
+    assert joined.labels[4 + SEPARATOR_ROWS].tolist() == [2, 2, 0, 0, 0]
     assert joined.legend.names == ("corn", "woods")
 
 
@@ -55,7 +55,7 @@ def test_classes_are_joined_by_name_and_codes_that_disagree_are_given_anew(caplo
     code = dict(zip(joined.legend.names, joined.legend.codes, strict=True))
     assert sorted(code.values()) == [1, 2, 3]
     assert joined.labels[:2, 0].tolist() == [code["corn"], code["woods"]]
-    assert joined.labels[4 + GAP : 6 + GAP, 0].tolist() == [code["woods"], code["rye"]]
+    assert joined.labels[4 + SEPARATOR_ROWS : 6 + SEPARATOR_ROWS, 0].tolist() == [code["woods"], code["rye"]]
     assert "different codes" in caplog.text
     color = dict(zip(joined.legend.names, joined.legend.colors, strict=True))
     assert color["woods"] == first.legend.colors[1]  # the first scene that has the class decides
@@ -68,7 +68,7 @@ def test_band_that_one_scene_calls_bad_is_bad_and_may_be_missing():
     first = scene("first", [500, 600, 700], (4, 5), good=[True, False, True])
     joined = join_scenes([labelled(first, [1], ["a"]), labelled(third, [1], ["a"])])
     assert joined.scene.bands.good.tolist() == [True, False, False]
-    assert np.isnan(read_all(joined.scene)[1, 4 + GAP :]).all()
+    assert np.isnan(read_all(joined.scene)[1, 4 + SEPARATOR_ROWS :]).all()
 
 
 def test_further_rasters_have_to_be_the_same():
@@ -77,7 +77,7 @@ def test_further_rasters_have_to_be_the_same():
         join_scenes([labelled(NORTH, [1], ["a"]), labelled(stacked, [1], ["a"])])
     north = StackedScene(NORTH, {"lidar": ArrayRaster(np.zeros((1, 4, 5)))})
     joined = join_scenes([labelled(north, [1], ["a"]), labelled(stacked, [1], ["a"])])
-    assert read_all(joined.scene)[3, [0, 4 + GAP], 0].tolist() == [0, 1]
+    assert read_all(joined.scene)[3, [0, 4 + SEPARATOR_ROWS], 0].tolist() == [0, 1]
 
 
 def test_scenes_of_one_name_are_refused():
