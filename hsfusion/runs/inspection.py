@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from hsfusion import plots
 from hsfusion.errors import InputError
 from hsfusion.scenes import LabelledScene, Window, open_scene
-from hsfusion.scenes.categories import read_categories
 from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.geobox import describe_place
 from hsfusion.scenes.labels import raster_codes
+from hsfusion.scenes.legend import read_categories
 from hsfusion.scenes.opening import FileScene, open_with_user_metadata, with_labels, with_sources
 from hsfusion.scenes.plausibility import plausibility_warnings
 from hsfusion.scenes.survey import Survey, survey

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.categories import Categories, one_line, read_categories
 from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.geobox import GeoBox, check_same_grid
-from hsfusion.scenes.legend import Legend, by_code
+from hsfusion.scenes.legend import Categories, Legend, by_code, one_line, read_categories
 from hsfusion.scenes.scene import Scene, Window
 from hsfusion.scenes.vectors import draw_classes, vector_format
 
@@ -59,16 +58,12 @@ class Labels:
         Args:
             names: by code **of the file** (or its word), or a list that starts with the name of its code 1.
             colors: ``#rrggbb``, likewise.
-
-        Raises:
-            InputError: if they are given to classes that do not occur, or two classes get one name.
         """
-        file_names, file_colors = (
-            {code: of[code] for code in self.original if code in of} for of in (self.names, _told_apart(self.colors))
-        )
+        black = [code for code, color in self.colors.items() if color == "#000000"]  # colour tables are filled up with
+        file_colors = {code: one for code, one in self.colors.items() if len(black) < 2 or code not in black}
         given_names = self._by_own_code(by_code(names), field="class_names")
         given_colors = self._by_own_code(by_code(colors, field="class_colors"), field="class_colors")
-        return Legend.of(self.codes, names=file_names | given_names, colors=file_colors | given_colors)
+        return Legend.of(self.codes, names={**self.names, **given_names}, colors={**file_colors, **given_colors})
 
     def _by_own_code(self, given: Mapping[Any, str], *, field: str) -> dict[int, str]:
         new_codes = {str(original): code for code, original in self.original.items()}
@@ -94,17 +89,9 @@ class LabelledScene:
     legend: Legend
 
     def __post_init__(self) -> None:
-        """Checks the shape of the labels.
-
-        Raises:
-            InputError: if it is not that of the scene.
-        """
-        check_same_grid(
-            GeoBox((self.labels.shape[0], self.labels.shape[1])),
-            GeoBox(self.scene.geobox.shape),
-            source="labels",
-            reference=f"the scene {self.scene.name}",
-        )
+        """Checks the shape of the labels."""
+        reference = f"the scene {self.scene.name}"
+        check_same_grid(GeoBox(self.labels.shape), self.scene.geobox, source="labels", reference=reference)
 
     def __repr__(self) -> str:
         """The scene in one line, and how much of it is labelled."""
@@ -117,13 +104,9 @@ class LabelledScene:
         return f"<p>{escape(repr(self))}</p>{self.legend.table_html(pixels=pixels)}"
 
     def where(self, valid: NDArray[np.bool_]) -> LabelledScene:
-        """Drops the labels of pixels that are not valid, and classes that then have none, saying so in the log.
+        """Drops the labels of pixels (H, W) that are not valid, and classes that then have none, and logs that.
 
-        Args:
-            valid: (H, W), False for pixels without data.
-
-        Raises:
-            InputError: if fewer than two classes are left.
+        At least two classes have to be left.
         """
         kept = np.where(valid, self.labels, 0)
         lost = int(((self.labels > 0) & ~valid).sum())
@@ -133,18 +116,13 @@ class LabelledScene:
         for i in set(range(len(self.legend.codes))) - set(kept_classes):
             _log.warning("Class %s has no pixel with data and is left out.", self.legend.names[i])
         if len(kept_classes) < 2:
-            raise InputError(
-                self.scene.name,
-                "number of classes with labelled pixels that have data in every used band",
-                len(kept_classes),
-                "at least 2",
-                "label more classes, or mark bands without data as not good",
-            )
-        codes, names, colors = self.legend.codes, self.legend.names, self.legend.colors
+            field = "number of classes with labelled pixels that have data in every used band"
+            fix = "label more classes, or mark bands without data as not good"
+            raise InputError(self.scene.name, field, len(kept_classes), "at least 2", fix)
         legend = Legend(
-            tuple(codes[i] for i in kept_classes),
-            tuple(names[i] for i in kept_classes),
-            tuple(colors[i] for i in kept_classes),
+            tuple(self.legend.codes[i] for i in kept_classes),
+            tuple(self.legend.names[i] for i in kept_classes),
+            tuple(self.legend.colors[i] for i in kept_classes),
         )
         return LabelledScene(self.scene, kept, legend)
 
@@ -170,9 +148,6 @@ def read_labels(
         variable: the array, or layer, in files that hold several.
         class_field: the attribute of polygons and points that holds the class.
         unlabelled: code, or codes, that mean "no class", beside the file's own nodata.
-
-    Raises:
-        InputError: if the file is damaged, lies on another grid, holds no codes, or none but the unlabelled.
     """
     path, none = Path(path), _codes_of(unlabelled)
     driver = vector_format(path)
@@ -207,14 +182,11 @@ def raster_codes(file: CubeFile, unlabelled: Collection[int]) -> tuple[NDArray[n
     """Reads class codes of any whole number type, exactly.
 
     Args:
-        file: a raster of one layer.
+        file: a raster of one layer; its numbers may not be scaled.
         unlabelled: codes that mean "no class", beside nodata, NaN and what is masked.
 
     Returns:
         (H, W) index of the code of each pixel, -1 for none, and the codes, ascending.
-
-    Raises:
-        InputError: if the numbers are scaled, are not whole, or are too many different ones.
     """
     for name, values, neutral in (("gain", file.gain, 1), ("offset", file.offset, 0)):
         if values is not None and (values != neutral).any():
@@ -225,12 +197,13 @@ def raster_codes(file: CubeFile, unlabelled: Collection[int]) -> tuple[NDArray[n
     data, masked = np.ma.getdata(stored), np.ma.getmaskarray(stored)
     if data.dtype.kind == "f":
         masked = masked | np.isnan(data) | (data == (np.nan if file.nodata is None else file.nodata))
-        _check_whole(file, data[~masked])
+        exact = 2 ** (np.finfo(data.dtype).nmant + 1)  # up to here, each whole number has its own
+        wrong = ~masked & ~((np.abs(data) <= exact) & (np.floor(data) == data))
+        if wrong.any():
+            expected = f"whole numbers up to {exact}; others are measurements, so this is no label raster"
+            raise file.error("class codes", f"{data[wrong][0]:g}", expected, "give a raster of class codes")
     values, index = np.unique(data[~masked], return_inverse=True)
     codes = [int(value) for value in values]
-    if len(codes) > MOST_CLASSES:
-        many = f"{len(codes)} different ones"
-        raise file.error("class codes", many, f"at most {MOST_CLASSES}, so this is no label raster", "give class codes")
     classes = [code for code in codes if code not in unlabelled and code != file.nodata]
     position = {code: i for i, code in enumerate(classes)}
     labels = np.full(data.shape, -1, np.int64)
@@ -238,40 +211,19 @@ def raster_codes(file: CubeFile, unlabelled: Collection[int]) -> tuple[NDArray[n
     return labels, classes
 
 
-def _check_whole(file: CubeFile, values: NDArray[np.floating]) -> None:
-    """Floating numbers can be codes if they are whole, and small enough for each whole number to have its own."""
-    exact = 2 ** (np.finfo(values.dtype).nmant + 1)
-    wrong = ~(np.abs(values) <= exact)
-    wrong |= np.floor(values) != values
-    if wrong.any():
-        raise file.error(
-            "class codes",
-            f"{values[wrong][0]:g}",
-            f"whole numbers up to {exact}; others are measurements, so this is no label raster",
-            "give a raster of class codes",
-        )
-
-
 def on_one_legend(first: Labels, second: Labels) -> tuple[Labels, Labels, Labels]:
     """Labels of two files of one scene with one numbering, by what the files call the classes.
 
-    Codes are kept where the two agree on them; otherwise all classes are numbered anew.
+    Codes are kept where the two agree on them; otherwise all classes are numbered anew. No pixel may be labelled in
+    both, and both name classes by codes, or both by words.
 
     Returns:
-        The first, the second, and both together, where no pixel may be labelled in both.
-
-    Raises:
-        InputError: if one has codes and the other names.
+        The first, the second, and both together.
     """
     classes: set[Any] = {*first.original.values(), *second.original.values()}
     if len({type(value) for value in classes}) > 1:
-        raise InputError(
-            "labels",
-            "classes of two files",
-            "codes in one and names in the other",
-            "codes in both or names in both",
-            "choose the same kind of field",
-        )
+        expected, fix = "codes in both or names in both", "choose the same kind of field"
+        raise InputError("labels", "classes of two files", "codes in one and names in the other", expected, fix)
     code = {value: number for labels in (second, first) for number, value in labels.original.items()}
     agreed = len(set(code.values())) == len(code) and all(code[v] == n for n, v in second.original.items())
     if not agreed:
@@ -293,29 +245,17 @@ def _recoded(labels: Labels, code: Mapping[Any, Any]) -> Labels:
 def _numbered(path: Path, index: NDArray[np.integer], classes: Sequence[int | str], categories: Categories) -> Labels:
     """Labels with final codes from (H, W) indices of sorted classes, -1 for none."""
     present = np.unique(index[index >= 0]).tolist()
-    if not present:
-        raise InputError(
-            path,
-            "number of labelled pixels",
-            0,
-            "at least 1 with another code than the unlabelled",
-            "check scene.unlabelled, and the nodata of the file",
-        )
-    if len(present) > MOST_CLASSES:
-        raise InputError(
-            path,
-            "number of classes",
-            len(present),
-            f"at most {MOST_CLASSES}",
-            "choose another field as scene.class_field",
-        )
+    if not 0 < len(present) <= MOST_CLASSES:
+        expected = f"1 to {MOST_CLASSES}, beside the unlabelled"
+        fix = "check scene.unlabelled, scene.class_field, and the nodata of the file"
+        raise InputError(path, "number of classes", len(present), expected, fix)
     final = _final_codes([classes[i] for i in present], categories.order)
     table = np.zeros(len(classes) + 1, np.int64)  # the last for index -1
     table[present] = list(final.values())
     names: dict[int, str] = {}
     for value, code in final.items():
         if isinstance(value, str):
-            names[code] = one_line(value, path=path)
+            names[code] = one_line(value)
         elif value in categories.names or value != code:
             names[code] = categories.names.get(value, f"class {value}")
     colors = {code: categories.colors[value] for value, code in final.items() if value in categories.colors}
@@ -347,12 +287,6 @@ def _tell_numbers(source: Path | str, final: Mapping[Any, int], order: Sequence[
     else:
         how = "the order of the layer's style, then alphabetically" if set(final) & set(order) else "alphabetical order"
         _log.warning("%s: classes are numbered in %s: %s.", source, how, text)
-
-
-def _told_apart(colors: Mapping[int, str]) -> dict[int, str]:
-    """Without black where several classes have it: colour tables are filled up with it."""
-    black = [code for code, color in colors.items() if color == "#000000"]
-    return {code: color for code, color in colors.items() if len(black) < 2 or code not in black}
 
 
 def _codes_of(unlabelled: Any) -> frozenset[int]:

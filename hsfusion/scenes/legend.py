@@ -1,17 +1,30 @@
-"""The legend: which classes there are, and what they are called and coloured."""
+"""The legend: which classes there are, and what they are called and coloured, in files too.
+
+Names and colours stand in the tags and colour table of a GeoTIFF, in GDAL's Persistent Auxiliary Metadata beside it
+(PAM, ``.aux.xml``: CategoryNames, GDALRasterAttributeTable), and in headers of ENVI classifications (class names, class
+lookup). What a GeoTIFF cannot hold is written to PAM, where GDAL and QGIS look for it: class names, and some CRS (SRS).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, printable
+from hsfusion.scenes.formats.cube_file import CubeFile
+from hsfusion.scenes.formats.envi import class_table
 
 #: 24 colours that stay apart on a map; more classes start over
 PALETTE = (
@@ -20,6 +33,10 @@ PALETTE = (
     *("#aaffc3", "#ffd8b1", "#a9a9a9", "#e4a900", "#1b7837", "#5ab4ac", "#c51b7d", "#7f3b08"),
 )
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+_TAG = re.compile(r"class_(-?\d{1,18})")
+_WHOLE = re.compile(r"[+-]?\d{1,18}(\.0+)?", re.ASCII)
+# usages of columns of a GDAL raster attribute table
+_NAME, _VALUE_FROM, _VALUE_TO, _VALUE, _RGB = "2", "3", "4", "5", ("6", "7", "8")
 
 
 @dataclass(frozen=True)
@@ -27,7 +44,7 @@ class Legend:
     """Codes, names and colours of the K classes, in the order of the network's outputs.
 
     Attributes:
-        codes: K positive integers, ascending; 0 is always "unlabelled".
+        codes: K integers from 1 to 65535, ascending; 0 is always "unlabelled".
         names: K names, unique.
         colors: K colours as ``#rrggbb``.
     """
@@ -37,24 +54,13 @@ class Legend:
     colors: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Checks codes, names and colours.
-
-        Raises:
-            InputError: if lengths differ, codes are not ascending in 1..65535, names repeat, or a colour is none.
-        """
-        if not len(self.codes) == len(self.names) == len(self.colors) >= 1:
-            raise _error(
-                "numbers of codes, names and colours",
-                (len(self.codes), len(self.names), len(self.colors)),
-                "three times the same, at least 1",
-                "give every class a code, a name and a colour",
-            )
-        if list(self.codes) != sorted(set(self.codes)) or not 1 <= self.codes[0] <= self.codes[-1] <= 65535:
-            raise _error(
-                "codes", self.codes, "ascending integers from 1 to 65535, 0 being unlabelled", "renumber the classes"
-            )
-        if len(set(self.names)) < len(self.names):
-            twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        """Checks codes, names and colours."""
+        codes, names = self.codes, self.names
+        if not codes or list(codes) != sorted(set(codes)) or not 1 <= codes[0] <= codes[-1] <= 65535:
+            expected = "ascending integers from 1 to 65535, 0 being unlabelled"
+            raise _error("codes", codes, expected, "renumber the classes")
+        if len(set(names)) < len(codes):
+            twice = sorted({name for name in names if names.count(name) > 1})
             raise _error("names", f"{twice} for more than one class", "unique names", "rename classes by class_names")
         for color in self.colors:
             if not _COLOR.fullmatch(color):
@@ -68,29 +74,19 @@ class Legend:
         names: Mapping[int, str] | None = None,
         colors: Mapping[int, str] | None = None,
     ) -> Legend:
-        """Legend of the codes that occur in labels (H, W).
+        """Legend of the codes that occur in labels (H, W), 0 being unlabelled.
 
-        Args:
-            labels: (H, W) class codes, 0 for unlabelled.
-            names: names of codes; codes without one are called ``class <code>``.
-            colors: colours of codes as ``#rrggbb``; codes without one take the next of the palette that is free.
-
-        Raises:
-            InputError: if a name or colour is given to a code that does not occur.
+        Codes without a name are called ``class <code>``; those without a colour (``#rrggbb``) take the next of the
+        palette that is free.
         """
         codes = [int(code) for code in np.unique(labels) if code != 0]
-        named = {int(code): str(name) for code, name in (names or {}).items()}
         colored = {int(code): str(color).lower() for code, color in (colors or {}).items()}
-        for field, given in (("named codes", named), ("coloured codes", colored)):
-            unknown = sorted(set(given) - set(codes))
-            if unknown:
-                raise _error(field, unknown, f"codes of the labels {codes}", "drop them")
         free = [color for color in PALETTE if color not in colored.values()] or list(PALETTE)
         bare = [code for code in codes if code not in colored]
         colored |= {code: free[i % len(free)] for i, code in enumerate(bare)}
         return cls(
             tuple(codes),
-            tuple(named.get(code, f"class {code}") for code in codes),
+            tuple(str((names or {}).get(code, f"class {code}")) for code in codes),
             tuple(colored[code] for code in codes),
         )
 
@@ -105,11 +101,7 @@ class Legend:
         return self.table_html()
 
     def table_html(self, **columns: Sequence[object]) -> str:
-        """An HTML table of the classes.
-
-        Args:
-            columns: more columns by their heading, of K cells each.
-        """
+        """An HTML table of the classes, with more columns of K cells each by their heading."""
         head = "".join(f"<th>{escape(name)}</th>" for name in ("", "code", "class", *columns))
         rows = [
             f'<tr><td style="background: {color}; min-width: 1.5em"></td>'
@@ -121,15 +113,9 @@ class Legend:
 
 
 def by_code(given: Sequence[str] | Mapping[Any, str] | None, *, field: str = "class_names") -> dict[Any, str]:
-    """Names or colours by code, from such a mapping or from a list that starts with that of code 1.
-
-    Raises:
-        InputError: if it is neither.
-    """
-    if given is None:
-        return {}
-    if isinstance(given, Mapping):
-        return dict(given)
+    """Names or colours by code, from such a mapping or from a list that starts with that of code 1."""
+    if given is None or isinstance(given, Mapping):
+        return dict(given or {})
     if isinstance(given, str) or not isinstance(given, Sequence):
         what = "name" if field == "class_names" else "#rrggbb"
         raise _error(field, given, f"{{code: {what}, ...}}", f"give every class its {what} by its code")
@@ -143,3 +129,167 @@ def _error(field: str, value: object, expected: str, fix: str) -> InputError:
 def is_named(name: str) -> bool:
     """Whether the name of a class was given, not made of its code (class 1), which says nothing of another scene."""
     return re.fullmatch(r"\s*class \d+\s*", name) is None
+
+
+def one_line(name: str) -> str:
+    """A name of a class as it goes into legends, tables and messages."""
+    return printable(" ".join(name.split()))
+
+
+@dataclass(frozen=True)
+class Categories:
+    """What a file says of its classes, by its own codes; codes that do not occur in it may be among them.
+
+    Attributes:
+        names: code -> name.
+        colors: code -> ``#rrggbb``.
+        order: classes that have a name only, in the order that the file gives them; the first has code 1.
+    """
+
+    names: Mapping[int, str] = field(default_factory=dict)
+    colors: Mapping[int, str] = field(default_factory=dict)
+    order: Sequence[str] = ()
+
+    @classmethod
+    def of_list(cls, listed: Iterable[tuple[str, str]]) -> Categories:
+        """From values and their labels, as styles and domains of fields list them.
+
+        Whole numbers are codes, which a label other than the number gives a name; a word is a name itself.
+        """
+        labels = {" ".join(value.split()): label for value, label in listed}
+        codes = {value: code for value in labels if (code := whole_number(value)) is not None}
+        names = {code: labels[value] for value, code in codes.items() if labels[value] != value}
+        return cls(_named(names), order=tuple(value for value in labels if value))
+
+
+def whole_number(text: str) -> int | None:
+    """The whole number that a text is, as ``12``, ``-3`` or ``4.0``; None for other texts."""
+    return int(text.partition(".")[0]) if _WHOLE.fullmatch(text) else None
+
+
+def read_categories(file: CubeFile) -> Categories:
+    """Reads names and colours of classes from a GeoTIFF, or an ENVI file, and what lies beside it.
+
+    Tags ``class_<code>``, as our own maps have, go before category names, and these before an attribute table.
+    """
+    kind = file.format.split(" ")[0]
+    if kind == "ENVI":
+        names, colors = class_table(file.path)
+        return Categories(_named(names), colors)
+    if kind != "GeoTIFF":
+        return Categories()
+    try:
+        colors, tags = _tiff_classes(file.path)
+        beside = read_pam(file.path)
+    except (RasterioError, ValueError, LookupError) as error:
+        what = "names and colours of classes"
+        raise InputError(file.path, what, "unreadable", "those that GDAL writes", f"write it anew ({error})") from error
+    names = {**beside.table_names, **dict(enumerate(beside.names)), **tags}
+    return Categories(_named(names), {**beside.table_colors, **colors})
+
+
+def _tiff_classes(path: Path) -> tuple[dict[int, str], dict[int, str]]:
+    """Colours by code, of the colour table, and names by code, of the tags."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path.absolute(), driver="GTiff") as source:
+            tags = source.tags()
+            table = source.colormap(1) if source.colorinterp[0].name == "palette" else {}
+    names = {int(match[1]): name for tag, name in tags.items() if (match := _TAG.fullmatch(tag))}
+    return {code: f"#{r:02x}{g:02x}{b:02x}" for code, (r, g, b, _) in table.items()}, names
+
+
+def _named(names: Mapping[int, str]) -> dict[int, str]:
+    """Names in one line each, without those that are empty."""
+    return {code: one_line(name) for code, name in names.items() if name.strip()}
+
+
+class PamClasses(NamedTuple):
+    """What an ``.aux.xml`` says of the values of the first band."""
+
+    names: tuple[str, ...] = ()  # category name of each value from 0 on
+    table_names: Mapping[int, str] = {}  # by code, from the attribute table
+    table_colors: Mapping[int, str] = {}  # ``#rrggbb``, likewise
+
+
+def pam_path(path: Path) -> Path:
+    """Where GDAL looks for what a file cannot hold."""
+    return Path(f"{path}.aux.xml")
+
+
+def write_pam(path: Path, *, crs: str | None, categories: Sequence[str]) -> None:
+    """Writes what an existing GeoTIFF cannot hold beside it; nothing if it holds all.
+
+    Args:
+        path: the GeoTIFF.
+        crs: the CRS (WKT) that it has to have, or None.
+        categories: name of each value from 0 on; may be empty.
+    """
+    root = ElementTree.Element("PAMDataset")
+    if crs is not None and (place := _crs_element(path, crs)) is not None:
+        root.append(place)
+    if categories:
+        band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
+        names = ElementTree.SubElement(band, "CategoryNames")
+        for name in categories:
+            ElementTree.SubElement(names, "Category").text = name
+    pam_path(path).unlink(missing_ok=True)
+    if len(root):
+        text = ElementTree.tostring(root, "unicode", short_empty_elements=False)
+        pam_path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def read_pam(path: Path) -> PamClasses:
+    """Reads the names and colours of classes that stand beside a GeoTIFF; all are empty where there is no such file.
+
+    Raises:
+        ValueError, LookupError: if what lies beside it is not what GDAL writes.
+    """
+    root = _root(path)
+    band = None if root is None else root.find("PAMRasterBand[@band='1']")
+    if band is None:
+        return PamClasses()
+    names = tuple(node.text or "" for node in band.findall("CategoryNames/Category"))
+    table = band.find("GDALRasterAttributeTable")
+    return PamClasses(names) if table is None else PamClasses(names, *_attribute_table(table))
+
+
+def _root(path: Path) -> ElementTree.Element | None:
+    try:
+        return ElementTree.parse(pam_path(path)).getroot() if pam_path(path).is_file() else None
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{pam_path(path).name} is no XML") from error
+
+
+def _crs_element(path: Path, crs: str) -> ElementTree.Element | None:
+    """The CRS as PAM holds it, where a GeoTIFF does not; None where it does."""
+    root = _root(path)
+    stored = None if root is None else root.find("SRS")
+    if stored is not None:  # GDAL knows that the keys of the GeoTIFF do not hold it
+        stored.tail = None
+        return stored
+    with rasterio.open(path.absolute(), driver="GTiff") as file:
+        if file.crs == CRS.from_wkt(crs):
+            return None
+    element = ElementTree.Element("SRS", dataAxisToSRSAxisMapping="1,2")
+    element.text = crs
+    return element
+
+
+def _attribute_table(table: ElementTree.Element) -> tuple[dict[int, str], dict[int, str]]:
+    """Names and colours by code of a GDAL raster attribute table."""
+    columns = {node.findtext("Usage", ""): i for i, node in enumerate(table.findall("FieldDefn"))}
+    value = columns.get(_VALUE, columns.get(_VALUE_FROM))
+    names: dict[int, str] = {}
+    colors: dict[int, str] = {}
+    for row in table.findall("Row") if value is not None else ():
+        cells = [cell.text or "" for cell in row.findall("F")]
+        code = float(cells[value or 0])
+        if not code.is_integer() or (_VALUE_TO in columns and float(cells[columns[_VALUE_TO]]) != code):
+            continue  # a range of values is no class
+        if _NAME in columns:
+            names[int(code)] = cells[columns[_NAME]]
+        if all(usage in columns for usage in _RGB):
+            red, green, blue = (int(float(cells[columns[usage]])) for usage in _RGB)
+            colors[int(code)] = f"#{red:02x}{green:02x}{blue:02x}"
+    return names, colors

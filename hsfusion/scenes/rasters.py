@@ -23,8 +23,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.scenes.geobox import GeoBox, crs_name
-from hsfusion.scenes.legend import Legend
-from hsfusion.scenes.pam import pam_path, read_pam, write_pam
+from hsfusion.scenes.legend import Legend, pam_path, read_pam, write_pam
 from hsfusion.scenes.scene import Window
 
 # axis in metres and inverse flattening (0 for a sphere); in WKT 1 (SPHEROID) the unit is always metre

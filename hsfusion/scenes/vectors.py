@@ -1,7 +1,7 @@
 """Labels drawn as polygons or points: which class has which pixel of a scene; files of such features, through pyogrio.
 
 Specifications: OGC 12-128r19 (GeoPackage), RFC 7946 (GeoJSON), ESRI Shapefile Technical Description (1998), OGC
-12-007r2 (KML).
+12-007r2 (KML); styles are those of QGIS (QML).
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import difflib
 import json
 import logging
 import re
-import struct
+import sqlite3
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+from xml.etree import ElementTree
 
 import numpy as np
 import pyogrio
@@ -32,33 +34,23 @@ from rasterio.warp import transform
 from shapely.errors import GEOSException
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.categories import Categories, classes_of, layer_categories
 from hsfusion.scenes.formats.envi import envi_header
 from hsfusion.scenes.geobox import IDENTITY, GeoBox, crs_name
+from hsfusion.scenes.legend import Categories, whole_number
 
 _log = logging.getLogger(__name__)
 
 _FIX = "save the layer anew, as a GeoPackage"
-_MOST_BYTES = 2**27  # of a file: 8 million corners, which take about 1 GB on the way
 _JSON_START = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"')
-_ALLOWED = {0: "Point", 3: "Polygon", 4: "MultiPoint", 6: "MultiPolygon"}
+_POINT, _POLYGON, _MULTIPOINT, _MULTIPOLYGON = 0, 3, 4, 6  # of shapely.get_type_id
 _FAR = 2.0**20  # pixels outside the scene, beyond which polygons are cut before GDAL counts their rows
-_CORNERS = 5 * 10**5  # drawn at a time
 _NOWHERE = 1e12  # pixels; no map reaches that far
+_EXACT = 2**53  # up to here every whole number is a float64
 
 
 @dataclass(frozen=True, eq=False)
 class VectorLayer:
-    """N features of a layer.
-
-    Attributes:
-        path: the file.
-        shapes: (N,) shapely geometries, None where a feature has none.
-        values: (N,) values of the class field, as stored.
-        ids: (N,) feature ids, for messages.
-        crs: coordinate reference system.
-        categories: what a style, or the field itself, lists of the classes.
-    """
+    """N features of a layer: geometries (N,), values (N,) of the class field and ids (N,) as stored, and the CRS."""
 
     path: Path
     shapes: NDArray[np.object_]
@@ -67,16 +59,10 @@ class VectorLayer:
     crs: CRS
     categories: Categories
 
-    def error(self, field: str, value: object, expected: str, fix: str) -> InputError:
-        """An error that names the file."""
-        return InputError(self.path, field, value, expected, fix)
-
 
 def vector_format(path: Path) -> str | None:
-    """GDAL's name of the format of a file of features, told by its first bytes; None for what is no such file."""
+    """GDAL's name of the format of a file of features, detected from its first bytes; None for other files."""
     try:
-        if not path.is_file():
-            return None
         with open(path, "rb") as file:
             start = file.read(512)
     except OSError:
@@ -108,7 +94,7 @@ def draw_classes(
     Args:
         path: the file.
         geobox: the grid; geometries are brought to its CRS corner by corner.
-        driver: what :func:`vector_format` said.
+        driver: what :func:`vector_format` gave.
         layer: name of the layer.
         class_field: attribute that holds the class: whole numbers, also as text, are codes, words are names.
         unlabelled: codes that mean "no class".
@@ -116,150 +102,120 @@ def draw_classes(
 
     Returns:
         (H, W) index of the class, -1 for none; the classes; and what the file lists of them.
-
-    Raises:
-        InputError: if the file is damaged, holds other geometries or values, or nothing inside the scene.
     """
     _check_place(path, geobox, reference)
     features = _read_layer(path, driver=driver, layer=layer, class_field=class_field)
-    _check_types(features)
-    classes, which = classes_of(path, features.values, features.ids, unlabelled)
+    classes, which = _classes_of(features, unlabelled)
     missing = shapely.is_missing(features.shapes) | shapely.is_empty(features.shapes)
     _count(path, int((missing & (which >= 0)).sum()), "features without a geometry, left out")
     which[missing] = -1
     used = np.flatnonzero(which >= 0)
     parts, owner = _parts(_in_pixels(features, used, geobox))
     inside = _inside(features, parts, used[owner], geobox)
-    there = np.unique(owner[inside]).size
-    _count(path, used.size - there, f"features outside {reference}, left out")
-    if not there:
+    count = np.unique(owner[inside]).size
+    _count(path, used.size - count, f"features outside {reference}, left out")
+    if not count:
         expected = f"at least 1 of the {used.size} that have a class and a geometry"
         fix = f"check the CRS of the layer, {crs_name(features.crs.to_wkt())}"
-        raise features.error(f"number of features inside {reference}", 0, expected, fix)
+        raise InputError(path, f"number of features inside {reference}", 0, expected, fix)
     drawn = _drawn(path, parts[inside], owner[inside], which[used], geobox.shape)
     return drawn, classes, features.categories
 
 
+def _check_place(path: Path, geobox: GeoBox, reference: str) -> None:
+    crs = CRS.from_wkt(geobox.crs) if geobox.crs else None
+    placed = crs is not None and (crs.is_geographic or crs.is_projected)
+    if not placed or geobox.transform == IDENTITY:
+        value = "missing" if placed or geobox.crs is None else crs_name(geobox.crs)
+        expected = f"a georeferenced cube, for {path.name} holds map coordinates"
+        fix = "give a label raster of the cube's own shape, or a cube that knows its place"
+        raise InputError(reference, "transform" if placed else "CRS", value, expected, fix)
+
+
 def _read_layer(path: Path, *, driver: str, layer: str | None, class_field: str | None) -> VectorLayer:
     """Reads the geometries and the classes of a layer; the layer may go unnamed where there is only one."""
-    size = path.stat().st_size
-    if size > _MOST_BYTES:
-        raise _error(path, "size", f"{size} bytes", f"at most {_MOST_BYTES}", "cut it to the scene")
     named = _json_crs(path) if driver == "GeoJSON" else None
+    _check_whole(path, driver)
     encoding = _table_encoding(path) if driver == "ESRI Shapefile" else None
-    if driver == "GPKG":
-        _check_pages(path, size)
     with _reported(path, driver):
         layers = [str(name) for name, kind in pyogrio.list_layers(path.absolute()) if kind is not None]
         name = _chosen(path, layer, layers, field="scene.labels_variable", what="layer")
         info = pyogrio.read_info(path.absolute(), layer=name, force_feature_count=True, encoding=encoding)
-        if info["driver"] != driver:
-            raise _error(path, "content", info["driver"], driver, _FIX)
         fields = [str(one) for one in info["fields"]]
         field = _chosen(path, class_field, fields, field="scene.class_field", what="field")
         crs = _crs(path, info["crs"], named)
         _, ids, wkb, columns = read(
             path.absolute(), layer=name, columns=[field], force_2d=True, return_fids=True, encoding=encoding
         )
-    count = int(info["features"])
-    if not 0 < count == len(wkb):
-        raise _error(path, f"number of readable features of layer {name}", len(wkb), max(count, 1), _FIX)
-    try:
-        shapes = shapely.from_wkb(wkb)
-    except GEOSException as error:
-        raise _error(path, "geometry", printable(error), "whole polygons or points", "repair it in QGIS") from error
-    if encoding == "ISO-8859-1":
-        _warn_of_encoding(path, columns[0])
-    listed = layer_categories(path, name if driver == "GPKG" else None, field)
-    return VectorLayer(path, np.asarray(shapes, object), columns[0], ids, crs, listed)
+        shapes = np.asarray(shapely.from_wkb(wkb), object)
+        listed = _listed_classes(path, name if driver == "GPKG" else None, field)
+    if not 0 < int(info["features"]) == len(wkb):
+        expected = str(max(int(info["features"]), 1))
+        raise InputError(path, f"number of readable features of layer {name}", len(wkb), expected, _FIX)
+    return VectorLayer(path, shapes, columns[0], ids, crs, Categories.of_list(listed))
 
 
 def _json_crs(path: Path) -> str | None:
-    """Name of the CRS of a whole GeoJSON file; None where it has none, and so longitudes and latitudes.
+    """Name of the CRS of a GeoJSON file; None where it has none, and so longitudes and latitudes.
 
     Only a name is taken, as in GeoJSON 2008: GDAL would follow a link into the network.
     """
-    members: list[dict[str, Any] | None] = []
+    members: list[Any] = []
 
     def take(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        members.extend(value for key, value in pairs if key.lower() == "crs" and isinstance(value, dict | None))
+        members.extend(value for key, value in pairs if key.lower() == "crs")
         return dict(pairs)
 
-    try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=take)
-    except (ValueError, RecursionError) as error:
-        raise _error(path, "content", "unreadable", "a whole GeoJSON file", f"{_FIX} ({printable(error)})") from error
-    if not isinstance(content, dict) or content.get("type") != "FeatureCollection":
-        raise _error(path, "type", "something else", '"FeatureCollection"', "save the labels as a GeoPackage")
-    properties = [(member or {}).get("properties") for member in members]
-    names = [one.get("name") if isinstance(one, dict) else None for one in properties]
-    for member, name in zip(members, names, strict=True):
-        if not isinstance(name, str) or member != {"type": "name", "properties": {"name": name}}:
-            expected = "a name like urn:ogc:def:crs:EPSG::32633, or no crs"
-            raise _error(path, "crs", printable(member), expected, _FIX)
-    return names[0] if names else None
+    with _reported(path, "GeoJSON"):
+        json.loads(path.read_bytes(), object_pairs_hook=take)
+    named = None
+    for member in members:
+        match member:
+            case {"type": "name", "properties": {"name": str(named)}}:
+                continue
+        expected = "one with a name like urn:ogc:def:crs:EPSG::32633, or no crs"
+        raise InputError(path, "crs", printable(member), expected, _FIX)
+    return named
 
 
-def _check_pages(path: Path, size: int) -> None:
-    """Makes sure that a GeoPackage is as long as its header says, which SQLite does not."""
-    with open(path, "rb") as file:
-        start = file.read(100)
-    page = int.from_bytes(start[16:18], "big")
-    needed = int.from_bytes(start[28:32], "big") * (65536 if page == 1 else page)
-    if len(start) < 100 or size < needed:
-        raise _error(path, "size", f"{size} bytes", f"at least {needed or 100}", "copy the file anew")
+def _check_whole(path: Path, driver: str) -> None:
+    """Makes sure that a GeoPackage or Shapefile is as long as its header says: GDAL reads what is left of one."""
+    parts = {"GPKG": [path], "ESRI Shapefile": [path, *(_beside(path, suffix) for suffix in (".shx", ".dbf"))]}
+    for part in parts.get(driver, ()):
+        if not part.is_file():
+            raise InputError(path, f"{part.suffix} beside it", "missing", "all of .shp, .shx, .dbf", "copy all parts")
+        with open(part, "rb") as file:
+            start, size = file.read(100), part.stat().st_size
+        page, number, words = (int.from_bytes(start[a:b], "big") for a, b in ((16, 18), (28, 32), (24, 28)))
+        needed = number * (65536 if page == 1 else page) if driver == "GPKG" else 2 * words
+        if part.suffix.lower() != ".dbf" and size < max(needed, 100):
+            raise InputError(part, "size", f"{size} bytes", f"at least {max(needed, 100)}", "copy all files anew")
 
 
 def _table_encoding(path: Path) -> str | None:
-    """Encoding of the texts of a whole Shapefile; None where GDAL knows it, by .cpg or by the language of the .dbf.
+    """Encoding of the texts of a Shapefile; None where GDAL knows it, by .cpg or by the language of the .dbf.
 
     That of an unknown ANSI code page, 0x57, stands in tables of any encoding.
     """
-    _check_parts(path)
-    content = _part_of(path, ".dbf").read_bytes()
-    if _part_of(path, ".cpg").is_file() or content[29] not in (0, 0x57):
+    table = _beside(path, ".dbf")
+    content = table.read_bytes() if table.is_file() else b""
+    if len(content) < 32 or _beside(path, ".cpg").is_file() or content[29] not in (0, 0x57):
         return None
     start = int.from_bytes(content[8:10], "little")
     names = b"".join(content[i : i + 11].partition(b"\0")[0] for i in range(32, start - 1, 32))
     try:
-        return "UTF-8" if (names + content[start:]).decode("utf-8") else None
+        (names + content[start:]).decode("utf-8")
     except UnicodeDecodeError:
-        return "ISO-8859-1"
-
-
-def _warn_of_encoding(path: Path, values: NDArray[Any]) -> None:
-    if not "".join(value for value in values.tolist() if isinstance(value, str)).isascii():
         _log.warning(
-            "%s: names of classes are read as ISO-8859-1, for neither a .cpg nor the .dbf names their encoding, "
-            "and they are not UTF-8. If they look wrong, write its name to a .cpg file beside it.",
+            "%s: texts are read as ISO-8859-1, for neither a .cpg nor the .dbf names their encoding, and they are not "
+            "UTF-8. If names of classes look wrong, write its name to a .cpg file beside it.",
             path,
         )
+        return "ISO-8859-1"
+    return "UTF-8"
 
 
-def _check_parts(path: Path) -> None:
-    """Makes sure that all parts of a Shapefile are whole; GDAL reads what is left of one, silently."""
-    counts: dict[str, int] = {}
-    for suffix in (".shp", ".shx", ".dbf"):
-        part = path if suffix == ".shp" else _part_of(path, suffix)
-        if not part.is_file():
-            fix = "copy all parts together"
-            raise _error(path, f"{suffix} beside it", "missing", "all of .shp, .shx, .dbf", fix)
-        with open(part, "rb") as file:
-            start = file.read(100)
-        size = part.stat().st_size
-        if suffix == ".dbf":
-            counts[suffix], header, width = struct.unpack("<IHH", start[4:12]) if size >= 32 else (0, 32, 0)
-            needed = header + counts[suffix] * width
-        else:
-            needed = max(100, 2 * int.from_bytes(start[24:28], "big"))
-            counts[suffix] = (size - 100) // 8
-        if size < needed or (size > needed and suffix != ".dbf"):  # a table may end with one byte more
-            raise _error(part, "size", f"{size} bytes", f"{needed} as its header says", "copy all parts anew")
-    if counts[".dbf"] != counts[".shx"]:
-        raise _error(path, "number of records in .dbf", counts[".dbf"], counts[".shx"], "copy all parts anew")
-
-
-def _part_of(path: Path, suffix: str) -> Path:
+def _beside(path: Path, suffix: str) -> Path:
     """A part of a Shapefile; on systems that tell capitals apart, old programs write .SHX."""
     small, large = path.with_suffix(suffix), path.with_suffix(suffix.upper())
     return small if small.is_file() or not large.is_file() else large
@@ -267,38 +223,35 @@ def _part_of(path: Path, suffix: str) -> Path:
 
 @contextlib.contextmanager
 def _reported(path: Path, driver: str) -> Iterator[None]:
-    """GDAL's errors as ours, and its warnings in the log; in GeoJSON, where they tell of wrong content, as errors."""
+    """Errors of libraries as ours, and GDAL's warnings in the log; of GeoJSON, where content is wrong, as errors."""
+    libraries = (DataSourceError, DataLayerError, GEOSException, sqlite3.Error, ElementTree.ParseError)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             yield
         # UnboundLocalError: what pyogrio 0.13 makes of a CRS that is not UTF-8
-        except (DataSourceError, DataLayerError, UnicodeDecodeError, UnboundLocalError) as error:
-            raise _error(path, "content", "unreadable", f"a whole {driver}", f"{_FIX} ({printable(error)})") from error
+        except (*libraries, ValueError, LookupError, RecursionError, UnboundLocalError) as error:
+            fix = f"{_FIX} ({printable(error)})"
+            raise InputError(path, "content", "unreadable", f"a whole {driver}", fix) from error
     for message in dict.fromkeys(printable(warning.message) for warning in caught):
         if driver == "GeoJSON":
-            raise _error(path, "content", f"doubtful ({message})", "GeoJSON as in RFC 7946", _FIX)
+            raise InputError(path, "content", f"doubtful ({message})", "GeoJSON as in RFC 7946", _FIX)
         if "file extension" not in message:  # formats are detected from content
             _log.warning("%s: %s", path, message)
 
 
 def _chosen(path: Path, name: str | None, names: Sequence[str], *, field: str, what: str) -> str:
     """A layer or field by its name; the layer may go unnamed where there is only one."""
-    listed = printable(", ".join(names[:20]) + ", ..." * (len(names) > 20))
-    if not names:
-        raise _error(
-            path, f"number of {what}s", 0, "at least 1", "save the labels anew, as polygons with a class field"
-        )
     if name in names:
         return str(name)
     if name is None and what == "layer" and len(names) == 1:
         return names[0]
-    if name is None:
-        raise _error(path, field, "missing", f"one of the {what}s: {listed}", f"add {field}=NAME")
-    close = difflib.get_close_matches(name.lower(), [one.lower() for one in names], 1)
+    listed = printable(", ".join(names[:20]) + ", ..." * (len(names) > 20))
+    close = difflib.get_close_matches((name or "").lower(), [one.lower() for one in names], 1)
     near = [one for one in names if close and one.lower() == close[0]]
-    fix = f"correct it (did you mean {printable(near[0])}?)" if near else f"correct {field}"
-    raise _error(path, field, printable(name), f"one of the {what}s: {listed}", fix)
+    fix = f"correct it (did you mean {printable(near[0])}?)" if near else f"give {field}=NAME"
+    value = "missing" if name is None else printable(name)
+    raise InputError(path, field, value, f"one of the {what}s: {listed or 'there are none'}", fix)
 
 
 def _crs(path: Path, text: str | None, named: str | None) -> CRS:
@@ -311,63 +264,92 @@ def _crs(path: Path, text: str | None, named: str | None) -> CRS:
         crs = None if unknown else CRS.from_user_input(text)
     except CRSError:
         crs = None
-    if named and crs is not None and crs.to_epsg() == 4326 and not named.upper().endswith((":CRS84", ":4326")):
-        raise _error(path, "crs", printable(named), "one that GDAL knows, such as urn:ogc:def:crs:EPSG::32633", _FIX)
-    if crs is None or not (crs.is_geographic or crs.is_projected):
-        expected = "that of the coordinates; it is never assumed"
+    misread = named and crs is not None and crs.to_epsg() == 4326 and not named.upper().endswith((":CRS84", ":4326"))
+    if misread or crs is None or not (crs.is_geographic or crs.is_projected):
+        value = printable(named) if misread else "missing" if unknown else "not known"
         fix = "set the layer's CRS in QGIS and save it anew, as a GeoPackage"
-        raise _error(path, "CRS", "missing" if unknown else "not known", expected, fix)
+        raise InputError(path, "CRS", value, "that of the coordinates; it is never assumed", fix)
     return crs
 
 
-def _check_place(path: Path, geobox: GeoBox, reference: str) -> None:
-    crs = CRS.from_wkt(geobox.crs) if geobox.crs else None
-    placed = crs is not None and (crs.is_geographic or crs.is_projected)
-    if not placed or geobox.transform == IDENTITY:
-        raise InputError(
-            reference,
-            "transform" if placed else "CRS",
-            "missing" if placed or geobox.crs is None else crs_name(geobox.crs),
-            f"a georeferenced cube, for {path.name} holds map coordinates",
-            "give a label raster of the cube's own shape, or a cube that knows its place",
-        )
+def _listed_classes(path: Path, layer: str | None, attribute: str) -> list[tuple[str, str]]:
+    """Values and labels of classes that the style of a layer, or else the list of values of its field, gives.
+
+    A style may lie beside the file, as ``.qml``; a GeoPackage, of which ``layer`` is named, holds styles and lists.
+    """
+    tables = {row[0] for row in _rows(path, "SELECT name FROM sqlite_master")} if layer is not None else set()
+    styles: list[tuple[Path, str | bytes]] = []
+    if "layer_styles" in tables:  # where QGIS stores them
+        query = "SELECT styleQML FROM layer_styles WHERE f_table_name = ? ORDER BY useAsDefault DESC"
+        styles = [(path, str(row[0] or "<qgis/>")) for row in _rows(path, query, layer)]
+    if (beside := path.with_suffix(".qml")).is_file():
+        styles.append((beside, beside.read_bytes()))
+    for source, style in styles:
+        with _reported(source, "QGIS style"):
+            renderer = ElementTree.fromstring(style).find(".//renderer-v2[@type='categorizedSymbol']")
+        if renderer is not None and renderer.get("attr", "").strip('"') == attribute:
+            nodes = renderer.iterfind("categories/category")
+            return [(node.get("value", ""), node.get("label", "")) for node in nodes]
+    if not {"gpkg_data_columns", "gpkg_data_column_constraints"} <= tables:
+        return []
+    query = (
+        "SELECT value, coalesce(v.description, '') FROM gpkg_data_columns c JOIN gpkg_data_column_constraints v "
+        "USING (constraint_name) WHERE table_name = ? AND column_name = ? AND constraint_type = 'enum' "
+        "ORDER BY v.rowid"
+    )
+    return [(str(value), str(label)) for value, label in _rows(path, query, layer, attribute)]
 
 
-def _check_types(features: VectorLayer) -> None:
-    kinds = shapely.get_type_id(features.shapes)  # -1 for None
-    wrong = np.flatnonzero(~np.isin(kinds, [-1, *_ALLOWED]))
-    if wrong.size:
-        kind = features.shapes[wrong].tolist()[0].geom_type
-        raise features.error(
-            "geometry", f"{kind} in feature {features.ids[wrong[0]]}", "polygons or points", "draw the classes as areas"
-        )
+def _rows(path: Path, query: str, *parameters: str | None) -> list[tuple[Any, ...]]:
+    """What a query of a GeoPackage gives."""
+    address = f"file:{quote(str(path.absolute()))}?mode=ro"
+    with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
+        return database.execute(query, parameters).fetchall()
+
+
+def _classes_of(features: VectorLayer, unlabelled: Collection[int]) -> tuple[list[Any], NDArray[np.int64]]:
+    """The classes of features, sorted, and (N,) which of them each has; -1 for none.
+
+    Texts are codes where all of them are whole numbers, and no two are one number in two writings.
+    """
+    given = [None if value != value else value for value in features.values.tolist()]  # NaN is not itself
+    given = [" ".join(value.split()) or None if isinstance(value, str) else value for value in given]
+    texts = {value: whole_number(value) for value in given if isinstance(value, str)}
+    if None in texts.values() or len(set(texts.values())) < len(texts):
+        texts = {}
+    for i, value in enumerate(given):
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT)
+        if not (value is None or whole or isinstance(value, str)):
+            shown, expected = (
+                f"{str(value)[:40]} in feature {features.ids[i]}",
+                "whole numbers (codes) or words (names)",
+            )
+            raise InputError(features.path, "class", shown, expected, "choose another field as scene.class_field")
+    known: list[Any] = [texts.get(v, v) if isinstance(v, str) else v if v is None else int(v) for v in given]
+    _count(features.path, sum(value is None for value in known), "features without a class, left out")
+    known = [None if value in unlabelled else value for value in known]
+    classes = sorted({value for value in known if value is not None})  # of one type: a field has one
+    position = {value: i for i, value in enumerate(classes)}
+    return classes, np.array([-1 if value is None else position[value] for value in known], np.int64)
 
 
 def _in_pixels(features: VectorLayer, used: NDArray[np.int64], geobox: GeoBox) -> NDArray[np.object_]:
     """The used geometries with coordinates (column, row) of the grid."""
-    shapes = features.shapes[used]
+    shapes, target = features.shapes[used], CRS.from_wkt(geobox.crs or "")
     xy = shapely.get_coordinates(shapes)
-    xy = _brought_to(CRS.from_wkt(geobox.crs or ""), xy, features.crs)
-    inverse = ~geobox.transform
-    a, b, c, d, e, f = tuple(inverse)[:6]
+    try:
+        if features.crs != target and len(xy):
+            xy = np.column_stack(transform(features.crs, target, *xy.T.tolist())[:2])
+    except CPLE_BaseError:
+        xy = np.full_like(xy, np.inf)
+    a, b, c, d, e, f = tuple(~geobox.transform)[:6]
     with np.errstate(over="ignore", invalid="ignore"):
         pixels = np.column_stack([a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f])
     if not (np.abs(pixels) <= _NOWHERE).all():
-        raise features.error(
-            "coordinates",
-            f"such as have no place in {crs_name(geobox.crs or '')}",
-            "what can be brought to the CRS of the scene",
-            "cut the layer to the scene, or correct its CRS",
-        )
+        value = f"such as have no place in {crs_name(geobox.crs or '')}"
+        fix = "cut the layer to the scene, or correct its CRS"
+        raise InputError(features.path, "coordinates", value, "what can be brought to the CRS of the scene", fix)
     return shapely.set_coordinates(shapes.copy(), pixels)
-
-
-def _brought_to(target: CRS, xy: NDArray[np.float64], crs: CRS) -> NDArray[np.float64]:
-    """Coordinates (n, 2) in another CRS, infinite where it cannot hold one."""
-    try:
-        return xy if crs == target or not len(xy) else np.column_stack(transform(crs, target, *xy.T.tolist())[:2])
-    except CPLE_BaseError:
-        return np.full_like(xy, np.inf)
 
 
 def _parts(shapes: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
@@ -375,7 +357,7 @@ def _parts(shapes: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np
 
     GDAL draws a hole where two polygons of a multipolygon overlap, and shapely calls those that touch invalid.
     """
-    several = shapely.get_type_id(shapes) == 6
+    several = shapely.get_type_id(shapes) == _MULTIPOLYGON
     parts, owner = shapely.get_parts(shapes[several], return_index=True)
     owners = np.concatenate([np.flatnonzero(~several), np.flatnonzero(several)[owner]])
     return np.concatenate([shapes[~several], parts]), owners
@@ -384,20 +366,17 @@ def _parts(shapes: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np
 def _inside(
     features: VectorLayer, parts: NDArray[np.object_], of: NDArray[np.int64], geobox: GeoBox
 ) -> NDArray[np.bool_]:
-    """(n,) whether a part touches the scene; those that may have to be valid. Cuts what reaches far beyond."""
+    """(n,) whether a part touches the scene; those that may have to be valid areas. Cuts what reaches far beyond."""
     rows, cols = geobox.shape
     left, upper, right, lower = shapely.bounds(parts).reshape(-1, 4).T
     near = (left < cols) & (right >= 0) & (upper < rows) & (lower >= 0)
-    bad = np.flatnonzero(near)[~shapely.is_valid(parts[near])]
-    if bad.size:
-        reason = str(shapely.is_valid_reason(parts[bad[0]])).partition("[")[0]
-        number = np.unique(of[bad]).size
-        raise features.error(
-            "geometry",
-            f"invalid in {number} features, the first {features.ids[of[bad[0]]]} ({reason})",
-            "valid polygons",
-            "run Fix geometries of QGIS on the layer",
-        )
+    wrong = near & ~(shapely.is_valid(parts) & np.isin(shapely.get_type_id(parts), [_POINT, _POLYGON, _MULTIPOINT]))
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        reason = f"{parts[first].geom_type}: {shapely.is_valid_reason(parts[first]).partition('[')[0]}"
+        value = f"not usable in {np.unique(of[wrong]).size} features, the first {features.ids[of[first]]} ({reason})"
+        fix = "draw the classes as areas, or run Fix geometries of QGIS on the layer"
+        raise InputError(features.path, "geometry", value, "valid polygons, or points", fix)
     near[near] = shapely.intersects(parts[near], shapely.box(0, 0, cols, rows))
     far = near & ((np.minimum(left, upper) < -_FAR) | (right > cols + _FAR) | (lower > rows + _FAR))
     for i in np.flatnonzero(far):
@@ -410,8 +389,9 @@ def _drawn(
 ) -> NDArray[np.int32]:
     """(H, W) index of the class, -1 for none, from (n,) parts in pixels, their feature, and (N,) its class."""
     order = np.argsort(which[owner], kind="stable")
-    first = _burnt(parts, owner, order[::-1], grid)  # what is drawn last stays: the lowest class
-    last = _burnt(parts, owner, order, grid)
+    first, last = (np.full(grid, -1, np.int32) for _ in range(2))  # feature of the last part that holds a pixel
+    rasterize(zip(parts[order[::-1]], owner[order[::-1]].tolist(), strict=True), out=first)  # lowest class stays
+    rasterize(zip(parts[order], owner[order].tolist(), strict=True), out=last)
     lowest, highest = (np.append(which, -1)[ids].astype(np.int32) for ids in (first, last))
     claimed_twice = lowest != highest
     _count(path, int(claimed_twice.sum()), "pixels claimed by two classes, unlabelled")
@@ -420,21 +400,6 @@ def _drawn(
     return np.where(claimed_twice, -1, lowest)
 
 
-def _burnt(
-    parts: NDArray[np.object_], owner: NDArray[np.int64], order: NDArray[np.int64], grid: tuple[int, int]
-) -> NDArray[np.int32]:
-    """(H, W) feature of the last part, in an order, that holds a pixel; -1 for none."""
-    ids = np.full(grid, -1, np.int32)
-    batch = np.cumsum(shapely.get_num_coordinates(parts[order])) // _CORNERS  # rasterio makes lists of all at once
-    for number in np.unique(batch):
-        rasterize(((parts[i], int(owner[i])) for i in order[batch == number].tolist()), out=ids)
-    return ids
-
-
 def _count(path: Path, number: int, what: str) -> None:
     if number:
         _log.warning("%s: %s: %d.", path, what, number)
-
-
-def _error(path: Path, field: str, value: object, expected: object, fix: str) -> InputError:
-    return InputError(path, field, value, str(expected), fix)

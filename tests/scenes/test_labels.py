@@ -259,8 +259,8 @@ def test_file_that_holds_no_labels_of_this_scene_is_one_line(tmp_path, monkeypat
 
 
 def test_more_codes_than_a_label_raster_has_are_refused(tmp_path):
-    path = save(tmp_path / "gt.npy", np.arange(4097)[None])
-    assert "4097 different ones, expected at most 4096" in refused(path, scene_of((1, 4097)))
+    path = save(tmp_path / "gt.npy", np.arange(4098)[None])
+    assert "number of classes is 4097" in refused(path, scene_of((1, 4098)))
 
 
 def test_names_that_repeat_are_refused_until_the_user_renames_one(tmp_path):

@@ -10,7 +10,7 @@ from rasterio.crs import CRS
 
 from hsfusion.errors import EnvironmentFailure
 from hsfusion.scenes import GeoBox, Legend, write_class_map, write_raster
-from hsfusion.scenes.pam import read_pam
+from hsfusion.scenes.legend import read_pam
 from hsfusion.scenes.rasters import (
     RasterProfile,
     class_profile,

@@ -9,7 +9,6 @@ import pytest
 import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pyogrio import raw
 from rasterio.warp import transform
 from scene_files.vectors import (
     DRAWN,
@@ -261,11 +260,15 @@ def test_codes_are_called_what_a_geopackage_lists_for_them(tmp_path, style):
     assert labels.legend().names == ("corn", "class 2", "soy")
 
 
-@pytest.mark.parametrize("text", ["<qgis", "<!DOCTYPE a [<!ENTITY b 'c'>]><qgis/>", ""])
-def test_damaged_style_is_one_line(tmp_path, text):
+def test_damaged_style_is_one_line(tmp_path):
     path = write(tmp_path / "gt.gpkg", TWO, crop=np.array(["soy", "corn"], object))
-    (tmp_path / "gt.qml").write_text(text)
-    assert "style is unreadable" in refused(path, class_field="crop")
+    (tmp_path / "gt.qml").write_text("<qgis")
+    assert "gt.qml: content is unreadable, expected a whole QGIS style" in refused(path, class_field="crop")
+
+
+def test_names_that_cannot_be_printed_are_escaped(tmp_path):
+    path = write(tmp_path / "gt.gpkg", TWO, crop=np.array(["a\u202eb", "corn"], object))
+    assert set(read_labels(path, scene_of(), class_field="crop").legend().names) == {"a\\u202eb", "corn"}
 
 
 def test_two_files_whose_names_are_numbered_differently_get_one_numbering(tmp_path, caplog):
@@ -341,13 +344,11 @@ def test_field_has_to_be_named_and_known(tmp_path):
     )
 
 
-def test_geopackage_is_read_without_writing_beside_it_and_with_what_its_log_holds(tmp_path):
+def test_geopackage_is_read_with_what_its_log_holds(tmp_path):
     path = write(tmp_path / "gt.gpkg", TWO, code=[1, 2])
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode=wal")
         drop_triggers(database)
-    assert read_labels(path, scene_of(), class_field="code").codes.tolist() == DRAWN
-    assert [file.name for file in tmp_path.iterdir()] == ["gt.gpkg"]
     with closing(sqlite3.connect(path)) as database:
         database.execute("UPDATE gt SET code = code + 2")
         database.commit()
@@ -470,9 +471,7 @@ def test_database_that_is_no_geopackage_is_one_line(tmp_path):
     with closing(sqlite3.connect(tmp_path / "gt.gpkg")) as database:
         database.execute("CREATE TABLE labels (a)")
         database.commit()
-    assert "gpkg_contents, is missing" in refused(tmp_path / "gt.gpkg", class_field="code")
-    raw.write(tmp_path / "t.gpkg", None, [np.array([1])], ["code"], driver="GPKG")
-    assert "number of layers is 0" in refused(tmp_path / "t.gpkg", class_field="code")
+    assert "gt.gpkg: content is unreadable" in refused(tmp_path / "gt.gpkg", class_field="code")
 
 
 @pytest.mark.parametrize("kind", SHAPEFILES)
@@ -514,12 +513,6 @@ def test_layer_without_crs_says_what_to_do(tmp_path):
         "CRS is missing, expected that of the coordinates; it is never assumed. Fix: set the layer's CRS in QGIS"
         in (refused(path, class_field="code"))
     )
-
-
-def test_file_too_large_is_refused_before_it_is_read(tmp_path):
-    path = write(tmp_path / "gt.gpkg", TWO, code=[1, 2])
-    os.truncate(path, 2**27 + 1)
-    assert "size is 134217729 bytes, expected at most 134217728" in refused(path, class_field="code")
 
 
 @settings(
