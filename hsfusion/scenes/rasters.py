@@ -39,11 +39,7 @@ class RasterProfile:
     """How a raster is stored.
 
     Attributes:
-        dtype: number type.
-        count: number of layers.
-        nodata: value that means "no data", or None.
         scale: what a stored number is multiplied by to get its value.
-        tags: tags of the file.
         colormap: RGBA of each value; may be empty.
         layer_names: description of each layer; may be empty.
         categories: name of each value from 0 on; may be empty.
@@ -77,9 +73,6 @@ def write_class_map(
         legend: the classes.
         geobox: the grid.
         tags: more tags.
-
-    Raises:
-        EnvironmentFailure: if the file cannot be written.
     """
     profile = class_profile(legend, tags or {})
     _write_whole(path, codes.astype(profile.dtype)[None], geobox=geobox, profile=profile)
@@ -115,9 +108,6 @@ def write_raster(
         tags: tags of the file.
         colormap: RGBA of each value.
         layer_names: description of each layer, or nothing.
-
-    Raises:
-        EnvironmentFailure: if the file cannot be written, or reads back differently.
     """
     layers = values if values.ndim == 3 else values[None]
     profile = RasterProfile(layers.dtype, len(layers), nodata, 1.0, tags or {}, colormap or {}, tuple(layer_names))
@@ -125,13 +115,11 @@ def write_raster(
 
 
 def _write_whole(path: Path, layers: NDArray, *, geobox: GeoBox, profile: RasterProfile) -> None:
-    part = temporary_path(path)
     try:
-        with no_georeference_is_fine():
-            write_blocks(part, lambda: iter([(Window(0, 0, *geobox.shape), layers)]), geobox=geobox, profile=profile)
-        publish(path)
-    except OSError as error:
-        raise write_failure(path, error) from error
+        with no_georeference_is_fine(), _writing(path):
+            blocks = [(Window(0, 0, *geobox.shape), layers)]
+            write_blocks(temporary_path(path), lambda: iter(blocks), geobox=geobox, profile=profile)
+            publish(path)
     finally:
         discard(path)
 
@@ -142,11 +130,7 @@ def temporary_path(path: Path) -> Path:
 
 
 def publish(path: Path) -> None:
-    """Gives a file that is whole, and what lies beside it, their names; what was beside an older one goes.
-
-    Raises:
-        OSError: if the system refuses.
-    """
+    """Gives a file that is whole, and what lies beside it, their names; what was beside an older one goes."""
     sidecar, name = pam_path(temporary_path(path)), pam_path(path)
     if sidecar.exists():
         sidecar.replace(name)
@@ -175,9 +159,6 @@ def write_blocks(
         geobox: the grid.
         profile: how to store it.
         overviews: how smaller copies of the raster come about, ``mode`` or ``average``; None for no copies.
-
-    Raises:
-        EnvironmentFailure: if the file cannot be written, or reads back differently.
     """
     options = {
         "driver": "GTiff",
@@ -185,7 +166,7 @@ def write_blocks(
         **{"dtype": profile.dtype, "nodata": profile.nodata, "bigtiff": "if_safer"},
         **{"crs": geobox.crs, "transform": geobox.transform, "compress": "deflate", "tiled": True},
     }
-    try:
+    with _writing(path):
         with rasterio.open(path.absolute(), "w", **options) as file:
             for window, values in blocks():
                 file.write(values, window=_rasterio_window(window))
@@ -196,42 +177,27 @@ def write_blocks(
                 file.scales = [profile.scale] * profile.count
             if profile.colormap:
                 file.write_colormap(1, profile.colormap)
-        factors = [] if overviews is None else _add_overviews(path, geobox.shape, Resampling[overviews])
-    except (RasterioError, CPLE_BaseError, OSError) as error:
-        raise write_failure(path, error) from error
-    _complete(path, blocks, geobox=geobox, profile=profile, overviews=factors)
+        factors = [2**i for i in range(1, 16) if max(geobox.shape) >> (i - 1) > 256 and overviews is not None]
+        if factors:
+            with rasterio.open(path.absolute(), "r+", driver="GTiff") as file:
+                file.build_overviews(factors, Resampling[overviews or "mode"])
+        write_pam(path, crs=geobox.crs, categories=profile.categories)
+    verify_written(path, blocks, geobox=geobox, profile=profile, overviews=factors)
 
 
 def copy_as_cog(
     path: Path, cog: Path, blocks: Blocks, *, geobox: GeoBox, profile: RasterProfile, overviews: str
 ) -> None:
-    """Copies a GeoTIFF into a cloud-optimised one, and reads that back.
-
-    Args:
-        path: the GeoTIFF.
-        cog: where to.
-        blocks: what it holds, see :func:`write_blocks`.
-        geobox: the grid.
-        profile: how it is stored.
-        overviews: how smaller copies come about, ``mode`` or ``average``.
-
-    Raises:
-        EnvironmentFailure: if the file cannot be written, or reads back differently.
-    """
+    """Copies a GeoTIFF that :func:`write_blocks` wrote into a cloud-optimised one, and reads that back."""
     options = {"compress": "deflate", "resampling": overviews, "bigtiff": "if_safer"}
-    try:
+    with _writing(cog):
         rasterio.shutil.copy(path, cog, driver="COG", **options)
-    except (RasterioError, CPLE_BaseError, OSError) as error:
-        raise write_failure(cog, error) from error
-    _complete(cog, blocks, geobox=geobox, profile=profile, overviews=None)
+        write_pam(cog, crs=geobox.crs, categories=profile.categories)
+    verify_written(cog, blocks, geobox=geobox, profile=profile)
 
 
 def read_class_map(path: Path) -> NDArray[np.int64]:
-    """Codes (H, W) of a map that :func:`write_class_map` wrote.
-
-    Raises:
-        InputError: if it cannot be read.
-    """
+    """Codes (H, W) of a map that :func:`write_class_map` wrote."""
     try:
         with no_georeference_is_fine(), rasterio.open(path, driver="GTiff") as file:
             return file.read(1).astype(np.int64)
@@ -245,25 +211,6 @@ def read_reduced(path: Path, *, most: int) -> NDArray:
         step = -(-max(file.shape) // most)
         shape = -(-file.height // step), -(-file.width // step)
         return file.read(1, out_shape=shape, resampling=Resampling.nearest)
-
-
-def _complete(
-    path: Path, blocks: Blocks, *, geobox: GeoBox, profile: RasterProfile, overviews: Sequence[int] | None
-) -> None:
-    """Writes what goes beside a GeoTIFF, and verifies both."""
-    try:
-        write_pam(path, crs=geobox.crs, categories=profile.categories)
-    except (RasterioError, CPLE_BaseError, OSError, ValueError) as error:
-        raise write_failure(path, error) from error
-    verify_written(path, blocks, geobox=geobox, profile=profile, overviews=overviews)
-
-
-def _add_overviews(path: Path, shape: tuple[int, int], resampling: Resampling) -> list[int]:
-    factors = [2**i for i in range(1, 16) if max(shape) >> (i - 1) > 256]
-    if factors:
-        with rasterio.open(path.absolute(), "r+", driver="GTiff") as file:
-            file.build_overviews(factors, resampling)
-    return factors
 
 
 @contextmanager
@@ -297,55 +244,46 @@ def verify_written(
         InputError: if the CRS does not read back.
         EnvironmentFailure: if anything else does not.
     """
-    try:
+    with _writing(path):
         for name in filter(Path.exists, (path, pam_path(path))):
             with open(name, "rb+") as raw:
                 os.fsync(raw.fileno())
         with rasterio.open(path.absolute(), driver="GTiff") as file:
-            for window, values in blocks():
-                if not np.array_equal(
-                    file.read(window=_rasterio_window(window)), values, equal_nan=values.dtype.kind == "f"
-                ):
-                    raise OSError("it reads back differently")
+            if file.crs != (None if geobox.crs is None else CRS.from_wkt(geobox.crs)):
+                name = "none" if geobox.crs is None else crs_name(geobox.crs)
+                raise InputError(file.name, "CRS", name, "one that a GeoTIFF can hold", "reproject the scene")
             levels = file.overviews(1)
-            _check_profile(file, geobox, profile)
-        if read_pam(path).names != profile.categories:
-            raise OSError("class names read back differently")
-        if overviews is not None and levels != list(overviews):
-            raise OSError("smaller copies are missing")
+            same = _comparisons(file, blocks, geobox, profile)
+        same["class names"] = read_pam(path).names == profile.categories
+        same["smaller copies"] = overviews is None or levels == list(overviews)
+        if lost := [name for name, equal in same.items() if not equal]:
+            raise OSError(f"{lost[0]} read back differently")
         for level in range(len(levels)):
             options = {"driver": "GTiff", "overview_level": level}
             with rasterio.open(path.absolute(), **options) as file:
                 for _, block in file.block_windows(1):
                     file.read(window=block)
-    except (RasterioError, CPLE_BaseError, OSError, ValueError) as error:
-        raise write_failure(path, error) from error
 
 
-def _check_profile(file: rasterio.DatasetReader, geobox: GeoBox, profile: RasterProfile) -> None:
-    """Makes sure that place, names, colours and the like read back as they were given."""
-    if file.crs != (None if geobox.crs is None else CRS.from_wkt(geobox.crs)):
-        raise InputError(
-            file.name,
-            "CRS",
-            "none" if geobox.crs is None else crs_name(geobox.crs),
-            "one that a GeoTIFF can hold",
-            "reproject the scene",
-        )
-    transform = np.array(geobox.transform)
+def _comparisons(
+    file: rasterio.DatasetReader, blocks: Blocks, geobox: GeoBox, profile: RasterProfile
+) -> dict[str, bool]:
+    """Whether pixels, place, names, colours and the like read back as they were given."""
     nodata = profile.nodata
     table = file.colormap(1) if profile.colormap else {}
     tags = file.tags()
-    same = {
-        "transform": np.allclose(np.array(file.transform), transform, rtol=1e-12, atol=0),
-        "nodata": file.nodata == nodata or (nodata is not None and np.isnan([file.nodata or 0, nodata]).all()),
+    return {
+        "pixels": all(
+            np.array_equal(file.read(window=_rasterio_window(window)), values, equal_nan=values.dtype.kind == "f")
+            for window, values in blocks()
+        ),
+        "transform": np.allclose(np.array(file.transform), np.array(geobox.transform), rtol=1e-12, atol=0),
+        "nodata": file.nodata == nodata or (nodata is not None and bool(np.isnan([file.nodata or 0, nodata]).all())),
         "colours": all(table.get(value) == color for value, color in profile.colormap.items()),
         "tags": all(tags.get(name) == text for name, text in profile.tags.items()),
         "names of layers": not profile.layer_names or file.descriptions == profile.layer_names,
         "scale": set(file.scales) == {profile.scale},
     }
-    if lost := [name for name, equal in same.items() if not equal]:
-        raise OSError(f"{lost[0]} read back differently")
 
 
 def _rasterio_window(window: Window) -> RasterioWindow:
@@ -358,26 +296,27 @@ def write_failure(path: Path, error: Exception) -> EnvironmentFailure:
     return EnvironmentFailure(f"{path}: cannot be written ({error}). Fix: free space or choose another folder.")
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Errors of rasterio and the system as those of a file that cannot be written, or not be read back."""
+    try:
+        yield
+    except (RasterioError, CPLE_BaseError, OSError, ValueError, LookupError) as error:
+        raise write_failure(path, error) from error
+
+
 @dataclass(frozen=True)
 class ClassAreas:
-    """How much of a map each class covers.
-
-    Attributes:
-        pixels: (K,) number of pixels.
-        square_metres: (K,) area on the ground, NaN where a pixel's size is not known.
-    """
+    """How much of a map each class covers: pixels (K,), and square metres (K,), NaN where a pixel's size is unknown."""
 
     pixels: NDArray[np.int64]
     square_metres: NDArray[np.float64]
 
 
 def class_areas(codes: Iterable[tuple[Window, NDArray[np.integer]]], *, legend: Legend, geobox: GeoBox) -> ClassAreas:
-    """Adds up the pixels of each class, and their areas.
+    """Adds up the pixels of each of the K classes, and their areas.
 
-    Args:
-        codes: windows of the map, and their (1, h, w) codes; a pixel's area is that of its row in the window's middle.
-        legend: the K classes.
-        geobox: the grid of the map.
+    ``codes`` are windows of the map, and their (1, h, w) codes; a pixel's area is that of its row's middle one.
     """
     size = len(legend.codes)
     place = np.full(2**16, size)  # the last is everything else
@@ -387,8 +326,6 @@ def class_areas(codes: Iterable[tuple[Window, NDArray[np.integer]]], *, legend: 
         row = np.arange(window.height)[:, None] * (size + 1)
         occurrences = np.bincount((place[values[0]] + row).ravel(), minlength=window.height * (size + 1))
         counts = occurrences.reshape(window.height, size + 1)[:, :size]  # (h, K)
-        if not counts.any():
-            continue
         each = pixel_areas_m2(geobox, window)[:, None]
         pixels += counts.sum(0)
         areas += np.where(counts > 0, counts * each, 0).sum(0)
@@ -399,10 +336,8 @@ def pixel_areas_m2(geobox: GeoBox, window: Window) -> NDArray[np.float64]:
     """Area on the ground of the pixel in the middle of each row of a window: (h,) in square metres.
 
     Its corners are brought to Lambert's azimuthal equal-area projection about the nearer pole, on the ellipsoid of the
-    CRS, in which the area of the four-cornered figure is taken. It has no seam at 180 degrees nor at the pole.
-
-    Returns:
-        the areas; NaN where there is no CRS, where it has no place on an ellipsoid (a site plan), or off its edge.
+    CRS, in which the area of the four-cornered figure is taken. It has no seam at 180 degrees nor at the pole. NaN
+    where there is no CRS, where it has no place on an ellipsoid (a site plan), or off its edge.
     """
     crs = CRS() if geobox.crs is None else CRS.from_wkt(geobox.crs)
     ellipsoid = _ELLIPSOID.search(crs.to_wkt()) if crs.is_geographic or crs.is_projected else None

@@ -150,7 +150,7 @@ def test_raster_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
     write_raster(path, np.ones((2, 2), np.uint8), geobox=GeoBox((2, 2)))
     before = path.read_bytes()
     monkeypatch.setattr(np, "array_equal", lambda *a, **k: False)  # a disk that gives back something else
-    with pytest.raises(EnvironmentFailure, match="reads back differently"):
+    with pytest.raises(EnvironmentFailure, match="read back differently"):
         write_raster(path, np.zeros((2, 2), np.uint8), geobox=GeoBox((2, 2)))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["map.tif"]
