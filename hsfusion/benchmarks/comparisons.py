@@ -36,7 +36,7 @@ from hsfusion.scenes.legend import is_named
 from hsfusion.scenes.simulate import simulate
 from hsfusion.spectra.sensors import sensor_name
 from hsfusion.training.model_file import ModelHeader
-from hsfusion.trust.baselines import forest_predictions, svm_predictions
+from hsfusion.trust.rankings import forest_predictions, svm_predictions
 
 #: per-pixel classifiers beside the networks
 BASELINES = ("svm", "forest")
@@ -98,11 +98,7 @@ def baseline_row(scene: LabelledScene, settings: TrainSettings, name: str) -> Ro
 
 
 def sensor_scenes(scene: LabelledScene, settings: TrainSettings, sensors: Sequence[str]) -> dict[str, LabelledScene]:
-    """Name in tables -> the scene as that sensor would have seen it, the scene as it is first.
-
-    Raises:
-        InputError: if groups or model do not fit the bands of a sensor.
-    """
+    """Name in tables -> the scene as that sensor would have seen it, the scene as it is first."""
     scenes = {AS_IT_IS: scene}
     scenes |= {sensor_name(sensor): simulate(scene, sensor) for sensor in sensors}
     for name, seen in scenes.items():
@@ -134,11 +130,7 @@ def compare_sensors(
 def pretrained_models(
     scene: LabelledScene, settings: TrainSettings, pretrained: str, seeds: Sequence[int]
 ) -> dict[int, tuple[FusionNetwork, ModelHeader]]:
-    """Network and header of the model of each seed; ``{seed}`` in the path stands for the seed.
-
-    Raises:
-        InputError: if a model is missing, or has seen test pixels of the split of its seed.
-    """
+    """Network and header of the model of each seed; ``{seed}`` in the path stands for the seed."""
     models = {seed: pretrained_model(pretrained.replace("{seed}", str(seed))) for seed in seeds}
     for seed, (network, header) in models.items():
         make = partial(transferred_model, network=network, header=header)

@@ -44,12 +44,7 @@ class FusionBenchmark:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        """Checks the values.
-
-        Raises:
-            InputError: naming the first that cannot be used.
-            EnvironmentFailure: if this machine has no such device.
-        """
+        """Checks the values."""
         check_ranges(self)
         kinds = [kind for kind in get_args(Kind) if kind != "none"]
         if not set(self.kinds) <= set(kinds):

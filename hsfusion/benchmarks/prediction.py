@@ -66,11 +66,7 @@ class PredictBenchmark:
     folder: str | None = None
 
     def __post_init__(self) -> None:
-        """Checks the values.
-
-        Raises:
-            InputError: naming the first that cannot be used.
-        """
+        """Checks the values."""
         check_ranges(self)
         if unknown := [name for name in self.formats if name not in _FORMATS]:
             raise refusal("formats", unknown, f"of {', '.join(_FORMATS)}")

@@ -53,11 +53,7 @@ class ReadBenchmark:
     folder: str | None = None
 
     def __post_init__(self) -> None:
-        """Checks the values.
-
-        Raises:
-            InputError: naming the first that cannot be used.
-        """
+        """Checks the values."""
         check_ranges(self)
         if not set(self.interleaves) <= set(_INTERLEAVES):
             raise refusal("interleaves", list(self.interleaves), f"a list of {', '.join(_INTERLEAVES)}")

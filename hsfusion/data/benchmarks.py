@@ -56,10 +56,6 @@ def benchmark_scene(
         wavelengths: exact centres, see :func:`hsfusion.scenes.open_scene`; they go before all others.
         wavelength_unit: of these, or of the file's own.
         **keywords: further arguments of :func:`hsfusion.scenes.open_labelled_scene`.
-
-    Raises:
-        InputError: if a file is missing or is not what it has to be.
-        EnvironmentFailure: if a download fails.
     """
     options = {"page": page, "download": download, "cache": cache}
     cube_file = _file(name, "cube", cube, url=cube_url, sha256=cube_sha256, **options)
@@ -95,9 +91,6 @@ def nominal_wavelengths(nominal: Mapping[str, Any]) -> NDArray[np.float64]:
 
     Returns:
         (C,) centres in nm, in band order.
-
-    Raises:
-        InputError: if a spectrometer or a number is not as it has to be.
     """
     try:
         if unknown := set(nominal) - {"spectrometers", "removed"}:

@@ -62,9 +62,6 @@ def valid_pixels(
         scene: the scene.
         used_bands: (C + E,), False for bands that do not matter.
         where: (H, W), True for the pixels to look at; all others are not read, and taken for valid. None for all.
-
-    Raises:
-        InputError: if there is none among those looked at, naming the bands that hold no data at all.
     """
     valid = np.ones(scene.geobox.shape, bool)
     pixels = np.arange(valid.size) if where is None else np.flatnonzero(where)
@@ -90,11 +87,7 @@ def valid_pixels(
 
 
 def check_patch_fits(scene: Scene, receptive_field: int) -> None:
-    """Makes sure that a patch is no larger than the scene.
-
-    Raises:
-        InputError: if it is.
-    """
+    """Makes sure that a patch is no larger than the scene."""
     height, width = scene.geobox.shape
     if receptive_field > min(height, width):
         raise InputError(

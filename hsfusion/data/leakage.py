@@ -37,9 +37,6 @@ def check_no_leakage(split: Split, header: dict[str, Any]) -> None:
 
     Scenes are the same ground if their labels cut it into the same classes, whatever the codes of these, unless both
     have a place and lie apart. Other bands or another name do not tell them apart, nor does a lost georeference.
-
-    Raises:
-        InputError: if a test pixel is one of them.
     """
     for seen in all_seen(header):
         if not _same_ground(seen, split):

@@ -103,9 +103,6 @@ def blocks(
         val_fraction: share of the labelled pixels in validation blocks.
         val_per_class: at most so many validation pixels of each class, drawn from the validation blocks; None for as
             many as ``per_class``: who has few labels to train on has few to choose an epoch by.
-
-    Raises:
-        InputError: if a class gets no training pixel, or validation or test no pixel at all.
     """
     _check_shares(fraction, val_fraction)
     labelled = labelled if valid is None else labelled.where(valid)
@@ -151,9 +148,6 @@ def random(
         fraction: share of each class for training.
         per_class: pixels of each class for training, instead of the share.
         val_fraction: share of each class for validation.
-
-    Raises:
-        InputError: if a class has too few pixels for one in training, validation and test each.
     """
     _check_shares(fraction, val_fraction)
     labelled = labelled if valid is None else labelled.where(valid)
@@ -206,9 +200,6 @@ def fixed(
         class_names: names by code, or a list that starts with the name of code 1.
         val_fraction: share of each class's training pixels that is set aside for validation; with 0 there is no
             selection, and the last epoch's model is kept.
-
-    Raises:
-        InputError: if a raster does not fit the scene, a pixel is in both, or a class of the test is not in training.
     """
     of_train, of_test, of_both = on_one_legend(read_labels(train, labelled.scene), read_labels(test, labelled.scene))
     train_labels, test_labels = of_train.codes, of_test.codes

@@ -298,7 +298,7 @@ def _select_bands(weights: WeightComparison, number: int) -> Selection:
 
 
 def _select_windows(weights: WeightComparison, number: int, width_nm: int) -> Selection:
-    found = weights.reported.top_windows(number, width_nm=width_nm)
+    found = weights.reported.windows(number, width_nm=width_nm)
     _check_number(number, len(found), f"windows of {width_nm} nm apart from each other that have a weight")
     nm = weights.reported.bands.wavelength_nm
 

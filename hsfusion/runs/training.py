@@ -37,7 +37,7 @@ from hsfusion.spectra import BandGroup, membership
 from hsfusion.training.building import WeightReadout, backbone_arguments, build_network
 from hsfusion.training.classifier import accuracies, confusion_matrix
 from hsfusion.training.transfer import TransferReport
-from hsfusion.trust.evidence import beats_chance
+from hsfusion.trust.verdict import beats_chance
 
 _log = logging.getLogger(__name__)
 

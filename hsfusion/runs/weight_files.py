@@ -16,7 +16,7 @@ from hsfusion import plots
 from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.runs.comparison import Selection, WeightComparison
 from hsfusion.spectra import Bands
-from hsfusion.spectra.weights import from_cell, ranked_bands, write_rows_csv
+from hsfusion.spectra.weights import from_cell, ranked_bands, write_table
 
 _OWN = re.compile(
     r"(weights|windows|selected_\d+(_of_\d+_nm)?)\.csv|weights\.json|report\.html|groups/selected_\d+(_of_\d+_nm)?\.yaml|"
@@ -52,7 +52,7 @@ def write_weights(weights: WeightComparison, folder: Path, selection: Selection 
         written.append(_write_groups(weights, selection, folder))
     for name, rows in tables.items():
         if rows:
-            write_rows_csv(folder / f"{name}.csv", rows)
+            write_table(folder / f"{name}.csv", rows[0], (row.values() for row in rows))
             written.append(folder / f"{name}.csv")
     figures = {"band_weights": curve_figure(weights), **_group_figures(weights), **evidence_figures(weights)}
     for stem, figure in figures.items():

@@ -1,9 +1,8 @@
 """Bands, band groups, response curves and band weights. NumPy only."""
 
 from hsfusion.spectra.bands import Bands
-from hsfusion.spectra.groups import BandGroup, even_groups, intervals, membership
-from hsfusion.spectra.matching import match_bands
-from hsfusion.spectra.response import band_spacing_nm, gaussian_basis
+from hsfusion.spectra.groups import BandGroup, band_spacing_nm, even_groups, gaussian_basis, intervals, membership
+from hsfusion.spectra.resampling import match_bands
 from hsfusion.spectra.weights import BandWeights, combine, group_of_bands
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Band groups as wavelength intervals in nm, never as band indices."""
+"""Band groups as wavelength intervals in nm, never as band indices, and the response curves inside them."""
 
 from __future__ import annotations
 
@@ -28,19 +28,10 @@ class BandGroup:
     upper_nm: float
 
     def __post_init__(self) -> None:
-        """Checks the interval.
-
-        Raises:
-            InputError: if it is empty.
-        """
+        """Checks that the interval is not empty."""
         if not self.lower_nm < self.upper_nm:
-            raise InputError(
-                f"band group {self.name}",
-                "interval",
-                f"[{self.lower_nm}, {self.upper_nm}) nm",
-                "lower_nm below upper_nm",
-                "swap or correct the two",
-            )
+            interval = f"[{self.lower_nm}, {self.upper_nm}) nm"
+            raise InputError(f"band group {self.name}", "interval", interval, "[lower_nm, upper_nm]", "swap or correct")
 
 
 def membership(groups: Sequence[BandGroup], bands: Bands) -> NDArray[np.bool_]:
@@ -48,9 +39,6 @@ def membership(groups: Sequence[BandGroup], bands: Bands) -> NDArray[np.bool_]:
 
     Returns:
         (G, C) bool.
-
-    Raises:
-        InputError: if two groups share a name or a group holds no good band.
     """
     names = [group.name for group in groups]
     if len(set(names)) < len(names) or not names:
@@ -59,13 +47,9 @@ def membership(groups: Sequence[BandGroup], bands: Bands) -> NDArray[np.bool_]:
     inside = np.stack([(nm >= group.lower_nm) & (nm < group.upper_nm) & bands.good for group in groups])
     for group, row in zip(groups, inside, strict=True):
         if not row.any():
-            raise InputError(
-                "groups",
-                f"number of good bands in {group.name} [{group.lower_nm:g}, {group.upper_nm:g}) nm",
-                0,
-                f"at least 1 of the scene's {len(bands)} bands ({nm.min():.0f} to {nm.max():.0f} nm)",
-                "choose groups that lie inside the scene's range",
-            )
+            field = f"number of good bands in {group.name} [{group.lower_nm:g}, {group.upper_nm:g}) nm"
+            expected = f"at least 1 of the scene's {len(bands)} bands ({nm.min():.0f} to {nm.max():.0f} nm)"
+            raise InputError("groups", field, 0, expected, "choose groups that lie inside the scene's range")
     return inside
 
 
@@ -75,17 +59,15 @@ def intervals(bands: Bands, *, nm: Mapping[str, Sequence[float]]) -> list[BandGr
     Args:
         bands: the scene's bands.
         nm: name -> [lower_nm, upper_nm).
-
-    Raises:
-        InputError: if an interval is no pair, is empty, or holds no good band.
     """
     groups = []
     for name, limits in nm.items():
-        if not isinstance(limits, Sequence) or len(limits) != 2 or not all(isinstance(v, int | float) for v in limits):
-            raise InputError(
-                f"band group {name}", "interval", limits, "[lower_nm, upper_nm]", "give two wavelengths in nm"
-            )
-        groups.append(BandGroup(str(name), float(limits[0]), float(limits[1])))
+        try:
+            lower, upper = (float(limit) for limit in limits)
+        except (TypeError, ValueError) as error:
+            fix = "give two wavelengths in nm"
+            raise InputError(f"band group {name}", "interval", limits, "[lower_nm, upper_nm]", fix) from error
+        groups.append(BandGroup(str(name), lower, upper))
     membership(groups, bands)
     return groups
 
@@ -96,15 +78,62 @@ def even_groups(bands: Bands, *, number: int) -> list[BandGroup]:
     Args:
         bands: the scene's bands.
         number: how many intervals to cut.
-
-    Raises:
-        InputError: if the number is not positive.
     """
-    if number < 1:
-        raise InputError("groups", "number", number, "at least 1", "raise groups.number")
     nm = bands.wavelength_nm[bands.good]
-    if nm.size == 0:
-        raise InputError("groups", "number of good bands", 0, "at least 1", "correct the table")
+    if number < 1 or not nm.size:
+        given = f"{number} for {nm.size} good bands"
+        raise InputError("groups", "number", given, "at least 1 of both", "raise groups.number, or correct bad_bands")
     edges = np.linspace(nm.min(), nm.max() + 1e-6, number + 1)
     groups = [BandGroup(f"{lower:.0f}-{upper:.0f} nm", float(lower), float(upper)) for lower, upper in pairwise(edges)]
     return [group for group in groups if ((nm >= group.lower_nm) & (nm < group.upper_nm)).any()]
+
+
+def gaussian_basis(bands: Bands, groups: Sequence[BandGroup], *, knot_spacing_nm: float | None) -> NDArray[np.float64]:
+    """Basis in which the logarithm of a response curve is written.
+
+    The curve is ``exp(basis @ coefficients)``, made to sum to one over the bands of its group. Knots sit at whole
+    multiples of the spacing, wherever the groups reach, so that they do not depend on the sensor; each is a Gaussian
+    with a standard deviation of one spacing, scaled so that the knots sum to about one.
+
+    Args:
+        bands: the C bands.
+        groups: the groups that the curves belong to.
+        knot_spacing_nm: distance of the knots in nm; None gives one free coefficient for each band.
+
+    Returns:
+        (C, K) float64.
+    """
+    if knot_spacing_nm is None:
+        return np.eye(len(bands))
+    lower = min(group.lower_nm for group in groups)
+    upper = max(group.upper_nm for group in groups)
+    first, last = np.floor(lower / knot_spacing_nm), np.ceil(upper / knot_spacing_nm)
+    knots_nm = np.arange(first, last + 1) * knot_spacing_nm
+    distance = (bands.wavelength_nm[:, None] - knots_nm[None, :]) / knot_spacing_nm
+    return np.exp(-0.5 * distance**2) / np.sqrt(2 * np.pi)
+
+
+def band_spacing_nm(bands: Bands, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The width of spectrum that each band stands for, so that a sum over bands is an integral over wavelength.
+
+    A band reaches halfway to its neighbours among all bands in use, but at a gap or an end no further than half the
+    median spacing. Bands with one and the same centre share their width: a copy of a band adds nothing.
+
+    Args:
+        bands: the C bands.
+        inside: (G, C), membership; only bands in a group count.
+
+    Returns:
+        (C,) float64, positive, in nm; 1 for bands that are in no group.
+    """
+    used = inside.any(0)
+    centres, which, count = np.unique(bands.wavelength_nm[used], return_inverse=True, return_counts=True)
+    spacing = np.ones(len(bands))
+    if centres.size < 2:
+        spacing[used] /= max(used.sum(), 1)
+        return spacing
+    steps = np.diff(centres)
+    half = np.minimum(steps, np.median(steps)) / 2
+    width = np.append(half, np.median(steps) / 2) + np.insert(half, 0, np.median(steps) / 2)
+    spacing[used] = (width / count)[which]
+    return spacing

@@ -97,45 +97,24 @@ def sensor_bands(name: str) -> Bands:
 
     Args:
         name: one of :data:`SENSORS`, or the path of a CSV file with the columns ``wavelength_nm`` and ``fwhm_nm``.
-
-    Raises:
-        InputError: if it is neither, or the table is not as it has to be.
     """
     if name in _SPECTROMETERS:
-        centres, widths = zip(*(_laid_out(part) for part in _SPECTROMETERS[name]), strict=True)
-        centres, widths = np.concatenate(centres), np.concatenate(widths)
+        centres, widths = np.concatenate([_laid_out(part) for part in _SPECTROMETERS[name]], axis=1)
         return Bands(centres, widths, np.ones(centres.size, bool))
     if name in _BROAD_BANDS:
         centres, widths = np.array(_BROAD_BANDS[name], float).T
         return Bands(centres, widths, np.ones(centres.size, bool))
     if not Path(name).suffix and "/" not in name:
         close = get_close_matches(name.lower().replace("-", "").replace("_", ""), SENSORS, 1)
-        raise InputError(
-            "sensor",
-            "name",
-            name,
-            f"{' | '.join(SENSORS)}, or a CSV file",
-            f"did you mean {close[0]}?" if close else "choose one, or name a file that ends in .csv",
-        )
+        fix = f"did you mean {close[0]}?" if close else "choose one, or name a file that ends in .csv"
+        raise InputError("sensor", "name", name, f"{' | '.join(SENSORS)}, or a CSV file", fix)
     bands = Bands.from_csv(name)
-    if bands.fwhm_nm is None:
-        raise InputError(
-            name,
-            "column fwhm_nm",
-            "missing",
-            "the width of each band, which decides on what the sensor sees",
-            "add the full widths at half maximum in nm as fwhm_nm",
-        )
+    width = None if bands.fwhm_nm is None else float(np.median(bands.fwhm_nm))
     step = float(np.median(np.diff(np.unique(bands.wavelength_nm)))) if len(bands) > 1 else 1.0
-    width = float(np.median(bands.fwhm_nm))
-    if not step / 50 <= width <= max(float(np.ptp(bands.wavelength_nm)), step):
-        raise InputError(
-            name,
-            "median of fwhm_nm",
-            f"{width:g} nm at a spacing of {step:g} nm",
-            "at least 1/50 of the spacing, and no more than the whole range",
-            "give both wavelengths and widths in nm",
-        )
+    if width is None or not step / 50 <= width <= max(float(np.ptp(bands.wavelength_nm)), step):
+        given = "missing" if width is None else f"{width:g} nm (median) at a spacing of {step:g} nm"
+        expected = "the width of each band, from 1/50 of the spacing to the whole range"
+        raise InputError(name, "column fwhm_nm", given, expected, "give the full widths at half maximum in nm")
     return bands
 
 
@@ -144,12 +123,12 @@ def sensor_name(name: str) -> str:
     return name if name in SENSORS else Path(name).stem
 
 
-def _laid_out(part: _Range) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centres and widths (C,) in nm, to 0.01 nm."""
+def _laid_out(part: _Range) -> NDArray[np.float64]:
+    """Centres and widths (2, C) in nm, to 0.01 nm."""
     step = _along(part.steps, part.number - 1)
     way = np.append(0.0, np.cumsum(step)) / step.sum()
     centres = part.first_nm + (part.last_nm - part.first_nm) * way
-    return np.round(centres, 2), np.round(_along(part.fwhm_nm, part.number), 2)
+    return np.round([centres, _along(part.fwhm_nm, part.number)], 2)
 
 
 def _along(values: tuple[float, ...], number: int) -> NDArray[np.float64]:

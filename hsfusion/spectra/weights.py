@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import re
-import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
 from hsfusion.spectra.bands import Bands
-from hsfusion.spectra.response import band_spacing_nm
+from hsfusion.spectra.groups import band_spacing_nm
 
 _NO_WAVELENGTH = ("nan", "")  # of layers of further rasters; the second in files of version 0.1
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how a formula starts; apostrophes so that what has one already comes back
-_MOST_TABLE_BYTES = 2**22  # 10,000 bands in lines of 400 letters
 
 
 def as_cell(value: Any) -> Any:
@@ -35,6 +33,17 @@ def from_cell(cell: object) -> str:
     """The text that :func:`as_cell` made a cell of."""
     text = str(cell)
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def write_table(path: str | Path, header: Iterable[object], rows: Iterable[Iterable[object]]) -> None:
+    """Writes a table as CSV: numbers with nine digits, nothing for None, text as :func:`as_cell`."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for row in rows:
+            writer.writerow(
+                [f"{value:.9g}" if isinstance(value, float | np.floating) else as_cell(value) for value in row]
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,23 +68,12 @@ class BandWeights:
     sources: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
-        """Checks the weights.
-
-        Raises:
-            InputError: if they are not non-negative numbers, one for each band, that sum to 1 with the sources.
-        """
-        weight = self.weight
-        if weight.shape != (len(self.bands),) or len(self.group) != len(self.bands):
-            raise InputError("band weights", "shape", weight.shape, f"({len(self.bands)},)", "give one per band")
-        every = np.append(weight, [value for _, value in self.sources])
+        """Checks that the weights are non-negative numbers that sum to 1."""
+        every = np.append(self.weight, [value for _, value in self.sources])
         if not (np.isfinite(every).all() and (every >= 0).all() and abs(every.sum() - 1) < 1e-4):
-            raise InputError(
-                "band weights",
-                "weights",
-                f"{every.min():g} to {every.max():g}, sum {every.sum():g}",
-                "non-negative numbers that sum to 1",
-                "compute them anew",
-            )
+            given = f"{every.min():g} to {every.max():g}, sum {every.sum():g}"
+            expected = "non-negative numbers that sum to 1"
+            raise InputError("band weights", "weights", given, expected, "compute them anew")
 
     def __repr__(self) -> str:
         """Number of bands, those in use, and the heaviest window."""
@@ -88,10 +86,6 @@ class BandWeights:
         rows = [f"<tr><td>{low:.0f}-{high:.0f}</td><td>{weight:.1%}</td></tr>" for low, high, weight in self.windows(8)]
         head = "<tr><th>window (nm)</th><th>weight</th></tr>"
         return f"<p>{html.escape(repr(self))}</p><table>{head}{''.join(rows)}</table>"
-
-    def windows(self, number: int = 8, *, width_nm: float = 50.0) -> list[tuple[float, float, float]]:
-        """The heaviest windows: lower and upper end in nm, and weight; see :meth:`top_windows`."""
-        return self.top_windows(number, width_nm=width_nm)
 
     def plot(self, ax: Any = None) -> Any:
         """Draws the weights over wavelength, beside those of untrained networks.
@@ -115,31 +109,17 @@ class BandWeights:
             "weight": self.weight.tolist(),
         }
 
-    def to_dataframe(self) -> Any:
-        """The table as a pandas DataFrame.
-
-        Raises:
-            ImportError: if pandas is not installed.
-        """
-        import pandas  # pyright: ignore[reportMissingImports] # optional: pip install pandas
-
-        return pandas.DataFrame(self.to_dict())
-
     def to_csv(self, path: str | Path) -> None:
         """Writes the columns band, wavelength_nm, fwhm_nm, good, group, weight; bands count from 1.
 
         Layers of further rasters follow with the wavelength nan, their raster being their group.
         """
-        fwhm = self.bands.fwhm_nm
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["band", "wavelength_nm", "fwhm_nm", "good", "group", "weight"])
-            for c, nm in enumerate(self.bands.wavelength_nm):
-                width = "" if fwhm is None else f"{fwhm[c]:.10g}"
-                good = int(self.bands.good[c])
-                writer.writerow([c + 1, f"{nm:.10g}", width, good, as_cell(self.group[c]), f"{self.weight[c]:.9g}"])
-            for i, (name, value) in enumerate(self.sources, start=len(self.bands) + 1):
-                writer.writerow([i, "nan", "", 1, as_cell(name), f"{value:.9g}"])
+        bands, number = self.bands, len(self.bands)
+        fwhm = [None] * number if bands.fwhm_nm is None else [f"{width:.10g}" for width in bands.fwhm_nm]
+        nm, good = [f"{nm:.10g}" for nm in bands.wavelength_nm], bands.good.astype(int).tolist()
+        rows = [*zip(range(1, number + 1), nm, fwhm, good, self.group, self.weight.tolist(), strict=True)]
+        rows += [(i, "nan", None, 1, name, weight) for i, (name, weight) in enumerate(self.sources, start=number + 1)]
+        write_table(path, ["band", "wavelength_nm", "fwhm_nm", "good", "group", "weight"], rows)
 
     @classmethod
     def from_csv(cls, path: str | Path) -> BandWeights:
@@ -147,32 +127,24 @@ class BandWeights:
 
         Columns may stand in another order or be more than these; where ``fwhm_nm`` is missing the widths are unknown,
         and where ``good`` is, all bands are good.
-
-        Raises:
-            InputError: if the file is no such table, or larger than any such table.
         """
         try:
-            status = Path(path).stat()
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_TABLE_BYTES:  # a pipe would wait for ever
-                raise ValueError(f"no plain file of at most {_MOST_TABLE_BYTES} bytes")
             with open(path, newline="", encoding="utf-8") as file:
                 lines = list(csv.DictReader(file))
             rows = [row for row in lines if row["wavelength_nm"] not in _NO_WAVELENGTH]
-            of_layers = (row for row in lines if row["wavelength_nm"] in _NO_WAVELENGTH)
-            sources = tuple((from_cell(row["group"]), float(row["weight"])) for row in of_layers)
-            nm = np.array([float(row["wavelength_nm"]) for row in rows])
+            layers = [row for row in lines if row["wavelength_nm"] in _NO_WAVELENGTH]
             widths = [row.get("fwhm_nm") for row in rows]
-            fwhm = np.array([float(width) for width in widths if width]) if rows and all(widths) else None
+            fwhm = np.array([float(width) for width in widths if width]) if all(widths) else None
             good = np.array([row.get("good", "1") == "1" for row in rows])
-            weight = np.array([float(row["weight"]) for row in rows])
-            group = tuple(from_cell(row["group"]) for row in rows)
-            if not rows:
-                raise ValueError("no band")
-        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-            raise InputError(
-                path, "table", repr(error), "a band_weights.csv of hsfusion", "name a run's file"
-            ) from error
-        return cls(Bands(nm, fwhm, good), group, weight, sources)
+            return cls(
+                Bands(np.array([float(row["wavelength_nm"]) for row in rows]), fwhm, good),
+                tuple(from_cell(row["group"]) for row in rows),
+                np.array([float(row["weight"]) for row in rows]),
+                tuple((from_cell(row["group"]), float(row["weight"])) for row in layers),
+            )
+        except (OSError, KeyError, TypeError, ValueError, csv.Error, InputError) as error:
+            expected = "a band_weights.csv of hsfusion"
+            raise InputError(path, "table", repr(error), expected, "name a run's file") from error
 
     def window_total(self, centre_nm: float, *, half_width_nm: float) -> float:
         """Weight of all bands within ``centre_nm ± half_width_nm``, both ends included."""
@@ -186,7 +158,7 @@ class BandWeights:
                 totals[name] = totals.get(name, 0.0) + value
         return totals
 
-    def top_windows(self, number: int, *, width_nm: float = 50.0) -> list[tuple[float, float, float]]:
+    def windows(self, number: int = 8, *, width_nm: float = 50.0) -> list[tuple[float, float, float]]:
         """The windows of one width that hold most weight, not overlapping, best first.
 
         Neighbouring bands say nearly the same, so that windows mean more than single bands. Each is centred at a band,
@@ -268,35 +240,24 @@ def write_response_csv(
     What follows the bands, layers of further rasters, has the wavelength nan.
     """
     nm = [f"{value:.10g}" for value in bands.wavelength_nm] + ["nan"] * (response.shape[2] - len(bands))
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["group", "channel", "band", "wavelength_nm", "weight"])
-        for g, name in enumerate(groups):
-            inside = np.flatnonzero(membership[g])
-            for m in range(response.shape[1]):
-                for c in inside:
-                    writer.writerow([as_cell(name), m + 1, c + 1, nm[c], f"{response[g, m, c]:.9g}"])
+    places = ((g, m, c) for g, m in np.ndindex(response.shape[:2]) for c in np.flatnonzero(membership[g]).tolist())
+    rows = ((groups[g], m + 1, c + 1, nm[c], float(response[g, m, c])) for g, m, c in places)
+    write_table(path, ["group", "channel", "band", "wavelength_nm", "weight"], rows)
 
 
 def write_group_weights_csv(
     path: str | Path, group_weights: NDArray[np.floating], *, groups: Sequence[str], channel_share: NDArray[np.floating]
 ) -> None:
     """Writes the group weights (G, M) with the columns group, channel, weight, channel_share."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["group", "channel", "weight", "channel_share"])
-        for g, name in enumerate(groups):
-            for m, value in enumerate(group_weights[g]):
-                writer.writerow([as_cell(name), m + 1, f"{value:.9g}", f"{channel_share[m]:.9g}"])
+    share = channel_share.tolist()
+    rows = ((groups[g], m + 1, float(weight), share[m]) for (g, m), weight in np.ndenumerate(group_weights))
+    write_table(path, ["group", "channel", "weight", "channel_share"], rows)
 
 
 def write_history_csv(path: str | Path, steps: Sequence[int], weights: NDArray[np.floating]) -> None:
     """Writes the weights during a training, (steps, C + E), a row for each step and a column for each band, from 1."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["step", *range(1, weights.shape[1] + 1)])
-        for step, row in zip(steps, weights, strict=True):
-            writer.writerow([step, *(f"{value:.6g}" for value in row)])
+    rows = ([step, *(f"{value:.6g}" for value in row)] for step, row in zip(steps, weights, strict=True))
+    write_table(path, ["step", *range(1, weights.shape[1] + 1)], rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -346,12 +307,3 @@ def ranked_bands(
             }
         )
     return rows
-
-
-def write_rows_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows with the same keys, one at least; None is left empty, numbers get nine digits."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(rows[0])
-        for row in rows:
-            writer.writerow([f"{value:.9g}" if isinstance(value, float) else as_cell(value) for value in row.values()])

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
-
-from hsfusion.errors import InputError
-
-#: accuracies (S,) on pixels not trained on, where only the bands of each row of keep (S, C) are left as they are; the
-#: others are replaced by :func:`mean_fill` or :func:`conditional_fill`
-Score = Callable[[NDArray[np.bool_]], NDArray[np.floating]]
-
-#: accuracy where the bands (C,) bool take their values from other pixels, order (N,) of the N pixels
-PermutedScore = Callable[[NDArray[np.bool_], NDArray[np.int64]], float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,57 +141,15 @@ def curve_masks(
         seed: of the random orders.
         direction: deletion, where the first windows of the order go first, or insertion, where only they stay.
         random_orders: n.
-
-    Raises:
-        InputError: if the order is no permutation, or the numbers do not rise from 0 to U.
     """
     units = order.size
-    if not np.array_equal(np.sort(order), np.arange(units)):
-        raise InputError("faithfulness", "order", order.tolist()[:5], "every window once", "rank all")
-    if not (number[0] == 0 and number[-1] == units and (np.diff(number) > 0).all()):
-        raise InputError("faithfulness", "number", number.tolist(), f"rising, 0 to {units}", "set both ends")
     rng = np.random.default_rng([seed, 3])
     rankings = [order, *(rng.permutation(units) for _ in range(random_orders))]
     first = np.stack([[windows[ranking[:n]].any(0) for n in number.tolist()] for ranking in rankings])
     return ~first if direction == "deletion" else first
 
 
-def deletion(score: Score, order: NDArray[np.int64], *, number: NDArray[np.int64], **plan: Any) -> Curve:
-    """Accuracy where the windows are removed one after the other; arguments are those of :func:`curve_masks`."""
-    return _curve(score, order, number=number, direction="deletion", **plan)
-
-
-def insertion(score: Score, order: NDArray[np.int64], *, number: NDArray[np.int64], **plan: Any) -> Curve:
-    """Accuracy where only the first windows of the order are kept; arguments are those of :func:`curve_masks`."""
-    return _curve(score, order, number=number, direction="insertion", **plan)
-
-
-def _curve(score: Score, order: NDArray[np.int64], *, number: NDArray[np.int64], direction: str, **plan: Any) -> Curve:
-    masks = curve_masks(order, number=number, direction=direction, **plan)
-    return Curve.from_accuracies(np.stack([score(keep) for keep in masks]), number=number, direction=direction)
-
-
 def permutations(pixels: int, *, seed: int, repeats: int) -> list[NDArray[np.int64]]:
     """Orders (N,) of the pixels by which the values of a group are exchanged."""
     rng = np.random.default_rng([seed, 4])
     return [rng.permutation(pixels) for _ in range(repeats)]
-
-
-def permutation_importance(
-    score: PermutedScore, groups: NDArray[np.bool_], *, pixels: int, seed: int, repeats: int = 5
-) -> Importance:
-    """Accuracy lost where the bands of one group at a time take their values from other pixels.
-
-    All bands of a group move together, so that within it the spectra stay plausible. Groups that say the same cover
-    for each other, and each then looks unimportant.
-
-    Args:
-        score: of the network.
-        groups: (G, C), which bands each holds.
-        pixels: N, number of pixels of the score.
-        seed: of the permutations.
-        repeats: permutations of each group; the same for all groups.
-    """
-    orders = permutations(pixels, seed=seed, repeats=repeats)
-    accuracy = float(score(np.zeros(groups.shape[1], bool), np.arange(pixels)))
-    return Importance.from_accuracies(accuracy, np.array([[score(group, o) for o in orders] for group in groups]))

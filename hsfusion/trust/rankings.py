@@ -1,21 +1,23 @@
-"""Choosing k bands, by the band weights and by the rankings that they have to beat.
+"""Choosing k bands by the band weights, rankings and per-pixel classifiers that have to be beaten.
 
-Everything here sees training pixels only.
+Rankings see training pixels only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_selection import mutual_info_classif
-from sklearn.svm import LinearSVC
+from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold
+from sklearn.svm import SVC, LinearSVC
 
 from hsfusion.errors import InputError
-from hsfusion.trust.baselines import svm_predictions
 
+_SVM_GRID = {"C": [10.0, 100.0, 1000.0], "gamma": ["scale", 1e-3]}
 _EXPLAINED = 0.99  # share of the variance that the components behind the PCA loadings explain
 
 #: k -> (k,) indices of bands
@@ -42,11 +44,9 @@ def select_bands(
 
     Returns:
         (k,) indices of bands, in order of wavelength
-
-    Raises:
-        InputError: if k is not between 1 and C, or no weight is positive.
     """
-    _check_number(number, weight.size)
+    if not 1 <= number <= weight.size:
+        raise InputError("select", "k", number, f"1 to {weight.size}", "choose that many bands")
     if not weight.sum() > 0:
         raise InputError("band weights", "sum", 0, "a positive weight", "train, or choose another ranking")
     order = np.argsort(wavelength_nm, kind="stable")
@@ -61,40 +61,19 @@ def select_bands(
 
 
 def evenly_spaced(wavelength_nm: NDArray[np.floating], *, number: int) -> NDArray[np.int64]:
-    """Every (C / k)-th of the bands (C,) in order of wavelength: (k,) indices.
-
-    Raises:
-        InputError: if k is not between 1 and C.
-    """
-    _check_number(number, wavelength_nm.size)
+    """Every (C / k)-th of the bands (C,) in order of wavelength: (k,) indices."""
     places = ((np.arange(number) + 0.5) * wavelength_nm.size / number).astype(np.int64)
     return np.argsort(wavelength_nm, kind="stable")[places]
 
 
 def random_bands(bands: int, *, number: int, seed: int, draw: int = 0) -> NDArray[np.int64]:
-    """Random bands of C: (k,) indices, ascending; another draw gives others.
-
-    Raises:
-        InputError: if k is not between 1 and C.
-    """
-    _check_number(number, bands)
+    """Random bands of C: (k,) indices, ascending; another draw gives others."""
     return np.sort(np.random.default_rng([seed, 5, draw]).choice(bands, number, replace=False))
 
 
 def highest(score: NDArray[np.floating], *, number: int) -> NDArray[np.int64]:
-    """The k bands of highest score (C,), the highest first; of equal ones the first in the file.
-
-    Raises:
-        InputError: if k is not between 1 and C.
-    """
-    _check_number(number, score.size)
+    """The k bands of highest score (C,), the highest first; of equal ones the first in the file."""
     return np.argsort(-score, kind="stable")[:number]
-
-
-def _check_number(number: int, bands: int) -> None:
-    """Raises InputError if the number of bands to choose is not between 1 and C."""
-    if not 1 <= number <= bands:
-        raise InputError("select", "k", number, f"1 to {bands}", "choose that many bands")
 
 
 def mutual_information(train: Pixels, *, seed: int) -> NDArray[np.float64]:
@@ -168,6 +147,45 @@ def _spread(score: NDArray[np.floating], wavelength_nm: NDArray[np.floating], nu
     return select_bands(score + 1e-12, wavelength_nm, number=number)
 
 
+def svm_predictions(train: Pixels, val: Pixels, test: NDArray[np.floating], *, seed: int) -> NDArray[np.int64]:
+    """Classes of an RBF SVM trained on the training pixels, C and gamma chosen by the validation pixels.
+
+    Where there are none, three folds of the training pixels choose.
+
+    Args:
+        train: standardised spectra (N, C) and class indices (N,).
+        val: the same of the validation pixels; may be empty.
+        test: standardised spectra (T, C).
+        seed: of the folds.
+
+    Returns:
+        (T,) class indices
+    """
+    x, y = train
+    if len(val[1]):
+        folds = PredefinedSplit(np.r_[np.full(len(y), -1), np.zeros(len(val[1]), int)])
+        search = GridSearchCV(SVC(), _SVM_GRID, cv=folds, refit=False).fit(np.r_[x, val[0]], np.r_[y, val[1]])
+    else:
+        smallest = int(np.bincount(y)[np.unique(y)].min())
+        folds = StratifiedKFold(max(2, min(3, smallest)), shuffle=True, random_state=seed)
+        search = GridSearchCV(SVC(), _SVM_GRID, cv=folds, refit=False).fit(x, y)
+    return SVC(**search.best_params_).fit(x, y).predict(test)
+
+
+def forest_predictions(train: Pixels, test: NDArray[np.floating], *, seed: int) -> NDArray[np.int64]:
+    """Classes of a random forest of 500 trees.
+
+    Args:
+        train: standardised spectra (N, C) and class indices (N,).
+        test: standardised spectra (T, C).
+        seed: of the trees.
+
+    Returns:
+        (T,) class indices
+    """
+    return RandomForestClassifier(500, n_jobs=-1, random_state=seed).fit(*train).predict(test)
+
+
 def retrain_score(
     train: Pixels, val: Pixels, *, test: Pixels, bands: NDArray[np.integer], seed: int
 ) -> tuple[float | None, float]:
@@ -187,19 +205,6 @@ def retrain_score(
     seen = svm_predictions((train[0][:, bands], train[1]), (val[0][:, bands], val[1]), asked, seed=seed)
     right = seen == np.concatenate([val[1], test[1]])
     return float(right[: len(val[1])].mean()) if len(val[1]) else None, float(right[len(val[1]) :].mean())
-
-
-def accuracy_by_number(
-    named: Mapping[str, Choice], numbers: Sequence[int], *, score: Callable[[NDArray[np.int64]], float]
-) -> dict[str, list[float]]:
-    """Accuracy of each choice of bands at each number of bands k.
-
-    Args:
-        named: what :func:`choices` gave.
-        numbers: the numbers of bands.
-        score: accuracy of a classifier retrained on the bands (k,): :func:`retrain_score`, or a network.
-    """
-    return {name: [score(choice(k)) for k in numbers] for name, choice in named.items()}
 
 
 def smallest_number(

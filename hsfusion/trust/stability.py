@@ -62,9 +62,6 @@ def nogueira(selected: NDArray[np.bool_], *, confidence: float = 0.95, members: 
         selected: (R, C), which bands each run selects.
         confidence: of the interval.
         members: number of runs behind each row, recorded.
-
-    Raises:
-        InputError: for fewer than two runs.
     """
     runs, bands = selected.shape
     if runs < 2:
@@ -122,13 +119,8 @@ def top_bands(profiles: NDArray[np.floating], bands: int) -> NDArray[np.bool_]:
 
     Returns:
         (R, C)
-
-    Raises:
-        InputError: if k is not between 1 and C - 1.
     """
     number = profiles.shape[1]
-    if not 1 <= bands < number:
-        raise InputError("stability", "bands", bands, f"1 to {number - 1}", "compare another number")
     next_best = np.sort(profiles, axis=1)[:, number - bands - 1]  # (R,)
     return profiles > np.maximum(next_best, (1 + 1e-9) * profiles.mean(1))[:, None]
 
@@ -204,13 +196,8 @@ def uniformity_p(profiles: NDArray[np.floating], windows: NDArray[np.bool_], *, 
         windows: (U, C) bool in order of wavelength, two at least, see
             :func:`~hsfusion.trust.faithfulness.band_windows`.
         shifts: how many draws.
-
-    Raises:
-        InputError: for fewer than two profiles.
     """
     runs, number = len(profiles), len(windows)
-    if runs < 2:
-        raise InputError("uniformity", "runs", runs, "at least 2", "train with more seeds")
     weight = profiles.astype(np.float64) @ windows.T / windows.sum(1)  # (R, U), mean of a window's bands
     places = np.random.default_rng(0).integers(number, size=(shifts, runs, 1))
     shifted = np.take_along_axis(weight[None], (np.arange(number) + places) % number, axis=2)  # (shifts, R, U)

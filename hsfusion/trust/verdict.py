@@ -16,6 +16,7 @@ STABLE = 0.75
 #: why the weights of a free convolution are none
 FREE = "The free convolution can absorb the scale of any band: its weights are no evidence."
 _LEVEL = 0.05
+_CRITICAL_Z = 2.326  # one-sided 1 % point of the normal distribution
 _REFUTED = 0.1  # a p-value above speaks against the weights; 2 of 20 random orders may be better by luck
 _MOST_PAIRS = 10  # that are named
 _NAMED = 5  # windows
@@ -70,6 +71,28 @@ class Verdict:
     windows: tuple[WavelengthWindow, ...]
 
 
+def beats_chance(confusion: NDArray[np.integer], *, receptive_field: int) -> bool:
+    """Says whether a network knows more about pixels that it has not seen than chance does.
+
+    A network that does not may put its weights anywhere, and they mean nothing. The agreement p_o of map and truth is
+    compared with the agreement p_e that chance gives for the same row and column sums, as in Cohen's kappa, at the 1 %
+    level. Pixels within one receptive field are counted as one observation, for neighbours are alike.
+
+    Args:
+        confusion: (K, K) or (K, K + 1) counts of test pixels, rows truth.
+        receptive_field: pixels that the network sees around each.
+    """
+    counts = confusion.astype(np.float64)
+    total = counts.sum()
+    if total == 0:
+        return False
+    observed = np.trace(counts) / total
+    expected = (counts.sum(1) * counts.sum(0)[: len(counts)]).sum() / total**2
+    observations = max(1.0, total / receptive_field**2)
+    error = np.sqrt(expected * (1 - expected) / observations)
+    return bool(observed - expected > _CRITICAL_Z * error)
+
+
 def duplicates(spectra: NDArray[np.floating], *, above: float = 0.9999) -> list[Duplicate]:
     """Pairs of bands with a correlation above a limit, either sign, or with equal values.
 
@@ -112,7 +135,7 @@ def weight_windows(
         width_nm: of a window.
     """
     nm, found = weights.bands.wavelength_nm, []
-    for lower, upper, _ in weights.top_windows(number, width_nm=width_nm):
+    for lower, upper, _ in weights.windows(number, width_nm=width_nm):
         inside = (nm >= lower) & (nm <= upper)
         total, expected = profiles[:, inside].sum(1), untrained[inside].sum() / max(untrained.sum(), 1e-300)
         raised = np.median(total / np.maximum(profiles.sum(1), 1e-300)) / max(expected, 1e-300)
@@ -142,7 +165,7 @@ def verdict(
 
     Args:
         windows: see :func:`weight_windows`.
-        beats_chance: of each run, what :func:`~hsfusion.trust.evidence.beats_chance` said.
+        beats_chance: of each run, see :func:`beats_chance`.
         uniformity_p: see :func:`~hsfusion.trust.stability.uniformity_p`, of weights relative to those of untrained
             networks; None for a single run.
         stability: of the reported profile; None for a single run.

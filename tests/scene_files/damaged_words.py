@@ -1,6 +1,5 @@
 """Descriptions, band tables and words of the command that are wrong, and what only training refuses."""
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -213,13 +212,6 @@ def band_tables() -> Iterator[Case]:
             return ["inspect", "cube.npy", "wavelengths=nm.csv"]
 
         yield Case("band tables", name, make, "")
-    yield inspected("band tables", "4 GB of nothing", _large_table, "wavelengths=nm.csv", says="nm.csv")
-
-
-def _large_table(folder):
-    (folder / "nm.csv").write_bytes(b"wavelength_nm\n")
-    os.truncate(folder / "nm.csv", 4 * 2**30)
-    return numpy_cube(envi.CUBE)(folder)
 
 
 def of_training() -> Iterator[Case]:

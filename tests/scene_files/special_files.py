@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scene_files import envi, products, vectors
 from scene_files.cases import Case, by
-from scene_files.faithful import enmap, numpy_cube, placed_cube
+from scene_files.faithful import enmap, placed_cube
 
 SPECIAL = {
     "missing": lambda path: None,
@@ -54,7 +54,6 @@ def special_files() -> Iterator[Case]:
     yield from case("cube", ["inspect", "cube"], envi.write, "cube")
     yield from case("ENVI header", ["inspect", "cube"], envi.write, "cube.hdr")
     yield from case("labels", ["inspect", "cube.tif", "labels=gt.tif"], placed_cube, "gt.tif")
-    yield from case("band table", ["inspect", "cube.npy", "wavelengths=nm.csv"], numpy_cube(envi.CUBE), "nm.csv")
     yield from case("description", ["inspect", "scene.yaml"], nothing, "scene.yaml")
     image = f"{products.L2A}SPECTRAL_IMAGE.TIF"
     yield from case("EnMAP image", ["inspect", f"{products.L2A}METADATA.XML"], enmap, image)

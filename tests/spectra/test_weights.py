@@ -5,7 +5,7 @@ import pytest
 
 from hsfusion.errors import InputError
 from hsfusion.spectra import Bands, BandWeights, combine, group_of_bands
-from hsfusion.spectra.weights import as_cell, from_cell, write_history_csv, write_rows_csv
+from hsfusion.spectra.weights import as_cell, from_cell, write_history_csv, write_table
 
 
 def example(fwhm=True):
@@ -51,7 +51,7 @@ def test_top_windows_are_disjoint_and_best_first():
     weight[(nm >= 540) & (nm <= 580)] = 1.0
     weight[(nm >= 740) & (nm <= 760)] = 0.5
     weight /= weight.sum()
-    windows = BandWeights(Bands.from_wavelengths(nm), ("",) * nm.size, weight).top_windows(3)
+    windows = BandWeights(Bands.from_wavelengths(nm), ("",) * nm.size, weight).windows(3)
     assert windows[0][:2] == (535.0, 585.0)
     assert windows[1][0] <= 740 <= 760 <= windows[1][1]
     assert windows[0][2] > windows[1][2] > windows[2][2]
@@ -63,8 +63,8 @@ def test_windows_stay_within_the_range_of_the_bands():
     weight = np.zeros(nm.size)
     weight[[0, -1]] = 0.75, 0.25
     weights = BandWeights(Bands.from_wavelengths(nm), ("",) * nm.size, weight)
-    assert weights.top_windows(3, width_nm=40) == [(400, 440, 0.75), (450, 490, 0.25)]
-    assert weights.top_windows(3, width_nm=1e5) == [(400, 490, 1.0)]
+    assert weights.windows(3, width_nm=40) == [(400, 440, 0.75), (450, 490, 0.25)]
+    assert weights.windows(3, width_nm=1e5) == [(400, 490, 1.0)]
 
 
 def test_layers_of_other_rasters_count_and_come_back_from_csv(tmp_path):
@@ -111,6 +111,6 @@ def test_names_of_groups_come_back_from_tables(tmp_path):
     BandWeights(bands, names, weight[1:], (("=lidar", weight[0]),)).to_csv(tmp_path / "w.csv")
     back = BandWeights.from_csv(tmp_path / "w.csv")
     assert (back.group, back.sources[0][0]) == (names, "=lidar")
-    write_rows_csv(tmp_path / "rows.csv", [{"group": "=1", "weight": -0.5, "band": -1}])
+    write_table(tmp_path / "rows.csv", ["group", "weight", "band"], [("=1", -0.5, -1)])
     with open(tmp_path / "rows.csv", newline="") as file:
         assert list(csv.reader(file))[1] == ["'=1", "-0.5", "-1"]

@@ -19,7 +19,7 @@ from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import even_groups
 from hsfusion.training.building import WeightReadout, build_network
 from hsfusion.training.classifier import FusionClassifier, confusion_matrix
-from hsfusion.trust.evidence import beats_chance
+from hsfusion.trust.verdict import beats_chance
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,6 @@ import pytest
 from hsfusion.errors import InputError
 from hsfusion.trust import rankings
 from hsfusion.trust.rankings import (
-    accuracy_by_number,
     choices,
     evenly_spaced,
     highest,
@@ -79,14 +78,8 @@ def test_one_band_with_all_the_weight_is_chosen_once():
 
 @pytest.mark.parametrize("k", [0, 61])
 def test_numbers_of_bands_out_of_range_are_refused(k):
-    for choose in (
-        lambda: select_bands(WEIGHT, NM, number=k),
-        lambda: evenly_spaced(NM, number=k),
-        lambda: random_bands(60, number=k, seed=0),
-        lambda: highest(WEIGHT, number=k),
-    ):
-        with pytest.raises(InputError, match=f"k is {k}, expected 1 to 60"):
-            choose()
+    with pytest.raises(InputError, match=f"k is {k}, expected 1 to 60"):
+        select_bands(WEIGHT, NM, number=k)
 
 
 def test_weights_without_any_weight_are_refused():
@@ -163,12 +156,6 @@ def test_retrained_svm_on_planted_bands_beats_the_one_on_other_bands():
     no_val = (val[0][:0], val[1][:0])
     none, alone = retrain_score(train, no_val, test=test, bands=BEST, seed=0)
     assert none is None and alone > 0.95
-
-
-def test_accuracy_by_number_asks_each_choice_at_each_number():
-    named = {"first": lambda k: np.arange(k), "last": lambda k: 10 - np.arange(k)}
-    table = accuracy_by_number(named, [1, 3], score=lambda bands: float(bands.sum()))
-    assert table == {"first": [0.0, 3.0], "last": [10.0, 27.0]}
 
 
 @pytest.mark.parametrize(

@@ -107,11 +107,6 @@ def test_uniform_profiles_do_not_count_as_agreement():
     assert np.isnan(window_stability(np.full((5, 100), 0.01), NM).index)
 
 
-def test_top_bands_of_all_bands_are_refused():
-    with pytest.raises(InputError, match="bands is 4, expected 1 to 3"):
-        top_bands(np.ones((2, 4)), 4)
-
-
 def test_windows_are_widened_in_order_of_wavelength():
     nm = np.array([500.0, 400, 600, 700, 800, 900])
     selected = np.array([[False, True, False, False, False, False]])
@@ -219,8 +214,3 @@ def test_sparse_weights_in_random_windows_are_not_told_from_uniform_ones():
     share = np.argsort(rng.random((300, 5, 10)), axis=2) < 4  # every run leaves out 6 of 10 windows
     p = [uniformity_p(rows @ windows / 40, windows) for rows in share]
     assert np.mean(np.array(p) < 0.05) <= 0.08
-
-
-def test_uniformity_needs_two_profiles():
-    with pytest.raises(InputError, match="runs is 1"):
-        uniformity_p(np.full((1, 4), 0.25), np.eye(4, dtype=bool))

@@ -5,9 +5,9 @@ import pytest
 
 from hsfusion.spectra import Bands
 from hsfusion.spectra.weights import BandWeights
-from hsfusion.trust.faithfulness import band_windows, deletion, insertion, mean_fill, order_by_weight
+from hsfusion.trust.faithfulness import Curve, band_windows, curve_masks, mean_fill, order_by_weight
 from hsfusion.trust.stability import Stability, quartiles, top_bands, uniformity_p, window_stability
-from hsfusion.trust.verdict import Duplicate, duplicates, verdict, weight_windows
+from hsfusion.trust.verdict import Duplicate, beats_chance, duplicates, verdict, weight_windows
 
 NM = np.arange(400.0, 2400.0, 10.0)  # 200 bands
 EVEN = np.full(200, 1 / 200)
@@ -59,10 +59,12 @@ def judged(profiles, *, used_nm=(670.0, 2200.0), knows=True):
     reported = weights(quartiles(runs).median)
     units = band_windows(NM)
     order, number = order_by_weight(reported.weight, units), np.arange(len(units) + 1)
-    curves = {
-        name: curve(score, order, windows=units, number=number, seed=0).p_value
-        for name, curve in (("deletion", deletion), ("insertion", insertion))
-    }
+    curves = {}
+    for way in ("deletion", "insertion"):
+        accuracy = np.stack(
+            [score(keep) for keep in curve_masks(order, windows=units, number=number, seed=0, direction=way)]
+        )
+        curves[way] = Curve.from_accuracies(accuracy, number=number, direction=way).p_value
     by_resample = np.stack([quartiles(of).median for of in profiles.transpose(1, 0, 2)])
     return verdict(
         weight_windows(reported, top_bands(runs, 20), profiles=runs, untrained=EVEN, number=2, width_nm=80),
@@ -227,3 +229,40 @@ def test_bands_without_variance_are_pairs_only_where_they_are_equal():
     spectra = np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32)
     spectra[:, 1], spectra[:, 2], spectra[:, 3] = 0.1, 0.1, 0.2
     assert duplicates(spectra) == [Duplicate(1, 2, 1.0)]
+
+
+# chance
+
+
+def confusion(truth, said, k=4):
+    counts = np.zeros((k, k + 1), int)
+    np.add.at(counts, (truth, said), 1)
+    return counts
+
+
+def test_guesses_are_no_evidence_and_knowledge_is():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(4, size=5000)
+    guesses = rng.integers(4, size=5000)
+    assert not beats_chance(confusion(truth, guesses), receptive_field=7)
+    assert beats_chance(confusion(truth, np.where(rng.random(5000) < 0.4, truth, guesses)), receptive_field=7)
+
+
+def test_always_the_largest_class_is_no_evidence():
+    truth = np.array([0] * 4000 + [1] * 500)
+    assert not beats_chance(confusion(truth, np.zeros(4500, int)), receptive_field=1)
+
+
+def test_neighbours_are_not_counted_as_independent():
+    rng = np.random.default_rng(1)
+    truth = rng.integers(4, size=2000)
+    said = np.where(rng.random(2000) < 0.08, truth, rng.integers(4, size=2000))
+    assert beats_chance(confusion(truth, said), receptive_field=1)
+    assert not beats_chance(confusion(truth, said), receptive_field=7)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_in_a_hundred_guesses_at_most_looks_like_knowledge(seed):
+    rng = np.random.default_rng(seed)
+    found = [beats_chance(confusion(*rng.integers(4, size=(2, 400))), receptive_field=1) for _ in range(1000)]
+    assert sum(found) <= 25
