@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
@@ -16,84 +15,27 @@ from hsfusion.runs.folder import read_metrics
 from hsfusion.runs.weight_files import curve_figure, evidence_figures
 
 NAME = "report.html"
-# section of the page to file, heading, text in place of the picture, and caption of its figures
-_FIGURES = {
-    "composition": (
-        (
-            "groups.svg",
-            "Band groups",
-            "Median weights of each band group",
-            "Median over the runs, quartiles as a band.",
-        ),
-        ("channels.svg", "Fused channels", "Responses of the fused channels", "Channels have no order between runs."),
-    ),
-    "faithfulness": (
-        (
-            "faithfulness.svg",
-            "Bands removed and put in",
-            "Accuracy over bands removed or put in by falling weight and at random; the table holds areas and p",
-            "If the weights are right, the line lies below random where bands are removed, above where put in.",
-        ),
-        (
-            "group_importance.svg",
-            "Band groups exchanged between pixels",
-            "Accuracy lost for each band group whose values are exchanged between pixels; the table holds the values",
-            "The more accuracy is lost, the more the network draws on a group.",
-        ),
-    ),
-    "top_k": (
-        (
-            "top_k.svg",
-            "Retrained on k bands",
-            "Accuracy over the number of bands for each way to choose them; the tables hold the means",
-            "Mean over split seeds, with the range.",
-        ),
-    ),
-}
 
 
 def write_page(weights: WeightComparison, source: Path, folder: Path) -> Path:
-    """Writes the report of an evidence folder beside the figures; returns its path.
-
-    Args:
-        weights: read from the evidence folder.
-        source: the evidence folder.
-        folder: where the figures are, and the page goes.
-    """
+    """Writes the report of an evidence folder, the source of the weights, beside the figures; returns its path."""
     assert weights.evidence is not None, "run folders have reports of their own"
     assert weights.runs[0].folder is not None, "read from a folder"
     configuration = source / "config.yaml"
-    versions = read_metrics(weights.runs[0].folder).get("versions", {})
-    page = plots.evidence_html(
-        weights.evidence,
-        title=f"hsfusion: evidence on the band weights of {weights.scene}",
-        configuration=configuration.read_text(encoding="utf-8") if configuration.exists() else "",
-        versions=versions,
-        reproduce=weights.evidence["command"],
-        **_figures_in(folder),
-    )
+    content = {
+        "title": f"hsfusion: evidence on the band weights of {weights.scene}",
+        "configuration": configuration.read_text(encoding="utf-8") if configuration.exists() else "",
+        "versions": read_metrics(weights.runs[0].folder).get("versions", {}),
+        "reproduce": weights.evidence["command"],
+    }
+    page = plots.evidence_html(weights.evidence, content=content, figures=folder)
     path = folder / NAME
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def _figures_in(folder: Path) -> dict[str, Any]:
-    """Curve and figures of a page, as far as they are drawn."""
-    curve = folder / "band_weights.svg"
-    shown = {
-        section: [plots.PageFigure(folder / name, *words) for name, *words in figures if (folder / name).exists()]
-        for section, figures in _FIGURES.items()
-    }
-    return {"curve": curve if curve.exists() else None, "figures": shown}
-
-
 def add_evidence(weights: WeightComparison, evidence: WeightComparison, source: Path) -> Path:
-    """Puts the evidence of a folder into the report of a run; returns its path.
-
-    Args:
-        weights: read from the run folder.
-        evidence: read from the evidence folder.
-        source: the evidence folder.
+    """Puts the evidence of a folder, its source, into the report of a run; returns its path.
 
     Raises:
         InputError: if they are of different scenes or bands, the evidence has no verdict yet, or the report is none.
@@ -140,4 +82,4 @@ def _with_evidence(page: str, evidence: WeightComparison, *, name: str) -> str:
     with TemporaryDirectory() as drawn:
         for stem, figure in {"band_weights": curve_figure(evidence), **evidence_figures(evidence)}.items():
             plots.save_figure(figure, Path(drawn) / stem)
-        return plots.with_evidence(page, evidence.evidence, name=name, **_figures_in(Path(drawn)))
+        return plots.with_evidence(page, evidence.evidence, name=name, figures=Path(drawn))

@@ -1,28 +1,36 @@
 """Figures and the HTML report: arrays in, figures out; the only importer of matplotlib and jinja2."""
 
 from hsfusion.plots.accuracy import confusion_figure, training_figure
-from hsfusion.plots.composition import (
+from hsfusion.plots.evidence import (
     channels_figure,
+    faithfulness_figure,
+    group_importance_figure,
     group_profiles_figure,
-    group_weights_figure,
-    weight_history_figure,
+    sensors_figure,
+    top_k_figure,
 )
-from hsfusion.plots.evidence import faithfulness_figure, group_importance_figure, sensors_figure, top_k_figure
-from hsfusion.plots.maps import class_map_figure, composite, instance_weights_figure, map_figure, split_figure
-from hsfusion.plots.quality import band_quality_figure, composite_figure, spectra_figure
-from hsfusion.plots.report import PageFigure, evidence_html, report_html, with_evidence
-from hsfusion.plots.report_tables import WeightProfile
+from hsfusion.plots.maps import (
+    class_map_figure,
+    composite,
+    composite_bands,
+    composite_figure,
+    instance_weights_figure,
+    map_figure,
+    split_figure,
+)
+from hsfusion.plots.quality import band_quality_figure, spectra_figure
+from hsfusion.plots.report import WeightProfile, evidence_html, report_html, with_evidence
 from hsfusion.plots.style import save_figure
-from hsfusion.plots.weights import band_weights_figure, plot_band_weights
+from hsfusion.plots.weights import band_weights_figure, group_weights_figure, plot_band_weights, weight_history_figure
 
 __all__ = [
-    "PageFigure",
     "WeightProfile",
     "band_quality_figure",
     "band_weights_figure",
     "channels_figure",
     "class_map_figure",
     "composite",
+    "composite_bands",
     "composite_figure",
     "confusion_figure",
     "evidence_html",

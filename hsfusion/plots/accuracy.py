@@ -12,7 +12,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from hsfusion.plots.style import BLACK, BLUE, GREEN, PAGE_WIDTH_IN, PURPLE, SMALL_PT, STYLE, VERMILION, text_width_in
+from hsfusion.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    PAGE_WIDTH_IN,
+    PURPLE,
+    SMALL_PT,
+    STYLE,
+    VERMILION,
+    open_frame,
+    text_width_in,
+    titled_figure,
+)
 
 # key in the history: name in the legend, colour, line style (tells the curves apart in grey)
 _LOSSES = {"train/loss": ("training", BLUE, "-"), "val/loss": ("validation", VERMILION, "--")}
@@ -32,8 +44,8 @@ def training_figure(history: Mapping[str, tuple[ArrayLike, ArrayLike]], *, best_
     """Draws the losses in one panel and, if there are any, the validation accuracies in another.
 
     Args:
-        history: key to (steps, values), both of one length. Drawn are ``train/loss``, ``val/loss``,
-            ``val/overall_accuracy``, ``val/average_accuracy``, ``val/kappa`` and ``val/mean_iou``, whichever exist.
+        history: key to (steps, values). Drawn are ``train/loss``, ``val/loss``, ``val/overall_accuracy``,
+            ``val/average_accuracy``, ``val/kappa`` and ``val/mean_iou``, whichever exist.
         best_step: step whose weights were kept, or None.
     """
     panels = [("loss", _LOSSES), ("validation accuracy", _ACCURACIES)]
@@ -44,37 +56,29 @@ def training_figure(history: Mapping[str, tuple[ArrayLike, ArrayLike]], *, best_
         figure.text(0.5, 0.5, "no training history was recorded", ha="center", va="center")
         return figure
     for axes, (label, curves) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
-        series = {key: history[key] for key in curves if key in history}
-        _draw_panel(axes, series, look=curves)
+        series = {key: np.asarray(history[key], float) for key in curves if key in history}  # (2, T)
+        for key, (steps, values) in series.items():
+            name, color, line = curves[key]
+            marker = "o" if steps.size <= 40 else ""  # a curve of one point shows too
+            axes.plot(steps, values, color=color, ls=line, marker=marker, ms=2.5, label=name)
         axes.set(xlabel="step", ylabel=label)
         if best_step is not None:
             axes.axvline(best_step, color=BLACK, lw=0.8, ls=(0, (1, 2)), label=f"kept: step {best_step}")
         if curves is _ACCURACIES:
             axes.set_ylim(top=1.0)
-        elif _spans_decades(np.concatenate([np.asarray(y, float) for _, y in series.values()])):
+        elif _spans_decades(np.concatenate([values for _, values in series.values()])):
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.yaxis.set_minor_locator(NullLocator())
         # Above the panel, where no curve can run through it.
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, borderaxespad=0.2)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#DDDDDD", lw=0.5)
-        axes.set_axisbelow(True)
+        open_frame(axes)
     return figure
 
 
-def _draw_panel(
-    axes: Axes, series: Mapping[str, tuple[ArrayLike, ArrayLike]], *, look: Mapping[str, tuple[str, str, str]]
-) -> None:
-    for key, (steps, values) in series.items():
-        name, color, line = look[key]
-        marker = "o" if np.size(steps) <= 40 else ""  # a curve of one point shows too
-        axes.plot(np.asarray(steps), np.asarray(values, float), color=color, ls=line, marker=marker, ms=2.5, label=name)
-
-
-def _spans_decades(values: ArrayLike) -> bool:
-    finite = np.asarray(values)[np.isfinite(values)]
+def _spans_decades(values: NDArray[np.float64]) -> bool:
+    finite = values[np.isfinite(values)]
     return bool(finite.size and finite.min() > 0 and finite.max() / finite.min() > _LOG_RATIO)
 
 
@@ -87,14 +91,8 @@ def confusion_figure(confusion: ArrayLike, *, names: Sequence[str], title: str) 
             K + 1 columns counts pixels without a prediction and is drawn if there are any.
         names: K class names.
         title: stands above the matrix.
-
-    Raises:
-        ValueError: if the matrix has not one row and one column for each name.
     """
-    counts = np.asarray(confusion)
-    k = len(names)
-    if counts.shape not in ((k, k), (k, k + 1)):
-        raise ValueError(f"confusion has shape {counts.shape}, expected {(k, k)} or {(k, k + 1)}")
+    counts, k = np.asarray(confusion), len(names)
     columns = [*names, "no prediction"] if counts[:, k:].any() else list(names)
     counts = counts[:, : len(columns)]
     support = counts.sum(axis=1)
@@ -106,16 +104,15 @@ def confusion_figure(confusion: ArrayLike, *, names: Sequence[str], title: str) 
     width_in = max(side_in + label_in + 1.7, min(text_width_in(title, size_pt=9) * 1.15, PAGE_WIDTH_IN))
     upright = label_in + 0.05 > cell_in
     height_in = cell_in * k + (label_in if upright else 0.2) + 0.75
-    figure = Figure(figsize=(width_in, height_in), layout="compressed")
+    figure = titled_figure(width_in, height_in, title=title, layout="compressed")
     axes = figure.add_subplot()
     colors = matplotlib.colormaps["Blues"].with_extremes(bad=_NO_SUPPORT)
     image = axes.imshow(np.ma.masked_invalid(share), cmap=colors, vmin=0, vmax=1, interpolation="nearest")
-    figure.suptitle(title, x=0.01, ha="left", wrap=True)
     _name_classes(axes, names, columns=columns, rotation=90 if upright else 0)
     _write_counts(axes, counts, share=share, size_pt=min(8.0, cell_in * 72 * 0.27))
     _write_recall(axes, np.diagonal(share))
-    bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.04, format=PercentFormatter(1.0))
-    bar.set_label("share of the true class")
+    label = "share of the true class"
+    figure.colorbar(image, ax=axes, shrink=0.6, pad=0.04, format=PercentFormatter(1.0), label=label)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Whether the bands of great weight matter: deletion, insertion, permuted groups, retraining, other sensors."""
+"""Several runs: their groups and channels, and whether the bands of great weight matter; other sensors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
-from numpy.typing import ArrayLike
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike, NDArray
 
 from hsfusion.plots.style import (
     BLACK,
@@ -21,16 +21,19 @@ from hsfusion.plots.style import (
     GREY,
     ORANGE,
     PAGE_WIDTH_IN,
+    PERCENT,
     PURPLE,
     SKY_BLUE,
+    SMALL_PT,
     STYLE,
     VERMILION,
     legend_columns,
+    open_frame,
+    titled_figure,
 )
-from hsfusion.plots.weights import STRONG_WATER_VAPOUR_NM
+from hsfusion.plots.weights import STRONG_WATER_VAPOUR_NM, broken_at_gaps
 
 _READABLE = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1.0}  # under a text that a curve may cross
-_PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.4g}")
 _FILLS = {"mean": "set to their mean", "conditional": "predicted from the kept"}
 # ranking -> colour, line and marker, which tell it apart in grey
 _RANKINGS = {
@@ -46,11 +49,130 @@ _RANKINGS = {
     "SVM weights, spread": (ORANGE, ":", "P"),
 }
 _CLASSIFIERS = {"network": "network", "svm": "SVM"}
+_COLUMNS = 4
+_SHOWN_RUNS = 6
+# of the channels of a run by falling share: colour, and the line that tells them apart in grey
+_CHANNELS = ((BLACK, "-"), (VERMILION, "--"), (BLUE, ":"))
 _ACCURACY_HEIGHT_IN = 2.3
 _ROW_HEIGHT_IN = 0.24
 _MARGINS_IN = 1.2  # of title, legends and axis labels
 _APART = 0.15  # of the metrics of one sensor
 _LOOKS = ((BLUE, "o"), (VERMILION, "D"))  # by colour and by shape
+
+
+@rc_context(STYLE)
+def group_profiles_figure(
+    wavelength_nm: ArrayLike,
+    weight: ArrayLike,
+    *,
+    runs: ArrayLike,
+    groups: Sequence[tuple[str, float, float]],
+    spread: tuple[ArrayLike, ArrayLike] | None,
+    title: str,
+) -> Figure:
+    """Draws the weights inside each band group in a panel of its own, all with one scale.
+
+    Args:
+        wavelength_nm: (C,) centre wavelengths in nm, in any order.
+        weight: (C,) what is reported.
+        runs: (R, C) the weights of each run; what they give a group, median and quartiles, is in the panel's title.
+        groups: (name, lower_nm, upper_nm) of each, half-open, with one band at least.
+        spread: (C,) lower and upper quartiles over runs; None for one run.
+        title: stands above the figure.
+    """
+    nm, reported, profiles = (np.asarray(values, float) for values in (wavelength_nm, weight, runs))
+    columns = min(_COLUMNS, len(groups))
+    rows = -(-len(groups) // columns)
+    figure = titled_figure(PAGE_WIDTH_IN, 1.25 * rows + 0.7, title=title)
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for axes, (name, lower, upper) in zip(panels, groups, strict=False):
+        inside = (nm >= lower) & (nm < upper)
+        x, y = broken_at_gaps(nm[inside], reported[inside])
+        if spread is not None:
+            edges = (broken_at_gaps(nm[inside], np.asarray(edge)[inside])[1] for edge in spread)
+            axes.fill_between(x, *edges, color=SKY_BLUE, alpha=0.5, lw=0)
+        axes.plot(x, y, color=BLACK, marker="o", ms=1.6, lw=1.1)
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        _from_zero(axes)
+        low, middle, high = np.quantile(profiles[:, inside].sum(1), [0.25, 0.5, 0.75])
+        quartiles = f" (runs {100 * low:.1f}–{100 * high:.1f})" if len(profiles) > 1 else ""
+        axes.set_title(f"{name}\n{100 * middle:.1f} %{quartiles}", fontsize=SMALL_PT, fontweight="normal")
+    for axes in panels[len(groups) :]:
+        axes.set_visible(False)
+    note = "; in brackets: quartiles of what the runs give the group" if len(profiles) > 1 else ""
+    figure.supxlabel(f"wavelength (nm){note}", fontsize=8)
+    figure.supylabel("band weight (% of the total)", fontsize=8)
+    return figure
+
+
+@rc_context(STYLE)
+def channels_figure(
+    wavelength_nm: ArrayLike, channels: Sequence[tuple[ArrayLike, ArrayLike]], *, names: Sequence[str], title: str
+) -> Figure:
+    """Draws what the fused channels of each run are made of.
+
+    Channels have no order that runs share: the first of one run is not the first of another, and no mean over runs is
+    drawn for any of them. Their sorted shares can be compared, and the spread over all channels of all runs.
+
+    Args:
+        wavelength_nm: (C,) centre wavelengths in nm, in any order.
+        channels: for each of R runs the share (M,) of its channels, falling, and their band weights (M, C).
+        names: R names of the runs.
+        title: stands above the figure.
+    """
+    nm = np.asarray(wavelength_nm, float)
+    runs = [(np.asarray(share, float), np.asarray(weight, float)) for share, weight in channels]
+    shown = min(len(runs), _SHOWN_RUNS)
+    figure = titled_figure(PAGE_WIDTH_IN, 2.4 + 1.05 * shown, title=title)
+    halves: Any = figure.subfigures(2, 1, height_ratios=[2.0, 0.3 + 1.05 * shown])
+    top, below = halves
+    left, right = top.subplots(1, 2, width_ratios=[1, 1.6])
+    _draw_shares(left, [share for share, _ in runs])
+    _draw_pooled(right, nm, np.concatenate([weight for _, weight in runs]))
+    panels = below.subplots(shown, 1, sharex=True, squeeze=False).flat
+    for axes, (share, weight), name in zip(panels, runs, names, strict=False):
+        for m, (color, line) in zip(range(len(share)), _CHANNELS, strict=False):
+            axes.plot(*broken_at_gaps(nm, weight[m]), color=color, ls=line, lw=1, label=f"{100 * share[m]:.1f} %")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="share", title_fontsize=SMALL_PT)
+        axes.set_title(name, fontsize=SMALL_PT, fontweight="normal", pad=2)
+        _from_zero(axes)
+    part = "" if shown == len(runs) else f", first {shown} of {len(runs)} runs"
+    below.supxlabel(f"wavelength (nm); the {len(_CHANNELS)} most used channels of each run{part}", fontsize=8)
+    below.supylabel("weight (%)", fontsize=8)
+    return figure
+
+
+def _draw_shares(axes: Axes, shares: Sequence[NDArray[np.float64]]) -> None:
+    for share in shares:
+        axes.plot(np.arange(1, share.size + 1), share, color=GREY if len(shares) > 1 else BLACK, lw=0.6)
+    most = min(share.size for share in shares)
+    if len(shares) > 1:
+        median = np.median([share[:most] for share in shares], axis=0)
+        axes.plot(np.arange(1, most + 1), median, color=BLACK, lw=1.4, label="median of the runs (grey)")
+    axes.axhline(1 / most, color=VERMILION, lw=0.8, ls="--", label="equal share")
+    axes.set(xlabel="channel of a run, by falling share", ylabel="share (%)")
+    axes.legend(loc="upper right")
+    _from_zero(axes)
+
+
+def _draw_pooled(axes: Axes, nm: NDArray[np.float64], weight: NDArray[np.float64]) -> None:
+    """Quartiles of the weight of each band over channels (channels of all runs, C), which need no order."""
+    curves = [broken_at_gaps(nm, level) for level in np.quantile(weight, [0.25, 0.5, 0.75, 0.95], axis=0)]
+    x, (low, middle, high, most) = curves[0][0], [curve for _, curve in curves]
+    axes.fill_between(x, low, high, color=SKY_BLUE, alpha=0.5, lw=0, label="quartiles")
+    axes.plot(x, middle, color=BLACK, lw=1.2, label="median")
+    axes.plot(x, most, color=VERMILION, lw=0.8, ls="--", label="95 % of the channels below")
+    axes.set(xlabel="wavelength (nm)", ylabel="weight in a channel (%)")
+    axes.set_title(f"all {len(weight)} channels", fontsize=SMALL_PT, fontweight="normal", loc="right")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1, borderaxespad=0.1)
+    _from_zero(axes)
+
+
+def _from_zero(axes: Axes) -> None:
+    """Weights from 0 on, in percent."""
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 @rc_context(STYLE)
@@ -66,32 +188,19 @@ def faithfulness_figure(
         total: number of bands in all.
         title: stands above the figure.
     """
-    x = np.asarray(numbers, float)
-    figure = Figure(figsize=(PAGE_WIDTH_IN, 4.6), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", wrap=True)
+    figure = titled_figure(PAGE_WIDTH_IN, 4.6, title=title)
     panels = figure.subplots(2, 2, sharex=True, sharey=True)
-    for row, kind, done in zip(panels, ("deletion", "insertion"), ("removed", "kept"), strict=True):
+    ways = (("deletion", "removed", "below", "removed", "top"), ("insertion", "kept", "above", "other", "bottom"))
+    for row, (kind, done, side, filled, corner) in zip(panels, ways, strict=True):
         for axes, (fill, words) in zip(row, _FILLS.items(), strict=True):
             curve = curves[kind][fill]
-            axes.fill_between(
-                x, curve["random_lower"], curve["random_upper"], color=GREY, alpha=0.35, lw=0, label="random orders"
-            )
-            axes.plot(x, curve["random_mean"], color=GREY, ls="--", label="their mean")
-            axes.plot(x, curve["accuracy"], color=BLACK, marker="o", ms=2.5, label="by falling weight")
-            axes.set_title(f"{kind}: {'removed' if kind == 'deletion' else 'other'} bands {words}", fontsize=7.5)
-            sign = "below" if kind == "deletion" else "above"
-            axes.text(
-                0.98,
-                0.96 if kind == "deletion" else 0.06,
-                f"area {curve['area']:.3f}, {sign} random: p = {curve['p']:.2g}",
-                transform=axes.transAxes,
-                ha="right",
-                va="top" if kind == "deletion" else "bottom",
-                fontsize=6.5,
-                bbox=_READABLE,
-            )
+            edges = (curve["random_lower"], curve["random_upper"])
+            axes.fill_between(numbers, *edges, color=GREY, alpha=0.35, lw=0, label="random orders")
+            axes.plot(numbers, curve["random_mean"], color=GREY, ls="--", label="their mean")
+            axes.plot(numbers, curve["accuracy"], color=BLACK, marker="o", ms=2.5, label="by falling weight")
+            axes.set_title(f"{kind}: {filled} bands {words}", fontsize=7.5)
+            _note(axes, f"area {curve['area']:.3f}, {side} random: p = {curve['p']:.2g}", va=corner)
             axes.set(xlabel=f"bands {done}, of {total}", ylim=(0, 1.02))
-            axes.tick_params(labelbottom=True)
             _finish(axes)
         row[0].set_ylabel("overall accuracy (%)")
     handles, labels = panels[0, 0].get_legend_handles_labels()
@@ -121,24 +230,22 @@ def top_k_figure(
     panels = [(split, kind) for split in accuracies for kind in _CLASSIFIERS if kind in accuracies[split]]
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(PAGE_WIDTH_IN, 2.3 * rows + 0.9), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", wrap=True)
+    figure = titled_figure(PAGE_WIDTH_IN, 2.3 * rows + 0.9, title=title)
     grid = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
     named: dict[str, Any] = {}
     for axes, (split, kind) in zip(grid, panels, strict=False):
         for ranking, values in accuracies[split][kind].items():
             named[ranking] = _draw_ranking(axes, numbers, np.asarray(values, float), ranking)
-        if split == next(iter(accuracies)) and full.get(kind) is not None:
-            named |= _draw_full(axes, float(full[kind] or 0), smallest.get((split, kind)))
+        of_all = full.get(kind)
+        if split == panels[0][0] and of_all is not None:
+            named |= _draw_full(axes, of_all, smallest.get((split, kind)))
         axes.set_title(f"{_CLASSIFIERS[kind]}, {split} split", fontsize=7.5)
         axes.set(xlabel="bands k", ylabel="overall accuracy (%)", xticks=list(numbers))
-        axes.tick_params(labelbottom=True)
         _finish(axes)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
-    figure.legend(
-        list(named.values()), list(named), loc="outside lower center", ncols=min(legend_columns(list(named)), 5)
-    )
+    columns = min(legend_columns(list(named)), 5)
+    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=columns)
     return figure
 
 
@@ -146,45 +253,33 @@ def _draw_ranking(axes: Axes, numbers: Sequence[int], values: np.ndarray, rankin
     """Mean and range over splits (S, splits); returns the handle for the legend."""
     color, line, marker = _RANKINGS.get(ranking, (SKY_BLUE, "-", "*"))
     mean = values.mean(1)
-    reach = np.stack([mean - values.min(1), values.max(1) - mean])
-    ours = ranking == "weights"
-    return axes.errorbar(
-        numbers,
-        mean,
-        reach if values.shape[1] > 1 else None,
-        color=color,
-        ls=line,
-        marker=marker,
-        ms=3.5,
-        lw=1.6 if ours else 1.0,
-        elinewidth=0.6,
-        zorder=4 if ours else 3,
-    )
+    reach = np.stack([mean - values.min(1), values.max(1) - mean]) if values.shape[1] > 1 else None
+    width, level = (1.6, 4) if ranking == "weights" else (1.0, 3)
+    look = {"color": color, "ls": line, "marker": marker, "ms": 3.5, "lw": width, "zorder": level}
+    return axes.errorbar(numbers, mean, reach, elinewidth=0.6, **look)
 
 
 def _draw_full(axes: Axes, full: float, smallest: int | None) -> dict[str, Any]:
     """The accuracy with all bands, 95 % of it, and the smallest number that keeps so much; returns legend handles."""
-    lines = {
+    if smallest is not None:
+        axes.axvline(smallest, color=SKY_BLUE, lw=4, alpha=0.4, zorder=1)
+    keeps = "no k keeps 95 %" if smallest is None else f"weights keep 95 % from k = {smallest}"
+    _note(axes, keeps, va="bottom")
+    return {
         "all bands": axes.axhline(full, color=BLACK, lw=0.8),
         "95 % of it": axes.axhline(0.95 * full, color=BLACK, lw=0.8, ls=(0, (1, 2))),
     }
-    if smallest is None:
-        told = "no k keeps 95 %"
-    else:
-        axes.axvline(smallest, color=SKY_BLUE, lw=4, alpha=0.4, zorder=1)
-        told = f"weights keep 95 % from k = {smallest}"
-    axes.text(0.98, 0.04, told, transform=axes.transAxes, ha="right", va="bottom", fontsize=6.5, bbox=_READABLE)
-    return lines
+
+
+def _note(axes: Axes, text: str, *, va: str) -> None:
+    """Writes into the upper or lower right corner."""
+    at = (0.98, 0.96 if va == "top" else 0.05)
+    axes.text(*at, text, transform=axes.transAxes, ha="right", va=va, fontsize=SMALL_PT, bbox=_READABLE)
 
 
 @rc_context(STYLE)
 def group_importance_figure(groups: Sequence[tuple[str, float, float | None]], *, title: str) -> Figure:
-    """Draws the accuracy lost where the values of a band group are exchanged between pixels.
-
-    Args:
-        groups: name, loss as a fraction, and p-value if there is one, of each.
-        title: stands above the figure.
-    """
+    """Draws the accuracy lost where a band group (name, loss, p or None) is exchanged between pixels."""
     figure = Figure(figsize=(0.7 * PAGE_WIDTH_IN, 0.19 * len(groups) + 1.1), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title, wrap=True)
@@ -193,22 +288,21 @@ def group_importance_figure(groups: Sequence[tuple[str, float, float | None]], *
     axes.barh(y, losses, color=BLUE, height=0.7)
     axes.axvline(0, color=BLACK, lw=0.6)
     for i, (_, loss, p) in enumerate(groups):
-        told = f"{100 * loss:.1f}" + ("" if p is None else f"  p = {p:.2g}")
-        axes.annotate(told, (max(loss, 0), i), (3, 0), textcoords="offset points", va="center", fontsize=6)
+        words = f"{100 * loss:.1f}" + ("" if p is None else f"  p = {p:.2g}")
+        axes.annotate(words, (max(loss, 0), i), (3, 0), textcoords="offset points", va="center", fontsize=6)
     axes.set_yticks(y, [name for name, _, _ in groups])
     axes.invert_yaxis()
     axes.margins(x=0.22)
     axes.set_xlabel("overall accuracy lost (percentage points)")
-    axes.xaxis.set_major_formatter(_PERCENT)
+    axes.xaxis.set_major_formatter(PERCENT)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def _finish(axes: Axes) -> None:
-    axes.yaxis.set_major_formatter(_PERCENT)
-    axes.grid(axis="y", color="#DDDDDD", lw=0.5)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelbottom=True)
+    axes.yaxis.set_major_formatter(PERCENT)
+    open_frame(axes)
 
 
 @rc_context(STYLE)
@@ -226,22 +320,15 @@ def sensors_figure(
         accuracies: sensor -> metric (two at most) -> one value for each seed, 0 to 1.
         bands: the same sensors -> (C,) centres in nm and (C,) FWHM in nm, or None where unknown.
         title: stands above the panels.
-
-    Raises:
-        ValueError: if the two do not name the same sensors.
     """
-    if list(accuracies) != list(bands) or not bands:
-        raise ValueError(f"accuracies of {list(accuracies)}, but bands of {list(bands)}")
     rows_in = _ROW_HEIGHT_IN * (len(bands) + 1)
-    height_in = _ACCURACY_HEIGHT_IN + rows_in + _MARGINS_IN
-    figure = Figure(figsize=(PAGE_WIDTH_IN, height_in), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", wrap=True)
+    figure = titled_figure(PAGE_WIDTH_IN, _ACCURACY_HEIGHT_IN + rows_in + _MARGINS_IN, title=title)
     upper, lower = figure.subplots(2, 1, height_ratios=[_ACCURACY_HEIGHT_IN, rows_in])
     _draw_sensor_accuracies(upper, accuracies)
     upper.set_xticks(range(len(bands)), [f"{name}\n{np.size(nm)} bands" for name, (nm, _) in bands.items()])
     _draw_sensor_bands(lower, bands)
-    for axes in (upper, lower):
-        axes.spines[["top", "right"]].set_visible(False)
+    open_frame(upper)
+    lower.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -260,8 +347,6 @@ def _draw_sensor_accuracies(axes: Axes, accuracies: Mapping[str, Mapping[str, Ar
     axes.set_ylabel("accuracy of the test pixels")
     axes.set_xlim(-0.5, len(accuracies) - 0.5)
     axes.yaxis.set_major_locator(MaxNLocator(6))
-    axes.grid(axis="y", color="#DDDDDD", lw=0.5)
-    axes.set_axisbelow(True)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(metrics), columnspacing=1.2, borderaxespad=0.2)
 
 

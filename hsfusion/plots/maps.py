@@ -14,7 +14,17 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from hsfusion.plots.style import BLUE, ORANGE, PAGE_WIDTH_IN, SMALL_PT, STYLE, UNLABELLED, YELLOW, legend_columns
+from hsfusion.plots.style import (
+    BLUE,
+    ORANGE,
+    PAGE_WIDTH_IN,
+    SMALL_PT,
+    STYLE,
+    UNLABELLED,
+    YELLOW,
+    legend_columns,
+    titled_figure,
+)
 
 # Apart in grey print as well: relative luminance falls in steps from unused to buffer.
 SPLIT_ROLES = (
@@ -24,28 +34,56 @@ SPLIT_ROLES = (
     ("test", ORANGE),
     ("buffer", "#303030"),
 )
+# red, green and blue in nm: true colours, and two false ones that are customary
+_COMPOSITES = {
+    (640.0, 550.0, 460.0): "true colours",
+    (850.0, 650.0, 550.0): "false colours",
+    (2200.0, 1650.0, 1050.0): "false colours",
+}
+_NEAR_NM = 50.0
 _PANELS = ("colour composite", "ground truth", "prediction")
 _MOST_PIXELS = 1600  # along a side; a printed panel shows fewer
 
 
+def composite_bands(wavelength_nm: NDArray[np.float64] | None, good: ArrayLike) -> tuple[list[int], str]:
+    """Chooses good bands (C,) for red, green and blue, and says what the picture is to be called."""
+    usable = np.flatnonzero(good)
+    if wavelength_nm is None:
+        three = [int(usable[i * (usable.size - 1) // 4]) for i in (3, 2, 1)]
+        return three, f"bands {', '.join(str(c + 1) for c in three)}, wavelengths not known"
+    usable = usable[np.argsort(wavelength_nm[usable], kind="stable")]
+    three, colours = [int(usable[i * (usable.size - 1) // 4]) for i in (3, 2, 1)], "false colours"
+    for centres, name in _COMPOSITES.items():
+        distance = np.abs(wavelength_nm[usable] - np.array(centres)[:, None])  # (3, C')
+        if distance.min(1).max() <= _NEAR_NM:
+            three, colours = usable[distance.argmin(1)].tolist(), name
+            break
+    return three, f"{colours}, {', '.join(f'{wavelength_nm[c]:.0f}' for c in three)} nm"
+
+
 def composite(cube_bands: ArrayLike) -> NDArray[np.float64]:
-    """Stretches three bands to a colour composite, each from its 2nd to its 98th percentile.
+    """Stretches red, green and blue (3, H, W), each from its 2nd to its 98th percentile, to (H, W, 3) in 0..1.
 
-    Args:
-        cube_bands: (3, H, W) red, green and blue in any unit, NaN = nodata.
-
-    Returns:
-        (H, W, 3) in 0..1; white where any of the three is NaN, 0 throughout a constant band.
+    White where any of the three is NaN, 0 throughout a constant band.
     """
     bands = np.asarray(cube_bands, float)
     valid = np.isfinite(bands).all(axis=0)  # (H, W)
     image = np.ones((*valid.shape, 3))
-    if not valid.any():
-        return image
-    pixels = bands[:, valid]  # (3, N)
-    low, high = np.percentile(pixels, (2, 98), axis=1, keepdims=True)
-    image[valid] = np.clip((pixels - low) / np.where(high > low, high - low, np.inf), 0, 1).T
+    if valid.any():
+        pixels = bands[:, valid]  # (3, N)
+        low, high = np.percentile(pixels, (2, 98), axis=1, keepdims=True)
+        image[valid] = np.clip((pixels - low) / np.where(high > low, high - low, np.inf), 0, 1).T
     return image
+
+
+@rc_context(STYLE)
+def composite_figure(rgb: ArrayLike, *, title: str) -> Figure:
+    """Draws a colour composite (H, W, 3) in 0..1."""
+    image = np.asarray(rgb, float)
+    height_in = min(max(4.6 * image.shape[0] / image.shape[1], 1.0), 8.0)
+    figure = titled_figure(4.6, height_in + 0.5, title=title)
+    _draw_image(figure.add_subplot(), image)
+    return figure
 
 
 @rc_context(STYLE)
@@ -59,35 +97,23 @@ def map_figure(
     colors: Sequence[str],
     title: str,
 ) -> Figure:
-    """Draws composite, ground truth and prediction side by side over one legend.
+    """Draws composite (H, W, 3), ground truth and prediction (H, W) side by side over one legend.
 
-    Args:
-        rgb: (H, W, 3) in 0..1.
-        truth: (H, W) class codes, 0 = unlabelled.
-        prediction: (H, W) class codes, 0 = not predicted.
-        codes: the K class codes, with their ...
-        names: ... K names and ...
-        colors: ... K hex colours.
-        title: stands above the panels.
+    The maps hold K class codes, whose names and hex colours follow, and 0 for unlabelled or not predicted.
 
     Raises:
-        ValueError: if the maps differ in shape or hold a code that is not in ``codes``.
+        ValueError: if a map holds a code that is not in ``codes``.
     """
     step = -(-max(np.shape(truth)) // _MOST_PIXELS)
     image, true, predicted = (np.asarray(layer)[::step, ::step] for layer in (rgb, truth, prediction))
-    if not image.shape[:2] == true.shape == predicted.shape:
-        raise ValueError(f"maps have shapes {np.shape(rgb)}, {np.shape(truth)}, {np.shape(prediction)}, expected one")
     legend = [(0, "unlabelled", UNLABELLED), *zip(codes, names, colors, strict=True)]
-    columns = legend_columns([name for _, name, _ in legend])
-    legend_in = 0.145 * -(-len(legend) // columns)
     panel_in = min(0.32 * PAGE_WIDTH_IN * true.shape[0] / true.shape[1], 8.0)
-    figure = Figure(figsize=(PAGE_WIDTH_IN, panel_in + legend_in + 0.6), layout="compressed")
-    figure.suptitle(title, x=0.01, ha="left", wrap=True)
+    figure = titled_figure(PAGE_WIDTH_IN, panel_in + 0.6, title=title, layout="compressed")
     layers = (np.where(np.isfinite(image), image, 1.0), _colored(true, legend), _colored(predicted, legend))
     for axes, label, layer in zip(figure.subplots(1, 3), _PANELS, layers, strict=True):
         _draw_image(axes, layer)
         axes.set_title(label, loc="center", fontsize=8, fontweight="normal")
-    _draw_legend(figure, [(name, color) for _, name, color in legend], columns=columns)
+    _draw_legend(figure, [(name, color) for _, name, color in legend])
     return figure
 
 
@@ -95,86 +121,55 @@ def map_figure(
 def class_map_figure(
     classes: ArrayLike, *, codes: Sequence[int], names: Sequence[str], colors: Sequence[str], title: str
 ) -> Figure:
-    """Draws a class map over its legend.
-
-    Args:
-        classes: (H, W) class codes, 0 = not classified.
-        codes: the K class codes, with their ...
-        names: ... K names and ...
-        colors: ... K hex colours.
-        title: stands above the map.
+    """Draws a class map (H, W), 0 = not classified, over the legend of K codes, names and hex colours.
 
     Raises:
         ValueError: if the map holds a code that is not in ``codes``.
     """
     drawn = np.asarray(classes)
     legend = [(0, "not classified", UNLABELLED), *zip(codes, names, colors, strict=True)]
-    legend = legend if (drawn == 0).any() else legend[1:]
-    columns = legend_columns([name for _, name, _ in legend])
     panel_in = min(PAGE_WIDTH_IN * drawn.shape[0] / drawn.shape[1], 9.0)
-    figure = Figure(figsize=(PAGE_WIDTH_IN, panel_in + 0.145 * -(-len(legend) // columns) + 0.6), layout="constrained")
+    figure = Figure(figsize=(PAGE_WIDTH_IN, panel_in + 0.6), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, wrap=True)
     _draw_image(axes, _colored(drawn, legend))
-    _draw_legend(figure, [(name, color) for _, name, color in legend], columns=columns)
+    _draw_legend(figure, [(name, color) for code, name, color in legend if code or (drawn == 0).any()])
     return figure
 
 
 @rc_context(STYLE)
 def split_figure(roles: ArrayLike, *, title: str) -> Figure:
-    """Draws which pixels train, select, test, and lie unused between them.
-
-    Args:
-        roles: (H, W) uint8, 0 unused, 1 training, 2 validation, 3 test, 4 buffer.
-        title: stands above the map.
-
-    Raises:
-        ValueError: if another value occurs.
-    """
+    """Draws which pixels (H, W) are 0 unused, 1 training, 2 validation, 3 test, 4 buffer."""
     everything = np.asarray(roles)
     step = -(-max(everything.shape) // _MOST_PIXELS)
-    legend = [(code, name, color) for code, (name, color) in enumerate(SPLIT_ROLES)]
     drawn = everything[::step, ::step]
     height_in = min(max(4.0 * drawn.shape[0] / drawn.shape[1], 1.0), 8.0)
-    figure = Figure(figsize=(4.6, height_in + 0.85), layout="constrained")
+    figure = Figure(figsize=(4.6, height_in + 0.7), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, wrap=True)
-    _draw_image(axes, _colored(drawn, legend))
-    counts = [int((everything == code).sum()) for code, _, _ in legend]
-    entries = [(f"{name}: {n:,} px", color) for (_, name, color), n in zip(legend, counts, strict=True) if n]
+    _draw_image(axes, np.array([to_rgb(color) for _, color in SPLIT_ROLES])[drawn])
+    counts = np.bincount(everything.ravel(), minlength=len(SPLIT_ROLES))
+    entries = [(f"{name}: {n:,} px", color) for (name, color), n in zip(SPLIT_ROLES, counts, strict=True) if n]
     _draw_legend(figure, entries, columns=3)
     return figure
 
 
 @rc_context(STYLE)
 def instance_weights_figure(shares: ArrayLike, *, names: Sequence[str], title: str) -> Figure:
-    """Draws where each group or source was trusted, a panel for each on one scale.
-
-    Args:
-        shares: (G, H, W) share of each group in the sum at each pixel, NaN = nodata.
-        names: G names.
-        title: stands above the panels.
-
-    Raises:
-        ValueError: if there is not one name for each map.
-    """
+    """Draws the share of each group or source in the sum (G, H, W), NaN = nodata: a panel for each on one scale."""
     every = np.asarray(shares, float)
-    if every.ndim != 3 or len(every) != len(names):
-        raise ValueError(f"shares have shape {every.shape}, expected ({len(names)}, H, W)")
     step = -(-max(every.shape[1:]) // (_MOST_PIXELS // 4))
     drawn = every[:, ::step, ::step]
     columns = min(len(names), 5)
     rows = -(-len(names) // columns)
     panel_in = min(0.85 * PAGE_WIDTH_IN / columns * drawn.shape[1] / drawn.shape[2], 6.0)
-    figure = Figure(figsize=(PAGE_WIDTH_IN, rows * (panel_in + 0.25) + 0.5), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", wrap=True)
+    figure = titled_figure(PAGE_WIDTH_IN, rows * (panel_in + 0.25) + 0.5, title=title)
     panels = figure.subplots(rows, columns, squeeze=False)
     scale = Normalize(0, float(np.max(drawn, where=np.isfinite(drawn), initial=1e-12)))
     for axes in panels.flat[len(names) :]:
         axes.set_axis_off()
     for axes, name, layer in zip(panels.flat, names, drawn, strict=False):
-        axes.imshow(layer, norm=scale, cmap="cividis", interpolation="nearest")
-        axes.set(xticks=[], yticks=[])
+        _draw_image(axes, layer, norm=scale, cmap="cividis")
         mean = f"{np.nanmean(layer):.1%}" if np.isfinite(layer).any() else "no data"
         axes.set_title(f"{name}: {mean}", loc="center", fontsize=SMALL_PT, fontweight="normal")
     bar = ScalarMappable(scale, "cividis")
@@ -184,22 +179,24 @@ def instance_weights_figure(shares: ArrayLike, *, names: Sequence[str], title: s
 
 def _colored(codes: NDArray, legend: Sequence[tuple[int, str, str]]) -> NDArray[np.float64]:
     """Turns (H, W) class codes into (H, W, 3) colours."""
-    known = np.array([code for code, _, _ in legend])
-    order = np.argsort(known)
-    place = np.minimum(np.searchsorted(known, codes, sorter=order), known.size - 1)
-    row = order[place]  # (H, W)
-    if (known[row] != codes).any():
-        strange = np.unique(codes[known[row] != codes])
-        raise ValueError(f"map holds the codes {strange.tolist()}, expected only {sorted(known.tolist())}")
-    return np.array([to_rgb(color) for _, _, color in legend])[row]  # (H, W, 3)
+    rows = {code: row for row, (code, _, _) in enumerate(legend)}
+    present, place = np.unique(codes, return_inverse=True)
+    if strange := [code for code in present.tolist() if code not in rows]:
+        raise ValueError(f"map holds the codes {strange}, expected only {sorted(rows)}")
+    palette = np.array([to_rgb(color) for _, _, color in legend])
+    return palette[[rows[code] for code in present.tolist()]][place].reshape(*codes.shape, 3)
 
 
-def _draw_image(axes: Axes, image: NDArray[np.float64]) -> None:
-    axes.imshow(image, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
+def _draw_image(
+    axes: Axes, image: NDArray[np.float64], *, norm: Normalize | None = None, cmap: str | None = None
+) -> None:
+    axes.imshow(image, norm=norm, cmap=cmap, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
 
 
-def _draw_legend(figure: Figure, entries: Sequence[tuple[str, str]], *, columns: int) -> None:
+def _draw_legend(figure: Figure, entries: Sequence[tuple[str, str]], *, columns: int | None = None) -> None:
+    """Puts the legend under the map and makes the figure as much higher."""
+    columns = columns or legend_columns([name for name, _ in entries])
     handles = [Patch(facecolor=color, edgecolor="#606060", lw=0.4, label=name) for name, color in entries]
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=1.2, columnspacing=1.2)
+    figure.set_figheight(figure.get_figheight() + 0.145 * -(-len(entries) // columns))

@@ -1,8 +1,6 @@
-"""What a cube holds: a composite, its spectra, and the quality of its bands."""
+"""What a cube holds: its spectra, and the quality of its bands."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import rc_context
@@ -14,8 +12,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from hsfusion.plots.style import BLACK, BLUE, ORANGE, PAGE_WIDTH_IN, STYLE, VERMILION, legend_columns
-from hsfusion.plots.weights import STRONG_WATER_VAPOUR_NM, WEAK_WATER_VAPOUR_NM, broken_at_gaps
+from hsfusion.plots.style import BLACK, BLUE, ORANGE, PAGE_WIDTH_IN, STYLE, VERMILION, legend_below, titled_figure
+from hsfusion.plots.weights import broken_at_gaps, mark_water_vapour, set_spectral_limits
 
 _AXES_HEIGHT_IN = 2.6
 _PANEL_HEIGHT_IN = 1.25
@@ -23,25 +21,6 @@ _A_GAP = 1.5  # a neighbour so many times as far as the nearest, and as usual, l
 _ALONE = 2.0  # so many times the usual spacing is as far as a band reaches between two gaps
 _TOUCHING = 1e-6
 _MOST_DETECTORS = 8  # an axis that goes back more often is in no order at all, and is sorted
-
-
-@rc_context(STYLE)
-def composite_figure(rgb: ArrayLike, *, title: str) -> Figure:
-    """Draws a colour composite.
-
-    Args:
-        rgb: (H, W, 3) in 0..1, such as :func:`composite` makes.
-        title: stands above it.
-    """
-    image = np.asarray(rgb, float)
-    width_in = 4.6
-    height_in = min(max(width_in * image.shape[0] / image.shape[1], 1.0), 8.0)
-    figure = Figure(figsize=(width_in, height_in + 0.5), layout="constrained")
-    axes = figure.add_subplot()
-    figure.suptitle(title, x=0.01, ha="left", wrap=True)
-    axes.imshow(image, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    return figure
 
 
 @rc_context(STYLE)
@@ -57,9 +36,6 @@ def spectra_figure(
         good: (C,) bool, False for bands that are left out.
         unit: what the values are.
         title: stands above the axes.
-
-    Raises:
-        ValueError: if an array has not one value for each band.
     """
     x, good = _axis(wavelength_nm, np.size(mean)), np.asarray(good, bool)
     levels = np.where(good, np.asarray(quantiles, float), np.nan)  # (5, C)
@@ -78,8 +54,8 @@ def spectra_figure(
     handles += axes.plot(*_curve(x, middle), color=BLACK, label="mean", zorder=4, **marker)
     # above the mean, and with gaps through which it shows, for often they are the same
     handles += axes.plot(*_curve(x, levels[2]), color=ORANGE, ls=(0, (3, 3)), label="median", zorder=5)
-    handles += _mark_bad(axes, x, good) + (_mark_water_vapour(axes) if wavelength_nm is not None else [])
-    _add_legend(figure, handles, height_in=_AXES_HEIGHT_IN)
+    handles += _mark_bad(axes, x, good) + (mark_water_vapour(axes) if wavelength_nm is not None else [])
+    legend_below(figure, handles, height_in=_AXES_HEIGHT_IN)
     return figure
 
 
@@ -104,13 +80,9 @@ def band_quality_figure(
         good: (C,) bool, False for bands that are marked as bad.
         dead: (C,) bool, True for bands without data or with one value everywhere.
         title: stands above the panels.
-
-    Raises:
-        ValueError: if an array has not one value for each band.
     """
     x, good, dead = _axis(wavelength_nm, np.size(no_data)), np.asarray(good, bool), np.asarray(dead, bool)
-    figure = Figure(layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", wrap=True)
+    figure = titled_figure(PAGE_WIDTH_IN, 2 * _PANEL_HEIGHT_IN, title=title)
     upper, lower = figure.subplots(2, 1, sharex=True)
     handles: list[Artist] = []
     for values, color, label in ((zero, ORANGE, "exactly 0"), (no_data, VERMILION, "no data")):
@@ -125,11 +97,11 @@ def band_quality_figure(
     lower.set_ylabel("correlation")
     _set_x(lower, x, is_nm=wavelength_nm is not None)
     for axes in (upper, lower):
-        marks = _mark_bad(axes, x, good) + (_mark_water_vapour(axes) if wavelength_nm is not None else [])
+        marks = _mark_bad(axes, x, good) + (mark_water_vapour(axes) if wavelength_nm is not None else [])
     if dead.any():
         upper.plot(x[dead], np.full(dead.sum(), 1.03), "|", color=BLACK, ms=5, clip_on=False)
         marks.append(Line2D([], [], color=BLACK, marker="|", ls="", label="dead: no data, or one value everywhere"))
-    _add_legend(figure, handles + marks, height_in=2 * _PANEL_HEIGHT_IN + 0.2)
+    legend_below(figure, handles + marks, height_in=2 * _PANEL_HEIGHT_IN + 0.2)
     return figure
 
 
@@ -139,8 +111,7 @@ def _axis(wavelength_nm: ArrayLike | None, bands: int) -> NDArray[np.float64]:
 
 
 def _set_x(axes: Axes, x: NDArray[np.float64], *, is_nm: bool) -> None:
-    pad = max(0.01 * float(np.ptp(x)), 1.0)
-    axes.set_xlim(float(x.min()) - pad, float(x.max()) + pad)
+    set_spectral_limits(axes, x)
     axes.set_xlabel("wavelength (nm)" if is_nm else "band (wavelengths are not known)")
     if not is_nm:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -185,24 +156,3 @@ def _extents(x: NDArray[np.float64]) -> NDArray[np.float64]:
     far = _A_GAP * np.maximum(nearest, usual)
     below, above = (np.where(side > far, nearest, side) / 2 for side in (gaps[:-1], gaps[1:]))
     return np.stack([position - below, position + above], axis=1)[band]
-
-
-def _mark_water_vapour(axes: Axes) -> list[Artist]:
-    """Marks where the atmosphere absorbs, as far as the axes reach."""
-    low, high = axes.get_xlim()
-    handles: list[Artist] = []
-    for lower, upper in STRONG_WATER_VAPOUR_NM:
-        if lower < high and upper > low:
-            axes.axvspan(max(lower, low), min(upper, high), fc="none", ec="#9A9A9A", hatch="/////", lw=0, zorder=1)
-            handles = [Patch(fc="white", ec="#9A9A9A", hatch="/////", lw=0, label="water vapour, strong")]
-    lines = [
-        axes.axvline(at, color="#606060", lw=0.7, ls=":", zorder=1.5) for at in WEAK_WATER_VAPOUR_NM if low < at < high
-    ]
-    return handles + [Line2D([], [], color="#606060", lw=0.7, ls=":", label="water vapour, weak")] * bool(lines)
-
-
-def _add_legend(figure: Figure, handles: Sequence[Artist], *, height_in: float) -> None:
-    """Puts the legend under the axes and makes the figure as high as both need."""
-    columns = legend_columns([str(handle.get_label()) for handle in handles])
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
-    figure.set_size_inches(PAGE_WIDTH_IN, height_in + 0.9 + 0.14 * -(-len(handles) // columns))

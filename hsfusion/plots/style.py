@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
+from matplotlib.ticker import FuncFormatter
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
@@ -51,11 +54,12 @@ STYLE: dict[RcKeyType, Any] = {
 }
 _SAVING: dict[RcKeyType, Any] = {"svg.fonttype": "none", "svg.hashsalt": "hsfusion"}
 _DOTS_PER_INCH = 200
+PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.4g}")  # of fractions, on axes labelled with the unit
 
 
 @cache
 def text_width_in(text: str, *, size_pt: float) -> float:
-    """Measures how wide a line of text is drawn, in inches."""
+    """How wide a line of text is drawn, in inches."""
     if not text.strip():
         return 0.0
     font = FontProperties(family=STYLE["font.family"], size=size_pt)
@@ -63,7 +67,7 @@ def text_width_in(text: str, *, size_pt: float) -> float:
 
 
 def legend_columns(names: Sequence[str]) -> int:
-    """Finds the most columns, filled from top to bottom, in which a legend is no wider than the page."""
+    """The most columns, filled from top to bottom, in which a legend is no wider than the page."""
     widths_in = [text_width_in(name, size_pt=SMALL_PT) + 0.5 for name in names]  # key and gap
     for columns in range(min(len(names), 6), 1, -1):
         if sum(max(column) for column in np.array_split(widths_in, columns)) < PAGE_WIDTH_IN:
@@ -71,14 +75,32 @@ def legend_columns(names: Sequence[str]) -> int:
     return 1
 
 
+def titled_figure(width_in: float, height_in: float, *, title: str, layout: str = "constrained") -> Figure:
+    """Makes a figure with its title at the left."""
+    figure = Figure(figsize=(width_in, height_in), layout=layout)  # pyright: ignore[reportArgumentType]
+    figure.suptitle(title, x=0.01, ha="left", wrap=True)
+    return figure
+
+
+def open_frame(axes: Axes) -> None:
+    """Draws horizontal grid lines, and a frame at the left and below only."""
+    axes.grid(axis="y", color="#DDDDDD", lw=0.5)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], *, height_in: float) -> None:
+    """Puts the legend under axes of that height and makes the figure as high as both need."""
+    columns = legend_columns([str(handle.get_label()) for handle in handles])
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    figure.set_size_inches(PAGE_WIDTH_IN, height_in + 0.9 + 0.14 * -(-len(handles) // columns))
+
+
 def save_figure(figure: Figure, stem: Path) -> None:
     """Writes ``<stem>.png`` (200 dpi) and ``<stem>.svg`` (text stays text).
 
-    The same figure gives the same bytes: no date is written and the SVG's ids are salted with a constant.
-
-    Args:
-        figure: what to draw.
-        stem: path without extension; its folder is made if missing. A dot in the name is kept.
+    The same figure gives the same bytes: no date is written and the SVG's ids are salted with a constant. The folder is
+    made if missing; a dot in the name is kept.
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
     # Ticks come into being when they are first drawn, so the style has to hold here too.

@@ -1,4 +1,4 @@
-"""Band weights over wavelength."""
+"""Band weights over wavelength, and how they are made up: groups, channels, training history, runs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from hsfusion.plots.style import (
@@ -19,22 +19,27 @@ from hsfusion.plots.style import (
     BLUE,
     GREY,
     PAGE_WIDTH_IN,
+    PERCENT,
     SKY_BLUE,
     SMALL_PT,
     STYLE,
     VERMILION,
-    legend_columns,
+    legend_below,
     text_width_in,
+    titled_figure,
 )
 
 STRONG_WATER_VAPOUR_NM = ((1350.0, 1430.0), (1800.0, 1950.0))
 WEAK_WATER_VAPOUR_NM = (940.0, 1130.0)
 CURVE_ID = "band-weights"  # of the curve in an SVG, whose markers stand at the bands in order of wavelength
 _GAP = 3.0  # times the median spacing
-_AXES_HEIGHT_IN = 2.5  # what the axes and ...
+_AXES_HEIGHT_IN = 2.5
 _STRIP_HEIGHT_IN = 0.5  # of the selection frequency
-_AXES_WIDTH_IN = 5.8  # ... have of the figure once labels and legend took theirs
+_AXES_WIDTH_IN = 5.8  # what the axes have of the figure once labels and legend took theirs
 _STAMP_LEVEL, _CURVE_LEVEL, _TEXT_LEVEL = 1.8, 3.0, 5.0
+_MATRIX_WIDTH_IN = 5.6
+_VALUE_PT = (7.0, 5.5)
+_DECADES = 3  # of weights that the colours of the history tell apart
 
 
 @rc_context(STYLE)
@@ -43,9 +48,9 @@ def band_weights_figure(
     weight: ArrayLike,
     *,
     groups: Sequence[tuple[str, float, float]],
-    spectra: Mapping[str, ArrayLike] | None,
-    colors: Mapping[str, str] | None,
     title: str,
+    spectra: Mapping[str, ArrayLike] | None = None,
+    colors: Mapping[str, str] | None = None,
     spread: tuple[ArrayLike, ArrayLike] | None = None,
     stamp: str | None = None,
     sources: Mapping[str, float] | None = None,
@@ -59,81 +64,53 @@ def band_weights_figure(
         wavelength_nm: (C,) centre wavelengths in nm, in any order.
         weight: (C,) non-negative, sums to 1.
         groups: (name, lower_nm, upper_nm) of each, half-open.
-        spectra: class name to (C,) mean spectrum in the scene's own unit; None for no spectra.
-        colors: class name to hex colour; a class without one is grey.
         title: stands above the axes.
+        spectra: class name to (C,) mean spectrum in the scene's own unit.
+        colors: class name to hex colour; a class without one is grey.
         spread: (C,) lower and upper quartiles over the runs whose median the weights are: an envelope.
         stamp: a warning written across the plot, such as "unstable".
         sources: weight of each further raster, which has no wavelength: named in the legend.
         frequency: (C,) share of the runs that select each band, drawn in a strip under the curve.
-        untrained: (C,) what networks that have not been trained give the bands; None for the same everywhere.
+        untrained: (C,) what untrained networks give the bands; None for the same everywhere.
         runs: (R, C) the weights of each run, whose totals the groups get; None for one run.
-
-    Raises:
-        ValueError: if an array has not one value for each wavelength.
     """
     nm, weights = np.asarray(wavelength_nm, float), np.asarray(weight, float)
     figure = Figure(layout="constrained")
     axes = _weight_axes(figure, nm, title=title, frequency=frequency)
-    handles = _draw_weights(axes, nm, weights=weights, spread=spread)
-    handles.append(_draw_untrained(axes, nm, untrained))
+    handles = [*_draw_weights(axes, nm, weights=weights, spread=spread), _draw_untrained(axes, nm, untrained)]
     handles += [Patch(fc="none", ec="none", label=f"{name}: {100 * w:.1f} %") for name, w in (sources or {}).items()]
     background = _background_axes(axes) if spectra else axes
     curves = _draw_spectra(background, nm, spectra=spectra or {}, colors=colors or {})
-    handles += _mark_water_vapour(background) + curves
+    handles += mark_water_vapour(background) + curves
     totals = totals_by_group(nm, weights if runs is None else runs, groups)
     taken = _shade_groups(background, axes, nm=nm, totals=totals, groups=groups)
     _leave_room(background, list((spectra or {}).values()), taken=taken)
     _leave_room(axes, [weights, *(spread or ())], taken=taken)
     if stamp:
         _stamp(background, stamp)
-    _draw_legend(figure, handles, strip_in=0 if frequency is None else _STRIP_HEIGHT_IN)
+    legend_below(figure, handles, height_in=_AXES_HEIGHT_IN + (0 if frequency is None else 1.2 * _STRIP_HEIGHT_IN))
     return figure
 
 
 def plot_band_weights(
     wavelength_nm: ArrayLike, weight: ArrayLike, *, untrained: ArrayLike | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draws band weights over wavelength into axes, for notebooks and figures of one's own.
-
-    Args:
-        wavelength_nm: (C,) centre wavelengths in nm, in any order.
-        weight: (C,) non-negative, sums to 1.
-        untrained: (C,) what networks that have not been trained give the bands; None for the same everywhere.
-        ax: where to draw; None for axes of a new pyplot figure.
-
-    Returns:
-        the axes
-    """
+    """Draws band weights (C,) over wavelength into axes, by default of a new pyplot figure; returns the axes."""
     nm, weights = np.asarray(wavelength_nm, float), np.asarray(weight, float)
     if ax is None:
         from matplotlib import pyplot  # notebooks show its figures
 
         ax = pyplot.subplots(figsize=(PAGE_WIDTH_IN, 3), layout="constrained")[1]
     handles = [*_draw_weights(ax, nm, weights=weights, spread=None), _draw_untrained(ax, nm, untrained)]
-    handles += _mark_water_vapour(ax)
+    handles += mark_water_vapour(ax)
     ax.set(xlabel="wavelength (nm)", ylabel="band weight")
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1))
     return ax
 
 
 def broken_at_gaps(wavelength_nm: ArrayLike, values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sorts a spectrum by wavelength and breaks it wherever bands are missing.
-
-    Args:
-        wavelength_nm: (C,) in nm, in any order.
-        values: (C,) one for each wavelength.
-
-    Returns:
-        Ascending wavelengths in nm and their values, with a NaN value in the middle of every step that is over three
-        times the median spacing.
-
-    Raises:
-        ValueError: if the two differ in shape.
-    """
+    """Sorts a spectrum (C,) by wavelength and puts a NaN in the middle of every step over three times the median."""
     nm, y = np.asarray(wavelength_nm, float), np.asarray(values, float)
-    if nm.ndim != 1 or nm.shape != y.shape:
-        raise ValueError(f"values have shape {y.shape}, expected one for each wavelength, {nm.shape}")
     order = np.argsort(nm, kind="stable")
     nm, y = nm[order], y[order]
     step = np.diff(nm)
@@ -147,17 +124,31 @@ def broken_at_gaps(wavelength_nm: ArrayLike, values: ArrayLike) -> tuple[NDArray
 def totals_by_group(
     wavelength_nm: ArrayLike, weight: ArrayLike, groups: Sequence[tuple[str, float, float]]
 ) -> dict[str, float]:
-    """What the bands of each group weigh together, the median over the runs.
+    """What the bands of each group weigh together, from (C,) of one run or the median over (R, C) of several.
 
     Bands that take turns from run to run have small medians, and so has their sum; the group has not.
-
-    Args:
-        wavelength_nm: (C,) centre wavelengths in nm.
-        weight: (C,) of one run, or (R, C) of several.
-        groups: (name, lower_nm, upper_nm) of each, half-open.
     """
     nm, runs = np.asarray(wavelength_nm, float), np.atleast_2d(np.asarray(weight, float))
     return {name: float(np.median(runs[:, (nm >= low) & (nm < high)].sum(1))) for name, low, high in groups}
+
+
+def set_spectral_limits(axes: Axes, x: NDArray[np.float64]) -> None:
+    """Ends the axis a little beyond the first and the last band."""
+    pad = max(0.01 * float(np.ptp(x)), 1.0)
+    axes.set_xlim(float(x.min()) - pad, float(x.max()) + pad)
+
+
+def mark_water_vapour(axes: Axes) -> list[Artist]:
+    """Marks where the atmosphere absorbs, as far as the axes reach; returns legend handles."""
+    low, high = axes.get_xlim()
+    handles: list[Artist] = []
+    for lower, upper in STRONG_WATER_VAPOUR_NM:
+        if lower < high and upper > low:
+            axes.axvspan(max(lower, low), min(upper, high), fc="none", ec="#9A9A9A", hatch="/////", lw=0, zorder=1)
+            handles = [Patch(fc="white", ec="#9A9A9A", hatch="/////", lw=0, label="water vapour, strong")]
+    weak = [at for at in WEAK_WATER_VAPOUR_NM if low < at < high]
+    lines = [axes.axvline(at, color="#606060", lw=0.7, ls=":", zorder=1.5, label="water vapour, weak") for at in weak]
+    return handles + lines[:1]
 
 
 def _weight_axes(figure: Figure, nm: NDArray[np.float64], *, title: str, frequency: ArrayLike | None) -> Axes:
@@ -173,17 +164,16 @@ def _weight_axes(figure: Figure, nm: NDArray[np.float64], *, title: str, frequen
         lowest.set_ylabel("selected\n(% of runs)", fontsize=SMALL_PT)
         lowest.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, wrap=True)
-    pad_nm = max(0.01 * float(np.ptp(nm)), 1.0)
-    axes.set_xlim(float(nm.min()) - pad_nm, float(nm.max()) + pad_nm)
+    set_spectral_limits(axes, nm)
     lowest.set_xlabel("wavelength (nm)")
     axes.set_ylabel("band weight (% of the total)")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
+    axes.yaxis.set_major_formatter(PERCENT)
     return axes
 
 
 def _leave_room(axes: Axes, curves: Sequence[ArrayLike], *, taken: float) -> None:
     """Ends the curves below the group labels, which take that share of the height."""
-    values = np.concatenate([np.asarray(curve, float) for curve in curves]) if curves else np.ones(1)
+    values = np.concatenate(curves) if curves else np.ones(1)
     highest = float(np.max(values, where=np.isfinite(values), initial=1e-12))
     axes.set_ylim(0, highest / (1 - taken) * 1.03)
 
@@ -244,23 +234,6 @@ def _not_pale(color: str) -> tuple[float, ...]:
     return tuple(rgb * min(1.0, 0.7 / max(luminance, 1e-6)))
 
 
-def _mark_water_vapour(axes: Axes) -> list[Artist]:
-    """Marks where the atmosphere absorbs, as far as the axes reach; returns legend handles."""
-    low, high = axes.get_xlim()
-    handles: list[Artist] = []
-    strong = [(a, b) for a, b in STRONG_WATER_VAPOUR_NM if a < high and b > low]
-    for lower, upper in strong:
-        axes.axvspan(max(lower, low), min(upper, high), fc="none", ec="#9A9A9A", hatch="/////", lw=0, zorder=1)
-    if strong:
-        handles.append(Patch(fc="white", ec="#9A9A9A", hatch="/////", lw=0, label="water vapour, strong"))
-    weak = [at for at in WEAK_WATER_VAPOUR_NM if low < at < high]
-    lines = [axes.axvline(at, color="#606060", lw=0.7, ls=":", zorder=1.5) for at in weak]
-    if lines:
-        lines[0].set_label("water vapour, weak")
-        handles.append(lines[0])
-    return handles
-
-
 def _shade_groups(
     background: Axes,
     axes: Axes,
@@ -306,9 +279,83 @@ def _stamp(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.4, text, transform=axes.transAxes, zorder=_STAMP_LEVEL, rotation=8, **style)
 
 
-def _draw_legend(figure: Figure, handles: Sequence[Artist], *, strip_in: float) -> None:
-    """Puts the legend under the axes and makes the figure as high as both need."""
-    columns = legend_columns([str(handle.get_label()) for handle in handles])
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
-    rows = -(-len(handles) // columns)
-    figure.set_size_inches(PAGE_WIDTH_IN, _AXES_HEIGHT_IN + 0.9 + 0.14 * rows + 1.2 * strip_in)
+@rc_context(STYLE)
+def group_weights_figure(
+    weights: ArrayLike, *, group_names: Sequence[str], channel_share: ArrayLike, title: str
+) -> Figure:
+    """Draws the group weights (G, M) as a matrix, channels by falling share (M,) in what the network takes in."""
+    share = np.asarray(channel_share, float)
+    order = np.argsort(-share, kind="stable")
+    matrix = np.asarray(weights, float)[:, order]  # (G, M)
+    height_in = 0.3 * max(len(group_names), 3)
+    figure = titled_figure(PAGE_WIDTH_IN, height_in + 1.7, title=title)
+    bars, cells = figure.subplots(2, 1, sharex=True, height_ratios=[0.55, height_in])
+    bars.bar(np.arange(share.size), share[order], width=0.8, color=BLUE)
+    bars.axhline(1 / share.size, color=VERMILION, lw=0.8, ls="--")
+    bars.set_ylabel("share")
+    bars.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    bars.spines[["top", "right"]].set_visible(False)
+    bars.tick_params(axis="x", bottom=False, labelbottom=False)
+    limit = float(np.abs(matrix).max()) or 1.0
+    image = cells.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+    cells.set_yticks(range(len(group_names)), list(group_names))
+    every = -(-order.size // 40)
+    cells.set_xticks(range(0, order.size, every), [str(m + 1) for m in order[::every]])
+    figure.colorbar(image, ax=cells, label="group weight", pad=0.01, fraction=0.05)
+    note = "" if _write_values(cells, matrix, limit=limit) else "; − marks negative weights"
+    cells.set_xlabel(f"fused channel, by falling share (dashed: equal share{note})")
+    return figure
+
+
+def _write_values(axes: Axes, matrix: NDArray[np.float64], *, limit: float) -> bool:
+    """Writes values if cells have the room, which it returns; if not, a minus, since grey print loses the sign."""
+    width_in = _MATRIX_WIDTH_IN / matrix.shape[1]
+    size = next((size for size in _VALUE_PT if text_width_in("−0.00", size_pt=size) < width_in), None)
+    for (row, column), value in np.ndenumerate(matrix):
+        text = f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
+        if size is None:
+            text = "−" if value < -0.05 * limit else ""
+        if text:
+            color = "white" if abs(value) > 0.6 * limit else "black"
+            axes.text(column, row, text, ha="center", va="center", fontsize=size or _VALUE_PT[-1], color=color)
+    return size is not None
+
+
+@rc_context(STYLE)
+def weight_history_figure(
+    wavelength_nm: ArrayLike, steps: ArrayLike, weights: ArrayLike, *, title: str, best_step: int | None = None
+) -> Figure:
+    """Draws band weights (T, C) over wavelength and training step (T,) as colours, on a logarithmic scale.
+
+    The step whose weights were kept is marked.
+    """
+    nm, at, values = np.asarray(wavelength_nm, float), np.asarray(steps, float), np.asarray(weights, float)
+    figure = Figure(figsize=(PAGE_WIDTH_IN, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, wrap=True)
+    axes.set(xlabel="wavelength (nm)", ylabel="step")
+    if not at.size:
+        axes.text(0.5, 0.5, "no epoch was finished", transform=axes.transAxes, ha="center")
+        return figure
+    rows = np.stack([broken_at_gaps(nm, row)[1] for row in values])  # (T, C and gaps)
+    x = broken_at_gaps(nm, nm)[0]
+    x += np.arange(x.size) * 1e-9 * max(float(np.ptp(x)), 1.0)  # a mesh wants equal wavelengths to ascend
+    highest = float(np.max(values, where=np.isfinite(values), initial=0)) or 1.0
+    lowest = highest / 10**_DECADES
+    norm = LogNorm(lowest, highest)
+    shown = np.ma.masked_invalid(np.maximum(rows, lowest))
+    mesh = axes.pcolormesh(_edges(x), _edges(at), shown, norm=norm, cmap="cividis", rasterized=True)
+    figure.colorbar(mesh, ax=axes, pad=0.01, extend="min", format=PercentFormatter(1.0), label="band weight")
+    if best_step is not None:
+        axes.axhline(best_step, color=BLACK, lw=0.8, ls=(0, (1, 2)))
+        look = {"fontsize": SMALL_PT, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
+        right = axes.get_yaxis_transform()
+        axes.text(0.995, best_step, f"kept: step {best_step}", transform=right, ha="right", va="top", **look)
+    return figure
+
+
+def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    if centres.size == 1:
+        return centres[0] + np.array([-0.5, 0.5])
+    middle = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])

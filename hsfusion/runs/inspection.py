@@ -34,13 +34,6 @@ _OF_LABELS = ("labels_variable", "class_field", "unlabelled", "class_names", "cl
 # of a lone layer of whole numbers that is taken for labels
 _MOST_CODES = 256
 _MOST_LABELS = 4 * 10**7
-# red, green and blue in nm: true colours, and two false ones that are customary
-_COMPOSITES = {
-    (640.0, 550.0, 460.0): "true colours",
-    (850.0, 650.0, 550.0): "false colours",
-    (2200.0, 1650.0, 1050.0): "false colours",
-}
-_NEAR_NM = 50.0
 _MOST_PIXELS = 1000  # along a side of the composite
 _AT_ONCE = 16_000_000  # numbers read
 
@@ -129,7 +122,7 @@ class Inspection:
             raise InputError(file.path, "--plot", "given", "a cube with values", "leave --plot away")
         nm = None if self.bands is None else self.bands.wavelength_nm
         good = self.good & ~found.dead
-        three, colours = _composite_bands(nm, good)
+        three, colours = plots.composite_bands(nm, good)
         part = "" if found.pixels == found.total else f" ({found.pixels / found.total:.0%} of the pixels)"
         unit = "value as stored" if file.gain is None else "value after scaling"
         title = f"Quality of the bands: {name}{part}"
@@ -254,22 +247,6 @@ def _logged_warnings() -> Iterator[list[str]]:
     finally:
         log.removeHandler(listener)
         log.propagate = propagates
-
-
-def _composite_bands(nm: NDArray[np.float64] | None, good: NDArray[np.bool_]) -> tuple[list[int], str]:
-    """Indices of the bands for red, green and blue, and what the picture is to be called."""
-    usable = np.flatnonzero(good)
-    if nm is None:
-        spread = [int(usable[i * (usable.size - 1) // 4]) for i in (3, 2, 1)]
-        return spread, f"bands {', '.join(str(c + 1) for c in spread)}, wavelengths not known"
-    usable = usable[np.argsort(nm[usable], kind="stable")]
-    chosen, colours = [int(usable[i * (usable.size - 1) // 4]) for i in (3, 2, 1)], "false colours"
-    for centres, name in _COMPOSITES.items():
-        distance = np.abs(nm[usable] - np.array(centres)[:, None])  # (3, bands)
-        if distance.min(1).max() <= _NEAR_NM:
-            chosen, colours = usable[distance.argmin(1)].tolist(), name
-            break
-    return chosen, f"{colours}, {', '.join(f'{nm[c]:.0f}' for c in chosen)} nm"
 
 
 def _thumbnail(file: CubeFile, three: list[int]) -> NDArray[np.float32]:

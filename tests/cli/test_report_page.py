@@ -182,10 +182,11 @@ def evidence(**more) -> dict:
 
 
 def evidence_page(content: dict) -> str:
-    return evidence_html(content, title="Evidence", configuration="a: 1", versions={"numpy": "2"}, reproduce="again")
+    around = {"title": "Evidence", "configuration": "a: 1", "versions": {"numpy": "2"}, "reproduce": "again"}
+    return evidence_html(content, content=around, figures=Path("no figures"))
 
 
-def test_page_of_evidence_grows_with_its_stages(tmp_path: Path):
+def test_page_of_evidence_grows_with_its_stages():
     runs = [
         {"seed": s, "resample": 0, "overall_accuracy": 0.8 + s / 10, "average_accuracy": 0.7, "beats_chance": True}
         for s in range(2)

@@ -147,8 +147,3 @@ def test_pixels_without_prediction_lower_the_recall_and_have_a_column_if_there_a
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [*NAMES, "no prediction"]
     without = confusion_figure(np.hstack([COUNTS, 0 * missed]), names=NAMES, title="")
     assert [label.get_text() for label in without.axes[0].get_xticklabels()] == NAMES
-
-
-def test_matrix_that_does_not_fit_its_names_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"expected \(2, 2\)"):
-        confusion_figure(COUNTS, names=NAMES[:2], title="")

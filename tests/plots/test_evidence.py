@@ -242,8 +242,3 @@ def test_one_seed_has_no_spread_and_the_figure_is_written_twice(tmp_path: Path) 
     one = {name: {"overall accuracy": [0.5]} for name in SENSOR_BANDS}
     save_figure(sensors_figure(one, SENSOR_BANDS, title="a scene"), tmp_path / "figure")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figure.png", "figure.svg"]
-
-
-def test_other_sensors_in_the_two_tables_are_refused() -> None:
-    with pytest.raises(ValueError, match="but bands of"):
-        sensors_figure(SENSOR_ACCURACIES, {"EnMAP": SENSOR_BANDS["EnMAP"]}, title="a scene")

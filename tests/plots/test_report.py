@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import numpy as np
 import pytest
 
 from hsfusion.plots import (
-    PageFigure,
     WeightProfile,
     band_weights_figure,
     confusion_figure,
@@ -57,10 +57,19 @@ class Page(HTMLParser):
         return [attrs for tag, attrs, _ in self.elements if tag == name]
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Path:
+    """A folder with the figures of a confusion matrix and of band weights."""
+    folder, of = tmp_path_factory.mktemp("figures"), profile()
+    save_figure(confusion_figure(np.eye(2, dtype=int), names=["a", "b"], title=""), folder / "confusion")
+    curve = band_weights_figure(of.wavelength_nm, of.weight, groups=of.groups, title="Weights")
+    save_figure(curve, folder / "band_weights")
+    return folder
+
+
 @pytest.fixture
-def figure_path(tmp_path: Path) -> Path:
-    save_figure(confusion_figure(np.eye(2, dtype=int), names=["a", "b"], title=""), tmp_path / "confusion")
-    return tmp_path / "confusion.svg"
+def figures(drawn: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(drawn, tmp_path / "figures"))
 
 
 def profile(**changes: Any) -> WeightProfile:
@@ -74,44 +83,62 @@ def profile(**changes: Any) -> WeightProfile:
     return WeightProfile(**arguments | changes)
 
 
-def curve_path(folder: Path, of: WeightProfile) -> Path:
-    figure = band_weights_figure(
-        of.wavelength_nm, of.weight, groups=of.groups, spectra=None, colors=None, title="Weights"
-    )
-    save_figure(figure, folder / "band_weights")
-    return folder / "band_weights.svg"
+METRICS: dict[str, Any] = {
+    "test": {
+        "overall_accuracy": 0.797,
+        "average_accuracy": 0.7,
+        "kappa": 0.75,
+        "mean_iou": 0.6,
+        "per_class": {"Corn": {"accuracy": 0.914, "support": 1428}, "Oats": {"accuracy": None, "support": 0}},
+    },
+    "split": {"kind": "blocks", "train_pixels": 9, "val_pixels": 4, "test_pixels": 1428, "leakage": 0.0},
+    "timing": {"train_seconds": 3.2},
+}
+NOWHERE = Path("no figures")
 
 
-def report(**changes: Any) -> str:
-    arguments: dict[str, Any] = {
+def report(
+    figures: Path = NOWHERE, *, weights: WeightProfile | None = None, windows: Any = None, **changes: Any
+) -> str:
+    content: dict[str, Any] = {
         "title": "Run",
-        "summary": {"overall accuracy": "79.7 %"},
-        "caveats": ["Band weights of one run."],
+        "scene": "planted",
+        "metrics": METRICS,
+        "beats_chance": True,
+        "unreadable": None,
         "verdict": ("one run only", ["Another seed may weight other bands."]),
-        "weights": profile(),
-        "curve": None,
-        "figures": {},
-        "per_class": [("Corn", 0.914, 1428), ("Oats", None, 0)],
-        "top_windows": [{"lower_nm": 690.4, "upper_nm": 735.0, "weight": 0.213, "raised": 2.4}],
+        "bands_in_use": "4 of 4",
+        "best_step": 5,
+        "group_weights_shape": (1, 2),
+        "history_steps": 2,
+        "open_at_end": (3, 4),
+        "confusion": (7, "Corn", "Oats"),
+        "shape": (20, 30),
+        "classes": 2,
+        "labelled_pixels": 1441,
+        "roles": {"unused": 0, "training": 9},
+        "transfer": (),
         "configuration": "seed: 0",
         "versions": {"torch": "2.13.0"},
         "reproduce": "hsfusion train seed=0",
     }
-    return report_html(**arguments | changes)
+    windows = [{"lower_nm": 690.4, "upper_nm": 735.0, "weight": 0.213, "raised": 2.4}] if windows is None else windows
+    return report_html(content | changes, weights=weights or profile(), windows=windows, figures=figures)
 
 
-def test_everything_given_is_escaped(figure_path: Path) -> None:
+def test_everything_given_is_escaped(drawn: Path) -> None:
+    per_class = {EVIL: {"accuracy": 0.5, "support": 1}}
     html = report(
+        drawn,
         title=EVIL,
-        summary={EVIL: EVIL},
-        caveats=[EVIL],
+        scene=EVIL,
+        metrics={**METRICS, "test": {**METRICS["test"], "per_class": per_class}},
+        unreadable=EVIL,
         verdict=(EVIL, [EVIL]),
+        bands_in_use=EVIL,
         weights=profile(band_groups=(EVIL,) * 4, groups=[(EVIL, 400.0, 900.0)], sources=[(EVIL, 0.0)]),
-        top_windows=[],
-        figures={"composition": [PageFigure(figure_path, EVIL, f'"{EVIL}', EVIL)]},
+        confusion=(7, EVIL, f'"{EVIL}'),
         transfer=[EVIL],
-        scratch={EVIL: (EVIL, EVIL)},
-        per_class=[(EVIL, 0.5, 1)],
         configuration=EVIL,
         versions={EVIL: EVIL},
         reproduce=EVIL,
@@ -119,12 +146,12 @@ def test_everything_given_is_escaped(figure_path: Path) -> None:
     page = Page(html)
     assert not page.all("script")
     assert page.words.count(EVIL) >= 16
-    assert f'"{EVIL}' in [image["alt"] for image in page.all("img")]
+    assert any(f'{EVIL} are taken for "{EVIL}.' in str(image["alt"]) for image in page.all("img"))
+    assert all(f"group {EVIL}," in tip for tip in values_of(html))
 
 
-def test_page_loads_nothing_and_runs_nothing(figure_path: Path) -> None:
-    svg, png = figure_path, figure_path.with_suffix(".png")
-    html = report(figures={"accuracy": [PageFigure(svg, "A", "a", "a"), PageFigure(png, "B", "b", "b")]})
+def test_page_loads_nothing_and_runs_nothing(drawn: Path) -> None:
+    html = report(drawn)
     assert "http://" not in html
     assert "https://" not in html
     page = Page(html)
@@ -143,7 +170,7 @@ def values_of(html: str) -> list[str]:
     return [str(attrs["data-values"]) for attrs in Page(html).all("i") if "data-values" in attrs]
 
 
-def test_every_band_says_its_values_in_order_of_wavelength(tmp_path: Path) -> None:
+def test_every_band_says_its_values_in_order_of_wavelength(drawn: Path) -> None:
     shuffled = profile(
         wavelength_nm=np.array([410.0, 400.0, 420.0, 1000.0]),
         quartiles=tuple(np.array([[0.05, 0.1, 0.2, 0.3], [0.15, 0.3, 0.4, 0.5]])),
@@ -151,7 +178,7 @@ def test_every_band_says_its_values_in_order_of_wavelength(tmp_path: Path) -> No
         good=np.array([True, True, True, False]),
         profiles=np.full((5, 4), 0.25),
     )
-    html = report(weights=shuffled, curve=curve_path(tmp_path, shuffled))
+    html = report(drawn, weights=shuffled, windows=[])
     tips = values_of(html)
     assert tips[0] == (
         "band 2: 400.0 nm, FWHM 9.5 nm, group blue, weight 20.00 %, quartiles 10.00 and 30.00 %, "
@@ -162,9 +189,9 @@ def test_every_band_says_its_values_in_order_of_wavelength(tmp_path: Path) -> No
     assert "median over 5 trainings" in html
 
 
-def test_strips_of_the_bands_lie_around_their_markers(tmp_path: Path) -> None:
-    path = curve_path(tmp_path, profile())
-    strips = Page(report(curve=path)).all("i")
+def test_strips_of_the_bands_lie_around_their_markers(drawn: Path) -> None:
+    path = drawn / "band_weights.svg"
+    strips = Page(report(drawn)).all("i")
     edges = np.cumsum([float(str(attrs["style"]).removeprefix("width: ").removesuffix("%")) for attrs in strips])
     svg = path.read_text()
     group = svg[svg.index('<g id="band-weights">') :]
@@ -178,19 +205,18 @@ def test_strips_of_the_bands_lie_around_their_markers(tmp_path: Path) -> None:
     assert steps / steps[0] == pytest.approx([1, 1, 58], rel=1e-4)
 
 
-def test_curve_that_gave_way_to_its_png_has_no_strips(tmp_path: Path) -> None:
-    path = curve_path(tmp_path, profile())
+def test_curve_that_gave_way_to_its_png_has_no_strips(figures: Path) -> None:
+    path = figures / "band_weights.svg"
     path.write_bytes(path.read_bytes() + b"<!--" + b" " * 500_000 + b"-->")
-    html = report(curve=path)
+    html = report(figures)
     assert not values_of(html)
     assert "All 4 bands as a table" in html
 
 
-def test_curve_is_described_in_words(tmp_path: Path) -> None:
-    known = profile(untrained=np.full(4, 0.25))
-    (image,) = Page(report(weights=known, curve=curve_path(tmp_path, known))).all("img")
+def test_curve_is_described_in_words(drawn: Path) -> None:
+    image, _ = Page(report(drawn, weights=profile(untrained=np.full(4, 0.25)))).all("img")
     assert "The largest is 40.0 % at 1000 nm, untrained networks give that band 25.0 %." in str(image["alt"])
-    (image,) = Page(report(curve=curve_path(tmp_path, profile()))).all("img")
+    image, _ = Page(report(drawn)).all("img")
     assert "a uniform weight were 25.0 %" in str(image["alt"])
 
 
@@ -202,7 +228,7 @@ def test_verdict_is_named_and_only_a_supported_one_is_green(word: str) -> None:
     assert (box["class"] == "verdict supported") == (word == "supported")
 
 
-def test_evidence_takes_the_places_of_what_one_run_says(tmp_path: Path) -> None:
+def test_evidence_takes_the_places_of_what_one_run_says(drawn: Path) -> None:
     evidence = {
         "scene": "planted",
         "split": {"kind": "blocks", "leakage": 0.0},
@@ -214,82 +240,66 @@ def test_evidence_takes_the_places_of_what_one_run_says(tmp_path: Path) -> None:
         "profiles": [[0.25] * 4],
         "verdict": {"word": "unstable", "sentences": [EVIL]},
     }
-    path = curve_path(tmp_path, profile())
-    once = with_evidence(report(curve=path), evidence, name=EVIL, curve=path)
+    once = with_evidence(report(drawn), evidence, name=EVIL, figures=drawn)
     page = Page(once)
     assert {"Verdict: unstable.", EVIL, "Every training", "Configuration"} <= set(page.words)
     assert "Verdict: one run only." not in page.words
     assert not page.all("script")
     assert values_of(once)[0].startswith("band 1: 400.0 nm, group blue, weight 25.00 %")
-    assert with_evidence(once, evidence, name=EVIL, curve=path) == once
+    assert with_evidence(once, evidence, name=EVIL, figures=drawn) == once
     with pytest.raises(ValueError, match="no place for the verdict"):
-        with_evidence("none", evidence, name="n")
-    alone = evidence_html(evidence, title="E", configuration="a: 1", versions={}, reproduce="again")
+        with_evidence("none", evidence, name="n", figures=NOWHERE)
+    content = {"title": "E", "configuration": "a: 1", "versions": {}, "reproduce": "again"}
+    alone = evidence_html(evidence, content=content, figures=NOWHERE)
     assert "Stability" not in alone and "Every training" in alone
 
 
 def test_comparison_with_scratch_stands_beside_what_was_taken_over() -> None:
-    words = Page(report(transfer=["copied  cnn"], scratch={"kappa": ("0.91", "0.85")})).words
-    assert {"Taken over", "copied  cnn", "from scratch", "0.91", "0.85"} <= set(words)
+    scratch = {"test": {**METRICS["test"], "kappa": 0.85}, "finetuned_there_at_step": None, "step": 12}
+    words = Page(report(transfer=["copied  cnn"], metrics={**METRICS, "scratch": scratch})).words
+    assert {"Taken over", "copied  cnn", "from scratch", "0.7500", "0.8500", "never", "12"} <= set(words)
     assert "Taken over" not in Page(report()).words
 
 
-def test_figures_are_embedded_byte_for_byte_with_alt_text_and_caption(figure_path: Path) -> None:
-    png = figure_path.with_suffix(".png")
-    page = Page(
-        report(
-            figures={
-                "accuracy": [
-                    PageFigure(figure_path, "A", "alt of A", "words on A"),
-                    PageFigure(png, "B", "alt of B", "words on B"),
-                ]
-            }
-        )
-    )
+def test_figures_are_embedded_byte_for_byte_with_alt_text_and_caption(drawn: Path) -> None:
+    page = Page(report(drawn))
     images = page.all("img")
-    assert [image["alt"] for image in images] == ["alt of A", "alt of B"]
-    for image, path, kind in zip(images, (figure_path, png), ("svg+xml", "png"), strict=True):
+    for image, stem in zip(images, ("band_weights", "confusion"), strict=True):
         head, content = str(image["src"]).split(",")
-        assert head == f"data:image/{kind};base64"
-        assert base64.b64decode(content) == path.read_bytes()
-    assert {"words on A", "words on B"} <= set(page.words)
+        assert head == "data:image/svg+xml;base64"
+        assert base64.b64decode(content) == (drawn / f"{stem}.svg").read_bytes()
+    assert "overall accuracy 0.7970. The most frequent confusion: 7 pixels of Corn" in str(images[1]["alt"])
+    assert "Rows are the truth." in page.words
     assert all("figure" in parents for tag, _, parents in page.elements if tag in {"img", "figcaption"})
 
 
-def test_svg_and_png_of_one_figure_are_drawn_at_one_scale(figure_path: Path) -> None:
-    paths = (figure_path, figure_path.with_suffix(".png"))
-    page = Page(report(figures={"accuracy": [PageFigure(path, "A", "a", "") for path in paths]}))
-    styles = [str(attrs["style"]) for attrs in page.all("div") if attrs.get("class") == "drawing"]
-    first, second = (int(style.removeprefix("width: ").removesuffix("px")) for style in styles)
-    assert first == pytest.approx(second, abs=1)
-    assert first > 100
+def test_large_svg_gives_way_to_its_png_of_the_same_scale(figures: Path) -> None:
+    def shown() -> tuple[str, int]:
+        page = Page(report(figures))
+        width = [str(attrs["style"]) for attrs in page.all("div") if attrs.get("class") == "drawing"][1]
+        return str(page.all("img")[1]["src"]).partition(";")[0], int(re.sub(r"\D", "", width))
+
+    kind, width = shown()
+    assert (kind, width > 100) == ("data:image/svg+xml", True)
+    svg = figures / "confusion.svg"
+    svg.write_bytes(svg.read_bytes() + b"<!--" + b" " * 500_000 + b"-->")
+    kind, of_png = shown()
+    assert kind == "data:image/png"
+    assert of_png == pytest.approx(width, abs=1)
+    svg.with_suffix(".png").unlink()
+    assert shown() == ("data:image/svg+xml", width)
 
 
-def test_svg_with_very_much_in_it_gives_way_to_its_png(figure_path: Path) -> None:
-    figure_path.write_bytes(figure_path.read_bytes() + b"<!--" + b" " * 500_000 + b"-->")
-    image = Page(report(figures={"accuracy": [PageFigure(figure_path, "A", "a", "")]})).all("img")[0]
-    assert str(image["src"]).startswith("data:image/png")
-    figure_path.with_suffix(".png").unlink()
-    image = Page(report(figures={"accuracy": [PageFigure(figure_path, "A", "a", "")]})).all("img")[0]
-    assert str(image["src"]).startswith("data:image/svg+xml")
-
-
-def test_figure_the_page_has_no_room_for_is_named(tmp_path: Path) -> None:
-    paths = [tmp_path / f"{i}.png" for i in range(3)]
-    for path in paths:
-        path.write_bytes(b"\x89PNG" + bytes(600_000))
-    html = report(figures={"accuracy": [PageFigure(path, path.stem, "a", "") for path in paths]})
+def test_largest_figure_gives_way_where_the_page_has_no_room(tmp_path: Path) -> None:
+    for stem, size in (("confusion", 300_000), ("training", 700_000), ("map", 500_000), ("split", 400_000)):
+        (tmp_path / f"{stem}.svg").write_bytes(b"<svg" + b" " * size)
+    html = report(tmp_path)
     assert len(html.encode()) < 2_000_000
     page = Page(html)
-    assert len(page.all("img")) == 2
-    assert [word for word in page.words if "Too large" in word and "2.png" in word]
-
-
-def test_other_kinds_of_figure_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected \.svg or \.png"):
-        report(figures={"map": [PageFigure(tmp_path / "map.tif", "A", "a", "")]})
-    with pytest.raises(FileNotFoundError):
-        report(figures={"map": [PageFigure(tmp_path / "map.png", "A", "a", "")]})
+    assert len(page.all("img")) == 3
+    assert [word for word in page.words if "Too large" in word] == [
+        "Too large for this page: see the file training.svg."
+    ]
 
 
 def test_tables_have_captions_scoped_headers_and_a_container_that_scrolls() -> None:
@@ -306,7 +316,7 @@ def test_tables_have_captions_scoped_headers_and_a_container_that_scrolls() -> N
 
 def test_numbers_are_written_with_their_units() -> None:
     words = Page(report()).words
-    for expected in ("690–735", "window (nm)", "21.3 %", "91.4 %", "1,428", "none", "79.7 %", "2.13.0"):
+    for expected in ("690–735", "window (nm)", "21.3 %", "91.4 %", "1,428", "none", "0.7970", "2.13.0"):
         assert expected in words
 
 
@@ -314,15 +324,20 @@ def test_headings_descend_by_one_level_from_a_single_first() -> None:
     levels = [int(tag[1]) for tag, _, _ in Page(report()).elements if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert levels[1:] == [2] * 8
+    assert levels[1:] == [2] * 7
     ids = [attrs["id"] for attrs in Page(report()).all("section")]
-    assert len(set(ids)) == 8
+    assert len(set(ids)) == len(ids) == 7
 
 
 def test_caveats_come_before_the_numbers_and_no_caveats_give_no_box() -> None:
-    words = Page(report()).words
-    assert words.index("Band weights of one run.") < words.index("79.7 %")
-    assert "Before you use these numbers" not in Page(report(caveats=[])).words
+    split = {**METRICS["split"], "leakage": 0.5, "val_pixels": 0}
+    words = Page(report(beats_chance=False, metrics={**METRICS, "split": split})).words
+    first = words.index("Before you use these numbers")
+    assert words[first + 1].startswith("No evidence: on the test pixels")
+    assert words[first + 2].startswith("The split leaks: 50.0% of the test pixels")
+    assert words[first + 3].startswith("There were no validation pixels")
+    assert first < words.index("0.7970")
+    assert "Before you use these numbers" not in Page(report()).words
 
 
 def test_page_serves_phone_and_print() -> None:
