@@ -26,7 +26,7 @@ from hsfusion.data.splits import TEST, TRAIN, VAL, Split, Splitter
 from hsfusion.data.subsets import resampled, with_bands
 from hsfusion.errors import DivergedError, EnvironmentFailure, HsFusionError, unescaped
 from hsfusion.evidence.store import write_json
-from hsfusion.inference.masked import MaskedNetwork
+from hsfusion.inference.classification import MaskedNetwork
 from hsfusion.runs.fitting import sample_patches
 from hsfusion.runs.folder import write_checks, write_weight_tables
 from hsfusion.runs.run import Training, run_of

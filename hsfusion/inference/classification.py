@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from hsfusion.inference.folding import FoldedNetwork
+from hsfusion.inference.folding import FoldedNetwork, PixelMatrix
 from hsfusion.nn import BandFusion, FusionNetwork
 from hsfusion.scenes import Scene, Window
 
@@ -25,22 +26,16 @@ TILE = 256
 _SAMPLE = 8  # tiles full of data on which two precisions are compared
 _MOST_CHANGED = 0.001  # share of pixels
 _MOST_WAITING = 2**30  # bytes of tiles that were read ahead
+_MOST_PATCHES = 1000  # that are classified at once
 
 
 class TilePrediction(NamedTuple):
-    """What was found out about a window.
-
-    Attributes:
-        window: the window.
-        classes: (h, w) int16 class indices, -1 where a value is missing.
-        confidence: (h, w) float32, softmax probability of the class, NaN where a value is missing.
-        probabilities: (K, h, w) float32 of all classes, or None where not asked for.
-    """
+    """The classes of a window (h, w), and their softmax probabilities."""
 
     window: Window
-    classes: NDArray[np.int16]
-    confidence: NDArray[np.float32]
-    probabilities: NDArray[np.float32] | None
+    classes: NDArray[np.int16]  # (h, w) class indices, -1 where a value is missing
+    confidence: NDArray[np.float32]  # (h, w) probability of the class, NaN where a value is missing
+    probabilities: NDArray[np.float32] | None  # (K, h, w) of all classes, None where not asked for
 
 
 def predict_scene(
@@ -132,13 +127,7 @@ def tiles_of(shape: tuple[int, int], edge: int = TILE) -> list[Window]:
 
 
 def read_with_halo(scene: Scene, window: Window, radius: int, layers: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Reads a window and the pixels around it, reflected where the scene ends.
-
-    Args:
-        scene: the scene, larger than the radius in both directions.
-        window: the window.
-        radius: pixels around it.
-        layers: (L,) indices of the bands and further layers to read.
+    """Reads L bands and layers of a window and the pixels around it, reflected where the scene ends.
 
     Returns:
         (L, height + 2 radius, width + 2 radius), NaN where there are no data; each pixel's numbers side by side where
@@ -160,18 +149,7 @@ def read_with_halo(scene: Scene, window: Window, radius: int, layers: NDArray[np
 def read_ahead(
     scene: Scene, windows: Iterable[Window], *, radius: int, layers: NDArray[np.int64], depth: int = 2
 ) -> Iterator[tuple[Window, NDArray[np.float32]]]:
-    """Reads windows with their halo in a thread, a few ahead of who asks for them.
-
-    Args:
-        scene: the scene.
-        windows: what to read, in this order.
-        radius: pixels around each.
-        layers: (L,) indices of the bands and further layers to read.
-        depth: windows that may lie ready.
-
-    Yields:
-        each window and its pixels, see :func:`read_with_halo`.
-    """
+    """Reads windows and their pixels, see :func:`read_with_halo`, in a thread that is ``depth`` of them ahead."""
     waiting = iter(windows)
     ready: deque = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
@@ -196,9 +174,6 @@ def with_precision(network: FoldedNetwork, scene: Scene, precision: str) -> tupl
         scene: the scene, with the network's bands and layers.
         precision: ``float32``, ``bf16``, or ``auto``: bf16 if the processor multiplies it faster, the scene is large,
             and fewer than 0.1 % of the pixels of a sample change their class. The choice is always the same.
-
-    Returns:
-        the network to use, and ``float32`` or ``bf16``.
     """
     tiles = tiles_of(scene.geobox.shape)
     if precision == "float32" or (precision == "auto" and not (_gains_by_bf16(network) and len(tiles) > 8 * _SAMPLE)):
@@ -279,3 +254,78 @@ def _compute(
     confidence = confidence.masked_fill_(missing, torch.nan).cpu().numpy()
     every = shares.masked_fill_(missing[:, None], torch.nan).cpu().numpy() if probabilities else [None] * len(cubes)
     return list(zip(classes, confidence, every, strict=True))
+
+
+class MaskedNetwork:
+    """A trained network, and labelled patches that it is shown with some of their bands replaced.
+
+    A replacement that is linear at each pixel is folded into the one matrix that the network starts with, so that
+    it costs no more than classifying the patches. Where group weights depend on the pixels, the patches themselves
+    are changed.
+
+    Args:
+        network: the network; left as it is.
+        patches: (N, C + E, s, s) standardised patches of the receptive field's size, of pixels not trained on.
+        classes: (N,) their class indices.
+    """
+
+    def __init__(self, network: FusionNetwork, patches: Tensor, classes: Tensor) -> None:
+        standard = copy.deepcopy(network).cpu().eval().requires_grad_(False)
+        standard.mean.zero_()  # the patches are standardised already
+        standard.std.fill_(1)
+        self._network, self._classes, self._side = standard, classes, patches.shape[-1]
+        self._folded = FoldedNetwork(standard)
+        self._flat = patches.movedim(1, -1).reshape(-1, patches.shape[1]).contiguous()  # (N s s, C + E)
+
+    @property
+    def pixels(self) -> int:
+        """N."""
+        return len(self._classes)
+
+    def accuracy(self, fill: NDArray[np.floating]) -> float:
+        """Overall accuracy where a standardised spectrum x becomes F x, in every pixel of the patches.
+
+        Args:
+            fill: (C + E, C + E), F.
+        """
+        matrix = torch.from_numpy(fill.astype(np.float32))
+        if self._linear is None:
+            return self._share_right(self._flat @ matrix.T)
+        weight, bias = self._linear.weight @ matrix[self._folded.layers], self._linear.bias  # (M, C + E)
+        return self._share_right(torch.addmm(bias, self._flat, weight.T))
+
+    def permuted_accuracy(self, bands: NDArray[np.bool_], order: NDArray[np.int64]) -> float:
+        """Overall accuracy where bands take their values from the patches of other pixels.
+
+        Args:
+            bands: (C + E,), which.
+            order: (N,), the pixel that each pixel takes them from.
+        """
+        other = torch.from_numpy(order)
+        moved = torch.from_numpy(bands)
+        spectra = self._flat.view(len(self._classes), -1)  # (N, s s (C + E))
+        exchanged = spectra[other].view_as(self._flat)
+        return self._share_right(self._front(torch.where(moved, exchanged, self._flat)))
+
+    @property
+    def _linear(self) -> PixelMatrix | None:
+        """The matrix that the network starts with; None where it has none."""
+        return self._folded.front if isinstance(self._folded.front, PixelMatrix) else None
+
+    def _front(self, flat: Tensor) -> Tensor:
+        """What the first layers make of pixels (N s s, C + E): (N s s, M), or the pixels themselves."""
+        if self._linear is None:
+            return flat
+        return torch.addmm(self._linear.bias, flat[:, self._folded.layers], self._linear.weight.T)
+
+    @torch.inference_mode()
+    def _share_right(self, fused: Tensor) -> float:
+        """Share of the patches whose class is found, from what :meth:`_front` gave."""
+        square = (len(self._classes), self._side, self._side, -1)
+        right = 0
+        for part, classes in zip(
+            fused.view(square).movedim(-1, 1).split(_MOST_PATCHES), self._classes.split(_MOST_PATCHES), strict=True
+        ):
+            logits = self._network.classify(part) if self._linear is None else self._folded.convolve(part)
+            right += int((logits.flatten(1).argmax(1) == classes).sum())
+        return right / len(self._classes)

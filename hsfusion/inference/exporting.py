@@ -32,7 +32,7 @@ def describe(network: FoldedNetwork, header: Mapping[str, Any], *, model_sha256:
 
     Args:
         network: the network.
-        header: of the model file that it comes from.
+        header: of the model file that it comes from, as plain values.
         model_sha256: SHA-256 of that file, in hexadecimal digits.
 
     Returns:
@@ -48,13 +48,9 @@ def describe(network: FoldedNetwork, header: Mapping[str, Any], *, model_sha256:
     entries, classes, scene = _layers(header), header["classes"], header.get("training_scene")
     last, outputs = int(network.layers.max()), network.classifier.out_channels
     if last >= len(entries) or outputs != len(classes["codes"]):
-        raise InputError(
-            "header",
-            "number of layers and of classes",
-            f"{len(entries)} and {len(classes['codes'])}",
-            f"at least {last + 1} and {outputs}, as in the network",
-            "give the header of the same model file",
-        )
+        given, expected = f"{len(entries)} and {len(classes['codes'])}", f"at least {last + 1} and {outputs}"
+        fix = "give the header of the same model file"
+        raise InputError("header", "number of layers and of classes", given, f"{expected}, as in the network", fix)
     means = zip(network.layers.tolist(), network.fill.tolist(), strict=True)
     return {
         "hsfusion_version": __version__,
@@ -69,11 +65,7 @@ def describe(network: FoldedNetwork, header: Mapping[str, Any], *, model_sha256:
 
 
 def exported_program(network: FoldedNetwork) -> torch.export.ExportedProgram:
-    """The network as ``torch.export`` sees it, for tiles (1, L, H, W) of any size.
-
-    Args:
-        network: on the CPU, in float32.
-    """
+    """The network, on the CPU and in float32, as ``torch.export`` sees it, for tiles (1, L, H, W) of any size."""
     edge = network.receptive_field + 8
     example = torch.zeros(1, len(network.layers), edge, edge + 1)
     plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
@@ -81,43 +73,24 @@ def exported_program(network: FoldedNetwork) -> torch.export.ExportedProgram:
 
 
 def export_program(network: FoldedNetwork, path: Path, *, header: Mapping[str, Any], model_sha256: str) -> None:
-    """Writes the network for ``torch.export.load``: tiles (1, L, H, W) to logits (1, K, H', W').
+    """Writes a network, on the CPU and in float32, for ``torch.export.load``: (1, L, H, W) to logits (1, K, H', W').
 
     The input holds the bands and layers :attr:`FoldedNetwork.layers` in the unit of the training scene, NaN where a
     value is missing; H' = H - receptive field + 1. The description, see :func:`describe`, lies beside it as JSON:
     ``torch.export.load(path, extra_files=found)`` with ``found = {"hsfusion.json": ""}`` puts it into ``found``.
-
-    Args:
-        network: on the CPU, in float32.
-        path: where to.
-        header: of the model file that the network comes from.
-        model_sha256: SHA-256 of that file, in hexadecimal digits.
-
-    Raises:
-        InputError: if the header does not fit the network.
     """
-    text = _text(describe(network, header, model_sha256=model_sha256))
+    text = json.dumps(describe(network, header, model_sha256=model_sha256), sort_keys=True, allow_nan=False)
     torch.export.save(exported_program(network), path, extra_files={EXTRA_FILE: text})
 
 
 def export_onnx(network: FoldedNetwork, path: Path, *, header: Mapping[str, Any], model_sha256: str) -> None:
     """Writes the network as ONNX: input ``pixels`` (1, L, H, W), output ``logits`` (1, K, H', W').
 
-    The input holds the bands and layers :attr:`FoldedNetwork.layers` in the unit of the training scene, NaN where a
-    value is missing; H' = H - receptive field + 1. The description, see :func:`describe`, lies in the metadata of the
-    file as JSON: ``session.get_modelmeta().custom_metadata_map["hsfusion"]`` in onnxruntime. Needs the package
+    Network, input, description and ``model_sha256`` are those of :func:`export_program`; the description lies in the
+    metadata of the file: ``session.get_modelmeta().custom_metadata_map["hsfusion"]`` in onnxruntime. Needs the package
     onnxscript.
-
-    Args:
-        network: on the CPU, in float32.
-        path: where to.
-        header: of the model file that the network comes from.
-        model_sha256: SHA-256 of that file, in hexadecimal digits.
-
-    Raises:
-        InputError: if the header does not fit the network.
     """
-    text = _text(describe(network, header, model_sha256=model_sha256))
+    text = json.dumps(describe(network, header, model_sha256=model_sha256), sort_keys=True, allow_nan=False)
     program = torch.onnx.export(
         exported_program(network), (), input_names=["pixels"], output_names=["logits"], verbose=False
     )
@@ -136,7 +109,3 @@ def _layers(header: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
     further = [{"source": source["name"], "layer": i} for source in header["sources"] for i in range(source["layers"])]
     return [*spectral, *further]
-
-
-def _text(description: Mapping[str, Any]) -> str:
-    return json.dumps(description, sort_keys=True, allow_nan=False)

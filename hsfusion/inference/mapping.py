@@ -111,7 +111,7 @@ def map_scene(
         network: the network, on the device to compute on.
         scene: the scene, with the network's bands and layers.
         request: what to make.
-        plan: plain values that tell scene and model apart from others; a journal of others is not gone on from.
+        plan: plain values that tell scene and model apart from others; a journal of others is not continued.
         shard: which part of the tiles, where several processes work on one map. Process 0 writes the files.
         beside: gives further files, which get their names together with the maps.
         progress: called with the tiles to come, the pixels that are finished already, and the pixels in all.
@@ -124,7 +124,8 @@ def map_scene(
         EnvironmentFailure: if the disk is full.
     """
     tiles = tiles_of(scene.geobox.shape)
-    plan = {**plan, "shape": list(scene.geobox.shape), "tiles": len(tiles), **_content(request)}
+    plan = {**plan, "shape": list(scene.geobox.shape), "tiles": len(tiles), "codes": list(request.legend.codes)}
+    plan |= {"border": request.border, "probabilities": request.probabilities}  # what decides on the numbers
     mine = range(shard.rank, len(tiles), shard.world)
     with Journal(_journal_path(request.out, shard.rank), {**plan, "rank": shard.rank, "world": shard.world}) as journal:
         missing = [i for i in mine if i not in journal.tiles]
@@ -135,17 +136,12 @@ def map_scene(
         for i, tile in zip(missing, progress(found, total - left, total), strict=True):
             journal.append(i, _pack(tile, request, network.receptive_field // 2, scene.geobox.shape))
         if shard.rank > 0:
-            journal.__exit__()  # for process 0 to read
+            journal.close()  # for process 0 to read
         shard.wait()
         # its own journal stays locked until all is written
         areas = _publish(scene, request, tiles, plan, [journal], shard.world, beside) if shard.rank == 0 else None
     shard.wait()
     return areas
-
-
-def _content(request: MapRequest) -> dict[str, Any]:
-    """What of a request decides on the numbers."""
-    return {"codes": list(request.legend.codes), "border": request.border, "probabilities": request.probabilities}
 
 
 def _check_space(request: MapRequest, left: int, shape: tuple[int, int]) -> None:
@@ -202,13 +198,8 @@ def _publish(
         maps = _maps(request, layers)
         if not areas.pixels.any():
             _remove_leftovers(request, [])
-            raise InputError(
-                scene.name,
-                "number of pixels with data in every band that the model uses",
-                0,
-                "at least 1",
-                "look at the scene with hsfusion inspect",
-            )
+            field = "number of pixels with data in every band that the model uses"
+            raise InputError(scene.name, field, 0, "at least 1", "look at the scene with hsfusion inspect")
         _remove_leftovers(
             request, _write_files(request, scene.geobox, maps, lambda: beside(areas, temporary_path(request.out)))
         )

@@ -223,7 +223,7 @@ def _opened(path: Path, framework: str) -> Iterator[Any]:
     """A model file; whatever is wrong with it becomes one line that names it."""
     try:
         if not path.is_file():  # a pipe would wait for ever
-            raise FileNotFoundError("no file of that name")
+            raise InputError(path, "file", "missing", "a model.safetensors", _FIX)
         with safe_open(path, framework) as file:  # checks the lengths, places and shapes of the tensors
             yield file
     except InputError as error:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from hsfusion.inference.masked import MaskedNetwork
+from hsfusion.inference.classification import MaskedNetwork
 from hsfusion.spectra import Bands, even_groups
 from hsfusion.training.building import build_network
 
