@@ -17,10 +17,11 @@ from hsfusion import plots
 from hsfusion.errors import InputError
 from hsfusion.scenes import LabelledScene, Window, open_scene
 from hsfusion.scenes.formats.cube_file import CubeFile
+from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.geobox import describe_place
 from hsfusion.scenes.labels import raster_codes
 from hsfusion.scenes.legend import read_categories
-from hsfusion.scenes.opening import FileScene, open_with_user_metadata, with_labels, with_sources
+from hsfusion.scenes.opening import FileScene, with_labels, with_sources, with_user_metadata
 from hsfusion.scenes.plausibility import plausibility_warnings
 from hsfusion.scenes.survey import Survey, survey
 from hsfusion.scenes.vectors import vector_format
@@ -28,7 +29,8 @@ from hsfusion.spectra import Bands
 from hsfusion.training.model_file import ModelHeader
 
 # keys by what they describe
-_OF_FILE = ("variable", "grid", "axes", "wavelengths", "wavelength_unit", "scale", "offset", "nodata")
+_OF_FILE = ("variable", "grid", "axes")
+_OF_NUMBERS = ("wavelengths", "wavelength_unit", "scale", "offset", "nodata")
 _OF_SCENE = ("name", "wavelength_unit", "bad_bands")
 _OF_LABELS = ("labels_variable", "class_field", "unlabelled", "class_names", "class_colors")
 # of a lone layer of whole numbers that is taken for labels
@@ -161,7 +163,7 @@ def inspect_file(cube: str, keys: Mapping[str, Any]) -> Inspection:
 
     _check_request(cube, given)
     with _logged_warnings() as logged:
-        file = open_with_user_metadata(cube, **part(*_OF_FILE))
+        file = with_user_metadata(open_cube_file(cube, **part(*_OF_FILE)), **part(*_OF_NUMBERS))
         missing = _missing_wavelengths(file, given.get("wavelength_unit"))
         if missing is None:
             scene = open_scene(file, **part(*_OF_SCENE))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar
@@ -87,26 +87,22 @@ def _is_name(value: object) -> bool:
     return _is_word(value) or _is_number(value)
 
 
-def _list_of(holds: Callable[[object], bool]) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, list) and all(map(holds, value))
+def _is_interval(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _list_of(*kinds: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and all(any(holds(item) for holds in kinds) for item in value)
 
 
 def _by_name(value: object) -> bool:
     return isinstance(value, dict) and all(map(_is_name, value)) and all(map(_is_word, value.values()))
 
 
-def _either(*kinds: Callable[[object], bool]) -> Callable[[object], bool]:
-    return lambda value: any(holds(value) for holds in kinds)
-
-
-def _is_interval(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
-
-
 _WORD = (_is_word, "a word (in quotation marks where it looks like a number)")
 _FILE = (_is_word, "a file")
 _NUMBER = (_is_number, "a number")
-_OF_CLASSES = _either(_list_of(_is_word), _by_name)
+_WORDS = _list_of(_is_word)
 # key of a scene -> whether a value may stand there, and what may; on command lines and in descriptions alike
 _KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
     **dict.fromkeys(("cube", "labels", "path", "file"), _FILE),
@@ -114,17 +110,23 @@ _KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
     **dict.fromkeys(("scale", "offset", "nodata"), _NUMBER),
     "name": (_is_name, "a word"),
     "sensor": (_is_word, "the name of a sensor, or a CSV file of its bands"),
-    "files": (_list_of(_is_word), "a list of files"),
-    "scenes": (_list_of(_is_word), "a list of descriptions (.yaml) and names of scenes"),
-    "axes": (_list_of(_is_word), "a list of the words band, row and col, such as [band,row,col]"),
-    "wavelengths": (_either(_is_word, _list_of(_is_number)), "a file, or a list of numbers"),
+    "files": (_WORDS, "a list of files"),
+    "scenes": (_WORDS, "a list of descriptions (.yaml) and names of scenes"),
+    "axes": (_WORDS, "a list of the words band, row and col, such as [band,row,col]"),
+    "wavelengths": (lambda v: _is_word(v) or _list_of(_is_number)(v), "a file, or a list of numbers"),
     "bad_bands": (
-        _list_of(_either(_is_word, _is_interval)),
+        _list_of(_is_word, _is_interval),
         "a list of intervals [first_nm, last_nm] and names, such as [water_vapour, [400, 420]]",
     ),
-    "unlabelled": (_either(_is_whole, _list_of(_is_whole)), "a code, or a list of codes"),
-    "class_names": (_OF_CLASSES, "names by code, such as {1: corn, 2: woods}, or a list of names"),
-    "class_colors": (_OF_CLASSES, 'colours by code, such as {1: "#e6b800"}, or a list of colours'),
+    "unlabelled": (lambda v: _is_whole(v) or _list_of(_is_whole)(v), "a code, or a list of codes"),
+    "class_names": (
+        lambda v: _WORDS(v) or _by_name(v),
+        "names by code, such as {1: corn, 2: woods}, or a list of names",
+    ),
+    "class_colors": (
+        lambda v: _WORDS(v) or _by_name(v),
+        'colours by code, such as {1: "#e6b800"}, or a list of colours',
+    ),
     "sources": (_by_name, "files by name, such as {lidar: dsm.tif}"),
 }
 #: the keys that take one word or one path
@@ -160,7 +162,7 @@ def scene_keys() -> list[str]:
     return [name for name, one in parameters.items() if one.kind != one.VAR_KEYWORD and name != "path"]
 
 
-def read_description(path: str | Path) -> dict[str, Any]:
+def read_description(path: str | Path, *, needed: Sequence[str] = ("cube",)) -> dict[str, Any]:
     """Reads a description; relative paths in it start at its own folder.
 
     ``defaults``, and ``_target_`` where it is that of a scene, are passed over, so that one file serves here and in a
@@ -171,7 +173,9 @@ def read_description(path: str | Path) -> dict[str, Any]:
     content.pop("defaults", None)
     if content.get("_target_") == _TARGET:
         del content["_target_"]
-    _check_inert(path, content)
+    for field, value in _active(content):
+        expected = "keys that do not start with _, and nothing with ${"
+        raise InputError(path, field, printable(value, longest=80), expected, "rename or remove it")
     keys = scene_keys()
     for key, value in content.items():
         if key not in keys:
@@ -180,8 +184,9 @@ def read_description(path: str | Path) -> dict[str, Any]:
             raise InputError(path, "key", key, " | ".join(keys), fix)
         check_scene_value(path, key, value)
     content = {key: value for key, value in content.items() if value is not None}
-    if "cube" not in content:
-        raise InputError(path, "cube", "missing", "a file", "add cube: PATH")
+    for key in needed:
+        if key not in content:
+            raise InputError(path, key, "missing", "a file", f"add {key}: PATH")
     for key in ("cube", "labels", "wavelengths"):
         if isinstance(content.get(key), str):
             content[key] = str(path.parent / content[key])
@@ -222,21 +227,17 @@ def open_path(path: str | Path, *, labels: str | Path | None = None, **options: 
     return open_labelled_scene(path, labels=labels, **options)
 
 
-def read_descriptions(files: Sequence[str]) -> list[dict[str, Any]]:
+def read_descriptions(files: Sequence[str], *, needed: Sequence[str] = ("cube",)) -> list[dict[str, Any]]:
     """Reads several descriptions, for a configuration that is to say all."""
     if isinstance(files, str) or not files:
         raise InputError("scene", "files", files, "[PATH, ...]", "correct scene.files")
-    return [read_description(file) for file in files]
+    return [read_description(file, needed=needed) for file in files]
 
 
 def open_described(files: Sequence[str]) -> LabelledScene:
     """Opens the scenes of one description or more with their labels, joined into one."""
-    labelled = []
-    for file, keywords in zip(files, read_descriptions(files), strict=True):
-        if "labels" not in keywords:
-            raise InputError(file, "labels", "missing", "a file", "add labels: PATH")
-        labelled.append(open_labelled_scene(keywords.pop("cube"), **keywords))
-    return join_scenes(labelled)
+    described = read_descriptions(files, needed=("cube", "labels"))
+    return join_scenes([open_labelled_scene(**keywords) for keywords in described])
 
 
 def to_yaml(values: dict[str, Any]) -> str:
@@ -265,17 +266,16 @@ def _parsed(source: object, text: str | Path, loader: type[yaml.SafeLoader], *, 
     return {str(key): value for key, value in (content or {}).items()}
 
 
-def _check_inert(path: Path, value: Any, field: str = "") -> None:
-    """Refuses what would be more than text in a configuration: keys such as _target_, and ${...}."""
+def _active(value: Any, field: str = "") -> Iterator[tuple[str, Any]]:
+    """What would be more than text in a configuration: keys such as _target_, and ${...}, each with its field."""
     if isinstance(value, dict):
         for key, item in value.items():
             name = f"{field}.{key}" if field else str(key)
             if str(key).startswith("_") or "${" in str(key):
-                expected = "keys without ${ that do not start with _"
-                raise InputError(path, name, printable(item, longest=80), expected, "rename or remove it")
-            _check_inert(path, item, name)
+                yield name, item
+            yield from _active(item, name)
     elif isinstance(value, list):
         for item in value:
-            _check_inert(path, item, field)
+            yield from _active(item, field)
     elif "${" in str(value):
-        raise InputError(path, field, printable(value, longest=80), "text without ${", "write it out")
+        yield field, value

@@ -36,10 +36,9 @@ class Labels:
 
     Attributes:
         codes: (H, W) int64, 0 for unlabelled, others from 1 to 65535.
-        names: code -> name, for classes that the file names.
-        colors: code -> ``#rrggbb``, for classes that the file gives a colour.
-        original: code -> what the file calls the class: the same code, another code where those of the file had to
-            be renumbered, or a word where a field of polygons holds words.
+        names: by code, of classes that the file names.
+        colors: ``#rrggbb`` by code, of classes that the file gives a colour.
+        original: by code, what the file calls the class: a code, which may have been renumbered, or a word.
     """
 
     codes: NDArray[np.int64]
@@ -62,7 +61,7 @@ class Labels:
         black = [code for code, color in self.colors.items() if color == "#000000"]  # colour tables are filled up with
         file_colors = {code: one for code, one in self.colors.items() if len(black) < 2 or code not in black}
         given_names = self._by_own_code(by_code(names), field="class_names")
-        given_colors = self._by_own_code(by_code(colors, field="class_colors"), field="class_colors")
+        given_colors = self._by_own_code(by_code(colors), field="class_colors")
         return Legend.of(self.codes, names={**self.names, **given_names}, colors={**file_colors, **given_colors})
 
     def _by_own_code(self, given: Mapping[Any, str], *, field: str) -> dict[int, str]:
@@ -149,18 +148,12 @@ def read_labels(
         class_field: the attribute of polygons and points that holds the class.
         unlabelled: code, or codes, that mean "no class", beside the file's own nodata.
     """
-    path, none = Path(path), _codes_of(unlabelled)
+    path, none = Path(path), {int(code) for code in np.ravel(unlabelled)}
     driver = vector_format(path)
     if driver is not None:
-        index, classes, categories = draw_classes(
-            path,
-            scene.geobox,
-            driver=driver,
-            layer=variable,
-            class_field=class_field,
-            unlabelled=none,
-            reference=f"the scene {scene.name}",
-        )
+        grid, reference = scene.geobox, f"the scene {scene.name}"
+        options = {"driver": driver, "layer": variable, "class_field": class_field, "unlabelled": none}
+        index, classes, categories = draw_classes(path, grid, reference=reference, **options)
         return _numbered(path, index, classes, categories)
     file = open_cube_file(path, variable=variable)
     if class_field is not None:
@@ -172,9 +165,7 @@ def read_labels(
     categories = read_categories(file)
     zero = categories.names.get(0, "")
     if 0 in none and (index < 0).any() and zero and zero.lower() not in _NO_CLASS_NAMES:
-        _log.warning(
-            "%s calls code 0 %s; it is taken as unlabelled. Set scene.unlabelled if it is a class.", path, zero
-        )
+        _log.warning("%s calls code 0 %s, but scene.unlabelled says that it is no class.", path, zero)
     return _numbered(path, index, codes, categories)
 
 
@@ -188,11 +179,10 @@ def raster_codes(file: CubeFile, unlabelled: Collection[int]) -> tuple[NDArray[n
     Returns:
         (H, W) index of the code of each pixel, -1 for none, and the codes, ascending.
     """
-    for name, values, neutral in (("gain", file.gain, 1), ("offset", file.offset, 0)):
-        if values is not None and (values != neutral).any():
-            raise file.error(name, f"{values[0]:g}", f"{neutral}, for codes are not scaled", "give a raster of codes")
-    if file.pixels.dtype.kind not in "biuf":
-        raise file.error("number type", file.pixels.dtype, "whole numbers", "convert the codes")
+    scaled = any(one is not None and (one != neutral).any() for one, neutral in ((file.gain, 1), (file.offset, 0)))
+    if scaled or file.pixels.dtype.kind not in "biuf":
+        kind = f"{'scaled ' * scaled}{file.pixels.dtype.name}"
+        raise file.error("number type", kind, "whole numbers that are not scaled", "give a raster of class codes")
     stored = file.pixels.read(Window(0, 0, *file.geobox.shape))[0]
     data, masked = np.ma.getdata(stored), np.ma.getmaskarray(stored)
     if data.dtype.kind == "f":
@@ -287,10 +277,3 @@ def _tell_numbers(source: Path | str, final: Mapping[Any, int], order: Sequence[
     else:
         how = "the order of the layer's style, then alphabetically" if set(final) & set(order) else "alphabetical order"
         _log.warning("%s: classes are numbered in %s: %s.", source, how, text)
-
-
-def _codes_of(unlabelled: Any) -> frozenset[int]:
-    codes = list(unlabelled) if isinstance(unlabelled, Sequence) and not isinstance(unlabelled, str) else [unlabelled]
-    if not all(isinstance(code, int | np.integer) and not isinstance(code, bool) for code in codes):
-        raise InputError("scene", "unlabelled", unlabelled, "a code, or a list of codes", "correct it")
-    return frozenset(int(code) for code in codes)

@@ -112,13 +112,10 @@ class Legend:
         return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
 
 
-def by_code(given: Sequence[str] | Mapping[Any, str] | None, *, field: str = "class_names") -> dict[Any, str]:
+def by_code(given: Sequence[str] | Mapping[Any, str] | None) -> dict[Any, str]:
     """Names or colours by code, from such a mapping or from a list that starts with that of code 1."""
     if given is None or isinstance(given, Mapping):
         return dict(given or {})
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        what = "name" if field == "class_names" else "#rrggbb"
-        raise _error(field, given, f"{{code: {what}, ...}}", f"give every class its {what} by its code")
     return dict(enumerate(given, start=1))
 
 
@@ -181,7 +178,7 @@ def read_categories(file: CubeFile) -> Categories:
     try:
         colors, tags = _tiff_classes(file.path)
         beside = read_pam(file.path)
-    except (RasterioError, ValueError, LookupError) as error:
+    except (RasterioError, ElementTree.ParseError, ValueError, LookupError) as error:
         what = "names and colours of classes"
         raise InputError(file.path, what, "unreadable", "those that GDAL writes", f"write it anew ({error})") from error
     names = {**beside.table_names, **dict(enumerate(beside.names)), **tags}
@@ -218,13 +215,7 @@ def pam_path(path: Path) -> Path:
 
 
 def write_pam(path: Path, *, crs: str | None, categories: Sequence[str]) -> None:
-    """Writes what an existing GeoTIFF cannot hold beside it; nothing if it holds all.
-
-    Args:
-        path: the GeoTIFF.
-        crs: the CRS (WKT) that it has to have, or None.
-        categories: name of each value from 0 on; may be empty.
-    """
+    """Writes what an existing GeoTIFF cannot hold beside it: its CRS (WKT), and the name of each value from 0 on."""
     root = ElementTree.Element("PAMDataset")
     if crs is not None and (place := _crs_element(path, crs)) is not None:
         root.append(place)
@@ -240,11 +231,7 @@ def write_pam(path: Path, *, crs: str | None, categories: Sequence[str]) -> None
 
 
 def read_pam(path: Path) -> PamClasses:
-    """Reads the names and colours of classes that stand beside a GeoTIFF; all are empty where there is no such file.
-
-    Raises:
-        ValueError, LookupError: if what lies beside it is not what GDAL writes.
-    """
+    """Reads the names and colours of classes that stand beside a GeoTIFF; all are empty where there is no such file."""
     root = _root(path)
     band = None if root is None else root.find("PAMRasterBand[@band='1']")
     if band is None:
@@ -255,10 +242,7 @@ def read_pam(path: Path) -> PamClasses:
 
 
 def _root(path: Path) -> ElementTree.Element | None:
-    try:
-        return ElementTree.parse(pam_path(path)).getroot() if pam_path(path).is_file() else None
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{pam_path(path).name} is no XML") from error
+    return ElementTree.parse(pam_path(path)).getroot() if pam_path(path).is_file() else None
 
 
 def _crs_element(path: Path, crs: str) -> ElementTree.Element | None:

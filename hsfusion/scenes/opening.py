@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +25,13 @@ _NUMBERS = 2**24  # read at a time
 
 
 class FileScene:
-    """A scene whose bands are the layers of a file.
-
-    Args:
-        file: the layers.
-        bands: the C bands, one for each.
-        name: what figures and files call the scene.
-    """
+    """A scene whose C bands are the layers of a file."""
 
     sources: tuple[tuple[str, int], ...] = ()
     __repr__ = describe  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, file: CubeFile, *, bands: Bands, name: str) -> None:
-        self.file = file
-        self.geobox = file.geobox
-        self.bands = bands
-        self.name = name
+        self.file, self.geobox, self.bands, self.name = file, file.geobox, bands, name
 
     def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Reads a window: (C, height, width) float32, or those bands of it, NaN where there are no data."""
@@ -50,12 +41,18 @@ class FileScene:
 
     def provenance(self) -> list[dict[str, Any]]:
         """What the numbers mean, see :meth:`Scene.provenance`."""
+
+        def one_or_each(values: NDArray[np.float64] | None, neutral: float) -> float | list[float]:
+            if values is None:
+                return neutral
+            return float(values[0]) if (values == values[0]).all() else values.tolist()
+
         return [
             {
                 "name": self.name,
                 "format": self.file.format,
-                "scale": _one_or_each(self.file.gain, neutral=1.0),
-                "offset": _one_or_each(self.file.offset, neutral=0.0),
+                "scale": one_or_each(self.file.gain, 1.0),
+                "offset": one_or_each(self.file.offset, 0.0),
                 "nodata": None if self.file.nodata is None else str(self.file.nodata),
                 "wavelengths": self.file.table.source,
             }
@@ -80,101 +77,109 @@ def open_scene(
     nodata: float | None = None,
     bad_bands: Sequence[str | Sequence[float]] = (),
 ) -> FileScene:
-    """Opens a cube of any known format, told by its content.
+    """Opens a cube of any known format, detected from content.
 
     Args:
         path: the file; for products of several files, the one that is named first in their format. Or a cube that is
-            open, for which all that is given here holds, too.
+            open.
         name: what figures and files call the scene; None for the file's own name without its ending.
         variable: name of the array, for files that hold several.
         grid: ``map`` or ``sensor``, for products that hold both (EMIT).
         axes: ``band``, ``row`` and ``col`` in the order of the array, for files of arrays that do not name their axes
             (HDF5, netCDF), or have another order than rows, columns, bands (MATLAB, NumPy).
         wavelengths: table of the bands, see :meth:`Bands.from_csv`, or a list of centres in ``wavelength_unit``; goes
-            before what the file says of itself.
+            before those of the file. Its marks of bad bands still hold, and its FWHM where none is given.
         wavelength_unit: ``nm`` or ``um``, where wavelengths are named without a unit. Units are never guessed.
         scale: physical values are stored values times this, for files that do not say so themselves.
         offset: what is added after that.
         nodata: stored value that means "no data", for files that do not say so themselves.
         bad_bands: intervals ``[first_nm, last_nm]`` that must not be used, or names of them: ``water_vapour``.
-
-    Raises:
-        InputError: if the file is damaged or of no known format, says otherwise, or its wavelengths are missing.
     """
-    file = open_with_user_metadata(
-        path,
-        variable=variable,
-        grid=grid,
-        axes=axes,
-        wavelengths=wavelengths,
-        wavelength_unit=wavelength_unit,
-        scale=scale,
-        offset=offset,
-        nodata=nodata,
+    file = path if isinstance(path, CubeFile) else open_cube_file(path, variable=variable, grid=grid, axes=axes)
+    file = with_user_metadata(
+        file, wavelengths=wavelengths, wavelength_unit=wavelength_unit, scale=scale, offset=offset, nodata=nodata
     )
     name = printable(file.path.stem, longest=None) if name is None else str(name)
     if not name or "/" in name:
         raise InputError("scene", "name", repr(name), "a word without /", "correct scene.name")
-    bands = file.bands(unit=wavelength_unit)
-    scene = FileScene(file, bands=bands.without(bad_bands), name=name)
-    for interval in bad_bands:
-        if not isinstance(interval, str):  # those that have names are wide, and no scene need see all of them
-            _warn_of_no_hit(scene, interval)
+    scene = FileScene(file, bands=file.bands(unit=wavelength_unit).without(bad_bands), name=name)
+    nm = scene.bands.wavelength_nm
+    for interval in bad_bands:  # those that have names are wide, and no scene need see all of them
+        if not isinstance(interval, str) and not ((interval[0] <= nm) & (nm <= interval[1])).any():
+            _log.warning(
+                "%s: bad_bands: no band lies from %g to %g nm; those of the scene lie from %g to %g nm.",
+                *(name, *interval, nm.min(), nm.max()),
+            )
     return scene
 
 
-def open_with_user_metadata(
-    path: str | Path | CubeFile,
+def with_user_metadata(
+    file: CubeFile,
     *,
-    variable: str | None = None,
-    grid: str | None = None,
-    axes: Sequence[str] | None = None,
     wavelengths: str | Path | Sequence[float] | None = None,
     wavelength_unit: str | None = None,
     scale: float | None = None,
     offset: float | None = None,
     nodata: float | None = None,
 ) -> CubeFile:
-    """Opens the layers of a file with the metadata that the user gives; their wavelengths may be missing.
-
-    Args:
-        path: see :func:`hsfusion.scenes.open_scene`, as all others.
-        variable: likewise, for a file that is not open.
-        grid: likewise.
-        axes: likewise.
-        wavelengths: go before those of the file. Its marks of bad bands still hold, and its FWHM where none is given.
-        wavelength_unit: likewise.
-        scale: likewise.
-        offset: likewise.
-        nodata: likewise.
-
-    Raises:
-        InputError: if the file is damaged or of no known format, or says otherwise.
-    """
-    file = path if isinstance(path, CubeFile) else open_cube_file(path, variable=variable, grid=grid, axes=axes)
-    file = _with_scaling(file, scale=scale, offset=offset, nodata=nodata)
+    """A file with the metadata that the user gives, see :func:`open_scene`; its wavelengths may still be missing."""
+    if (scale is not None or offset is not None) and (file.gain is not None or file.offset is not None):
+        value = f"{1.0 if file.gain is None else file.gain[0]:g} in the file itself"
+        raise file.error("scale", value, "scene.scale and scene.offset null", "remove them from the command")
+    numbers = (("scene.scale", scale, 0.0, "a positive number"), ("scene.offset", offset, -np.inf, "a number"))
+    for key, value, lowest, expected in numbers:
+        if value is not None and not lowest < value < np.inf:
+            raise file.error(key, value, expected, f"correct {key}")
+    if nodata is not None and file.nodata is not None and not np.isclose(nodata, file.nodata, equal_nan=True):
+        raise file.error("nodata", file.nodata, f"{nodata:g} as scene.nodata says", "remove scene.nodata")
+    file = replace(
+        file,
+        gain=file.gain if scale is None else np.full(file.layers, float(scale)),
+        offset=file.offset if offset is None else np.full(file.layers, float(offset)),
+        nodata=file.nodata if nodata is None else float(nodata),
+        nodata_given=file.nodata_given or nodata is not None,
+    )
     if wavelengths is None:
         return file
-    table = _read_table(file, wavelengths) if isinstance(wavelengths, str | Path) else _listed(file, wavelengths)
+    table = _given_table(file, wavelengths)
     good = [marks for marks in (file.table.good, table.good) if marks is not None]
-    fwhm = _own_fwhm(file, unit=table.unit or wavelength_unit) if table.fwhm is None else table.fwhm
-    table = dataclasses.replace(table, fwhm=fwhm, good=np.logical_and.reduce(good) if good else None)
-    return dataclasses.replace(file, table=table)
+    fwhm = _stored_fwhm(file, unit=table.unit or wavelength_unit) if table.fwhm is None else table.fwhm
+    return replace(file, table=replace(table, fwhm=fwhm, good=np.logical_and.reduce(good) if good else None))
+
+
+def _given_table(file: CubeFile, given: str | Path | Sequence[float]) -> BandTable:
+    if isinstance(given, str | Path):
+        bands = Bands.from_csv(given)
+        check_band_count(file.path, file.layers, bands)
+        return BandTable(bands.wavelength_nm, bands.fwhm_nm, bands.good, unit="nm", source=str(given))
+    centres = np.array(list(given), float)
+    if centres.size != file.layers:
+        expected = f"{file.layers}, one for each band of the cube"
+        raise file.error("number of scene.wavelengths", centres.size, expected, "correct the list")
+    return BandTable(centres, source="scene.wavelengths")
+
+
+def _stored_fwhm(file: CubeFile, *, unit: str | None) -> NDArray[np.float64] | None:
+    """FWHM of the file's own table in another unit; None where either unit is not known."""
+    stored, wanted = (NM_PER_UNIT.get((word or "").strip().lower()) for word in (file.table.unit, unit))
+    if file.table.fwhm is None or wanted is None:
+        return None
+    if stored is None:
+        _log.warning("%s: FWHM of the file are not used, as it names no known unit.", file.path)
+        return None
+    return file.table.fwhm * (stored / wanted)
 
 
 def open_with_sources(path: str | Path, *, sources: Mapping[str, str | Path] | None = None, **reading: Any) -> Scene:
     """Opens a cube and further rasters on its grid, for a command.
 
-    What looks wrong about the cube is logged, as ``hsfusion inspect`` tells it. Of a large one, evenly spaced rows are
+    What looks wrong about the cube is logged, as ``hsfusion inspect`` shows it. Of a large one, evenly spaced rows are
     looked at.
 
     Args:
         path: see :func:`open_scene`.
         sources: name -> file of each further raster, (H, W) or several layers.
         **reading: what :func:`open_scene` takes.
-
-    Raises:
-        InputError: if one of the files is not what it has to be.
     """
     scene = open_scene(path, **reading)
     _warn(scene, survey(scene), scene.bands)
@@ -195,7 +200,7 @@ def open_labelled_scene(
 ) -> LabelledScene:
     """Opens a cube together with its ground truth.
 
-    What looks wrong about the cube is logged, as ``hsfusion inspect`` tells it. Bands that hold one number only, or no
+    What looks wrong about the cube is logged, as ``hsfusion inspect`` shows it. Bands that hold one number only, or no
     data, in all of the scene are marked as not good.
 
     Args:
@@ -208,9 +213,6 @@ def open_labelled_scene(
         class_colors: colours as ``#rrggbb``, like the names.
         sources: name -> file of each further raster on the cube's grid, (H, W) or several layers.
         **reading: what :func:`open_scene` takes.
-
-    Raises:
-        InputError: if one of the files is not what it has to be.
     """
     opened = open_scene(cube, **reading)
     opened.bands = _checked(opened)
@@ -218,10 +220,10 @@ def open_labelled_scene(
         with_sources(opened, sources),
         labels=labels,
         labels_variable=labels_variable,
-        class_field=class_field,
-        unlabelled=unlabelled,
         class_names=class_names,
         class_colors=class_colors,
+        class_field=class_field,
+        unlabelled=unlabelled,
     )
 
 
@@ -230,99 +232,20 @@ def with_labels(
     *,
     labels: str | Path,
     labels_variable: str | None = None,
-    class_field: str | None = None,
-    unlabelled: int | Sequence[int] = 0,
     class_names: Sequence[str] | Mapping[int, str] | None = None,
     class_colors: Sequence[str] | Mapping[int, str] | None = None,
+    **reading: Any,
 ) -> LabelledScene:
-    """Adds ground truth to a scene; for the arguments see :func:`open_labelled_scene`.
-
-    Raises:
-        InputError: if the labels are not what they have to be.
-    """
-    truth = read_labels(labels, scene, variable=labels_variable, class_field=class_field, unlabelled=unlabelled)
+    """Adds ground truth to a scene; for the arguments see :func:`open_labelled_scene`."""
+    truth = read_labels(labels, scene, variable=labels_variable, **reading)
     return LabelledScene(scene, truth.codes, truth.legend(names=class_names, colors=class_colors))
 
 
 def with_sources(scene: Scene, sources: Mapping[str, str | Path] | None) -> Scene:
-    """Adds further rasters to a scene, named as in :func:`open_with_sources`.
-
-    Raises:
-        InputError: if one of them is damaged or lies on another grid.
-    """
+    """Adds further rasters to a scene, named as in :func:`open_with_sources`."""
     if not sources:
         return scene
     return StackedScene(scene, {str(name): open_cube_file(file) for name, file in sources.items()})
-
-
-def _with_scaling(file: CubeFile, *, scale: float | None, offset: float | None, nodata: float | None) -> CubeFile:
-    """The file with what the user says of its numbers, unless it says something itself."""
-    if (scale is not None or offset is not None) and (file.gain is not None or file.offset is not None):
-        gain = 1.0 if file.gain is None else file.gain[0]
-        raise file.error(
-            "scale", f"{gain:g} in the file itself", "scene.scale and scene.offset null", "remove them from the command"
-        )
-    if scale is not None and not (np.isfinite(scale) and scale > 0):
-        raise file.error("scene.scale", scale, "a positive number", "correct scene.scale")
-    if offset is not None and not np.isfinite(offset):
-        raise file.error("scene.offset", offset, "a number", "correct scene.offset")
-    if nodata is not None and file.nodata is not None and not np.isclose(nodata, file.nodata, equal_nan=True):
-        raise file.error("nodata", file.nodata, f"{nodata:g} as scene.nodata says", "remove scene.nodata")
-    return dataclasses.replace(
-        file,
-        gain=file.gain if scale is None else np.full(file.layers, float(scale)),
-        offset=file.offset if offset is None else np.full(file.layers, float(offset)),
-        nodata=file.nodata if nodata is None else float(nodata),
-        nodata_given=file.nodata_given or nodata is not None,
-    )
-
-
-def _one_or_each(values: NDArray[np.float64] | None, *, neutral: float) -> float | list[float]:
-    if values is None:
-        return neutral
-    return float(values[0]) if (values == values[0]).all() else values.tolist()
-
-
-def _read_table(file: CubeFile, table: str | Path) -> BandTable:
-    bands = Bands.from_csv(table)
-    check_band_count(file.path, file.layers, bands)
-    return BandTable(bands.wavelength_nm, bands.fwhm_nm, bands.good, unit="nm", source=str(table))
-
-
-def _listed(file: CubeFile, wavelengths: Sequence[float]) -> BandTable:
-    try:
-        centres = np.array([float(wavelength) for wavelength in wavelengths])
-    except (TypeError, ValueError) as error:
-        raise InputError("scene", "wavelengths", error, "a file, or a list of numbers", "correct the list") from error
-    if centres.size != file.layers:
-        raise file.error(
-            "number of scene.wavelengths",
-            centres.size,
-            f"{file.layers}, one for each band of the cube",
-            "correct the list",
-        )
-    return BandTable(centres, source="scene.wavelengths")
-
-
-def _own_fwhm(file: CubeFile, *, unit: str | None) -> NDArray[np.float64] | None:
-    """FWHM of the file's own table in another unit; None where either unit is not known."""
-    stored, wanted = (NM_PER_UNIT.get((word or "").strip().lower()) for word in (file.table.unit, unit))
-    if file.table.fwhm is None or wanted is None:
-        return None
-    if stored is None:
-        _log.warning("%s: FWHM of the file are not used, as it names no known unit.", file.path)
-        return None
-    return file.table.fwhm * (stored / wanted)
-
-
-def _warn_of_no_hit(scene: FileScene, interval: Sequence[float]) -> None:
-    nm = scene.bands.wavelength_nm
-    inside = (interval[0] <= nm) & (nm <= interval[1])
-    if not inside.any():
-        _log.warning(
-            "%s: bad_bands: no band lies from %g to %g nm; those of the scene lie from %g to %g nm.",
-            *(scene.name, *interval, nm.min(), nm.max()),
-        )
 
 
 def _checked(scene: FileScene) -> Bands:
@@ -337,13 +260,13 @@ def _checked(scene: FileScene) -> Bands:
     if empty.size:
         nm = ", ".join(f"{centre:.0f}" for centre in scene.bands.wavelength_nm[empty])
         _log.warning("%s: not used, for they hold one number only or no data: %s nm.", scene.name, nm)
-    bands = dataclasses.replace(scene.bands, good=good)
+    bands = replace(scene.bands, good=good)
     _warn(scene, pixels, bands)
     return bands
 
 
 def _warn(scene: FileScene, pixels: Survey, bands: Bands) -> None:
-    """Logs what looks wrong about a scene, as ``inspect`` shows it; every command that reads one opens it here."""
+    """Logs what looks wrong about a scene, as ``inspect`` shows it."""
     for warning in plausibility_warnings(scene.file, pixels, bands):
         _log.warning("%s: %s", scene.name, warning)
 

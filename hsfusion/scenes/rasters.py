@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import rasterio
@@ -301,7 +302,7 @@ def _writing(path: Path) -> Iterator[None]:
     """Errors of rasterio and the system as those of a file that cannot be written, or not be read back."""
     try:
         yield
-    except (RasterioError, CPLE_BaseError, OSError, ValueError, LookupError) as error:
+    except (RasterioError, CPLE_BaseError, ElementTree.ParseError, OSError, ValueError, LookupError) as error:
         raise write_failure(path, error) from error
 
 

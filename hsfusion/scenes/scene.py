@@ -84,9 +84,8 @@ class Scene(Protocol):
     def provenance(self) -> list[dict[str, Any]]:
         """What the numbers mean, as plain values for logs and model files.
 
-        Returns:
-            For each cube that is a file ``name``, ``format``, ``scale`` and ``offset`` (a number, or one for each band:
-            physical values are stored values times scale plus offset), ``nodata`` and ``wavelengths``.
+        For each cube that is a file ``name``, ``format``, ``scale`` and ``offset`` (a number, or one for each band:
+        physical values are stored values times scale plus offset), ``nodata`` and ``wavelengths``.
         """
         ...
 
@@ -197,14 +196,10 @@ class BandSelection:
 
     Args:
         scene: the scene; its bands may be more, and in another order.
-        bands: the C bands that are wanted.
+        bands: the C bands that are wanted; to each, the nearest good band within half a FWHM is taken.
         sources: name and number of layers of each further raster that is wanted.
         needed: (C + E,) bool, which of them have to be there; of others nothing may be read, and they
             take no band from those.
-
-    Raises:
-        InputError: if a needed band has no good band within half a FWHM, or a further raster differs. All missing
-            wavelengths are listed; nothing stands in for them.
     """
 
     __repr__ = describe  # pyright: ignore[reportAssignmentType]
@@ -213,23 +208,16 @@ class BandSelection:
         self, scene: Scene, *, bands: Bands, sources: Sequence[tuple[str, int]], needed: NDArray[np.bool_]
     ) -> None:
         if dict(scene.sources) != dict(sources):
-            raise InputError(
-                scene.name,
-                "further rasters",
-                dict(scene.sources) or "none",
-                f"{dict(sources) or 'none'}, as the model was trained with",
-                "give them as scene.sources={name: file}",
-            )
+            expected = f"{dict(sources) or 'none'}, as the model was trained with"
+            fix = "give them as scene.sources={name: file}"
+            raise InputError(scene.name, "further rasters", dict(scene.sources) or "none", expected, fix)
         order = match_bands(bands, scene.bands, needed=needed[: len(bands)])
         missing = bands.wavelength_nm[(order < 0) & needed[: len(bands)]]
         if missing.size:
-            raise InputError(
-                scene.name,
-                f"{missing.size} of {int(needed[: len(bands)].sum())} bands that the model uses",
-                "missing (" + ", ".join(f"{nm:.1f}" for nm in missing) + " nm)",
-                "a good band within half a FWHM of each",
-                "give a scene of the same sensor, or fine-tune the model on this one",
-            )
+            field = f"{missing.size} of {int(needed[: len(bands)].sum())} bands that the model uses"
+            listed = "missing (" + ", ".join(f"{nm:.1f}" for nm in missing) + " nm)"
+            fix = "give a scene of the same sensor, or fine-tune the model on this one"
+            raise InputError(scene.name, field, listed, "a good band within half a FWHM of each", fix)
         start, first = len(scene.bands), {}
         for name, number in scene.sources:
             first[name], start = start, start + number
@@ -290,15 +278,10 @@ def read_all(scene: Scene, layers: NDArray[np.int64] | None = None) -> NDArray[n
 def pixel_blocks(
     scene: Scene, pixels: NDArray[np.int64], layers: NDArray[np.int64] | None = None
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Reads single pixels, square by square of 256 pixels, so that a scene need not fit in memory.
-
-    Args:
-        scene: the scene.
-        pixels: (N,) flat indices (row * W + col).
-        layers: (L,) indices of the bands and further layers to read; None for all.
+    """Reads single pixels (N,), flat indices row * W + col, in squares of 256 pixels, so that memory suffices.
 
     Yields:
-        places (n,) in ``pixels``, and the numbers (n, L) float32 of those, NaN where there are no data.
+        places (n,) in ``pixels``, and the numbers (n, L) float32 of those layers, NaN where there are no data.
     """
     width = scene.geobox.shape[1]
     rows, cols = np.divmod(pixels, width)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
 from hsfusion.scenes.labels import LabelledScene
-from hsfusion.scenes.scene import Scene, Window, describe, read_all
+from hsfusion.scenes.scene import Scene, Window, describe, layer_count, read_all
 from hsfusion.spectra import Bands, band_spacing_nm
 from hsfusion.spectra.sensors import sensor_bands, sensor_name
 
@@ -38,38 +38,32 @@ class SimulatedScene:
         name: what figures and files call the simulated scene.
 
     Attributes:
-        scene: the scene that it was made from.
         bands: the C' bands that can be simulated, all good.
         left_out: those of the good bands of the sensor that cannot.
         narrower: number of the C' bands that are narrower than the scene's own at their place.
-
-    Raises:
-        InputError: if the sensor's widths are unknown, or no band can be simulated.
     """
 
     __repr__ = describe  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, scene: Scene, bands: Bands, *, name: str) -> None:
-        if bands.fwhm_nm is None:
-            raise InputError(name, "fwhm_nm", "unknown", "the width of each band", "give the band widths")
         wanted = _some(bands, np.flatnonzero(bands.good))
         own = np.flatnonzero(scene.bands.good)
-        source = _with_widths(_some(scene.bands, own))
-        seamless = replace(source, fwhm_nm=_seamless_widths(source))
+        source = _some(scene.bands, own)
+        if source.fwhm_nm is None:  # each stands for the spectrum around it, which does not bridge gaps
+            source = replace(source, fwhm_nm=_spacing_nm(source))
+        widths = _widths(source)  # seamless ones reach to neighbours that are so near that there is a seam and no gap
+        seamless = replace(source, fwhm_nm=np.clip(_spacing_nm(source), widths, _WIDEST_SEAM * widths))
         covered = _coverage(wanted, seamless) >= _LEAST_COVERED if own.size else np.zeros(len(wanted), bool)
         if not covered.any():
-            raise InputError(
-                scene.name,
-                "range of the good bands",
-                _range(source) if own.size else "empty",
-                f"bands of {name} inside it ({_range(wanted)})",
-                "choose a scene and a sensor that see the same wavelengths",
-            )
+            value, expected = _range(source) if own.size else "empty", f"bands of {name} inside it ({_range(wanted)})"
+            fix = "choose a scene and a sensor that see the same wavelengths"
+            raise InputError(scene.name, "range of the good bands", value, expected, fix)
         self.scene, self.name, self.geobox, self.sources = scene, name, scene.geobox, scene.sources
         self.bands, self.left_out = _some(wanted, np.flatnonzero(covered)), _some(wanted, np.flatnonzero(~covered))
         self._matrix = np.zeros((len(self.bands), len(scene.bands)), np.float32)
         self._matrix[:, own] = _resampling(seamless, self.bands)  # (C', C)
-        self.narrower = int((_widths(self.bands) < _widths(source)[_nearest(self.bands, source)]).sum())
+        nearest = np.abs(self.bands.wavelength_nm[:, None] - source.wavelength_nm).argmin(axis=1)  # (C',)
+        self.narrower = int((_widths(self.bands) < widths[nearest]).sum())
 
     def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Reads a window: (C' + E, height, width) float32, or those layers of it, NaN where there are no data.
@@ -79,8 +73,7 @@ class SimulatedScene:
         if window is None:
             return read_all(self, layers)
         number = len(self.bands)
-        if layers is None:
-            layers = np.arange(number + sum(n for _, n in self.sources))
+        layers = np.arange(layer_count(self)) if layers is None else layers
         is_band = layers < number
         weights = self._matrix[layers[is_band]]
         needed = np.flatnonzero((weights > 0).any(axis=0))
@@ -107,12 +100,7 @@ def simulate(of: Scene, sensor: str) -> SimulatedScene: ...
 def simulate(of: LabelledScene | Scene, sensor: str) -> LabelledScene | SimulatedScene:
     """Shows a scene with the bands of a sensor; labels, legend and further layers stay. The log says what got lost.
 
-    Args:
-        of: the scene, with or without labels.
-        sensor: one of :data:`hsfusion.spectra.sensors.SENSORS`, or a CSV file of centres and widths.
-
-    Raises:
-        InputError: if the sensor is unknown, or sees none of the scene's wavelengths.
+    The sensor is one of :data:`hsfusion.spectra.sensors.SENSORS`, or a CSV file of centres and widths.
     """
     if isinstance(of, LabelledScene):
         return replace(of, scene=simulate(of.scene, sensor))
@@ -179,23 +167,8 @@ def _merged(lower: NDArray[np.float64], upper: NDArray[np.float64]) -> tuple[NDA
     return lower[begins], reached[np.append(begins[1:], True)]
 
 
-def _with_widths(bands: Bands) -> Bands:
-    """Bands of unknown width get the spectrum that each stands for, which does not bridge gaps."""
-    return bands if bands.fwhm_nm is not None else replace(bands, fwhm_nm=_spacing_nm(bands))
-
-
-def _seamless_widths(bands: Bands) -> NDArray[np.float64]:
-    """Widths (C,) that reach to the neighbours, where these are so near that there is a seam and no gap."""
-    return np.clip(_spacing_nm(bands), _widths(bands), _WIDEST_SEAM * _widths(bands))
-
-
 def _spacing_nm(bands: Bands) -> NDArray[np.float64]:
     return band_spacing_nm(bands, np.ones((1, len(bands)), bool))
-
-
-def _nearest(target: Bands, source: Bands) -> NDArray[np.int64]:
-    """Index (C',) of the source band whose centre lies nearest to each target band's."""
-    return np.abs(target.wavelength_nm[:, None] - source.wavelength_nm).argmin(axis=1)
 
 
 def _some(bands: Bands, index: NDArray[np.int64]) -> Bands:
@@ -204,7 +177,7 @@ def _some(bands: Bands, index: NDArray[np.int64]) -> Bands:
 
 
 def _widths(bands: Bands) -> NDArray[np.float64]:
-    assert bands.fwhm_nm is not None, "made sure of on construction"
+    assert bands.fwhm_nm is not None, "a sensor has widths, and a scene was given some"
     return bands.fwhm_nm
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.scene import Window
+from hsfusion.scenes.scene import ArrayRaster, Scene, Window
 
 #: the quantiles of a survey, as fractions
 QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
@@ -19,63 +17,28 @@ _MOST_KEPT = 20_000_000  # for the quantiles: 80 MB
 _WINDOWS = 8  # at least, of a scene that is read in part
 
 
-class Cube(Protocol):
-    """What can be surveyed: a scene, or the layers of a file."""
-
-    @property
-    def geobox(self) -> GeoBox:
-        """Shape and place of the grid."""
-        ...
-
-    def read(self, window: Window) -> NDArray[np.float32]:
-        """Reads a window: (C, height, width) float32, NaN where there are no data."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What the bands of a cube hold. Shares are fractions of the pixels that were looked at; values are physical.
+    """What the bands of a cube hold. Shares are fractions of the pixels that were looked at; values are physical."""
 
-    Attributes:
-        pixels: number of pixels looked at.
-        total: number of pixels of the cube.
-        empty: share of pixels without data in any band.
-        blank: share of pixels that are exactly 0 wherever they have data.
-        no_data: (C,) share of pixels without data.
-        zero: (C,) share of pixels that are exactly 0.
-        negative: (C,) share of pixels below 0.
-        lowest: (C,) smallest value, NaN for a band without data; as below.
-        highest: (C,) largest value.
-        at_lowest: (C,) share of pixels that have exactly the smallest value.
-        at_highest: (C,) share of pixels that have exactly the largest value.
-        lowest_at: (C, 2) row and column of the first pixel that has the smallest value, -1 for a band without data.
-        highest_at: (C, 2) likewise, of the largest value.
-        mean: (C,) mean.
-        quantiles: (5, C) values below which 2, 25, 50, 75 and 98 % of the values lie. Of more than 20 million numbers,
-            those of evenly spaced pixels.
-        inner: (5, C) the same quantiles of those values that are neither the smallest nor the largest of their band.
-        correlation: (C,) correlation of pixels with their right-hand neighbours: near 1 for a picture, 0 for noise.
-        dead: (C,) True for bands without data, or with one value everywhere.
-    """
-
-    pixels: int
-    total: int
-    empty: float
-    blank: float
-    no_data: NDArray[np.float64]
-    zero: NDArray[np.float64]
-    negative: NDArray[np.float64]
-    lowest: NDArray[np.float64]
-    highest: NDArray[np.float64]
-    at_lowest: NDArray[np.float64]
-    at_highest: NDArray[np.float64]
-    lowest_at: NDArray[np.int64]
-    highest_at: NDArray[np.int64]
-    mean: NDArray[np.float64]
-    quantiles: NDArray[np.float64]
-    inner: NDArray[np.float64]
-    correlation: NDArray[np.float64]
-    dead: NDArray[np.bool_]
+    pixels: int  # looked at
+    total: int  # of the cube
+    empty: float  # share of pixels without data in any band
+    blank: float  # share of pixels that are exactly 0 wherever they have data
+    no_data: NDArray[np.float64]  # (C,) share of pixels
+    zero: NDArray[np.float64]  # (C,) share that is exactly 0
+    negative: NDArray[np.float64]  # (C,) share below 0
+    lowest: NDArray[np.float64]  # (C,) smallest value, NaN for a band without data
+    highest: NDArray[np.float64]  # (C,) largest value
+    at_lowest: NDArray[np.float64]  # (C,) share that has exactly the smallest value
+    at_highest: NDArray[np.float64]  # (C,) share that has exactly the largest value
+    lowest_at: NDArray[np.int64]  # (C, 2) row and column of the first pixel with the smallest value, -1 for none
+    highest_at: NDArray[np.int64]  # (C, 2) likewise, of the largest value
+    mean: NDArray[np.float64]  # (C,)
+    quantiles: NDArray[np.float64]  # (5, C), see QUANTILES; of evenly spaced pixels where they are many
+    inner: NDArray[np.float64]  # (5, C) the same of values that are neither the smallest nor the largest of their band
+    correlation: NDArray[np.float64]  # (C,) of right-hand neighbours: near 1 for a picture, 0 for noise
+    dead: NDArray[np.bool_]  # (C,) bands without data, or with one value everywhere
 
     @property
     def is_whole(self) -> bool:
@@ -93,18 +56,10 @@ class Survey:
         return "" if self.is_whole else f", in {self.sample}"
 
 
-def survey(cube: Cube, *, most_pixels: int | None = None) -> Survey:
+def survey(cube: Scene | ArrayRaster, *, most_pixels: int | None = None) -> Survey:
     """Looks at every pixel of a small cube, or at evenly spaced windows of whole rows of a large one.
 
-    Args:
-        cube: a scene, or the layers of a file.
-        most_pixels: stop at about so many; None for as many as hold 100 million numbers.
-
-    Returns:
-        The survey. Making it takes some 300 MB at most, however large the cube is.
-
-    Raises:
-        InputError: if the file cannot be read.
+    It stops at about ``most_pixels``, or as many as hold 100 million numbers, and takes some 300 MB at most.
     """
     rows, columns = cube.geobox.shape
     layers = cube.read(Window(0, 0, 1, 1)).shape[0]

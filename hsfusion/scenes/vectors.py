@@ -182,14 +182,16 @@ def _check_whole(path: Path, driver: str) -> None:
     """Makes sure that a GeoPackage or Shapefile is as long as its header says: GDAL reads what is left of one."""
     parts = {"GPKG": [path], "ESRI Shapefile": [path, *(_beside(path, suffix) for suffix in (".shx", ".dbf"))]}
     for part in parts.get(driver, ()):
-        if not part.is_file():
-            raise InputError(path, f"{part.suffix} beside it", "missing", "all of .shp, .shx, .dbf", "copy all parts")
-        with open(part, "rb") as file:
-            start, size = file.read(100), part.stat().st_size
+        start, size = b"", 0
+        if part.is_file():
+            with open(part, "rb") as file:
+                start, size = file.read(100), part.stat().st_size
         page, number, words = (int.from_bytes(start[a:b], "big") for a, b in ((16, 18), (28, 32), (24, 28)))
         needed = number * (65536 if page == 1 else page) if driver == "GPKG" else 2 * words
-        if part.suffix.lower() != ".dbf" and size < max(needed, 100):
-            raise InputError(part, "size", f"{size} bytes", f"at least {max(needed, 100)}", "copy all files anew")
+        needed = 32 if part.suffix.lower() == ".dbf" else max(needed, 100)
+        if size < needed:
+            fix = "copy all its files anew (.shp, .shx and .dbf of a Shapefile)"
+            raise InputError(part, "size", f"{size} bytes", f"at least {needed}", fix)
 
 
 def _table_encoding(path: Path) -> str | None:

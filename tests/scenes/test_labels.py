@@ -150,7 +150,7 @@ def test_envi_classification_keeps_names_and_colours(tmp_path):
 def test_named_class_0_that_is_taken_as_unlabelled_is_told(tmp_path, caplog):
     path = write_envi(tmp_path, np.array([[0, 1]]), classes=2, **{"class names": "{Water, Soil}"})
     read_labels(path, scene_of((1, 2)))
-    assert "calls code 0 Water; it is taken as unlabelled" in caplog.text
+    assert "calls code 0 Water" in caplog.text
     assert read_labels(path, scene_of((1, 2)), unlabelled=[]).legend().names == ("Water", "Soil")
 
 
@@ -176,7 +176,7 @@ def test_lists_of_names_and_colours_start_at_code_1(tmp_path):
 
 @pytest.mark.parametrize(
     "given",
-    [{"names": "corn"}, {"names": 5}, {"names": ["a", "b", "c"]}, {"names": {1: "a", 2: "a"}}, {"names": {9: "x"}}]
+    [{"names": "corn"}, {"names": ["a", "b", "c"]}, {"names": {1: "a", 2: "a"}}, {"names": {9: "x"}}]
     + [{"colors": color} for color in ("#ffffff", {1: "red"}, {1: "#fff"}, {1: 255}, {3: "#ffffff"}, {"x": "#ffffff"})],
 )
 def test_names_and_colours_that_fit_no_class_are_one_line(tmp_path, given):
@@ -269,12 +269,6 @@ def test_names_that_repeat_are_refused_until_the_user_renames_one(tmp_path):
     with pytest.raises(InputError, match=r"names is \['corn'\] for more than one class"):
         labels.legend()
     assert labels.legend(names={2: "maize"}).names == ("corn", "maize")
-
-
-@pytest.mark.parametrize("unlabelled", ["0", 0.5, None, True, ["a"], [None], {"a": 1}])
-def test_unlabelled_that_is_no_code_is_refused(tmp_path, unlabelled):
-    path = save(tmp_path / "gt.npy", np.ones((1, 3), int))
-    assert "scene: unlabelled is" in refused(path, scene_of((1, 3)), unlabelled=unlabelled)
 
 
 @pytest.mark.parametrize("option", [{"class_field": "code"}, {"variable": "gt"}])

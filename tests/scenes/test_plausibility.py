@@ -121,10 +121,6 @@ CASES = {
         "1 band holds -2147483648 (in up to 5.0% of the pixels), which often means no data, but scene.nodata is "
         "-2147480000, which no pixel has: set scene.nodata=-2147483648 if so.",
     ),
-    "nodata close by": (
-        {"values": changed(pixels(), (2, 0, 0), -0.0123), "nodata": -0.01229, "nodata_given": True},
-        "scene.nodata is -0.01229, which no pixel has; -0.0123 occurs: set scene.nodata=-0.0123 if that means no data.",
-    ),
     "nodata nowhere": ({"nodata": 7.0, "nodata_given": True}, "scene.nodata is 7, which no pixel has."),
     "impossible": (
         {"values": pixels("u2", 1e4), "gain": np.full(60, 1e-4), "nodata": -9999.0},
