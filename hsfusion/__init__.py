@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 # name -> module that holds it, and its name there where that is another
 _FRONT_DOOR = {
     "open_scene": ("hsfusion.scenes.description", "open_path"),
-    "indian_pines": ("hsfusion.data.indian_pines", "indian_pines"),
+    "indian_pines": ("hsfusion.data.public", "indian_pines"),
     "train": ("hsfusion.runs", "train"),
     "train_jointly": ("hsfusion.runs", "train_jointly"),
     "finetune": ("hsfusion.runs", "finetune"),
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from hsfusion.data.indian_pines import indian_pines
+    from hsfusion.data.public import indian_pines
     from hsfusion.evidence import gather_evidence
     from hsfusion.evidence.store import read_evidence as load_evidence
     from hsfusion.nn import WeightedSum

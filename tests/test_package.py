@@ -30,7 +30,7 @@ def test_default_configuration_takes_the_defaults_of_the_code():
     from omegaconf import OmegaConf
 
     from hsfusion.data import splits, synthetic
-    from hsfusion.data.datamodule import PatchDataModule
+    from hsfusion.data.patches import PatchDataModule
     from hsfusion.nn import DEFAULT_BACKBONE
     from hsfusion.training.building import build_network
 

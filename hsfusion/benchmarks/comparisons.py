@@ -1,20 +1,23 @@
-"""Methods beside each other on the same pixels, over several seeds: networks, baselines, sensors, fine-tuning."""
+"""Methods beside each other on the same pixels, over several seeds: networks, baselines, sensors, fine-tuning.
+
+Each comparison yields a row for each method and seed when it is ready; ``table`` shows the mean over the seeds.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
+from math import inf
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any
 
-import numpy as np
-
-from hsfusion.data.datamodule import prepare
 from hsfusion.data.leakage import check_no_leakage
+from hsfusion.data.patches import prepare
 from hsfusion.data.splits import TEST, TRAIN, VAL
 from hsfusion.errors import InputError
 from hsfusion.inference import predict_scene
@@ -56,7 +59,7 @@ def compare_fusions(
     keep_bands: Sequence[int | None],
     baselines: Sequence[str],
 ) -> Iterator[Row]:
-    """Kinds of fusion and per-pixel classifiers on the same pixels: a row for each method and seed, when it is ready.
+    """Kinds of fusion and per-pixel classifiers on the same pixels.
 
     Args:
         scene: with labels.
@@ -66,35 +69,48 @@ def compare_fusions(
         keep_bands: numbers of bands to choose, each with every fusion; None for as many as are worth their cost.
         baselines: of :data:`BASELINES`.
     """
-    for seed in seeds:
-        for fusion in fusions:
-            for keep in keep_bands:
-                job = replace(settings, seed=seed, model=replace(settings.model, fusion=fusion, keep_bands=keep))
-                result = fit(job, prepare_experiment(scene, job))
-                row = _row(fusion if keep is None else f"{fusion}, {keep} bands", seed, result.metrics)
-                yield {**row, "bands": int((result.weights.weight > 0).sum())}
-        for name in baselines:
-            yield baseline_row(scene, replace(settings, seed=seed), name)
+    methods = {}
+    for fusion, keep in product(fusions, keep_bands):
+        model = replace(settings.model, fusion=fusion, keep_bands=keep)
+        name = fusion if keep is None else f"{fusion}, {keep} bands"
+        methods[name] = partial(_network_row, scene, replace(settings, model=model))
+    methods |= {name: partial(_baseline_row, scene, settings) for name in baselines}
+    return _rows(methods, seeds)
 
 
-def baseline_row(scene: LabelledScene, settings: TrainSettings, name: str) -> Row:
+def compare_sensors(
+    scenes: dict[str, LabelledScene], settings: TrainSettings, *, seeds: Sequence[int]
+) -> Iterator[Row]:
+    """The network on a scene as several sensors see it, from :func:`sensor_scenes`."""
+    return _rows({name: partial(_network_row, scene, settings) for name, scene in scenes.items()}, seeds)
+
+
+def _rows(methods: Mapping[str, Callable[[str, int], Row]], seeds: Sequence[int]) -> Iterator[Row]:
+    return (row_of(name, seed) for seed in seeds for name, row_of in methods.items())
+
+
+def _network_row(scene: LabelledScene, settings: TrainSettings, name: str, seed: int) -> Row:
+    job = replace(settings, seed=seed)
+    result = fit(job, prepare_experiment(scene, job))
+    in_use = int((result.weights.weight > 0).sum())
+    return {**_row(name, seed, result.metrics), "bands_in_use": in_use, "bands": len(scene.scene.bands)}
+
+
+def _baseline_row(scene: LabelledScene, settings: TrainSettings, name: str, seed: int) -> Row:
     """A per-pixel classifier on the pixels of the split that the settings make."""
-    used = used_layers(scene.scene, settings)
+    settings, used = replace(settings, seed=seed), used_layers(scene.scene, settings)
     split = split_scene(scene, settings, radius=settings.model.receptive_field // 2, used=used)
     cube = prepare(split, used)
     classes = cube.classes.numpy()
     train, val = ((cube.spectra(split.pixels(role)), classes[split.pixels(role)]) for role in (TRAIN, VAL))
-    test = cube.spectra(split.pixels(TEST))
-    start = time.perf_counter()
+    test, start = cube.spectra(split.pixels(TEST)), time.perf_counter()
     if name == "svm":
-        predicted = svm_predictions(train, val, test, seed=settings.seed)
+        predicted = svm_predictions(train, val, test, seed=seed)
     else:
-        predicted = forest_predictions(train, test, seed=settings.seed)
-    seconds = time.perf_counter() - start
-    whole = classes.copy()
+        predicted = forest_predictions(train, test, seed=seed)
+    seconds, whole = time.perf_counter() - start, classes.copy()
     whole[split.pixels(TEST)] = predicted
-    metrics = evaluate_test(split, whole.reshape(split.roles.shape))[1]
-    return _row(name, settings.seed, metrics, seconds=seconds)
+    return _row(name, seed, evaluate_test(split, whole.reshape(split.roles.shape))[1], seconds=seconds)
 
 
 def sensor_scenes(scene: LabelledScene, settings: TrainSettings, sensors: Sequence[str]) -> dict[str, LabelledScene]:
@@ -105,26 +121,10 @@ def sensor_scenes(scene: LabelledScene, settings: TrainSettings, sensors: Sequen
         try:
             new_model(settings, seen.scene, seen.legend.names)
         except InputError as error:
-            raise InputError(
-                f"groups and model, as {name} sees the scene",
-                error.field,
-                error.value,
-                error.expected,
-                "use groups=even and no keep_bands, which adapt to the bands, or drop this sensor",
-            ) from error
+            source = f"groups and model, as {name} sees the scene"
+            fix = "use groups=even and no keep_bands, which adapt to the bands, or drop this sensor"
+            raise InputError(source, error.field, error.value, error.expected, fix) from error
     return scenes
-
-
-def compare_sensors(
-    scenes: dict[str, LabelledScene], settings: TrainSettings, *, seeds: Sequence[int]
-) -> Iterator[Row]:
-    """The network on a scene as several sensors see it, same pixels for all: a row for each sensor and seed."""
-    for seed in seeds:
-        job = replace(settings, seed=seed)
-        for name, scene in scenes.items():
-            result = fit(job, prepare_experiment(scene, job))
-            in_use = int((result.weights.weight > 0).sum())
-            yield {**_row(name, seed, result.metrics), "bands_in_use": in_use, "bands": len(scene.scene.bands)}
 
 
 def pretrained_models(
@@ -146,14 +146,10 @@ def compare_finetuning(
     labels: Sequence[int | None],
     scratch_epochs: int,
 ) -> Iterator[Row]:
-    """Fine-tuning beside training from scratch on the same few labels: rows for each number of labels and seed.
+    """Fine-tuning beside training from scratch on the same few labels.
 
-    Args:
-        scene: with labels.
-        settings: of the fine-tuning.
-        models: by seed, from :func:`pretrained_models`.
-        labels: training pixels of each class; None for all of the split.
-        scratch_epochs: of the networks from scratch.
+    ``models`` are by seed, from :func:`pretrained_models`, and ``labels`` numbers of training pixels of each class,
+    None for all of the split.
     """
     for seed, (network, header) in models.items():
         job, make = replace(settings, seed=seed), partial(transferred_model, network=network, header=header)
@@ -213,27 +209,40 @@ def _row(method: str, seed: int, metrics: dict[str, Any], *, seconds: float | No
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """Mean and standard deviation (n - 1) of each method over the seeds."""
-    summary = {}
+    summary: dict[str, Any] = {}
     for method in dict.fromkeys(row["method"] for row in rows):
         of_method = [row for row in rows if row["method"] == method]
-        spread: dict[str, Any] = {}
-        for key in _METRICS:
-            values = [row[key] for row in of_method]
-            spread[key] = {"mean": mean(values), "std": stdev(values) if len(values) > 1 else 0.0}
-        bands = [row["bands"] for row in of_method if "bands" in row]
-        spread["bands"] = f"{min(bands)}-{max(bands)} bands, " if bands else ""
-        leakage = mean(row["split"]["leakage"] for row in of_method)
-        summary[method] = {**spread, "leakage": leakage, "seconds": mean(row["seconds"] for row in of_method)}
+        values = {key: [row[key] for row in of_method] for key in _METRICS}
+        summary[method] = {
+            **{key: {"mean": mean(of), "std": stdev(of) if len(of) > 1 else 0.0} for key, of in values.items()},
+            "leakage": mean(row["split"]["leakage"] for row in of_method),
+            "seconds": mean(row["seconds"] for row in of_method),
+        }
     return summary
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """Lines of text: the mean of each method over the seeds, with the standard deviation where there are several."""
+    lines = []
+    for method, values in summarise(rows).items():
+        of_method = [row for row in rows if row["method"] == method]
+        overall, average = (
+            f"{values[key]['mean']:.4f}" + (f" ± {values[key]['std']:.4f}" if len(of_method) > 1 else "")
+            for key in ("overall_accuracy", "average_accuracy")
+        )
+        text = f"{method:<24} overall accuracy {overall}, average {average}"
+        if "bands" in of_method[0]:
+            used = sorted({row["bands_in_use"] for row in of_method})
+            text += f", {'-'.join(map(str, used[:: max(1, len(used) - 1)]))} of {of_method[0]['bands']} bands in use"
+        text += f", leakage {values['leakage']:.3f}, {values['seconds']:.0f} s"
+        if steps := [row["step_as_good"] for row in of_method if "step_as_good" in row]:
+            middle = median(inf if step is None else step for step in steps)  # inf where it never was
+            text += f", as good as scratch after {middle:.0f} steps"
+        lines.append(text)
+    return lines
 
 
 def write_rows(path: Path, rows: Sequence[Row], *, configuration: dict[str, Any]) -> None:
     """Writes what there is so far, so that a long benchmark that is cut short loses nothing."""
     content = {"config": configuration, "versions": versions(), "summary": summarise(rows), "runs": list(rows)}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def median_step(rows: Sequence[Row]) -> str:
-    """Median of the steps at which networks were as good as those from scratch; inf for those that never were."""
-    steps = [row["step_as_good"] for row in rows]
-    return f"{np.median([np.inf if step is None else step for step in steps]):.0f}"

@@ -1,38 +1,70 @@
-"""Reading a cube tile by tile, beside a raw read of its bytes, rasterio and spectral."""
+"""Reading a cube tile by tile, beside a raw read of its bytes, rasterio and spectral; and how work is timed.
+
+Each benchmark of speed is a frozen dataclass of what is measured, and each of its fields is a key of the configuration.
+``measure`` gives plain values; ``table`` gives lines of text that show them.
+"""
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import rasterio
+import torch
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 from spectral.io import envi
 
+from hsfusion.errors import EnvironmentFailure
 from hsfusion.runs.settings import check_ranges, refusal, within
 from hsfusion.scenes import Window
 from hsfusion.scenes.formats.registry import open_cube_file
 
-_INTERLEAVES = ("bsq", "bil", "bip")
+INTERLEAVES = ("bsq", "bil", "bip")
 _CODES = {"int16": 2, "uint16": 12, "float32": 4}
 _AXES = {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}
 
 Read = Callable[[Window], NDArray]
+Work = Callable[[], object]
+
+
+def timed(
+    candidates: Mapping[str, Work], *, repeats: int, before: Callable[[str], object] = str
+) -> dict[str, list[float]]:
+    """Seconds of each candidate, in turns, so that a machine that slows down slows all; ``before`` is not timed."""
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(repeats):
+        for name, work in candidates.items():
+            before(name)
+            start = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def check_options(options: Any, **words: Sequence[str]) -> None:
+    """Checks ranges, lists of words, and the device."""
+    check_ranges(options)
+    for key, allowed in words.items():
+        given = getattr(options, key)
+        if not set([given] if isinstance(given, str) else given) <= set(allowed):
+            raise refusal(key, given if isinstance(given, str) else list(given), f"of {', '.join(allowed)}")
+    if getattr(options, "device", "cpu") == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentFailure("device is cuda, expected what this machine has. Fix: use device=cpu.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadBenchmark:
-    """The cube that is read, int16. Every field is a key of the configuration.
+    """Reading an int16 cube tile by tile, in turns with a raw read of its bytes, rasterio and spectral.
 
     Attributes:
         bands: of the cube.
@@ -40,7 +72,7 @@ class ReadBenchmark:
         columns: of the cube.
         tile: edge of a tile in pixels.
         interleaves: of the file.
-        repeats: rounds; each times every candidate once, and medians are compared.
+        repeats: rounds; medians are compared.
         folder: for the cube; None for the system's temporary one.
     """
 
@@ -48,80 +80,52 @@ class ReadBenchmark:
     rows: int = within(1000, 1)
     columns: int = within(1000, 1)
     tile: int = within(128, 1)
-    interleaves: tuple[str, ...] = _INTERLEAVES
+    interleaves: tuple[str, ...] = INTERLEAVES
     repeats: int = within(5, 1)
     folder: str | None = None
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        check_ranges(self)
-        if not set(self.interleaves) <= set(_INTERLEAVES):
-            raise refusal("interleaves", list(self.interleaves), f"a list of {', '.join(_INTERLEAVES)}")
+        check_options(self, interleaves=INTERLEAVES)
 
+    def measure(self) -> dict[str, Any]:
+        """A row for each interleave: times in multiples of the raw read, its rate, and all seconds."""
+        with tempfile.TemporaryDirectory(prefix="hsfusion-", dir=self.folder) as folder:
+            rows = [{"interleave": name, **self._row(Path(folder) / name)} for name in self.interleaves]
+        return {"tile": self.tile, "interleaves": rows}
 
-def measure(options: ReadBenchmark) -> dict[str, Any]:
-    """Times reading a cube tile by tile, in turns with a raw read of its bytes; plain values."""
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="hsfusion-", dir=options.folder) as folder:
-        for interleave in options.interleaves:
-            rows.append({"interleave": interleave, **_row(options, Path(folder) / interleave, interleave)})
-    return {"tile": options.tile, "interleaves": rows}
-
-
-def table(result: dict[str, Any]) -> list[str]:
-    """Lines of text that show what :func:`measure` gave."""
-    rows, tile = result["interleaves"], result["tile"]
-    names = list(rows[0]["times_raw"])
-    lines = [f"{'':<6}" + "".join(f"{name:>18}" for name in names) + f"{'raw MB/s':>12}"]
-    for row in rows:
-        values = "".join(f"{row['times_raw'][name]:>18.2f}" for name in names)
-        lines.append(f"{row['interleave']:<6}{values}{row['raw_megabytes_per_second']:>12.0f}")
-    return [*lines, f"times of reading all {tile} x {tile} tiles, in multiples of reading the file's bytes once"]
-
-
-def _row(options: ReadBenchmark, path: Path, interleave: str) -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    cube = rng.integers(0, 10_000, (options.bands, options.rows, options.columns), dtype=np.int16)
-    write_envi(path, cube, interleave=interleave)
-    tiles = [
-        Window(row, col, min(options.tile, options.rows - row), min(options.tile, options.columns - col))
-        for row in range(0, options.rows, options.tile)
-        for col in range(0, options.columns, options.tile)
-    ]
-    buffer = bytearray(cube.nbytes)
-    with ways_to_read(path) as ways:
-        window = tiles[-1]
-        wanted = cube[:, window.row :, window.col :]
-        for name, read in ways.items():
-            got = read(window)
-            got = got.transpose(2, 0, 1) if name == "spectral" else got
-            assert np.array_equal(got, wanted), f"{name} reads something else"
-        del cube, wanted
-        candidates: dict[str, Callable[[], object]] = {
-            "raw": lambda: _read_raw(path, buffer),
-            **{name: lambda read=read: [read(tile).shape for tile in tiles] for name, read in ways.items()},
+    def _row(self, path: Path) -> dict[str, Any]:
+        size = (self.bands, self.rows, self.columns)
+        cube = np.random.default_rng(0).integers(0, 10_000, size, dtype=np.int16)
+        write_envi(path, cube, interleave=path.name)
+        tiles = [
+            Window(row, col, min(self.tile, self.rows - row), min(self.tile, self.columns - col))
+            for row in range(0, self.rows, self.tile)
+            for col in range(0, self.columns, self.tile)
+        ]
+        with ways_to_read(path) as ways:
+            for name, read in ways.items():
+                got = read(tiles[-1]).transpose((2, 0, 1) if name == "spectral" else (0, 1, 2))
+                assert np.array_equal(got, cube[:, tiles[-1].row :, tiles[-1].col :]), f"{name} reads something else"
+            readers = {name: lambda read=read: [read(tile).shape for tile in tiles] for name, read in ways.items()}
+            seconds = timed({"raw": path.read_bytes, **readers}, repeats=self.repeats)
+        path.unlink()
+        raw = median(seconds["raw"])
+        return {
+            "times_raw": {name: median(seconds[name]) / raw for name in readers},
+            "raw_megabytes_per_second": cube.nbytes / raw / 1e6,
+            "seconds": seconds,
         }
-        seconds: dict[str, list[float]] = {name: [] for name in candidates}
-        for _ in range(options.repeats):
-            for name, candidate in candidates.items():
-                start = time.perf_counter()
-                candidate()
-                seconds[name].append(time.perf_counter() - start)
-    path.unlink()
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    raw = median.pop("raw")
-    return {
-        "times_raw": {name: value / raw for name, value in median.items()},
-        "raw_megabytes_per_second": len(buffer) / raw / 1e6,
-        "seconds": seconds,
-    }
 
-
-def _read_raw(path: Path, buffer: bytearray) -> None:
-    with open(path, "rb", buffering=0) as file:
-        view = memoryview(buffer)
-        while view:
-            view = view[file.readinto(view) :]
+    @staticmethod
+    def table(result: dict[str, Any]) -> list[str]:
+        """Lines of text."""
+        rows, tile = result["interleaves"], result["tile"]
+        lines = [f"{'':<6}" + "".join(f"{name:>18}" for name in rows[0]["times_raw"]) + f"{'raw MB/s':>12}"]
+        for row in rows:
+            values = "".join(f"{times:>18.2f}" for times in row["times_raw"].values())
+            lines.append(f"{row['interleave']:<6}{values}{row['raw_megabytes_per_second']:>12.0f}")
+        return [*lines, f"times of reading all {tile} x {tile} tiles, in multiples of reading the file's bytes once"]
 
 
 def write_envi(path: Path, cube: NDArray, *, interleave: str) -> None:

@@ -1,4 +1,4 @@
-"""Splits of labelled pixels into training, validation and test, and how much the test pixels leak."""
+"""Splits of labelled pixels into training, validation and test, parts of them, and how much the test pixels leak."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes import LabelledScene, Labels, read_labels
+from hsfusion.scenes import ArrayScene, LabelledScene, Labels, read_labels
 from hsfusion.scenes.labels import on_one_legend
+from hsfusion.scenes.scene import read_all
+from hsfusion.spectra import Bands
 
 UNUSED, TRAIN, VAL, TEST, BUFFER = range(5)
 _CANDIDATES = 60  # random assignments of blocks that the best is chosen from
@@ -140,14 +142,7 @@ def random(
 
     Accuracies on such a split are too high; it is here for comparison with papers that used it.
 
-    Args:
-        labelled: the scene with its ground truth.
-        radius: radius of the receptive field, in pixels.
-        seed: of the draw.
-        valid: (H, W), False for pixels without data, which get no role; None for all valid.
-        fraction: share of each class for training.
-        per_class: pixels of each class for training, instead of the share.
-        val_fraction: share of each class for validation.
+    Arguments are those of :func:`blocks`, but shares are those of each class, and ``per_class`` replaces ``fraction``.
     """
     _check_shares(fraction, val_fraction)
     labelled = labelled if valid is None else labelled.where(valid)
@@ -158,13 +153,10 @@ def random(
         train = per_class if per_class is not None else max(1, round(fraction * pixels.size))
         val = max(1, round(val_fraction * pixels.size))
         if pixels.size < train + val + 1:
-            raise InputError(
-                "split",
-                f"number of pixels of class {name} ({code})",
-                pixels.size,
-                f"at least {train + val + 1} ({train} for training, {val} for validation, 1 for test)",
-                "label more pixels, drop the class, or lower split.per_class",
-            )
+            field, expected = f"number of pixels of class {name} ({code})", f"at least {train + val + 1}"
+            expected += f" ({train} for training, {val} for validation, 1 for test)"
+            fix = "label more pixels, drop the class, or lower split.per_class"
+            raise InputError("split", field, pixels.size, expected, fix)
         roles.flat[pixels] = TEST
         roles.flat[pixels[:train]] = TRAIN
         roles.flat[pixels[train : train + val]] = VAL
@@ -190,16 +182,9 @@ def fixed(
     The rasters' own labels are used. Where they say the same as the scene's ground truth, its class names are kept;
     otherwise names come from ``class_names`` or are called ``class <code>``, for codes alone do not tell.
 
-    Args:
-        labelled: the scene with its ground truth.
-        radius: radius of the receptive field, in pixels.
-        seed: of the draw of validation pixels.
-        valid: (H, W), False for pixels without data, which get no role; None for all valid.
-        train: label raster of the training pixels, 0 elsewhere.
-        test: label raster of the test pixels, 0 elsewhere.
-        class_names: names by code, or a list that starts with the name of code 1.
-        val_fraction: share of each class's training pixels that is set aside for validation; with 0 there is no
-            selection, and the last epoch's model is kept.
+    Arguments are those of :func:`blocks`; ``train`` and ``test`` are label rasters of these pixels, 0 elsewhere, and
+    ``class_names`` are by code, or a list that starts with the name of code 1. ``val_fraction`` of the training pixels
+    of each class are set aside for validation; with 0 there is no selection, and the last epoch's model is kept.
     """
     of_train, of_test, of_both = on_one_legend(read_labels(train, labelled.scene), read_labels(test, labelled.scene))
     train_labels, test_labels = of_train.codes, of_test.codes
@@ -228,6 +213,33 @@ def _like(labelled: LabelledScene, labels: Labels) -> Labels:
         return replace(labels, names=names, colors=colors)
     _log.info("The labels of the fixed split are not those of the scene; the split's own are used.")
     return labels
+
+
+def resampled(split: Split, number: int, *, share: float = 0.8) -> Split:
+    """Keeps a random share of the training pixels of each class, one pixel at least; the others become unused.
+
+    Drawn without replacement, as a function of the split and the ``number`` of the resample. Validation and test pixels
+    stay as they are, so that networks trained on several resamples differ by what they were trained on alone.
+    """
+    rng = np.random.default_rng([number, 12])
+    roles = split.roles.copy()
+    for code in split.labelled.legend.codes:
+        pixels = rng.permutation(np.flatnonzero((split.labelled.labels == code) & (split.roles == TRAIN)))
+        roles.flat[pixels[max(1, round(share * pixels.size)) :]] = UNUSED
+    return replace(split, roles=roles)
+
+
+def with_bands(split: Split, chosen: NDArray[np.integer]) -> Split:
+    """The same pixels with some of the bands only, as a sensor of these bands would have seen them.
+
+    Bands are ``chosen`` by index, (k,) in any order, and come in the order of the file. Layers of further rasters are
+    left out.
+    """
+    scene, kept = split.labelled.scene, np.sort(chosen).astype(np.int64)
+    fwhm = scene.bands.fwhm_nm
+    bands = Bands(scene.bands.wavelength_nm[kept], None if fwhm is None else fwhm[kept], scene.bands.good[kept])
+    fewer = ArrayScene(read_all(scene, kept), bands=bands, name=scene.name, geobox=scene.geobox)
+    return replace(split, labelled=replace(split.labelled, scene=fewer))
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,37 +313,21 @@ def _imbalance(pixels: _LabelledPixels, roles: NDArray[np.uint8], fraction: floa
 
 def _check_classes(split: Split, *, fix: str) -> None:
     """Every class needs training pixels; classes without test pixels are worth a warning."""
-    legend = split.labelled.legend
-    labels = split.labelled.labels
+    legend, labels = split.labelled.legend, split.labelled.labels
     train, test = (np.unique(labels[split.roles == role]) for role in (TRAIN, TEST))
     for code, name in zip(legend.codes, legend.names, strict=True):
         if code not in train:
-            raise InputError(
-                "split",
-                f"number of training pixels of class {name} ({code}, {int((labels == code).sum())} labelled)",
-                0,
-                "at least 1",
-                fix,
-            )
+            field = f"number of training pixels of class {name} ({code}, {int((labels == code).sum())} labelled)"
+            raise InputError("split", field, 0, "at least 1", fix)
         if code not in test:
             _log.warning("Class %s has no test pixels in this split; it does not count in the accuracies.", name)
     for role, name in ((TEST, "test"), (VAL, "validation")):
         if split.kind == "blocks" and not split.count(role):
-            raise InputError(
-                "split",
-                f"number of {name} pixels",
-                0,
-                "at least 1",
-                "choose smaller shares, smaller blocks or a smaller model.receptive_field",
-            )
+            fix = "choose smaller shares, smaller blocks or a smaller model.receptive_field"
+            raise InputError("split", f"number of {name} pixels", 0, "at least 1", fix)
 
 
 def _check_shares(fraction: float, val_fraction: float) -> None:
     if not (fraction > 0 and val_fraction > 0 and fraction + val_fraction < 1):
-        raise InputError(
-            "split",
-            "fraction + val_fraction",
-            f"{fraction:g} + {val_fraction:g}",
-            "two positive shares that leave something for the test",
-            "lower them",
-        )
+        given, expected = f"{fraction:g} + {val_fraction:g}", "two positive shares that leave something for the test"
+        raise InputError("split", "fraction + val_fraction", given, expected, "lower them")

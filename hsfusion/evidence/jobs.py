@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from hsfusion.data.datamodule import PatchDataModule, prepare
-from hsfusion.data.splits import TEST, TRAIN, VAL, Split, Splitter
-from hsfusion.data.subsets import resampled, with_bands
+from hsfusion.data.patches import PatchDataModule, prepare
+from hsfusion.data.splits import TEST, TRAIN, VAL, Split, Splitter, resampled, with_bands
 from hsfusion.errors import DivergedError, EnvironmentFailure, HsFusionError, unescaped
 from hsfusion.evidence.store import write_json
 from hsfusion.inference.classification import MaskedNetwork

@@ -19,7 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from numpy.typing import NDArray
 
-from hsfusion.data.datamodule import PatchDataModule, SeveralDataModule, TrainingCube
+from hsfusion.data.patches import PatchDataModule, SeveralDataModule, TrainingCube
 from hsfusion.data.splits import TRAIN, Split
 from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError, unescaped
 from hsfusion.nn import SETTLED, FusionNetwork, MultiSceneNetwork

@@ -13,8 +13,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from hsfusion.data.datamodule import SeveralDataModule
 from hsfusion.data.leakage import training_mask
+from hsfusion.data.patches import SeveralDataModule
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
 from hsfusion.errors import InputError
 from hsfusion.nn import MultiSceneNetwork

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import maximum_filter
 
-from hsfusion.data.indian_pines import CLASS_NAMES, indian_pines
+from hsfusion.data.public import INDIAN_PINES_CLASSES, indian_pines
 from hsfusion.data.splits import BUFFER, TEST, TRAIN, UNUSED, VAL, Split, blocks, dilate, fixed, random
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
@@ -173,7 +173,7 @@ def test_fixed_split_uses_the_rasters_and_keeps_names_that_agree(pines, tmp_path
     assert (split.roles == TRAIN).sum() == (train > 0).sum()
     assert (split.roles == TEST).sum() == (test > 0).sum()
     assert len(split.labelled.legend.codes) >= 8
-    assert split.labelled.legend.names == tuple(CLASS_NAMES[code - 1] for code in split.labelled.legend.codes)
+    assert split.labelled.legend.names == tuple(INDIAN_PINES_CLASSES[code - 1] for code in split.labelled.legend.codes)
     assert split.leakage == 0.0
 
 

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from hsfusion.data.splits import TEST, TRAIN, VAL, blocks
-from hsfusion.data.subsets import resampled, with_bands
+from hsfusion.data.splits import TEST, TRAIN, VAL, blocks, resampled, with_bands
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.scenes.scene import read_all
 

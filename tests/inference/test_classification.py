@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from hsfusion.data.datamodule import PatchDataModule, prepare
+from hsfusion.data.patches import PatchDataModule, prepare
 from hsfusion.data.splits import blocks
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.inference import FoldedNetwork, classification, instance_weight_maps, predict_scene

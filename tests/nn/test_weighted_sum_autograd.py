@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hsfusion.benchmarks.fusion import peak_bytes_cpu
+from hsfusion.benchmarks.speed import peak_bytes_cpu
 from hsfusion.nn import WeightedSum, weighted_sum_autograd
 
 CASES = ["none", "scalar", "channel", "instance", "channel_instance", "table", "channel_table"]

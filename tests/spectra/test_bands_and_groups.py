@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hsfusion.data.indian_pines import indian_pines_bands
+from hsfusion.data.public import indian_pines_bands
 from hsfusion.errors import InputError
 from hsfusion.spectra import BandGroup, Bands, band_spacing_nm, even_groups, gaussian_basis, intervals, membership
 

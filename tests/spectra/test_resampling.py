@@ -3,7 +3,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from hsfusion.data.indian_pines import indian_pines_bands
+from hsfusion.data.public import indian_pines_bands
 from hsfusion.spectra import Bands
 from hsfusion.spectra.resampling import resample_values, resampling_matrix
 from hsfusion.spectra.sensors import sensor_bands

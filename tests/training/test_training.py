@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from sklearn import metrics
 
-from hsfusion.data.indian_pines import indian_pines_bands
+from hsfusion.data.public import indian_pines_bands
 from hsfusion.errors import DivergedError, HsFusionError, InputError
 from hsfusion.spectra import BandGroup, Bands, even_groups
 from hsfusion.training.building import FUSIONS, WeightReadout, build_network

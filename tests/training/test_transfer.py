@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from hsfusion.data.indian_pines import indian_pines_bands
+from hsfusion.data.public import indian_pines_bands
 from hsfusion.errors import InputError
 from hsfusion.spectra import BandGroup, Bands, even_groups
 from hsfusion.spectra.resampling import resampling_matrix

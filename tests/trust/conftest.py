@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from hsfusion.data.datamodule import PatchDataModule, prepare, valid_pixels
+from hsfusion.data.patches import PatchDataModule, prepare, valid_pixels
 from hsfusion.data.splits import TEST, blocks
 from hsfusion.nn import FusionNetwork
 from hsfusion.runs.fitting import run_trainer

@@ -1,25 +1,64 @@
-"""Public benchmark scenes: files that users fetch themselves or, on request only, have downloaded."""
+"""Public scenes: Indian Pines out of a package, and files that users fetch themselves or have downloaded."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from collections.abc import Mapping, Sequence
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import EnvironmentFailure, InputError
-from hsfusion.scenes import LabelledScene, open_labelled_scene
+from hsfusion.scenes import ArrayScene, LabelledScene, Legend, open_labelled_scene
 from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.formats.registry import file_format, open_cube_file
+from hsfusion.spectra import Bands
 
 _log = logging.getLogger(__name__)
-_MOST_BANDS = 10_000
+INDIAN_PINES_CLASSES = (
+    "Alfalfa",
+    "Corn-notill",
+    "Corn-mintill",
+    "Corn",
+    "Grass-pasture",
+    "Grass-trees",
+    "Grass-pasture-mowed",
+    "Hay-windrowed",
+    "Oats",
+    "Soybean-notill",
+    "Soybean-mintill",
+    "Soybean-clean",
+    "Wheat",
+    "Woods",
+    "Buildings-Grass-Trees-Drives",
+    "Stone-Steel-Towers",
+)
+
+
+def indian_pines_bands() -> Bands:
+    """Centres and widths in nm of the 200 bands; not ascending, the spectrometers overlap."""
+    with as_file(files("hsfusion.data") / "indian_pines_bands.csv") as path:
+        return Bands.from_csv(path)
+
+
+def indian_pines() -> LabelledScene:
+    """AVIRIS over farmland in Indiana, 12 June 1992: 145 x 145 pixels of 20 m, 200 bands, 16 classes, 10,249 labelled.
+
+    The values are the 16-bit numbers of the distributed product (radiance, scaled), without georeference.
+    Source: Baumgardner, Biehl and Landgrebe (2015), doi:10.4231/R7RX991C.
+    """
+    from tensorly.datasets import load_indian_pines
+
+    bunch = load_indian_pines()
+    # both arrays are Fortran-ordered in the package
+    cube = np.ascontiguousarray(np.asarray(bunch["tensor"]).transpose(2, 0, 1), dtype=np.float32)
+    labels = np.ascontiguousarray(bunch["ticks"][0], dtype=np.int64)
+    scene = ArrayScene(cube, bands=indian_pines_bands(), name="indian_pines")
+    return LabelledScene(scene, labels, Legend.of(labels, names=dict(enumerate(INDIAN_PINES_CLASSES, start=1))))
 
 
 def benchmark_scene(
@@ -42,7 +81,7 @@ def benchmark_scene(
     """Opens a benchmark scene with its ground truth.
 
     Args:
-        name: what messages call the scene.
+        name: of the scene.
         page: public page that it comes from.
         cube: file of the cube; may be missing where it is downloaded.
         labels: file of the ground truth, likewise.
@@ -71,9 +110,8 @@ def benchmark_scene(
 def _nominal_axis(file: CubeFile, nominal: Mapping[str, Any], *, name: str, page: str) -> list[float]:
     centres = nominal_wavelengths(nominal)
     if file.layers != centres.size:
-        raise file.error(
-            "number of bands", file.layers, f"{centres.size}, as in {page}", "name that file, or set scene.wavelengths"
-        )
+        expected, fix = f"{centres.size}, as in {page}", "name that file, or set scene.wavelengths"
+        raise file.error("number of bands", file.layers, expected, fix)
     _log.warning(
         "%s: the file names no wavelengths. These are nominal: %d bands, evenly spaced in each spectrometer,"
         " from %g to %g nm. Set scene.wavelengths for exact ones.",
@@ -93,31 +131,15 @@ def nominal_wavelengths(nominal: Mapping[str, Any]) -> NDArray[np.float64]:
         (C,) centres in nm, in band order.
     """
     try:
-        if unknown := set(nominal) - {"spectrometers", "removed"}:
-            raise ValueError(f"unknown {sorted(unknown)}")
-        ranges = [(float(first), float(last), int(bands)) for first, last, bands in nominal["spectrometers"]]
-        if max(bands for _, _, bands in ranges) > _MOST_BANDS:
-            raise ValueError(f"more than {_MOST_BANDS} bands")
-        centres = np.concatenate([np.linspace(first, last, bands) for first, last, bands in ranges])
-        removed = [_numbered(item, centres.size) for item in nominal.get("removed", ())]
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(
-            "scene",
-            "nominal",
-            f"not as it has to be ({error})",
-            "spectrometers: [[first_nm, last_nm, bands], ...], removed: [7, 108-112, ...]",
-            "correct scene.nominal",
-        ) from error
-    return np.delete(centres, np.concatenate([*removed, np.empty(0, np.intp)]))
-
-
-def _numbered(item: object, bands: int) -> NDArray[np.intp]:
-    """Indices of ``7`` or ``"108-112"``, numbered from 1."""
-    first, _, last = str(item).partition("-")
-    start, stop = int(first), int(last or first)
-    if not 1 <= start <= stop <= bands:
-        raise ValueError(f"removed {item}")
-    return np.arange(start - 1, stop)
+        centres = np.concatenate([np.linspace(first, last, bands) for first, last, bands in nominal["spectrometers"]])
+        removed = np.zeros(centres.size, bool)
+        for item in nominal.get("removed", ()):
+            first, _, last = str(item).partition("-")
+            removed[int(first) - 1 : int(last or first)] = True
+    except (KeyError, TypeError, ValueError) as error:
+        expected = "spectrometers: [[first_nm, last_nm, bands], ...], removed: [7, 108-112, ...]"
+        raise InputError("scene", "nominal", error, expected, "correct scene.nominal") from error
+    return centres[~removed]
 
 
 def _file(
@@ -135,71 +157,41 @@ def _file(
     if given is not None:
         _compare(Path(given), sha256)
         return Path(given)
-    if url is None or not download:
-        raise InputError(
-            "scene",
-            f"scene.{key}",
-            "missing",
-            f"the {key} of {name}, from {page}",
-            f"set scene.{key}=PATH" + (", or scene.download=true" if url else " (this page gives it on request)"),
-        )
-    address = urlsplit(url)
-    if address.scheme not in ("http", "https") or not Path(address.path).name:
-        raise InputError("scene", f"scene.{key}_url", url, "http(s)://HOST/.../FILE", "correct it")
-    byhand = f"fetch the file from {page} and set scene.{key}=PATH"
-    file = _cache_folder(cache) / Path(address.path).name
-    if not file.exists():
-        _log.info("%s: downloading %s to %s.", name, url, file)
-    _retrieve(url, file, sha256, byhand=byhand)
-    if sha256 is None:
-        _check_content(file, url, byhand=byhand)
-    return file
+    if url is not None and download:
+        return _downloaded(url, sha256, cache=cache, fix=f"fetch the file from {page} and set scene.{key}=PATH")
+    fix = f"set scene.{key}=PATH" + (", or scene.download=true" if url else " (this page gives it on request)")
+    raise InputError("scene", f"scene.{key}", "missing", f"the {key} of {name}, from {page}", fix)
 
 
-def _cache_folder(cache: str | Path | None) -> Path:
+def _downloaded(url: str, sha256: str | None, *, cache: str | Path | None, fix: str) -> Path:
+    """The file behind an address, in the folder of downloads, where it gets its name when it is whole."""
     try:
         import pooch  # an extra, and slow to import
     except ImportError as error:
         raise EnvironmentFailure("scene.download=true needs pooch. Fix: pip install 'hsfusion[download]'.") from error
     pooch.get_logger().setLevel(logging.ERROR)  # the log tells of downloads in our words
-    return Path(cache) if cache is not None else Path(pooch.os_cache("hsfusion"))
-
-
-def _retrieve(url: str, file: Path, sha256: str | None, *, byhand: str) -> None:
-    """Downloads to a temporary file, which gets its name when it is whole; does nothing where the file is there."""
-    import pooch
-    import requests
-
+    file = Path(cache or pooch.os_cache("hsfusion")) / url.rpartition("/")[2]
+    if not file.exists():
+        _log.info("downloading %s to %s.", url, file)
     try:
         pooch.retrieve(url, sha256 and f"sha256:{sha256}", fname=file.name, path=file.parent)
-    except requests.RequestException as error:
+        if sha256 is None:
+            _compare(file, None)  # servers answer with pages of text as well
+    except OSError as error:  # of requests, too
         reason = " ".join(str(error).split())[-200:]  # the end says why
-        raise EnvironmentFailure(f"{url}: the download failed ({reason}). Fix: {byhand}.") from error
-    except ValueError as error:  # of pooch, where the checksum is another
-        got = re.findall(r"\b[0-9a-f]{64}\b", str(error))
-        raise InputError(url, "sha256 of the download", got[-1] if got else "unknown", str(sha256), byhand) from error
-    except OSError as error:
-        raise EnvironmentFailure(
-            f"{file.parent}: no download can be written there ({error.strerror}). Fix: set scene.cache=PATH."
-        ) from error
-
-
-def _check_content(file: Path, url: str, *, byhand: str) -> None:
-    """Servers answer with pages of text as well; such a file must not stay in the folder of downloads."""
-    _log.warning("%s: unverified, no checksum of this file is published.", file)
-    try:
-        file_format(file)
-    except InputError as error:
-        file.unlink()
-        raise InputError(url, "content of the download", error.value, error.expected, byhand) from error
+        raise EnvironmentFailure(f"{url} to {file.parent}: the download failed ({reason}). Fix: {fix}.") from error
+    except (ValueError, InputError) as error:  # of pooch, where the checksum is another
+        file.unlink(missing_ok=True)
+        raise InputError(url, "download", error, "the public file", fix) from error
+    return file
 
 
 def _compare(file: Path, sha256: str | None) -> None:
-    """Says in the log whether a file is the public one."""
+    """Says in the log whether a file, which has to be of a known format, is the public one."""
+    file_format(file)
     if sha256 is None:
         _log.warning("%s: unverified, no checksum of this file is published.", file)
         return
-    file_format(file)  # an error in one line, where it cannot be read
     with open(file, "rb") as content:
         if hashlib.file_digest(content, "sha256").hexdigest() != sha256:
             _log.warning("%s: unverified, its checksum is not that of the public file.", file)

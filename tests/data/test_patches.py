@@ -2,10 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from hsfusion.data.datamodule import PatchDataModule, SeveralDataModule, check_patch_fits, prepare, valid_pixels
-from hsfusion.data.sampler import StepSampler
+from hsfusion.data.patches import (
+    PatchDataModule,
+    SeveralDataModule,
+    StepSampler,
+    band_statistics,
+    check_patch_fits,
+    prepare,
+    valid_pixels,
+)
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, blocks, dilate, random
-from hsfusion.data.statistics import band_statistics
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayScene, LabelledScene, Legend

@@ -1,8 +1,8 @@
-"""The LightningDataModule: pixels on the device, batches of pixel indices, patches gathered there."""
+"""Patches for training: standardised pixels on the device, batches of indices as a function of (seed, step)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -12,11 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
-from hsfusion.data.sampler import StepSampler, StepsTogether
 from hsfusion.data.splits import BUFFER, TEST, TRAIN, VAL, Split, dilate
-from hsfusion.data.statistics import band_statistics
 from hsfusion.errors import InputError
 from hsfusion.scenes import Scene
 from hsfusion.scenes.scene import pixel_blocks, read_pixels
@@ -75,14 +73,9 @@ def valid_pixels(
     if not valid_number:
         names = [f"{nm:g} nm" for nm in scene.bands.wavelength_nm]
         names += [name for name, number in scene.sources for _ in range(number)]
-        empty = [names[i] for i in used[~holds_data][:5]]
-        raise InputError(
-            scene.name,
-            "number of pixels with data in every used band",
-            0,
-            "at least 1",
-            f"leave out what holds no data (bands: good = 0 in the band table): {', '.join(empty) or 'by turns'}",
-        )
+        empty = ", ".join(names[i] for i in used[~holds_data][:5]) or "by turns"
+        fix = f"leave out what holds no data (bands: good = 0 in the band table): {empty}"
+        raise InputError(scene.name, "number of pixels with data in every used band", 0, "at least 1", fix)
     return valid
 
 
@@ -90,13 +83,22 @@ def check_patch_fits(scene: Scene, receptive_field: int) -> None:
     """Makes sure that a patch is no larger than the scene."""
     height, width = scene.geobox.shape
     if receptive_field > min(height, width):
-        raise InputError(
-            "model",
-            "receptive_field (patch)",
-            f"{receptive_field} pixels",
-            f"at most the scene's {height} rows x {width} columns",
-            "lower model.receptive_field",
-        )
+        expected = f"at most the scene's {height} rows x {width} columns"
+        given = f"{receptive_field} pixels"
+        raise InputError("model", "receptive_field (patch)", given, expected, "lower model.receptive_field")
+
+
+def band_statistics(spectra: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean (C,) and standard deviation (C,) of spectra (N, C), computed in float64, NaN left out.
+
+    Bands that are constant, or hold no data, get a standard deviation of 1 (and a mean of 0 where there are no data).
+    """
+    values = np.asarray(spectra, np.float64)
+    seen = np.isfinite(values)
+    count = np.maximum(seen.sum(0), 1)
+    mean = np.where(seen, values, 0).sum(0) / count
+    std = np.sqrt((np.where(seen, values - mean, 0) ** 2).sum(0) / count)
+    return mean, np.where(std > 1e-12 * np.maximum(np.abs(mean), 1e-300), std, 1.0)
 
 
 def prepare(
@@ -123,6 +125,76 @@ def prepare(
     index = torch.from_numpy(np.pad(index, radius, mode="reflect"))
     classes = torch.from_numpy(labelled.legend.indices(labelled.labels).ravel())
     return TrainingCube(torch.from_numpy(values), index, classes, mean, std, radius)
+
+
+class StepSampler(Sampler[tuple[int, Tensor]]):
+    """Yields ``(step, pixels)`` for the steps of one epoch.
+
+    The training pixels, shuffled anew for each pass, form an endless stream; step s takes the s-th batch of it. Which
+    pixels a step sees thus depends on seed and step alone: not on where a run was resumed, nor on the number of ranks,
+    each of which takes its own slice of the batch.
+
+    Args:
+        pixels: (N,) int64, flat indices of the training pixels.
+        batch_size: pixels in a batch, over all ranks.
+        steps_per_epoch: batches in an epoch.
+        seed: of the order.
+        rank: of this process, of ``world_size``.
+    """
+
+    def __init__(
+        self, pixels: Tensor, *, batch_size: int, steps_per_epoch: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.pixels = pixels
+        self.batch_size = batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch; Lightning calls this before each."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Returns the number of steps in an epoch."""
+        return self.steps_per_epoch
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        """Yields the steps of the epoch."""
+        first = self.epoch * self.steps_per_epoch
+        for step in range(first, first + self.steps_per_epoch):
+            yield step, self.batch(step)[self.rank :: self.world_size]
+
+    def batch(self, step: int) -> Tensor:
+        """All pixels of a step: (batch_size,) int64."""
+        n = self.pixels.numel()
+        position = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        passes = range(position[0] // n, position[-1] // n + 1)
+        order = np.concatenate([np.random.default_rng([self.seed, 4, p]).permutation(n) for p in passes])
+        return self.pixels[torch.from_numpy(order[position - passes[0] * n])]
+
+
+class StepsTogether(Sampler[tuple[int, list[Tensor]]]):
+    """Yields ``(step, pixels of each scene)`` for the steps of one epoch, from samplers of as many steps."""
+
+    def __init__(self, samplers: Sequence[StepSampler]) -> None:
+        self.samplers = samplers
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch; Lightning calls this before each."""
+        for sampler in self.samplers:
+            sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Returns the number of steps in an epoch."""
+        return len(self.samplers[0])
+
+    def __iter__(self) -> Iterator[tuple[int, list[Tensor]]]:
+        """Yields the steps of the epoch."""
+        for batches in zip(*self.samplers, strict=True):
+            yield batches[0][0], [pixels for _, pixels in batches]
 
 
 class PatchDataModule(pl.LightningDataModule):
@@ -216,25 +288,16 @@ class PatchDataModule(pl.LightningDataModule):
         return list(mine.split(1024))
 
     def on_after_batch_transfer(self, batch: tuple[int, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """Gathers the patches of a batch on its device.
-
-        Returns:
-            patches (B, C, 2 r + 1, 2 r + 1) in channels-last memory, and class indices (B,).
-        """
+        """Gathers patches (B, C, 2 r + 1, 2 r + 1), in channels-last memory, and class indices (B,) on the device."""
         step, pixels = batch
         for name in ("_values", "_index", "_classes", "_offsets"):  # moves once, on the first batch
             setattr(self, name, getattr(self, name).to(pixels.device))
         return self.patches(pixels, step=step if step >= 0 else None), self._classes[pixels]
 
     def patches(self, pixels: Tensor, *, step: int | None) -> Tensor:
-        """Gathers patches.
+        """Standardised patches (B, C, 2 r + 1, 2 r + 1) around pixels (B,), given as flat indices in the scene.
 
-        Args:
-            pixels: (B,) int64, flat indices of the centres in the scene.
-            step: training step, which decides on turn and noise; None leaves the patches as they are.
-
-        Returns:
-            (B, C, 2 r + 1, 2 r + 1), standardised
+        The training step decides on turn and noise; None leaves the patches as they are.
         """
         pixels = pixels.to(self._values.device)
         rows, cols = pixels // self._width + self._radius, pixels % self._width + self._radius
@@ -273,11 +336,7 @@ class PatchDataModule(pl.LightningDataModule):
 
 
 class SeveralDataModule(pl.LightningDataModule):
-    """Serves patches of several scenes in each batch.
-
-    Args:
-        parts: of each scene, with its share of the batch.
-    """
+    """Serves patches of several scenes in each batch, from modules of each with its share of the batch."""
 
     def __init__(self, parts: Sequence[PatchDataModule]) -> None:
         super().__init__()
@@ -299,11 +358,7 @@ class SeveralDataModule(pl.LightningDataModule):
     def on_after_batch_transfer(
         self, batch: tuple[int, list[Tensor]], dataloader_idx: int
     ) -> tuple[list[Tensor], Tensor]:
-        """Gathers the patches of a batch on its device.
-
-        Returns:
-            for each scene patches (B_s, C_s, 2 r + 1, 2 r + 1), and the class indices (B,) of all in this order.
-        """
+        """Patches (B_s, C_s, 2 r + 1, 2 r + 1) of each scene, and class indices (B,) of all in this order."""
         step, pixels = batch
         gathered = [
             part.on_after_batch_transfer((step, some), dataloader_idx)

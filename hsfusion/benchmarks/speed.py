@@ -1,0 +1,336 @@
+"""Speed of predicting a scene, and of summing with WeightedSum, beside what else there is."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, cast, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hsfusion.benchmarks.reading import INTERLEAVES, Work, check_options, timed, write_envi, write_geotiff
+from hsfusion.data.public import indian_pines
+from hsfusion.inference import FoldedNetwork, MapRequest, map_scene
+from hsfusion.inference.classification import TILE, batch_for, read_with_halo, tiles_of, with_precision
+from hsfusion.inference.folding import PixelMatrix
+from hsfusion.nn import FusionNetwork, WeightedSum
+from hsfusion.nn.weighted_sum import Kind
+from hsfusion.runs.finetuning import model_path
+from hsfusion.runs.settings import refusal, within
+from hsfusion.scenes import Legend, Scene, open_scene
+from hsfusion.scenes.scene import read_all
+from hsfusion.spectra import even_groups
+from hsfusion.training.building import build_network
+from hsfusion.training.model_file import load_model
+
+_KINDS = tuple(kind for kind in get_args(Kind) if kind != "none")
+_MATRIX = 2048  # rows and columns of the matrices that show how fast this machine multiplies
+_PER_GIB = 2**30 if sys.platform == "darwin" else 2**20
+
+
+def _finish(device: str | torch.device) -> None:
+    if str(device).startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictBenchmark:
+    """Predicting Indian Pines again and again, int16, in turns with a loop over patches and the bare network.
+
+    Attributes:
+        run: run folder or model file of a training on Indian Pines; None for an untrained network.
+        receptive_field: of the untrained network, in pixels.
+        rows: of the scene.
+        columns: of the scene.
+        formats: of the file: bsq, bil and bip are ENVI.
+        edges: of smaller and larger square scenes.
+        patches: pixels that the loop over patches takes.
+        repeats: rounds; medians are compared.
+        device: cpu, or cuda for a GPU.
+        precision: float32, bf16 or auto, of predict.
+        folder: for the scene; None for the system's temporary one.
+    """
+
+    run: str | None = None
+    receptive_field: int = 7
+    rows: int = within(2000, 1)
+    columns: int = within(2000, 1)
+    formats: tuple[str, ...] = ("bip", "bsq", "geotiff")
+    edges: tuple[int, ...] = (316, 1000, 3162)
+    patches: int = within(20_000, 1)
+    repeats: int = within(3, 1)
+    device: str = "cpu"
+    precision: str = "float32"
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        check_options(self, formats=(*INTERLEAVES, "geotiff"), device=("cpu", "cuda"))
+
+    def measure(self) -> dict[str, Any]:
+        """Pixels per second of each candidate, and what the products of the network allow."""
+        scene = indian_pines().scene
+        network = self._network(scene)
+        folded = FoldedNetwork(network).to(self.device)
+        if not isinstance(folded.front, PixelMatrix) or network.used_bands.numel() != len(scene.bands):
+            raise refusal("run", self.run, "a model of Indian Pines with weights that are fixed")
+        pixels, work, files = {}, {}, {}
+        with tempfile.TemporaryDirectory(prefix="hsfusion-", dir=self.folder) as folder:
+            pixels["patch loop"], work["patch loop"] = self.patches, self._patch_loop(network, scene)
+            pixels["bare network"], work["bare network"] = 16 * TILE**2, _bare(folded, network.receptive_field)
+            shapes = [(name, name, (self.rows, self.columns)) for name in self.formats]
+            for label, name, shape in [*shapes, *((f"{edge} x {edge}", "bip", (edge, edge)) for edge in self.edges)]:
+                path = _write(Path(folder), name, scene, shape)
+                if label == name:
+                    work[f"reading alone, {name}"] = _reader(folded, path, scene, network.receptive_field // 2)
+                work[f"predict, {label}"] = self._predict(folded, path, scene)
+                for key in (f"reading alone, {label}", f"predict, {label}"):
+                    pixels[key], files[key] = shape[0] * shape[1], path
+            # what is measured is the program, not the disk: the system keeps the file in memory
+            seconds = timed(work, repeats=self.repeats, before=lambda key: key in files and files[key].read_bytes())
+        return {
+            "torch": torch.__version__,
+            "bands": len(folded.layers),
+            "pixels_per_second": {name: pixels[name] / median(values) for name, values in seconds.items()},
+            "products_per_pixel": _products_per_pixel(folded),
+            "products_per_second": self._products_per_second(),
+            "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            / 2 ** (30 if sys.platform == "darwin" else 20),
+            "seconds": seconds,
+        }
+
+    @staticmethod
+    def table(result: dict[str, Any]) -> list[str]:
+        """Lines of text."""
+        rates, products_per_pixel = result["pixels_per_second"], result["products_per_pixel"]
+        limit = result["products_per_second"] / products_per_pixel
+        lines = [f"{'':<26}{'pixels/s':>12}{'/ patch loop':>14}{'/ bare':>9}{'/ limit':>9}"]
+        for name, rate in rates.items():
+            ratios = rate / rates["patch loop"], rate / rates["bare network"], rate / limit
+            lines.append(f"{name:<26}{rate:>12,.0f}{ratios[0]:>14.1f}{ratios[1]:>9.2f}{ratios[2]:>9.2f}")
+        return [
+            *lines,
+            f"peak memory {result['peak_gib']:.2f} GiB",
+            f"limit: {limit:,.0f} pixels/s, what {products_per_pixel:,} multiply-adds ({result['bands']} bands) allow",
+            f"at the rate of a product of two {_MATRIX} x {_MATRIX} float32 matrices on this machine",
+        ]
+
+    def _network(self, scene: Scene) -> FusionNetwork:
+        if self.run is not None:
+            return load_model(model_path(self.run))[0]
+        torch.manual_seed(0)
+        groups = even_groups(scene.bands, number=14)
+        return build_network(scene.bands, groups, num_classes=16, receptive_field=self.receptive_field).eval()
+
+    def _patch_loop(self, network: FusionNetwork, scene: Scene) -> Work:
+        """What toolboxes do: a patch for each pixel, in batches, through the same network."""
+        radius = network.receptive_field // 2
+        network.to(self.device)
+        cube = torch.from_numpy(read_all(scene)).to(self.device)[None]
+        padded = F.pad(cube, (radius,) * 4, mode="reflect")[0].permute(1, 2, 0).contiguous()  # (H, W, C)
+        windows = padded.unfold(0, 2 * radius + 1, 1).unfold(1, 2 * radius + 1, 1)  # (H, W, C, side, side)
+        height, width = windows.shape[:2]
+
+        @torch.inference_mode()
+        def run() -> None:
+            for first in range(0, self.patches, 256):
+                pixel = torch.arange(first, min(first + 256, self.patches)) % (height * width)
+                network(windows[pixel // width, pixel % width]).flatten(1).softmax(1).max(1)
+            _finish(self.device)
+
+        return run
+
+    def _predict(self, network: FoldedNetwork, path: Path, like: Scene) -> Work:
+        """Everything but the start of the program: open, read, classify, write, read back."""
+        legend = Legend.of(np.arange(17))
+
+        def run() -> None:
+            scene = _opened(path, like)
+            chosen, precision = with_precision(network, scene, self.precision)
+            request = MapRequest(out=path.with_suffix(".map.tif"), legend=legend, tags={}, batch=batch_for(network))
+            map_scene(chosen, scene, request, plan={"precision": precision})
+            _finish(self.device)
+
+        return run
+
+    def _products_per_second(self) -> float:
+        a = torch.ones(_MATRIX, _MATRIX, device=self.device)
+        work = {"product": lambda: (torch.mm(a, a), _finish(self.device))}
+        return _MATRIX**3 / median(timed(work, repeats=5 * self.repeats)["product"])
+
+
+def _reader(network: FoldedNetwork, path: Path, like: Scene, radius: int) -> Work:
+    """The windows that predict reads, and nothing else."""
+    layers = network.layers.cpu().numpy()
+
+    def run() -> None:
+        scene = _opened(path, like)
+        for window in tiles_of(scene.geobox.shape):
+            read_with_halo(scene, window, radius, layers)
+
+    return run
+
+
+def _opened(path: Path, like: Scene) -> Scene:
+    return open_scene(path, wavelengths=like.bands.wavelength_nm.tolist(), wavelength_unit="nm")
+
+
+def _bare(network: FoldedNetwork, receptive_field: int) -> Work:
+    """The folded network on 16 tiles that lie in memory as it likes them."""
+    edge, device = TILE + receptive_field - 1, network.fill.device
+    x = network.fill[:, None, None] * (1 + torch.rand(1, len(network.layers), edge, edge, device=device))
+    x = x.contiguous(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def run() -> None:
+        for _ in range(16):
+            network.convolve(network.front(x))
+        _finish(device)
+
+    return run
+
+
+def _write(folder: Path, name: str, scene: Scene, shape: tuple[int, int]) -> Path:
+    """The scene, repeated to a shape, as a file of a format."""
+    path, cube = folder / f"{name}-{shape[0]}", read_all(scene).astype(np.int16)
+    rows, cols = (np.arange(size) % period for size, period in zip(shape, cube.shape[1:], strict=True))
+    cube = cube[:, rows][:, :, cols]
+    if name == "geotiff":
+        write_geotiff(path, cube)
+    else:
+        write_envi(path, cube, interleave=name)
+    return path
+
+
+def _products_per_pixel(network: FoldedNetwork) -> int:
+    assert isinstance(network.front, PixelMatrix)
+    convolutions = [weight for weight in network.parameters() if weight.dim() == 4]
+    return network.front.weight.numel() + sum(weight.numel() for weight in convolutions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionBenchmark:
+    """Forward and backward of WeightedSum on tensors (batch, channels, rows, columns), beside the plain expression.
+
+    Attributes:
+        inputs: number of tensors.
+        batch: size of the batch.
+        channels: of each tensor.
+        rows: of each tensor.
+        columns: of each tensor.
+        kinds: of weights.
+        repeats: rounds; medians are compared.
+        device: cpu or cuda.
+    """
+
+    inputs: int = within(2, 1)
+    batch: int = within(16, 1)
+    channels: int = within(64, 1)
+    rows: int = within(96, 1)
+    columns: int = within(96, 1)
+    kinds: tuple[str, ...] = ("scalar", "channel", "instance")
+    repeats: int = within(15, 1)
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        check_options(self, kinds=_KINDS, device=("cpu", "cuda"))
+
+    def measure(self) -> dict[str, Any]:
+        """A row for each kind: times in multiples of the plain expression, peak memory in multiples of the least."""
+        return {"torch": torch.__version__, "kinds": [self._row(cast(Kind, kind)) for kind in self.kinds]}
+
+    def _row(self, kind: Kind) -> dict[str, Any]:
+        torch.manual_seed(0)
+        module = WeightedSum(self.inputs, kind=kind, channels=self.channels, constraint="affine", init="normal")
+        module.to(self.device)
+        torch.compiler.reset()
+        sums: dict[str, Callable[..., Tensor]] = {"module": module, "plain": lambda *inputs: plain_sum(module, inputs)}
+        sums |= {f"compiled_{name}": cast(Any, torch.compile(work)) for name, work in sums.items()}
+        inputs = self._inputs()
+        work = {name: lambda sum_of=sum_of: self._step(sum_of, inputs) for name, sum_of in sums.items()}
+        timed(work, repeats=1)  # compiles, warms up
+        seconds = {name: median(values) for name, values in timed(work, repeats=self.repeats).items()}
+        least = 4 * self.batch * self.channels * self.rows * self.columns * 2 * (self.inputs + 1)
+        return {
+            "kind": kind,
+            "median_seconds": seconds,
+            "time_to_plain": seconds["module"] / seconds["plain"],
+            "time_to_compiled_plain": seconds["module"] / seconds["compiled_plain"],
+            "compiled_to_compiled_plain": seconds["compiled_module"] / seconds["compiled_plain"],
+            "memory": self._peak_bytes(sums["module"]) / least,
+            "plain_memory": self._peak_bytes(sums["plain"]) / least,
+        }
+
+    def _inputs(self) -> list[Tensor]:
+        shape = (self.batch, self.channels, self.rows, self.columns)
+        return [torch.randn(shape, device=self.device, requires_grad=True) for _ in range(self.inputs)]
+
+    def _step(self, sum_of: Callable[..., Tensor], inputs: list[Tensor]) -> list[Tensor]:
+        for x in inputs:
+            x.grad = None
+        output = sum_of(*inputs)
+        output.backward(torch.ones_like(output))
+        _finish(self.device)
+        return [output, *inputs]
+
+    def _peak_bytes(self, sum_of: Callable[..., Tensor]) -> int:
+        """Peak memory of inputs, forward and backward."""
+        if self.device == "cpu":
+            return peak_bytes_cpu(lambda: self._step(sum_of, self._inputs()))
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        self._step(sum_of, self._inputs())
+        return torch.cuda.max_memory_allocated() - before
+
+    @staticmethod
+    def table(result: dict[str, Any]) -> list[str]:
+        """Lines of text."""
+        keys = ("time_to_plain", "time_to_compiled_plain", "compiled_to_compiled_plain", "memory", "plain_memory")
+        heads = ("time/plain", "time/compiled", "both compiled", "memory", "plain memory")
+        return [
+            f"{'':<18}" + "".join(f"{head:>15}" for head in heads),
+            *(f"{row['kind']:<18}" + "".join(f"{row[key]:>15.3f}" for key in keys) for row in result["kinds"]),
+            "time: of WeightedSum, forward and backward, in multiples of the plain expression's, and of it compiled",
+            "memory: peak of forward and backward, in multiples of inputs, output and their gradients",
+        ]
+
+
+def plain_sum(module: WeightedSum, inputs: tuple[Tensor, ...]) -> Tensor:
+    """The sum as one would write it down, with the weights of a module."""
+    if module.predictor is None:
+        weights = module.weights
+    else:
+        raw = sum(torch.einsum("bchw,co->bohw", x, part) for x, part in zip(inputs, module.predictor, strict=True))
+        raw = raw + module.raw.reshape(1, -1, 1, 1)
+        raw = raw.reshape(len(raw), *module.raw.shape, *raw.shape[2:])
+        weights = (raw - raw.mean(1, keepdim=True) + 1 / module.num_inputs).movedim(1, 0)
+    if module.kind == "scalar":
+        weights = weights[:, None, None, None, None]
+    elif module.kind == "channel":
+        weights = weights[:, None, :, None, None]
+    elif module.kind == "instance":
+        weights = weights[:, :, None]
+    total = weights[0] * inputs[0]
+    for weight, x in zip(weights[1:], inputs[1:], strict=True):
+        total = total + weight * x
+    return total
+
+
+def peak_bytes_cpu(work: Work) -> int:
+    """Peak of what PyTorch allocates on the CPU during a call, its result included."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        kept = work()
+    del kept
+    # the public list of events nets what one operation allocates and frees inside
+    events = cast(Any, profile.profiler).kineto_results.events()
+    held = np.cumsum([event.nbytes() for event in events if event.name() == "[memory]"])
+    return int(held.max(initial=0))
