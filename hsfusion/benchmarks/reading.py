@@ -66,14 +66,7 @@ def check_options(options: Any, **words: Sequence[str]) -> None:
 class ReadBenchmark:
     """Reading an int16 cube tile by tile, in turns with a raw read of its bytes, rasterio and spectral.
 
-    Attributes:
-        bands: of the cube.
-        rows: of the cube.
-        columns: of the cube.
-        tile: edge of a tile in pixels.
-        interleaves: of the file.
-        repeats: rounds; medians are compared.
-        folder: for the cube; None for the system's temporary one.
+    Fields are the keys of conf/benchmark_read.yaml, which explains them.
     """
 
     bands: int = within(200, 1)

@@ -45,18 +45,7 @@ def _finish(device: str | torch.device) -> None:
 class PredictBenchmark:
     """Predicting Indian Pines again and again, int16, in turns with a loop over patches and the bare network.
 
-    Attributes:
-        run: run folder or model file of a training on Indian Pines; None for an untrained network.
-        receptive_field: of the untrained network, in pixels.
-        rows: of the scene.
-        columns: of the scene.
-        formats: of the file: bsq, bil and bip are ENVI.
-        edges: of smaller and larger square scenes.
-        patches: pixels that the loop over patches takes.
-        repeats: rounds; medians are compared.
-        device: cpu, or cuda for a GPU.
-        precision: float32, bf16 or auto, of predict.
-        folder: for the scene; None for the system's temporary one.
+    Fields are the keys of conf/benchmark_predict.yaml, which explains them.
     """
 
     run: str | None = None
@@ -220,15 +209,7 @@ def _products_per_pixel(network: FoldedNetwork) -> int:
 class FusionBenchmark:
     """Forward and backward of WeightedSum on tensors (batch, channels, rows, columns), beside the plain expression.
 
-    Attributes:
-        inputs: number of tensors.
-        batch: size of the batch.
-        channels: of each tensor.
-        rows: of each tensor.
-        columns: of each tensor.
-        kinds: of weights.
-        repeats: rounds; medians are compared.
-        device: cpu or cuda.
+    Fields are the keys of conf/benchmark_fusion.yaml, which explains them.
     """
 
     inputs: int = within(2, 1)

@@ -127,6 +127,7 @@ def prepare(
     return TrainingCube(torch.from_numpy(values), index, classes, mean, std, radius)
 
 
+@dataclass(eq=False)
 class StepSampler(Sampler[tuple[int, Tensor]]):
     """Yields ``(step, pixels)`` for the steps of one epoch.
 
@@ -134,7 +135,7 @@ class StepSampler(Sampler[tuple[int, Tensor]]):
     pixels a step sees thus depends on seed and step alone: not on where a run was resumed, nor on the number of ranks,
     each of which takes its own slice of the batch.
 
-    Args:
+    Attributes:
         pixels: (N,) int64, flat indices of the training pixels.
         batch_size: pixels in a batch, over all ranks.
         steps_per_epoch: batches in an epoch.
@@ -142,16 +143,13 @@ class StepSampler(Sampler[tuple[int, Tensor]]):
         rank: of this process, of ``world_size``.
     """
 
-    def __init__(
-        self, pixels: Tensor, *, batch_size: int, steps_per_epoch: int, seed: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.pixels = pixels
-        self.batch_size = batch_size
-        self.steps_per_epoch = steps_per_epoch
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
+    pixels: Tensor
+    batch_size: int
+    steps_per_epoch: int
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+    epoch: int = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch; Lightning calls this before each."""
@@ -176,11 +174,11 @@ class StepSampler(Sampler[tuple[int, Tensor]]):
         return self.pixels[torch.from_numpy(order[position - passes[0] * n])]
 
 
+@dataclass(eq=False)
 class StepsTogether(Sampler[tuple[int, list[Tensor]]]):
     """Yields ``(step, pixels of each scene)`` for the steps of one epoch, from samplers of as many steps."""
 
-    def __init__(self, samplers: Sequence[StepSampler]) -> None:
-        self.samplers = samplers
+    samplers: Sequence[StepSampler]
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch; Lightning calls this before each."""

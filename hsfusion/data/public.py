@@ -78,23 +78,12 @@ def benchmark_scene(
     wavelength_unit: str | None = None,
     **keywords: Any,
 ) -> LabelledScene:
-    """Opens a benchmark scene with its ground truth.
+    """Opens a benchmark scene, from ``page``, with its ground truth.
 
-    Args:
-        name: of the scene.
-        page: public page that it comes from.
-        cube: file of the cube; may be missing where it is downloaded.
-        labels: file of the ground truth, likewise.
-        cube_url: where the cube is downloaded from, or None where its owner wants to be asked.
-        labels_url: where the ground truth is downloaded from.
-        cube_sha256: checksum of the public file, or None where none is published.
-        labels_sha256: likewise.
-        download: True to fetch what is missing. Nothing is ever fetched without.
-        cache: folder of the downloads; None for the platform's.
-        nominal: see :func:`nominal_wavelengths`, for files that name no wavelengths; None for no such axis.
-        wavelengths: exact centres, see :func:`hsfusion.scenes.open_scene`; they go before all others.
-        wavelength_unit: of these, or of the file's own.
-        **keywords: further arguments of :func:`hsfusion.scenes.open_labelled_scene`.
+    Files are those that the user names, or, with ``download`` only, fetched from the addresses into the ``cache``; an
+    address is None where the owner wants to be asked, a checksum where none is published. Wavelengths are the user's,
+    or else the file's, or else ``nominal``, see :func:`nominal_wavelengths`. Further keywords are those of
+    :func:`hsfusion.scenes.open_labelled_scene`.
     """
     options = {"page": page, "download": download, "cache": cache}
     cube_file = _file(name, "cube", cube, url=cube_url, sha256=cube_sha256, **options)
@@ -130,15 +119,11 @@ def nominal_wavelengths(nominal: Mapping[str, Any]) -> NDArray[np.float64]:
     Returns:
         (C,) centres in nm, in band order.
     """
-    try:
-        centres = np.concatenate([np.linspace(first, last, bands) for first, last, bands in nominal["spectrometers"]])
-        removed = np.zeros(centres.size, bool)
-        for item in nominal.get("removed", ()):
-            first, _, last = str(item).partition("-")
-            removed[int(first) - 1 : int(last or first)] = True
-    except (KeyError, TypeError, ValueError) as error:
-        expected = "spectrometers: [[first_nm, last_nm, bands], ...], removed: [7, 108-112, ...]"
-        raise InputError("scene", "nominal", error, expected, "correct scene.nominal") from error
+    centres = np.concatenate([np.linspace(first, last, bands) for first, last, bands in nominal["spectrometers"]])
+    removed = np.zeros(centres.size, bool)
+    for item in nominal.get("removed", ()):
+        first, _, last = str(item).partition("-")
+        removed[int(first) - 1 : int(last or first)] = True
     return centres[~removed]
 
 
@@ -177,12 +162,12 @@ def _downloaded(url: str, sha256: str | None, *, cache: str | Path | None, fix: 
         pooch.retrieve(url, sha256 and f"sha256:{sha256}", fname=file.name, path=file.parent)
         if sha256 is None:
             _compare(file, None)  # servers answer with pages of text as well
-    except OSError as error:  # of requests, too
+    except (OSError, ValueError, InputError) as error:  # of requests, of pooch where the checksum is another, and ours
         reason = " ".join(str(error).split())[-200:]  # the end says why
+        if isinstance(error, InputError):
+            file.unlink()
+            reason = f"the file is {error.value}"
         raise EnvironmentFailure(f"{url} to {file.parent}: the download failed ({reason}). Fix: {fix}.") from error
-    except (ValueError, InputError) as error:  # of pooch, where the checksum is another
-        file.unlink(missing_ok=True)
-        raise InputError(url, "download", error, "the public file", fix) from error
     return file
 
 

@@ -22,26 +22,16 @@ def synthetic_scene(
     noise: float = 0.5,
     step_m: float | None = None,
 ) -> LabelledScene:
-    """A scene whose classes differ inside the given windows and nowhere else.
+    """A scene whose classes differ inside the given windows, each [lower, upper) in nm, and nowhere else.
 
     Bands stand every 10 nm from 400 to 2500 nm. All pixels share one smooth spectrum; brightness varies smoothly over
     the scene, and noise is correlated between neighbouring bands. Inside each window, each class has its own level;
     levels are dealt so that no single window tells all classes apart when there are two windows or more. Everything
-    outside the windows is independent of the class.
+    outside the windows is independent of the class. Every pixel is labelled 1..K, in patches of about 12 pixels.
 
-    Args:
-        seed: of everything random.
-        height: rows.
-        width: columns.
-        num_classes: K, at least 2.
-        windows_nm: the informative windows, each [lower, upper) in nm.
-        contrast: distance of two neighbouring levels, in units of reflectance x 10.
-        noise: standard deviation of the noise, in the same unit.
-        step_m: adds a raster of heights named lidar, in which the last class stands so much above the others in m;
-            its spectra are those of the class before. None for no such raster.
-
-    Returns:
-        the scene, every pixel labelled 1..K in patches of about 12 pixels; reflectance 0-1 or a little beyond.
+    ``contrast`` is the distance of two neighbouring levels and ``noise`` a standard deviation, in units of reflectance
+    x 10. ``step_m`` adds a raster of heights named lidar, in which the last class stands so much above the others in m;
+    its spectra are those of the class before.
     """
     rng = np.random.default_rng([seed, 10])
     nm = np.arange(400.0, 2501.0, 10.0)

@@ -35,11 +35,7 @@ class BandGroup:
 
 
 def membership(groups: Sequence[BandGroup], bands: Bands) -> NDArray[np.bool_]:
-    """Says which good bands each group holds.
-
-    Returns:
-        (G, C) bool.
-    """
+    """Which good bands each group holds: (G, C) bool; groups without any are an error."""
     names = [group.name for group in groups]
     if len(set(names)) < len(names) or not names:
         raise InputError("groups", "names", names, "at least one group, names unique", "rename or add groups")
@@ -54,12 +50,7 @@ def membership(groups: Sequence[BandGroup], bands: Bands) -> NDArray[np.bool_]:
 
 
 def intervals(bands: Bands, *, nm: Mapping[str, Sequence[float]]) -> list[BandGroup]:
-    """Groups given by hand.
-
-    Args:
-        bands: the scene's bands.
-        nm: name -> [lower_nm, upper_nm).
-    """
+    """Groups given by hand: name -> [lower, upper) in nm."""
     groups = []
     for name, limits in nm.items():
         try:
@@ -73,12 +64,7 @@ def intervals(bands: Bands, *, nm: Mapping[str, Sequence[float]]) -> list[BandGr
 
 
 def even_groups(bands: Bands, *, number: int) -> list[BandGroup]:
-    """Cuts the range of the good bands into intervals of equal width in nm, dropping those without a band.
-
-    Args:
-        bands: the scene's bands.
-        number: how many intervals to cut.
-    """
+    """Cuts the range of the good bands into so many intervals of equal width in nm, dropping those without a band."""
     nm = bands.wavelength_nm[bands.good]
     if number < 1 or not nm.size:
         given = f"{number} for {nm.size} good bands"

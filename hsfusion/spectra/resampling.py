@@ -20,19 +20,11 @@ _POINT_NM = 1e-6
 
 
 def match_bands(wanted: Bands, offered: Bands, *, needed: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-    """Finds each wanted band among the good offered ones.
+    """Finds each wanted band (C) among the good offered ones: (C,) indices, -1 where none matches.
 
     A band matches if its centre lies within half a FWHM of the wanted centre; where the FWHM is unknown, the spacing of
     the wanted bands stands for it. Nearest pairs are joined first, and no offered band is taken twice. If that leaves a
-    needed band without one, only the needed bands are matched: a band that nobody needs stands in no other's way.
-
-    Args:
-        wanted: C bands.
-        offered: C' bands.
-        needed: (C,) the wanted bands that count; None for all.
-
-    Returns:
-        (C,) index among the offered bands, -1 where none matches.
+    ``needed`` band (C,) without one, only these are matched: a band that nobody needs stands in no other's way.
     """
     width = band_spacing_nm(wanted, np.ones((1, len(wanted)), bool)) if wanted.fwhm_nm is None else wanted.fwhm_nm
     distance = np.abs(wanted.wavelength_nm[:, None] - offered.wavelength_nm)  # (C, C')
@@ -101,19 +93,12 @@ def resampling_matrix(old: Bands, new: Bands) -> NDArray[np.float64]:
 
 
 def resample_values(values: NDArray[np.floating], *, old: Bands, new: Bands) -> NDArray[np.float64]:
-    """What a curve over wavelength, known at the old bands, is at the new ones.
+    """What a curve over wavelength (..., C), known at the old bands, is at the new ones: (..., C').
 
     Interpolated linearly where the new bands are as narrow as the old ones, and averaged over the new bands' FWHM where
     they are broader. A curve that is constant stays so. At an end or a gap of the old bands, where an average would
-    lean to one side, the value at the centre of the new band stands for all of it.
-
-    Args:
-        values: (..., C), one value per old band; what stands at bands that are not good is left out.
-        old: C bands.
-        new: C' bands, good or not.
-
-    Returns:
-        (..., C') float64, NaN at new bands whose centre the old ones do not cover.
+    lean to one side, the value at the centre of the new band stands for all of it. NaN at new bands whose centre the
+    old ones do not cover; what stands at old bands that are not good is left out.
     """
     share = resampling_matrix(new, old)  # (C', C): each new band as a mix of old ones
     centres = resampling_matrix(replace(new, fwhm_nm=np.full(len(new), _POINT_NM)), old)
@@ -133,12 +118,7 @@ def _width_nm(bands: Bands) -> NDArray[np.float64]:
 
 
 def _gaussian(steps: float, *, rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Offsets (Q,) in FWHM and shares (Q,) of the points that stand for a Gaussian.
-
-    Args:
-        steps: FWHM of the broadest Gaussian, in steps of the new axis: the points have to be denser than these.
-        rows: number of Gaussians.
-    """
+    """Offsets (Q,) in FWHM and shares (Q,) of points that stand for a Gaussian of so many steps of the new axis."""
     if steps == 0:
         return np.zeros(1), np.ones(1)
     wanted = min(math.ceil(min(2 * _CUT * _PER_STEP * steps, _MOST)), _MOST_IN_ALL // rows)
@@ -151,14 +131,7 @@ def _gaussian(steps: float, *, rows: int) -> tuple[NDArray[np.float64], NDArray[
 def _hats(
     points: NDArray[np.float64], centres: NDArray[np.float64], *, width: NDArray[np.float64], step: float
 ) -> tuple[tuple[NDArray[np.int64], NDArray[np.float64]], ...]:
-    """The two hats above each point: their columns, and their values.
-
-    Args:
-        points: (C, Q) in nm.
-        centres: (N,) ascending, in nm.
-        width: (N,) FWHM in nm.
-        step: median step in nm.
-    """
+    """The two hats above each point (C, Q), of ascending centres (N,) and FWHM (N,) in nm: their columns and values."""
     below = np.clip(np.searchsorted(centres, points, side="right") - 1, 0, centres.size - 1)
     above = np.clip(np.searchsorted(centres, points, side="left"), 0, centres.size - 1)
     distance = centres[above] - centres[below]

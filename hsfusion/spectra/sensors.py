@@ -31,21 +31,13 @@ from hsfusion.spectra.bands import Bands
 
 
 class _Range(NamedTuple):
-    """Bands of one spectrometer, or of a part of it between two gaps.
-
-    Attributes:
-        first_nm: centre of the first band.
-        last_nm: centre of the last band.
-        number: of bands.
-        steps: sampling distances at points spread evenly over the bands; only their ratios count.
-        fwhm_nm: widths at such points.
-    """
+    """Bands of one spectrometer, or of a part of it between two gaps, by the centres of the first and the last."""
 
     first_nm: float
     last_nm: float
     number: int
-    steps: tuple[float, ...]
-    fwhm_nm: tuple[float, ...]
+    steps: tuple[float, ...]  # sampling distances at points spread evenly over the bands; only their ratios count
+    fwhm_nm: tuple[float, ...]  # widths at such points
 
 
 _SPECTROMETERS = {

@@ -88,14 +88,7 @@ class BandWeights:
         return f"<p>{html.escape(repr(self))}</p><table>{head}{''.join(rows)}</table>"
 
     def plot(self, ax: Any = None) -> Any:
-        """Draws the weights over wavelength, beside those of untrained networks.
-
-        Args:
-            ax: Matplotlib axes to draw into; None for axes of a new figure.
-
-        Returns:
-            the axes
-        """
+        """Draws the weights over wavelength beside those of untrained networks; returns the axes, new ones for None."""
         from hsfusion.plots import plot_band_weights
 
         return plot_band_weights(self.bands.wavelength_nm, self.weight, untrained=untrained_weight(self), ax=ax)
@@ -159,17 +152,10 @@ class BandWeights:
         return totals
 
     def windows(self, number: int = 8, *, width_nm: float = 50.0) -> list[tuple[float, float, float]]:
-        """The windows of one width that hold most weight, not overlapping, best first.
+        """The windows of one width that hold most weight, not overlapping, best first: (lower_nm, upper_nm, weight).
 
         Neighbouring bands say nearly the same, so that windows mean more than single bands. Each is centred at a band,
         or as near to it as the range of the bands allows; one that is wider than this is all of the range.
-
-        Args:
-            number: how many at most.
-            width_nm: width of a window in nm.
-
-        Returns:
-            (lower_nm, upper_nm, weight) of each.
         """
         nm, left = self.bands.wavelength_nm, self.weight.copy()
         half = min(width_nm, float(np.ptp(nm))) / 2
@@ -190,7 +176,7 @@ class BandWeights:
 def combine(
     response: NDArray[np.floating], group_weights: NDArray[np.floating], *, channel_share: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """The band weight formula.
+    """The band weight formula: (C,), non-negative, sums to 1; all 0 where every group weight is 0.
 
     The absolute group weights are scaled to sum to 1 in each channel first: with a constraint that leaves their scale
     open, the normalisation after the fusion would take it back.
@@ -199,9 +185,6 @@ def combine(
         response: (G, M, C), s.
         group_weights: (G, M), a, or its mean absolute value where it differs between pixels.
         channel_share: (M,), pi.
-
-    Returns:
-        (C,), non-negative, sums to 1; all 0 where every group weight is 0
     """
     size = np.abs(group_weights, dtype=np.float64)
     size = size / np.maximum(size.sum(0), 1e-300)
@@ -262,13 +245,7 @@ def write_history_csv(path: str | Path, steps: Sequence[int], weights: NDArray[n
 
 @dataclass(frozen=True, eq=False)
 class WeightSpread:
-    """How the weights of several runs spread, each (C,).
-
-    Attributes:
-        lower: first quartile, scaled as the median is that is reported.
-        upper: third quartile, scaled alike.
-        frequency: share of the runs that select the band.
-    """
+    """Quartiles of each weight (C,) over runs, scaled as the reported median is, and shares of runs that select it."""
 
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
@@ -278,16 +255,10 @@ class WeightSpread:
 def ranked_bands(
     weights: BandWeights, spread: WeightSpread | None, *, untrained: NDArray[np.float64]
 ) -> list[dict[str, Any]]:
-    """The bands as rows of a table, greatest weight first; of equal weights the first in the file.
+    """The bands as rows of a table, greatest weight first; of equal weights the first in the file; bands count from 1.
 
-    Args:
-        weights: of the run, or the median over runs.
-        spread: over the runs; None for one run, the columns of it are then None.
-        untrained: (C,), the mean weights of networks that have not been trained.
-
-    Returns:
-        rank, wavelength_nm, fwhm_nm (None if unknown), group, weight, lower_quartile, upper_quartile, untrained,
-        selection_frequency and band, which counts from 1 in file order
+    ``weights`` are those of the run, or the median over runs, and ``untrained`` (C,) the mean of untrained networks.
+    Without a spread, for one run, its columns are None.
     """
     bands, rows = weights.bands, []
     for rank, c in enumerate(np.argsort(-weights.weight, kind="stable").tolist(), start=1):

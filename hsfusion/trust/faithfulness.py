@@ -78,20 +78,13 @@ def mean_fill(keep: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def conditional_fill(covariance: NDArray[np.floating], keep: NDArray[np.bool_]) -> NDArray[np.float64]:
-    r"""Matrix (C, C) that gives the removed bands the values that the kept ones let expect.
+    r"""Matrix (C, C) that gives the removed bands the values that the kept ones (C,) let expect: x becomes F x.
 
     .. math:: F_{kk} = I, \quad F_{rk} = \Sigma_{rk} \Sigma_{kk}^{-1}, \quad F_{\cdot r} = 0
 
     A mean in one band among neighbours that say otherwise is a spectrum that no network has seen; this one is
     plausible. What the kept bands tell about the removed ones is not taken away, so that curves fall later. Where the
-    covariance is diagonal, or no band is kept, it is :func:`mean_fill`.
-
-    Args:
-        covariance: (C, C) of standardised training pixels, positive definite: :func:`band_covariance`.
-        keep: (C,).
-
-    Returns:
-        F; a standardised spectrum x becomes F x
+    :func:`band_covariance` is diagonal, or no band is kept, it is :func:`mean_fill`.
     """
     fill = mean_fill(keep)
     kept, removed = np.flatnonzero(keep), np.flatnonzero(~keep)

@@ -6,7 +6,6 @@ Rankings see training pixels only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +46,6 @@ def select_bands(
     """
     if not 1 <= number <= weight.size:
         raise InputError("select", "k", number, f"1 to {weight.size}", "choose that many bands")
-    if not weight.sum() > 0:
-        raise InputError("band weights", "sum", 0, "a positive weight", "train, or choose another ranking")
     order = np.argsort(wavelength_nm, kind="stable")
     part = weight[order].astype(np.float64) / weight.sum()
     middle = np.cumsum(part) - part / 2
@@ -89,9 +86,6 @@ def pca_loading(pixels: NDArray[np.floating]) -> NDArray[np.float64]:
 
     Of as many components j as explain 99 % of the variance; of all, every standardised band would get the same.
     Source: Chang et al. (1999), doi:10.1109/36.803411, who sum over all components of bands not standardised.
-
-    Args:
-        pixels: (N, C), standardised.
     """
     values, vectors = np.linalg.eigh(np.cov(pixels.T))  # ascending
     values, vectors = values[::-1], vectors[:, ::-1]
@@ -111,17 +105,10 @@ def svm_weights(train: Pixels, *, seed: int) -> NDArray[np.float64]:
 def choices(
     weight: NDArray[np.floating], train: Pixels, *, wavelength_nm: NDArray[np.floating], seed: int
 ) -> dict[str, Choice]:
-    """Our choice of bands and those that it has to beat, each a function of k.
+    """Our choice of bands, ``weights``, and those that it has to beat, by name: each a function of k.
 
-    Args:
-        weight: (C,), learned from the same training pixels.
-        train: the training pixels.
-        wavelength_nm: (C,).
-        seed: of the random bands and of the estimators.
-
-    Returns:
-        by name; ``weights`` is ours. The other scores choose their k highest bands, as is usual, and in a second
-        version, ``spread``, by the rule of ours
+    The weights (C,) are learned from the same training pixels. The other scores choose their k highest bands, as is
+    usual, and in a second version, ``spread``, by the rule of ours.
     """
     scores = {
         "mutual information": mutual_information(train, seed=seed),
@@ -133,33 +120,19 @@ def choices(
         "evenly spaced": lambda k: evenly_spaced(wavelength_nm, number=k),
         "random": lambda k: random_bands(weight.size, number=k, seed=seed),
         "lowest weights": lambda k: highest(-weight, number=k),
-        **{name: partial(_highest, score) for name, score in scores.items()},
-        **{f"{name}, spread": partial(_spread, score, wavelength_nm) for name, score in scores.items()},
+        **{name: lambda k, of=of: highest(of, number=k) for name, of in scores.items()},
+        # all scores may be 0
+        **{
+            f"{name}, spread": lambda k, of=of + 1e-12: select_bands(of, wavelength_nm, number=k)
+            for name, of in scores.items()
+        },
     }
 
 
-def _highest(score: NDArray[np.floating], number: int) -> NDArray[np.int64]:
-    return highest(score, number=number)
-
-
-def _spread(score: NDArray[np.floating], wavelength_nm: NDArray[np.floating], number: int) -> NDArray[np.int64]:
-    # all scores may be 0
-    return select_bands(score + 1e-12, wavelength_nm, number=number)
-
-
 def svm_predictions(train: Pixels, val: Pixels, test: NDArray[np.floating], *, seed: int) -> NDArray[np.int64]:
-    """Classes of an RBF SVM trained on the training pixels, C and gamma chosen by the validation pixels.
+    """Classes (T,) of an RBF SVM trained on the training pixels, C and gamma chosen by the validation pixels.
 
-    Where there are none, three folds of the training pixels choose.
-
-    Args:
-        train: standardised spectra (N, C) and class indices (N,).
-        val: the same of the validation pixels; may be empty.
-        test: standardised spectra (T, C).
-        seed: of the folds.
-
-    Returns:
-        (T,) class indices
+    Where there are none, three folds of the training pixels choose. ``test`` are standardised spectra (T, C).
     """
     x, y = train
     if len(val[1]):
@@ -173,33 +146,16 @@ def svm_predictions(train: Pixels, val: Pixels, test: NDArray[np.floating], *, s
 
 
 def forest_predictions(train: Pixels, test: NDArray[np.floating], *, seed: int) -> NDArray[np.int64]:
-    """Classes of a random forest of 500 trees.
-
-    Args:
-        train: standardised spectra (N, C) and class indices (N,).
-        test: standardised spectra (T, C).
-        seed: of the trees.
-
-    Returns:
-        (T,) class indices
-    """
+    """Classes (T,) of a random forest of 500 trees, for standardised spectra (T, C)."""
     return RandomForestClassifier(500, n_jobs=-1, random_state=seed).fit(*train).predict(test)
 
 
 def retrain_score(
     train: Pixels, val: Pixels, *, test: Pixels, bands: NDArray[np.integer], seed: int
 ) -> tuple[float | None, float]:
-    """Overall accuracy on the validation and on the test pixels of an RBF SVM that sees only these bands.
+    """Overall accuracy on the validation and on the test pixels of an RBF SVM that sees only the bands (k,).
 
-    Args:
-        train: the training pixels.
-        val: pixels that choose C and gamma; may be empty.
-        test: the pixels of the accuracy.
-        bands: (k,) indices.
-        seed: of the SVM's folds.
-
-    Returns:
-        the two; None for the first without validation pixels
+    The first is None without validation pixels, which choose C and gamma.
     """
     asked = np.concatenate([val[0], test[0]])[:, bands]
     seen = svm_predictions((train[0][:, bands], train[1]), (val[0][:, bands], val[1]), asked, seed=seed)
@@ -212,17 +168,8 @@ def smallest_number(
 ) -> int | None:
     """The cheapest sensor: the smallest k from which on the accuracy stays at or above a share of the full one.
 
-    One k above and the next below is noise, so that every larger k has to hold as well. Choose k by the accuracy on
-    validation pixels: what the test pixels say at a k that they chose is too high.
-
-    Args:
-        numbers: ascending numbers of bands.
-        accuracies: one for each.
-        full: accuracy with all bands.
-        share: that has to be kept.
-
-    Returns:
-        k; None if even the largest falls short
+    One k above and the next below is noise, so that every larger k has to hold as well; the numbers ascend. Choose k by
+    the accuracy on validation pixels: what the test pixels say at a k that they chose is too high.
     """
     best = None
     for k, accuracy in zip(reversed(numbers), reversed(accuracies), strict=True):

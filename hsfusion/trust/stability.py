@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,15 +34,8 @@ class Stability:
     members: int = 1
 
 
-@dataclass(frozen=True, eq=False)
-class Quartiles:
-    """Quartiles over runs, each (C,), see :func:`quartiles`.
-
-    Attributes:
-        lower: the first.
-        median: the second, which is the profile that is reported.
-        upper: the third.
-    """
+class Quartiles(NamedTuple):
+    """Quartiles of each band (C,) over the runs; the median is the profile that is reported."""
 
     lower: NDArray[np.float64]
     median: NDArray[np.float64]
@@ -49,7 +43,7 @@ class Quartiles:
 
 
 def nogueira(selected: NDArray[np.bool_], *, confidence: float = 0.95, members: int = 1) -> Stability:
-    r"""Agreement of selections beyond chance, whatever their sizes.
+    r"""Agreement of selections (R, C) beyond chance, whatever their sizes.
 
     .. math:: \hat\Phi = 1 - \frac{\frac1C \sum_c \frac{R}{R-1} p_c (1 - p_c)}
                                  {\frac{\bar k}{C} \left(1 - \frac{\bar k}{C}\right)}
@@ -57,11 +51,6 @@ def nogueira(selected: NDArray[np.bool_], *, confidence: float = 0.95, members: 
     with the frequency p of each band and the mean size of a selection. The interval is the paper's normal
     approximation: it is rough for few runs, holds for independent runs only, and has no width where all agree.
     Source: Nogueira, Sechidis and Brown (2018), On the stability of feature selection algorithms, JMLR 18(174).
-
-    Args:
-        selected: (R, C), which bands each run selects.
-        confidence: of the interval.
-        members: number of runs behind each row, recorded.
     """
     runs, bands = selected.shape
     if runs < 2:
@@ -87,20 +76,14 @@ def compared_bands(number: int) -> tuple[int, int]:
 
 
 def relative_profiles(profiles: NDArray[np.floating], untrained: NDArray[np.floating]) -> NDArray[np.float64]:
-    r"""Weights as multiples of those that networks have before their training, each profile scaled to sum to 1.
+    r"""Weights (..., C) as multiples of those that networks have before their training, scaled to sum to 1.
 
     .. math:: r_c = \frac{w_c / w^0_c}{\sum_b w_b / w^0_b}
 
     Each group starts with about the same weight, so that the bands of small groups start with more than those of large
     ones, and wide spacings with more than narrow ones. Runs that kept these weights would agree without having learned
-    anything: only what training made of them is evidence.
-
-    Args:
-        profiles: (..., C), non-negative.
-        untrained: (C,), the mean over networks that have not been trained; 0 for bands that they cannot use.
-
-    Returns:
-        (..., C), 0 for bands that networks cannot use
+    anything: only what training made of them is evidence. Untrained weights (C,) are 0 for bands that networks cannot
+    use.
     """
     usable = untrained > 0
     multiple = np.where(usable, profiles / np.where(usable, untrained, 1), 0)
@@ -108,17 +91,10 @@ def relative_profiles(profiles: NDArray[np.floating], untrained: NDArray[np.floa
 
 
 def top_bands(profiles: NDArray[np.floating], bands: int) -> NDArray[np.bool_]:
-    """The bands of greatest weight of each profile.
+    """The bands of greatest weight of each profile (R, C), k at most: (R, C).
 
     Only bands that weigh more than the mean and than every band left out count: of a profile with few large weights
     these alone, of a uniform one none. Otherwise noise, or the file order, would decide on the rest of the k.
-
-    Args:
-        profiles: (R, C), non-negative.
-        bands: k, how many at most.
-
-    Returns:
-        (R, C)
     """
     number = profiles.shape[1]
     next_best = np.sort(profiles, axis=1)[:, number - bands - 1]  # (R,)
@@ -169,32 +145,24 @@ def window_stability(
 ) -> Stability:
     """Nogueira's index of the windows around the ``bands`` best bands: :func:`top_bands`, then :func:`widened`.
 
-    Args:
-        profiles: (R, C).
-        wavelength_nm: (C,).
-        bands: k.
-        half_width: of a window, in bands.
-        members: number of runs behind each profile.
+    ``members`` is the number of runs behind each profile (R, C), and ``half_width`` of a window is in bands.
     """
     selected = widened(top_bands(profiles, bands), wavelength_nm, half_width=half_width)
     return nogueira(selected, members=members)
 
 
 def uniformity_p(profiles: NDArray[np.floating], windows: NDArray[np.bool_], *, shifts: int = 999) -> float:
-    r"""Whether the runs weight the same windows more than others: p-value of a test by circular shifts.
+    """Whether the runs weight the same windows more than others: p-value of a test by circular shifts.
 
     The statistic is the variance over the windows of the mean profile. Each run is shifted along the windows by a
     random number of places, which leaves its own shape, smooth as it may be, and undoes what the runs have in common:
     p is the share of these draws, the runs as they are included, whose variance is as large. An F-test would take
     neighbouring windows for independent ones, and find 13 % instead of 5 % of smooth noise. Of two runs no p is below
-    one by the number of windows.
-
-    Of :func:`relative_profiles`, uniform weights are those of networks that have not been trained.
+    one by the number of windows. Of :func:`relative_profiles`, uniform weights are those of untrained networks.
 
     Args:
         profiles: (R, C), each scaled to sum to 1; for runs over seeds and resamples the ensembles of each resample.
-        windows: (U, C) bool in order of wavelength, two at least, see
-            :func:`~hsfusion.trust.faithfulness.band_windows`.
+        windows: (U, C) bool in order of wavelength, see :func:`~hsfusion.trust.faithfulness.band_windows`.
         shifts: how many draws.
     """
     runs, number = len(profiles), len(windows)

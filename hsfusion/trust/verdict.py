@@ -40,7 +40,7 @@ class WavelengthWindow:
     raised: float
     frequency: float
 
-    def told(self, runs: int) -> str:
+    def describe(self, runs: int) -> str:
         """In words, of so many runs."""
         often = f", selected in {round(self.frequency * runs)} of {runs} runs" if runs > 1 else ""
         share = f"{self.share:.0%} of the weight, {self.raised:.1f} x untrained"
@@ -72,15 +72,12 @@ class Verdict:
 
 
 def beats_chance(confusion: NDArray[np.integer], *, receptive_field: int) -> bool:
-    """Says whether a network knows more about pixels that it has not seen than chance does.
+    """Whether a network knows more about pixels that it has not seen than chance does.
 
-    A network that does not may put its weights anywhere, and they mean nothing. The agreement p_o of map and truth is
-    compared with the agreement p_e that chance gives for the same row and column sums, as in Cohen's kappa, at the 1 %
-    level. Pixels within one receptive field are counted as one observation, for neighbours are alike.
-
-    Args:
-        confusion: (K, K) or (K, K + 1) counts of test pixels, rows truth.
-        receptive_field: pixels that the network sees around each.
+    A network that does not may put its weights anywhere, and they mean nothing. The agreement p_o of map and truth,
+    from counts of test pixels (K, K) or (K, K + 1), rows truth, is compared with the agreement p_e that chance gives
+    for the same row and column sums, as in Cohen's kappa, at the 1 % level. Pixels within one receptive field are
+    counted as one observation, for neighbours are alike.
     """
     counts = confusion.astype(np.float64)
     total = counts.sum()
@@ -94,16 +91,10 @@ def beats_chance(confusion: NDArray[np.integer], *, receptive_field: int) -> boo
 
 
 def duplicates(spectra: NDArray[np.floating], *, above: float = 0.9999) -> list[Duplicate]:
-    """Pairs of bands with a correlation above a limit, either sign, or with equal values.
+    """Pairs of bands whose spectra (N, C) have a correlation above a limit, either sign, or equal values.
 
-    Bands without variance have no correlation; they are pairs where they are equal.
-
-    Args:
-        spectra: (N, C), training pixels.
-        above: limit of the absolute correlation.
-
-    Returns:
-        pairs, the first band before the second
+    Bands without variance have no correlation; they are pairs where they are equal. The first band comes before the
+    second.
     """
     centred = spectra - spectra.mean(0, dtype=np.float64)
     norm = np.sqrt((centred**2).sum(0))
@@ -252,7 +243,7 @@ def _shown(windows: Sequence[WavelengthWindow], *, runs: int) -> list[str]:
     """A sentence on the windows that most runs select, and one on the others; none without any."""
     sentences = []
     for start, often in (("Heaviest windows", True), ("Heavy, but selected by fewer than half of the runs", False)):
-        named = [window.told(runs) for window in windows if (runs == 1 or window.frequency >= 0.5) == often]
+        named = [window.describe(runs) for window in windows if (runs == 1 or window.frequency >= 0.5) == often]
         sentences += [f"{start}: {'; '.join(named)}."] if named else []
     return sentences
 

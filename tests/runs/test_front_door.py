@@ -16,8 +16,7 @@ from matplotlib.figure import Figure
 from scene_files import envi
 
 import hsfusion as hs
-from hsfusion.data import PatchDataModule
-from hsfusion.data.patches import prepare, valid_pixels
+from hsfusion.data.patches import PatchDataModule, prepare, valid_pixels
 from hsfusion.data.splits import blocks
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError

@@ -82,11 +82,6 @@ def test_numbers_of_bands_out_of_range_are_refused(k):
         select_bands(WEIGHT, NM, number=k)
 
 
-def test_weights_without_any_weight_are_refused():
-    with pytest.raises(InputError, match="expected a positive weight"):
-        select_bands(np.zeros(60), NM, number=3)
-
-
 # the others
 
 
