@@ -22,18 +22,11 @@ from hsfusion.data.splits import TEST, TRAIN, VAL
 from hsfusion.errors import InputError
 from hsfusion.inference import predict_scene
 from hsfusion.nn import FusionNetwork
+from hsfusion.runs.experiment import initialise, new_model, prepare_experiment, split_scene, used_layers
 from hsfusion.runs.finetuning import first_step_as_good, pretrained_model, scratch_settings, transferred_model
 from hsfusion.runs.folder import versions
 from hsfusion.runs.settings import TrainSettings
-from hsfusion.runs.training import (
-    evaluate_test,
-    fit,
-    initialise,
-    new_model,
-    prepare_experiment,
-    split_scene,
-    used_layers,
-)
+from hsfusion.runs.training import evaluate_test, fit
 from hsfusion.scenes import LabelledScene
 from hsfusion.scenes.legend import is_named
 from hsfusion.scenes.simulate import simulate
@@ -98,9 +91,9 @@ def _network_row(scene: LabelledScene, settings: TrainSettings, name: str, seed:
 
 def _baseline_row(scene: LabelledScene, settings: TrainSettings, name: str, seed: int) -> Row:
     """A per-pixel classifier on the pixels of the split that the settings make."""
-    settings, used = replace(settings, seed=seed), used_layers(scene.scene, settings)
-    split = split_scene(scene, settings, radius=settings.model.receptive_field // 2, used=used)
-    cube = prepare(split, used)
+    settings = replace(settings, seed=seed)
+    split = split_scene(scene, settings)
+    cube = prepare(split, used_layers(scene.scene, settings))
     classes = cube.classes.numpy()
     train, val = ((cube.spectra(split.pixels(role)), classes[split.pixels(role)]) for role in (TRAIN, VAL))
     test, start = cube.spectra(split.pixels(TEST)), time.perf_counter()

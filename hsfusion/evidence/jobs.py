@@ -26,11 +26,10 @@ from hsfusion.data.splits import TEST, TRAIN, VAL, Split, Splitter, resampled, w
 from hsfusion.errors import DivergedError, EnvironmentFailure, HsFusionError, unescaped
 from hsfusion.evidence.store import write_json
 from hsfusion.inference.classification import MaskedNetwork
-from hsfusion.runs.fitting import sample_patches
-from hsfusion.runs.folder import write_checks, write_weight_tables
+from hsfusion.runs.experiment import initialise, new_model, split_scene, used_layers
 from hsfusion.runs.run import Training, run_of
 from hsfusion.runs.settings import TrainSettings
-from hsfusion.runs.training import fit, initialise, new_model, split_scene, used_layers
+from hsfusion.runs.training import fit, sample_patches
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.spectra import BandGroup, Bands
 from hsfusion.training.building import WeightReadout
@@ -179,8 +178,7 @@ def split_of(task: Task, which: str, seed: int) -> Split:
     """A split of the scene; ``which`` names it: split, that of the settings, or random_split."""
     split = task.settings.split if which == "split" else task.random_split
     settings = replace(task.settings, seed=seed, split=split)
-    radius = settings.model.receptive_field // 2
-    return split_scene(task.scene, settings, radius=radius, used=used_layers(task.scene.scene, settings))
+    return split_scene(task.scene, settings)
 
 
 def used_bands(task: Task, scene: Scene) -> NDArray[np.int64]:
@@ -226,9 +224,8 @@ def train_run(path: Path, *, task: Task, which: str, split_seed: int, seed: int,
         folder.mkdir()
         result = fit(settings, experiment)
         run = run_of(split.labelled.scene.name, Training(settings, experiment, result, "", ""))
-        write_weight_tables(experiment, result, run.weights, folder)
+        run.write_tables(folder)
         save_model(folder / "model.safetensors", experiment.network, header=run.header)
-        write_checks(folder, beats_chance=run.beats_chance, pairs=run.duplicates)
         write_json(folder / path.name, {**run.metrics, "resample": resample, "beats_chance": run.beats_chance})
         if path.parent.exists():  # without metrics.json: not of this function
             shutil.rmtree(path.parent)

@@ -11,7 +11,7 @@ import numpy as np
 from hsfusion import plots
 from hsfusion.errors import InputError
 from hsfusion.runs.comparison import WeightComparison
-from hsfusion.runs.folder import read_metrics
+from hsfusion.runs.folder import read_json
 from hsfusion.runs.weight_files import curve_figure, evidence_figures
 
 NAME = "report.html"
@@ -25,7 +25,7 @@ def write_page(weights: WeightComparison, source: Path, folder: Path) -> Path:
     content = {
         "title": f"hsfusion: evidence on the band weights of {weights.scene}",
         "configuration": configuration.read_text(encoding="utf-8") if configuration.exists() else "",
-        "versions": read_metrics(weights.runs[0].folder).get("versions", {}),
+        "versions": read_json(weights.runs[0].folder / "metrics.json").get("versions", {}),
         "reproduce": weights.evidence["command"],
     }
     page = plots.evidence_html(weights.evidence, content=content, figures=folder)

@@ -41,9 +41,9 @@ from hsfusion.evidence.numbers import (
     verdict_of,
 )
 from hsfusion.evidence.store import NAME, read_json, write_json
-from hsfusion.runs.folder import duplicate_bands
+from hsfusion.runs.experiment import as_labelled
+from hsfusion.runs.run import duplicate_bands
 from hsfusion.runs.settings import TrainSettings, check_ranges, describe, random_pixels, refusal, replaced, within
-from hsfusion.runs.training import as_labelled
 from hsfusion.scenes import LabelledScene
 from hsfusion.spectra import BandWeights
 

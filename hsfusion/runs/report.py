@@ -18,7 +18,8 @@ from hsfusion.spectra.weights import untrained_weight
 from hsfusion.trust.verdict import FREE, verdict, weight_windows
 
 if TYPE_CHECKING:
-    from hsfusion.runs.training import Experiment, TrainingResult
+    from hsfusion.runs.experiment import Experiment
+    from hsfusion.runs.training import TrainingResult
 
 _MOST_PIXELS = 5000  # of a class, whose mean spectrum is drawn
 _ROLES = ("unused", "training", "validation", "test", "buffer")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+import json
+import logging
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,43 +13,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hsfusion import __version__
+from hsfusion.data.leakage import training_mask
+from hsfusion.data.splits import TRAIN, Split
 from hsfusion.errors import InputError
-from hsfusion.runs.folder import (
-    band_weights,
-    duplicate_bands,
-    make_folder,
-    model_header,
-    read_band_weights,
-    read_checks,
-    read_metrics,
-    versions,
-    write_checks,
-    write_json,
-    write_rasters,
-    write_weight_tables,
-)
+from hsfusion.runs.folder import group_members, make_folder, read_json, versions, write_json, write_rasters
 from hsfusion.scenes import Legend, read_class_map
-from hsfusion.spectra import BandWeights
-from hsfusion.training.model_file import ModelHeader, load_model, read_header, save_model
-from hsfusion.trust.verdict import Duplicate
+from hsfusion.scenes.scene import read_pixels
+from hsfusion.spectra import BandWeights, group_of_bands
+from hsfusion.spectra.weights import write_group_weights_csv, write_history_csv, write_response_csv
+from hsfusion.training.model_file import ClassList, ModelHeader, load_model, read_header, save_model
+from hsfusion.trust.verdict import Duplicate, duplicates
 
 if TYPE_CHECKING:
     from hsfusion.nn import FusionNetwork
+    from hsfusion.runs.experiment import Experiment
     from hsfusion.runs.settings import TrainSettings
-    from hsfusion.runs.training import Experiment, TrainingResult
+    from hsfusion.runs.training import TrainingResult
+
+_log = logging.getLogger(__name__)
+_MOST_PIXELS = 20_000  # among which duplicate bands are looked for
+_MOST_PAIRS = 1000  # of duplicate bands that are recorded
 
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What :func:`hsfusion.train` knows of a run beyond what its folder holds.
-
-    Attributes:
-        settings: of the training.
-        experiment: scene, split and network.
-        result: what it gave.
-        command: the command, or the call, that repeats it.
-        configuration: the resolved configuration as YAML.
-    """
+    """What :func:`hsfusion.train` knows of a run beyond what its folder holds; the configuration is YAML text."""
 
     settings: TrainSettings
     experiment: Experiment
@@ -56,6 +47,7 @@ class Training:
     configuration: str
 
 
+@dataclass(eq=False, repr=False)
 class Run:
     """A training and what it gave: the result of :func:`hsfusion.train` or :func:`hsfusion.load_run`.
 
@@ -69,20 +61,14 @@ class Run:
         training: what else is known of a run that was trained in this process; None for one that was loaded.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        weights: BandWeights,
-        metrics: dict[str, Any],
-        beats_chance: bool,
-        duplicates: tuple[Duplicate, ...],
-        folder: Path | None = None,
-        training: Training | None = None,
-    ) -> None:
-        self.name, self.weights, self.metrics = name, weights, metrics
-        self.beats_chance, self.duplicates = beats_chance, duplicates
-        self.folder, self.training = folder, training
+    name: str
+    _: KW_ONLY
+    weights: BandWeights
+    metrics: dict[str, Any]
+    beats_chance: bool
+    duplicates: tuple[Duplicate, ...]
+    folder: Path | None = None
+    training: Training | None = None
 
     @property
     def accuracy(self) -> dict[str, Any]:
@@ -116,6 +102,12 @@ class Run:
     @cached_property
     def _loaded_network(self) -> FusionNetwork:
         return load_model(self._folder / "model.safetensors")[0]
+
+    @property
+    def trained(self) -> Training:
+        """The training of a run that was trained in this process."""
+        assert self.training is not None, "a run that was loaded"
+        return self.training
 
     @property
     def _folder(self) -> Path:
@@ -159,16 +151,7 @@ class Run:
         return predict_array(self, scene, **options)[0] if out is None else predict(self, scene, out, **options)
 
     def save(self, folder: str | Path, *, figures: bool = True) -> Path:
-        """Writes the run folder: model, maps, tables, metrics, figures and report.
-
-        Args:
-            folder: a new or empty folder.
-            figures: False to draw none, and to write no report.
-
-        Raises:
-            InputError: if the folder is not empty, or the run was loaded and so has a folder already.
-            EnvironmentFailure: if the folder cannot be made.
-        """
+        """Writes a new run folder: model, maps, tables, metrics; and with ``figures``, figures and report."""
         if self.training is None:
             raise InputError(self._folder, "run", "loaded", "one that was trained here", "copy its folder")
         folder = make_folder(Path(folder))
@@ -178,11 +161,8 @@ class Run:
 
     def write_outputs(self, folder: Path, *, figures: bool = True) -> None:
         """Writes all but config.yaml and checkpoints into a folder that exists."""
-        training = self.training
-        assert training is not None, "only what was trained here is written"
-        experiment, result = training.experiment, training.result
-        write_weight_tables(experiment, result, self.weights, folder)
-        write_checks(folder, beats_chance=self.beats_chance, pairs=self.duplicates)
+        experiment, result = self.trained.experiment, self.trained.result
+        self.write_tables(folder)
         write_json(folder / "metrics.json", self.metrics)
         if experiment.initial.transfer is not None:
             write_json(folder / "transfer.json", experiment.initial.transfer.to_dict())
@@ -194,6 +174,20 @@ class Run:
 
             write_figures(self, folder)
             write_report(self, folder)
+
+    def write_tables(self, folder: Path) -> None:
+        """Writes tables of the weights, and verdict.json, what the verdict on them rests on besides."""
+        (names, inside), learned = group_members(self.trained.experiment), self.trained.result.weights
+        bands, share = self.weights.bands, learned.channel_share
+        self.weights.to_csv(folder / "band_weights.csv")
+        write_response_csv(folder / "response.csv", learned.response, bands=bands, groups=names, membership=inside)
+        write_group_weights_csv(folder / "group_weights.csv", learned.group_weights, groups=names, channel_share=share)
+        write_history_csv(folder / "weight_history.csv", *self.trained.result.weight_history)
+        if len(self.duplicates) > _MOST_PAIRS:
+            _log.warning("%d pairs of bands are duplicates: %d are recorded.", len(self.duplicates), _MOST_PAIRS)
+        pairs = [[pair.first, pair.second, pair.correlation] for pair in self.duplicates[:_MOST_PAIRS]]
+        checks = {"beats_chance": self.beats_chance, "duplicates": pairs}
+        (folder / "verdict.json").write_text(json.dumps(checks) + "\n", encoding="utf-8")
 
     def summary(self) -> str:
         """Accuracies, and where map, weights and report are, as ``hsfusion train`` prints them."""
@@ -226,34 +220,76 @@ def legend_of(header: ModelHeader) -> Legend:
 
 
 def load_run(folder: str | Path) -> Run:
-    """Reads a run folder; network and map are read when they are asked for.
-
-    Raises:
-        InputError: if the folder is no finished run, or one of its files is damaged.
-    """
+    """Reads a run folder; network and map are read when they are asked for."""
     folder = Path(folder)
-    weights = read_band_weights(folder)
-    beats_chance, pairs = read_checks(folder, bands=len(weights.bands))
+    if not folder.is_dir():
+        what = "a file" if folder.exists() else "missing"
+        raise InputError(folder, "run", what, "the folder of a run", "name a folder that hsfusion train wrote")
+    checks = read_json(folder / "verdict.json")
     return Run(
         folder.name,
-        weights=weights,
-        metrics=read_metrics(folder),
-        beats_chance=beats_chance,
-        duplicates=tuple(Duplicate(*pair) for pair in pairs),
+        weights=BandWeights.from_csv(folder / "band_weights.csv"),
+        metrics=read_json(folder / "metrics.json"),
+        beats_chance=checks["beats_chance"],
+        duplicates=tuple(Duplicate(*pair) for pair in checks["duplicates"]),
         folder=folder,
     )
 
 
-def run_of(name: str, training: Training, *, more: dict[str, Any] | None = None) -> Run:
-    """The run of a training; ``more`` goes into its metrics."""
+def run_of(name: str, training: Training) -> Run:
+    """The run of a training."""
     experiment, result = training.experiment, training.result
-    weights = band_weights(experiment, result)
-    used = np.flatnonzero(weights.bands.good & (weights.weight > 0))
+    bands, sources = experiment.split.labelled.scene.bands, experiment.split.labelled.scene.sources
+    names, inside = group_members(experiment)
+    layers = [source for source, number in sources for _ in range(number)]
+    weight, of_layers = np.split(result.weights.weight, [len(bands)])
+    group = group_of_bands(inside[:, : len(bands)], names)
     return Run(
         name,
-        weights=weights,
-        metrics={**result.metrics, **(more or {}), "seed": training.settings.seed, "versions": versions()},
+        weights=BandWeights(bands, group, weight, tuple(zip(layers, of_layers.tolist(), strict=True))),
+        metrics={**result.metrics, "seed": training.settings.seed, "versions": versions()},
         beats_chance=result.beats_chance,
-        duplicates=tuple(duplicate_bands(experiment.split, used)),
+        duplicates=tuple(duplicate_bands(experiment.split, np.flatnonzero(bands.good & (weight > 0)))),
         training=training,
+    )
+
+
+def duplicate_bands(split: Split, used: NDArray[np.int64]) -> list[Duplicate]:
+    """Pairs of the used bands (C',) that hold the same values, by their index in the scene.
+
+    Looked for in at most 20,000 training pixels, evenly spread over their list, that have data in all of these bands.
+    """
+    pixels = split.pixels(TRAIN)
+    spectra = read_pixels(split.labelled.scene, pixels[:: -(-len(pixels) // _MOST_PIXELS)], used)  # (N, C')
+    whole = spectra[np.isfinite(spectra).all(1)]
+    if len(whole) < 2:
+        return []
+    return [Duplicate(int(used[pair.first]), int(used[pair.second]), pair.correlation) for pair in duplicates(whole)]
+
+
+def model_header(experiment: Experiment, metrics: dict[str, Any]) -> ModelHeader:
+    """What a model file says of its network; nothing that differs between two runs of one seed."""
+    labelled, initial = experiment.split.labelled, experiment.initial
+    scene, legend, geobox = labelled.scene, labelled.legend, labelled.scene.geobox
+    return ModelHeader(
+        bands=scene.bands,
+        groups=tuple(initial.groups),
+        classes=ClassList(legend.codes, legend.names, legend.colors),
+        architecture=initial.architecture,
+        sources=tuple(scene.sources),
+        training_scene={
+            "name": scene.name,
+            "shape": list(geobox.shape),
+            "transform": list(geobox.transform)[:6],
+            "crs": geobox.crs,
+            "values": scene.provenance(),
+            "files": [{"name": path.name, "bytes": path.stat().st_size} for path in scene.files()],
+        },
+        split=metrics["split"],
+        test=metrics["test"],
+        seed=metrics["seed"],
+        seen=training_mask(experiment.split),
+        seen_before=initial.seen_before,
+        hsfusion_version=__version__,
+        versions=metrics["versions"],
     )

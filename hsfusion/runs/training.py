@@ -3,119 +3,87 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from numpy.typing import NDArray
 
-from hsfusion.data.patches import PatchDataModule, TrainingCube, check_patch_fits, prepare, valid_pixels
-from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
-from hsfusion.errors import DivergedError, InputError
+from hsfusion.data.patches import PatchDataModule, SeveralDataModule
+from hsfusion.data.splits import TEST, TRAIN, VAL, Split
+from hsfusion.errors import DivergedError, EnvironmentFailure, InputError, unescaped
 from hsfusion.inference import instance_weight_maps, predict_scene
-from hsfusion.nn import FusionNetwork, check_backbone
-from hsfusion.runs.fitting import (
-    FittedNetwork,
-    class_counts,
-    configuration_errors,
-    fit_network,
-    patch_data,
-    sample_patches,
-)
-from hsfusion.runs.folder import start_folder, training_log
-from hsfusion.runs.resuming import check_checkpoint, interrupted_checkpoint
+from hsfusion.nn import SETTLED, FusionNetwork, MultiSceneNetwork
+from hsfusion.runs.experiment import Experiment, as_labelled, configuration_errors, prepare_experiment
+from hsfusion.runs.folder import interrupted_checkpoint, start_folder, training_log
 from hsfusion.runs.run import Run, Training, run_of
 from hsfusion.runs.settings import TrainSettings, describe, with_fields
-from hsfusion.scenes import LabelledScene, Scene
-from hsfusion.scenes.description import open_described
-from hsfusion.spectra import BandGroup, membership
-from hsfusion.training.building import WeightReadout, backbone_arguments, build_network
-from hsfusion.training.classifier import accuracies, confusion_matrix
-from hsfusion.training.transfer import TransferReport
+from hsfusion.scenes import LabelledScene
+from hsfusion.training.building import WeightReadout
+from hsfusion.training.callbacks import History, KeepBest, WeightHistory
+from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights, confusion_matrix
 from hsfusion.trust.verdict import beats_chance
 
 _log = logging.getLogger(__name__)
+_NEVER = 2.0  # share of the training after which a frozen part learns
 
 
 @dataclass(frozen=True, eq=False)
-class TrainingResult:
-    """What a training gave.
+class FittedNetwork:
+    """What the training loop leaves beside the network.
 
     Attributes:
-        history: the curves.
+        history: name of a metric -> optimizer steps and values.
         best_step: step of the model that was kept; None where the last was kept.
-        classes: (H, W) predicted class indices, -1 without data.
-        confidence: (H, W).
-        instance_maps: (G, H, W) share of each group at each pixel; None where weights are the same everywhere.
-        confusion: (K, K + 1) counts of the test pixels.
-        weights: what was learned about the bands.
-        weight_history: optimizer steps, and the weights (steps, C + E) at each.
-        metrics: the content of metrics.json but for seed and versions.
-        beats_chance: whether the network knows more than chance about the test pixels.
-        is_main: whether this is the process that writes files.
+        weight_history: optimizer steps, and the band weights (steps, C + E) at each.
+        is_main: whether this is the process that writes files: False on all but the first of a distributed run.
     """
 
     history: dict[str, tuple[list[int], list[float]]]
     best_step: int | None
+    weight_history: tuple[list[int], NDArray[np.float64]]
+    device: torch.device
+    seconds: float
+    samples_per_second: float
+    is_main: bool
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingResult(FittedNetwork):
+    """What a training gave.
+
+    Attributes:
+        classes: (H, W) predicted class indices, -1 without data.
+        confidence: (H, W).
+        instance_maps: (G, H, W) share of each group at each pixel; None where weights are the same everywhere.
+        confusion: (K, K + 1) counts of the test pixels.
+        metrics: the content of metrics.json but for seed and versions.
+        beats_chance: whether the network knows more than chance about the test pixels.
+    """
+
     classes: NDArray[np.int64]
     confidence: NDArray[np.float32]
     instance_maps: NDArray[np.float32] | None
     confusion: NDArray[np.int64]
     weights: WeightReadout
-    weight_history: tuple[list[int], NDArray[np.float64]]
     metrics: dict[str, Any]
     beats_chance: bool
-    is_main: bool
 
     @property
     def val_accuracy(self) -> float | None:
         """Overall accuracy of the model that was kept on the validation pixels; None without any."""
         steps, values = self.history.get("val/overall_accuracy", ([], []))
         return dict(zip(steps, values, strict=True)).get(self.best_step or -1)
-
-
-@dataclass(frozen=True, eq=False)
-class InitialModel:
-    """A network before the training.
-
-    Attributes:
-        network: new, or transferred from another scene.
-        groups: the band groups.
-        architecture: plain keyword arguments that build the network again.
-        transfer: what became of the parts of the pretrained network; None for a new one.
-        seen_before: pixels of other grounds, and of earlier trainings.
-    """
-
-    network: FusionNetwork
-    groups: list[BandGroup]
-    architecture: dict[str, Any]
-    transfer: TransferReport | None = None
-    seen_before: tuple[dict[str, Any], ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Experiment:
-    """All that is known before the training.
-
-    Attributes:
-        split: which pixel is used for what, with scene and ground truth.
-        initial: the network, with mean and standard deviation of the training pixels; trained in place.
-        cube: the patches of the training and validation pixels.
-    """
-
-    split: Split
-    initial: InitialModel
-    cube: TrainingCube
-
-    @property
-    def network(self) -> FusionNetwork:
-        """The network."""
-        return self.initial.network
 
 
 def train(
@@ -127,6 +95,7 @@ def train(
     resume: str | Path | None = None,
     command: str = "",
     configuration: str | None = None,
+    prepare: Callable[[LabelledScene, TrainSettings], Experiment] | None = None,
     **fields: Any,
 ) -> Run:
     """Trains a network on a scene with labels.
@@ -139,191 +108,206 @@ def train(
         resume: run folder of an interrupted run with the same settings, to go on with.
         command: how to repeat the run, for its report.
         configuration: the settings as YAML, for config.yaml; None for those of this call.
+        prepare: splits the scene and makes the network; None for a new network.
         **fields: fields of :class:`TrainSettings` that replace those of ``settings``: ``epochs=20, seed=1``.
             A mapping for ``model`` replaces fields of the model: ``model={"channels": 16}``.
 
     Returns:
         the run. Of a distributed run only the first process writes the folder.
-
-    Raises:
-        HsFusionError: if the input cannot be used, or the training diverges.
     """
     settings = with_fields(settings, fields)
-    with training_log() as log:
-        if command:
-            _log.info(command)
+    with training_log(command) as log:
         labelled = as_labelled(scene)
-        name, configuration = name or labelled.scene.name, configuration or describe(settings)
+        configuration = configuration or describe(settings)
         checkpoint = None if resume is None else interrupted_checkpoint(Path(resume), configuration)
-        experiment = prepare_experiment(labelled, settings)
-        if checkpoint is not None:
-            check_checkpoint(checkpoint, settings, experiment.network)
+        experiment = (prepare or prepare_experiment)(labelled, settings)
         architecture = experiment.initial.architecture
         path = None if folder is None else start_folder(Path(folder), configuration, log, architecture=architecture)
         result = fit(settings, experiment, path, checkpoint=checkpoint)
-        run = run_of(name, Training(settings, experiment, result, command, configuration))
+        run = run_of(name or labelled.scene.name, Training(settings, experiment, result, command, configuration))
         if path is not None and result.is_main:
             run.write_outputs(path, figures=settings.figures)
     return run
 
 
-def as_labelled(scene: LabelledScene | str | Path) -> LabelledScene:
-    """A scene with labels, opened where it is the path of a description.
-
-    Raises:
-        InputError: if it has no labels.
-    """
-    if isinstance(scene, str | Path):
-        scene = open_described([str(scene)])
-    if not isinstance(scene, LabelledScene):
-        raise InputError("scene", "labels", "missing", "a scene with labels", "open it with labels=PATH")
-    return scene
-
-
-#: builds the network: called with the scene and the names of its classes
-ModelMaker = Callable[[Scene, Sequence[str]], InitialModel]
-
-
-def new_model(
-    settings: TrainSettings, scene: Scene, class_names: Sequence[str], *, groups: list[BandGroup] | None = None
-) -> InitialModel:
-    """A network that has seen nothing yet; ``groups`` stand for those that the settings make."""
-    if groups is None:
-        with configuration_errors("groups"):
-            groups = list(settings.groups(scene.bands))
-    architecture = asdict(settings.model)
-    architecture |= backbone_arguments(architecture.pop("backbone"))
-    with configuration_errors("model"):
-        network = build_network(
-            scene.bands, groups, sources=scene.sources, num_classes=len(class_names), **architecture
-        )
-        check_backbone(network.cnn.features, channels=settings.model.channels)
-    return InitialModel(network, groups, architecture)
-
-
-def prepare_experiment(
-    labelled: LabelledScene, settings: TrainSettings, *, make: ModelMaker | None = None
-) -> Experiment:
-    """Splits a scene, builds the network and standardises the training pixels.
-
-    Args:
-        labelled: the scene with its ground truth.
-        settings: of the training.
-        make: builds the network; None for a new one.
-
-    Raises:
-        HsFusionError: if anything of it does not fit together.
-    """
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    make = make or partial(new_model, settings)
-    torch.manual_seed(settings.seed)
-    initial = make(labelled.scene, labelled.legend.names)
-    network = initial.network
-    split = split_scene(labelled, settings, radius=network.receptive_field // 2, used=network.used_bands.numpy())
-    if split.labelled.legend.names != labelled.legend.names:  # a fixed split brings classes of its own
-        return initialise(split, settings, make=make)
-    return _standardised(split, initial)
-
-
-def split_scene(labelled: LabelledScene, settings: TrainSettings, *, radius: int, used: NDArray[np.bool_]) -> Split:
-    """Splits a scene for a receptive field of ``radius`` pixels around each and the used bands and layers (C + E,)."""
-    scene = labelled.scene
-    for entry in scene.provenance():
-        _log.info("values: %s", entry)
-    check_patch_fits(scene, 2 * radius + 1)
-    valid = valid_pixels(scene, used, where=dilate(labelled.labels > 0, radius))
-    with configuration_errors("split"):
-        split = settings.split(labelled, radius=radius, seed=settings.seed, valid=valid)
-    _log_split(split, valid)
-    return split
-
-
-def used_layers(scene: Scene, settings: TrainSettings) -> NDArray[np.bool_]:
-    """(C + E,) bands and layers that a new network may use: good bands in a group, and further rasters."""
-    bands = scene.bands
-    inside = bands.good
-    if settings.model.fusion != "free":
-        with configuration_errors("groups"):
-            inside = membership(list(settings.groups(bands)), bands).any(0)
-    return np.append(inside, np.ones(sum(number for _, number in scene.sources), bool))
-
-
-def initialise(split: Split, settings: TrainSettings, *, make: ModelMaker | None = None) -> Experiment:
-    """Builds the network for a split, standardised with its training pixels."""
-    torch.manual_seed(settings.seed)
-    make = make or partial(new_model, settings)
-    return _standardised(split, make(split.labelled.scene, split.labelled.legend.names))
-
-
-def _standardised(split: Split, initial: InitialModel) -> Experiment:
-    network = initial.network
-    cube = prepare(split, network.used_bands.numpy(), roles=(TRAIN, VAL))
-    network.mean.copy_(torch.from_numpy(cube.mean))
-    network.std.copy_(torch.from_numpy(cube.std))
-    network.train()  # Lightning leaves it as it is
-    gates = network.fusion.gates
-    if gates is not None and gates.kept.any():  # settled for good: processes that train together would miss gradients
-        gates.requires_grad_(False)
-    return Experiment(split, initial, cube)
-
-
-def _log_split(split: Split, valid: NDArray[np.bool_]) -> None:
-    holes = split.holes(valid)
-    if holes:
-        _log.warning("%.1f %% of the training patches hold pixels without data, seen as the band's mean.", 100 * holes)
-    counts = ", ".join(
-        f"{split.count(role)} {name}" for role, name in ((TRAIN, "training"), (VAL, "validation"), (TEST, "test"))
-    )
-    name = split.labelled.scene.name
-    _log.info("%s, %s split: %s pixels, leakage %.4f", name, split.kind, counts, split.leakage)
-
-
 def fit(
     settings: TrainSettings, experiment: Experiment, folder: Path | None = None, *, checkpoint: Path | None = None
 ) -> TrainingResult:
-    """Trains, keeps the best epoch by validation pixels, and classifies the scene.
-
-    Args:
-        settings: of the training.
-        experiment: from :func:`prepare_experiment`; its network is trained in place.
-        folder: where checkpoints and logs go; None to write nothing.
-        checkpoint: of an interrupted run, to go on with.
-
-    Raises:
-        DivergedError: if a weight is not finite at the end.
-    """
-    split, network = experiment.split, experiment.network
-    data = patch_data(settings, experiment.cube, split)
+    """Trains the network of an experiment in place, keeps the best epoch by validation pixels, classifies the scene."""
+    data = patch_data(settings, experiment)
+    pretrained = experiment.initial.transfer is not None
     fitted = fit_network(
-        settings,
-        network,
-        data,
-        folder,
-        measured=[(network, sample_patches(network, data, split, most=256))],
-        class_counts=class_counts(experiment.cube, split),
-        val_pixels=split.count(VAL),
-        pretrained=experiment.initial.transfer is not None,
-        checkpoint=checkpoint,
+        settings, experiment.network, [(experiment, data)], folder, pretrained=pretrained, checkpoint=checkpoint
     )
     return read_result(experiment, fitted, data)
 
 
-def read_result(experiment: Experiment, fitted: FittedNetwork, data: PatchDataModule) -> TrainingResult:
-    """Reads the weights off a trained network, and classifies the scene.
+def fit_network(
+    settings: TrainSettings,
+    network: FusionNetwork | MultiSceneNetwork,
+    parts: Sequence[tuple[Experiment, PatchDataModule]],
+    folder: Path | None,
+    *,
+    pretrained: bool = False,
+    checkpoint: Path | None = None,
+) -> FittedNetwork:
+    """Trains a network in place, and keeps the best epoch by validation pixels; it ends on the CPU.
 
-    Raises:
-        DivergedError: if a weight is not finite.
+    The network is that of the only part, or of all of several, each with its patches. That of a pretrained one may be
+    best as it is: its start counts as an epoch.
     """
+    data = parts[0][1] if len(parts) == 1 else SeveralDataModule([patches for _, patches in parts])
+    val_pixels = sum(part.split.count(VAL) for part, _ in parts)
+    module = _classifier(settings, network, np.sum([_class_counts(part) for part, _ in parts], axis=0))
+    # the step after which the last batch knew its bands
+    gates = network.fusion.gates
+    settled = 0 if gates is None or gates.kept.any() else int(SETTLED * module.total_steps) + 1
+    measured = [(part.network, sample_patches(part.network, patches, part.split, most=256)) for part, patches in parts]
+    history, best, weights = History(), KeepBest(val_pixels, first_step=settled), WeightHistory(measured)
+    callbacks: list[pl.Callback] = [history, weights, best]
+    if folder is not None:
+        callbacks.append(LastCheckpoint(folder / "checkpoints", "last", enable_version_counter=False))
+    trainer = _trainer(settings, folder, callbacks, validated=val_pixels > 0, pretrained=pretrained)
+    start = time.perf_counter()
+    run_trainer(trainer, module, data, checkpoint=checkpoint)
+    seconds = time.perf_counter() - start
+    best.restore(module)
+    network.cpu()
+    kept = "of the end" if best.step is None else best.step
+    _log.info("trained %d steps in %.1f s, kept step %s", trainer.global_step, seconds, kept)
+    return FittedNetwork(
+        history.curves,
+        best.step,
+        (weights.steps, np.array(weights.weights)),
+        trainer.strategy.root_device,
+        seconds,
+        module.steps_run * settings.batch_size / seconds,
+        trainer.is_global_zero,
+    )
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps the last epoch. Which files it had written before a resume does not matter: it deletes none of them."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes nothing from the checkpoint, which names files to delete."""
+
+
+def run_trainer(
+    trainer: pl.Trainer, module: FusionClassifier, data: pl.LightningDataModule, *, checkpoint: Path | None = None
+) -> None:
+    """Trains, from a checkpoint on if there is one, without the warnings that do not apply."""
+    with warnings.catch_warnings():
+        # the loaders hold a few indices each: workers would only cost time
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # lightning 2.6 with torch 2.13
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except RuntimeError as error:
+            if checkpoint is None or "state_dict" not in str(error):
+                raise
+            raise InputError(
+                checkpoint, "state_dict", "of another network", "its weights", "start a new run"
+            ) from error
+
+
+def _trainer(
+    settings: TrainSettings, folder: Path | None, callbacks: list[pl.Callback], *, validated: bool, pretrained: bool
+) -> pl.Trainer:
+    for name in ("lightning.pytorch", "lightning.fabric"):  # which sets its own level when it is imported
+        logging.getLogger(name).setLevel(logging.WARNING)
+    make = settings.trainer or partial(pl.Trainer, accelerator="auto", devices=1, deterministic=True)
+    if settings.patience is not None:
+        if not validated:
+            fix = "leave out patience, or raise split.val_fraction"
+            raise InputError("split", "number of validation pixels", 0, "at least 1 for patience to go by", fix)
+        callbacks.append(EarlyStopping("val/overall_accuracy", mode="max", patience=settings.patience))
+    loggers = [] if folder is None else [logger(save_dir=folder / "logs") for logger in settings.loggers]
+    bar = [RichProgressBar(console_kwargs={"file": unescaped(sys.stdout)})] if settings.progress else []
+    try:
+        with configuration_errors("trainer"):
+            return make(
+                max_epochs=settings.epochs,
+                callbacks=[*callbacks, *settings.callbacks, *bar],
+                logger=loggers or False,
+                enable_progress_bar=settings.progress,
+                enable_model_summary=False,
+                enable_checkpointing=folder is not None,
+                use_distributed_sampler=False,
+                num_sanity_val_steps=-1 if pretrained and validated else 0,
+                limit_val_batches=1.0 if validated else 0,
+                log_every_n_steps=settings.steps_per_epoch,
+            )
+    except MisconfigurationException as error:
+        asked = getattr(make, "keywords", {})
+        raise EnvironmentFailure(
+            f"trainer: accelerator is {asked.get('accelerator')} with {asked.get('devices')} devices, expected what "
+            f"this machine has ({error}). Fix: use trainer=cpu or trainer=auto."
+        ) from error
+
+
+def _classifier(
+    settings: TrainSettings, network: FusionNetwork | MultiSceneNetwork, counts: NDArray[np.integer]
+) -> FusionClassifier:
+    optimizer = settings.optimizer or partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.01)
+    with configuration_errors("optimizer"):
+        optimizer([torch.nn.Parameter(torch.zeros(1))])  # values out of range show here and not in the middle of it
+    return FusionClassifier(
+        network,
+        optimizer=optimizer,
+        total_steps=settings.steps,
+        seed=settings.seed,
+        fusion_lr_scale=settings.fusion_lr_scale,
+        band_cost=settings.band_cost,
+        class_weights=balanced_class_weights(counts.tolist()) if settings.class_weights == "balanced" else None,
+        label_smoothing=settings.label_smoothing,
+        thaw_at={**settings.thaw_at, **dict.fromkeys(settings.freeze, _NEVER)},
+        lr_scales=settings.lr_scales,
+    )
+
+
+def patch_data(settings: TrainSettings, experiment: Experiment, *, batch_size: int | None = None) -> PatchDataModule:
+    """The patches of a scene."""
+    return PatchDataModule(
+        experiment.cube,
+        experiment.split,
+        seed=settings.seed,
+        batch_size=settings.batch_size if batch_size is None else batch_size,
+        steps_per_epoch=settings.steps_per_epoch,
+        noise=settings.noise,
+        flips=settings.flips,
+        range_dropout=settings.range_dropout,
+    )
+
+
+def _class_counts(experiment: Experiment) -> NDArray[np.int64]:
+    classes = experiment.cube.classes.numpy()[experiment.split.pixels(TRAIN)]
+    return np.bincount(classes[classes >= 0], minlength=len(experiment.split.labelled.legend.codes))
+
+
+def sample_patches(network: FusionNetwork, data: PatchDataModule, split: Split, *, most: int) -> torch.Tensor | None:
+    """Training patches over which instance weights are averaged; None for other kinds."""
+    if not network.fusion.kind.endswith("instance"):
+        return None
+    pixels = torch.from_numpy(split.pixels(TRAIN))
+    some = pixels[torch.linspace(0, len(pixels) - 1, min(most, len(pixels))).long()]
+    return data.patches(some, step=None).cpu()
+
+
+def read_result(experiment: Experiment, fitted: FittedNetwork, data: PatchDataModule) -> TrainingResult:
+    """Reads the weights off a trained network, and classifies the scene."""
     split, network = experiment.split, experiment.network
     weights = WeightReadout(network, sample_patches(network, data, split, most=1024))
-    if not (_finite(network.state_dict().values()) and np.isfinite(weights.weight).all()):
+    finite = all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
+    if not (finite and np.isfinite(weights.weight).all()):
         raise DivergedError("training: weights are not finite, expected numbers. Fix: lower optimizer.lr.")
+    scene, device = split.labelled.scene, fitted.device
     start = time.perf_counter()
-    classes, confidence = predict_scene(network, split.labelled.scene, device=fitted.device)
+    classes, confidence = predict_scene(network, scene, device=device)
     predict_seconds = time.perf_counter() - start
     instance = network.fusion.kind.endswith("instance")
-    maps = instance_weight_maps(network, split.labelled.scene, device=fitted.device) if instance else None
+    maps = instance_weight_maps(network, scene, device=device) if instance else None
     network.cpu()
     confusion, metrics = evaluate_test(split, classes)
     metrics["timing"] = {
@@ -332,41 +316,23 @@ def read_result(experiment: Experiment, fitted: FittedNetwork, data: PatchDataMo
         "predict_pixels_per_second": classes.size / predict_seconds,
     }
     return TrainingResult(
-        fitted.history,
-        fitted.best_step,
-        classes,
-        confidence,
-        maps,
-        confusion,
-        weights,
-        fitted.weight_history,
-        metrics,
-        beats_chance(confusion, receptive_field=network.receptive_field),
-        fitted.is_main,
+        **vars(fitted),
+        classes=classes,
+        confidence=confidence,
+        instance_maps=maps,
+        confusion=confusion,
+        weights=weights,
+        metrics=metrics,
+        beats_chance=beats_chance(confusion, receptive_field=network.receptive_field),
     )
 
 
-def _finite(tensors: Iterable[torch.Tensor]) -> bool:
-    return all(bool(tensor.isfinite().all()) for tensor in tensors)
-
-
 def evaluate_test(split: Split, classes: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[str, Any]]:
-    """The one look at the test pixels.
-
-    Returns:
-        the confusion matrix (K, K + 1), and the parts ``split`` and ``test`` of metrics.json.
-    """
+    """The one look at the test pixels: confusion matrix (K, K + 1), parts ``split`` and ``test`` of metrics.json."""
     legend = split.labelled.legend
     test = split.roles == TEST
     truth = legend.indices(split.labelled.labels)[test]
     confusion = confusion_matrix(truth, classes[test], num_classes=len(legend.codes))
-    return confusion, {
-        "split": {
-            "kind": split.kind,
-            "train_pixels": split.count(TRAIN),
-            "val_pixels": split.count(VAL),
-            "test_pixels": split.count(TEST),
-            "leakage": split.leakage,
-        },
-        "test": accuracies(confusion, names=legend.names),
-    }
+    counts = {f"{name}_pixels": split.count(role) for role, name in ((TRAIN, "train"), (VAL, "val"), (TEST, "test"))}
+    of_split = {"kind": split.kind, **counts, "leakage": split.leakage}
+    return confusion, {"split": of_split, "test": accuracies(confusion, names=legend.names)}

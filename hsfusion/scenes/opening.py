@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.labels import LabelledScene, read_labels
 from hsfusion.scenes.plausibility import plausibility_warnings
-from hsfusion.scenes.scene import Scene, StackedScene, Window, check_band_count, describe, read_all
+from hsfusion.scenes.scene import Scene, StackedScene, Window, check_band_count, describe, read_all, take_layers
 from hsfusion.scenes.survey import Survey, survey
 from hsfusion.spectra import Bands
 
 _log = logging.getLogger(__name__)
 _NUMBERS = 2**24  # read at a time
+_MOST_KEPT = 100_000_000  # of a cube that stays in memory: 400 MB
 
 
 class FileScene:
@@ -32,12 +34,29 @@ class FileScene:
 
     def __init__(self, file: CubeFile, *, bands: Bands, name: str) -> None:
         self.file, self.geobox, self.bands, self.name = file, file.geobox, bands, name
+        self._is_kept = False
+
+    def load(self) -> FileScene:
+        """Keeps the cube in memory from its first read on, unless it holds more than 100 million numbers."""
+        self._is_kept = self.file.layers * self.geobox.shape[0] * self.geobox.shape[1] <= _MOST_KEPT
+        return self
+
+    @cached_property
+    def _values(self) -> NDArray[np.float32]:
+        return self.file.read(Window(0, 0, *self.geobox.shape))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to another process, which reads the file itself."""
+        return {name: value for name, value in vars(self).items() if name != "_values"}
 
     def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Reads a window: (C, height, width) float32, or those bands of it, NaN where there are no data."""
         if window is None:
             return read_all(self, layers)
-        return self.file.read(window, layers)
+        if not self._is_kept:
+            return self.file.read(window, layers)
+        row, col, height, width = window
+        return take_layers(self._values[:, row : row + height, col : col + width], layers).copy(order="K")
 
     def provenance(self) -> list[dict[str, Any]]:
         """What the numbers mean, see :meth:`Scene.provenance`."""
@@ -214,7 +233,7 @@ def open_labelled_scene(
         sources: name -> file of each further raster on the cube's grid, (H, W) or several layers.
         **reading: what :func:`open_scene` takes.
     """
-    opened = open_scene(cube, **reading)
+    opened = open_scene(cube, **reading).load()
     opened.bands = _checked(opened)
     return with_labels(
         with_sources(opened, sources),

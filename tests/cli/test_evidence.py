@@ -23,7 +23,7 @@ from hsfusion.evidence.jobs import Task, split_of, untrained_weights, used_bands
 from hsfusion.evidence.numbers import Profiles, stability_of, verdict_of
 from hsfusion.evidence.stages import sweep
 from hsfusion.evidence.store import write_json
-from hsfusion.runs.folder import duplicate_bands
+from hsfusion.runs.run import duplicate_bands
 from hsfusion.runs.settings import random_pixels
 from hsfusion.scenes import ArrayScene
 from hsfusion.scenes.scene import read_all

@@ -12,9 +12,8 @@ from hsfusion.cli.experiment import configuration_of, scene_of, settings_of, sev
 from hsfusion.cli.messages import CONF
 from hsfusion.data.splits import TRAIN
 from hsfusion.data.synthetic import synthetic_scene
-from hsfusion.errors import InputError
+from hsfusion.errors import HsFusionError, InputError
 from hsfusion.runs import joint
-from hsfusion.runs.resuming import check_checkpoint
 from hsfusion.training.callbacks import History
 from hsfusion.training.model_file import load_model
 
@@ -59,11 +58,11 @@ def configured(scenes):
 
 
 def prepare(cfg):
-    return joint.prepare_jointly(several_scenes(cfg), settings_of(cfg), group_weights=cfg.scene.group_weights)
+    return joint.prepare_jointly(several_scenes(cfg), settings_of(cfg), cfg.scene.group_weights)
 
 
-def fit(cfg, folder, experiment=None, checkpoint=None):
-    return joint.fit_jointly(settings_of(cfg), experiment or prepare(cfg), folder, checkpoint=checkpoint)
+def fit(cfg, folder, checkpoint=None):
+    return joint.fit_jointly(settings_of(cfg), *prepare(cfg), folder=folder, checkpoint=checkpoint)
 
 
 def test_scenes_of_one_ground_that_are_split_differently_are_refused(configured, scenes, tmp_path):
@@ -75,15 +74,14 @@ def test_scenes_of_one_ground_that_are_split_differently_are_refused(configured,
         np.save(tmp_path / f"{name}_labels.npy", rest)
         again = words.replace("north_labels.npy", f"{name}_labels.npy")
         (tmp_path / f"{name}.yaml").write_text(again + f"name: {name}\n")
-    parts = prepare(configured(entries=[scenes[0], str(tmp_path / "same.yaml")])).parts
+    parts, _ = prepare(configured(entries=[scenes[0], str(tmp_path / "same.yaml")]))
     assert np.array_equal(parts[0].split.roles, parts[1].split.roles)
     with pytest.raises(InputError, match="number of test pixels that fewer trains on is"):
         prepare(configured(entries=[scenes[0], str(tmp_path / "fewer.yaml")]))
 
 
 def test_each_scene_is_split_and_standardised_alone_on_one_legend(configured):
-    experiment = prepare(configured())
-    north, south = experiment.parts
+    north, south = prepare(configured())[0]
     assert len(north.network.mean) == 211
     assert len(south.network.mean) == 101
     for part in (north, south):
@@ -131,9 +129,7 @@ def test_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(configured, tmp_
         patched.setattr(History, "on_train_epoch_start", stop)
         fit(cfg, tmp_path / "cut")
     checkpoint = tmp_path / "cut" / "checkpoints" / "last.ckpt"
-    experiment = prepare(cfg)
-    check_checkpoint(checkpoint, settings_of(cfg), experiment.network)
-    rest = fit(cfg, tmp_path / "rest", experiment, checkpoint)
+    rest = fit(cfg, tmp_path / "rest", checkpoint)
     for (one, outcome), (other, expected) in zip(rest, whole, strict=True):
         assert outcome.history == expected.history
         expected_state = other.network.state_dict()
@@ -169,20 +165,20 @@ def test_run_folder_holds_a_run_folder_of_each_scene(hsfusion, scenes, tmp_path)
     [
         (
             ["groups=classic", "groups.nm.blue=[400,480]"],
-            "south: number of good bands in group blue [400, 480) nm is 0",
+            "number of good bands in blue [400, 480) nm is 0, expected at least 1 of the scene's 101 bands",
         ),
         (["model.knot_spacing_nm=null"], "model.knot_spacing_nm is null, expected knots in nm"),
         (["model.keep_bands=5"], "model.keep_bands is 5, expected null"),
-        (["model.fusion=free"], "model.fusion is free, expected scalar | channel | instance"),
         (
-            ["model.fusion=instance", "scene.group_weights=per_scene"],
-            "model.fusion is instance, expected scalar | channel",
+            ["model.fusion=free"],
+            "fusions of kinds ['free', 'free'] with coefficients of shapes [] have nothing to share",
         ),
+        (["model.fusion=instance", "scene.group_weights=per_scene"], "'instance' have no table"),
         (["data.batch_size=1"], "data.batch_size is 1, expected at least 2"),
     ],
 )
 def test_what_several_scenes_cannot_have_is_refused(configured, words, part):
-    with pytest.raises(InputError) as error:
+    with pytest.raises(HsFusionError) as error:
         prepare(configured(*words))
     assert part in str(error.value)
     assert "\n" not in str(error.value)

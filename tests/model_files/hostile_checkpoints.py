@@ -16,7 +16,7 @@ from model_files.hostile_models import HostileFile
 def cases(run: Path) -> list[HostileFile]:
     """All of them, from a run folder that holds config.yaml and checkpoints/last.ckpt."""
     data = (run / "checkpoints" / "last.ckpt").read_bytes()
-    found = [HostileFile(f"checkpoint: {name}", _folder(run, _saved(data, change))) for name, change in CONTENT.items()]
+    found = [HostileFile(f"checkpoint: {name}", _folder(run, saved(data, change))) for name, change in CONTENT.items()]
     found += [HostileFile(f"checkpoint: {name}", _folder(run, content)) for name, content in _bytes(data).items()]
     return found + [HostileFile(f"checkpoint: {name}", _special(run, make)) for name, make in SPECIAL.items()]
 
@@ -41,7 +41,8 @@ def _special(run: Path, make: Callable[[Path], object]) -> Callable[[Path], Path
     return write
 
 
-def _saved(data: bytes, change: Callable[[dict], object]) -> bytes:
+def saved(data: bytes, change: Callable[[dict], object]) -> bytes:
+    """The bytes of a checkpoint in which one thing is changed."""
     content = torch.load(io.BytesIO(data), weights_only=True)
     changed = change(content)
     file = io.BytesIO()
@@ -78,7 +79,6 @@ def _found(content, key):
 
 
 WEIGHT = "network.cnn.classifier.bias"
-SAVED = "ModelCheckpoint"
 CONTENT = {
     "code in the weights": put("state_dict", WEIGHT, value=payloads.shell),
     "code beside the weights": put("state_dict", "hook", value=payloads.code),
@@ -87,13 +87,8 @@ CONTENT = {
     "code in the optimizer": put("optimizer_states", 0, "state", value=payloads.code),
     "code at the top": put("hook", value=payloads.shell),
     "a connection": put("callbacks", "History", "curves", value=payloads.resolver),
-    "a weight of another shape": put("state_dict", WEIGHT, value=lambda: torch.zeros(5)),
-    "a weight missing": drop("state_dict", WEIGHT),
-    "a weight too many": put("state_dict", "network.hook", value=lambda: torch.zeros(1)),
     "no weights": drop("state_dict"),
     "no loops": drop("loops"),
-    "a file to delete": put("callbacks", SAVED, "best_model_path", value="new/checkpoints/../../precious"),
-    "best files to delete": put("callbacks", SAVED, "best_k_models", value={"/etc/passwd": 1.0}),
     "a tensor alone": lambda content: torch.zeros(3),
 }  # fmt: skip
 

@@ -11,8 +11,7 @@ from hsfusion import ModelSettings, TrainSettings, blocks, even_groups
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
 from hsfusion.runs import train
-from hsfusion.runs.resuming import check_checkpoint, interrupted_checkpoint
-from hsfusion.runs.training import new_model
+from hsfusion.runs.folder import interrupted_checkpoint
 from hsfusion.training.callbacks import History
 from hsfusion.training.model_file import load_model, read_header
 from model_files import hostile_checkpoints, hostile_models, payloads
@@ -74,14 +73,6 @@ def interrupted(tmp_path_factory):
     return folder
 
 
-def resumable(run, configuration):
-    """What a resumed training looks at before it makes a folder."""
-    checkpoint = interrupted_checkpoint(run, configuration)
-    network = new_model(SETTINGS, SCENE.scene, SCENE.legend.names).network
-    check_checkpoint(checkpoint, SETTINGS, network)
-    return checkpoint
-
-
 def test_code_that_runs_is_seen(tmp_path, seen):
     pickle.loads(payloads.pickled(2))
     assert any(event.startswith("os.system") for event in seen)
@@ -116,14 +107,14 @@ def test_no_hostile_checkpoint_is_executed_and_each_is_refused(tmp_path, interru
     if forced:
         monkeypatch.setenv(FORCE, "1")
     configuration = (interrupted / "config.yaml").read_text()
-    assert resumable(interrupted, configuration).is_file()
+    assert interrupted_checkpoint(interrupted, configuration).is_file()
     accepted = []
     for i, case in enumerate(hostile_checkpoints.cases(interrupted)):
         (tmp_path / str(i)).mkdir()
         run = case.write(tmp_path / str(i))
         seen.clear()
         try:
-            resumable(run, configuration)
+            interrupted_checkpoint(run, configuration)
         except InputError as error:
             assert str(error).isprintable(), case.name
         else:
@@ -138,15 +129,35 @@ def test_configuration_with_code_is_not_executed(tmp_path, interrupted, seen, ta
     configuration = f"hook: !!python/{tag} ['touch \"$HSFUSION_MARKER\"']\n"
     (tmp_path / "run" / "config.yaml").write_text(configuration)
     with pytest.raises((InputError, yaml.YAMLError)):
-        resumable(tmp_path / "run", configuration)
+        interrupted_checkpoint(tmp_path / "run", configuration)
     assert not seen
 
 
-def test_copy_of_a_run_folder_goes_on_and_both_are_left_as_they_are(tmp_path, interrupted):
-    moved = shutil.copytree(interrupted, tmp_path / "moved")
-    before = (moved / "checkpoints" / "last.ckpt").read_bytes()
+def test_copy_of_a_run_folder_goes_on_and_no_file_that_its_checkpoint_names_is_deleted(tmp_path, interrupted):
+    moved, precious = shutil.copytree(interrupted, tmp_path / "moved"), tmp_path / "precious"
+    precious.write_text("mine")
+    named = {"best_model_path": str(precious), "last_model_path": str(precious), "best_k_models": {str(precious): 1.0}}
+    checkpoint = moved / "checkpoints" / "last.ckpt"
+    checkpoint.write_bytes(
+        hostile_checkpoints.saved(
+            checkpoint.read_bytes(),
+            lambda content: content["callbacks"].update(
+                {key: state | named for key, state in content["callbacks"].items() if "Checkpoint" in key}
+            ),
+        )
+    )
+    before = checkpoint.read_bytes()
     run = train(SCENE, settings=SETTINGS, resume=moved, folder=tmp_path / "new")
+    assert precious.read_text() == "mine"
     assert (tmp_path / "new" / "model.safetensors").is_file()
     assert len(run.training.result.weight_history[0]) == SETTINGS.epochs
-    for folder in (moved, interrupted):
-        assert (folder / "checkpoints" / "last.ckpt").read_bytes() == before
+    assert checkpoint.read_bytes() == before
+
+
+def test_checkpoint_of_another_network_is_refused_in_one_line(tmp_path, interrupted):
+    moved = shutil.copytree(interrupted, tmp_path / "moved")
+    change = hostile_checkpoints.drop("state_dict", hostile_checkpoints.WEIGHT)
+    checkpoint = moved / "checkpoints" / "last.ckpt"
+    checkpoint.write_bytes(hostile_checkpoints.saved(checkpoint.read_bytes(), change))
+    with pytest.raises(InputError, match="state_dict is of another network"):
+        train(SCENE, settings=SETTINGS, resume=moved)

@@ -13,7 +13,7 @@ import torch
 from hsfusion.data.patches import PatchDataModule, prepare, valid_pixels
 from hsfusion.data.splits import TEST, blocks
 from hsfusion.nn import FusionNetwork
-from hsfusion.runs.fitting import run_trainer
+from hsfusion.runs.training import run_trainer
 from hsfusion.scenes import ArrayScene, LabelledScene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import even_groups

@@ -1,0 +1,165 @@
+"""What is known before a training: which pixel is used for what, the network, and the patches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hsfusion.data.patches import TrainingCube, check_patch_fits, prepare, valid_pixels
+from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
+from hsfusion.errors import HsFusionError, InputError
+from hsfusion.nn import FusionNetwork, check_backbone
+from hsfusion.runs.settings import TrainSettings
+from hsfusion.scenes import LabelledScene, Scene
+from hsfusion.scenes.description import open_described
+from hsfusion.spectra import BandGroup, membership
+from hsfusion.training.building import backbone_arguments, build_network
+from hsfusion.training.transfer import TransferReport
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class InitialModel:
+    """A network before the training.
+
+    Attributes:
+        network: new, or transferred from another scene.
+        architecture: plain keyword arguments that build the network again.
+        transfer: what became of the parts of the pretrained network; None for a new one.
+        seen_before: pixels of other grounds, and of earlier trainings.
+    """
+
+    network: FusionNetwork
+    groups: list[BandGroup]
+    architecture: dict[str, Any]
+    transfer: TransferReport | None = None
+    seen_before: tuple[dict[str, Any], ...] = ()
+
+
+#: makes the network: called with the scene and the names of its classes
+ModelMaker = Callable[[Scene, Sequence[str]], InitialModel]
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """All that is known before the training.
+
+    Attributes:
+        split: which pixel is used for what, with scene and ground truth.
+        initial: the network, with mean and standard deviation of the training pixels; trained in place.
+        cube: the patches of the training and validation pixels.
+    """
+
+    split: Split
+    initial: InitialModel
+    cube: TrainingCube
+
+    @property
+    def network(self) -> FusionNetwork:
+        """The network."""
+        return self.initial.network
+
+
+def as_labelled(scene: LabelledScene | str | Path) -> LabelledScene:
+    """A scene with labels, opened where it is the path of a description."""
+    if isinstance(scene, str | Path):
+        scene = open_described([str(scene)])
+    if not isinstance(scene, LabelledScene):
+        raise InputError("scene", "labels", "missing", "a scene with labels", "open it with labels=PATH")
+    return scene
+
+
+def new_model(settings: TrainSettings, scene: Scene, class_names: Sequence[str]) -> InitialModel:
+    """A network that has seen nothing yet."""
+    with configuration_errors("groups"):
+        groups = list(settings.groups(scene.bands))
+    architecture = asdict(settings.model)
+    architecture |= backbone_arguments(architecture.pop("backbone"))
+    with configuration_errors("model"):
+        network = build_network(
+            scene.bands, groups, sources=scene.sources, num_classes=len(class_names), **architecture
+        )
+        check_backbone(network.cnn.features, channels=settings.model.channels)
+    return InitialModel(network, groups, architecture)
+
+
+def prepare_experiment(
+    labelled: LabelledScene, settings: TrainSettings, *, make: ModelMaker | None = None
+) -> Experiment:
+    """Splits a scene, makes the network, a new one if not told otherwise, and standardises the training pixels."""
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    if make is None:
+        return initialise(split_scene(labelled, settings), settings)
+    torch.manual_seed(settings.seed)
+    initial = make(labelled.scene, labelled.legend.names)  # which bands it uses depends on where it comes from
+    split = split_scene(labelled, settings, network=initial.network)
+    if split.labelled.legend.names != labelled.legend.names:  # a fixed split brings classes of its own
+        return initialise(split, settings, make=make)
+    return _standardised(split, initial)
+
+
+def split_scene(labelled: LabelledScene, settings: TrainSettings, *, network: FusionNetwork | None = None) -> Split:
+    """Splits a scene for the receptive field and the used bands of a network; None for a new one of these settings."""
+    scene = labelled.scene
+    radius = settings.model.receptive_field // 2 if network is None else network.receptive_field // 2
+    used = used_layers(scene, settings) if network is None else network.used_bands.numpy()
+    for entry in scene.provenance():
+        _log.info("values: %s", entry)
+    check_patch_fits(scene, 2 * radius + 1)
+    valid = valid_pixels(scene, used, where=dilate(labelled.labels > 0, radius))
+    with configuration_errors("split"):
+        split = settings.split(labelled, radius=radius, seed=settings.seed, valid=valid)
+    if holes := split.holes(valid):
+        _log.warning("%.1f %% of the training patches hold pixels without data, seen as the band's mean.", 100 * holes)
+    roles = ((TRAIN, "training"), (VAL, "validation"), (TEST, "test"))
+    counts = ", ".join(f"{split.count(role)} {name}" for role, name in roles)
+    _log.info("%s, %s split: %s pixels, leakage %.4f", scene.name, split.kind, counts, split.leakage)
+    return split
+
+
+def used_layers(scene: Scene, settings: TrainSettings) -> NDArray[np.bool_]:
+    """(C + E,) bands and layers that a new network may use: good bands in a group, and further rasters."""
+    inside = scene.bands.good
+    if settings.model.fusion != "free":
+        with configuration_errors("groups"):
+            inside = membership(list(settings.groups(scene.bands)), scene.bands).any(0)
+    return np.append(inside, np.ones(sum(number for _, number in scene.sources), bool))
+
+
+def initialise(split: Split, settings: TrainSettings, *, make: ModelMaker | None = None) -> Experiment:
+    """Makes the network for a split, standardised with its training pixels."""
+    torch.manual_seed(settings.seed)
+    make = make or partial(new_model, settings)
+    return _standardised(split, make(split.labelled.scene, split.labelled.legend.names))
+
+
+def _standardised(split: Split, initial: InitialModel) -> Experiment:
+    network = initial.network
+    cube = prepare(split, network.used_bands.numpy(), roles=(TRAIN, VAL))
+    network.mean.copy_(torch.from_numpy(cube.mean))
+    network.std.copy_(torch.from_numpy(cube.std))
+    network.train()  # Lightning leaves it as it is
+    gates = network.fusion.gates
+    if gates is not None and gates.kept.any():  # settled for good: processes that train together would miss gradients
+        gates.requires_grad_(False)
+    return Experiment(split, initial, cube)
+
+
+@contextmanager
+def configuration_errors(part: str) -> Iterator[None]:
+    """Turns what a constructor makes of a wrong value into an error of the input."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise HsFusionError(f"configuration: {part} cannot be used: {error}. Fix: correct {part}.*") from error

@@ -1,0 +1,46 @@
+"""A small training that the tests of runs share."""
+
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+import hsfusion as hs
+from hsfusion.data.synthetic import synthetic_scene
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="1pt" height="1pt" viewBox="0 0 1 1"/>\n'
+TINY = {
+    "epochs": 2,
+    "steps_per_epoch": 5,
+    "threads": 1,
+    "figures": False,
+    "groups": hs.even_groups(4),
+    "model": {"channels": 4, "width": 8, "receptive_field": 5},
+}
+
+
+@pytest.fixture(scope="session")
+def scene():
+    return synthetic_scene(seed=0, height=40, width=40)
+
+
+@pytest.fixture(scope="session")
+def run(scene):
+    """A trained run; only to be read."""
+    return hs.train(scene, **TINY)
+
+
+@pytest.fixture(scope="session")
+def saved(run, tmp_path_factory):
+    """Its folder; only to be read."""
+    return run.save(tmp_path_factory.mktemp("saved") / "run", figures=False)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Has figures saved as placeholders, where they are not what a test is on."""
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: _write_placeholder(file))
+
+
+def _write_placeholder(file):
+    file.write(SVG) if hasattr(file, "write") else Path(file).write_bytes(SVG)
