@@ -30,13 +30,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class InitialModel:
-    """A network before the training.
+    """A network before the training: new, or transferred from another scene and with pixels seen before.
 
     Attributes:
-        network: new, or transferred from another scene.
         architecture: plain keyword arguments that build the network again.
-        transfer: what became of the parts of the pretrained network; None for a new one.
-        seen_before: pixels of other grounds, and of earlier trainings.
     """
 
     network: FusionNetwork
@@ -52,13 +49,7 @@ ModelMaker = Callable[[Scene, Sequence[str]], InitialModel]
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """All that is known before the training.
-
-    Attributes:
-        split: which pixel is used for what, with scene and ground truth.
-        initial: the network, with mean and standard deviation of the training pixels; trained in place.
-        cube: the patches of the training and validation pixels.
-    """
+    """A split scene, the network, which is trained in place, and the patches of training and validation pixels."""
 
     split: Split
     initial: InitialModel
@@ -93,9 +84,7 @@ def new_model(settings: TrainSettings, scene: Scene, class_names: Sequence[str])
     return InitialModel(network, groups, architecture)
 
 
-def prepare_experiment(
-    labelled: LabelledScene, settings: TrainSettings, *, make: ModelMaker | None = None
-) -> Experiment:
+def prepare_experiment(labelled: LabelledScene, settings: TrainSettings, make: ModelMaker | None = None) -> Experiment:
     """Splits a scene, makes the network, a new one if not told otherwise, and standardises the training pixels."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)

@@ -113,12 +113,7 @@ def training_log(command: str = "") -> Iterator[MemoryHandler]:
 
 
 def interrupted_checkpoint(run: Path, configuration: str) -> Path:
-    """The checkpoint of an interrupted run that had the same configuration; nothing in it is executed.
-
-    Args:
-        run: its folder.
-        configuration: of the run that is to go on, as YAML.
-    """
+    """The checkpoint in the folder of an interrupted run of the same configuration (YAML); nothing is executed."""
     import torch
 
     path = run / "checkpoints" / "last.ckpt"

@@ -136,15 +136,9 @@ class Run:
         return f"<p><b>{html.escape(self.name)}</b></p><table>{table}</table>{self.weights._repr_html_()}"
 
     def predict(self, scene: Any, out: str | Path | None = None, **options: Any) -> Any:
-        """Classifies another scene.
+        """Classifies a scene, a path, or an array (C, H, W) with the bands of this run, see :func:`hsfusion.predict`.
 
-        Args:
-            scene: a scene, a path, or an array (C, H, W) with the bands of this run in their order and unit.
-            out: the class map to write; None for class codes (H, W) of a scene that fits in memory, 0 without data.
-            **options: see :func:`hsfusion.predict`.
-
-        Returns:
-            class codes (H, W), or with ``out`` what :func:`hsfusion.predict` gives
+        Without ``out``, the class map to write, it gives class codes (H, W) of a scene in memory, 0 without data.
         """
         from hsfusion.runs.prediction import predict, predict_array
 
@@ -255,10 +249,7 @@ def run_of(name: str, training: Training) -> Run:
 
 
 def duplicate_bands(split: Split, used: NDArray[np.int64]) -> list[Duplicate]:
-    """Pairs of the used bands (C',) that hold the same values, by their index in the scene.
-
-    Looked for in at most 20,000 training pixels, evenly spread over their list, that have data in all of these bands.
-    """
+    """Pairs of the used bands (C',) that hold the same values in at most 20,000 training pixels with data in all."""
     pixels = split.pixels(TRAIN)
     spectra = read_pixels(split.labelled.scene, pixels[:: -(-len(pixels) // _MOST_PIXELS)], used)  # (N, C')
     whole = spectra[np.isfinite(spectra).all(1)]

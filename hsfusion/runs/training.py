@@ -158,7 +158,9 @@ def fit_network(
     """
     data = parts[0][1] if len(parts) == 1 else SeveralDataModule([patches for _, patches in parts])
     val_pixels = sum(part.split.count(VAL) for part, _ in parts)
-    module = _classifier(settings, network, np.sum([_class_counts(part) for part, _ in parts], axis=0))
+    classes = np.concatenate([part.cube.classes.numpy()[part.split.pixels(TRAIN)] for part, _ in parts])
+    counts = np.bincount(classes[classes >= 0], minlength=network.cnn.classifier.out_channels)
+    module = _classifier(settings, network, counts)
     # the step after which the last batch knew its bands
     gates = network.fusion.gates
     settled = 0 if gates is None or gates.kept.any() else int(SETTLED * module.total_steps) + 1
@@ -279,11 +281,6 @@ def patch_data(settings: TrainSettings, experiment: Experiment, *, batch_size: i
         flips=settings.flips,
         range_dropout=settings.range_dropout,
     )
-
-
-def _class_counts(experiment: Experiment) -> NDArray[np.int64]:
-    classes = experiment.cube.classes.numpy()[experiment.split.pixels(TRAIN)]
-    return np.bincount(classes[classes >= 0], minlength=len(experiment.split.labelled.legend.codes))
 
 
 def sample_patches(network: FusionNetwork, data: PatchDataModule, split: Split, *, most: int) -> torch.Tensor | None:
