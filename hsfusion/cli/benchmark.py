@@ -93,16 +93,7 @@ def evidence(cfg: DictConfig) -> None:
     for key in ("top_k", "retrain"):
         if not OmegaConf.is_list(cfg[key]):
             _refuse(key, cfg[key], "a list")
-    keys = (
-        *("resamples", "resample_share", "seeds", "first_seed", "split_seed", "jobs", "faithfulness_pixels"),
-        *("retrain_epochs", "top_k_seeds", "top_k_members"),
-    )
-    plan = EvidenceSettings(
-        **{key: cfg[key] for key in keys},
-        top_k=tuple(cfg.top_k),
-        retrain=tuple(cfg.retrain),
-        random_split=instantiate(cfg.random_split),
-    )
+    plan = EvidenceSettings(**_fields(cfg, EvidenceSettings) | {"random_split": instantiate(cfg.random_split)})
     # what does not change a number: classifiers can be added later
     values = {key: cfg[key] for key in cfg if key not in ("folder", "jobs", "progress", "retrain")}
     content = gather_evidence(
@@ -128,8 +119,7 @@ def speed(cfg: DictConfig, kind: str) -> None:
     if cfg.get("threads") is not None:
         torch.set_num_threads(cfg.threads)
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    values = {name: tuple(v) if isinstance(v := plain[name], list) else v for name in benchmark.__dataclass_fields__}
-    result = benchmark(**values).measure()
+    result = benchmark(**_fields(cfg, benchmark)).measure()
     print("\n".join(benchmark.table(result)))
     if cfg.json is not None:
         Path(str(cfg.json)).write_text(json.dumps({"config": plain, **result}, indent=2) + "\n", encoding="utf-8")
@@ -161,6 +151,12 @@ def command() -> None:
     del sys.argv[1]
     task = KINDS[kind][0]
     run_app(partial(speed, kind=kind) if task is speed else task, f"benchmark_{kind}")
+
+
+def _fields(cfg: DictConfig, settings: Any) -> dict[str, Any]:
+    """Values of the fields of a dataclass, lists as tuples."""
+    values = {name: cfg[name] for name in settings.__dataclass_fields__}
+    return {name: tuple(value) if OmegaConf.is_list(value) else value for name, value in values.items()}
 
 
 def _collect(cfg: DictConfig, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

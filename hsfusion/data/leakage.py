@@ -47,10 +47,8 @@ def check_no_leakage(split: Split, header: dict[str, Any]) -> None:
             of = f"the model was trained with (seed={header.get('seed', 0)})"
             if seen is not header.get("seen"):
                 of = "an earlier training of the model on this ground had"
-            field, expected = (
-                "number of test pixels that the pretrained model has seen",
-                "0, for the ground is the same",
-            )
+            field = "number of test pixels that the pretrained model has seen"
+            expected = "0: model and scene have the same ground truth"
             raise InputError("split", field, leaked, expected, f"use the split that {of}, or another scene")
 
 

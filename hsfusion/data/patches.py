@@ -268,22 +268,17 @@ class PatchDataModule(pl.LightningDataModule):
 
     def sampler(self) -> StepSampler:
         """The training pixels of each step that this rank takes."""
-        trainer = self.trainer
-        return StepSampler(
-            self._pixels[TRAIN],
-            batch_size=self._batch_size,
-            steps_per_epoch=self._steps_per_epoch,
-            seed=self._seed,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-        )
+        rank, ranks = self._rank()
+        return StepSampler(self._pixels[TRAIN], self._batch_size, self._steps_per_epoch, self._seed, rank, ranks)
 
     def validation_batches(self) -> list[Tensor]:
         """The validation pixels that this rank takes, in batches; none where there are no pixels."""
-        pixels = self._pixels[VAL]
-        trainer = self.trainer
-        mine = pixels[trainer.global_rank :: trainer.world_size] if trainer else pixels
-        return list(mine.split(1024))
+        rank, ranks = self._rank()
+        return list(self._pixels[VAL][rank::ranks].split(1024))
+
+    def _rank(self) -> tuple[int, int]:
+        """Rank of this process, and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def on_after_batch_transfer(self, batch: tuple[int, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Gathers patches (B, C, 2 r + 1, 2 r + 1), in channels-last memory, and class indices (B,) on the device."""
@@ -305,8 +300,7 @@ class PatchDataModule(pl.LightningDataModule):
             flat = centres[:, None] + self._offsets[0]
             return self._gathered(flat, side).permute(0, 3, 1, 2)
         # drawn on the CPU: the same numbers on every device
-        rank = self.trainer.global_rank if self.trainer else 0
-        rng = np.random.default_rng([self._seed, 5, step, rank])
+        rng = np.random.default_rng([self._seed, 5, step, self._rank()[0]])
         turn = torch.from_numpy(rng.integers(len(self._offsets), size=pixels.numel())).to(pixels.device)
         flat = centres[:, None] + self._offsets[turn]  # (B, side * side)
         patches = self._gathered(flat, side)
@@ -342,9 +336,8 @@ class SeveralDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Batches ``(step, pixels of each scene)``."""
-        return DataLoader(
-            _Identity(), batch_size=None, sampler=StepsTogether([part.sampler() for part in self._joined()])
-        )
+        sampler = StepsTogether([part.sampler() for part in self._joined()])
+        return DataLoader(_Identity(), batch_size=None, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader:
         """Batches ``(-1, pixels of each scene)`` of the validation pixels; a scene may have none in some."""
@@ -382,7 +375,5 @@ def _patch_offsets(radius: int, padded_width: int, flips: str) -> Tensor:
     """Flat offsets of a patch's pixels from its centre, (8 or 1, side * side), one row for each flip and turn."""
     steps = torch.arange(-radius, radius + 1)
     square = steps[:, None] * padded_width + steps[None, :]
-    turned = (
-        [torch.rot90(half, k) for half in (square, square.T) for k in range(4)] if flips == "dihedral" else [square]
-    )
-    return torch.stack([turn.reshape(-1) for turn in turned])
+    turned = [torch.rot90(half, k) for half in (square, square.T) for k in range(4)]  # the first is as it is
+    return torch.stack([turn.reshape(-1) for turn in (turned if flips == "dihedral" else turned[:1])])

@@ -123,10 +123,8 @@ def _table(path: str | Path) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(path, "band table", "unreadable", "a CSV file", f"check the path ({error})") from error
     if not rows or "wavelength_nm" not in rows[0]:
-        columns, expected = (
-            list(rows[0]) if rows else "without a row",
-            "a column wavelength_nm with a row for each band",
-        )
+        columns = list(rows[0]) if rows else "without a row"
+        expected = "a column wavelength_nm with a row for each band"
         raise InputError(path, "header", columns, expected, "name the column of the band centres in nm wavelength_nm")
     for i, row in enumerate(rows, 1):
         if None in row:  # cells beyond the header
@@ -137,11 +135,11 @@ def _table(path: str | Path) -> list[dict[str, str]]:
 
 
 def _column(path: str | Path, rows: list[dict[str, str]], name: str) -> NDArray[np.float64]:
-    values, allowed = [], {"good": {"0": 0.0, "1": 1.0}}.get(name)
+    values, allowed = [], {0.0: 0.0, 1.0: 1.0} if name == "good" else None
     for i, row in enumerate(rows, 1):
         try:
-            values.append(float(row[name]) if allowed is None else allowed[row[name].strip()])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            values.append(float(row[name]) if allowed is None else allowed[float(row[name])])
+        except (KeyError, TypeError, ValueError) as error:
             expected = "a number" if allowed is None else "1 for a good band and 0 for a bad one"
             raise InputError(path, f"{name} of row {i}", repr(row[name]), expected, "correct the table") from error
     return np.array(values)
