@@ -44,8 +44,8 @@ def predict_scene(
     """Classifies a scene that fits in memory, reflected at its border, so that every pixel gets a class.
 
     Args:
-        network: the network; left as it is.
-        scene: the scene, of at least the receptive field's size, with the network's bands.
+        network: left as it is.
+        scene: of at least the receptive field's size, with the network's bands.
         device: where to compute.
 
     Returns:
@@ -67,11 +67,6 @@ def instance_weight_maps(network: FusionNetwork, scene: Scene, *, device: Device
 
     Absolute group weights with the gates, scaled to sum to 1 over the groups in each fused channel, and averaged over
     the channels by their share in what the CNN takes in: the group totals of the band weights, pixel by pixel.
-
-    Args:
-        network: the network, with fusion of kind instance or channel_instance; left as it is.
-        scene: the scene, of at least the receptive field's size.
-        device: where to compute.
 
     Returns:
         (G, H, W), further rasters at the end; NaN where a band holds no data.
@@ -170,8 +165,8 @@ def with_precision(network: FoldedNetwork, scene: Scene, precision: str) -> tupl
     """Chooses the number type of the convolutions; the matrix product before them stays float32.
 
     Args:
-        network: the network, on the device to compute on.
-        scene: the scene, with the network's bands and layers.
+        network: on the device to compute on.
+        scene: with the network's bands and layers.
         precision: ``float32``, ``bf16``, or ``auto``: bf16 if the processor multiplies it faster, the scene is large,
             and fewer than 0.1 % of the pixels of a sample change their class. The choice is always the same.
     """
@@ -259,12 +254,11 @@ def _compute(
 class MaskedNetwork:
     """A trained network, and labelled patches that it is shown with some of their bands replaced.
 
-    A replacement that is linear at each pixel is folded into the one matrix that the network starts with, so that
-    it costs no more than classifying the patches. Where group weights depend on the pixels, the patches themselves
-    are changed.
+    A replacement that is linear at each pixel is folded into the one matrix that the network starts with. Where group
+    weights depend on the pixels, the patches themselves are changed.
 
     Args:
-        network: the network; left as it is.
+        network: left as it is.
         patches: (N, C + E, s, s) standardised patches of the receptive field's size, of pixels not trained on.
         classes: (N,) their class indices.
     """
@@ -283,11 +277,7 @@ class MaskedNetwork:
         return len(self._classes)
 
     def accuracy(self, fill: NDArray[np.floating]) -> float:
-        """Overall accuracy where a standardised spectrum x becomes F x, in every pixel of the patches.
-
-        Args:
-            fill: (C + E, C + E), F.
-        """
+        """Overall accuracy where a standardised spectrum x becomes F x, F (C + E, C + E), in all pixels."""
         matrix = torch.from_numpy(fill.astype(np.float32))
         if self._linear is None:
             return self._share_right(self._flat @ matrix.T)
@@ -295,17 +285,10 @@ class MaskedNetwork:
         return self._share_right(torch.addmm(bias, self._flat, weight.T))
 
     def permuted_accuracy(self, bands: NDArray[np.bool_], order: NDArray[np.int64]) -> float:
-        """Overall accuracy where bands take their values from the patches of other pixels.
-
-        Args:
-            bands: (C + E,), which.
-            order: (N,), the pixel that each pixel takes them from.
-        """
-        other = torch.from_numpy(order)
-        moved = torch.from_numpy(bands)
+        """Overall accuracy where the bands (C + E,) of each pixel are those of the pixel in its place of order (N,)."""
         spectra = self._flat.view(len(self._classes), -1)  # (N, s s (C + E))
-        exchanged = spectra[other].view_as(self._flat)
-        return self._share_right(self._front(torch.where(moved, exchanged, self._flat)))
+        exchanged = spectra[torch.from_numpy(order)].view_as(self._flat)
+        return self._share_right(self._front(torch.where(torch.from_numpy(bands), exchanged, self._flat)))
 
     @property
     def _linear(self) -> PixelMatrix | None:

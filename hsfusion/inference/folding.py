@@ -14,15 +14,12 @@ from hsfusion.nn import FusionNetwork
 
 
 class FoldedNetwork(nn.Module):
-    """A trained network as one matrix product for each pixel, then convolutions.
+    """A trained network, left as it is, as one matrix product for each pixel, then convolutions.
 
     Standardisation, gates, response, group weights, normalisation and a 1 x 1 convolution at the start of the backbone
     are all linear: here they are one matrix. Every other normalisation that follows a convolution in an
     ``nn.Sequential`` is part of it; what else a backbone does stays as it is. Where the group weights depend on the
     pixels (instance kinds), the band fusion stays as it is, too.
-
-    Args:
-        network: a trained network; it is left as it is.
 
     Attributes:
         layers: (L,) indices of the bands and further layers that it takes, ascending; the others make no difference.
@@ -51,21 +48,14 @@ class FoldedNetwork(nn.Module):
         self.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Classifies.
+        """Logits (B, K, H - receptive_field + 1, W - receptive_field + 1) of x (B, L, H, W) float32.
 
-        Args:
-            x: (B, L, H, W) float32, in the unit of the training scene; NaN where a value is missing.
-
-        Returns:
-            (B, K, H - receptive_field + 1, W - receptive_field + 1), logits
+        x is in the unit of the training scene, NaN where a value is missing.
         """
         return self.convolve(self.front(self.filled(x)))
 
     def classify(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Like :meth:`forward`, and says where a value is missing.
-
-        Args:
-            x: (B, L, H, W) float32, NaN where a value is missing.
 
         Returns:
             logits (B, K, H', W'), and (B, H', W') bool: whether the pixel itself misses a value. Its neighbours see the
@@ -93,12 +83,7 @@ class FoldedNetwork(nn.Module):
 
 
 class PixelMatrix(nn.Module):
-    """One matrix product for each pixel: (B, L, H, W) to (B, M, H, W), in channels-last memory.
-
-    Args:
-        weight: (M, L).
-        bias: (M,).
-    """
+    """One matrix product for each pixel, weight (M, L) and bias (M,): (B, L, H, W) to (B, M, H, W), channels last."""
 
     weight: Tensor
     bias: Tensor
@@ -116,13 +101,7 @@ class PixelMatrix(nn.Module):
 
 
 class InstanceFront(nn.Module):
-    """Band fusion with weights that depend on the pixels, and the first 1 x 1 convolution.
-
-    Args:
-        network: the network.
-        layers: (L,) what it takes of its bands and layers.
-        first: the convolution.
-    """
+    """Band fusion with weights that depend on the pixels, on (L,) layers, and the first 1 x 1 convolution."""
 
     layers: Tensor
     mean: Tensor

@@ -75,16 +75,8 @@ class Journal:
             return self._file.execute("SELECT content FROM tiles WHERE number = ?", (tile,)).fetchone()[0]
 
     def close(self) -> None:
-        """Lets other processes write to the file."""
+        """Lets other processes write to the file; what :func:`contextlib.closing` calls."""
         self._file.close()
-
-    def __enter__(self) -> Journal:
-        """Gives itself, for a ``with`` that closes the file."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Closes the file."""
-        self.close()
 
 
 @contextmanager

@@ -7,8 +7,9 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -42,27 +43,16 @@ _NO_SHARE = 255
 
 @dataclass(frozen=True)
 class MapRequest:
-    """What to make.
+    """What to make."""
 
-    Attributes:
-        out: the class map; other files lie beside it.
-        legend: the classes, in the order of the network's outputs.
-        tags: tags of the files.
-        confidence: whether to write ``<out>_confidence.tif``.
-        probabilities: whether to write ``<out>_probabilities.tif``, a layer for each class.
-        border: ``reflect``, or ``valid`` to leave out pixels of which the receptive field leaves the scene.
-        format: ``geotiff``, or ``cog`` for cloud-optimised files.
-        batch: tiles that are computed at once.
-    """
-
-    out: Path
-    legend: Legend
-    tags: Mapping[str, str]
-    confidence: bool = True
-    probabilities: bool = False
-    border: str = "reflect"
-    format: Literal["geotiff", "cog"] = "geotiff"
-    batch: int = 1
+    out: Path  # the class map; other files lie beside it
+    legend: Legend  # the classes, in the order of the network's outputs
+    tags: Mapping[str, str]  # of the files
+    confidence: bool = True  # whether to write <out>_confidence.tif
+    probabilities: bool = False  # whether to write <out>_probabilities.tif, a layer for each class
+    border: str = "reflect"  # or valid, to leave out pixels of which the receptive field leaves the scene
+    format: Literal["geotiff", "cog"] = "geotiff"  # cog for cloud-optimised files
+    batch: int = 1  # tiles that are computed at once
 
     def beside(self, ending: str) -> Path:
         """The path of another file of this map."""
@@ -71,17 +61,11 @@ class MapRequest:
 
 @dataclass(frozen=True)
 class Shard:
-    """The part of the tiles that this process computes.
+    """The part of the tiles that this process computes."""
 
-    Attributes:
-        rank: number of the process.
-        world: number of processes.
-        wait: returns once all processes have called it.
-    """
-
-    rank: int = 0
-    world: int = 1
-    wait: Callable[[], object] = lambda: None
+    rank: int = 0  # number of the process
+    world: int = 1  # number of processes
+    wait: Callable[[], object] = lambda: None  # returns once all processes have called it
 
 
 #: Content of files by path, made from the areas of the classes and the class map, which has not got its name yet.
@@ -108,8 +92,8 @@ def map_scene(
     model give the same bytes. Journals go after that: a run that is killed between two names is finished by the next.
 
     Args:
-        network: the network, on the device to compute on.
-        scene: the scene, with the network's bands and layers.
+        network: on the device to compute on.
+        scene: with the network's bands and layers.
         request: what to make.
         plan: plain values that tell scene and model apart from others; a journal of others is not continued.
         shard: which part of the tiles, where several processes work on one map. Process 0 writes the files.
@@ -118,16 +102,12 @@ def map_scene(
 
     Returns:
         how much each class covers; None on other processes than 0.
-
-    Raises:
-        InputError: if no pixel has data in all bands, or the CRS cannot be written.
-        EnvironmentFailure: if the disk is full.
     """
     tiles = tiles_of(scene.geobox.shape)
     plan = {**plan, "shape": list(scene.geobox.shape), "tiles": len(tiles), "codes": list(request.legend.codes)}
     plan |= {"border": request.border, "probabilities": request.probabilities}  # what decides on the numbers
     mine = range(shard.rank, len(tiles), shard.world)
-    with Journal(_journal_path(request.out, shard.rank), {**plan, "rank": shard.rank, "world": shard.world}) as journal:
+    with closing(_journal(request, plan, shard.rank, shard.world)) as journal:
         missing = [i for i in mine if i not in journal.tiles]
         total, left = (sum(tiles[i].height * tiles[i].width for i in part) for part in (mine, missing))
         _check_space(request, left * shard.world, scene.geobox.shape)
@@ -147,20 +127,18 @@ def map_scene(
 def _check_space(request: MapRequest, left: int, shape: tuple[int, int]) -> None:
     """Makes sure that the disk has room for the rest of the journals and, beside them, for the maps."""
     layers = 1 + request.probabilities * len(request.legend.names)  # of one byte
-    maps = (
-        class_profile(request.legend, {}).dtype.itemsize + layers
-    )  # their smaller copies take less than packing saves
+    # of maps, the smaller copies take less than packing saves
+    maps = class_profile(request.legend, {}).dtype.itemsize + layers
     needed = left * (2 + layers) + shape[0] * shape[1] * maps * (2 if request.format == "cog" else 1)
     free = shutil.disk_usage(request.out.parent).free
     if free < needed:
-        raise EnvironmentFailure(
-            f"{request.out}: the disk has {free:,} free bytes, expected at least {needed:,}. "
-            "Fix: free space or choose another folder."
-        )
+        what = f"{request.out}: the disk has {free:,} free bytes, expected at least {needed:,}"
+        raise EnvironmentFailure(f"{what}. Fix: free space or choose another folder.")
 
 
-def _journal_path(out: Path, rank: int) -> Path:
-    return out.with_name(f".{out.name}.journal-{rank}")
+def _journal(request: MapRequest, plan: Mapping[str, Any], rank: int, world: int) -> Journal:
+    path = request.out.with_name(f".{request.out.name}.journal-{rank}")
+    return Journal(path, {**plan, "rank": rank, "world": world})
 
 
 def _pack(tile: TilePrediction, request: MapRequest, radius: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
@@ -188,8 +166,7 @@ def _publish(
     """Writes the files from the journals, the first of which is given, and deletes these."""
     with ExitStack() as stack:
         for rank in range(1, world):
-            other = Journal(_journal_path(request.out, rank), {**plan, "rank": rank, "world": world})
-            journals.append(stack.enter_context(other))
+            journals.append(stack.enter_context(closing(_journal(request, plan, rank, world))))
 
         def layers(taken: Callable[[bytes, Window], NDArray]) -> Blocks:
             return lambda: ((tile, taken(journals[i % world].read(i), tile)) for i, tile in enumerate(tiles))
@@ -200,19 +177,16 @@ def _publish(
             _remove_leftovers(request, [])
             field = "number of pixels with data in every band that the model uses"
             raise InputError(scene.name, field, 0, "at least 1", "look at the scene with hsfusion inspect")
-        _remove_leftovers(
-            request, _write_files(request, scene.geobox, maps, lambda: beside(areas, temporary_path(request.out)))
-        )
+        further = partial(beside, areas, temporary_path(request.out))
+        _remove_leftovers(request, _write_files(request, scene.geobox, maps, further))
     return areas
 
 
 class _Map(NamedTuple):
-    """A file to write: where, how it is stored, what it holds, and how its smaller copies come about."""
-
     path: Path
     profile: RasterProfile
     blocks: Blocks
-    overviews: str
+    overviews: str  # how its smaller copies come about
 
 
 def _maps(request: MapRequest, layers: Callable[[Callable[[bytes, Window], NDArray]], Blocks]) -> list[_Map]:

@@ -108,7 +108,8 @@ class BandFusion(nn.Module):
         Returns:
             G tensors (B, M, H, W), or (B, 1, H, W) for further groups of one band where all channels respond alike.
         """
-        x = self._gated(x)
+        if self.gates is not None:
+            x = self.gates(x) if self.training else x * self.openness[:, None, None].to(x.dtype)
         response, last = self.response * self.passed[:, :, None], x.movedim(1, -1)  # (B, H, W, C)
         tensors = []
         for g in range(len(response)):
@@ -145,26 +146,21 @@ class BandFusion(nn.Module):
             weights = weights[:, None].expand(-1, self.channels)
         return torch.einsum("gm,gmc->mc", weights * self.passed, self.response)
 
-    def _gated(self, x: Tensor) -> Tensor:
-        if self.gates is None:
-            return x
-        return self.gates(x) if self.training else x * self.openness[:, None, None].to(x.dtype)
-
     def forward(self, x: Tensor) -> Tensor:
         """Fuses standardised bands (B, C, H, W) to (B, M, H - 2 * margin, W - 2 * margin)."""
         if self.kind.endswith("instance"):
             return _crop(self.group_sum(*self.group_tensors(x)), self.margin)
-        if self.gates is not None and not self.training:
-            return _matrix_product(x, self.matrix() * self.openness)
-        return _matrix_product(self._gated(x), self.matrix())
+        if self.gates is None:
+            return _matrix_product(x, self.matrix())
+        if self.training:
+            return _matrix_product(self.gates(x), self.matrix())
+        return _matrix_product(x, self.matrix() * self.openness)
 
 
 class FreeFusion(nn.Module):
     """Unconstrained 1 x 1 convolution from C bands to M channels: the baseline without readable weights.
 
-    Args:
-        membership: (1, C) bool, the bands that may be used.
-        channels: M.
+    ``membership`` (1, C) says which bands may be used.
     """
 
     margin = 0

@@ -76,10 +76,6 @@ class MultiSceneNetwork(nn.Module):
         """The CNN of all."""
         return self[0].cnn
 
-    def __len__(self) -> int:
-        """Returns S."""
-        return len(self.networks)
-
     def __getitem__(self, scene: int) -> FusionNetwork:
         """Returns the network of a scene, as it runs."""
         return cast("FusionNetwork", self.networks[scene])

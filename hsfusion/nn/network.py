@@ -52,9 +52,7 @@ class ResidualCNN(nn.Sequential):
     of the last block is what is left to the receptive field.
 
     Args:
-        channels: M, channels taken in.
-        width: channels of the blocks, and given where there is a 3 x 3 convolution.
-        receptive_field: odd number of pixels; a block of dilation d adds 2 d.
+        channels, width, receptive_field: as of :class:`SmallCNN`; a block of dilation d adds 2 d pixels.
     """
 
     def __init__(self, channels: int, *, width: int = 64, receptive_field: int = 15) -> None:
@@ -87,16 +85,10 @@ _PACKAGED = tuple(BACKBONES)
 
 
 def register_backbone(name: str, maker: BackboneMaker) -> None:
-    """Gives a backbone a name, by which settings and model files call it.
+    """Gives what makes a backbone a name, by which settings and model files call it.
 
-    Best done in the module that defines the backbone, so that whatever imports it knows the name.
-
-    Args:
-        name: a word or a dotted path; one that was registered before is replaced.
-        maker: the class, or a function, called as ``maker(channels, width=..., receptive_field=...)``.
-
-    Raises:
-        ValueError: if the name is that of a backbone of this package.
+    Best done in the module that defines the backbone, so that whatever imports it knows the name. Names of this package
+    cannot be taken; others are replaced.
     """
     if name in _PACKAGED and BACKBONES[name] is not maker:
         raise ValueError(f"name of a backbone is {name!r}, expected another than {', '.join(_PACKAGED)}")
@@ -173,10 +165,6 @@ class PixelClassifier(nn.Module):
         channels: M.
         num_classes: K.
         dropout: share of the backbone's features dropped in training, before the classifier.
-
-    Raises:
-        ValueError: if the backbone does not state ``receptive_field`` and ``out_channels``, or its first convolution
-            does not take all M channels.
     """
 
     def __init__(self, backbone: nn.Module, channels: int, num_classes: int, *, dropout: float = 0.2) -> None:

@@ -42,15 +42,13 @@ class WeightedSum(nn.Module):
     * ``signed``: absolute values sum to 1, so that a sum can also be a difference of inputs.
 
     Args:
-        num_inputs: N, at least 2 (1 is allowed and useful only inside generic code).
+        num_inputs: N.
         kind: see above.
         channels: C, needed by every kind but ``scalar`` and ``none`` and the ``instance`` table.
         num_instances: rows of the table for the instance kinds; None predicts the weights instead.
         constraint: see above.
-        init: ``uniform`` (1/N each), ``normal`` (standard deviation 1/N around 0; along the last dimension, the
-            channels if there are any, one value from each of equal parts of the distribution), ``xavier`` (Glorot),
-            one number (constant), N values, or as many as there are weights; the constrained form starts from these
-            values.
+        init: raw weights: ``uniform`` (1/N each), ``normal`` (standard deviation 1/N around 0, one value from each of
+            equal parts of the distribution along the channels), ``xavier`` (Glorot), one number, N, or all of them.
         activation: applied after the sum; None for none.
         neighbourhood: odd width, in positions, of the square of each image position from which ``instance`` weights
             are predicted. Zero padding is left out of the averages at the border.
@@ -96,11 +94,10 @@ class WeightedSum(nn.Module):
 
     @property
     def weights(self) -> Tensor:
-        """Weights as the forward pass uses them.
+        """Weights as the forward pass uses them; predicted ones depend on the inputs, see :meth:`predict`.
 
         Returns:
-            (N,) for scalar and none, (N, C) for channel, (instances, N) or (instances, N, C) for a table. Predicted
-            weights depend on the inputs: see :meth:`predict`.
+            (N,) for scalar and none, (N, C) for channel, (instances, N) or (instances, N, C) for a table.
         """
         if self.predictor is not None:
             raise ValueError("predicted instance weights depend on the inputs: call predict(*inputs)")

@@ -50,29 +50,14 @@ def build_network(
 ) -> FusionNetwork:
     """Builds a network that has seen nothing yet; mean and standard deviation are 0 and 1.
 
-    Args:
-        bands: the C bands.
-        groups: the G band groups.
-        num_classes: K.
-        sources: name and number of layers of each further raster; their layers follow the bands in every cube, and
-            each raster is a group of its own.
-        fusion: kind of group weights: scalar, channel, instance, channel_instance or none; or free, an unconstrained
-            1 x 1 convolution in place of the band fusion.
-        constraint: of the group weights: none, affine, convex or signed.
-        channels: M, fused channels.
-        width: hidden channels of the backbone.
-        receptive_field: pixels that the whole network sees, odd.
-        knot_spacing_nm: distance in nm of the knots of the response curves; None for one free logit per band.
-        keep_bands: number of bands to choose; None for as many as are worth their cost.
-        neighbourhood: pixels from which instance weights are predicted, odd; part of the receptive field.
-        dropout: share of hidden channels dropped in training.
-        response: learned; or carried, for a network that :mod:`hsfusion.training.transfer` fills: its groups hold the
-            good bands that the tensors to be loaded say, and every gate is settled.
-        backbone: name of a registered one, see :mod:`hsfusion.nn.network`, or what makes it.
-        backbone_options: further arguments of what makes it.
+    It is for C ``bands`` in G ``groups`` and ``num_classes`` K. ``sources`` are name and number of layers of each
+    further raster, a group of its own; layers follow the bands. ``response`` is learned; or carried, for a network that
+    :mod:`hsfusion.training.transfer` fills: its groups hold the good bands that the tensors to be loaded say, and every
+    gate is settled. ``backbone`` is a registered name or what makes it, with ``backbone_options``. The other arguments
+    are those of :class:`hsfusion.ModelSettings`.
 
     Raises:
-        InputError: on a value that is none of these, or a group without a band.
+        HsFusionError: on a value that is none of these, or a group without a band.
     """
     _check_fusion(fusion, keep_bands)
     layers = sum(number for _, number in sources)
@@ -111,10 +96,9 @@ def _standardising(fused: BandFusion | FreeFusion, cnn: PixelClassifier) -> Fusi
 
 
 def backbone_arguments(backbone: str | BackboneMaker) -> dict[str, Any]:
-    """A backbone as arguments of :func:`build_network`, by name where it is registered; none for the default.
+    """A backbone (its name, what makes it, or a partial of that) as arguments of :func:`build_network`.
 
-    Args:
-        backbone: a name, what makes it, or a :func:`functools.partial` of that with further arguments.
+    By name where it is registered; no arguments for the default.
     """
     maker, options = backbone, {}
     if isinstance(backbone, partial) and not backbone.args:
@@ -126,9 +110,6 @@ def backbone_arguments(backbone: str | BackboneMaker) -> dict[str, Any]:
 
 def check_can_be_saved(architecture: Mapping[str, Any]) -> None:
     """Makes sure that a model file can say which backbone a network has, best before it is trained.
-
-    Args:
-        architecture: keyword arguments of :func:`build_network`.
 
     Raises:
         InputError: if the backbone has no name, or options that are no plain values.
@@ -188,19 +169,14 @@ def _spectral_tensors(
             "rename them in scene.sources",
         )
     layers = [number for _, number in sources]
+    width_nm = np.concatenate([band_spacing_nm(bands, inside), np.ones(sum(layers))])  # that each band stands for
     basis = torch.from_numpy(gaussian_basis(bands, groups, knot_spacing_nm=knot_spacing_nm))
     blocks = [torch.from_numpy(inside).float(), *(torch.ones(1, number) for number in layers)]
     return {
         "membership": torch.block_diag(*blocks).bool(),
         "basis": torch.block_diag(basis, torch.eye(sum(layers), dtype=basis.dtype)),
-        "prior": _prior(bands, inside, layers=sum(layers), shape=shape),
+        "prior": torch.from_numpy(width_nm).repeat(*shape, 1),
     }
-
-
-def _prior(bands: Bands, inside: NDArray[np.bool_], *, layers: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """(*shape, C + E): the width in nm that each band stands for, 1 for layers."""
-    spacing = np.concatenate([band_spacing_nm(bands, inside), np.ones(layers)])
-    return torch.from_numpy(spacing).repeat(*shape, 1)
 
 
 def _gates(
@@ -223,25 +199,17 @@ class WeightReadout:
     The gates are part of both: the product of group weight and response is what the forward pass multiplies a
     standardised band by. Layers of further rasters count as bands here, at the end.
 
-    Attributes:
-        response: (G, M, C), non-negative, sums to 1 over C; 0 for a group of which every band is closed.
-        group_weights: (G, M), signed; the mean over the sample for instance kinds.
-        channel_share: (M,), sums to 1.
-        weight: (C,), the weights, non-negative, sums to 1.
+    Args:
+        network: the network.
+        sample: (B, C, H, W) standardised patches of training pixels; needed for instance weights only.
     """
 
-    response: NDArray[np.float64]
-    group_weights: NDArray[np.float64]
-    channel_share: NDArray[np.float64]
-    weight: NDArray[np.float64]
+    response: NDArray[np.float64]  # (G, M, C), non-negative, sums to 1 over C; 0 where every band of a group is closed
+    group_weights: NDArray[np.float64]  # (G, M), signed; the mean over the sample for instance kinds
+    channel_share: NDArray[np.float64]  # (M,), sums to 1
+    weight: NDArray[np.float64]  # (C,), the band weights, non-negative, sums to 1
 
     def __init__(self, network: FusionNetwork, sample: torch.Tensor | None = None) -> None:
-        """Reads them off.
-
-        Args:
-            network: the network.
-            sample: (B, C, H, W) standardised patches of training pixels; needed for instance weights only.
-        """
         fusion, training = network.fusion, network.training
         network.eval()  # gates at rest
         with torch.no_grad():

@@ -12,12 +12,29 @@ from hsfusion.nn import FusionNetwork
 from hsfusion.training.building import WeightReadout
 
 
-class History(pl.Callback):
+class _Checkpointed(pl.Callback):
+    """A callback of which the attributes named in ``kept`` go into the checkpoint."""
+
+    kept: tuple[str, ...] = ()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What goes into the checkpoint."""
+        return {name.lstrip("_"): getattr(self, name) for name in self.kept}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes it back."""
+        for name in self.kept:
+            setattr(self, name, state_dict[name.lstrip("_")])
+
+
+class History(_Checkpointed):
     """Keeps what is logged at the end of each epoch, in memory and in the checkpoint.
 
     Attributes:
         curves: name -> (steps, values).
     """
+
+    kept = ("curves",)
 
     def __init__(self) -> None:
         self.curves: dict[str, tuple[list[int], list[float]]] = {}
@@ -33,16 +50,8 @@ class History(pl.Callback):
             steps.append(trainer.global_step)
             values.append(float(value))
 
-    def state_dict(self) -> dict[str, Any]:
-        """What goes into the checkpoint."""
-        return {"curves": self.curves}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it back."""
-        self.curves = {name: (list(steps), list(values)) for name, (steps, values) in state_dict["curves"].items()}
-
-
-class WeightHistory(pl.Callback):
+class WeightHistory(_Checkpointed):
     """Keeps the band weights at the end of each epoch, in memory and in the checkpoint.
 
     Args:
@@ -50,10 +59,10 @@ class WeightHistory(pl.Callback):
             over which instance weights are averaged; None for other kinds.
 
     Attributes:
-        steps: optimizer steps.
-        weights: (C,) band weights at each of these steps, layers of further rasters at the end; one network's after
-            the other's.
+        steps, weights: optimizer steps, and the band weights (C,) at each, one network's after the other's.
     """
+
+    kept = ("steps", "weights")
 
     def __init__(self, measured: Sequence[tuple[FusionNetwork, torch.Tensor | None]]) -> None:
         self._measured = list(measured)
@@ -67,16 +76,8 @@ class WeightHistory(pl.Callback):
         self.steps.append(trainer.global_step)
         self.weights.append([w for network, x in self._measured for w in WeightReadout(network, x).weight.tolist()])
 
-    def state_dict(self) -> dict[str, Any]:
-        """What goes into the checkpoint."""
-        return {"steps": self.steps, "weights": self.weights}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it back."""
-        self.steps, self.weights = list(state_dict["steps"]), list(state_dict["weights"])
-
-
-class KeepBest(pl.Callback):
+class KeepBest(_Checkpointed):
     """Keeps the weights of the last epoch that is as good as the best, by overall accuracy on validation pixels.
 
     As good means: within one standard error, ``sqrt(p (1 - p) / n)``, of the highest accuracy p so far. Validation
@@ -90,6 +91,8 @@ class KeepBest(pl.Callback):
     Attributes:
         step: optimizer step of the kept weights; None as long as there was no validation.
     """
+
+    kept = ("step", "_best", "_weights")
 
     def __init__(self, pixels: int, *, first_step: int = 0) -> None:
         self.pixels = pixels
@@ -112,12 +115,3 @@ class KeepBest(pl.Callback):
         """Gives the module the best weights; it keeps its own where there was no validation."""
         if self.step is not None:
             module.load_state_dict(self._weights)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What goes into the checkpoint."""
-        return {"step": self.step, "best": self._best, "weights": self._weights}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it back."""
-        self.step, self._weights = state_dict["step"], state_dict["weights"]
-        self._best = state_dict["best"]

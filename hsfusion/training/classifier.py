@@ -25,10 +25,6 @@ _log = logging.getLogger(__name__)
 _FREE, _CHARGED = 0.1, 0.5
 
 
-#: what can be frozen by name
-PARTS = ("response", "group_weights", "cnn", "classifier")
-
-
 def parts_of(network: FusionNetwork | MultiSceneNetwork) -> dict[str, list[nn.Parameter]]:
     """The parameters of each part; gates go with the responses, the free convolution counts as the response."""
     fusion, cnn = network.fusion, network.cnn
@@ -52,11 +48,11 @@ class FusionClassifier(pl.LightningModule):
             along a cosine.
         seed: of everything random in the network.
         fusion_lr_scale: learning rate of a band fusion, in multiples of the optimizer's: logits have further to go.
-        band_cost: price of keeping all bands open, in units of the loss; charged in full after half of the steps, not
-            at all in the first tenth, and linearly more in between.
+        band_cost: sparsity penalty, the cost of keeping all bands open in units of the loss: none in the first tenth
+            of the steps, full after half of them, and linear in between.
         class_weights: K weights of the classes in the loss, or None.
         label_smoothing: share of the target spread evenly over the classes.
-        thaw_at: part of the network (see :data:`PARTS`) -> share of the training from which on it learns; parts that
+        thaw_at: part of the network (see :func:`parts_of`) -> share of the training from which on it learns; parts that
             are not named learn from the start, 1 or more keeps a part as it is.
         lr_scales: part -> factor of its learning rate, where it is not 1.
     """
@@ -124,11 +120,7 @@ class FusionClassifier(pl.LightningModule):
             self.network.fusion.gates.advance(1.0)
 
     def on_train_epoch_end(self) -> None:
-        """Stops a run that has diverged.
-
-        Raises:
-            DivergedError: if the mean loss of the epoch is not finite.
-        """
+        """Stops a run of which the mean loss of the epoch is not finite, by :class:`DivergedError`."""
         loss = float(self.trainer.callback_metrics.get("train/loss", 0.0))
         if not math.isfinite(loss):
             fix = "lower optimizer.lr, or check the scene for extreme values"
@@ -195,12 +187,9 @@ def balanced_class_weights(counts: Sequence[int]) -> list[float]:
 def confusion_matrix(
     truth: NDArray[np.integer], prediction: NDArray[np.integer], *, num_classes: int
 ) -> NDArray[np.int64]:
-    """Counts (K, K), rows truth, columns prediction, of class indices 0..K-1.
+    """Counts (K, K + 1), rows truth, columns prediction, of class indices 0..K-1.
 
     Pixels without a prediction (-1) count as an extra column K, so that they are never right and never left out.
-
-    Returns:
-        (K, K + 1)
     """
     column = np.where(prediction < 0, num_classes, prediction)
     counts = np.bincount(truth * (num_classes + 1) + column, minlength=num_classes * (num_classes + 1))
@@ -210,16 +199,13 @@ def confusion_matrix(
 def accuracies(confusion: NDArray[np.integer], *, names: Sequence[str]) -> dict[str, Any]:
     """Overall accuracy, average accuracy, kappa, mean IoU and the accuracy of each class.
 
-    Averages run over the classes that occur in the truth; the support says which do. Cohen's kappa is
-    ``(p_o - p_e) / (1 - p_e)`` with the agreement p_o and the agreement p_e expected by chance (Cohen 1960,
+    Fractions 0-1; averages run over the classes that occur in the truth, the accuracy of others is None. Cohen's kappa
+    is ``(p_o - p_e) / (1 - p_e)`` with the agreement p_o and the agreement p_e expected by chance (Cohen 1960,
     doi:10.1177/001316446002000104).
 
     Args:
         confusion: (K, K) or (K, K + 1), rows truth, columns prediction.
         names: K class names.
-
-    Returns:
-        fractions 0-1; ``accuracy`` of a class without support is None.
     """
     counts = confusion.astype(np.float64)
     k = counts.shape[0]

@@ -42,36 +42,22 @@ class ClassList:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ModelHeader:
-    """What a model file says of its network.
+    """What a model file says of its network."""
 
-    Attributes:
-        bands, groups, classes: the C bands in the order of the network's input, the band groups, and the K classes.
-        architecture: keyword arguments of :func:`hsfusion.training.building.build_network`, plain once it is saved.
-        sources: name and number of layers of each further raster.
-        training_scene: ``name``, ``shape``, ``transform``, ``crs``, what ``values`` mean, and ``files`` of the scene.
-        split: ``kind``, numbers of pixels and ``leakage`` of the split.
-        test: accuracies on the test pixels, fractions.
-        seed: of the training.
-        seen: ground truth and training pixels, from :func:`hsfusion.data.leakage.training_mask`; None if too large.
-        seen_before: the same of earlier trainings and of other grounds.
-        hsfusion_version, versions: of this program, and of Python and the libraries that a result depends on.
-        checksum: SHA-256 of header and tensors, of a header that was read.
-    """
-
-    bands: Bands
+    bands: Bands  # C, in the order of the network's input
     groups: tuple[BandGroup, ...]
-    classes: ClassList
-    architecture: Mapping[str, Any]
-    sources: tuple[tuple[str, int], ...] = ()
-    training_scene: dict[str, Any] | None = None
-    split: dict[str, Any] | None = None
-    test: dict[str, Any] | None = None
-    seed: int | None = None
-    seen: dict[str, Any] | None = None
-    seen_before: tuple[dict[str, Any], ...] = ()
+    classes: ClassList  # K
+    architecture: Mapping[str, Any]  # arguments of hsfusion.training.building.build_network, plain once it is saved
+    sources: tuple[tuple[str, int], ...] = ()  # name and number of layers of each further raster
+    training_scene: dict[str, Any] | None = None  # name, shape, transform, crs, what values mean, and files
+    split: dict[str, Any] | None = None  # kind, numbers of pixels and leakage
+    test: dict[str, Any] | None = None  # accuracies on the test pixels, fractions
+    seed: int | None = None  # of the training
+    seen: dict[str, Any] | None = None  # ground truth and pixels, of hsfusion.data.leakage.training_mask, if not large
+    seen_before: tuple[dict[str, Any], ...] = ()  # the same of earlier trainings and of other grounds
     hsfusion_version: str | None = None
-    versions: dict[str, str] = field(default_factory=dict)
-    checksum: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)  # of Python and the libraries that a result depends on
+    checksum: str | None = None  # SHA-256 of header and tensors, of a header that was read
 
     @property
     def fusion(self) -> str:
@@ -130,12 +116,7 @@ class ModelHeader:
 
 
 def save_model(path: Path, network: FusionNetwork, *, header: ModelHeader) -> None:
-    """Writes a network; the same network and header give the same bytes.
-
-    Args:
-        path: where to.
-        network: the network.
-        header: what the file says of it; its checksum is computed anew.
+    """Writes a network and its header, of which the checksum is computed anew; the same ones give the same bytes.
 
     Raises:
         InputError: if the file cannot say which backbone the network has.
@@ -154,9 +135,8 @@ def save_model(path: Path, network: FusionNetwork, *, header: ModelHeader) -> No
         part.write_bytes(save(tensors, {_KEY: json.dumps(content, sort_keys=True, allow_nan=False)}))
         part.replace(path)
     except OSError as error:
-        raise EnvironmentFailure(
-            f"{path}: cannot be written ({error}). Fix: free space or choose another folder."
-        ) from error
+        fix = "free space or choose another folder"
+        raise EnvironmentFailure(f"{path}: cannot be written ({error}). Fix: {fix}.") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -232,13 +212,8 @@ def _opened(path: Path, framework: str) -> Iterator[Any]:
         *(OSError, SafetensorError, HsFusionError),
         *(ValueError, KeyError, TypeError, AttributeError, RuntimeError),  # of what foreign values are made into
     ) as error:
-        raise InputError(
-            path,
-            "content",
-            f"unreadable ({printable(error)})",
-            "a model.safetensors of hsfusion (checkpoints are not opened here: they can execute code)",
-            _FIX,
-        ) from error
+        expected = "a model.safetensors of hsfusion (checkpoints are not opened here: they can execute code)"
+        raise InputError(path, "content", f"unreadable ({printable(error)})", expected, _FIX) from error
 
 
 def _content(file: Any) -> dict[str, Any]:

@@ -54,11 +54,6 @@ class TransferPlan:
         """Origin of what has one entry per band and layer."""
         return {"bands": "resampled", **{f"raster {row.name}": row.origin for row in self.layers}}
 
-    @property
-    def fresh_layers(self) -> NDArray[np.bool_]:
-        """(C' + E',) True for layers of new rasters."""
-        return np.array([False] * len(self.new) + [row.old is None for row in self.layers])
-
 
 @dataclass(frozen=True)
 class GroupCoverage:
@@ -71,23 +66,15 @@ class GroupCoverage:
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What was transferred and how.
+    """What was transferred and how; names of tensors are ``name[row]`` where rows differ in origin."""
 
-    Attributes:
-        copied, resampled, fresh: every parameter and buffer of the new network in one of the three, as its name in the
-            state, or ``name[row]`` where rows differ in origin.
-        groups: every group and further raster that the network had.
-        outside_share: share of all band weights on bands that the new scene does not cover, 0 to 1.
-        dropped_groups, dropped_sources, dropped_classes: names of what the new scene does not cover or lacks.
-    """
-
-    copied: tuple[str, ...]
-    resampled: tuple[str, ...]
-    fresh: tuple[str, ...]
-    groups: tuple[GroupCoverage, ...]
-    outside_share: float
-    dropped_groups: tuple[str, ...]
-    dropped_sources: tuple[str, ...]
+    copied: tuple[str, ...]  # parameters and buffers of the new network that are those of the old one
+    resampled: tuple[str, ...]  # ... that were transferred by wavelength
+    fresh: tuple[str, ...]  # ... that start anew
+    groups: tuple[GroupCoverage, ...]  # every group and further raster that the network had
+    outside_share: float  # share of all band weights on bands that the new scene does not cover, 0 to 1
+    dropped_groups: tuple[str, ...]  # of which the new scene covers nothing
+    dropped_sources: tuple[str, ...]  # that the new scene lacks
     dropped_classes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,18 +112,11 @@ class TransferReport:
 
 @dataclass(frozen=True, eq=False)
 class TransferredNetwork:
-    """A network for another scene.
+    """A network for another scene."""
 
-    Attributes:
-        network: in evaluation mode; mean and standard deviation are the old ones, resampled.
-        groups: the band groups that are left.
-        architecture: arguments of :func:`hsfusion.training.building.build_network` that build it again.
-        report: what became of each tensor.
-    """
-
-    network: FusionNetwork
-    groups: tuple[BandGroup, ...]
-    architecture: dict[str, Any]
+    network: FusionNetwork  # in evaluation mode; mean and standard deviation are the old ones, resampled
+    groups: tuple[BandGroup, ...]  # that are left
+    architecture: dict[str, Any]  # arguments of hsfusion.training.building.build_network that build it again
     report: TransferReport
 
 
@@ -307,7 +287,8 @@ def _statistics_tensors(network: FusionNetwork, plan: TransferPlan) -> dict[str,
 
 def _free_tensors(fusion: FreeFusion, plan: TransferPlan, start: Mapping[str, Tensor]) -> dict[str, TransferredTensor]:
     """The rows of the matrix, dealt to the new bands."""
-    share, fresh = torch.from_numpy(plan.share), torch.from_numpy(plan.fresh_layers)
+    share = torch.from_numpy(plan.share)
+    fresh = torch.tensor([False] * len(plan.new) + [row.old is None for row in plan.layers])  # (C' + E',)
     weight = fusion.matrix().detach().cpu().double() @ share
     inside = fusion.membership.cpu().double() @ share > 0
     return {

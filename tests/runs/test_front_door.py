@@ -23,8 +23,8 @@ from hsfusion.inference import predict_scene
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.scenes import write_class_map
 from hsfusion.spectra import BandWeights, even_groups
-from hsfusion.training import FusionClassifier
 from hsfusion.training.building import build_network
+from hsfusion.training.classifier import FusionClassifier
 
 README = Path(__file__).parents[2] / "README.md"
 
