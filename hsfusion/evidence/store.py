@@ -58,8 +58,7 @@ def _comparison(folder: Path, content: dict[str, Any]) -> WeightComparison:
     from hsfusion.trust.stability import Stability
     from hsfusion.trust.verdict import Verdict
 
-    nm, fwhm, good = (content["bands"][key] for key in ("wavelength_nm", "fwhm_nm", "good"))
-    bands = Bands(np.array(nm, np.float64), None if fwhm is None else np.array(fwhm, np.float64), np.array(good, bool))
+    bands = Bands.from_dict(content["bands"])
 
     def per_band(values: Any) -> NDArray[np.float64]:
         return np.array(values, np.float64).reshape(len(bands))
