@@ -54,8 +54,6 @@ def command() -> None:
         file, keys = str(described.pop("cube")), {**described, **keys}
     is_model = Path(file).suffix.lower() in _MODELS or (Path(file) / "model.safetensors").exists()
     is_model |= (Path(file) / "checkpoints").exists()
-    if is_model and keys:
-        raise _unknown("key", next(iter(keys)), ["--plot", "--json"])
     _inspect(file, keys, folder, is_model=is_model, as_json=given.json)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -72,10 +71,8 @@ def _folders_and_keys(words: list[str]) -> tuple[list[Path], dict[str, str]]:
             raise InputError("command line", "word", word, expected, "hsfusion weights --help lists the words")
         else:
             folders.append(Path(word))
-    real = [os.path.realpath(folder) for folder in folders]  # Path.resolve fails on a link to itself
-    if not folders or len(set(real)) < len(real):  # a run would agree with itself
-        value = "missing" if not folders else ", ".join(map(str, folders))
-        raise InputError("command line", "runs", value, "run folders, each once", "hsfusion weights RUN [RUN ...]")
+    if not folders:
+        raise InputError("command line", "runs", "missing", "run folders", "hsfusion weights RUN [RUN ...]")
     return folders, {key: value for key, value in given.items() if value is not None}  # null is the default
 
 

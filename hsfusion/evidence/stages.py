@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hsfusion.errors import EnvironmentFailure, InputError
+from hsfusion.errors import InputError
 from hsfusion.evidence.jobs import (
     EvidenceSettings,
     Job,
@@ -215,23 +215,19 @@ class _Stages:
 def _claim(folder: Path, configuration: str) -> None:
     """Makes the folder this configuration's, or continues with it."""
     file = folder / "config.yaml"
-    try:
+    if not file.exists():
+        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise InputError(folder, "folder", "not empty", "a new or empty folder", "name another")
         folder.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
-            if any(folder.iterdir()):
-                raise InputError(folder, "folder", "not empty", "a new or empty folder", "name another")
-            partial_file = folder / f".config.{os.getpid()}"
-            partial_file.write_text(configuration, encoding="utf-8")
-            partial_file.replace(file)
-        before = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise EnvironmentFailure(f"{folder}: cannot be used ({error}). Fix: choose another folder.") from error
+        partial_file = folder / f".config.{os.getpid()}"
+        partial_file.write_text(configuration, encoding="utf-8")
+        partial_file.replace(file)
+    before = file.read_text(encoding="utf-8")
     if before != configuration:
         lines = [line.strip() for line in configuration.splitlines() if line not in before.splitlines()]
         expected = f"that of this command ({', '.join(lines[:3]) or 'with fewer keys'})"
-        raise InputError(
-            file, "configuration", "another one", expected, "give the same words as before, or another folder"
-        )
+        fix = "give the same words as before, or another folder"
+        raise InputError(file, "configuration", "another one", expected, fix)
 
 
 def sweep(folder: Path) -> None:

@@ -139,8 +139,6 @@ def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
     """
     from hsfusion.trust.stability import compared_bands, quartiles, relative_profiles, top_bands
 
-    if not runs:
-        raise InputError("compare", "number of runs", 0, "at least 1", "name a run")
     opened = [run if isinstance(run, Run) else load_run(run) for run in runs]
     for run in opened:
         _check_same_bands(opened[0], run)
@@ -289,9 +287,6 @@ def _select_bands(weights: WeightComparison, number: int) -> Selection:
     for c in bands:
         # reaches no other band
         reach = min(1.0, float(np.abs(np.delete(nm, c) - nm[c]).min(initial=2.0)) / 2)
-        if reach == 0:
-            fix = "mark one of the two as bad, and train anew"
-            raise InputError("select", f"wavelength of band {c + 1}", f"{nm[c]:g} nm", "that of no other band", fix)
         intervals.append((f"band {c + 1}", float(nm[c] - reach), float(nm[c] + reach)))
     summary = f"{number} bands: {', '.join(f'{nm[c]:.0f}' for c in bands)} nm"
     return Selection(f"selected_{number}", summary, tuple(rows[c] for c in bands), tuple(intervals))

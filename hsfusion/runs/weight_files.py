@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion import plots
-from hsfusion.errors import EnvironmentFailure, InputError
+from hsfusion.errors import InputError
 from hsfusion.runs.comparison import Selection, WeightComparison
 from hsfusion.spectra import Bands
 from hsfusion.spectra.weights import from_cell, ranked_bands, write_table
@@ -25,16 +25,15 @@ _OWN = re.compile(
 
 
 def check_out(folder: Path) -> None:
-    """Refuses a folder that holds anything but what an earlier call wrote, and makes it."""
+    """Refuses a file, and a folder that holds anything but what an earlier call wrote; makes a new one."""
     inside = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
-    foreign = next((name for name in inside if not _OWN.fullmatch(name)), None)
+    foreign = (
+        "a file" if folder.is_file() else next((f"a folder with {n}" for n in inside if not _OWN.fullmatch(n)), None)
+    )
     if foreign is not None:
         expected = "a new folder, or one that hsfusion weights wrote"
-        raise InputError(folder, "out", f"a folder with {foreign}", expected, "name another: out=FOLDER")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EnvironmentFailure(f"{folder}: cannot be made ({error}). Fix: choose another out=FOLDER.") from error
+        raise InputError(folder, "out", foreign, expected, "name another: out=FOLDER")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def write_weights(weights: WeightComparison, folder: Path, selection: Selection | None = None) -> list[Path]:

@@ -34,10 +34,7 @@ LISTED = {
         "test_one_seed_gives_one_model_in_any_process": "bits of another process",
         "test_two_processes_make_one_run_folder": "DDP",
     },
-    "test_weights.py": {
-        "test_drawing_imports_no_torch": "what is imported",
-        "test_script_of_a_checkout_runs_the_command": "a script",
-    },
+    "test_weights.py": {"test_drawing_imports_no_torch": "what is imported"},
 }
 # of these every test may: memory of the process, an audit hook that stays, a browser
 MODULES = {"test_damaged.py", "test_hostile_models.py", "test_report_page.py"}

