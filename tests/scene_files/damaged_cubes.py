@@ -1,13 +1,11 @@
 """Cubes that are damaged, or lie, by format."""
 
 import os
-import struct
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
 
-from scene_files import arrays, emit, envi, geotiff, hdf5, matlab, matlab73, neon, prisma, products
+from scene_files import arrays, emit, envi, geotiff, hdf5, neon, products
 from scene_files.cases import Case, by, changed, holding, inspected
 from scene_files.faithful import FAITHFUL, enmap, numpy_cube, placed_cube, tiff
 
@@ -80,46 +78,9 @@ def huge() -> Iterator[Case]:
         {"bands": 2**31, "data_type": 5},
     ):
         yield inspected("huge", f"ENVI, {fields}", by(_relabelled, **fields))
-    texts = {"100,000 lines": b"ENVI" + b"\n" * 100_000, "2 MB": b"ENVI\n" + b"x" * 2**21}
-    texts["1 GB of nothing"] = b"ENVI\n"
-    for name, text in texts.items():
-
-        def write(folder, text=text):
-            path = envi.write(folder)
-            (folder / "cube.hdr").write_bytes(text)
-            if len(text) < 10:
-                os.truncate(folder / "cube.hdr", 2**30)
-            return path
-
-        yield inspected("huge", f"ENVI header of {name}", write)
-    yield inspected("huge", "npz that unpacks to 800 MB", _npz_bomb, says="size when unpacked")
-    yield inspected("huge", "MATLAB that unpacks to 800 MB", _matlab_bomb, says="size of cube")
     yield inspected(
         "huge", "GeoJSON of 200 MB as labels", _large_json, "labels=gt.json", "class_field=code", says="gt.json"
     )
-
-
-def _npz_bomb(folder):
-    start = arrays.npy_with(arrays.header("'<f8'", shape="(1000, 1000, 100)"), data=b"")
-    with (
-        arrays.zipfile.ZipFile(folder / "bomb.npz", "w", arrays.zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-        archive.open("a.npy", "w") as out,
-    ):
-        out.write(start)
-        for _ in range(800):
-            out.write(bytes(10**6))
-    return folder / "bomb.npz"
-
-
-def _matlab_bomb(folder):
-    head = matlab.matrix(b"", shape=(1000, 1000, 100), matlab_class=6, kind=9)[8:-8]
-    head += struct.pack("<II", 9, 800_000_000)
-    packer = zlib.compressobj(1)
-    parts = [packer.compress(struct.pack("<II", 14, len(head) + 800_000_000) + head)]
-    parts += [packer.compress(bytes(10**6)) for _ in range(800)] + [packer.flush()]
-    data = b"".join(parts)
-    (folder / "bomb.mat").write_bytes(matlab.START + struct.pack("<II", 15, len(data)) + data)
-    return folder / "bomb.mat"
 
 
 def _large_json(folder):
@@ -188,70 +149,6 @@ def units_and_wavelengths() -> Iterator[Case]:
         yield inspected(kind, f"GeoTIFF width {word}", tiff(tags=tags))
     names = ["410,5 nm", "412,5 nm", "414,5 nm"]
     yield inspected(kind, "GeoTIFF, decimal commas in names", tiff(tags=None, names=names), says="decimal comma")
-
-
-def numpy_files() -> Iterator[Case]:
-    for name, content in arrays.DAMAGED.items():
-        yield inspected("NumPy", f"npy, {name}", holding("cube.npy", content))
-    for name, content in arrays.DAMAGED_NPZ.items():
-        yield inspected("NumPy", f"npz, {name}", holding("cube.npz", content))
-
-
-def matlab_files() -> Iterator[Case]:
-    for name, content in matlab.DAMAGED.items():
-        yield inspected("MATLAB", f"v5, {name}", holding("cube.mat", content))
-    for make in matlab73.DAMAGE:
-        yield inspected("MATLAB", f"v7.3, {make.__name__}", by(matlab73.write, cube=make))
-
-
-def tiff_files() -> Iterator[Case]:
-    for name, content in geotiff.LIARS.items():
-        if name != "truth":
-            yield inspected("TIFF directories", name, holding("cube.tif", content))
-    for name, put in geotiff.BESIDE.items():
-
-        def write(folder, put=put):
-            path = geotiff.write(folder / "c.tif")
-            put(folder)
-            return path
-
-        yield inspected("files beside", f"GeoTIFF, {name}", write)
-
-
-def product_files() -> Iterator[Case]:
-    for name, xml in products.XMLS.items():
-        yield inspected("EnMAP and DESIS", name, by(enmap, xml))
-    yield inspected("EnMAP and DESIS", "3 bands in the image", by(enmap, cube=products.CUBE[:3]))
-    kind = "PRISMA, EMIT and NEON"
-    for name, values in prisma.LIES.items():
-        for value in values:
-            write = by(prisma.write, attributes={name: value})
-            yield inspected(kind, f"PRISMA, {name} = {_short(value)}", write)
-    for lie in prisma.MISFITS:
-        yield inspected(kind, f"PRISMA, {_short(lie)}", by(prisma.write, **lie))
-    for name, values in emit.LIES.items():
-        for value in values:
-            lie = {"attributes": {name: value}} if name in ("geotransform", "spatial_ref") else {name: value}
-            yield inspected(kind, f"EMIT, {name} = {_short(value)}", by(emit.write, **lie))
-    for lie in neon.LIES:
-        yield inspected(kind, f"NEON, {_short(lie)}", by(neon.write, **lie))
-
-
-def _short(value):
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {_short(one)}" for name, one in value.items())
-    array = f"{value.dtype} {value.shape} {value.ravel()[:4].tolist()}" if isinstance(value, np.ndarray) else str(value)
-    return ascii(array)[1:60]
-
-
-def hdf5_files() -> Iterator[Case]:
-    for name, damage in hdf5.DAMAGE.items():
-
-        def write(folder, damage=damage):
-            damage(folder / "cube.h5")
-            return folder / "cube.h5"
-
-        yield inspected("HDF5", name, write, *(["variable=cube"] if name.startswith("external_link") else []))
 
 
 def wrong_axes() -> Iterator[Case]:

@@ -1,6 +1,5 @@
 """GeoTIFF files: faithful ones, and such as lie."""
 
-import os
 import struct
 
 import numpy as np
@@ -51,31 +50,6 @@ def sparse(path, **options):
     return path
 
 
-def vrt(path, source):
-    path.write_text(
-        f'<VRTDataset rasterXSize="50" rasterYSize="40"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
-        f"<SourceFilename>{source}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
-    )
-
-
-def link(tmp_path, name):
-    (tmp_path / "other").write_text("30\n0\n0\n-30\n115\n185\n")
-    (tmp_path / name).symlink_to(tmp_path / "other")
-
-
-BESIDE = {
-    "VRT as mask": lambda path: vrt(path / "c.tif.msk", "c.tif"),
-    "VRT as overview": lambda path: vrt(path / "c.tif.ovr", "c.tif"),
-    "linked world file": lambda path: link(path, "c.tfw"),
-    "linked mask": lambda path: link(path, "c.tif.msk"),
-    "linked text": lambda path: link(path, "c.tif.aux.xml"),
-    "pipe": lambda path: os.mkfifo(path / "c.tif.aux.xml"),
-    "pipe that is read with a world file": lambda path: (os.mkfifo(path / "c.xml"), (path / "c.tfw").write_text("1")),
-    "link that is read with a world file": lambda path: (link(path, "c.xml"), (path / "c.tfw").write_text("1")),
-    "folder": lambda path: (path / "c.tif.msk").mkdir(),
-}
-
-
 def directory(**fields):
     """A TIFF of 8-bit pixels that is its directory and nothing else."""
     tags = {"width": 256, "height": 257, "bits": 258, "compression": 259, "photometric": 262, "offsets": 273}
@@ -84,31 +58,3 @@ def directory(**fields):
     values |= {"rows": 4, "sizes": 20} | fields
     entries = [struct.pack("<HHII", tags[name], 4, 1, value) for name, value in values.items() if value is not None]
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(4)
-
-
-LIARS = {
-    "truth": directory(),
-    "10^9 x 10^9 pixels": directory(width=10**9, height=10**9, rows=10**9),
-    "10^9 x 10^9 pixels, compressed": directory(width=10**9, height=10**9, rows=10**9, compression=8),
-    "10^9 x 10^9 pixels in one-row strips": directory(width=10**9, height=10**9, rows=1, compression=8),
-    "10^9 rows": directory(height=10**9, rows=10**9),
-    "strip behind the end": directory(offsets=10**6),
-    "no offsets": directory(offsets=None),
-    "no width": directory(width=None),
-    "no pixels": directory(width=0),
-    "0 rows in a strip": directory(rows=0),
-    "60000 bands": directory(samples=60_000, sizes=100),
-    "unknown compression": directory(compression=4711),
-    "empty compression": directory().replace(struct.pack("<HHI", 259, 4, 1), struct.pack("<HHI", 259, 4, 0)),
-    "3 bits of nothing": directory(bits=77),
-    "directory of nothing": b"II*\0\x08\0\0\0\0\0",
-    "directory behind the end": b"II*\0\xff\xff\xff\x7f",
-    "directory of 65535 fields": b"II*\0\x08\0\0\0\xff\xff" + bytes(100),
-    "BigTIFF of nothing": b"II+\0\x08\0\0\0" + bytes(8),
-    "BigTIFF of 2^63 fields": b"II+\0\x08\0\0\0\x10" + bytes(7) + b"\xff" * 8,
-    "header alone": b"MM\0*",
-    "nothing": b"",
-    "VRT": b"<VRTDataset rasterXSize='1' rasterYSize='1'></VRTDataset>",
-    "HTML": b"<!DOCTYPE html><html>404</html>",
-    "JPEG": b"\xff\xd8\xff\xe0" + bytes(50),
-}

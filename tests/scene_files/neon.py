@@ -44,23 +44,13 @@ def text(words):
     return np.array(words, h5py.string_dtype())
 
 
-LIES = [
-    {"on_cube": {"Scale_Factor": value}} for value in (None, 0.0, -1.0, np.nan, "10000", [1.0, 2.0], h5py.Empty("f4"))
-]
-LIES += [{"on_cube": {"Data_Ignore_Value": value}} for value in (None, np.nan, "none", [1, 2])]
-LIES += [{"on_group": {"Band_Window_1_Nanometers": value}} for value in ([1445, 1340], [1340], [-5, 0], "1340-1445")]
-LIES += [{"cube": value} for value in (CUBE[0], CUBE[None], CUBE[:0], CUBE.astype("c8"), CUBE[:, :, :5])]
-LIES += [{"Spectral_Data__Wavelength": value} for value in (NM[:3], [NM], [b"a"] * 7, 5.0, np.zeros(200_000))]
+LIES = [{"on_cube": {"Scale_Factor": value}} for value in (None, 0.0, "10000", [1.0, 2.0])]
+LIES += [{"on_cube": {"Data_Ignore_Value": value}} for value in (None, np.nan)]
+LIES += [{"on_group": {"Band_Window_1_Nanometers": value}} for value in ([1340], "1340-1445")]
+LIES += [{"cube": value} for value in (CUBE[0], CUBE.astype("c8"), CUBE[:, :, :5])]
 LIES += [{"Spectral_Data__FWHM": value} for value in ([5.0], np.zeros((7, 7)))]
 LIES += [
     {"Coordinate_System__Map_Info": text(words)}
-    for words in (
-        *("", "UTM", "UTM, 1, 1, x, 2, 1, 1", "UTM, 1, 1, 368000, 4307000, 0, 1", "UTM, 1, 1, nan, 4307000, 1, 1"),
-        *(MAP_INFO[:-1] + "12", "a\nb, 1"),
-        "UTM, 1, 1, 368000, 4307000, -1, 1",
-    )
+    for words in ("UTM", "UTM, 1, 1, x, 2, 1, 1", "UTM, 1, 1, 368000, 4307000, 0, 1")
 ]
-LIES += [{"Coordinate_System__Map_Info": value} for value in (np.zeros(5), np.array([b"a", b"b"]), 1.5)]
-LIES += [
-    {"Coordinate_System__EPSG_Code": value} for value in (text("UTM"), text("999999"), np.int32(-1), text(""), 1.5)
-]
+LIES += [{"Coordinate_System__EPSG_Code": value} for value in (text("UTM"), text("999999"))]

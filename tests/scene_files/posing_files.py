@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from scene_files import envi, products, vectors
-from scene_files.cases import Case, by, holding, inspected
+from scene_files import envi, vectors
+from scene_files.cases import Case, holding, inspected
 from scene_files.damaged_words import described
-from scene_files.faithful import enmap, numpy_cube, placed_cube
+from scene_files.faithful import numpy_cube, placed_cube
 
 
 def posing() -> Iterator[Case]:
@@ -55,8 +55,6 @@ def posing() -> Iterator[Case]:
         ("table of a description", described(f"wavelengths: {there}")),
     ):
         yield inspected("network", f"{name} in the network", write, *words, says="127.0.0.1")
-    outer = products.GOOD.replace("<level_X>", f'<!DOCTYPE level_X SYSTEM "{there}"><level_X>')
-    yield inspected("network", "EnMAP with an outer DTD", by(enmap, outer))
     for name, text in {**vectors.LINKED, **vectors.ADDRESSED}.items():
         yield _json_labels(f"GeoJSON, {name}", text)
 

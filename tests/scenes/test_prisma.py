@@ -90,7 +90,7 @@ def test_other_levels_are_refused_with_what_to_order(tmp_path, level):
 
 def test_product_of_which_all_bands_are_absent_is_refused(tmp_path):
     attributes = {f"List_Cw_{name}_Flags": np.zeros(len(nm), "i4") for name, nm in NM.items()}
-    with pytest.raises(InputError, match="all 0, expected at least one band"):
+    with pytest.raises(InputError, match="0 bands that are not flagged as absent, expected"):
         open_cube_file(write(tmp_path, attributes=attributes))
 
 

@@ -14,7 +14,6 @@ from scene_files.products import (
     GAIN,
     GOOD,
     L2A,
-    MANY,
     NM,
     OFFSET,
     PHYSICAL,
@@ -141,7 +140,7 @@ def test_scale_that_the_image_names_too_is_applied_once(tmp_path):
     np.testing.assert_allclose(read(xml), PHYSICAL, rtol=1e-6)
     with rasterio.open(path, "r+") as file:
         file.scales = (0.0001, 0.0002, 0.0005, 0.01)
-    with pytest.raises(InputError, match=r"gain of band 4 is 0\.01, expected 0\.001 as in ENMAP"):
+    with pytest.raises(InputError, match=r"gain of the bands is .*0\.01\], expected .*0\.001\] as in ENMAP"):
         open_cube_file(xml)
 
 
@@ -154,7 +153,9 @@ def test_wavelengths_that_the_image_names_too_must_agree(tmp_path):
         if agrees:
             assert open_scene(xml).bands.wavelength_nm.tolist() == NM
         else:
-            with pytest.raises(InputError, match=r"wavelength of band 2 is 902\.5, expected 993\.1 as in ENMAP"):
+            with pytest.raises(
+                InputError, match=r"wavelength of the bands is .*902\.5.*, expected .*993\.1.* as in ENMAP"
+            ):
                 open_scene(xml)
 
 
@@ -191,66 +192,20 @@ def test_list_of_wavelengths_in_the_image_that_is_too_short_is_refused(tmp_path)
     path, image = write(tmp_path, enmap_xml())
     with rasterio.open(image, "r+") as file:
         file.update_tags(wavelength="{423, 430}", wavelength_units="nm")
-    with pytest.raises(InputError, match=r"number of values of wavelength is 2, expected 4 as in ENMAP"):
+    with pytest.raises(InputError, match=r"wavelength of the bands is \[423.0, 430.0\], expected .* as in ENMAP"):
         open_cube_file(path)
 
 
 def test_bands_of_xml_and_image_of_two_numbers_name_both(tmp_path):
     path, _ = write(tmp_path, enmap_xml(), cube=CUBE[:3])
-    with pytest.raises(InputError, match=r"number of bands in bandCharacterisation is 4, expected 3 as in ENMAP"):
+    with pytest.raises(InputError, match=r"number of bands is 4 of 4 in all, expected 3 as in ENMAP"):
         open_cube_file(path)
     _, path = write(tmp_path, enmap_xml(detectors=(3, 1)), cube=CUBE[:2], image="SPECTRAL_IMAGE_VNIR.TIF")
-    with pytest.raises(InputError, match=r"number of bands in product/image/vnir/channels is 3, expected 2"):
-        open_cube_file(path)
-    _, path = write(tmp_path, enmap_xml(detectors=(3, "x")), cube=CUBE[:3], image="SPECTRAL_IMAGE_VNIR.TIF")
-    with pytest.raises(InputError, match=r"product/image/swir/channels is x, expected a whole number"):
+    with pytest.raises(InputError, match=r"number of bands is 3 of 4 in all, expected 2"):
         open_cube_file(path)
     _, path = write(tmp_path, enmap_xml(detectors=(3, 3)), cube=CUBE[:3], image="SPECTRAL_IMAGE_VNIR.TIF")
-    with pytest.raises(InputError, match=r"sum of channels of both detectors is 6, expected 4"):
+    with pytest.raises(InputError, match=r"number of bands is 3 of 6 in all, expected 3 as in .*, of 4"):
         open_cube_file(path)
-
-
-@pytest.mark.parametrize("content", [b"", b"hello", b"II*\0\x08\0\0\0", b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50)])
-def test_image_that_is_none_is_one_line(tmp_path, content):
-    xml, path = write(tmp_path, enmap_xml())
-    path.write_bytes(content)
-    for named in (xml, path):
-        with pytest.raises(InputError) as caught:
-            open_cube_file(named)
-        assert "\n" not in str(caught.value)
-
-
-def test_xml_alone_renamed_or_too_large_is_one_line(tmp_path):
-    xml, path = write(tmp_path, enmap_xml())
-    other = xml.rename(tmp_path / "product.xml")
-    with pytest.raises(InputError, match=r"expected one that ends in METADATA\.XML"):
-        open_cube_file(other)
-    other.rename(xml)
-    path.unlink()
-    with pytest.raises(InputError, match="image beside it is missing"):
-        open_cube_file(xml)
-    with open(xml, "r+b") as file:
-        file.truncate(17 * 2**20)
-    write(tmp_path, None)
-    with pytest.raises(InputError, match="size is 17825792 bytes"):
-        open_cube_file(xml)
-
-
-@pytest.mark.parametrize("which", [0, 1])
-def test_links_beside_are_not_followed(tmp_path, which):
-    (tmp_path / "elsewhere").mkdir()
-    paths = write(tmp_path / "elsewhere", enmap_xml())
-    here = [tmp_path / path.name for path in paths]
-    paths[which].rename(here[which])
-    here[1 - which].symlink_to(paths[1 - which])
-    with pytest.raises(InputError, match="is a link or no plain file, expected the file itself"):
-        open_cube_file(here[which])
-
-
-@pytest.mark.parametrize("case", MANY)
-def test_xml_with_much_that_nobody_asks_for_is_read(tmp_path, case):
-    path, _ = write(tmp_path, GOOD.replace("<name>x</name>", MANY[case]))
-    assert open_scene(path).bands.wavelength_nm.tolist() == NM
 
 
 @settings(
@@ -270,3 +225,10 @@ def test_any_damaged_xml_opens_or_is_one_clear_line(tmp_path, data):
         assert len(open_scene(path).bands) == read(path).shape[0]
     except InputError as error:
         assert "\n" not in str(error)
+
+
+def test_xml_without_its_image_is_one_line(tmp_path):
+    xml, path = write(tmp_path, enmap_xml())
+    path.unlink()
+    with pytest.raises(InputError, match="image beside it is missing"):
+        open_cube_file(xml)

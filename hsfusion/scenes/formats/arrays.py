@@ -1,43 +1,45 @@
-"""NumPy arrays on disk (``.npy``, and several in one ``.npz``), and the axes of arrays whose files do not name them.
+"""Arrays whose files do not name their axes: NumPy (``.npy``, ``.npz``) and MATLAB 5 (``save`` without ``-v7.3``).
 
-Axes are (H, W) or (H, W, layers) as the public benchmarks come, unless told otherwise. Nothing is ever unpickled.
+Axes are (H, W) or (H, W, layers) as the public benchmarks come, unless told otherwise. Nothing in a file is unpickled.
+On a damaged file of MATLAB 5 scipy can crash, so it runs in a process of its own.
 """
 
 from __future__ import annotations
 
+import os
+import pickle
+import subprocess
+import sys
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.formats.cube_file import ArrayPixels, CubeFile, Pixels
+from hsfusion.scenes.formats.cube_file import ArrayPixels, CubeFile, Pixels, library_errors
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.scene import Window
 
 AXIS_OF_WORD = {"band": "layers", "row": "rows", "col": "cols"}  # the words of scene.axes
-ROWS_COLS_LAYERS = ("rows", "cols", "layers")  # the axes of arrays of MATLAB and NumPy, by convention
+_MATLAB_CLASSES = {"logical", "single", "double"} | {f"{s}int{bits}" for bits in (8, 16, 32, 64) for s in ("", "u")}
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # each takes memory
+_CHILD = f"from {__name__} import _answer; _answer()"
 
 
-def open_npy(path: Path, *, axes: tuple[str, ...] | None = None) -> CubeFile:
-    """Opens a ``.npy`` file, which is read through a memory map.
-
-    Args:
-        path: the file.
-        axes: see :func:`array_axes`.
-
-    Raises:
-        InputError: if it holds something else than a cube, or more bytes than the cube.
-    """
+def open_npy(path: Path, *, axes: Sequence[str] | None = None) -> CubeFile:
+    """Opens a ``.npy`` file, which is read through a memory map; axes: see :func:`array_axes`."""
     array = _mapped(path)
-    check_array(path, array.shape, array.dtype)
-    _check_size(path, path.stat().st_size, array.offset, array.shape, array.dtype)
-    pixels = NpyPixels(path, array.dtype, array.shape, array_axes(path, array.shape, axes))
-    return cube_of_pixels(path, pixels, pixels.axes, array.shape, format=f"NumPy {array.dtype.name}")
+    expected, size = array.offset + array.nbytes, path.stat().st_size
+    if size != expected:  # numpy does not miss what a header leaves out
+        told = f"{expected}: {' x '.join(map(str, array.shape))} of type {array.dtype.str} behind a header"
+        raise InputError(path, "size", f"{size} bytes", told, "copy the file anew")
+    pixels = NpyPixels(path, array.dtype, array_axes(path, array.shape, axes))
+    return _cube(path, array, pixels, pixels.axes, f"NumPy {array.dtype.name}")
 
 
 @dataclass(frozen=True)
@@ -47,26 +49,17 @@ class NpyPixels:
     Attributes:
         path: the file.
         dtype: type of the numbers.
-        shape: of the array.
         axes: of the array, see :func:`array_axes`.
     """
 
     path: Path
     dtype: np.dtype
-    shape: tuple[int, ...]
     axes: tuple[str, ...]
 
     def read(self, window: Window) -> NDArray:
-        """Reads a window: (layers, height, width) as stored.
-
-        Raises:
-            InputError: if the file holds another array than it did.
-        """
-        array = _mapped(self.path)
-        if (array.shape, array.dtype) != (self.shape, self.dtype):
-            raise _wrong_size(self.path, "another array", f"{self.shape} of type {self.dtype.str}, as at opening")
+        """Reads a window: (layers, height, width) as stored."""
         row, col, height, width = window
-        return layers_first(array, self.axes)[:, row : row + height, col : col + width]
+        return layers_first(_mapped(self.path), self.axes)[:, row : row + height, col : col + width]
 
 
 def _mapped(path: Path) -> np.memmap:
@@ -75,97 +68,108 @@ def _mapped(path: Path) -> np.memmap:
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def open_npz(path: Path, *, variable: str | None = None, axes: tuple[str, ...] | None = None) -> CubeFile:
+def open_npz(path: Path, *, variable: str | None = None, axes: Sequence[str] | None = None) -> CubeFile:
     """Opens an array of a ``.npz`` file, which is read into memory.
 
     Args:
         path: the file.
         variable: name of the array; needed where there are several that can be a raster.
         axes: see :func:`array_axes`.
-
-    Raises:
-        InputError: if the file grows too much when it is unpacked, or holds no such array.
     """
     with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
         warnings.simplefilter("ignore")  # that Python 2 wrote a header
-        infos = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-        members = {info.filename.removesuffix(".npy"): info for info in infos}
-        if len(members) != len(infos):
-            raise unreadable_array(path, "names that occur once", "two arrays of one name")
-        headers = {name: _member_header(archive, info) for name, info in members.items()}
-        shapes = {name: shape for name, (shape, dtype, _) in headers.items() if dtype.kind in "iufb"}
-        name = choose_array(path, shapes, variable)
-        info, (shape, dtype, start) = members[name], headers[name]
-        limit = unpacked_limit(info.compress_size)
-        if info.file_size > limit:
-            raise InputError(
-                path,
-                "size when unpacked",
-                f"{info.file_size} bytes",
-                f"at most {limit} from {info.compress_size} packed bytes",
-                "save the array by numpy.save",
-            )
-        _check_size(path, info.file_size, start, shape, dtype)
-        with archive.open(info) as member:  # which compares the checksum
-            array = np.lib.format.read_array(member, allow_pickle=False)
-    facts = {"variable": printable(name)}
-    return cube_of_array(path, array, axes, format=f"NumPy npz {array.dtype.name}", facts=facts)
+        names = [name for name in archive.namelist() if name.endswith(".npy")]
+        headers = {name.removesuffix(".npy"): _header(archive, name) for name in names}
+    shapes = {name: shape for name, (shape, dtype) in headers.items() if dtype.kind in "iufb"}
+    name = choose_array(path, shapes, variable)
+    with np.load(path, allow_pickle=False) as arrays:
+        return _cube_in_memory(path, name, arrays[name], axes, "NumPy npz")
 
 
-def _member_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Shape, type of the numbers, and the byte at which they begin."""
-    with archive.open(info) as member:
+def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of the numbers of a member."""
+    with archive.open(name) as member:
         version = np.lib.format.read_magic(member)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(member)
-        return shape, dtype, member.tell()
+    return shape, dtype
 
 
-def _check_size(path: Path, size: int, start: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Makes sure that an array ends where its file does; numpy does not miss what a header leaves out."""
-    expected = start + int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if size != expected:
-        told = f"{expected}: {' x '.join(map(str, shape))} of type {dtype.str} after a header of {start}"
-        raise _wrong_size(path, f"{size} bytes", told)
+def open_matlab(path: Path, *, variable: str | None = None, axes: Sequence[str] | None = None) -> CubeFile:
+    """Opens an array of a MATLAB 5 file, which is read into memory.
 
-
-def _wrong_size(path: Path, value: str, expected: str) -> InputError:
-    return InputError(path, "size", value, expected, "copy the file anew")
-
-
-def check_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Makes sure that an array can be a cube.
-
-    Raises:
-        InputError: if it has other axes, is empty, or holds no real numbers.
+    Args:
+        path: the file.
+        variable: name of the array; needed where there are several that can be a raster.
+        axes: see :func:`array_axes`.
     """
-    if dtype.kind not in "iufb":
-        name = " ".join(str(dtype).split())[:100]
-        raise InputError(path, "dtype", name, "real numbers", "convert the array")
-    if len(shape) not in (2, 3) or min(shape) < 1:
-        raise InputError(path, "shape", shape, "axes (H, W) or (H, W, layers)", "reorder the array")
+    # not in a pool of multiprocessing, which runs the user's script a second time where that has no __main__ guard
+    paths = os.pathsep.join([str(Path(__file__).parents[3]), *filter(None, sys.path)])
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", _CHILD],  # -P: no module in the folder of the command is imported
+        input=pickle.dumps((path, variable)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | _ONE_THREAD | {"PYTHONPATH": paths},
+        check=False,
+    )
+    answer: Any = pickle.loads(ended.stdout) if ended.returncode == 0 else None
+    if ended.returncode:
+        value = f"unreadable (the reader ended with code {ended.returncode})"
+        answer = InputError(path, "content", value, "a whole MATLAB 5 file", "write the file anew")
+    if isinstance(answer, InputError):
+        raise answer
+    name, array = answer
+    return _cube_in_memory(path, name, array, axes, "MATLAB 5")
 
 
-def array_axes(path: Path, shape: tuple[int, ...], axes: tuple[str, ...] | None) -> tuple[str, ...]:
-    """What the axes of an array are whose file does not name them: rows, columns, bands by convention.
+def _answer() -> None:
+    """What the process of :func:`open_matlab` runs."""
+    path, variable = pickle.load(sys.stdin.buffer)
+    try:
+        with library_errors(path):
+            answer = _load_matlab(path, variable)
+    except InputError as error:
+        answer = error
+    pickle.dump(answer, sys.stdout.buffer, protocol=5)
+
+
+def _load_matlab(path: Path, variable: str | None) -> tuple[str, NDArray]:
+    """Name and numbers of the array that is meant."""
+    from scipy.io import loadmat, whosmat  # not above: slow to import, and for this process alone
+
+    variables = whosmat(path, appendmat=False)
+    shapes = {name: shape for name, shape, kind in variables if kind in _MATLAB_CLASSES}
+    others = {name: kind for name, _, kind in variables if kind not in _MATLAB_CLASSES}
+    if variable in others or (others and not shapes):
+        raise InputError(
+            path,
+            "variable",
+            ", ".join(f"{printable(name)} ({kind})" for name, kind in list(others.items())[:20]),
+            "an array (H, W) or (H, W, layers) of real numbers",
+            "save the array by itself, not in a struct or a cell",
+        )
+    name = choose_array(path, shapes, variable)
+    # numbers keep the type that they are stored in, which may be smaller than that of the array
+    return name, loadmat(path, appendmat=False, variable_names=[name], mat_dtype=False)[name]
+
+
+def array_axes(path: Path, shape: tuple[int, ...], axes: Sequence[str] | None) -> tuple[str, ...]:
+    """What the axes of an array are whose file does not name them: ``rows``, ``cols``, ``layers`` by convention.
 
     Args:
         path: the file.
         shape: of the array, two or three axes.
-        axes: ``rows``, ``cols`` and ``layers`` in the order of the array, where the user names it.
-
-    Raises:
-        InputError: if the user names three axes of an array that has two.
+        axes: the words ``band``, ``row`` and ``col`` in the order of an array of three, where the user names it.
     """
-    if axes is not None and len(shape) == 2:
-        raise InputError(
-            path,
-            "scene.axes",
-            "set",
-            f"null, as an array of {' x '.join(map(str, shape))} has no axis of bands",
-            "drop scene.axes",
-        )
-    return axes or ROWS_COLS_LAYERS[: len(shape)]
+    if axes is None:
+        return ("rows", "cols", "layers")[: len(shape)]
+    if isinstance(axes, str) or sorted(map(str, axes)) != sorted(AXIS_OF_WORD) or len(shape) != 3:
+        told = " x ".join(map(str, shape))
+        expected = "the words band, row and col in the order of an array of three axes"
+        fix = f"correct it, such as scene.axes=[band,row,col]; the array is {told}"
+        raise InputError(path, "scene.axes", printable(list(axes)), expected, fix)
+    return tuple(AXIS_OF_WORD[axis] for axis in axes)
 
 
 def choose_array(path: Path, found: Mapping[str, tuple[int, ...]], variable: str | None) -> str:
@@ -175,9 +179,6 @@ def choose_array(path: Path, found: Mapping[str, tuple[int, ...]], variable: str
         path: the file.
         found: name -> shape of each array of real numbers.
         variable: the name, or None. Rows and columns of numbers, such as wavelengths, have to be named to be taken.
-
-    Raises:
-        InputError: if there is none of that name, or the name is needed and missing.
     """
     rasters = {name: shape for name, shape in found.items() if len(shape) in (2, 3) and min(shape) > 0}
     likely = [name for name, shape in rasters.items() if min(shape[:2]) > 1]
@@ -195,44 +196,6 @@ def choose_array(path: Path, found: Mapping[str, tuple[int, ...]], variable: str
     )
 
 
-def unpacked_limit(packed: int) -> int:
-    """Bytes that so many packed bytes may become: 128 MiB, and 32 times as many.
-
-    Packing makes cubes 1.5 to 5 times smaller, and class maps, which are small, a hundred times. A file that is made
-    to fill the memory can grow 1032 times, the most that deflate can do.
-    """
-    return 2**27 + 32 * packed
-
-
-def cube_of_array(
-    path: Path, array: NDArray, axes: tuple[str, ...] | None, *, format: str, facts: Mapping[str, str] | None = None
-) -> CubeFile:
-    """A cube from an array in memory, its axes as :func:`array_axes` has them.
-
-    Raises:
-        InputError: if it has other axes, is empty, or holds no real numbers.
-    """
-    check_array(path, array.shape, array.dtype)
-    axes = array_axes(path, array.shape, axes)
-    pixels = ArrayPixels(layers_first(array, axes))
-    return cube_of_pixels(path, pixels, axes, array.shape, format=format, facts=facts)
-
-
-def cube_of_pixels(
-    path: Path,
-    pixels: Pixels,
-    axes: tuple[str, ...],
-    shape: tuple[int, ...],
-    *,
-    format: str,
-    facts: Mapping[str, str] | None = None,
-) -> CubeFile:
-    """A cube whose numbers are an array of the given axes and shape."""
-    size = dict(zip(axes, shape, strict=True))
-    grid = size["rows"], size["cols"]
-    return CubeFile(path, format, pixels, size.get("layers", 1), GeoBox(grid), facts=facts or {})
-
-
 def layers_first(array: NDArray, axes: tuple[str, ...]) -> NDArray:
     """A view (layers, H, W) of an array of two or three axes."""
     if "layers" not in axes:
@@ -240,6 +203,19 @@ def layers_first(array: NDArray, axes: tuple[str, ...]) -> NDArray:
     return array.transpose([axes.index(axis) for axis in ("layers", "rows", "cols")])
 
 
-def unreadable_array(path: Path, expected: str, reason: object) -> InputError:
-    """An error, in one line, that says why an array cannot be read."""
-    return InputError(path, "array", f"unreadable ({printable(reason)})", expected, "write the file anew")
+def _cube_in_memory(path: Path, name: str, array: NDArray, axes: Sequence[str] | None, kind: str) -> CubeFile:
+    known = array_axes(path, array.shape, axes)
+    facts = {"variable": printable(name)}
+    return _cube(path, array, ArrayPixels(layers_first(array, known)), known, f"{kind} {array.dtype.name}", facts)
+
+
+def _cube(
+    path: Path, array: NDArray, pixels: Pixels, axes: tuple[str, ...], kind: str, facts: Mapping[str, str] | None = None
+) -> CubeFile:
+    if array.dtype.kind not in "iufb" or array.ndim not in (2, 3) or not array.size:
+        value = f"{' x '.join(map(str, array.shape))} of type {printable(array.dtype)}"
+        expected = "axes (H, W) or (H, W, layers) of real numbers"
+        raise InputError(path, "array", value, expected, "convert the array")
+    size = dict(zip(axes, array.shape, strict=True))
+    grid = size["rows"], size["cols"]
+    return CubeFile(path, kind, pixels, size.get("layers", 1), GeoBox(grid), facts=facts or {})

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
-import stat
-import struct
-import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
+from rasterio.crs import CRS
+from rasterio.errors import CRSError, RasterioError
 
 from hsfusion.errors import InputError, printable
 from hsfusion.scenes.geobox import GeoBox
@@ -31,14 +29,11 @@ NM_PER_UNIT = {
         ("micrometers", "micrometer", "micrometres", "micrometre", "microns", "micron", "um", "µm", "μm"), 1000.0
     ),
 }
-# B001 in EO1H0140342004110110KE_B001_L1T.TIF; of equally many digits each, so that the shell lists them in order
-_ONE_BAND = re.compile(r"(?P<start>.*_B)(?P<band>\d{2,3})(?P<end>(_.*)?\.tiff?)", re.IGNORECASE)
-
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-# what numpy, zipfile, rasterio, h5py and the parsers of XML raise for a file that they cannot read
+# what numpy, zipfile, rasterio, h5py and the parser of XML raise for a file that they cannot read
 _LIBRARY_ERRORS = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError),
-    *(SyntaxError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error, RasterioError),
+    *(SyntaxError, zipfile.BadZipFile, zlib.error, RasterioError),
 )
 
 
@@ -51,11 +46,7 @@ class Pixels(Protocol):
         ...
 
     def read(self, window: Window) -> NDArray:
-        """Reads a window: (layers, height, width) as stored, in any memory order; masked where the file has a mask.
-
-        Raises:
-            InputError: if the file cannot be read.
-        """
+        """Reads a window: (layers, height, width) as stored, in any memory order; masked where the file has a mask."""
         ...
 
 
@@ -135,6 +126,21 @@ class CubeFile:
     facts: Mapping[str, str] = field(default_factory=dict)
     nodata_given: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuses lists that do not fit the layers, and scales and transforms that map to nothing."""
+        lists = {"gain": self.gain, "offset": self.offset, "fwhm": self.table.fwhm, "bad-band list": self.table.good}
+        for name, values in lists.items():
+            if values is None:
+                continue
+            whole = values.shape == (self.layers,) and np.isfinite(values).all()
+            if not whole or (name == "gain" and not values.all()):
+                expected = f"{self.layers} finite numbers{' that are not 0' if name == 'gain' else ''}"
+                raise self.error(f"{name} of the bands", printable(values.tolist()), expected, "correct the file")
+        transform = self.geobox.transform
+        if not (np.isfinite(list(transform)).all() and transform.determinant):
+            expected = "finite numbers and pixels with an area"
+            raise self.error("transform", tuple(transform)[:6], expected, "georeference the file anew")
+
     def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Reads a window: (layers, height, width) float32 physical values, NaN where there are no data.
 
@@ -143,9 +149,6 @@ class CubeFile:
         Args:
             window: the rectangle.
             layers: indices of the layers to read, in this order; None for all.
-
-        Raises:
-            InputError: if the file cannot be read.
         """
         assert layers is None or ((layers >= 0) & (layers < self.layers)).all(), "a layer that the cube does not have"
         with library_errors(self.path):
@@ -187,16 +190,10 @@ class CubeFile:
                 ``missing`` where the table's wavelength, or else its unit, is None, and never where they are wrong.
         """
         table = self.table
-        if unit is not None and unit not in ("nm", "um"):
-            raise InputError("scene", "wavelength_unit", unit, "nm or um", "correct scene.wavelength_unit")
         if table.wavelength is None:
-            raise self.error(
-                table.source,
-                "missing",
-                f"{self.layers} wavelengths",
-                (stacking(self.path) if self.layers == 1 else None)
-                or "add scene.wavelengths=PATH, a CSV with a column wavelength_nm and one row per band",
-            )
+            stack = "stack the files of single bands into one (rio stack), or " if self.layers == 1 else ""
+            fix = f"{stack}add scene.wavelengths=PATH, a CSV with a column wavelength_nm and one row per band"
+            raise self.error(table.source, "missing", f"{self.layers} wavelengths", fix)
         if table.wavelength.shape != (self.layers,):
             raise self.error(
                 f"number of values of {table.source}",
@@ -216,20 +213,19 @@ class CubeFile:
 
     def _unit(self, given: str | None) -> str:
         """The unit of the wavelengths: as the file says, or as given where it says nothing."""
+        if given not in (None, "nm", "um"):
+            raise InputError("scene", "wavelength_unit", given, "nm or um", "correct scene.wavelength_unit")
         said = (self.table.unit or "").strip().lower()
-        if said in NM_PER_UNIT:
-            if given is not None and NM_PER_UNIT[given] != NM_PER_UNIT[said]:
-                raise self.error(
-                    "wavelength units", said, f"{given} as scene.wavelength_unit says", "correct one of the two"
-                )
-            return said
-        if said in ("", "unknown"):
-            if given is not None:
-                return given
+        missing = said in ("", "unknown")
+        unit = given if missing and given is not None else said
+        if unit in NM_PER_UNIT and (given is None or NM_PER_UNIT[given] == NM_PER_UNIT[unit]):
+            return unit
+        expected, fix = "Nanometers or Micrometers", "correct the file, or give scene.wavelengths=PATH in nm"
+        if unit in NM_PER_UNIT:
+            expected, fix = f"{given} as scene.wavelength_unit says", "correct one of the two"
+        elif missing:
             fix = "correct the file, or add scene.wavelength_unit=nm or =um"
-        else:
-            fix = "correct the file, or give scene.wavelengths=PATH in nm"
-        raise self.error("wavelength units", said or "missing", "Nanometers or Micrometers", fix)
+        raise self.error("wavelength units", said or "missing", expected, fix)
 
     def error(self, field: str, value: object, expected: str, fix: str) -> InputError:
         """An error that names this file."""
@@ -238,11 +234,7 @@ class CubeFile:
 
 @contextmanager
 def library_errors(path: Path) -> Iterator[None]:
-    """Words in one line what a library raises while it reads a file.
-
-    Raises:
-        InputError: if it raises one of the errors that damaged files cause.
-    """
+    """Words in one line what a library raises while it reads a file."""
     try:
         yield
     except _LIBRARY_ERRORS as error:
@@ -256,11 +248,7 @@ def library_errors(path: Path) -> Iterator[None]:
 
 
 def strict_number(path: object, field: str, text: str) -> float:
-    """A number with a decimal point.
-
-    Raises:
-        InputError: if the text is another, or no finite number.
-    """
+    """A finite number with a decimal point."""
     word = text.strip()
     value = float(word) if _NUMBER.fullmatch(word) else math.nan
     if math.isfinite(value):
@@ -269,32 +257,17 @@ def strict_number(path: object, field: str, text: str) -> float:
     raise InputError(path, field, repr(text)[:60], f"a finite number with a decimal point{comma}", "correct it")
 
 
-def is_plain_beside(path: Path) -> bool:
-    """Whether a plain file stands at a path that the user has not named; a link there could lead anywhere.
+def strict_numbers(path: object, field: str, words: Sequence[str]) -> NDArray[np.float64]:
+    """A list of such numbers (N,)."""
+    return np.array([strict_number(path, f"{field} {i}", word) for i, word in enumerate(words, 1)], np.float64)
 
-    Raises:
-        InputError: if a link or a device stands there.
-    """
+
+def crs_as_wkt(path: object, field: str, system: str | int) -> str:
+    """A coordinate system, given as WKT or by its EPSG code, as WKT."""
     try:
-        kind = path.lstat().st_mode
-    except OSError:
-        return False
-    if stat.S_ISREG(kind) or stat.S_ISDIR(kind):
-        return stat.S_ISREG(kind)
-    raise InputError(path, "file", "a link or no plain file", "the file itself", "put it there")
-
-
-def stacking(path: Path) -> str | None:
-    """How to make one file of a scene whose bands are files of their own (Hyperion L1T); None where it is no such."""
-    match = _ONE_BAND.fullmatch(path.name)
-    if match is None:
-        return None
-    alike = re.compile(re.escape(match["start"]) + rf"\d{{{len(match['band'])}}}" + re.escape(match["end"]))
-    number = sum(alike.fullmatch(file.name) is not None for file in path.parent.iterdir())
-    if number < 2:
-        return None
-    files = f"{shlex.quote(match['start'])}{'[0-9]' * len(match['band'])}{shlex.quote(match['end'])}"
-    return (
-        f"stack the {number} files of one band each, in their folder by 'rio stack {files} -o cube.tif', "
-        "and open that with scene.wavelengths=PATH"
-    )
+        with rasterio.Env():  # or GDAL would print
+            return (CRS.from_epsg(system) if isinstance(system, int) else CRS.from_wkt(system)).to_wkt()
+    except (CRSError, ValueError) as error:
+        raise InputError(
+            path, field, repr(system)[:60], "a coordinate system, as WKT or EPSG code", "correct it"
+        ) from error

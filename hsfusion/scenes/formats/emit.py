@@ -6,31 +6,27 @@ Layout: NASA LP DAAC, EMIT L2A User Guide (DOI 10.5067/EMIT/EMITL2ARFL.001) and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import h5py
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.formats.cube_file import BandTable, CubeFile
-from hsfusion.scenes.formats.hdf5_file import (
-    UNIT_SPECIFIED,
+from hsfusion.scenes.formats.cube_file import BandTable, CubeFile, crs_as_wkt
+from hsfusion.scenes.formats.hdf5 import (
     H5Pixels,
     attribute_number,
     attribute_numbers,
     attribute_text,
-    bad,
-    member,
-    opened,
+    band_list,
+    format_error,
     pixels_of,
-    small_array,
+    product_bands,
+    resolve,
 )
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.scene import Window
@@ -43,7 +39,7 @@ _MOST_AT_ONCE = 2**27  # bytes of the swath held while a window of the map is pu
 
 def is_emit(file: h5py.File) -> bool:
     """Whether a file is a product of EMIT with a cube, by the instrument it names."""
-    return attribute_text(file, "instrument") == "EMIT" and any(member(file, name) is not None for name in _CUBES)
+    return attribute_text(file, "instrument") == "EMIT" and any(resolve(file, name) is not None for name in _CUBES)
 
 
 def open_emit(path: Path, *, grid: str | None = None) -> CubeFile:
@@ -54,23 +50,18 @@ def open_emit(path: Path, *, grid: str | None = None) -> CubeFile:
         grid: ``map`` for the geographic grid of the product's lookup table, with no data outside the swath;
             ``sensor`` for the swath as seen, without a place. None: ``map`` where the file has the table, else
             ``sensor``.
-
-    Raises:
-        InputError: if the file is damaged or contradicts itself, or the grid is none of these or not in the file.
     """
     if grid not in (None, *_GRIDS):
         raise InputError(path, "scene.grid", printable(grid), " or ".join(_GRIDS), "correct scene.grid")
-    with opened(path) as file:
-        name = next(name for name in _CUBES if member(file, name) is not None)
-        dataset = member(file, name)
+    with h5py.File(path, "r") as file:
+        name = next(name for name in _CUBES if resolve(file, name) is not None)
+        dataset = resolve(file, name)
         nodata = None if dataset is None else attribute_number(dataset, "_FillValue")
-        swath = pixels_of(file, path, name, axes=("rows", "cols", "layers"), fill=nodata)
-        if swath.dtype.kind != "f":
-            raise bad(file, f"number type of {name}", swath.dtype, "float32")
-        grid = grid or ("map" if member(file, "location/glt_x") is not None else "sensor")
-        pixels = _on_map(file, path, swath) if grid == "map" else swath
+        swath = pixels_of(file, name, ("rows", "cols", "layers"), fill=nodata)
+        grid = grid or ("map" if resolve(file, "location/glt_x") is not None else "sensor")
+        pixels = _on_map(file, swath) if grid == "map" else swath
         geobox = _place(file, pixels.glt_x.grid) if isinstance(pixels, EmitMapPixels) else GeoBox(swath.grid)
-        table = _band_table(file, swath.layers)
+        table = _band_table(file)
         facts = {
             "sensor": "EMIT",
             "product": attribute_text(file, "title") or _CUBES[name],
@@ -112,11 +103,7 @@ class EmitMapPixels:
         return self.swath.dtype
 
     def read(self, window: Window) -> NDArray:
-        """Reads a window of the map: (layers, height, width), NaN outside the swath.
-
-        Raises:
-            InputError: if the file is damaged, or its table names pixels that the swath does not have.
-        """
+        """Reads a window of the map: (layers, height, width), NaN outside the swath."""
         cols, rows = (table.read(window)[0].astype(np.int64) for table in (self.glt_x, self.glt_y))
         for index in (cols, rows):
             index[index == self.none] = 0
@@ -155,48 +142,22 @@ class EmitMapPixels:
             )
 
 
-def _on_map(file: h5py.File, path: Path, swath: H5Pixels) -> EmitMapPixels:
-    if member(file, "location/glt_x") is None:
-        raise bad(file, "location/glt_x", "missing", "the lookup table of the map", "add scene.grid=sensor")
-    tables = [pixels_of(file, path, f"location/glt_{axis}", axes=("rows", "cols")) for axis in "xy"]
-    for table in tables:
-        if table.dtype.kind not in "iu":
-            raise bad(file, f"number type of {table.name}", table.dtype, "integers")
-    if tables[0].shape != tables[1].shape:
-        raise bad(file, "shapes of glt_x and glt_y", (tables[0].shape, tables[1].shape), "the same")
-    dataset = member(file, "location/glt_x")
+def _on_map(file: h5py.File, swath: H5Pixels) -> EmitMapPixels:
+    x, y = (pixels_of(file, f"location/glt_{axis}", ("rows", "cols")) for axis in "xy")
+    if x.shape != y.shape or swath.dtype.kind != "f":
+        found, expected = f"{x.shape} and {y.shape}, of {swath.dtype}", "one shape, and a cube of floating numbers"
+        raise format_error(file, "lookup table location/glt_x, glt_y", found, expected, "add scene.grid=sensor")
+    dataset = resolve(file, "location/glt_x")
     assert dataset is not None, "described above"
-    return EmitMapPixels(swath, tables[0], tables[1], attribute_number(dataset, "_FillValue"))
+    return EmitMapPixels(swath, x, y, attribute_number(dataset, "_FillValue"))
 
 
 def _place(file: h5py.File, grid: tuple[int, int]) -> GeoBox:
-    numbers = attribute_numbers(file, "geotransform", length=6)
-    if numbers is None:
-        raise bad(file, "geotransform", "missing", "6 numbers", "get the file anew, or add scene.grid=sensor")
-    transform = Affine.from_gdal(*numbers.tolist())
-    if transform.determinant == 0:
-        raise bad(file, "geotransform", numbers.tolist(), "pixels that have a size")
-    reference = attribute_text(file, "spatial_ref")
-    try:
-        with rasterio.Env():  # or GDAL would print
-            return GeoBox(grid, transform, CRS.from_wkt(reference or "").to_wkt())
-    except CRSError as error:
-        raise bad(file, "spatial_ref", (reference or "missing")[:60], "a coordinate system as WKT") from error
+    transform = Affine.from_gdal(*attribute_numbers(file, "geotransform", length=6).tolist())
+    return GeoBox(grid, transform, crs_as_wkt(file.filename, "spatial_ref", attribute_text(file, "spatial_ref") or ""))
 
 
-def _band_table(file: h5py.File, layers: int) -> BandTable:
-    wavelength, fwhm, good = (
-        small_array(file, f"{_PARAMETERS}/{name}") for name in ("wavelengths", "fwhm", "good_wavelengths")
-    )
-    for name, values in (("wavelengths", wavelength), ("fwhm", fwhm), ("good_wavelengths", good)):
-        if values is not None and values.shape != (layers,):
-            raise bad(file, f"shape of {_PARAMETERS}/{name}", values.shape, f"{(layers,)}, one for each band")
-    if good is not None and not np.isin(good, (0, 1)).all():
-        raise bad(file, f"{_PARAMETERS}/good_wavelengths", good[~np.isin(good, (0, 1))][0], "0 or 1")
-    source, unit = f"{_PARAMETERS}/wavelengths", None
-    dataset = member(file, source)
-    if dataset is not None:
-        unit = attribute_text(dataset, "units")
-        if not unit:
-            source, unit = f"{source} ({UNIT_SPECIFIED})", "Nanometers"
-    return BandTable(wavelength, fwhm, None if good is None else good == 1, unit=unit, source=source)
+def _band_table(file: h5py.File) -> BandTable:
+    _, table = product_bands(file, f"{_PARAMETERS}/wavelengths", f"{_PARAMETERS}/fwhm")
+    good = band_list(file, f"{_PARAMETERS}/good_wavelengths")
+    return replace(table, good=None if good is None else good == 1)

@@ -1,26 +1,34 @@
-"""ENVI files: a text header beside a raw binary. Specification: NV5 Geospatial, ENVI Header Files."""
+"""ENVI files: a text header beside a raw binary. Specification: NV5 Geospatial, ENVI Header Files.
+
+GDAL turns ``map info`` into a coordinate system, but guesses where it makes no sense, be it an unknown datum, so what
+it says is checked. Its transform is not used: it turns a scene about the corner of pixel (1, 1), whichever pixel the
+tie point is, swaps width and height of turned pixels, and takes a rotation of 180 degrees for a flip of the rows.
+"""
 
 from __future__ import annotations
 
 import codecs
-import functools
 import logging
 import math
-import mmap
-import os
 import re
-from collections.abc import Collection, Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
+import rasterio
+from affine import Affine
 from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import MemoryFile
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.formats.cube_file import BandTable, CubeFile, is_plain_beside, strict_number
-from hsfusion.scenes.formats.map_info import place
+from hsfusion.scenes.formats.cube_file import BandTable, CubeFile, crs_as_wkt, strict_number, strict_numbers
 from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.scene import Window, take_layers
+from hsfusion.scenes.scene import Window
 
 #: interleave -> axes of the binary
 LAYOUTS = {
@@ -28,22 +36,20 @@ LAYOUTS = {
     "bil": ("lines", "bands", "samples"),
     "bip": ("lines", "samples", "bands"),
 }
-_MOST_MAPPED = 256 * 2**20  # bytes of files that may be counted as this process's memory
-_others = {"bytes": 0}  # what other libraries map, which cannot be given back here
 _log = logging.getLogger(__name__)
 _DTYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 _BINARY_SUFFIXES = ("", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip", ".IMG", ".DAT", ".BSQ", ".BIL", ".BIP")
-_MOST_BYTES = 2**20  # of a header
-_FIX = "correct the header"
 _MEANING = {
     "bands": "the number of bands",
     "lines": "the number of rows",
     "samples": "the number of columns",
-    "data type": "the code of the number type",
     "header offset": "the bytes before the first number",
     "classes": "the number of classes",
 }
-_OTHER_TYPES = ("library", "meta", "mosaic", "virtual", "series")  # of which the binary is no raster, or missing
+_RASTER_TYPES = r"(?!.*(library|meta|mosaic|virtual|series))(envi|standard).*|"  # the others have no raster as binary
+_NUMBERS_OF_PLACE = ("tie column", "tie row", "easting", "northing", "pixel width", "pixel height")
+_PER_DEGREE = {"degrees": 1, "degree": 1, "minutes": 60, "minute": 60, "seconds": 3600, "second": 3600}
+_FAKE = "ENVI\nsamples = 4\nlines = 4\nbands = 1\ndata type = 1\ninterleave = bsq\nbyte order = 0\nheader offset = 0\n"
 _HALF_TURN = (
     "rotation=180 is read as a half turn, as ENVI means it; GDAL writes the same for rows that run north, so if GDAL "
     "wrote this header, flip the rows of the scene and write it again"
@@ -51,16 +57,8 @@ _HALF_TURN = (
 
 
 def envi_header(path: Path) -> Path | None:
-    """The ENVI header that a path names or that lies beside it; None where there is none.
-
-    Raises:
-        InputError: if what lies beside is a link, or neither a file nor a folder.
-    """
-    if _starts_as_header(path):
-        return path
-    return next(
-        (beside for beside in header_places(path) if is_plain_beside(beside) and _starts_as_header(beside)), None
-    )
+    """The ENVI header that a path names or that lies beside it; None where there is none."""
+    return next((place for place in (path, *header_places(path)) if _starts_as_header(place)), None)
 
 
 def header_places(path: Path) -> list[Path]:
@@ -70,14 +68,13 @@ def header_places(path: Path) -> list[Path]:
 
 
 def _starts_as_header(path: Path) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return decoded(file.read(128)).lstrip().startswith("ENVI")
-    except OSError:
+    if not path.is_file():
         return False
+    with open(path, "rb") as file:
+        return _decoded(file.read(128)).lstrip().startswith("ENVI")
 
 
-def decoded(content: bytes) -> str:
+def _decoded(content: bytes) -> str:
     """The text of a header: UTF-8 or UTF-16 by its byte order mark, else UTF-8, else what Windows writes."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16", "replace")
@@ -101,20 +98,17 @@ class EnviHeader:
         self.path = path
         self.fields: dict[str, str | list[str]] = {}
         self.lines: dict[str, int] = {}
-        if path.stat().st_size > _MOST_BYTES:
-            raise self.error("size", "too large", f"at most {_MOST_BYTES} bytes", "name the header")
-        lines = enumerate(re.split(r"\r\n|\r|\n", decoded(path.read_bytes())), start=1)
+        lines = enumerate(re.split(r"\r\n|\r|\n", _decoded(path.read_bytes())), start=1)
         numbered = ((number, line) for number, line in lines if not line.startswith(";"))
         for number, line in numbered:
             name, sign, value = line.partition("=")
             name, value = " ".join(name.lower().split()), value.strip()
             if not sign:
                 continue
-            if name in self.fields:
-                twice = f"given twice, in line {self.lines[name]}, too"
-                self.lines[name] = number
-                raise self.error(f"field {name!r}"[:60], twice, "one value", "keep one", of=name)
+            first = self.lines.get(name)
             self.lines[name] = number
+            if first is not None:
+                raise self.error(name, f"given twice, in line {first}, too", "one value")
             self.fields[name] = self._listed(name, value, numbered) if value.startswith("{") else value
 
     def _listed(self, name: str, start: str, following: Iterator[tuple[int, str]]) -> list[str]:
@@ -123,7 +117,7 @@ class EnviHeader:
         while "}" not in parts[-1]:
             _, line = next(following, (0, None))
             if line is None:
-                raise self.error(f"list {name!r}"[:60], "without an end", "one that ends in }", of=name)
+                raise self.error(name, "a list without an end", "one that ends in }")
             parts.append(line)
         text = "\n".join(parts)[1:].partition("}")[0]
         return [" ".join(word.split()) for word in text.split(",")]
@@ -132,14 +126,14 @@ class EnviHeader:
         """The header, and the line of a field that it has, for messages."""
         return f"{self.path}, line {self.lines[name]}" if name in self.lines else str(self.path)
 
-    def error(self, field: str, value: object, expected: str, fix: str = _FIX, *, of: str | None = None) -> InputError:
-        """An error that names this header, and the line of the field, or of the one that it is ``of``."""
-        return InputError(self.where(of or field), field, value, expected, fix)
+    def error(self, name: str, value: object, expected: str) -> InputError:
+        """An error that names this header, and the line of the field."""
+        return InputError(self.where(name), name[:60], value, expected, "correct the header")
 
-    def text(self, name: str, default: str | None = None, *, expected: str = "a word") -> str:
-        """A field that is one word or more."""
+    def word(self, name: str, pattern: str = ".*", *, expected: str = "a word", default: str | None = None) -> str:
+        """A field that is one word, or several, which match a pattern in any case."""
         value = self.fields.get(name, default)
-        if not isinstance(value, str):
+        if not isinstance(value, str) or not re.fullmatch(pattern, value, re.IGNORECASE | re.ASCII | re.DOTALL):
             raise self.error(name, "missing" if value is None else repr(value)[:60], expected)
         return value
 
@@ -149,21 +143,10 @@ class EnviHeader:
         words = value if isinstance(value, list) else [value]
         return words[:-1] if words and not words[-1] else words  # a comma may end a list
 
-    def choice(self, name: str, known: Collection[str]) -> str:
-        """A field that is one of the known words."""
-        value = self.text(name, expected=" | ".join(known)).lower()
-        if value not in known:
-            raise self.error(name, repr(value)[:60], " | ".join(known))
-        return value
-
-    def integer(self, name: str, *, lowest: int, default: int | None = None) -> int:
-        """A field that is a whole number."""
-        meaning = f", {_MEANING[name]}" if name in _MEANING else ""
-        expected = f"a whole number of at least {lowest}{meaning}"
-        value = self.text(name, None if default is None else str(default), expected=expected)
-        if not (value.isascii() and value.isdigit() and len(value) < 19 and int(value) >= lowest):
-            raise self.error(name, repr(value[:60]), expected)
-        return int(value)
+    def integer(self, name: str, *, lowest: int = 1, default: str | None = None) -> int:
+        """A field that is a whole number of at least 0 or 1."""
+        expected = f"a whole number of at least {lowest}, {_MEANING[name]}"
+        return int(self.word(name, r"0*[1-9]\d{0,17}" if lowest else r"\d{1,18}", expected=expected, default=default))
 
     def number(self, name: str) -> float | None:
         """A field that is one number, or None where it is missing."""
@@ -171,59 +154,57 @@ class EnviHeader:
         return None if values is None else float(values[0])
 
     def numbers(self, name: str, *, length: int | None) -> NDArray[np.float64] | None:
-        """A field that is a list of finite numbers (length,), or None where it is missing.
-
-        Args:
-            name: the field.
-            length: how many; None for any.
-        """
+        """A field that is a list of so many finite numbers (None: any), or None where it is missing."""
         if name not in self.fields:
             return None
         words = self.words(name)
         if length is not None and len(words) != length:
-            raise self.error(f"number of values of {name}", len(words), str(length), of=name)
-        return np.array([strict_number(self.where(name), name, word) for word in words])
+            raise self.error(name, f"a list of {len(words)}", f"{length} numbers")
+        return strict_numbers(self.where(name), name, words)
 
 
 def open_envi(path: Path) -> CubeFile:
-    """Opens an ENVI file.
+    """Opens an ENVI file by its binary or its header.
 
     Scale and offset: ``data reflectance gain values`` and ``data reflectance offset values`` go before ``data gain
     values`` and ``data offset values``, which ENVI documents as those of radiance. ``reflectance scale factor``, which
     divides, must say the same as what is beside it.
-
-    Args:
-        path: the binary or its header.
-
-    Raises:
-        InputError: if the header is damaged, contradicts itself or the binary, or names something not known.
     """
     header_path = envi_header(path)
     assert header_path is not None, "the caller has seen a header"
     header = EnviHeader(header_path)
-    binary = _binary(path, header_path)
-    _check_plain_raster(header)
-    sizes = {name: header.integer(name, lowest=1) for name in ("bands", "lines", "samples")}
-    order = header.choice("interleave", LAYOUTS)
-    offset = header.integer("header offset", lowest=0, default=0)
-    shape = tuple(sizes[name] for name in LAYOUTS[order])
-    pixels = EnviPixels(binary, np.dtype(_number_format(header)), order, shape, offset)
+    header.word("file type", _RASTER_TYPES, expected="ENVI Standard or ENVI Classification", default="")
+    bands, lines, samples = (header.integer(name) for name in ("bands", "lines", "samples"))
+    order = header.word("interleave", "|".join(LAYOUTS), expected=" | ".join(LAYOUTS)).lower()
+    codes = "|".join(map(str, _DTYPES))
+    code = int(header.word("data type", codes, expected=f"a code of real numbers, {codes}"))
+    swapped = int(header.word("byte order", "[01]", expected="0 (little endian) or 1 (big endian)", default="0"))
+    sizes = {"bands": bands, "lines": lines, "samples": samples}
+    pixels = EnviPixels(
+        _binary(path, header_path),
+        np.dtype("<>"[swapped] + _DTYPES[code]),
+        order,
+        tuple(sizes[name] for name in LAYOUTS[order]),
+        header.integer("header offset", lowest=0, default="0"),
+    )
     pixels.check_size()
-    gain, shift, scale_facts = _scaling(header, sizes["bands"])
-    geobox, place_facts = _place(header, (sizes["lines"], sizes["samples"]))
-    facts = {"sensor": header.text("sensor type", "") or "not named"}
+    gain, offset, scale_facts = _scaling(header, bands)
+    geobox, place_facts = _place(header, (lines, samples))
+    facts = {"sensor": header.word("sensor type", default="") or "not named"}
     if "byte order" not in header.fields and pixels.dtype.itemsize > 1:
         facts["byte order"] = "not named, read as little endian"
     return CubeFile(
-        path=binary,
+        path=pixels.path,
         format=f"ENVI {order.upper()} {pixels.dtype.name}",
         pixels=pixels,
-        layers=sizes["bands"],
+        layers=bands,
         geobox=geobox,
-        table=_band_table(header, sizes["bands"]),
-        nodata=_nodata(header),
+        table=_band_table(header, bands),
+        nodata=np.nan
+        if header.words("data ignore value") in (["NaN"], ["nan"])
+        else header.number("data ignore value"),
         gain=gain,
-        offset=shift,
+        offset=offset,
         facts=facts | scale_facts | place_facts,
     )
 
@@ -248,68 +229,19 @@ class EnviPixels:
 
     def read(self, window: Window) -> NDArray:
         """Reads a window: (layers, height, width) as stored."""
-        status = self.check_size()
+        self.check_size()  # a map of a file that shrank would crash
         row, col, height, width = window
         part = {"bands": slice(None), "lines": slice(row, row + height), "samples": slice(col, col + width)}
         names = LAYOUTS[self.order]
-        memory = _mapped(self.path, (status.st_ino, status.st_mtime_ns))
-        if _mapped_bytes() - _others["bytes"] > _MOST_MAPPED:
-            memory.madvise(mmap.MADV_DONTNEED)  # the pages stay in the system's cache, no longer in this process
-            _others["bytes"] = _mapped_bytes()
-        cube = np.ndarray(self.shape, self.dtype, memory, self.offset)
-        values = cube[tuple(part[name] for name in names)]
-        return values.transpose([names.index(name) for name in ("bands", "lines", "samples")])
+        cube = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+        return cube[tuple(part[name] for name in names)].transpose([names.index(name) for name in part])
 
-    def read_layers(self, window: Window, layers: NDArray[np.int64]) -> NDArray:
-        """Reads chosen layers of a window: (L, height, width) as stored, in the file's memory order."""
-        if self.order != "bip" or not hasattr(os, "preadv"):
-            return take_layers(self.read(window), layers)
-        self.check_size()
-        row, col, height, width = window
-        columns, bands = self.shape[1:]
-        # line by line: the system reads ahead, and what is not wanted is dropped while it is in the processor's cache
-        line, taken = np.empty((width, bands), self.dtype), np.empty((height, width, len(layers)), self.dtype)
-        with open(self.path, "rb", buffering=0) as file:
-            for i, pixels in enumerate(taken, start=row):
-                place = self.offset + (i * columns + col) * bands * self.dtype.itemsize
-                if os.preadv(file.fileno(), [line.view(np.uint8).data], place) < line.nbytes:
-                    raise EOFError("the file ends too early")
-                np.take(line, layers, axis=1, out=pixels, mode="clip")  # the other modes go through a buffer
-        return taken.transpose(2, 0, 1)
-
-    def check_size(self) -> os.stat_result:
-        """Makes sure that the binary is as long as the header says, at each read, too.
-
-        Returns:
-            what the system says of the file.
-        """
-        status = self.path.stat()
-        expected = self.offset + math.prod(self.shape) * self.dtype.itemsize
-        if status.st_size != expected:
-            told = f"{' x '.join(map(str, self.shape))} of type {self.dtype.str} after {self.offset}"
-            raise InputError(
-                self.path,
-                "size",
-                f"{status.st_size} bytes",
-                f"{expected}: {told}",
-                "copy the file anew, or correct its header",
-            )
-        return status
-
-
-@functools.lru_cache(maxsize=8)
-def _mapped(path: Path, version: tuple[int, int]) -> mmap.mmap:
-    """The binary as a memory map, kept: every new one would have the system look up all its pages again."""
-    with open(path, "rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def _mapped_bytes() -> int:
-    """Bytes of mapped files in this process's memory; 0 where the system does not tell."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[2]) * mmap.PAGESIZE
-    except OSError:
-        return 0
+    def check_size(self) -> None:
+        """Makes sure that the binary is as long as the header says."""
+        size, expected = self.path.stat().st_size, self.offset + math.prod(self.shape) * self.dtype.itemsize
+        if size != expected:
+            told = f"{expected}: {' x '.join(map(str, self.shape))} of type {self.dtype.str} after {self.offset}"
+            raise InputError(self.path, "size", f"{size} bytes", told, "copy the file anew, or correct its header")
 
 
 def class_table(path: Path) -> tuple[dict[int, str], dict[int, str]]:
@@ -317,71 +249,33 @@ def class_table(path: Path) -> tuple[dict[int, str], dict[int, str]]:
 
     Args:
         path: the binary.
-
-    Raises:
-        InputError: if the numbers of classes, names and colours contradict each other.
     """
     header_path = envi_header(path)
     assert header_path is not None, "the caller has opened the file by its header"
     header = EnviHeader(header_path)
-    names, lookup = header.fields.get("class names"), header.fields.get("class lookup")
-    if names is None and lookup is None:
+    if not {"class names", "class lookup"} & set(header.fields):
         return {}, {}
-    number = header.integer("classes", lowest=1)
-    if names is not None and not (isinstance(names, list) and len(names) == number):
-        value = len(names) if isinstance(names, list) else repr(names[:40])
-        raise header.error("number of class names", value, f"{number} as classes says", of="class names")
-    rgb = header.numbers("class lookup", length=3 * number)
-    if rgb is not None and not (np.isin(rgb, range(256))).all():
-        raise header.error("class lookup", "other numbers", "whole numbers from 0 to 255")
+    number = header.integer("classes")
+    names, rgb = header.words("class names"), header.numbers("class lookup", length=3 * number)
+    if len(names) not in (0, number) or (rgb is not None and not np.isin(rgb, range(256)).all()):
+        found = f"{number} beside {len(names)} class names"
+        raise header.error("classes", found, "a name for each class, and colours in class lookup from 0 to 255")
     hexes = [] if rgb is None else [f"#{bytes(color).hex()}" for color in rgb.astype(np.uint8).reshape(-1, 3)]
-    return dict(enumerate(names or ())), dict(enumerate(hexes))
-
-
-def _number_format(header: EnviHeader) -> str:
-    code = header.integer("data type", lowest=1)
-    if code not in _DTYPES:
-        raise header.error("data type", code, f"one of {', '.join(map(str, _DTYPES))}", "convert the cube")
-    order = header.integer("byte order", lowest=0, default=0)
-    if order not in (0, 1):
-        raise header.error("byte order", order, "0 (little endian) or 1 (big endian)")
-    return "<>"[order] + _DTYPES[code]
-
-
-def _check_plain_raster(header: EnviHeader) -> None:
-    """Makes sure that the binary is a raster of numbers without compression and without gaps."""
-    kind = header.text("file type", "").lower()
-    if kind and (not kind.startswith(("envi", "standard")) or any(word in kind for word in _OTHER_TYPES)):
-        raise header.error("file type", kind[:60], "ENVI Standard or ENVI Classification", "name a raster")
-    if header.integer("file compression", lowest=0, default=0):
-        raise header.error("file compression", "not 0", "0", "decompress the file")
-    for name in ("major frame offsets", "minor frame offsets"):
-        gaps = header.numbers(name, length=2)
-        if gaps is not None and gaps.any():
-            raise header.error(name, gaps.tolist(), "0 and 0", "write the binary without gaps")
+    return dict(enumerate(names)), dict(enumerate(hexes))
 
 
 def _band_table(header: EnviHeader, layers: int) -> BandTable:
     """What the header says of its bands; wavelengths of another number are left to :meth:`CubeFile.bands`."""
-    good = header.numbers("bbl", length=layers)
+    good, wavelength = header.numbers("bbl", length=layers), header.numbers("wavelength", length=None)
     if good is not None and not np.isin(good, (0, 1)).all():
-        other = good[~np.isin(good, (0, 1))][0]
-        raise header.error("bbl", f"{other:g}", "1 for a good band and 0 for a bad one")
-    wavelength = header.numbers("wavelength", length=None)
+        raise header.error("bbl", good.tolist(), "1 for a good band and 0 for a bad one")
     return BandTable(
         wavelength if wavelength is not None and wavelength.size else None,
         header.numbers("fwhm", length=layers),
-        None if good is None else good != 0,
-        unit=header.text("wavelength units", "") or None,
+        None if good is None else good == 1,
+        unit=header.word("wavelength units", default="") or None,
         source=f"wavelength of {header.path.name}",
     )
-
-
-def _nodata(header: EnviHeader) -> float | None:
-    words = header.words("data ignore value")
-    if len(words) == 1 and words[0].lower() == "nan":
-        return np.nan
-    return header.number("data ignore value")
 
 
 def _scaling(
@@ -394,42 +288,16 @@ def _scaling(
         for kind in ("data reflectance", "data")
     }
     named = [kind for kind, pair in pairs.items() if any(values is not None for values in pair)]
-    kind = named[0] if named else "data"
-    gain, offset = pairs[kind]
-    if gain is None and kind == "data reflectance":
-        raise header.error(f"{kind} gain values", "missing", f"numbers beside {kind} offset values")
-    if gain is not None and not gain.all():
-        raise header.error(f"{kind} gain values", 0, "numbers that are not 0")
-    facts = {}
-    if len(named) == 2:
-        facts = {"scale from": "data reflectance gain values; data gain values beside them are not used"}
-        _log.info("%s: scale from %s.", header.path, facts["scale from"])
+    gain, offset = pairs[named[0] if named else "data"]
+    told = "data reflectance gain values; data gain values beside them are not used"
+    facts = {"scale from": told} if len(named) == 2 else {}
     if factor is None:
         return gain, offset, facts
-    if not factor > 0:
-        raise header.error("reflectance scale factor", factor, "a positive number")
-    shifted = offset is not None and offset.any()
-    if shifted or (gain is not None and not np.allclose(gain * factor, 1, rtol=1e-6, atol=0)):
-        expected = f"the same scale as {kind} gain and offset values"
-        raise header.error("reflectance scale factor", f"{factor:g}", expected, "keep the ones that are right")
+    agrees = gain is None or np.allclose(gain * factor, 1, rtol=1e-6, atol=0)
+    if not (factor > 0 and agrees) or (offset is not None and offset.any()):
+        expected = f"a positive number, and the same scale as {named[0] if named else 'data'} gain and offset values"
+        raise header.error("reflectance scale factor", f"{factor:g}", expected)
     return np.full(layers, 1 / factor), None, facts
-
-
-def _place(header: EnviHeader, shape: tuple[int, int]) -> tuple[GeoBox, dict[str, str]]:
-    system, projection = (", ".join(header.words(name)) for name in ("coordinate system string", "projection info"))
-    if "map info" not in header.fields:
-        told = "only a coordinate system string and no map info, not used"
-        return GeoBox(shape), {"place": told} if system else {}
-    transform, crs = place(
-        header.where("map info"),
-        header.words("map info"),
-        system=system,
-        system_source=header.where("coordinate system string"),
-        projection_info=projection,
-    )
-    if transform.a < 0 < transform.e:
-        _log.warning("%s: %s.", header.where("map info"), _HALF_TURN)
-    return GeoBox(shape, transform, crs), {}
 
 
 def _binary(path: Path, header: Path) -> Path:
@@ -437,8 +305,7 @@ def _binary(path: Path, header: Path) -> Path:
         return path
     stem = path.with_suffix("") if path.suffix.lower() == ".hdr" else path
     beside = [file for suffix in _BINARY_SUFFIXES if (file := Path(f"{stem}{suffix}")) != header]
-    found = [file for file in beside if is_plain_beside(file)]
-    found = list({file.stat().st_ino: file for file in found}.values())  # where case is nothing
+    found = list({file.stat().st_ino: file for file in beside if file.is_file()}.values())  # where case is nothing
     if len(found) != 1:
         raise InputError(
             header,
@@ -448,3 +315,109 @@ def _binary(path: Path, header: Path) -> Path:
             "name the binary instead of the header",
         )
     return found[0]
+
+
+@dataclass(frozen=True)
+class MapInfo:
+    """A map info.
+
+    Attributes:
+        projection: its name, in lower case.
+        transform: from (column, row) to map coordinates, in degrees if they are angles.
+        rest: what follows the numbers without a name: zone and hemisphere of UTM, datum.
+        unit: of the coordinates, in lower case; empty where it is not named.
+    """
+
+    projection: str
+    transform: Affine
+    rest: tuple[str, ...]
+    unit: str
+
+
+def parse_map_info(source: object, words: Sequence[str]) -> MapInfo:
+    """Takes a map info apart.
+
+    The tie point, which counts from pixel (1, 1), lies on its coordinates. From there one column on is a pixel's width,
+    turned by the rotation counter-clockwise from east, and one row on is its height, turned likewise from south.
+
+    Args:
+        source: the file that it stands in, for messages.
+        words: projection, tie point, coordinates, pixel sizes, then zone, hemisphere, datum, ``units=``, ``rotation=``.
+    """
+    values = [
+        strict_number(source, f"{name} in map info", word)
+        for name, word in zip(_NUMBERS_OF_PLACE, [*words[1:7], *[""] * 6], strict=False)
+    ]
+    column, row, east, north, width, height = values
+    named = {name.strip().lower(): word.strip() for name, sign, word in (w.partition("=") for w in words[7:]) if sign}
+    rotation, unit = strict_number(source, "rotation in map info", named.get("rotation", "0")), named.get("units", "")
+    rest = tuple(word.strip() for word in words[7:] if "=" not in word)
+    if min(width, height) <= 0:
+        raise _wrong_place(source, f"pixel sizes {width:g} and {height:g}", "positive sizes")
+    cos, sin = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
+    if rotation % 90 == 0:
+        cos, sin = round(cos), round(sin)
+    a, b, d, e = width * cos, height * sin, width * sin, -height * cos
+    corner = (east - (column - 1) * a - (row - 1) * b, north - (column - 1) * d - (row - 1) * e)
+    per_degree = _PER_DEGREE.get(unit.lower(), 1)
+    transform = Affine(*(value / per_degree for value in (a, b, corner[0], d, e, corner[1])))
+    return MapInfo(words[0].strip().lower(), transform, rest, unit.lower())
+
+
+def _place(header: EnviHeader, shape: tuple[int, int]) -> tuple[GeoBox, dict[str, str]]:
+    system, projection = (", ".join(header.words(name)) for name in ("coordinate system string", "projection info"))
+    if "map info" not in header.fields:
+        told = "only a coordinate system string and no map info, not used"
+        return GeoBox(shape), {"place": told} if system else {}
+    source, words = header.where("map info"), header.words("map info")
+    info = parse_map_info(source, words)
+    if system:
+        crs_as_wkt(header.where("coordinate system string"), "coordinate system string", system)
+    crs = _crs_by_gdal(words, system, projection)
+    if crs is not None:
+        _check_crs(source, info, crs, system)
+    if info.transform.a < 0 < info.transform.e:
+        _log.warning("%s: %s.", source, _HALF_TURN)
+    return GeoBox(shape, info.transform, None if crs is None else crs.to_wkt()), {}
+
+
+def _crs_by_gdal(map_info: Sequence[str], system: str, projection_info: str) -> CRS | None:
+    """The coordinate system of these fields alone, by GDAL, in memory: beside the real header, it reads more files."""
+    words = ["WGS-84" if _is_wgs84(word) else word for word in map_info]
+    fields = {"map info": ", ".join(words), "coordinate system string": system, "projection info": projection_info}
+    header = _FAKE + "".join(f"{name} = {{{' '.join(text.split())}}}\n" for name, text in fields.items() if text)
+    folder = str(uuid4())
+    with (
+        warnings.catch_warnings(),
+        MemoryFile(header.encode(), dirname=folder, filename="place.hdr"),
+        MemoryFile(bytes(16), dirname=folder, filename="place.img") as file,
+    ):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(file.name, driver="ENVI") as raster:
+            return raster.crs
+
+
+def _check_crs(source: object, info: MapInfo, crs: CRS, system: str) -> None:
+    """Makes sure that projection, zone, unit and datum of a map info are those of its coordinate system."""
+    utm, geographic = info.projection == "utm", info.projection.startswith("geographic")
+    zone, hemisphere, datum = (*info.rest, "", "", "")[:3] if utm else ("", "", (*info.rest, "")[0])
+    name = f"coordinate system {crs.to_wkt().partition(chr(34))[2].partition(chr(34))[0][:60]}"
+    if geographic != crs.is_geographic and info.projection != "arbitrary":
+        raise _wrong_place(source, name, f"one that fits the projection {info.projection}")
+    if info.unit and (utm or geographic) and (info.unit in (*_PER_DEGREE, "radians")) != geographic:
+        raise _wrong_place(source, f"unit {info.unit}", f"one that fits the projection {info.projection}")
+    said = crs.to_dict()
+    found = (str(said.get("zone")), "south" if said.get("south") else "north")
+    if utm and said.get("proj") not in ("tmerc", "etmerc") and found != (zone.lstrip("0"), hemisphere.lower()):
+        raise _wrong_place(source, f"UTM {zone} {hemisphere}", f"zone and hemisphere (North or South) of {name}")
+    guessed = '"WGS 84"' in crs.to_wkt() and not _is_wgs84(datum)  # what GDAL takes for unknown names
+    if not system and (utm or geographic or datum) and (guessed or not datum):
+        raise _wrong_place(source, f"datum {datum!r}", "one that GDAL knows, or a coordinate system string")
+
+
+def _is_wgs84(datum: str) -> bool:
+    return datum.upper().replace("-", "").replace(" ", "") == "WGS84"
+
+
+def _wrong_place(source: object, value: str, expected: str) -> InputError:
+    return InputError(source, "map info", value, expected, "correct the place")

@@ -1,41 +1,31 @@
-"""HDF5 and netCDF-4: satellite products detected from content, and other files of arrays that name their axes.
+"""HDF5, netCDF-4 and MATLAB 7.3: arrays that name their axes, and what the readers of products share.
 
-Specifications: HDF5 Dimension Scale Specification (The HDF Group), netCDF-4 file format (Unidata), CF Conventions 1.11,
-and HDF-EOS5 Data Model, File Format and Library (NASA ESE-RFC-008).
+Specifications: HDF5 File Format 3.0 and Dimension Scale Specification (The HDF Group), netCDF-4 (Unidata), CF
+Conventions 1.11, HDF-EOS5 Data Model (NASA ESE-RFC-008), and MathWorks, MAT-File Versions: MATLAB 7.3 is HDF5 with the
+axes of each array in reverse order. Only hard links are followed, and only numbers in the file itself are read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 import h5py
 import numpy as np
+from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError, printable
 from hsfusion.scenes.formats.arrays import AXIS_OF_WORD, array_axes, choose_array
 from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile
-from hsfusion.scenes.formats.emit import is_emit, open_emit
-from hsfusion.scenes.formats.hdf5_file import (
-    attribute_number,
-    attribute_text,
-    bad,
-    checked,
-    datasets,
-    is_real,
-    is_small,
-    member,
-    members,
-    opened,
-    pixels_of,
-)
-from hsfusion.scenes.formats.neon import is_neon, open_neon
-from hsfusion.scenes.formats.prisma import is_prisma, open_prisma
 from hsfusion.scenes.geobox import GeoBox
+from hsfusion.scenes.scene import Window
+
+Stored: TypeAlias = h5py.Group | h5py.Dataset
 
 # words in names of dimensions, in lower case
 _WORDS = {
@@ -56,10 +46,199 @@ _DEPTH = 3  # levels of groups that are searched for lists of wavelengths
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable"  # NAME of a scale that holds no numbers
 
 
-def open_hdf5(
-    path: Path, *, variable: str | None = None, grid: str | None = None, axes: tuple[str, ...] | None = None
-) -> CubeFile:
-    """Opens an HDF5 file: a PRISMA, EMIT or NEON product, or one of the arrays of any other file.
+_MATLAB_CLASSES = {"double", "single", "logical"} | {f"{s}int{bits}" for bits in (8, 16, 32, 64) for s in ("", "u")}
+
+
+def format_error(
+    stored: Stored, field: str, value: object, expected: str, fix: str = "get the file anew"
+) -> InputError:
+    """An error that names the file of a group or dataset."""
+    return InputError(stored.file.filename, printable(field), printable(value), expected, fix)
+
+
+def resolve(file: h5py.Group, name: str) -> Stored | None:
+    """What stands at a path inside the file, or None; refuses a way there over links, which may lead to other files."""
+    here: Any = file
+    for part in filter(None, name.split("/")):
+        key = part.encode("utf-8", "surrogateescape")
+        if not isinstance(here, h5py.Group) or not here.id.links.exists(key):
+            return None
+        if here.id.links.get_info(key).type != h5l.TYPE_HARD:  # asked before the link is followed
+            fix = "copy the data into one file (h5repack)"
+            raise format_error(file, name, "a link", "an object of the file itself", fix)
+        here = here[key]
+    return here if isinstance(here, Stored) else None
+
+
+def members(group: h5py.Group) -> list[str]:
+    """Names of what a group holds, links left out."""
+    names = [str(name) for name in group]
+    kinds = [group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type for name in names]
+    return [name for name, kind in zip(names, kinds, strict=True) if kind == h5l.TYPE_HARD]
+
+
+def is_array(stored: object) -> TypeGuard[h5py.Dataset]:
+    """Whether something is a dataset of two or three axes of real numbers."""
+    return isinstance(stored, h5py.Dataset) and stored.ndim in (2, 3) and _is_real(stored)
+
+
+def _is_real(dataset: h5py.Dataset) -> bool:
+    try:
+        return dataset.dtype.kind in "iufb"
+    except TypeError:  # a type that NumPy has no counterpart of
+        return False
+
+
+def stored_numbers(file: h5py.Group, name: str, *, fill: float | None = None) -> h5py.Dataset:
+    """A dataset of real numbers that all lie in this file.
+
+    Args:
+        file: the file or group.
+        name: of the dataset.
+        fill: the number that means "no data", the only one that may stand for parts that were never stored: the library
+            makes those up, as after a killed run.
+    """
+    dataset = resolve(file, name)
+    if not isinstance(dataset, h5py.Dataset) or not _is_real(dataset) or not dataset.size:
+        raise format_error(file, name, "missing" if dataset is None else "something else", "an array of real numbers")
+    if dataset.is_virtual or dataset.external:
+        fix = "copy the data into it (h5repack)"
+        raise format_error(file, f"storage of {name}", "in other files", "in this file", fix)
+    whole = dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_ALLOCATED
+    means_none = fill is not None and np.array_equal(dataset.fillvalue, fill, equal_nan=True)
+    if not whole and not (means_none and dataset.id.get_storage_size()):
+        size = f"{dataset.id.get_storage_size()} bytes, not the whole"
+        expected = "all chunks, or a fill value that means no data"
+        raise format_error(file, f"stored part of {dataset.name}", size, expected, "write the file anew")
+    return dataset
+
+
+def band_list(file: h5py.Group, name: str) -> NDArray[np.float64] | None:
+    """A list of numbers such as wavelengths; None where there is none."""
+    return None if resolve(file, name) is None else np.asarray(stored_numbers(file, name)[()], np.float64)
+
+
+def product_bands(file: h5py.Group, wavelength: str, fwhm: str) -> tuple[NDArray[np.float64] | None, BandTable]:
+    """Wavelengths of a product, and its band table: in nm by its specification where the file names no unit."""
+    dataset, centres, unit, source = resolve(file, wavelength), band_list(file, wavelength), None, wavelength
+    if dataset is not None:
+        unit = attribute_text(dataset, "Units") or attribute_text(dataset, "units")
+        source = wavelength if unit else f"{wavelength} (unit by the product's specification)"
+        unit = unit or "Nanometers"
+    return centres, BandTable(centres, band_list(file, fwhm), unit=unit, source=source)
+
+
+def text_of(value: object) -> str | None:
+    """A value of a file as text, in one line, or None if it is none."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    return printable(value.strip("\0 \n"), longest=10_000) if isinstance(value, str) else None
+
+
+def attribute_text(stored: Stored, name: str) -> str | None:
+    """An attribute that is text, in one line; None where there is none or it is something else."""
+    return text_of(stored.attrs.get(name))
+
+
+def attribute_numbers(stored: Stored, name: str, *, length: int, may_be_nan: bool = False) -> NDArray[np.float64]:
+    """An attribute that has to be a list of finite numbers (length,), or of NaN if it may be."""
+    value = stored.attrs.get(name)
+    numbers = np.asarray(value)
+    allowed = np.isfinite(numbers) | (may_be_nan & np.isnan(numbers)) if numbers.dtype.kind in "iuf" else False
+    if numbers.size != length or not np.all(allowed):
+        expected = "1 finite number" if length == 1 else f"{length} finite numbers"
+        raise format_error(stored, name, "missing" if value is None else value, expected)
+    return numbers.astype(np.float64).reshape(-1)
+
+
+def attribute_number(stored: Stored, name: str, *, may_be_nan: bool = False) -> float | None:
+    """An attribute that is one finite number, or NaN if it may be; None where there is none."""
+    return float(attribute_numbers(stored, name, length=1, may_be_nan=may_be_nan)[0]) if name in stored.attrs else None
+
+
+@dataclass(frozen=True)
+class H5Pixels:
+    """The stored numbers of a dataset, read by hyperslab.
+
+    Attributes:
+        path: the file.
+        name: of the dataset.
+        dtype: of its numbers.
+        axes: what its axes are, in their order: ``layers`` (may be missing), ``rows``, ``cols``.
+        shape: of the dataset, in that order.
+    """
+
+    path: Path
+    name: str
+    dtype: np.dtype
+    axes: tuple[str, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return self._size("layers")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self._size("rows"), self._size("cols")
+
+    def _size(self, axis: str) -> int:
+        return self.shape[self.axes.index(axis)] if axis in self.axes else 1
+
+    def read(self, window: Window) -> NDArray:
+        """Reads a window: (layers, height, width) as stored."""
+        row, col, height, width = window
+        part = {"layers": slice(None), "rows": slice(row, row + height), "cols": slice(col, col + width)}
+        with h5py.File(self.path, "r") as file:
+            dataset = file[self.name]
+            assert isinstance(dataset, h5py.Dataset), "it was when it was described"
+            values = dataset[tuple(part[axis] for axis in self.axes)]
+        values = values.transpose([self.axes.index(axis) for axis in part if axis in self.axes])
+        return values if "layers" in self.axes else values[None]
+
+
+def pixels_of(file: h5py.File, name: str, axes: tuple[str, ...], *, fill: float | None = None) -> H5Pixels:
+    """Describes a dataset for reading; axes: see :class:`H5Pixels`, fill: see :func:`stored_numbers`."""
+    dataset = stored_numbers(file, name, fill=fill)
+    if dataset.ndim != len(axes):
+        raise format_error(file, f"shape of {name}", dataset.shape, f"{len(axes)} axes ({', '.join(axes)})")
+    return H5Pixels(Path(file.filename), name, dataset.dtype, axes, tuple(map(int, dataset.shape)))
+
+
+def open_matlab73(path: Path, *, variable: str | None = None, axes: Sequence[str] | None = None) -> CubeFile:
+    """Opens an array (H, W) or (H, W, layers) of a MATLAB 7.3 file.
+
+    Args:
+        path: the file.
+        variable: name of the array; needed where the file has several.
+        axes: of the array as MATLAB shows it, see :func:`array_axes`.
+    """
+    with h5py.File(path, "r") as file:
+        shapes = {
+            name: stored.shape[::-1]
+            for name in members(file)
+            if is_array(stored := resolve(file, name))
+            and attribute_text(stored, "MATLAB_class") in _MATLAB_CLASSES
+            and "MATLAB_empty" not in stored.attrs
+        }
+        name = choose_array(path, shapes, variable)
+        pixels = pixels_of(file, name, array_axes(path, shapes[name], axes)[::-1])
+    return CubeFile(
+        path=path,
+        format=f"MATLAB 7.3 {pixels.dtype.name}",
+        pixels=pixels,
+        layers=pixels.layers,
+        geobox=GeoBox(pixels.grid),
+        facts={"variable": printable(name)},
+    )
+
+
+def open_hdf5(path: Path, *, variable: str | None = None, axes: Sequence[str] | None = None) -> CubeFile:
+    """Opens an array of an HDF5 file that is no known product.
 
     The axes of an array of three are taken from the first of these that names them: dimension scales and labels,
     ``StructMetadata.0`` of HDF-EOS, and a list of wavelengths that is as long as one axis only. Where an axis of bands
@@ -67,51 +246,24 @@ def open_hdf5(
 
     Args:
         path: the file.
-        variable: path of a dataset with two or three axes inside the file; it is then taken as it is, also out of a
-            product. ``_FillValue``, ``missing_value``, ``scale_factor`` and ``add_offset`` are honoured (CF Conventions
-            1.11, sections 2.5.1 and 8.1). For a product of NEON also the name of one of its sites.
-        grid: ``map`` or ``sensor``, for EMIT only, see :func:`open_emit`.
-        axes: ``rows``, ``cols`` and ``layers`` in the order of the array, in place of what the file says.
-
-    Raises:
-        InputError: if the file is damaged, leads into other files, or leaves open which array is meant, or which of its
-            axes is which.
+        variable: path of a dataset with two or three axes inside the file, needed where there are several.
+            ``_FillValue``, ``missing_value``, ``scale_factor`` and ``add_offset`` are honoured (CF Conventions 1.11,
+            sections 2.5.1 and 8.1).
+        axes: see :func:`array_axes`; in place of what the file says.
     """
-    with opened(path) as file:
-        emit = variable is None and is_emit(file)
-        prisma = variable is None and is_prisma(file)
-        neon = (variable is None or not _is_array(member(file, variable))) and is_neon(file)
-    if grid is not None and not emit:
-        raise _no_choice(path, "scene.grid", grid, "only products of EMIT hold two grids")
-    if axes is not None and (emit or prisma or neon):
-        raise _no_choice(path, "scene.axes", "set", "the axes of a product are known")
-    if emit:
-        return open_emit(path, grid=grid)
-    if prisma:
-        return open_prisma(path)
-    return open_neon(path, site=variable) if neon else _open_array(path, variable, axes)
-
-
-def _no_choice(path: Path, field: str, value: str, reason: str) -> InputError:
-    return InputError(path, field, printable(value), f"nothing, as {reason}", f"drop {field}")
-
-
-def _open_array(path: Path, variable: str | None, axes: tuple[str, ...] | None) -> CubeFile:
-    with opened(path) as file:
+    with h5py.File(path, "r") as file:
+        arrays: dict[str, tuple[int, ...]] = {}
+        file.visititems(lambda name, stored: arrays.update({name: stored.shape}) if is_array(stored) else None)
         name = (variable or "").strip("/")
-        dataset = member(file, name) if name else None
-        if not _is_array(dataset):
-            shapes = {name: dataset.shape for name, dataset in datasets(file) if _is_array(dataset)}
-            name = choose_array(path, shapes, variable)
-            dataset = member(file, name)
-        assert _is_array(dataset), "chosen among such"
-        checked(dataset)
+        name = name if is_array(resolve(file, name)) else choose_array(path, arrays, variable)
+        dataset = resolve(file, name)
+        assert is_array(dataset), "chosen among such"
         lists = list(_band_lists(file, name))
-        axes = _axes(file, dataset, lists) if axes is None else array_axes(path, dataset.shape, axes)
+        known = _axes(file, dataset, lists) if axes is None else array_axes(path, dataset.shape, axes)
         nodata = _nodata(dataset)
-        pixels = pixels_of(file, path, name, axes=axes, fill=nodata)
+        pixels = pixels_of(file, name, known, fill=nodata)
         gain, offset = attribute_number(dataset, "scale_factor"), attribute_number(dataset, "add_offset")
-        table = _band_table(dataset, axes, lists)
+        table = _band_table(dataset, known, lists)
     words = {axis: word for word, axis in AXIS_OF_WORD.items()}
     return CubeFile(
         path=path,
@@ -123,7 +275,7 @@ def _open_array(path: Path, variable: str | None, axes: tuple[str, ...] | None) 
         nodata=None if nodata is None or np.isnan(nodata) else nodata,  # NaN means no data in every format
         gain=None if gain is None else np.full(pixels.layers, gain),
         offset=None if offset is None else np.full(pixels.layers, offset),
-        facts={"variable": printable(name), "axes": ", ".join(words[axis] for axis in axes)},
+        facts={"variable": printable(name), "axes": ", ".join(words[axis] for axis in known)},
     )
 
 
@@ -136,22 +288,13 @@ def _nodata(dataset: h5py.Dataset) -> float | None:
     with np.errstate(over="ignore"):
         both = np.array([fill, missing]).astype(dataset.dtype if floating else np.float64)  # one may be rounded
     if not np.array_equal(both[0], both[1], equal_nan=True):
-        raise bad(
-            dataset, f"missing_value of {dataset.name}", missing, f"{fill} as _FillValue", "delete one of the two"
-        )
+        expected = f"{fill} as _FillValue"
+        raise format_error(dataset, f"missing_value of {dataset.name}", missing, expected, "delete one of the two")
     return fill
 
 
-def _is_array(stored: object) -> TypeGuard[h5py.Dataset]:
-    return isinstance(stored, h5py.Dataset) and stored.ndim in (2, 3) and is_real(stored)
-
-
 def _axes(file: h5py.File, dataset: h5py.Dataset, lists: list[list[h5py.Dataset]]) -> tuple[str, ...]:
-    """What each axis of a dataset is, by the first evidence that decides it.
-
-    Raises:
-        InputError: if nothing does.
-    """
+    """What each axis of a dataset is, by the first evidence that decides it."""
     names = _struct_metadata(file, dataset)
     known = [_axis(words) for words in _dimension_words(dataset)]
     eos = [_axis([name]) for name in names] if len(names) == dataset.ndim else []
@@ -165,7 +308,7 @@ def _axes(file: h5py.File, dataset: h5py.Dataset, lists: list[list[h5py.Dataset]
             return axes
     if dataset.ndim == 2:
         return "rows", "cols"
-    raise bad(
+    raise format_error(
         file,
         f"order of the axes of {dataset.name} ({' x '.join(map(str, dataset.shape))})",
         "not named by the file",
@@ -213,13 +356,13 @@ def _dimension_words(dataset: h5py.Dataset) -> Iterator[list[str]]:
 
 def _struct_metadata(file: h5py.File, dataset: h5py.Dataset) -> list[str]:
     """Names of the dimensions of a field of HDF-EOS5; none where there are none, or fields of one name differ."""
-    information = member(file, "HDFEOS INFORMATION")
+    information = resolve(file, "HDFEOS INFORMATION")
     if not isinstance(information, h5py.Group):
         return []
     text = ""
     for name in sorted(name for name in members(information) if name.startswith("StructMetadata.")):
-        part = member(information, name)
-        if isinstance(part, h5py.Dataset) and h5py.check_string_dtype(part.dtype) and part.size == 1 and is_small(part):
+        part = resolve(information, name)
+        if isinstance(part, h5py.Dataset) and h5py.check_string_dtype(part.dtype) and part.size == 1:
             text += np.asarray(part.asstr("latin-1")[()]).item()
     field = re.escape((dataset.name or "").rpartition("/")[2])
     lists = set(re.findall(rf'FieldName="{field}".*?\bDimList=\(([^)]*)\)', text, re.DOTALL))
@@ -231,19 +374,18 @@ def _band_lists(file: h5py.File, name: str) -> Iterator[list[h5py.Dataset]]:
     folder = name
     while folder:
         folder = folder.rpartition("/")[0]
-        group = member(file, folder) if folder else file
+        group = resolve(file, folder) if folder else file
         assert isinstance(group, h5py.Group), "it holds the dataset"
         groups = [group]
         for _ in range(_DEPTH):
-            stored = [member(near, key) for near in groups for key in members(near)]
+            stored = [resolve(near, key) for near in groups for key in members(near)]
             yield [one for one in stored if isinstance(one, h5py.Dataset) and (_is_wavelengths(one) or _is_fwhm(one))]
             groups = [one for one in stored if isinstance(one, h5py.Group)]
 
 
 def _is_list(stored: h5py.Dataset) -> bool:
-    """Whether a dataset is a list of numbers that are stored."""
     name = attribute_text(stored, "NAME") or ""
-    return stored.ndim == 1 and is_real(stored) and not name.startswith(_NO_VARIABLE) and is_small(stored)
+    return stored.ndim == 1 and _is_real(stored) and not name.startswith(_NO_VARIABLE)
 
 
 def _is_wavelengths(stored: h5py.Dataset) -> bool:
@@ -303,4 +445,5 @@ def _band_table(dataset: h5py.Dataset, axes: tuple[str, ...], lists: list[list[h
 def _numbers(stored: h5py.Dataset) -> NDArray[np.float64]:
     """The numbers of a list, unpacked as the CF Conventions have it."""
     gain, offset = attribute_number(stored, "scale_factor"), attribute_number(stored, "add_offset")
-    return np.asarray(checked(stored)[()], np.float64) * (1 if gain is None else gain) + (offset or 0)
+    numbers = np.asarray(stored_numbers(stored.file, stored.name or "")[()], np.float64)
+    return numbers * (1 if gain is None else gain) + (offset or 0)

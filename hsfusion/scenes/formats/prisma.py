@@ -12,24 +12,18 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
 
-from hsfusion.scenes.formats.cube_file import BandTable, CubeFile
-from hsfusion.scenes.formats.hdf5_file import (
-    UNIT_SPECIFIED,
+from hsfusion.scenes.formats.cube_file import BandTable, CubeFile, crs_as_wkt
+from hsfusion.scenes.formats.hdf5 import (
     H5Pixels,
-    attribute_number,
     attribute_numbers,
     attribute_text,
-    bad,
-    member,
+    format_error,
     members,
-    opened,
     pixels_of,
+    resolve,
 )
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.scene import Window
@@ -46,7 +40,7 @@ def is_prisma(file: h5py.File) -> bool:
 
 
 def _swaths(file: h5py.File) -> list[str]:
-    swaths = member(file, _SWATHS)
+    swaths = resolve(file, _SWATHS)
     return [name for name in members(swaths) if name.startswith("PRS_L")] if isinstance(swaths, h5py.Group) else []
 
 
@@ -56,22 +50,18 @@ def open_prisma(path: Path) -> CubeFile:
     Physical value = min + DN (max - min) / 65535, with minimum and maximum of each detector. Bands that the product
     flags as absent (flag 0 or wavelength 0) are left out. No data: pixels of which every number is 0, and single
     numbers that the error matrix calls invalid (1); values that it calls negative or saturated stay.
-
-    Raises:
-        InputError: if it is of level 1, or something is missing or contradictory.
     """
-    with opened(path) as file:
+    with h5py.File(path, "r") as file:
         level = _level(file)
-        detectors = [_detector(file, path, level, name) for name in ("Vnir", "Swir")]
-        grids = [detector.cube.grid for detector in detectors]
-        if grids[0] != grids[1]:
-            raise bad(file, "rows and columns of VNIR and SWIR", grids, "the same")
+        detectors = [_detector(file, level, name) for name in ("Vnir", "Swir")]
+        grid, other = (detector.cube.grid for detector in detectors)
         wavelength = np.concatenate([detector.wavelength for detector in detectors])
         kept = np.flatnonzero(np.concatenate([detector.kept for detector in detectors]))
-        if not len(kept):
-            raise bad(file, "List_Cw_Vnir_Flags, List_Cw_Swir_Flags", "all 0", "at least one band")
+        if grid != other or not len(kept):
+            found = f"{grid} and {other} pixels, {len(kept)} bands that are not flagged as absent"
+            raise format_error(file, "cubes of VNIR and SWIR", found, "one grid, and at least one band")
         order = kept[np.argsort(wavelength[kept], kind="stable")]
-        geobox = _place(file, grids[0]) if level == "L2D" else GeoBox(grids[0])
+        geobox = _place(file, grid) if level == "L2D" else GeoBox(grid)
         acquired = attribute_text(file, "Product_StartTime")
     parts = tuple((detector.cube, detector.errors) for detector in detectors)
     pixels = PrismaPixels(parts, tuple(order.tolist()))
@@ -85,7 +75,7 @@ def open_prisma(path: Path) -> CubeFile:
             wavelength[order],
             np.concatenate([detector.fwhm for detector in detectors])[order],
             unit="Nanometers",
-            source=f"List_Cw_Vnir, List_Cw_Swir ({UNIT_SPECIFIED})",
+            source="List_Cw_Vnir, List_Cw_Swir (unit by the product's specification)",
         ),
         gain=np.concatenate([np.full(len(detector.kept), detector.gain) for detector in detectors])[order],
         offset=np.concatenate([np.full(len(detector.kept), detector.offset) for detector in detectors])[order],
@@ -125,11 +115,7 @@ class PrismaPixels:
         return self.parts[0][0].dtype
 
     def read(self, window: Window) -> NDArray:
-        """Reads a window: (layers, height, width), masked where there are no data.
-
-        Raises:
-            InputError: if the file is damaged.
-        """
+        """Reads a window: (layers, height, width), masked where there are no data."""
         stored = np.concatenate([cube.read(window) for cube, _ in self.parts])[list(self.order)]
         flags = [
             np.zeros((cube.layers, window.height, window.width), bool)
@@ -155,64 +141,41 @@ class _Detector:
 
 def _level(file: h5py.File) -> str:
     levels = sorted({match[1] for name in _swaths(file) if (match := re.match(r"PRS_(L\w+?)_", name))})
-    if len(levels) != 1 or levels[0] not in ("L2B", "L2C", "L2D"):
-        raise bad(
-            file,
-            "product level",
-            ", ".join(levels) or "not named",
-            "L2B, L2C or L2D (radiance of level 1 is scaled in another way)",
-            "order the level 2D product of the same scene",
-        )
+    if levels not in (["L2B"], ["L2C"], ["L2D"]):
+        found = ", ".join(levels) or "not named"
+        expected = "L2B, L2C or L2D (radiance of level 1 is scaled in another way)"
+        raise format_error(file, "product level", found, expected, "order the level 2D product of the same scene")
     return levels[0]
 
 
-def _detector(file: h5py.File, path: Path, level: str, name: str) -> _Detector:
+def _detector(file: h5py.File, level: str, name: str) -> _Detector:
     fields = f"{_SWATHS}/PRS_{level}_HCO/Data Fields/{name.upper()}"
-    cube = pixels_of(file, path, f"{fields}_Cube", axes=_AXES)
-    if cube.dtype != np.uint16:
-        raise bad(file, f"number type of {name.upper()}_Cube", cube.dtype, "uint16")
-    matrix = f"{fields}_PIXEL_L2_ERR_MATRIX"
-    errors = None if member(file, matrix) is None else pixels_of(file, path, matrix, axes=_AXES)
-    if errors is not None and errors.shape != cube.shape:
-        raise bad(file, f"shape of {matrix}", errors.shape, f"{cube.shape} as the cube")
+    cube, matrix = pixels_of(file, f"{fields}_Cube", _AXES), f"{fields}_PIXEL_L2_ERR_MATRIX"
+    errors = None if resolve(file, matrix) is None else pixels_of(file, matrix, _AXES)
     wavelength, fwhm, flags = (
-        _needed(file, f"List_{kind}", cube.layers) for kind in (f"Cw_{name}", f"Fwhm_{name}", f"Cw_{name}_Flags")
+        attribute_numbers(file, f"List_{kind}", length=cube.layers)
+        for kind in (f"Cw_{name}", f"Fwhm_{name}", f"Cw_{name}_Flags")
     )
-    low, high = (_needed(file, f"L2Scale{name}{end}", 1)[0] for end in ("Min", "Max"))
-    if not high > low:
-        raise bad(file, f"L2Scale{name}Max", high, f"more than L2Scale{name}Min, {low}")
+    low, high = (_number(file, f"L2Scale{name}{end}") for end in ("Min", "Max"))
+    if cube.dtype != np.uint16 or (errors is not None and errors.shape != cube.shape) or not high > low:
+        found = f"{cube.shape} of {cube.dtype}, scaled from {low} to {high}"
+        expected = "uint16, an error matrix of the same shape, and L2ScaleMin below L2ScaleMax"
+        raise format_error(file, f"{name.upper()}_Cube (L2Scale{name})", found, expected)
     kept = (flags != 0) & (wavelength != 0)
     return _Detector(cube, errors, wavelength, fwhm, kept, (high - low) / 65535, low)
 
 
-def _needed(file: h5py.File, name: str, length: int) -> NDArray[np.float64]:
-    numbers = attribute_numbers(file, name, length=length)
-    if numbers is None:
-        raise bad(file, name, "missing", f"{length} numbers")
-    return numbers
+def _number(file: h5py.File, name: str) -> float:
+    return float(attribute_numbers(file, name, length=1)[0])
 
 
 def _place(file: h5py.File, grid: tuple[int, int]) -> GeoBox:
     """Place from the centres of the first and the last pixel, which have to be a pixel less apart than the grid is."""
-    east, north, last_east, last_north = (
-        _needed(file, f"Product_{corner}", 1)[0]
-        for corner in ("ULcorner_easting", "ULcorner_northing", "LRcorner_easting", "LRcorner_northing")
-    )
+    east, north = _number(file, "Product_ULcorner_easting"), _number(file, "Product_ULcorner_northing")
+    last_east, last_north = _number(file, "Product_LRcorner_easting"), _number(file, "Product_LRcorner_northing")
     spans, steps = np.array([last_east - east, north - last_north]), np.array([grid[1], grid[0]]) - 1
     if abs(spans - steps * _METRES).max() > _METRES / 10:
-        raise bad(
-            file,
-            "Product_LRcorner minus Product_ULcorner (east, north)",
-            spans.tolist(),
-            f"{(steps * _METRES).tolist()}, from the first pixel to the last",
-        )
-    code = attribute_number(file, "Epsg_Code")
-    if code is None or not code.is_integer():
-        raise bad(file, "Epsg_Code", "missing" if code is None else code, "the number of a UTM zone")
-    try:
-        with rasterio.Env():  # or GDAL would print
-            crs = CRS.from_epsg(int(code)).to_wkt()
-    except CRSError as error:
-        raise bad(file, "Epsg_Code", code, "the number of a UTM zone") from error
-    half = _METRES / 2
+        expected = f"{(steps * _METRES).tolist()}, from the first pixel to the last"
+        raise format_error(file, "Product_LRcorner minus Product_ULcorner (east, north)", spans.tolist(), expected)
+    half, crs = _METRES / 2, crs_as_wkt(file.filename, "Epsg_Code", int(_number(file, "Epsg_Code")))
     return GeoBox(grid, Affine(_METRES, 0, east - half, 0, -_METRES, north + half), crs)
