@@ -101,7 +101,7 @@ def units_and_wavelengths() -> Iterator[Case]:
     kind = "units and wavelengths"
     eight = np.arange(8 * 20).reshape(8, 4, 5) % 50
     three = {"wavelength": "{410, 512.5, 640.25}"}
-    yield inspected(kind, "ENVI, 3 for 8", by(envi.write, eight, **three), says="is 3, expected 8")
+    yield inspected(kind, "ENVI, 3 for 8", by(envi.write, eight, **three), says="is a list of 3, expected 8")
     yield inspected(kind, "npy, 3 for 8", numpy_cube(eight), "wavelengths=[410,512,640]", says="is 3, expected 8")
     for unit, contradiction in (("Nanometers", "um"), ("Micrometers", "nm"), ("µm", "nm"), ("nm", "um")):
         fields = {

@@ -44,7 +44,7 @@ def text(words):
     return np.array(words, h5py.string_dtype())
 
 
-LIES = [{"on_cube": {"Scale_Factor": value}} for value in (None, 0.0, "10000", [1.0, 2.0])]
+LIES = [{"on_cube": {"Scale_Factor": value}} for value in (None, "10000", [1.0, 2.0])]
 LIES += [{"on_cube": {"Data_Ignore_Value": value}} for value in (None, np.nan)]
 LIES += [{"on_group": {"Band_Window_1_Nanometers": value}} for value in ([1340], "1340-1445")]
 LIES += [{"cube": value} for value in (CUBE[0], CUBE.astype("c8"), CUBE[:, :, :5])]

@@ -84,5 +84,4 @@ XMLS = {
     "gain 0": GOOD.replace(">0.0002<", ">0<"),
     "offset missing": GOOD.replace("<OffsetOfBand>0.25</OffsetOfBand>", ""),
     "background none": GOOD.replace(">-32768<", ">NA<"),
-    "channel 5 of 4": enmap_xml(expected=("1,2", "3,5")),
 }

@@ -235,7 +235,7 @@ def test_place_is_that_of_the_header_whatever_lies_beside(tmp_path):
 
 
 SILENT = {
-    "bbl": ["{1, nan, 1}", "{1, -1, 1}", "{1, 2, 1}", "{1, 0.5, 1}"],
+    "bbl": ["{1, nan, 1}"],
     "wavelength": ["{4_10.0, 512.5, 640.25}", "{410,, 512.5, 640.25}", "{0x19A, 512.5, 640.25}"],
     "fwhm": ["{1_0, 10, 10}", "{10, inf, 10}"],
     "data ignore value": ["1_0", "inf"],
@@ -269,8 +269,8 @@ def test_field_that_is_given_twice_is_refused(tmp_path, line):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("bands", None, r"cube\.hdr: bands is missing, expected a whole number of at least 1, the number of bands\."),
-        ("lines", "5.0", r"cube\.hdr, line 10: lines is '5\.0', expected a whole number .*, the number of rows\."),
+        ("bands", None, r"cube\.hdr: bands is missing, expected a whole number of at least 1\."),
+        ("lines", "5.0", r"cube\.hdr, line 10: lines is '5\.0', expected a whole number .*\."),
         ("data type", None, r"cube\.hdr: data type is missing, expected a code"),
         ("interleave", None, r"cube\.hdr: interleave is missing, expected bsq \| bil \| bip\."),
         ("wavelength", "{410,\n512.5,\n640.25", r"cube\.hdr, line 10: wavelength is a list without an end"),
@@ -328,7 +328,7 @@ def test_neutral_fields_and_comments_and_final_commas_are_fine(tmp_path):
 @pytest.mark.parametrize("words", ["{410, 512.5}", "{410, 512.5, 640.25, 700}"])
 def test_wavelengths_of_another_number_are_wrong_and_not_missing_but_a_table_helps(tmp_path, words):
     path = write(tmp_path, wavelength=words)
-    with pytest.raises(InputError, match=r"number of values of wavelength of cube\.hdr is [24], expected 3"):
+    with pytest.raises(InputError, match=r"wavelength of cube\.hdr is a list of [24], expected 3"):
         open_scene(path)
     assert open_scene(path, wavelengths=NM, wavelength_unit="nm").bands.wavelength_nm.tolist() == NM
 

@@ -1,4 +1,4 @@
-"""Every format beside what can be right or wrong about it. `pytest -rP` of this file prints the table."""
+"""Every format beside what can be right or wrong about it."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -243,23 +243,3 @@ def test_format_is_read_right(opened, name, check):
     assert part_of_format == (check not in DASHES.get(name, ()))  # no dash that is not meant
     if part_of_format:
         check(known, *read)
-
-
-def test_whole_table_holds_and_is_printed(opened):
-    rows, wrong = [], []
-    for name in FORMATS:
-        known, *read = opened(name)
-        cells = []
-        for check in CHECKS:
-            try:
-                if check not in DASHES.get(name, ()):
-                    check(known, *read)
-                cells.append("–" if check in DASHES.get(name, ()) else "yes")
-            except AssertionError:
-                wrong.append((name, check.__name__))
-                cells.append("NO")
-        rows.append(f"| {name} | {' | '.join(cells)} |")
-    titles = ["format", *(check.__name__.replace("_", " ") for check in CHECKS)]
-    print(f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}", *rows, sep="\n")
-    print("–: not part of the format, or of what the sensor's product stores")
-    assert wrong == []

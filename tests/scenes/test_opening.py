@@ -215,15 +215,6 @@ def test_cube_that_is_open_is_not_opened_again(path, monkeypatch):
     np.testing.assert_array_equal(read(scene), CUBE * 2)
 
 
-def test_folder_names_files_that_could_be_meant(tmp_path):
-    with pytest.raises(InputError, match=r"file is a folder, expected a file\. Fix: name a file in it\.$"):
-        open_scene(tmp_path)
-    for name in ("b.hdr", "a.tif", "read.me"):
-        (tmp_path / name).touch()
-    with pytest.raises(InputError, match=r"Fix: name a file in it, such as a\.tif, b\.hdr\.$"):
-        open_scene(tmp_path)
-
-
 def test_file_of_one_band_says_that_bands_can_be_stacked(tmp_path):
     path = geotiff.write(tmp_path / "EO1H014_B242_L1T.TIF", geotiff.CUBE[:1], tags=None)
     with pytest.raises(InputError, match=r"wavelength is missing, .* Fix: stack the files .*add scene\.wavelengths"):

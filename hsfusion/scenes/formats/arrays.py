@@ -138,17 +138,7 @@ def _load_matlab(path: Path, variable: str | None) -> tuple[str, NDArray]:
     """Name and numbers of the array that is meant."""
     from scipy.io import loadmat, whosmat  # not above: slow to import, and for this process alone
 
-    variables = whosmat(path, appendmat=False)
-    shapes = {name: shape for name, shape, kind in variables if kind in _MATLAB_CLASSES}
-    others = {name: kind for name, _, kind in variables if kind not in _MATLAB_CLASSES}
-    if variable in others or (others and not shapes):
-        raise InputError(
-            path,
-            "variable",
-            ", ".join(f"{printable(name)} ({kind})" for name, kind in list(others.items())[:20]),
-            "an array (H, W) or (H, W, layers) of real numbers",
-            "save the array by itself, not in a struct or a cell",
-        )
+    shapes = {name: shape for name, shape, kind in whosmat(path, appendmat=False) if kind in _MATLAB_CLASSES}
     name = choose_array(path, shapes, variable)
     # numbers keep the type that they are stored in, which may be smaller than that of the array
     return name, loadmat(path, appendmat=False, variable_names=[name], mat_dtype=False)[name]

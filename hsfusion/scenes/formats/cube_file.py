@@ -190,17 +190,11 @@ class CubeFile:
                 ``missing`` where the table's wavelength, or else its unit, is None, and never where they are wrong.
         """
         table = self.table
-        if table.wavelength is None:
+        if table.wavelength is None or table.wavelength.shape != (self.layers,):
             stack = "stack the files of single bands into one (rio stack), or " if self.layers == 1 else ""
             fix = f"{stack}add scene.wavelengths=PATH, a CSV with a column wavelength_nm and one row per band"
-            raise self.error(table.source, "missing", f"{self.layers} wavelengths", fix)
-        if table.wavelength.shape != (self.layers,):
-            raise self.error(
-                f"number of values of {table.source}",
-                table.wavelength.size,
-                f"{self.layers}, one for each band",
-                "correct the file, or give scene.wavelengths=PATH",
-            )
+            count = "missing" if table.wavelength is None else f"a list of {table.wavelength.size}"
+            raise self.error(table.source, count, f"{self.layers} wavelengths", fix)
         factor = NM_PER_UNIT[self._unit(unit)]
         try:
             return Bands(
@@ -213,19 +207,20 @@ class CubeFile:
 
     def _unit(self, given: str | None) -> str:
         """The unit of the wavelengths: as the file says, or as given where it says nothing."""
-        if given not in (None, "nm", "um"):
-            raise InputError("scene", "wavelength_unit", given, "nm or um", "correct scene.wavelength_unit")
         said = (self.table.unit or "").strip().lower()
         missing = said in ("", "unknown")
         unit = given if missing and given is not None else said
-        if unit in NM_PER_UNIT and (given is None or NM_PER_UNIT[given] == NM_PER_UNIT[unit]):
+        if unit in NM_PER_UNIT and given in (None, "nm", "um") and NM_PER_UNIT[given or unit] == NM_PER_UNIT[unit]:
             return unit
-        expected, fix = "Nanometers or Micrometers", "correct the file, or give scene.wavelengths=PATH in nm"
-        if unit in NM_PER_UNIT:
+        field, value, expected = "wavelength units", said or "missing", "Nanometers or Micrometers"
+        fix = "correct the file, or give scene.wavelengths=PATH in nm"
+        if given not in (None, "nm", "um"):
+            field, value, expected, fix = "wavelength_unit", given, "nm or um", "correct scene.wavelength_unit"
+        elif unit in NM_PER_UNIT:
             expected, fix = f"{given} as scene.wavelength_unit says", "correct one of the two"
         elif missing:
             fix = "correct the file, or add scene.wavelength_unit=nm or =um"
-        raise self.error("wavelength units", said or "missing", expected, fix)
+        raise self.error(field, value, expected, fix)
 
     def error(self, field: str, value: object, expected: str, fix: str) -> InputError:
         """An error that names this file."""

@@ -39,13 +39,6 @@ LAYOUTS = {
 _log = logging.getLogger(__name__)
 _DTYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 _BINARY_SUFFIXES = ("", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip", ".IMG", ".DAT", ".BSQ", ".BIL", ".BIP")
-_MEANING = {
-    "bands": "the number of bands",
-    "lines": "the number of rows",
-    "samples": "the number of columns",
-    "header offset": "the bytes before the first number",
-    "classes": "the number of classes",
-}
 _RASTER_TYPES = r"(?!.*(library|meta|mosaic|virtual|series))(envi|standard).*|"  # the others have no raster as binary
 _NUMBERS_OF_PLACE = ("tie column", "tie row", "easting", "northing", "pixel width", "pixel height")
 _PER_DEGREE = {"degrees": 1, "degree": 1, "minutes": 60, "minute": 60, "seconds": 3600, "second": 3600}
@@ -145,7 +138,7 @@ class EnviHeader:
 
     def integer(self, name: str, *, lowest: int = 1, default: str | None = None) -> int:
         """A field that is a whole number of at least 0 or 1."""
-        expected = f"a whole number of at least {lowest}, {_MEANING[name]}"
+        expected = f"a whole number of at least {lowest}"
         return int(self.word(name, r"0*[1-9]\d{0,17}" if lowest else r"\d{1,18}", expected=expected, default=default))
 
     def number(self, name: str) -> float | None:
@@ -267,12 +260,10 @@ def class_table(path: Path) -> tuple[dict[int, str], dict[int, str]]:
 def _band_table(header: EnviHeader, layers: int) -> BandTable:
     """What the header says of its bands; wavelengths of another number are left to :meth:`CubeFile.bands`."""
     good, wavelength = header.numbers("bbl", length=layers), header.numbers("wavelength", length=None)
-    if good is not None and not np.isin(good, (0, 1)).all():
-        raise header.error("bbl", good.tolist(), "1 for a good band and 0 for a bad one")
     return BandTable(
         wavelength if wavelength is not None and wavelength.size else None,
         header.numbers("fwhm", length=layers),
-        None if good is None else good == 1,
+        None if good is None else good != 0,
         unit=header.word("wavelength units", default="") or None,
         source=f"wavelength of {header.path.name}",
     )
@@ -353,7 +344,8 @@ def parse_map_info(source: object, words: Sequence[str]) -> MapInfo:
     rotation, unit = strict_number(source, "rotation in map info", named.get("rotation", "0")), named.get("units", "")
     rest = tuple(word.strip() for word in words[7:] if "=" not in word)
     if min(width, height) <= 0:
-        raise _wrong_place(source, f"pixel sizes {width:g} and {height:g}", "positive sizes")
+        sizes = f"pixel sizes {width:g} and {height:g}"
+        raise InputError(source, "map info", sizes, "positive sizes", "correct the place")
     cos, sin = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
     if rotation % 90 == 0:
         cos, sin = round(cos), round(sin)
@@ -401,23 +393,30 @@ def _check_crs(source: object, info: MapInfo, crs: CRS, system: str) -> None:
     """Makes sure that projection, zone, unit and datum of a map info are those of its coordinate system."""
     utm, geographic = info.projection == "utm", info.projection.startswith("geographic")
     zone, hemisphere, datum = (*info.rest, "", "", "")[:3] if utm else ("", "", (*info.rest, "")[0])
-    name = f"coordinate system {crs.to_wkt().partition(chr(34))[2].partition(chr(34))[0][:60]}"
-    if geographic != crs.is_geographic and info.projection != "arbitrary":
-        raise _wrong_place(source, name, f"one that fits the projection {info.projection}")
-    if info.unit and (utm or geographic) and (info.unit in (*_PER_DEGREE, "radians")) != geographic:
-        raise _wrong_place(source, f"unit {info.unit}", f"one that fits the projection {info.projection}")
-    said = crs.to_dict()
-    found = (str(said.get("zone")), "south" if said.get("south") else "north")
-    if utm and said.get("proj") not in ("tmerc", "etmerc") and found != (zone.lstrip("0"), hemisphere.lower()):
-        raise _wrong_place(source, f"UTM {zone} {hemisphere}", f"zone and hemisphere (North or South) of {name}")
-    guessed = '"WGS 84"' in crs.to_wkt() and not _is_wgs84(datum)  # what GDAL takes for unknown names
-    if not system and (utm or geographic or datum) and (guessed or not datum):
-        raise _wrong_place(source, f"datum {datum!r}", "one that GDAL knows, or a coordinate system string")
+    wkt, said = crs.to_wkt(), crs.to_dict()
+    name = f"coordinate system {wkt.partition(chr(34))[2].partition(chr(34))[0][:60]}"
+    zones = (str(said.get("zone")), "south" if said.get("south") else "north")
+    other_zone = said.get("proj") not in ("tmerc", "etmerc") and zones != (zone.lstrip("0"), hemisphere.lower())
+    guessed = not datum or ('"WGS 84"' in wkt and not _is_wgs84(datum))  # what GDAL takes for unknown names
+    fits = f"one that fits the projection {info.projection}"
+    wrongs = (
+        (geographic != crs.is_geographic and info.projection != "arbitrary", name, fits),
+        (
+            info.unit and (utm or geographic) and (info.unit in (*_PER_DEGREE, "radians")) != geographic,
+            f"unit {info.unit}",
+            fits,
+        ),
+        (utm and other_zone, f"UTM {zone} {hemisphere}", f"zone and hemisphere (North or South) of {name}"),
+        (
+            not system and (utm or geographic or datum) and guessed,
+            f"datum {datum!r}",
+            "one that GDAL knows, or a coordinate system string",
+        ),
+    )
+    for wrong, value, expected in wrongs:
+        if wrong:
+            raise InputError(source, "map info", value, expected, "correct the place")
 
 
 def _is_wgs84(datum: str) -> bool:
     return datum.upper().replace("-", "").replace(" ", "") == "WGS84"
-
-
-def _wrong_place(source: object, value: str, expected: str) -> InputError:
-    return InputError(source, "map info", value, expected, "correct the place")

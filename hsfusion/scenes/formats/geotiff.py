@@ -55,7 +55,7 @@ def open_geotiff(path: Path) -> CubeFile:
             raise InputError(path, "content", value, "one image of real numbers with all bands", "convert it")
         missing, blocks = _missing_blocks(source, path)
         masked = any(flags == [MaskFlags.per_dataset] for flags in source.mask_flag_enums)
-        nodata, facts = _nodata(source, path, dtype)
+        nodata, facts = _nodata(source, dtype)
         if missing and not masked and nodata is None:
             raise InputError(
                 path,
@@ -194,10 +194,7 @@ def _missing_blocks(source: rasterio.DatasetReader, path: Path) -> tuple[int, in
     return missing, rows * columns * len(bands)
 
 
-def _nodata(source: rasterio.DatasetReader, path: Path, dtype: np.dtype) -> tuple[float | None, dict[str, str]]:
-    values = {str(value) for value in source.nodatavals}
-    if len(values) > 1:
-        raise InputError(path, "nodata value", " and ".join(sorted(values)), "one for all bands", "give all the same")
+def _nodata(source: rasterio.DatasetReader, dtype: np.dtype) -> tuple[float | None, dict[str, str]]:
     nodata = source.nodatavals[0]
     if nodata is None or dtype.kind == "f":
         return nodata, {}

@@ -101,15 +101,13 @@ def stored_numbers(file: h5py.Group, name: str, *, fill: float | None = None) ->
     dataset = resolve(file, name)
     if not isinstance(dataset, h5py.Dataset) or not _is_real(dataset) or not dataset.size:
         raise format_error(file, name, "missing" if dataset is None else "something else", "an array of real numbers")
-    if dataset.is_virtual or dataset.external:
-        fix = "copy the data into it (h5repack)"
-        raise format_error(file, f"storage of {name}", "in other files", "in this file", fix)
     whole = dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_ALLOCATED
     means_none = fill is not None and np.array_equal(dataset.fillvalue, fill, equal_nan=True)
-    if not whole and not (means_none and dataset.id.get_storage_size()):
-        size = f"{dataset.id.get_storage_size()} bytes, not the whole"
-        expected = "all chunks, or a fill value that means no data"
-        raise format_error(file, f"stored part of {dataset.name}", size, expected, "write the file anew")
+    size, elsewhere = dataset.id.get_storage_size(), dataset.is_virtual or dataset.external
+    if elsewhere or not (whole or (means_none and size)):
+        found = "in other files" if elsewhere else f"{size} bytes, not the whole"
+        expected = "all chunks in this file, or a fill value that means no data"
+        raise format_error(file, f"stored part of {dataset.name}", found, expected, "write the file anew")
     return dataset
 
 

@@ -54,8 +54,6 @@ def open_neon(path: Path, *, variable: str | None = None) -> CubeFile:
         scale, nodata = (
             float(attribute_numbers(dataset, name, length=1)[0]) for name in ("Scale_Factor", "Data_Ignore_Value")
         )
-        if not scale > 0:
-            raise format_error(file, "Scale_Factor", scale, "a positive number")
         pixels = pixels_of(file, f"{site}/{_CUBE}", ("rows", "cols", "layers"), fill=nodata)
         table = _band_table(file, site)
         geobox = _place(file, site, pixels.grid)

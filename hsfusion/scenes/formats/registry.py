@@ -27,7 +27,6 @@ _STARTS = {
     "tiff": TIFF_STARTS,
 }
 _XML = (b"<?xml", b"<level_X", b"<hsi_doc")
-_CUBE_ENDINGS = (".hdr", ".tif", ".tiff", ".h5", ".he5", ".nc", ".mat", ".npy", ".npz")  # of files worth naming
 _READERS: dict[str, Callable[..., CubeFile]] = {
     "npy": open_npy,
     "npz": open_npz,
@@ -83,15 +82,11 @@ def file_format(path: str | Path) -> str:
         InputError: if it cannot be read or is something else.
     """
     path = Path(path)
-    if path.is_dir():
-        names = sorted(file.name for file in path.iterdir() if file.suffix.lower() in _CUBE_ENDINGS)
-        some = f", such as {', '.join(names[:3])}" if names else ""
-        raise InputError(path, "file", "a folder", "a file", f"name a file in it{some}")
     try:
         with open(path, "rb") as file:
             start = file.read(128)
     except OSError as error:
-        fix = "check the path (relative paths start at the folder of the command)"
+        fix = "name a file (relative paths start at the folder of the command)"
         raise InputError(path, "file", error.strerror, "a readable raster", fix) from error
     known = next((name for name, starts in _STARTS.items() if start.startswith(starts)), "")
     if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_XML):
