@@ -18,7 +18,7 @@ def test_wheel_holds_configuration_and_band_table(tmp_path):
     assert source <= set(names)
     assert "hsfusion/data/indian_pines_bands.csv" in names
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    code = "import sys; from hsfusion.cli.messages import CONF; print(CONF)"
+    code = "import sys; from hsfusion.cli.words import CONF; print(CONF)"
     where = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path / "site", text=True)
     assert Path(where.strip()) == tmp_path / "site" / "hsfusion" / "conf"
 

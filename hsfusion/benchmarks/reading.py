@@ -25,7 +25,7 @@ from rasterio.windows import Window as RasterioWindow
 from spectral.io import envi
 
 from hsfusion.errors import EnvironmentFailure
-from hsfusion.runs.settings import check_ranges, refusal, within
+from hsfusion.runs.settings import Settings, refusal, within
 from hsfusion.scenes import Window
 from hsfusion.scenes.formats.registry import open_cube_file
 
@@ -53,7 +53,7 @@ def timed(
 
 def check_options(options: Any, **words: Sequence[str]) -> None:
     """Checks ranges, lists of words, and the device."""
-    check_ranges(options)
+    Settings.__post_init__(options)
     for key, allowed in words.items():
         given = getattr(options, key)
         if not set([given] if isinstance(given, str) else given) <= set(allowed):
@@ -63,7 +63,7 @@ def check_options(options: Any, **words: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadBenchmark:
+class ReadBenchmark(Settings):
     """Reading an int16 cube tile by tile, in turns with a raw read of its bytes, rasterio and spectral.
 
     Fields are the keys of conf/benchmark_read.yaml, which explains them.

@@ -24,7 +24,7 @@ from hsfusion.inference.folding import PixelMatrix
 from hsfusion.nn import FusionNetwork, WeightedSum
 from hsfusion.nn.weighted_sum import Kind
 from hsfusion.runs.finetuning import model_path
-from hsfusion.runs.settings import refusal, within
+from hsfusion.runs.settings import Settings, refusal, within
 from hsfusion.scenes import Legend, Scene, open_scene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import even_groups
@@ -42,7 +42,7 @@ def _finish(device: str | torch.device) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictBenchmark:
+class PredictBenchmark(Settings):
     """Predicting Indian Pines again and again, int16, in turns with a loop over patches and the bare network.
 
     Fields are the keys of conf/benchmark_predict.yaml, which explains them.
@@ -206,7 +206,7 @@ def _products_per_pixel(network: FoldedNetwork) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FusionBenchmark:
+class FusionBenchmark(Settings):
     """Forward and backward of WeightedSum on tensors (batch, channels, rows, columns), beside the plain expression.
 
     Fields are the keys of conf/benchmark_fusion.yaml, which explains them.

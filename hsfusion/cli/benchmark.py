@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from hsfusion.cli.hydra_app import run_app
+from hsfusion.cli.app import run_app
 from hsfusion.errors import InputError
 
 _DRAWN = {"overall accuracy": "overall_accuracy", "average accuracy": "average_accuracy"}
@@ -24,7 +24,7 @@ _DRAWN = {"overall accuracy": "overall_accuracy", "average accuracy": "average_a
 def accuracy(cfg: DictConfig) -> None:
     """Trains each kind of fusion and each baseline on the same pixels with every seed; prints a table, writes JSON."""
     from hsfusion.benchmarks.comparisons import BASELINES, compare_fusions
-    from hsfusion.cli.experiment import scene_of, settings_of
+    from hsfusion.cli.commands import scene_of, settings_of
     from hsfusion.training.building import FUSIONS
 
     for key, known in (("fusions", FUSIONS), ("baselines", BASELINES)):
@@ -43,7 +43,7 @@ def sensors(cfg: DictConfig) -> None:
     Every seed has the same training and test pixels for all sensors.
     """
     from hsfusion.benchmarks.comparisons import compare_sensors, sensor_scenes
-    from hsfusion.cli.experiment import scene_of, settings_of
+    from hsfusion.cli.commands import scene_of, settings_of
     from hsfusion.spectra.sensors import SENSORS, sensor_name
 
     named = list(cfg.sensors) if OmegaConf.is_list(cfg.sensors) else []
@@ -63,14 +63,13 @@ def sensors(cfg: DictConfig) -> None:
 def finetune(cfg: DictConfig) -> None:
     """Fine-tunes and trains from scratch on the same pixels, for each number of labels and seed; prints a table."""
     from hsfusion.benchmarks.comparisons import compare_finetuning, pretrained_models
-    from hsfusion.cli.experiment import scene_of, settings_of
-    from hsfusion.cli.finetune import check_words
+    from hsfusion.cli.commands import check_finetune_words, scene_of, settings_of
 
     _check_numbers(cfg, "labels", "a list of numbers of labels per class, each once, null for all")
     missing = [key for key in ("per_class", "val_per_class") if key not in cfg.split]
     if missing and any(cfg.labels):
         _refuse("labels", list(cfg.labels), f"[null], all of the labels: this split has no {' and no '.join(missing)}")
-    check_words(cfg)
+    check_finetune_words(cfg)
     if cfg.trainer.devices not in (1, "1", "auto"):
         _refuse("trainer.devices", cfg.trainer.devices, "1")
     seeds, scene, settings = _seeds(cfg), scene_of(cfg), settings_of(cfg)
@@ -83,16 +82,13 @@ def evidence(cfg: DictConfig) -> None:
     """Fills a folder with trainings and evidence.json; continues where an earlier run with the same words stopped."""
     from hydra.utils import instantiate
 
-    from hsfusion.cli.checking import command_again
-    from hsfusion.cli.experiment import scene_of, settings_of
+    from hsfusion.cli.app import command_again
+    from hsfusion.cli.commands import scene_of, settings_of
     from hsfusion.evidence import EvidenceSettings, gather_evidence
 
     _seeds(cfg)
     if cfg.trainer.devices != 1:
         _refuse("trainer.devices", cfg.trainer.devices, "1; jobs=N for several processes")
-    for key in ("top_k", "retrain"):
-        if not OmegaConf.is_list(cfg[key]):
-            _refuse(key, cfg[key], "a list")
     plan = EvidenceSettings(**_fields(cfg, EvidenceSettings) | {"random_split": instantiate(cfg.random_split)})
     # what does not change a number: classifiers can be added later
     values = {key: cfg[key] for key in cfg if key not in ("folder", "jobs", "progress", "retrain")}

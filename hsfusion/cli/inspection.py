@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from hsfusion.cli.hydra_app import word_value
+from hsfusion.cli.words import word_value
 from hsfusion.errors import InputError
 from hsfusion.scenes.description import check_scene_value, read_description, scene_keys
 

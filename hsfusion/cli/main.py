@@ -26,8 +26,9 @@ COMMANDS = {
     "inspect": "tell what a file holds and what looks wrong about it: hsfusion inspect FILE",
     "benchmark": "measure: hsfusion benchmark accuracy | evidence | finetune | sensors | read | predict | fusion",
 }
+COMMAND = "HSFUSION_COMMAND"  # environment variable with its name, for the processes of a distributed run
 # A module named inspect would hide Python's own from every file that is run beside it, as in a distributed run.
-_MODULES = {"inspect": "inspection"}
+_MODULES = {"inspect": "inspection", "train": "commands", "finetune": "commands", "predict": "commands"}
 # what the machine, not the input, is to blame for
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM}
 _HELP = """hsfusion: hyperspectral band fusion with learned band weights that can be trusted.
@@ -48,12 +49,10 @@ class _EscapedStream:
         self.unescaped = stream
 
     def write(self, text: str) -> int:
-        """Writes text, escaped; returns its length as it was given."""
         self.unescaped.write("\n".join(printable(line, longest=None) for line in text.split("\n")))
         return len(text)
 
     def writelines(self, lines: list[str]) -> None:
-        """Writes lines, escaped."""
         self.write("".join(lines))
 
     def __getattr__(self, name: str) -> Any:
@@ -83,15 +82,11 @@ def main() -> int:
         should not happen.
     """
     args = sys.argv[1:]
-    if not args or args[0] in {"-h", "--help"}:
-        width = max(map(len, COMMANDS)) + 2
-        commands = "\n".join(f"  {name:<{width}}{text}" for name, text in COMMANDS.items())
-        print(_HELP.format(commands=commands, version=__version__))
-        return 0
-    if args[0] == "--version":
-        print(__version__)
-        return 0
-    return _run(args)
+    if args and args[0] not in {"-h", "--help", "--version"}:
+        return _run(args)
+    commands = "\n".join(f"  {name:<11}{text}" for name, text in COMMANDS.items())
+    print(__version__ if args[:1] == ["--version"] else _HELP.format(commands=commands, version=__version__))
+    return 0
 
 
 @_escaped_output()
@@ -101,13 +96,9 @@ def run_command(name: str) -> int:
 
 
 class Interrupted(SystemExit):
-    """A signal that ends a command, with its exit code.
+    """A signal that ends a command, with its exit code."""
 
-    Attributes:
-        advice: how to go on, as a sentence; None where starting again is all there is.
-    """
-
-    advice: str | None = None
+    advice: str | None = None  #: how to go on, as a sentence; None where starting again is all there is
 
 
 def _run(args: list[str]) -> int:
@@ -127,18 +118,14 @@ def _run(args: list[str]) -> int:
         return guarded(lambda: _dispatch(args))
     except Interrupted as interruption:
         if {os.environ.get(rank, "0") for rank in ("RANK", "LOCAL_RANK")} == {"0"}:  # the others end with the first
-            same = f"{'Continue' if _goes_on(args) else 'Start again'} with: {shlex.join(['hsfusion', *args])}"
+            goes_on = args[:1] == ["predict"] or args[:2] == ["benchmark", "evidence"]
+            same = f"{'Continue' if goes_on else 'Start again'} with: {shlex.join(['hsfusion', *args])}"
             _tell(f"hsfusion: interrupted. {interruption.advice or same}")
         return 128 + received[0]
     finally:
         sys.argv = argv
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def _goes_on(args: list[str]) -> bool:
-    """Whether a command goes on where it stopped when it is given again."""
-    return args[:1] == ["predict"] or args[:2] == ["benchmark", "evidence"]
 
 
 def _tell(line: str) -> None:
@@ -157,14 +144,10 @@ def _dispatch(args: list[str]) -> None:
     command = args[0]
     if command not in COMMANDS:
         close = difflib.get_close_matches(command, COMMANDS, 1)
-        raise InputError(
-            "command line",
-            "command",
-            repr(command),
-            ", ".join(COMMANDS),
-            f"use {close[0] if close else 'one of these'}",
-        )
+        fix = f"use {close[0] if close else 'one of these'}"
+        raise InputError("command line", "command", repr(command), ", ".join(COMMANDS), fix)
     module = importlib.import_module(f"hsfusion.cli.{_MODULES.get(command, command)}")
+    os.environ[COMMAND] = command
     # processes of a distributed run start this very file with the same arguments
     # (flags first: Hydra's parser wants the overrides in one piece)
     words = sorted(args[1:], key=lambda word: "=" in word and not word.startswith("-"))
@@ -173,43 +156,34 @@ def _dispatch(args: list[str]) -> None:
 
 
 def guarded(action: Callable[[], None]) -> int:
-    """Runs an action and reports its failure in one line on stderr.
-
-    Returns:
-        the exit code.
-    """
+    """Runs an action and reports its failure in one line on stderr; returns the exit code."""
     os.environ.setdefault("GDAL_CACHEMAX", "512")  # MB; its own choice grows with the machine
     logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # its errors come as exceptions
     try:
         action()
-    except HsFusionError as error:
-        return _report(str(error), error.exit_code, error)
+        return 0
     except BrokenPipeError:  # who read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if isinstance(error.__cause__, HsFusionError):  # Hydra wraps what a constructor raises
-            return _report(str(error.__cause__), error.__cause__.exit_code, error)
-        return _report(*_explained(error), error)
-    return 0
+        if os.environ.get("HSFUSION_DEBUG") == "1":
+            traceback.print_exception(error)
+        message, code = _explained(error)
+    _tell("hsfusion: error: " + " ".join(message.split()))
+    return code
 
 
 def _explained(error: Exception) -> tuple[str, int]:
-    """Message and exit code of an error that is none of hsfusion's own."""
-    from hsfusion.cli.messages import explain
+    """Message and exit code of an error."""
+    for expected in (error, error.__cause__):  # Hydra wraps what a constructor raises
+        if isinstance(expected, HsFusionError):
+            return str(expected), expected.exit_code
+    from hsfusion.cli.app import explain
 
-    known = explain(error)  # some of Hydra's errors are OSErrors
-    if known is not None:
+    if (known := explain(error)) is not None:  # some of Hydra's errors are OSErrors
         return known, 2
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the second is torch's
         return "memory is used up. Fix: use a smaller scene, batch or model.", 3
     if isinstance(error, OSError) and error.errno in _MACHINE:
         return f"{error.filename or 'disk'}: {error.strerror}. Fix: free space, or choose a folder you may write to.", 3
     return f"internal error: {type(error).__name__}: {error} (HSFUSION_DEBUG=1 shows where).", 1
-
-
-def _report(message: str, code: int, error: BaseException) -> int:
-    if os.environ.get("HSFUSION_DEBUG") == "1":
-        traceback.print_exception(error)
-    _tell("hsfusion: error: " + " ".join(message.split()))
-    return code

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from textwrap import wrap
 
-from hsfusion.cli.hydra_app import word_value
+from hsfusion.cli.words import word_value
 from hsfusion.errors import InputError
 from hsfusion.runs.comparison import WeightComparison, compare, select
 

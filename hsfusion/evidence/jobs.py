@@ -27,7 +27,7 @@ from hsfusion.evidence.store import write_json
 from hsfusion.inference.classification import MaskedNetwork
 from hsfusion.runs.experiment import initialise, new_model, split_scene, used_layers
 from hsfusion.runs.run import Training, run_of
-from hsfusion.runs.settings import TrainSettings, check_ranges, random_pixels, refusal, within
+from hsfusion.runs.settings import Settings, TrainSettings, choice, random_pixels, refusal, within
 from hsfusion.runs.training import fit, sample_patches
 from hsfusion.scenes import LabelledScene
 from hsfusion.spectra import BandGroup, Bands
@@ -45,7 +45,7 @@ _FIRST_UNTRAINED = 2**40  # above the seeds that a training can be given
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvidenceSettings:
+class EvidenceSettings(Settings):
     """How evidence is collected. Every field is a key of conf/benchmark_evidence.yaml.
 
     Attributes:
@@ -72,7 +72,7 @@ class EvidenceSettings:
     jobs: int | None = within(None, 1)
     faithfulness_pixels: int = within(1000, 20, 20_000)
     top_k: tuple[int, ...] = (5, 10, 20, 30)
-    retrain: tuple[str, ...] = ("svm",)
+    retrain: tuple[str, ...] = choice(("svm",), *CLASSIFIERS)
     retrain_epochs: int = within(20, 1)
     top_k_seeds: int = within(3, 1)
     top_k_members: int = within(3, 1)
@@ -80,11 +80,9 @@ class EvidenceSettings:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        check_ranges(self)
+        super().__post_init__()
         if not all(type(k) is int for k in self.top_k) or list(self.top_k) != sorted(set(self.top_k)):
             raise refusal("top_k", list(self.top_k), "rising whole numbers, such as [5,10,20]")
-        if not set(self.retrain) <= set(CLASSIFIERS):
-            raise refusal("retrain", list(self.retrain), f"a list of {', '.join(CLASSIFIERS)}")
 
     @property
     def of_split(self) -> int:

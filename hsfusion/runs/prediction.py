@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import logging
+import math
 import os
 import sys
 import time
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,11 @@ from hsfusion import __version__
 from hsfusion.errors import EnvironmentFailure, InputError, unescaped
 from hsfusion.inference import FoldedNetwork, MapRequest, map_scene, predict_scene
 from hsfusion.inference.classification import TilePrediction, batch_for, with_precision
-from hsfusion.inference.mapping import ExtraFiles, Shard
+from hsfusion.inference.mapping import Shard
 from hsfusion.nn import FusionNetwork
 from hsfusion.runs.finetuning import model_path
 from hsfusion.runs.run import Run, legend_of
-from hsfusion.runs.settings import check_ranges, refusal, replaced, within
+from hsfusion.runs.settings import Settings, choice, refusal, replaced, within
 from hsfusion.scenes import ArrayScene, BandSelection, LabelledScene, Legend, Scene, open_scene
 from hsfusion.scenes.description import open_described_cube
 from hsfusion.scenes.mosaic import check_same_unit, far_from_training, median_spectrum
@@ -38,21 +40,14 @@ from hsfusion.scenes.rasters import ClassAreas, read_reduced
 from hsfusion.scenes.scene import fingerprint
 from hsfusion.spectra.weights import as_cell
 from hsfusion.training.model_file import ModelHeader, load_model
-from hsfusion.training.transfer import TransferReport, transfer
+from hsfusion.training.transfer import transfer
 
 _log = logging.getLogger(__name__)
 _TABLE = "areas.csv"  # ending of the name of the table of areas
-_CHOICES = {
-    "bands": ("match", "resample"),
-    "border": ("reflect", "valid"),
-    "format": ("geotiff", "cog"),
-    "precision": ("auto", "float32", "bf16"),
-    "device": ("auto", "cpu", "cuda"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictSettings:
+class PredictSettings(Settings):
     """How a map is made. Every field is a key of conf/predict.yaml.
 
     Attributes:
@@ -70,28 +65,17 @@ class PredictSettings:
         progress: whether to show a progress bar.
     """
 
-    bands: str = "match"
+    bands: str = choice("match", "match", "resample")
     confidence: bool = True
     probabilities: bool = False
-    border: str = "reflect"
-    format: str = "geotiff"
-    precision: str = "auto"
-    device: str = "auto"
+    border: str = choice("reflect", "reflect", "valid")
+    format: str = choice("geotiff", "geotiff", "cog")
+    precision: str = choice("auto", "auto", "float32", "bf16")
+    device: str = choice("auto", "auto", "cpu", "cuda")
     compile: bool = False
     batch: int | None = within(None, 1)
     threads: int | None = within(None, 1)
     progress: bool = False
-
-    def __post_init__(self) -> None:
-        """Checks ranges and words.
-
-        Raises:
-            InputError: naming the first value that cannot be used.
-        """
-        check_ranges(self)
-        for key, choices in _CHOICES.items():
-            if getattr(self, key) not in choices:
-                raise refusal(key, getattr(self, key), " | ".join(choices))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,15 +130,9 @@ def predict(
 
     Returns:
         paths of the files, legend and areas; :meth:`hsfusion.Run.predict` gives the class codes as an array
-
-    Raises:
-        InputError: if bands or further rasters are missing, the scene is too small, its values are of another unit,
-            or ``out`` is an input.
-        EnvironmentFailure: if the device is missing, or the disk is full.
     """
     start = time.perf_counter()
-    settings = settings or PredictSettings()
-    settings = replaced(settings, fields)
+    settings = replaced(settings or PredictSettings(), fields)
     if out is not None:
         check_out(Path(out))
     if settings.threads is not None:
@@ -165,7 +143,8 @@ def predict(
     folded = FoldedNetwork(network).to(compute_device(settings.device))
     folded, precision = with_precision(folded, matched, settings.precision)
     tags |= {"hsfusion_version": __version__, "hsfusion_model_sha256": digest, "scene": matched.name}
-    request = _request(Path(out or f"{matched.name}_map.tif"), settings, header, tags, folded)
+    out = Path(out or f"{matched.name}_map.tif")
+    request = _request(out, settings, legend_of(header), tags, batch=settings.batch or batch_for(folded))
     _check_inputs(request, matched, run)
     if settings.compile:
         folded.convolutions.compile()
@@ -177,26 +156,24 @@ def predict(
     }  # all that decides on the numbers: a journal of something else is not continued
     with _shard() as shard:
         shown = {"progress": _progress_bar} if settings.progress and shard.rank == 0 else {}
-        beside = _files_beside(request, matched.name)
+        beside = partial(_files_beside, request=request, scene=matched.name)
         areas = map_scene(folded, matched, request, plan=plan, shard=shard, beside=beside, **shown)
-    rows, columns = matched.geobox.shape
-    return PredictedMap(
-        request.out, request.legend, areas, rows * columns, time.perf_counter() - start, precision, coverage
-    )
+    pixels, seconds = math.prod(matched.geobox.shape), time.perf_counter() - start
+    return PredictedMap(request.out, request.legend, areas, pixels, seconds, precision, coverage)
 
 
 def _request(
-    out: Path, settings: PredictSettings, header: ModelHeader, tags: Mapping[str, str], network: FoldedNetwork
+    out: Path, settings: PredictSettings, legend: Legend, tags: Mapping[str, str], *, batch: int
 ) -> MapRequest:
     return MapRequest(
         out=out,
-        legend=legend_of(header),
+        legend=legend,
         tags=tags,
         confidence=settings.confidence,
         probabilities=settings.probabilities,
         border=settings.border,
         format=settings.format,  # pyright: ignore[reportArgumentType]
-        batch=settings.batch or batch_for(network),
+        batch=batch,
     )
 
 
@@ -207,14 +184,11 @@ def predict_array(
 
     Args:
         run: the trained run.
-        scene: the scene; or an array (C, H, W) with the run's own bands, in their order and unit.
+        scene: the scene; or an array (C, H, W) with the run's own bands, in their request and unit.
         bands: match or resample, see :class:`PredictSettings`.
 
     Returns:
         class codes (H, W), 0 without data, and confidence (H, W)
-
-    Raises:
-        InputError: if bands are missing, the scene is too small, or its values are of another unit.
     """
     header = run.header
     if isinstance(scene, np.ndarray):
@@ -225,11 +199,7 @@ def predict_array(
 
 
 def check_out(out: Path) -> None:
-    """Refuses a path that no map can be written to.
-
-    Raises:
-        InputError: naming what is wrong with it.
-    """
+    """Refuses a path that no map can be written to."""
     if out.suffix.lower() not in {".tif", ".tiff"}:
         raise refusal("out", out, "a name that ends in .tif")
     if not out.parent.is_dir():
@@ -266,49 +236,28 @@ def match_scene(
     """
     tags, wanted, coverage = {"bands": bands}, header.bands, ()
     if bands == "resample":
-        network, report = _transferred(scene, network, header)
+        if dict(scene.sources) != dict(header.sources):
+            expected = f"{dict(header.sources) or 'none'}, as the model was trained with"
+            fix = "give them as scene.sources={name: file}, or fine-tune the model on this scene"
+            raise InputError(scene.name, "further rasters", dict(scene.sources) or "none", expected, fix)
+        names = header.classes.names
+        transferred = transfer(network, header=header, bands=scene.bands, sources=scene.sources, class_names=names)
+        network, report = transferred.network, transferred.report
         tags["weight_outside_bands"], wanted = f"{report.outside_share:.4f}", scene.bands
         coverage = tuple(report.coverage_lines())
     matched = BandSelection(scene, bands=wanted, sources=header.sources, needed=network.used_bands.numpy())
-    rows, columns = matched.geobox.shape
-    if min(rows, columns) < network.receptive_field:
-        raise InputError(
-            "scene",
-            "rows x columns",
-            f"{rows} x {columns}",
-            f"at least {network.receptive_field} x {network.receptive_field}, the receptive field",
-            "give a larger scene",
-        )
-    _check_levels(matched, network)
-    return matched, network, tags, coverage
-
-
-def _check_levels(scene: BandSelection, network: FusionNetwork) -> None:
-    """Refuses a scene of another unit, and warns where the model has seen no such values."""
+    (rows, columns), least = matched.geobox.shape, network.receptive_field
+    if min(rows, columns) < least:
+        expected = f"at least {least} x {least}, the receptive field"
+        raise InputError("scene", "rows x columns", f"{rows} x {columns}", expected, "give a larger scene")
     layers = network.used_bands.nonzero()[:, 0].numpy()
-    mean, std = network.mean.numpy(), network.std.numpy()
-    levels = median_spectrum(scene, layers)
-    check_same_unit(levels, mean[layers], source=scene.name, reference="the training scene")
-    spectral = layers < len(scene.bands)  # the ground may be as high or as hot as it likes
-    warning = far_from_training(levels[spectral], mean[layers[spectral]], std[layers[spectral]])
-    if warning is not None:
+    mean, std = network.mean.numpy()[layers], network.std.numpy()[layers]
+    levels = median_spectrum(matched, layers)
+    check_same_unit(levels, mean, source=scene.name, reference="the training scene")
+    spectral = layers < len(matched.bands)  # the ground may be as high or as hot as it likes
+    if warning := far_from_training(levels[spectral], mean[spectral], std[spectral]):
         _log.warning("%s: %s.", scene.name, warning)
-
-
-def _transferred(scene: Scene, network: FusionNetwork, header: ModelHeader) -> tuple[FusionNetwork, TransferReport]:
-    sources = dict(header.sources)
-    if dict(scene.sources) != sources:
-        raise InputError(
-            scene.name,
-            "further rasters",
-            dict(scene.sources) or "none",
-            f"{sources or 'none'}, as the model was trained with",
-            "give them as scene.sources={name: file}, or fine-tune the model on this scene",
-        )
-    transferred = transfer(
-        network, header=header, bands=scene.bands, sources=scene.sources, class_names=header.classes.names
-    )
-    return transferred.network, transferred.report
+    return matched, network, tags, coverage
 
 
 def compute_device(name: str) -> str:
@@ -370,16 +319,12 @@ def _progress_bar(tiles: Iterator[TilePrediction], done: int, total: int) -> Ite
             bar.update(task, completed=done, rate=f"{rate:,.0f}")
 
 
-def _files_beside(request: MapRequest, scene: str) -> ExtraFiles:
-    """What gives the table of areas and the quick look, which get their names together with the maps."""
-
-    def made(areas: ClassAreas, class_map: Path) -> Mapping[Path, bytes]:
-        return {
-            request.beside(_TABLE): _area_table(areas, request.legend),
-            request.out.with_suffix(".png"): _quick_look(class_map, request.legend, scene=scene),
-        }
-
-    return made
+def _files_beside(areas: ClassAreas, class_map: Path, *, request: MapRequest, scene: str) -> Mapping[Path, bytes]:
+    """The table of areas and the quick look, which get their names together with the maps."""
+    return {
+        request.beside(_TABLE): _area_table(areas, request.legend),
+        request.out.with_suffix(".png"): _quick_look(class_map, request.legend, scene=scene),
+    }
 
 
 def _area_table(areas: ClassAreas, legend: Legend) -> bytes:
@@ -398,13 +343,8 @@ def _quick_look(class_map: Path, legend: Legend, *, scene: str) -> bytes:
     """PNG of a map, in at most 1200 x 1200 pixels, over its legend."""
     from hsfusion import plots
 
-    figure = plots.class_map_figure(
-        read_reduced(class_map, most=1200),
-        codes=legend.codes,
-        names=legend.names,
-        colors=legend.colors,
-        title=f"Class map: {scene}",
-    )
+    pixels, title = read_reduced(class_map, most=1200), f"Class map: {scene}"
+    figure = plots.class_map_figure(pixels, codes=legend.codes, names=legend.names, colors=legend.colors, title=title)
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
     return png.getvalue()

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import partial
+from inspect import signature
 from math import inf
+from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from hsfusion import spectra
 from hsfusion.data import splits
@@ -23,18 +25,90 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
     from torch import nn
 
-_Settings = TypeVar("_Settings")
+_Settings = TypeVar("_Settings", bound="Settings")
+#: kinds of fusion
+FUSIONS = ("scalar", "channel", "instance", "channel_instance", "none", "free")
+#: parts of the network that can be frozen, thawed and slowed
+PARTS = ("response", "group_weights", "cnn", "classifier")
+FINETUNE_EPOCHS = 20  # a transferred network needs fewer
 #: makes the band groups of a scene
 GroupMaker = Callable[[Bands], Sequence[BandGroup]]
+# type of a field or argument, as it is annotated -> what it takes, and how messages call that
+_KINDS: dict[str, tuple[Any, str]] = {
+    "int": (Integral, "a whole number"),
+    "float": (Real, "a number"),
+    "bool": (bool, "true or false"),
+    "str": (str, "a word"),
+    "tuple": (tuple | list, "a list"),
+    "Mapping": (Mapping, "keys and values"),
+}
 
 
 def within(default: Any, lower: float, upper: float = inf, *, key: str | None = None) -> Any:
     """A field with a range; ``key`` is what conf/ calls it where that is not the field's own name."""
-    return field(default=default, metadata={"range": (lower, upper), **({} if key is None else {"key": key})})
+    return field(default=default, metadata={"lower": lower, "upper": upper, "key": key})
+
+
+def choice(default: Any, *choices: str, key: str | None = None) -> Any:
+    """A field that takes one of some words, or a list of them."""
+    return field(default=default, metadata={"choices": choices, "key": key})
+
+
+class Settings:
+    """Values whose types, choices and ranges are those that their fields state; :class:`InputError` for any other."""
+
+    prefix: ClassVar[str] = ""  #: of the keys in conf/
+
+    def __post_init__(self) -> None:
+        """Checks the values against the fields."""
+        for entry in fields(self):  # pyright: ignore
+            limits = {limit: value for limit, value in entry.metadata.items() if limit != "key"}
+            check_value(self.keys()[entry.name], getattr(self, entry.name), str(entry.type), **limits)
+
+    @classmethod
+    def keys(cls) -> dict[str, str]:
+        """Name of each field -> what conf/ and the command line call it."""
+        return {entry.name: cls.prefix + (entry.metadata.get("key") or entry.name) for entry in fields(cls)}  # pyright: ignore
+
+
+def check_value(
+    key: str, value: Any, kind: str, *, lower: float = -inf, upper: float = inf, choices: Sequence[str] = ()
+) -> None:
+    """Refuses a value of another type than ``kind``, an annotation, or outside of range or choices.
+
+    Lists and mappings are checked entry by entry; annotations of objects and functions are passed over.
+    """
+    wanted, expected = _KINDS.get(_plain_kind(kind), (object, ""))
+    if value is None and kind.endswith(" | None"):
+        return
+    if choices:
+        expected = " | ".join(choices) if wanted is str else f"{expected} of {', '.join(choices)}"
+    number_is_bool = isinstance(value, bool) and wanted in (Integral, Real)
+    words: Any = [value] if isinstance(value, str) else value
+    if not isinstance(value, wanted) or number_is_bool or (choices and not set(words) <= set(choices)):
+        raise refusal(key, "null" if value is None else value, expected)
+    numbers = {f"{key}.{name}": of for name, of in value.items()} if isinstance(value, Mapping) else {key: value}
+    for name, number in numbers.items():
+        if isinstance(number, Real) and not lower <= float(number) <= upper:
+            raise refusal(name, number, f"at least {lower}" if upper == inf else f"between {lower} and {upper}")
+
+
+def _plain_kind(kind: str) -> str:
+    return kind.removesuffix(" | None").partition("[")[0]
+
+
+def check_arguments(part: str, maker: Any) -> None:
+    """Checks the arguments of a partial function by its signature; whole numbers are counts, at least 1."""
+    for name, value in maker.keywords.items() if isinstance(maker, partial) else ():
+        parameter = signature(maker.func).parameters.get(name)
+        kind = str(getattr(parameter, "annotation", ""))
+        if _plain_kind(kind) not in _KINDS and type(getattr(parameter, "default", None)) in (int, float):
+            kind = "float"  # as in torch, where tensors may stand for numbers
+        check_value(f"{part}.{name}", value, kind, lower=1 if kind.startswith("int") else -inf)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings:
+class ModelSettings(Settings):
     """The network, see :func:`hsfusion.training.building.build_network`.
 
     Attributes:
@@ -51,33 +125,22 @@ class ModelSettings:
             :func:`functools.partial`. See :mod:`hsfusion.nn.network`.
     """
 
-    fusion: str = "channel"
-    constraint: str = "signed"
-    channels: int = within(32, 1, key="model.channels")
-    width: int = within(64, 1, key="model.width")
-    receptive_field: int = 7
-    knot_spacing_nm: float | None = within(40.0, 1, key="model.knot_spacing_nm")
-    keep_bands: int | None = within(None, 1, key="model.keep_bands")
-    neighbourhood: int = 3
-    dropout: float = within(0.2, 0, 0.99, key="model.dropout")
+    prefix = "model."
+
+    fusion: str = choice("channel", *FUSIONS)
+    constraint: str = choice("signed", "none", "affine", "convex", "signed")
+    channels: int = within(32, 1)
+    width: int = within(64, 1)
+    receptive_field: int = within(7, 1)
+    knot_spacing_nm: float | None = within(40.0, 1)
+    keep_bands: int | None = within(None, 1)
+    neighbourhood: int = within(3, 1)
+    dropout: float = within(0.2, 0, 0.99)
     backbone: str | Callable[..., nn.Module] = "small_cnn"
-
-    def __post_init__(self) -> None:
-        """Checks the ranges.
-
-        Raises:
-            InputError: naming the first value that lies outside.
-        """
-        check_ranges(self)
-
-
-FINETUNE_EPOCHS = 20  # a transferred network needs fewer
-#: parts of the network that can be frozen, thawed and slowed
-PARTS = ("response", "group_weights", "cnn", "classifier")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
+class TrainSettings(Settings):
     """How a network is trained. Every field is a key of conf/train.yaml.
 
     Attributes:
@@ -113,16 +176,16 @@ class TrainSettings:
     steps_per_epoch: int = within(50, 1, key="data.steps_per_epoch")
     batch_size: int = within(64, 2, key="data.batch_size")
     noise: float = within(0.05, 0, key="data.noise")
-    flips: str = "dihedral"
+    flips: str = choice("dihedral", "dihedral", "none", key="data.flips")
     range_dropout: float = within(0.0, 0, 1, key="data.range_dropout")
-    class_weights: str = "none"
+    class_weights: str = choice("none", "none", "balanced")
     label_smoothing: float = within(0.05, 0, 0.99)
     fusion_lr_scale: float = within(10.0, 0)
     band_cost: float = within(0.3, 0)
     patience: int | None = within(None, 1)
-    freeze: tuple[str, ...] = ()
-    thaw_at: Mapping[str, float] = field(default_factory=dict, metadata={"range": (0, 1)})
-    lr_scales: Mapping[str, float] = field(default_factory=dict, metadata={"range": (0, inf)})
+    freeze: tuple[str, ...] = choice((), *PARTS)
+    thaw_at: Mapping[str, float] = field(default_factory=dict, metadata={"choices": PARTS, "lower": 0, "upper": 1})
+    lr_scales: Mapping[str, float] = field(default_factory=dict, metadata={"choices": PARTS, "lower": 0})
     threads: int | None = within(None, 1)
     progress: bool = False
     figures: bool = True
@@ -135,18 +198,12 @@ class TrainSettings:
     callbacks: tuple[pl.Callback, ...] = ()
 
     def __post_init__(self) -> None:
-        """Checks ranges and words.
-
-        Raises:
-            InputError: naming the first value that cannot be used.
-        """
+        """Checks the values, also those that are partial functions."""
         if isinstance(self.model, Mapping):
-            object.__setattr__(self, "model", replaced(ModelSettings(), self.model, prefix="model."))
-        check_ranges(self)
-        if self.class_weights not in ("none", "balanced"):
-            raise refusal("class_weights", self.class_weights, "none or balanced")
-        if not set(self.freeze) <= set(PARTS) or isinstance(self.freeze, str):
-            raise refusal("freeze", list(self.freeze), f"a list of {', '.join(PARTS)}")
+            object.__setattr__(self, "model", replaced(ModelSettings(), self.model))
+        super().__post_init__()
+        for part in ("groups", "split", "optimizer"):
+            check_arguments(part, getattr(self, part))
         if all(
             part in self.freeze or self.thaw_at.get(part, 0.0) >= 1 or self.lr_scales.get(part, 1.0) == 0
             for part in PARTS
@@ -160,31 +217,21 @@ class TrainSettings:
 
 
 def with_fields(settings: TrainSettings | None, changes: Mapping[str, Any]) -> TrainSettings:
-    """Settings with some fields replaced; a mapping for ``model`` replaces fields of the model.
-
-    Raises:
-        InputError: if a field is unknown, or a value out of range.
-    """
-    settings, changes = settings or TrainSettings(), dict(changes)
-    if isinstance(changes.get("model"), Mapping):
-        changes["model"] = replaced(settings.model, changes["model"], prefix="model.")
-    return replaced(settings, changes)
+    """Settings of a training with some fields replaced."""
+    return replaced(settings or TrainSettings(), changes)
 
 
-def replaced(settings: _Settings, changes: Mapping[str, Any], *, prefix: str = "") -> _Settings:
-    """Settings of any kind with some fields replaced.
-
-    Raises:
-        InputError: if a field is unknown, or a value cannot be used.
-    """
-    values: Any = settings
-    known = [entry.name for entry in fields(values)]
-    for name in changes:
-        if name not in known:
-            close = get_close_matches(name, known, 1)
-            fix = f"did you mean {prefix}{close[0]}?" if close else f"choose one of {', '.join(known)}"
+def replaced(settings: _Settings, changes: Mapping[str, Any]) -> _Settings:
+    """Settings of any kind with some fields replaced; a mapping for ``model`` replaces fields of the model."""
+    values, changes = dict(vars(settings)), dict(changes)
+    for name, value in changes.items():
+        if name not in values:
+            close, prefix = get_close_matches(name, values, 1), settings.prefix
+            fix = f"did you mean {prefix}{close[0]}?" if close else f"choose one of {', '.join(values)}"
             raise InputError("settings", "name", f"{prefix}{name}", "a setting", fix)
-    return replace(values, **changes)
+        inner = values[name]
+        changes[name] = replaced(inner, value) if isinstance(inner, Settings) and isinstance(value, Mapping) else value
+    return replace(settings, **changes)  # pyright: ignore
 
 
 def describe(settings: Any) -> str:
@@ -204,32 +251,6 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else repr(value)
-
-
-def ranges(settings: type) -> dict[str, tuple[float, float]]:
-    """Key of conf/ -> smallest and largest value; parts of a mapping have a key each."""
-    limits = {}
-    for entry in fields(settings):
-        if "range" in entry.metadata:
-            key = entry.metadata.get("key", entry.name)
-            keys = [f"{key}.{part}" for part in PARTS] if entry.name in ("thaw_at", "lr_scales") else [key]
-            limits |= dict.fromkeys(keys, entry.metadata["range"])
-    return limits
-
-
-def check_ranges(settings: Any) -> None:
-    """Makes sure that every number lies within the range of its field.
-
-    Raises:
-        InputError: naming the first that does not.
-    """
-    for entry in fields(settings):
-        value = getattr(settings, entry.name)
-        lower, upper = entry.metadata.get("range", (-inf, inf))
-        for part in value.values() if isinstance(value, Mapping) else [value]:
-            if isinstance(part, int | float) and not lower <= part <= upper:
-                expected = f"at least {lower}" if upper == inf else f"between {lower} and {upper}"
-                raise refusal(entry.metadata.get("key", entry.name), part, expected)
 
 
 def refusal(key: str, value: object, expected: str) -> InputError:

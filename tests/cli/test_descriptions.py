@@ -7,8 +7,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from hsfusion.cli.experiment import configuration_of
-from hsfusion.cli.messages import CONF
+from hsfusion.cli.commands import configuration_of
+from hsfusion.cli.words import CONF
 from hsfusion.errors import InputError
 from hsfusion.scenes import description
 from hsfusion.scenes.description import (
@@ -130,7 +130,6 @@ def test_null_is_as_if_the_key_were_not_there(tmp_path):
     [
         ("scene.scale=true", "scene.scale is True, expected a number"),
         ("scene.bad_bands=3", "scene.bad_bands is 3, expected a list of intervals"),
-        ("scene.cube=null", "scene.cube is null, expected a file"),
     ],
 )
 def test_types_hold_on_the_command_line_too(hsfusion, tmp_path, word, message):

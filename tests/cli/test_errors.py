@@ -7,61 +7,60 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from hsfusion.cli.checking import check
-from hsfusion.cli.experiment import check_name, show_warnings
-from hsfusion.cli.hydra_app import hydra_words
+from hsfusion.cli.app import check, explain, valid_keys
+from hsfusion.cli.commands import check_finetune_words, run_folder, settings_of, show_warnings
 from hsfusion.cli.main import main
-from hsfusion.cli.messages import CONF, valid_keys
-from hsfusion.errors import InputError, unescaped
+from hsfusion.cli.words import CONF, hydra_words
+from hsfusion.errors import HsFusionError, InputError, unescaped
 from hsfusion.runs.folder import start_folder, training_log
+from hsfusion.runs.prediction import PredictSettings
 from hsfusion.scenes import open_scene
 
-CASES = {
-    "unknown scene": (["scene=indian_pine"], ["scene is indian_pine", "did you mean scene=indian_pines?"]),
-    "misspelt key": (["trainer.max_epoch=3"], ["trainer.max_epoch", "did you mean trainer.max_epochs?"]),
-    "misspelt group": (["modl.fusion=scalar"], ["modl.fusion", "did you mean model.fusion?"]),
-    "unknown fusion": (["model.fusion=chanel"], ["fusion is chanel", "scalar | channel"]),
-    "group without a band": (
-        ["groups=classic", "+groups.nm.thermal=[8000,12000]"],
-        ["thermal [8000, 12000) nm is 0", "expected at least 1"],
-    ),
-    "patch larger than the scene": (
-        ["scene=synthetic", "scene.height=12", "scene.width=12", "model.receptive_field=13"],
-        ["receptive_field (patch) is 13 pixels", "12 rows x 12 columns"],
-    ),
-    "missing value": (["scene=file"], ["scene.cube is missing, expected a file"]),
-    "class with too few pixels": (
-        ["split=random", "split.per_class=25"],
-        ["class Oats (9) is 20, expected at least 27"],
-    ),
-    "word that is no override": (["fast"], ["expected key=value"]),
-    "no such run to resume": (["resume=nowhere"], ["nowhere", "checkpoints/last.ckpt is missing"]),
-    "word for a number": (["model.width=broad"], ["model.width is broad, expected a whole number"]),
-    "number out of range": (["data.batch_size=0"], ["data.batch_size is 0, expected at least 2"]),
-    "key of another option": (["split=fixed", "split.fraction=0.1"], ["split.fraction belongs to split=blocks|random"]),
-    "key that nobody knows": (["+foo=1"], ["key is foo"]),
-    "interval that is none": (["groups=classic", "groups.nm.red=5"], ["band group red: interval is 5"]),
-    "argument that nobody takes": (["+model.foo=1"], ["name is model.foo", "expected a setting"]),
-    "multirun into one folder": (
-        ["--multirun", "seed=0,1", "run_dir=one"],
-        ["run_dir is one, expected null in a multirun"],
-    ),
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_bad_input_is_one_clear_line_and_exit_2(hsfusion, tmp_path, case):
-    words, parts = CASES[case]
-    done = hsfusion("train", *words, "progress=false", "trainer=cpu", cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("hsfusion: error: ")
-    assert "Fix: " in last
-    assert [part for part in parts if part not in last] == []
-    assert "Traceback" not in done.stderr
-    assert list(tmp_path.glob("**/train.log")) == []  # a refused run leaves no folder behind
+FILE = ("scene=file", "scene.cube=a", "scene.labels=b")
+CASES = [
+    ("train", ["scene=indian_pine"], "scene is indian_pine, expected|did you mean scene=indian_pines?"),
+    ("train", ["trainer.max_epoch=3"], "trainer.max_epoch|did you mean trainer.max_epochs?"),
+    ("train", ["modl.fusion=scalar"], "modl.fusion|did you mean model.fusion?"),
+    ("train", ["split=fixed", "split.fraction=0.1"], "split.fraction belongs to split=blocks,random"),
+    ("train", ["pretrained=r"], "pretrained|it belongs to hsfusion finetune"),
+    ("train", ["+foo=1"], "key is foo"),
+    ("train", ["+model.foo=1"], "name is model.foo, expected a setting"),
+    ("train", ["fast"], "word is fast, expected key=value"),
+    ("train", ["scene=file"], "scene.cube is missing, expected a file"),
+    ("train", ["scene=simulated"], "scene.sensor is missing, expected the name of a sensor"),
+    ("train", ["scene=described"], "scene.files is missing, expected a list of files"),
+    ("train", ["split=fixed"], "split.test is missing, expected a file"),
+    ("predict", [], "run is missing, expected a run folder, or a model.safetensors"),
+    ("finetune", [], "pretrained is missing, expected a run folder, or a model.safetensors"),
+    ("benchmark_evidence", [], "folder is missing, expected a folder"),
+    ("train", [*FILE, "scene.scale=x"], "scene.scale is x, expected a number"),
+    ("train", [*FILE, "scene.unlabelled=null"], "scene.unlabelled is null, expected a code, or a list of codes"),
+    ("train", ["model.fusion=chanel"], "model.fusion is chanel, expected scalar , channel"),
+    ("train", ["model.width=broad"], "model.width is broad, expected a whole number"),
+    ("train", ["data.batch_size=0"], "data.batch_size is 0, expected at least 2"),
+    ("train", ["trainer.max_epochs=1.5"], "trainer.max_epochs is 1.5, expected a whole number"),
+    ("train", ["threads=0"], "threads is 0, expected at least 1"),
+    ("train", ["seed=abc"], "seed is abc, expected a whole number"),
+    ("train", ["seed=null"], "seed is null, expected a whole number"),
+    ("train", ["progress=null"], "progress is null, expected true or false"),
+    ("train", ["name=null"], "name is empty, expected a name"),
+    ("train", ["trainer=null"], "trainer is null, expected auto , cpu , ddp , gpu"),
+    ("train", ["optimizer.lr=null"], "optimizer.lr is null, expected a number"),
+    ("train", ["split.fraction=half"], "split.fraction is half, expected a number"),
+    ("train", ["split.block_pixels=0"], "split.block_pixels is 0, expected at least 1"),
+    ("train", ["groups.number=null"], "groups.number is null, expected a whole number"),
+    ("finetune", ["pretrained=r", "freeze=null"], "freeze is null, expected a list of response"),
+    ("finetune", ["pretrained=r", "freeze=cnn"], "freeze is cnn, expected a list of response"),
+    ("finetune", ["pretrained=r", "thaw_at=null"], "thaw_at is null, expected keys and values"),
+    ("finetune", ["pretrained=r", "thaw_at.cnn=2"], "thaw_at.cnn is 2, expected between 0 and 1"),
+    ("predict", ["run=r", "border=mirror"], "border is mirror, expected reflect , valid"),
+    ("predict", ["run=r", "batch=0"], "batch is 0, expected at least 1"),
+    ("predict", ["run=r", "outt=a.tif"], "did you mean out?"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +76,16 @@ def refusal():
                 OmegaConf.set_struct(cfg, False)
                 del cfg["hydra"]
                 check(cfg, config_name)
-        except InputError as error:
-            return error
+                if config_name == "predict":
+                    PredictSettings(**{name: cfg[name] for name in PredictSettings.__dataclass_fields__})
+                else:
+                    settings_of(cfg)
+                    run_folder(cfg)
+                    check_finetune_words(cfg) if config_name == "finetune" else None
+        except HsFusionError as error:
+            return str(error)
+        except (HydraException, OmegaConfBaseException) as error:
+            return explain(error)
         return None
 
     before = HydraConfig.instance().cfg
@@ -86,65 +93,69 @@ def refusal():
     HydraConfig.instance().cfg = before
 
 
-SCENE = CONF / "scene" / "file.yaml"
-FILE = ("scene=file", "scene.cube=a", "scene.labels=b")
-GIVEN = {
-    "predict": ("run=r",),
-    "finetune": ("pretrained=r",),
-    "benchmark_finetune": ("pretrained=r",),
-    "benchmark_evidence": ("folder=e",),
-}
-# all that have another default than null
-NULLS = [
-    (path.stem, f"{prefix}{key}", (*GIVEN.get(path.stem, ()), *words))
-    for file, prefix, words in [*((path, "", ()) for path in sorted(CONF.glob("*.yaml"))), (SCENE, "scene.", FILE)]
-    for path in [CONF / "train.yaml" if file == SCENE else file]
-    for key, value in OmegaConf.to_container(OmegaConf.load(file), resolve=False).items()
-    if value is not None and key not in ("defaults", "hydra", "_target_")
-]
-
-
-@pytest.mark.parametrize(("command", "key", "words"), NULLS)
-def test_null_is_taken_or_refused_with_what_the_key_wants(refusal, command, key, words):
-    error = refusal(command, *words, f"{key}=null")
-    assert error is None or (error.field == key and error.expected != "a value"), error
+@pytest.mark.parametrize(("command", "words", "parts"), CASES)
+def test_what_cannot_be_used_is_named_with_what_the_key_wants(refusal, command, words, parts):
+    line = refusal(command, *words)
+    assert "\n" not in line and "Fix: " in line
+    assert [part for part in parts.split("|") if part.replace(",", "|") not in line.replace(",", "|")] == []
 
 
 @pytest.mark.parametrize(
-    ("command", "words", "part"),
+    ("words", "part"),
     [
-        ("train", ["scene=file"], "scene.cube is missing, expected a file"),
-        ("train", ["scene=simulated"], "scene.sensor is missing, expected the name of a sensor"),
-        ("train", ["scene=described"], "scene.files is missing, expected a list of files"),
-        ("train", ["split=fixed"], "split.test is missing, expected a file"),
-        ("predict", [], "run is missing, expected a run folder, or a model.safetensors"),
-        ("finetune", [], "pretrained is missing, expected a run folder, or a model.safetensors"),
-        ("benchmark_evidence", [], "folder is missing, expected a folder"),
-        ("train", [*FILE, "scene.cube=null"], "scene.cube is null, expected a file"),
-        ("train", [*FILE, "scene.scale=x"], "scene.scale is x, expected a number"),
-        ("train", [*FILE, "scene.unlabelled=null"], "scene.unlabelled is null, expected a code, or a list of codes"),
-        ("train", ["seed=null"], "seed is null, expected a whole number"),
-        ("train", ["name=null"], "name is null, expected a word"),
-        ("train", ["optimizer.lr=null"], "optimizer.lr is null, expected a number"),
-        ("train", ["trainer=null"], "trainer is null, expected auto | cpu | ddp | gpu"),
-        ("finetune", ["pretrained=r", "freeze=null"], "freeze is null, expected a list"),
-        ("finetune", ["pretrained=r", "thaw_at=null"], "thaw_at is null, expected keys and values"),
-        ("benchmark_fusion", ["kinds=null"], "kinds is null, expected a list"),
+        (["model.channels=8"], "model and groups is model.channels=8, expected nothing"),
+        (["groups=classic"], "model and groups is groups=classic, expected nothing"),
+        (["groups=classic", "scratch_epochs=2"], None),
+        (["scratch_epochs=2", "trainer.devices=2"], "trainer.devices is 2, expected 1 with scratch_epochs"),
     ],
 )
-def test_what_is_missing_is_described_by_what_the_key_wants(refusal, command, words, part):
-    assert part in str(refusal(command, *words))
+def test_words_without_effect_on_a_pretrained_network_are_refused(refusal, words, part):
+    line = refusal("finetune", "pretrained=r", *words)
+    assert line is None if part is None else part in line
 
 
-def test_root_keys_are_checked_like_all_others(hsfusion, tmp_path):
-    for word, part in (
-        ("seed=abc", "seed is abc"),
-        ("trainer.max_epochs=1.5", "max_epochs is 1.5"),
-        ("threads=0", "is 0"),
-    ):
-        done = hsfusion("train", word, cwd=tmp_path)
-        assert done.returncode == 2, done.stderr
-        assert part in done.stderr
+NULLS = [
+    (path.stem, key)
+    for path in (CONF / "train.yaml", CONF / "finetune.yaml", CONF / "predict.yaml")
+    for key, value in OmegaConf.to_container(OmegaConf.load(path), resolve=False).items()
+    if value is not None and key not in ("defaults", "hydra", "name", "run", "pretrained", "backbones")
+]
+
+
+@pytest.mark.parametrize(("command", "key"), NULLS)
+def test_null_is_refused_where_a_key_has_another_default(refusal, command, key):
+    given = {"predict": ["run=r"], "finetune": ["pretrained=r"], "train": []}[command]
+    assert f"{key} is null, expected " in refusal(command, *given, f"{key}=null")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["scene=indian_pine"], ["scene is indian_pine", "did you mean scene=indian_pines?"]),
+        (["data.batch_size=0"], ["data.batch_size is 0, expected at least 2"]),
+        (["groups=classic", "groups.nm.red=5"], ["band group red: interval is 5"]),
+        (
+            ["groups=classic", "+groups.nm.thermal=[8000,12000]"],
+            ["thermal [8000, 12000) nm is 0", "expected at least 1"],
+        ),
+        (
+            ["scene=synthetic", "scene.height=12", "scene.width=12", "model.receptive_field=13"],
+            ["receptive_field (patch) is 13 pixels", "12 rows x 12 columns"],
+        ),
+        (["split=random", "split.per_class=25"], ["class Oats (9) is 20, expected at least 27"]),
+        (["resume=nowhere"], ["nowhere", "checkpoints/last.ckpt is missing"]),
+        (["--multirun", "seed=0,1", "run_dir=one"], ["run_dir is one, expected null in a multirun"]),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_2(hsfusion, tmp_path, words, parts):
+    done = hsfusion("train", *words, "progress=false", "trainer=cpu", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("hsfusion: error: ")
+    assert "Fix: " in last
+    assert [part for part in parts if part not in last] == []
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.glob("**/train.log")) == []  # a refused run leaves no folder behind
 
 
 def test_file_that_would_be_passed_over_is_refused(hsfusion, tmp_path):
@@ -208,9 +219,9 @@ def test_diverged_run_is_exit_4(hsfusion, tmp_path):
     assert "training: " in done.stderr.splitlines()[-1]
 
 
-def test_run_that_diverges_in_its_last_step_is_exit_4(hsfusion_process, tmp_path):
+def test_run_that_diverges_in_its_last_step_is_exit_4(hsfusion, tmp_path):
     words = ["optimizer=sgd", "optimizer.lr=1e30", "trainer.max_epochs=1", "data.steps_per_epoch=1"]
-    done = hsfusion_process("train", *words, cwd=tmp_path, small=True)
+    done = hsfusion("train", *words, cwd=tmp_path, small=True)
     assert done.returncode == 4, done.stderr
 
 
@@ -290,7 +301,8 @@ def test_log_has_a_line_for_each_message(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "a\\b", "..", ".", "", " ", "a\x1b", "a:b", "a\n"])
 def test_name_of_a_run_is_that_of_one_folder(name):
+    cfg = OmegaConf.create({"name": name, "run_dir": None})
     with pytest.raises(InputError, match=r"command line: name is .*, expected a name that one folder can have"):
-        check_name(name)
-    check_name("it's a=b.ü 水田")
-    check_name(5)
+        run_folder(cfg)
+    for name in ("it's a=b.ü 水田", 5):
+        assert run_folder(OmegaConf.create({"name": name, "run_dir": None})).parent.name == str(name)

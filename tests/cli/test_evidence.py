@@ -16,8 +16,8 @@ from hydra import compose, initialize_config_dir
 
 import hsfusion.data.synthetic as synthetic
 from hsfusion.cli.benchmark import evidence
-from hsfusion.cli.experiment import scene_of, settings_of
-from hsfusion.cli.messages import CONF
+from hsfusion.cli.commands import scene_of, settings_of
+from hsfusion.cli.words import CONF
 from hsfusion.errors import InputError
 from hsfusion.evidence.jobs import EvidenceSettings, Task, split_of, untrained_weights, used_bands
 from hsfusion.evidence.numbers import Profiles, stability_of, verdict_of

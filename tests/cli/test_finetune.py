@@ -115,13 +115,9 @@ def test_the_network_as_it_was_carried_over_is_the_first_of_those_to_choose_from
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ([], ["pretrained", "pretrained=VALUE"]),
         (["pretrained=first", "freeze=[head]"], ["freeze", "response, group_weights, cnn, classifier"]),
         (["pretrained=first", "freeze=[response,group_weights,cnn,classifier]"], ["parts that learn", "at least one"]),
-        (["pretrained=first", "freeze=null"], ["freeze is null", "expected a list"]),
-        (["pretrained=first", "model.channels=7"], ["model.channels=7", "pretrained model"]),
         (["pretrained=first", "seed=3"], ["test pixels that the pretrained model has seen", "seed=0"]),
-        (["pretrained=first", "thaw_at.cnn=2"], ["thaw_at.cnn", "between 0 and 1"]),
         (["pretrained=first/checkpoints/last.ckpt"], ["last.ckpt", "model.safetensors"]),
     ],
 )

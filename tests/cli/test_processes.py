@@ -8,7 +8,6 @@ LISTED = {
     "test_errors.py": {
         "test_unknown_command_names_the_closest": "exit code 2",
         "test_gpu_that_is_not_there_is_exit_3": "exit code 3",
-        "test_run_that_diverges_in_its_last_step_is_exit_4": "exit code 4",
         "test_help_lists_the_commands_and_imports_no_large_library": "what is imported",
     },
     "test_evidence.py": {

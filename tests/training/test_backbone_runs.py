@@ -10,7 +10,7 @@ from model_files.hostile_models import Parts, sound_model
 from torch import nn
 
 import hsfusion
-from hsfusion.cli.experiment import register_backbones
+from hsfusion.cli.commands import register_backbones
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import HsFusionError, InputError
 from hsfusion.inference import FoldedNetwork

@@ -1,0 +1,179 @@
+"""Starting a Hydra app from a command, and Hydra's errors in one line that names the closest valid key."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hsfusion.cli.main import guarded
+from hsfusion.cli.words import CONF, hydra_words
+from hsfusion.errors import InputError
+from hsfusion.scenes.description import check_scene_value, expected_of
+
+_RUN = "a run folder, or a model.safetensors"
+# what stands for keys that have no default
+_EXPECTED = {"run": _RUN, "pretrained": _RUN, "folder": "a folder"}
+
+
+def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
+    """Composes a configuration from ``conf/`` and the command line and calls the task with it, once or in a multirun.
+
+    In a multirun one failing run does not stop the others: each failure is told in its line. Errors of Hydra itself
+    come through as exceptions.
+
+    Raises:
+        SystemExit: with the exit code of the first run that failed.
+    """
+    codes: list[int] = []
+
+    def checked(cfg: DictConfig) -> None:
+        def run() -> None:
+            check(cfg, config_name)
+            task(cfg)
+
+        if HydraConfig.get().runtime.choices["hydra/launcher"] == "basic":
+            codes.append(guarded(run))  # Hydra would print lines of its own, and stop
+        else:
+            run()  # in another process
+
+    _check_config_dir()
+    sys.argv[1:] = hydra_words(sys.argv[1:], config_name)
+    # otherwise Hydra prints its own message and exits with 1
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    with tempfile.TemporaryDirectory(prefix="hsfusion-") as folder:
+        os.environ["HSFUSION_SWEEP"] = folder  # where files of Hydra go that nobody reads
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
+    if failed := [code for code in codes if code]:
+        raise SystemExit(failed[0])
+
+
+def check(cfg: DictConfig, config_name: str) -> None:
+    """Makes sure that every key is known and has a value, and that scenes have values of the right type.
+
+    All other values are checked by the settings that they become, see :mod:`hsfusion.runs.settings`.
+    """
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        key = missing[0]
+        expected = _EXPECTED.get(key) or expected_of(key.rpartition(".")[2]) or "a file"
+        raise InputError("configuration", key, "missing", expected, f"add {key}=VALUE")
+    if unknown := [str(key) for key in cfg if key not in _root_keys(config_name)]:
+        raise InputError("command line", "key", unknown[0], "a known key", "remove it")
+    for path in ("scene", "scene.of"):  # a simulated scene holds another one
+        scene = OmegaConf.select(cfg, path)
+        if isinstance(scene, DictConfig):
+            for key, value in plain(scene).items():
+                check_scene_value("command line", str(key), value, field=f"{path}.{key}")
+
+
+def plain(value: Any) -> Any:
+    """A part of a configuration as plain values, resolved."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _root_keys(name: str) -> set[str]:
+    """The keys of a command: those of its file, of the files that it starts from, and its groups."""
+    config = OmegaConf.load(CONF / f"{name}.yaml")
+    keys = {str(key) for key in config}
+    for entry in config.defaults:
+        if isinstance(entry, str):
+            keys |= set() if entry == "_self_" else _root_keys(entry)
+        else:
+            keys |= {str(group).rpartition("@")[2] for group in entry}
+    return keys
+
+
+def _check_config_dir() -> None:
+    """Refuses files of ``--config-dir`` with the name of a packaged one, for Hydra would take that one instead."""
+    for folder in _config_dirs():
+        for path in Path(folder).rglob("*.yaml"):
+            if (CONF / path.relative_to(folder)).exists():
+                raise InputError(path, "name", path.name, "a name that hsfusion does not use", "rename the file")
+
+
+def command_again(command: str, *more: str) -> str:
+    """The words that repeat this run, in a new folder, and ``more`` words after them."""
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    words = [word for word in words if not word.lstrip("+").startswith(("run_dir=", "resume="))]
+    flags = [f"--config-dir={folder}" for folder in _config_dirs()]
+    return shlex.join(["hsfusion", *command.split(), *flags, *words, *more])
+
+
+def _config_dirs() -> list[str]:
+    """The folders of ``--config-dir`` on the command line."""
+    words = sys.argv[1:]
+    folders = [word.partition("=")[2] for word in words if word.startswith("--config-dir=")]
+    return folders + [after for word, after in pairwise(words) if word in {"--config-dir", "-cd"}]
+
+
+def explain(error: BaseException) -> str | None:
+    """Words an error of Hydra or OmegaConf; None for any other."""
+    text = str(error)
+    if isinstance(error, InstantiationException):
+        part = re.search(r"full_key: (\S+)", text)
+        where = part.group(1) if part else "configuration"
+        return f"{where}: {error.__cause__ or error}. Fix: correct the configuration."
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return None
+    option = re.search(r"Could not find '([^']+)'.*?Available options in '[^']*':(.*?)Config search", text, re.DOTALL)
+    if option:
+        (group, _, name), choices = option.group(1).rpartition("/"), option.group(2).split()
+        close = difflib.get_close_matches(name, choices, 1, 0.4)
+        fix = f"did you mean {group}={close[0]}?" if close else "choose one of these"
+        return str(InputError("command line", group, name, " | ".join(choices), fix))
+    if key := re.search(r"Could not override '([^']+)'", text):
+        return str(InputError("command line", "key", *_unknown_key(key.group(1))))
+    if isinstance(error, OverrideParseException):
+        return str(InputError("command line", "word", error.override, "key=value", "correct that word"))
+    return f"command line: {text.splitlines()[0].rstrip('.')}, expected key=value. Fix: correct that word."
+
+
+def _unknown_key(key: str) -> tuple[str, str, str]:
+    """Key, what is expected instead, and how to correct it."""
+    if key == "scene@scene.of":  # as scene.of=NAME is handed to Hydra
+        return "scene.of", "a key of the scene", "it belongs to scene=simulated"
+    valid, (group, _, name) = sorted(valid_keys()), key.partition(".")
+    if key in valid and (CONF / group).is_dir():
+        options = [path.stem for path in sorted((CONF / group).glob("*.yaml")) if name in (OmegaConf.load(path) or {})]
+        return key, f"a key of the chosen {group}", f"{key} belongs to {group}={'|'.join(options)}"
+    if key in valid:
+        commands = [
+            path.stem.replace("_", " ") for path in sorted(CONF.glob("*.yaml")) if group in list(OmegaConf.load(path))
+        ]
+        return key, "a key of this command", f"it belongs to hsfusion {' and '.join(commands)}"
+    last = key.rpartition(".")[2]
+    close = difflib.get_close_matches(key, valid, 1, 0.5) or [
+        other for other in valid if difflib.SequenceMatcher(None, last, other.rpartition(".")[2]).ratio() > 0.7
+    ]
+    fix = f"did you mean {close[0]}?" if close else "hsfusion COMMAND --help lists the keys"
+    return key, "a key of the configuration", fix
+
+
+def valid_keys() -> set[str]:
+    """Every dotted key that a file in conf/ sets, and the names of its groups."""
+    keys: set[str] = set()
+    for path in CONF.rglob("*.yaml"):
+        group = ".".join(path.relative_to(CONF).parts[:-1])
+        keys |= _dotted(OmegaConf.to_container(OmegaConf.load(path), resolve=False), group)
+    return keys - {""}
+
+
+def _dotted(value: Any, prefix: str) -> set[str]:
+    keys = {prefix}
+    for key, child in value.items() if isinstance(value, dict) else ():
+        if key not in {"defaults", "hydra"} and not str(key).startswith("_"):
+            keys |= _dotted(child, f"{prefix}.{key}".lstrip("."))
+    return keys

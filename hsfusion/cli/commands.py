@@ -1,0 +1,290 @@
+"""``hsfusion train``, ``finetune`` and ``predict``: from the composed configuration to scene, settings and files."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from hsfusion.cli.app import command_again, plain, run_app
+from hsfusion.cli.main import COMMAND, Interrupted, run_command
+from hsfusion.cli.words import hydra_word
+from hsfusion.errors import InputError
+
+if TYPE_CHECKING:
+    from hsfusion.runs.run import Run
+    from hsfusion.runs.settings import Settings, TrainSettings
+    from hsfusion.scenes import LabelledScene
+
+
+_maps: set[Path] = set()  # written by this process, in a multirun
+
+
+def command() -> None:
+    """Entry point of the three commands."""
+    name = os.environ[COMMAND]
+    _maps.clear()
+    run_app({"train": train, "finetune": finetune, "predict": predict}[name], name)
+
+
+def train(cfg: DictConfig) -> None:
+    """Trains one network and fills a run folder; on several scenes, whose folders lie in it."""
+    from hsfusion import runs
+    from hsfusion.runs.joint import joint_metrics
+
+    with _training(cfg, "train") as options:
+        if "scenes" not in cfg.scene:
+            _show(runs.train(scene_of(cfg), **options))
+            return
+        trained = runs.train_jointly(several_scenes(cfg), group_weights=cfg.scene.group_weights, **options)
+    if any(run.folder is None for run in trained):
+        return
+    metrics = joint_metrics(trained)
+    for name, run in zip(metrics["scenes"], trained, strict=True):
+        print(f"{name}:\n{run.summary()}")
+    test = metrics["test"]
+    print(f"all scenes: overall accuracy {test['overall_accuracy']:.4f}, kappa {test['kappa']:.4f}")
+
+
+def finetune(cfg: DictConfig) -> None:
+    """Transfers a trained network to a scene, trains it on, and fills a run folder."""
+    from hsfusion import runs
+    from hsfusion.nn import DEFAULT_BACKBONE
+    from hsfusion.runs.finetuning import pretrained_model
+
+    show_warnings()
+    check_finetune_words(cfg)
+    register_backbones(cfg.backbones)
+    _, header = pretrained_model(str(cfg.pretrained))
+    same = {key: value for key, value in header.architecture.items() if key in cfg.model and key != "keep_bands"}
+    same.setdefault("backbone", DEFAULT_BACKBONE)
+    cfg.model.update(same)  # what config.yaml shall say; bands are chosen by the network from scratch only
+    with _training(cfg, "finetune") as options:
+        _show(runs.finetune(str(cfg.pretrained), scene_of(cfg), scratch_epochs=cfg.scratch_epochs, **options))
+
+
+def predict(cfg: DictConfig) -> None:
+    """Classifies one scene into files."""
+    from hsfusion import runs
+    from hsfusion.runs.prediction import PredictSettings
+
+    show_warnings()
+    if int(os.environ.get("RANK", "0")) > 0:
+        logging.getLogger("hsfusion").setLevel(logging.ERROR)  # the first process shows the warnings
+    settings = PredictSettings(**values_of(PredictSettings, cfg))
+    register_backbones(cfg.backbones)
+    if cfg.scene is None:
+        raise _refusal("scene", "missing", "a file", "add scene=PATH")
+    scene = instantiate(cfg.scene)
+    out = Path(cfg.out or f"{getattr(scene, 'scene', scene).name}_map.tif")
+    if out.resolve() in _maps:
+        raise InputError(out, "out", "that of another scene", "one each", "give the scenes other names")
+    _maps.add(out.resolve())
+    made = runs.predict(cfg.run, scene, out, settings=settings)
+    if made.areas is not None:  # None on all but the first process
+        print(*made.coverage, sep="\n", end="\n" if made.coverage else "")
+        print(
+            f"map        {made.out}\nquick look {made.quick_look}\nareas      {made.table}\n"
+            f"{made.pixels:,} pixels in {made.seconds:.1f} s ({made.pixels / made.seconds:,.0f} pixels/s, "
+            f"{made.precision})"
+        )
+
+
+def check_finetune_words(cfg: DictConfig) -> None:
+    """Refuses words that would have no effect on a pretrained network, or that a network from scratch cannot have."""
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    allowed = () if cfg.scratch_epochs is None else ("model.keep_bands=", "groups")
+    given = [word for word in words if word.lstrip("+~").startswith(("model.", "model/", "groups"))]
+    if without_effect := [word for word in given if not word.lstrip("+~").startswith(allowed)]:
+        fix = "leave them out; groups=… and model.keep_bands=… are for scratch_epochs only"
+        expected = "nothing: they are those of the pretrained model"
+        raise _refusal("model and groups", ", ".join(without_effect), expected, fix)
+    if cfg.scratch_epochs is not None and cfg.trainer.devices not in (1, "1", "auto"):
+        fix = "leave out scratch_epochs, and train the other network by itself"
+        raise _refusal("trainer.devices", cfg.trainer.devices, "1 with scratch_epochs", fix)
+
+
+@contextmanager
+def _training(cfg: DictConfig, command: str) -> Iterator[dict[str, Any]]:
+    """Keywords of :func:`hsfusion.runs.train` and its kin; where it is interrupted, says how it goes on."""
+    from hsfusion.runs.folder import training_log
+    from hsfusion.scenes.description import to_yaml
+
+    show_warnings()
+    options = {
+        "settings": settings_of(cfg),
+        "name": str(cfg.name),
+        "folder": run_folder(cfg),
+        "resume": cfg.resume,
+        "command": command_again(command),
+        "configuration": to_yaml(configuration_of(cfg)),
+    }
+    try:
+        with training_log():
+            yield options
+    except Interrupted as interruption:
+        folder = options["folder"]
+        start = folder if (folder / "checkpoints" / "last.ckpt").is_file() else cfg.resume
+        again = command_again(command, *([] if start is None else [f"resume={start}"]))
+        interruption.advice = f"{'Start again' if start is None else 'Continue'} with: {again}"
+        raise
+
+
+def _show(run: Run) -> None:
+    if run.folder is not None:  # None on all but the first process of a distributed run
+        print(run.summary())
+
+
+def settings_of(cfg: DictConfig) -> TrainSettings:
+    """The settings of a training, which check the values of a configuration."""
+    from hsfusion.runs.settings import TrainSettings
+
+    values = values_of(TrainSettings, cfg)
+    values |= {part: instantiate(cfg[part]) for part in ("groups", "split", "optimizer", "trainer")}
+    values["loggers"] = tuple(instantiate(logger) for logger in (cfg.logger or {}).values())
+    values["model"] = plain(cfg.model) | {"backbone": _backbone(cfg.model.backbone)}
+    return TrainSettings(**values)
+
+
+def values_of(settings: type[Settings], cfg: DictConfig) -> dict[str, Any]:
+    """The fields of settings that a configuration has a key for, as plain values."""
+    given = {name: plain(OmegaConf.select(cfg, key, default=...)) for name, key in settings.keys().items()}
+    return {name: tuple(of) if isinstance(of, list) else of for name, of in given.items() if of is not ...}
+
+
+def _backbone(config: Any) -> Any:
+    """A backbone as settings take it; a class that has no name yet gets its dotted path."""
+    from hsfusion.nn import BACKBONES, register_backbone
+
+    if not OmegaConf.is_config(config):
+        return config
+    maker = instantiate(config, _partial_=True, _convert_="all")
+    if maker.func not in BACKBONES.values():
+        register_backbone(config["_target_"], maker.func)
+    return maker
+
+
+def register_backbones(names: Sequence[str]) -> None:
+    """Imports backbones that the user vouches for, each under its dotted name, or modules that register theirs."""
+    from hsfusion.nn import BACKBONES, register_backbone
+
+    for name in names:
+        try:
+            imported = get_object(name)
+            if not isinstance(imported, ModuleType) and imported not in BACKBONES.values():
+                register_backbone(name, imported)
+        except (ImportError, ValueError) as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            expected = f"dotted names of classes or modules that Python can import ({reason})"
+            raise _refusal("backbones", name, expected, "correct it, or add its folder to PYTHONPATH") from error
+
+
+def scene_of(cfg: DictConfig) -> LabelledScene:
+    """Opens the scene that a configuration names, with its labels."""
+    return _labelled(instantiate(cfg.scene), "scene", fix="use scene=file")
+
+
+def several_scenes(cfg: DictConfig) -> list[LabelledScene]:
+    """Opens the scenes that ``scene.scenes`` names: descriptions (.yaml), names of scenes, and ``NAME@SENSOR``."""
+    scenes = [instantiate(_scene_config(entry)) for entry in cfg.scene.scenes]
+    return [_labelled(scene, "scene.scenes", fix="add labels to its description") for scene in scenes]
+
+
+def _labelled(scene: Any, key: str, *, fix: str) -> LabelledScene:
+    from hsfusion.scenes import LabelledScene
+
+    if not isinstance(scene, LabelledScene):
+        raise _refusal(key, "without labels", "a scene with labels", fix)
+    return scene
+
+
+def refuse_several(scenes: Sequence[str], **keywords: Any) -> None:
+    """What the configuration calls where one scene is opened."""
+    raise _refusal("scene", "several", "one scene; only hsfusion train takes several", "choose another scene")
+
+
+def _scene_config(entry: str) -> dict[str, Any]:
+    """The configuration of a description, a named scene, or a scene as a sensor would see it."""
+    if entry.endswith((".yaml", ".yml")):
+        return {"_target_": "hsfusion.scenes.description.open_described", "files": [entry], "_convert_": "all"}
+    name, _, sensor = entry.rpartition("@")
+    if name:
+        return {"_target_": "hsfusion.scenes.simulate.simulate", "of": _scene_config(name), "sensor": sensor}
+    scene = compose("train", overrides=[hydra_word(f"scene={entry}", multirun=False)]).scene
+    if missing := sorted(OmegaConf.missing_keys(scene)):
+        fix = "describe it in a YAML file"
+        raise _refusal("scene.scenes", entry, f"a scene that needs no {missing[0]}", fix)
+    return plain(scene)
+
+
+def configuration_of(cfg: DictConfig) -> dict[str, Any]:
+    """A configuration as plain values, resolved, with what the descriptions that it names say, as ``contents``.
+
+    It is written into run folders, shown, and compared when a run is resumed; nothing is built from it.
+    """
+    values = plain(cfg)
+    _add_contents(values.get("scene"))
+    return values
+
+
+def _add_contents(scene: Any) -> None:
+    """Adds what descriptions say, for they may change, or go."""
+    from hsfusion.scenes.description import read_descriptions
+
+    if isinstance(scene, dict):
+        _add_contents(scene.get("of"))  # a simulated scene holds another one
+        if "files" in scene:
+            scene["contents"] = read_descriptions(scene["files"])
+        if "scenes" in scene:
+            scene["contents"] = [_scene_config(entry) for entry in scene["scenes"]]
+            for part in scene["contents"]:
+                _add_contents(part)
+
+
+def run_folder(cfg: DictConfig) -> Path:
+    """The folder of a run: that of ``run_dir``, or a new one ``runs/<name>/<date-time-ms>-<4 hex>``."""
+    from hsfusion.runs.folder import is_folder_name
+
+    if cfg.name is None or not is_folder_name(str(cfg.name)):
+        expected = 'a name that one folder can have, without / \\ : * ? " < > | and control characters'
+        raise _refusal("name", cfg.name or "empty", expected, "add name=WORD")
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        alone = {"run_dir": (None, cfg.run_dir), "trainer.devices": (1, cfg.trainer.devices)}
+        for key, (allowed, value) in alone.items():
+            if value != allowed:
+                raise _refusal(key, value, f"{allowed or 'null'} in a multirun", "start these runs one by one")
+    if cfg.run_dir:
+        return Path(str(cfg.run_dir))
+    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
+    return Path("runs") / str(cfg.name) / f"{now}-{secrets.token_hex(2)}"
+
+
+def show_warnings() -> None:
+    """Shows what is logged as a warning on stderr, in place of every other handler."""
+    from hsfusion.runs.folder import LineFormatter
+
+    screen = logging.StreamHandler(sys.stderr)
+    screen.setLevel(logging.WARNING)
+    screen.setFormatter(LineFormatter("hsfusion: %(message)s"))
+    logging.getLogger().handlers[:] = [screen]
+
+
+def _refusal(field: str, value: object, expected: str, fix: str) -> InputError:
+    return InputError("command line", field, value, expected, fix)
+
+
+if __name__ == "__main__":  # processes of a distributed run start here
+    raise SystemExit(run_command(os.environ[COMMAND]))
