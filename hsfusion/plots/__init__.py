@@ -19,12 +19,11 @@ from hsfusion.plots.maps import (
     split_figure,
 )
 from hsfusion.plots.quality import band_quality_figure, spectra_figure
-from hsfusion.plots.report import WeightProfile, evidence_html, report_html, with_evidence
+from hsfusion.plots.report import evidence_html, report_html, weight_content, with_evidence
 from hsfusion.plots.style import save_figure
 from hsfusion.plots.weights import band_weights_figure, group_weights_figure, plot_band_weights, weight_history_figure
 
 __all__ = [
-    "WeightProfile",
     "band_quality_figure",
     "band_weights_figure",
     "channels_figure",
@@ -48,6 +47,7 @@ __all__ = [
     "split_figure",
     "top_k_figure",
     "training_figure",
+    "weight_content",
     "weight_history_figure",
     "with_evidence",
 ]

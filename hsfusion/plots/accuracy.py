@@ -12,27 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from hsfusion.plots.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    PAGE_WIDTH_IN,
-    PURPLE,
-    SMALL_PT,
-    STYLE,
-    VERMILION,
-    open_frame,
-    text_width_in,
-    titled_figure,
-)
+from hsfusion.plots.style import PAGE_WIDTH_IN, SMALL_PT, STYLE, Color, open_frame, text_width_in, titled_figure
 
 # key in the history: name in the legend, colour, line style (tells the curves apart in grey)
-_LOSSES = {"train/loss": ("training", BLUE, "-"), "val/loss": ("validation", VERMILION, "--")}
+_LOSSES = {"train/loss": ("training", Color.BLUE, "-"), "val/loss": ("validation", Color.VERMILION, "--")}
 _ACCURACIES = {
-    "val/overall_accuracy": ("overall accuracy", BLUE, "-"),
-    "val/average_accuracy": ("average accuracy", VERMILION, "--"),
-    "val/kappa": ("kappa", GREEN, "-."),
-    "val/mean_iou": ("mean IoU", PURPLE, ":"),
+    "val/overall_accuracy": ("overall accuracy", Color.BLUE, "-"),
+    "val/average_accuracy": ("average accuracy", Color.VERMILION, "--"),
+    "val/kappa": ("kappa", Color.GREEN, "-."),
+    "val/mean_iou": ("mean IoU", Color.PURPLE, ":"),
 }
 _LOG_RATIO = 30.0
 _NO_SUPPORT = "#C8C8C8"
@@ -63,7 +51,7 @@ def training_figure(history: Mapping[str, tuple[ArrayLike, ArrayLike]], *, best_
             axes.plot(steps, values, color=color, ls=line, marker=marker, ms=2.5, label=name)
         axes.set(xlabel="step", ylabel=label)
         if best_step is not None:
-            axes.axvline(best_step, color=BLACK, lw=0.8, ls=(0, (1, 2)), label=f"kept: step {best_step}")
+            axes.axvline(best_step, color=Color.BLACK, lw=0.8, ls=(0, (1, 2)), label=f"kept: step {best_step}")
         if curves is _ACCURACIES:
             axes.set_ylim(top=1.0)
         elif _spans_decades(np.concatenate([values for _, values in series.values()])):
@@ -100,46 +88,37 @@ def confusion_figure(confusion: ArrayLike, *, names: Sequence[str], title: str) 
 
     cell_in = min(0.6, max(4.5 / k, 0.22))
     label_in = max(text_width_in(name, size_pt=SMALL_PT) for name in columns)
-    side_in = cell_in * len(columns)
-    width_in = max(side_in + label_in + 1.7, min(text_width_in(title, size_pt=9) * 1.15, PAGE_WIDTH_IN))
     upright = label_in + 0.05 > cell_in
+    width_in = cell_in * len(columns) + label_in + 1.7
+    width_in = max(width_in, min(text_width_in(title, size_pt=9) * 1.15, PAGE_WIDTH_IN))
     height_in = cell_in * k + (label_in if upright else 0.2) + 0.75
     figure = titled_figure(width_in, height_in, title=title, layout="compressed")
     axes = figure.add_subplot()
     colors = matplotlib.colormaps["Blues"].with_extremes(bad=_NO_SUPPORT)
     image = axes.imshow(np.ma.masked_invalid(share), cmap=colors, vmin=0, vmax=1, interpolation="nearest")
-    _name_classes(axes, names, columns=columns, rotation=90 if upright else 0)
-    _write_counts(axes, counts, share=share, size_pt=min(8.0, cell_in * 72 * 0.27))
-    _write_recall(axes, np.diagonal(share))
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.set_xticks(range(len(columns)), columns, rotation=90 if upright else 0, fontsize=SMALL_PT)
+    axes.set_yticks(range(k), names, fontsize=SMALL_PT)
+    axes.tick_params(length=0)
+    _write_cells(axes, counts, share=share, size_pt=min(8.0, cell_in * 72 * 0.27))
+    recall = ["no pixels" if np.isnan(value) else f"{100 * value:.1f} %" for value in np.diagonal(share)]
+    right = axes.secondary_yaxis("right")
+    right.set_yticks(range(k), recall, fontsize=SMALL_PT)
+    right.tick_params(length=0)
+    right.spines["right"].set_visible(False)
+    axes.annotate("recall", (1, 1), (4, 3), xycoords="axes fraction", textcoords="offset points", fontsize=SMALL_PT)
     label = "share of the true class"
     figure.colorbar(image, ax=axes, shrink=0.6, pad=0.04, format=PercentFormatter(1.0), label=label)
     return figure
 
 
-def _name_classes(axes: Axes, names: Sequence[str], *, columns: Sequence[str], rotation: float) -> None:
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
-    axes.set_xticks(range(len(columns)), list(columns), rotation=rotation, fontsize=SMALL_PT)
-    axes.set_yticks(range(len(names)), list(names), fontsize=SMALL_PT)
-    for axis, labels in ((axes.xaxis, columns), (axes.yaxis, names)):
-        axis.set_ticks(np.arange(len(labels) + 1) - 0.5, minor=True)
-    axes.tick_params(which="both", length=0)
-    axes.grid(which="minor", color="white", lw=0.6)
-
-
-def _write_counts(axes: Axes, counts: NDArray, *, share: NDArray[np.float64], size_pt: float) -> None:
+def _write_cells(axes: Axes, counts: NDArray, *, share: NDArray[np.float64], size_pt: float) -> None:
+    """Writes the counts, and draws white lines between the cells."""
     for (row, column), count in np.ndenumerate(counts):
         color = "white" if share[row, column] > 0.55 else "black" if count else _ZERO
-        if np.isnan(share[row, column]):
-            color = "#707070"
+        color = "#707070" if np.isnan(share[row, column]) else color
         axes.text(column, row, f"{count:.0f}", ha="center", va="center", color=color, fontsize=size_pt)
-
-
-def _write_recall(axes: Axes, recall: NDArray[np.float64]) -> None:
-    """Writes the recall of each row right of the matrix; a class without pixels has none."""
-    right = axes.secondary_yaxis("right")
-    labels = ["no pixels" if np.isnan(value) else f"{100 * value:.1f} %" for value in recall]
-    right.set_yticks(range(recall.size), labels, fontsize=SMALL_PT)
-    right.tick_params(length=0)
-    axes.annotate("recall", (1, 1), (4, 3), xycoords="axes fraction", textcoords="offset points", fontsize=SMALL_PT)
-    right.spines["right"].set_visible(False)
+    for axis, number in ((axes.yaxis, counts.shape[0]), (axes.xaxis, counts.shape[1])):
+        axis.set_ticks(np.arange(number + 1) - 0.5, minor=True)
+    axes.tick_params(which="minor", length=0)
+    axes.grid(which="minor", color="white", lw=0.6)

@@ -15,18 +15,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from hsfusion.plots.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
     PAGE_WIDTH_IN,
     PERCENT,
-    PURPLE,
-    SKY_BLUE,
     SMALL_PT,
     STYLE,
-    VERMILION,
+    Color,
     legend_columns,
     open_frame,
     titled_figure,
@@ -37,27 +30,27 @@ _READABLE = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1.0}  # under a t
 _FILLS = {"mean": "set to their mean", "conditional": "predicted from the kept"}
 # ranking -> colour, line and marker, which tell it apart in grey
 _RANKINGS = {
-    "weights": (BLACK, "-", "o"),
-    "evenly spaced": (VERMILION, "--", "s"),
-    "random": (GREY, ":", "x"),
-    "lowest weights": (PURPLE, ":", "v"),
-    "mutual information": (BLUE, "-.", "^"),
-    "PCA loading": (GREEN, "--", "D"),
-    "SVM weights": (ORANGE, "-.", "P"),
-    "mutual information, spread": (BLUE, ":", "^"),
-    "PCA loading, spread": (GREEN, ":", "D"),
-    "SVM weights, spread": (ORANGE, ":", "P"),
+    "weights": (Color.BLACK, "-", "o"),
+    "evenly spaced": (Color.VERMILION, "--", "s"),
+    "random": (Color.GREY, ":", "x"),
+    "lowest weights": (Color.PURPLE, ":", "v"),
+    "mutual information": (Color.BLUE, "-.", "^"),
+    "PCA loading": (Color.GREEN, "--", "D"),
+    "SVM weights": (Color.ORANGE, "-.", "P"),
+    "mutual information, spread": (Color.BLUE, ":", "^"),
+    "PCA loading, spread": (Color.GREEN, ":", "D"),
+    "SVM weights, spread": (Color.ORANGE, ":", "P"),
 }
 _CLASSIFIERS = {"network": "network", "svm": "SVM"}
 _COLUMNS = 4
 _SHOWN_RUNS = 6
 # of the channels of a run by falling share: colour, and the line that tells them apart in grey
-_CHANNELS = ((BLACK, "-"), (VERMILION, "--"), (BLUE, ":"))
+_CHANNELS = ((Color.BLACK, "-"), (Color.VERMILION, "--"), (Color.BLUE, ":"))
 _ACCURACY_HEIGHT_IN = 2.3
 _ROW_HEIGHT_IN = 0.24
 _MARGINS_IN = 1.2  # of title, legends and axis labels
 _APART = 0.15  # of the metrics of one sensor
-_LOOKS = ((BLUE, "o"), (VERMILION, "D"))  # by colour and by shape
+_LOOKS = ((Color.BLUE, "o"), (Color.VERMILION, "D"))  # by colour and by shape
 
 
 @rc_context(STYLE)
@@ -70,15 +63,10 @@ def group_profiles_figure(
     spread: tuple[ArrayLike, ArrayLike] | None,
     title: str,
 ) -> Figure:
-    """Draws the weights inside each band group in a panel of its own, all with one scale.
+    """Draws the weights (C,) inside each band group, in any order, in a panel of its own, all with one scale.
 
-    Args:
-        wavelength_nm: (C,) centre wavelengths in nm, in any order.
-        weight: (C,) what is reported.
-        runs: (R, C) the weights of each run; what they give a group, median and quartiles, is in the panel's title.
-        groups: (name, lower_nm, upper_nm) of each, half-open, with one band at least.
-        spread: (C,) lower and upper quartiles over runs; None for one run.
-        title: stands above the figure.
+    The median and quartiles of what the runs (R, C) give a group are in the title of its panel; the spread is of their
+    bands, None for one run. Every group (name, lower_nm, upper_nm) holds one band at least.
     """
     nm, reported, profiles = (np.asarray(values, float) for values in (wavelength_nm, weight, runs))
     columns = min(_COLUMNS, len(groups))
@@ -90,13 +78,14 @@ def group_profiles_figure(
         x, y = broken_at_gaps(nm[inside], reported[inside])
         if spread is not None:
             edges = (broken_at_gaps(nm[inside], np.asarray(edge)[inside])[1] for edge in spread)
-            axes.fill_between(x, *edges, color=SKY_BLUE, alpha=0.5, lw=0)
-        axes.plot(x, y, color=BLACK, marker="o", ms=1.6, lw=1.1)
+            axes.fill_between(x, *edges, color=Color.SKY_BLUE, alpha=0.5, lw=0)
+        axes.plot(x, y, color=Color.BLACK, marker="o", ms=1.6, lw=1.1)
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-        _from_zero(axes)
         low, middle, high = np.quantile(profiles[:, inside].sum(1), [0.25, 0.5, 0.75])
         quartiles = f" (runs {100 * low:.1f}–{100 * high:.1f})" if len(profiles) > 1 else ""
         axes.set_title(f"{name}\n{100 * middle:.1f} %{quartiles}", fontsize=SMALL_PT, fontweight="normal")
+    for axes in panels:  # once all have their curves, for they share the scale
+        _from_zero(axes)
     for axes in panels[len(groups) :]:
         axes.set_visible(False)
     note = "; in brackets: quartiles of what the runs give the group" if len(profiles) > 1 else ""
@@ -117,7 +106,7 @@ def channels_figure(
     Args:
         wavelength_nm: (C,) centre wavelengths in nm, in any order.
         channels: for each of R runs the share (M,) of its channels, falling, and their band weights (M, C).
-        names: R names of the runs.
+        names: of the R runs.
         title: stands above the figure.
     """
     nm = np.asarray(wavelength_nm, float)
@@ -144,12 +133,12 @@ def channels_figure(
 
 def _draw_shares(axes: Axes, shares: Sequence[NDArray[np.float64]]) -> None:
     for share in shares:
-        axes.plot(np.arange(1, share.size + 1), share, color=GREY if len(shares) > 1 else BLACK, lw=0.6)
+        axes.plot(np.arange(1, share.size + 1), share, color=Color.GREY if len(shares) > 1 else Color.BLACK, lw=0.6)
     most = min(share.size for share in shares)
     if len(shares) > 1:
         median = np.median([share[:most] for share in shares], axis=0)
-        axes.plot(np.arange(1, most + 1), median, color=BLACK, lw=1.4, label="median of the runs (grey)")
-    axes.axhline(1 / most, color=VERMILION, lw=0.8, ls="--", label="equal share")
+        axes.plot(np.arange(1, most + 1), median, color=Color.BLACK, lw=1.4, label="median of the runs (grey)")
+    axes.axhline(1 / most, color=Color.VERMILION, lw=0.8, ls="--", label="equal share")
     axes.set(xlabel="channel of a run, by falling share", ylabel="share (%)")
     axes.legend(loc="upper right")
     _from_zero(axes)
@@ -159,9 +148,9 @@ def _draw_pooled(axes: Axes, nm: NDArray[np.float64], weight: NDArray[np.float64
     """Quartiles of the weight of each band over channels (channels of all runs, C), which need no order."""
     curves = [broken_at_gaps(nm, level) for level in np.quantile(weight, [0.25, 0.5, 0.75, 0.95], axis=0)]
     x, (low, middle, high, most) = curves[0][0], [curve for _, curve in curves]
-    axes.fill_between(x, low, high, color=SKY_BLUE, alpha=0.5, lw=0, label="quartiles")
-    axes.plot(x, middle, color=BLACK, lw=1.2, label="median")
-    axes.plot(x, most, color=VERMILION, lw=0.8, ls="--", label="95 % of the channels below")
+    axes.fill_between(x, low, high, color=Color.SKY_BLUE, alpha=0.5, lw=0, label="quartiles")
+    axes.plot(x, middle, color=Color.BLACK, lw=1.2, label="median")
+    axes.plot(x, most, color=Color.VERMILION, lw=0.8, ls="--", label="95 % of the channels below")
     axes.set(xlabel="wavelength (nm)", ylabel="weight in a channel (%)")
     axes.set_title(f"all {len(weight)} channels", fontsize=SMALL_PT, fontweight="normal", loc="right")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1, borderaxespad=0.1)
@@ -179,14 +168,10 @@ def _from_zero(axes: Axes) -> None:
 def faithfulness_figure(
     numbers: ArrayLike, curves: Mapping[str, Mapping[str, Mapping[str, Any]]], *, total: int, title: str
 ) -> Figure:
-    """Draws accuracy along the order of weight against random orders.
+    """Draws accuracy along the order of weight against random orders, over numbers of bands removed, or kept (S,).
 
-    Args:
-        numbers: (S,) bands removed, or kept.
-        curves: ``deletion`` and ``insertion`` to ``mean`` and ``conditional`` to ``accuracy``, ``random_mean``,
-            ``random_lower`` and ``random_upper``, each (S,), with ``area`` and ``p``.
-        total: number of bands in all.
-        title: stands above the figure.
+    The curves are ``deletion`` and ``insertion`` to ``mean`` and ``conditional`` to ``accuracy``, ``random_mean``,
+    ``random_lower`` and ``random_upper``, each (S,), with ``area`` and ``p``.
     """
     figure = titled_figure(PAGE_WIDTH_IN, 4.6, title=title)
     panels = figure.subplots(2, 2, sharex=True, sharey=True)
@@ -195,9 +180,9 @@ def faithfulness_figure(
         for axes, (fill, words) in zip(row, _FILLS.items(), strict=True):
             curve = curves[kind][fill]
             edges = (curve["random_lower"], curve["random_upper"])
-            axes.fill_between(numbers, *edges, color=GREY, alpha=0.35, lw=0, label="random orders")
-            axes.plot(numbers, curve["random_mean"], color=GREY, ls="--", label="their mean")
-            axes.plot(numbers, curve["accuracy"], color=BLACK, marker="o", ms=2.5, label="by falling weight")
+            axes.fill_between(numbers, *edges, color=Color.GREY, alpha=0.35, lw=0, label="random orders")
+            axes.plot(numbers, curve["random_mean"], color=Color.GREY, ls="--", label="their mean")
+            axes.plot(numbers, curve["accuracy"], color=Color.BLACK, marker="o", ms=2.5, label="by falling weight")
             axes.set_title(f"{kind}: {filled} bands {words}", fontsize=7.5)
             _note(axes, f"area {curve['area']:.3f}, {side} random: p = {curve['p']:.2g}", va=corner)
             axes.set(xlabel=f"bands {done}, of {total}", ylim=(0, 1.02))
@@ -221,8 +206,7 @@ def top_k_figure(
 
     Args:
         numbers: (S,) the numbers k.
-        accuracies: kind of split, the configured one first, to classifier (``network``, ``svm``) to ranking to
-            (S, splits).
+        accuracies: kind of split, the configured one first, to ``network`` and ``svm`` to ranking to (S, splits).
         full: classifier to its accuracy with all bands, drawn for the first split; None where unknown.
         smallest: split and classifier to the smallest k of our ranking that keeps 95 % of it; None if none does.
         title: stands above the figure.
@@ -251,7 +235,7 @@ def top_k_figure(
 
 def _draw_ranking(axes: Axes, numbers: Sequence[int], values: np.ndarray, ranking: str) -> Any:
     """Mean and range over splits (S, splits); returns the handle for the legend."""
-    color, line, marker = _RANKINGS.get(ranking, (SKY_BLUE, "-", "*"))
+    color, line, marker = _RANKINGS.get(ranking, (Color.SKY_BLUE, "-", "*"))
     mean = values.mean(1)
     reach = np.stack([mean - values.min(1), values.max(1) - mean]) if values.shape[1] > 1 else None
     width, level = (1.6, 4) if ranking == "weights" else (1.0, 3)
@@ -262,19 +246,19 @@ def _draw_ranking(axes: Axes, numbers: Sequence[int], values: np.ndarray, rankin
 def _draw_full(axes: Axes, full: float, smallest: int | None) -> dict[str, Any]:
     """The accuracy with all bands, 95 % of it, and the smallest number that keeps so much; returns legend handles."""
     if smallest is not None:
-        axes.axvline(smallest, color=SKY_BLUE, lw=4, alpha=0.4, zorder=1)
+        axes.axvline(smallest, color=Color.SKY_BLUE, lw=4, alpha=0.4, zorder=1)
     keeps = "no k keeps 95 %" if smallest is None else f"weights keep 95 % from k = {smallest}"
     _note(axes, keeps, va="bottom")
     return {
-        "all bands": axes.axhline(full, color=BLACK, lw=0.8),
-        "95 % of it": axes.axhline(0.95 * full, color=BLACK, lw=0.8, ls=(0, (1, 2))),
+        "all bands": axes.axhline(full, color=Color.BLACK, lw=0.8),
+        "95 % of it": axes.axhline(0.95 * full, color=Color.BLACK, lw=0.8, ls=(0, (1, 2))),
     }
 
 
 def _note(axes: Axes, text: str, *, va: str) -> None:
     """Writes into the upper or lower right corner."""
     at = (0.98, 0.96 if va == "top" else 0.05)
-    axes.text(*at, text, transform=axes.transAxes, ha="right", va=va, fontsize=SMALL_PT, bbox=_READABLE)
+    axes.text(*at, text, transform=axes.transAxes, ha="right", va=va, fontsize=SMALL_PT, bbox=_READABLE, zorder=5)
 
 
 @rc_context(STYLE)
@@ -285,8 +269,8 @@ def group_importance_figure(groups: Sequence[tuple[str, float, float | None]], *
     axes.set_title(title, wrap=True)
     y = np.arange(len(groups))
     losses = [loss for _, loss, _ in groups]
-    axes.barh(y, losses, color=BLUE, height=0.7)
-    axes.axvline(0, color=BLACK, lw=0.6)
+    axes.barh(y, losses, color=Color.BLUE, height=0.7)
+    axes.axvline(0, color=Color.BLACK, lw=0.6)
     for i, (_, loss, p) in enumerate(groups):
         words = f"{100 * loss:.1f}" + ("" if p is None else f"  p = {p:.2g}")
         axes.annotate(words, (max(loss, 0), i), (3, 0), textcoords="offset points", va="center", fontsize=6)
@@ -359,15 +343,15 @@ def _draw_sensor_bands(axes: Axes, bands: Mapping[str, tuple[ArrayLike, ArrayLik
         if widths is not None:
             fwhm = np.asarray(widths, float)
             spans = list(zip(nm - fwhm / 2, fwhm, strict=True))
-            axes.broken_barh(spans, (row - 0.3, 0.6), fc=SKY_BLUE, lw=0, zorder=2)
-        axes.vlines(nm, row - 0.3, row + 0.3, colors=BLACK, lw=0.35, zorder=3)
+            axes.broken_barh(spans, (row - 0.3, 0.6), fc=Color.SKY_BLUE, lw=0, zorder=2)
+        axes.vlines(nm, row - 0.3, row + 0.3, colors=Color.BLACK, lw=0.35, zorder=3)
     axes.set_yticks(range(len(bands)), list(bands))
     axes.set_ylim(len(bands) - 0.5, -0.5)  # the first at the top
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("wavelength (nm)")
     handles = [
-        Line2D([], [], ls="", marker="|", c=BLACK, ms=6, label="centre of a band"),
-        Patch(fc=SKY_BLUE, label="its FWHM"),
+        Line2D([], [], ls="", marker="|", c=Color.BLACK, ms=6, label="centre of a band"),
+        Patch(fc=Color.SKY_BLUE, label="its FWHM"),
         Patch(fc="#EEEEEE", label="water vapour"),
     ]
     axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)

@@ -14,24 +14,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from hsfusion.plots.style import (
-    BLUE,
-    ORANGE,
-    PAGE_WIDTH_IN,
-    SMALL_PT,
-    STYLE,
-    UNLABELLED,
-    YELLOW,
-    legend_columns,
-    titled_figure,
-)
+from hsfusion.plots.style import PAGE_WIDTH_IN, SMALL_PT, STYLE, Color, legend_columns, titled_figure
 
 # Apart in grey print as well: relative luminance falls in steps from unused to buffer.
 SPLIT_ROLES = (
-    ("unused", UNLABELLED),
-    ("training", BLUE),
-    ("validation", YELLOW),
-    ("test", ORANGE),
+    ("unused", Color.UNLABELLED),
+    ("training", Color.BLUE),
+    ("validation", Color.YELLOW),
+    ("test", Color.ORANGE),
     ("buffer", "#303030"),
 )
 # red, green and blue in nm: true colours, and two false ones that are customary
@@ -79,11 +69,7 @@ def composite(cube_bands: ArrayLike) -> NDArray[np.float64]:
 @rc_context(STYLE)
 def composite_figure(rgb: ArrayLike, *, title: str) -> Figure:
     """Draws a colour composite (H, W, 3) in 0..1."""
-    image = np.asarray(rgb, float)
-    height_in = min(max(4.6 * image.shape[0] / image.shape[1], 1.0), 8.0)
-    figure = titled_figure(4.6, height_in + 0.5, title=title)
-    _draw_image(figure.add_subplot(), image)
-    return figure
+    return _one_map(np.asarray(rgb, float), title=title, width_in=4.6)
 
 
 @rc_context(STYLE)
@@ -106,7 +92,7 @@ def map_figure(
     """
     step = -(-max(np.shape(truth)) // _MOST_PIXELS)
     image, true, predicted = (np.asarray(layer)[::step, ::step] for layer in (rgb, truth, prediction))
-    legend = [(0, "unlabelled", UNLABELLED), *zip(codes, names, colors, strict=True)]
+    legend = [(0, "unlabelled", Color.UNLABELLED), *zip(codes, names, colors, strict=True)]
     panel_in = min(0.32 * PAGE_WIDTH_IN * true.shape[0] / true.shape[1], 8.0)
     figure = titled_figure(PAGE_WIDTH_IN, panel_in + 0.6, title=title, layout="compressed")
     layers = (np.where(np.isfinite(image), image, 1.0), _colored(true, legend), _colored(predicted, legend))
@@ -127,14 +113,9 @@ def class_map_figure(
         ValueError: if the map holds a code that is not in ``codes``.
     """
     drawn = np.asarray(classes)
-    legend = [(0, "not classified", UNLABELLED), *zip(codes, names, colors, strict=True)]
-    panel_in = min(PAGE_WIDTH_IN * drawn.shape[0] / drawn.shape[1], 9.0)
-    figure = Figure(figsize=(PAGE_WIDTH_IN, panel_in + 0.6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, wrap=True)
-    _draw_image(axes, _colored(drawn, legend))
-    _draw_legend(figure, [(name, color) for code, name, color in legend if code or (drawn == 0).any()])
-    return figure
+    legend = [(0, "not classified", Color.UNLABELLED), *zip(codes, names, colors, strict=True)]
+    entries = [(name, color) for code, name, color in legend if code or (drawn == 0).any()]
+    return _one_map(_colored(drawn, legend), title=title, width_in=PAGE_WIDTH_IN, entries=entries)
 
 
 @rc_context(STYLE)
@@ -142,16 +123,10 @@ def split_figure(roles: ArrayLike, *, title: str) -> Figure:
     """Draws which pixels (H, W) are 0 unused, 1 training, 2 validation, 3 test, 4 buffer."""
     everything = np.asarray(roles)
     step = -(-max(everything.shape) // _MOST_PIXELS)
-    drawn = everything[::step, ::step]
-    height_in = min(max(4.0 * drawn.shape[0] / drawn.shape[1], 1.0), 8.0)
-    figure = Figure(figsize=(4.6, height_in + 0.7), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, wrap=True)
-    _draw_image(axes, np.array([to_rgb(color) for _, color in SPLIT_ROLES])[drawn])
+    image = np.array([to_rgb(color) for _, color in SPLIT_ROLES])[everything[::step, ::step]]
     counts = np.bincount(everything.ravel(), minlength=len(SPLIT_ROLES))
     entries = [(f"{name}: {n:,} px", color) for (name, color), n in zip(SPLIT_ROLES, counts, strict=True) if n]
-    _draw_legend(figure, entries, columns=3)
-    return figure
+    return _one_map(image, title=title, width_in=4.6, entries=entries)
 
 
 @rc_context(STYLE)
@@ -187,6 +162,17 @@ def _colored(codes: NDArray, legend: Sequence[tuple[int, str, str]]) -> NDArray[
     return palette[[rows[code] for code in present.tolist()]][place].reshape(*codes.shape, 3)
 
 
+def _one_map(
+    image: NDArray[np.float64], *, title: str, width_in: float, entries: Sequence[tuple[str, str]] = ()
+) -> Figure:
+    """Draws an image (H, W, 3) over its legend."""
+    height_in = min(max(width_in * image.shape[0] / image.shape[1], 1.0), 9.0)
+    figure = titled_figure(width_in, height_in + 0.6, title=title)
+    _draw_image(figure.add_subplot(), image)
+    _draw_legend(figure, entries)
+    return figure
+
+
 def _draw_image(
     axes: Axes, image: NDArray[np.float64], *, norm: Normalize | None = None, cmap: str | None = None
 ) -> None:
@@ -194,9 +180,10 @@ def _draw_image(
     axes.set(xticks=[], yticks=[])
 
 
-def _draw_legend(figure: Figure, entries: Sequence[tuple[str, str]], *, columns: int | None = None) -> None:
-    """Puts the legend under the map and makes the figure as much higher."""
-    columns = columns or legend_columns([name for name, _ in entries])
+def _draw_legend(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
+    """Puts the legend, if it has entries, under the map and makes the figure as much higher."""
+    columns = legend_columns([name for name, _ in entries], width_in=figure.get_figwidth())
     handles = [Patch(facecolor=color, edgecolor="#606060", lw=0.4, label=name) for name, color in entries]
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=1.2, columnspacing=1.2)
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=1.2, columnspacing=1.2)
     figure.set_figheight(figure.get_figheight() + 0.145 * -(-len(entries) // columns))

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from hsfusion.plots.style import BLACK, BLUE, ORANGE, PAGE_WIDTH_IN, STYLE, VERMILION, legend_below, titled_figure
+from hsfusion.plots.style import PAGE_WIDTH_IN, STYLE, Color, legend_below, titled_figure
 from hsfusion.plots.weights import broken_at_gaps, mark_water_vapour, set_spectral_limits
 
 _AXES_HEIGHT_IN = 2.6
@@ -27,33 +27,28 @@ _MOST_DETECTORS = 8  # an axis that goes back more often is in no order at all, 
 def spectra_figure(
     wavelength_nm: ArrayLike | None, mean: ArrayLike, quantiles: ArrayLike, *, good: ArrayLike, unit: str, title: str
 ) -> Figure:
-    """Draws the mean spectrum of a scene over the range of its values.
+    """Draws the mean spectrum (C,) of a scene over the range of its values.
 
-    Args:
-        wavelength_nm: (C,) centre wavelengths in nm, in any order; None to draw over the number of the band.
-        mean: (C,) mean of each band.
-        quantiles: (5, C) values below which 2, 25, 50, 75 and 98 % of the values lie.
-        good: (C,) bool, False for bands that are left out.
-        unit: what the values are.
-        title: stands above the axes.
+    The quantiles (5, C) are those of 2, 25, 50, 75 and 98 %. Bands that are not good are left out. Where wavelengths,
+    in any order, are None, the axis is the number of the band.
     """
-    x, good = _axis(wavelength_nm, np.size(mean)), np.asarray(good, bool)
+    good = np.asarray(good, bool)
     levels = np.where(good, np.asarray(quantiles, float), np.nan)  # (5, C)
     figure = Figure(layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, wrap=True)
-    _set_x(axes, x, is_nm=wavelength_nm is not None)
     axes.set_ylabel(unit)
+    x = _band_axis(axes, wavelength_nm, good.size)
     handles: list[Artist] = []
     for low, high, alpha, label in ((0, 4, 0.18, "2 to 98 % of the pixels"), (1, 3, 0.38, "25 to 75 %")):
         nm, lower = _curve(x, levels[low])
         upper = _curve(x, levels[high])[1]
-        handles.append(axes.fill_between(nm, lower, upper, color=BLUE, alpha=alpha, lw=0, label=label, zorder=3))
+        handles.append(axes.fill_between(nm, lower, upper, color=Color.BLUE, alpha=alpha, lw=0, label=label, zorder=3))
     marker = {"marker": "o", "ms": 1.4 if good.sum() > 60 else 3.0}  # shows a band between two gaps
     middle = np.where(good, np.asarray(mean, float), np.nan)
-    handles += axes.plot(*_curve(x, middle), color=BLACK, label="mean", zorder=4, **marker)
+    handles += axes.plot(*_curve(x, middle), color=Color.BLACK, label="mean", zorder=4, **marker)
     # above the mean, and with gaps through which it shows, for often they are the same
-    handles += axes.plot(*_curve(x, levels[2]), color=ORANGE, ls=(0, (3, 3)), label="median", zorder=5)
+    handles += axes.plot(*_curve(x, levels[2]), color=Color.ORANGE, ls=(0, (3, 3)), label="median", zorder=5)
     handles += _mark_bad(axes, x, good) + (mark_water_vapour(axes) if wavelength_nm is not None else [])
     legend_below(figure, handles, height_in=_AXES_HEIGHT_IN)
     return figure
@@ -70,51 +65,47 @@ def band_quality_figure(
     dead: ArrayLike,
     title: str,
 ) -> Figure:
-    """Draws how much of each band is missing or 0, and how alike neighbouring pixels are in it.
+    """Draws how much of each band (C,) is missing or 0, and how alike neighbouring pixels are in it.
 
-    Args:
-        wavelength_nm: (C,) centre wavelengths in nm, in any order; None to draw over the number of the band.
-        no_data: (C,) share of pixels without data.
-        zero: (C,) share of pixels that are exactly 0.
-        correlation: (C,) correlation of neighbouring pixels, NaN where it has no meaning.
-        good: (C,) bool, False for bands that are marked as bad.
-        dead: (C,) bool, True for bands without data or with one value everywhere.
-        title: stands above the panels.
+    Shares of the pixels, correlations (NaN where they have no meaning), and whether a band is good, or dead: without
+    data, or with one value everywhere. Where wavelengths are None, the axis is the number of the band.
     """
-    x, good, dead = _axis(wavelength_nm, np.size(no_data)), np.asarray(good, bool), np.asarray(dead, bool)
+    good, dead, alike = np.asarray(good, bool), np.asarray(dead, bool), np.asarray(correlation, float)
     figure = titled_figure(PAGE_WIDTH_IN, 2 * _PANEL_HEIGHT_IN, title=title)
     upper, lower = figure.subplots(2, 1, sharex=True)
+    x = _band_axis(lower, wavelength_nm, good.size)
+    look = {"lw": 0.8, "marker": "o", "ms": 1.6 if x.size > 60 else 3.0, "zorder": 3}
     handles: list[Artist] = []
-    for values, color, label in ((zero, ORANGE, "exactly 0"), (no_data, VERMILION, "no data")):
-        handles.append(_dots(upper, x, np.asarray(values, float), color=color, label=label))
-    upper.set_ylim(-0.05, 1.05)
+    for axes, values, color, label in (
+        (upper, zero, Color.ORANGE, "exactly 0"),
+        (upper, no_data, Color.VERMILION, "no data"),
+        (lower, alike, Color.BLUE, "correlation of neighbouring pixels (noise: 0)"),
+    ):
+        handles += axes.plot(*_curve(x, np.asarray(values, float)), color=color, label=label, **look)
+    upper.set(ylabel="share of the pixels", ylim=(-0.05, 1.05))
     upper.yaxis.set_major_formatter(PercentFormatter(1.0))
-    upper.set_ylabel("share of the pixels")
-    alike = np.asarray(correlation, float)
-    handles.append(_dots(lower, x, alike, color=BLUE, label="correlation of neighbouring pixels (noise: 0)"))
-    known = alike[np.isfinite(alike)]
-    lower.set_ylim(min([0.0, *known]) - 0.05, 1.05)
-    lower.set_ylabel("correlation")
-    _set_x(lower, x, is_nm=wavelength_nm is not None)
+    lower.set(ylabel="correlation", ylim=(min([0.0, *alike[np.isfinite(alike)]]) - 0.05, 1.05))
     for axes in (upper, lower):
         marks = _mark_bad(axes, x, good) + (mark_water_vapour(axes) if wavelength_nm is not None else [])
     if dead.any():
-        upper.plot(x[dead], np.full(dead.sum(), 1.03), "|", color=BLACK, ms=5, clip_on=False)
-        marks.append(Line2D([], [], color=BLACK, marker="|", ls="", label="dead: no data, or one value everywhere"))
+        upper.plot(x[dead], np.full(dead.sum(), 1.03), "|", color=Color.BLACK, ms=5, clip_on=False)
+        marks.append(
+            Line2D([], [], color=Color.BLACK, marker="|", ls="", label="dead: no data, or one value everywhere")
+        )
     legend_below(figure, handles + marks, height_in=2 * _PANEL_HEIGHT_IN + 0.2)
     return figure
 
 
-def _axis(wavelength_nm: ArrayLike | None, bands: int) -> NDArray[np.float64]:
-    """Places of the bands (C,) along the axis: wavelengths, or their numbers from 1."""
-    return np.arange(1.0, bands + 1) if wavelength_nm is None else np.asarray(wavelength_nm, float)
-
-
-def _set_x(axes: Axes, x: NDArray[np.float64], *, is_nm: bool) -> None:
-    set_spectral_limits(axes, x)
-    axes.set_xlabel("wavelength (nm)" if is_nm else "band (wavelengths are not known)")
-    if not is_nm:
+def _band_axis(axes: Axes, wavelength_nm: ArrayLike | None, bands: int) -> NDArray[np.float64]:
+    """Places of the bands (C,) along the axis, which it sets: wavelengths, or their numbers from 1."""
+    if wavelength_nm is None:
+        x, label = np.arange(1.0, bands + 1), "band (wavelengths are not known)"
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    else:
+        x, label = np.asarray(wavelength_nm, float), "wavelength (nm)"
+    set_spectral_limits(axes, x)
+    axes.set_xlabel(label)
+    return x
 
 
 def _curve(x: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -124,12 +115,6 @@ def _curve(x: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[NDArray
     parts = [broken_at_gaps(*part) for part in zip(np.split(x, starts), np.split(values, starts), strict=True)]
     nm = np.concatenate([np.append(part, part[-1]) for part, _ in parts])
     return nm, np.concatenate([np.append(part, np.nan) for _, part in parts])
-
-
-def _dots(axes: Axes, x: NDArray[np.float64], values: NDArray[np.float64], *, color: str, label: str) -> Artist:
-    nm, y = _curve(x, values)
-    (line,) = axes.plot(nm, y, color=color, lw=0.8, marker="o", ms=1.6 if x.size > 60 else 3.0, label=label, zorder=3)
-    return line
 
 
 def _mark_bad(axes: Axes, x: NDArray[np.float64], good: NDArray[np.bool_]) -> list[Artist]:

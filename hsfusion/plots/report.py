@@ -9,14 +9,13 @@ import base64
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hsfusion.plots.weights import CURVE_ID, totals_by_group
 
@@ -27,58 +26,55 @@ _MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 _PIXELS_PER_INCH = 120  # of the page; 8 pt type is then drawn 13 pixels high
 _PNG_DOTS_PER_INCH = 200  # as save_figure writes them
 _CURVE = "band_weights"
+_KNOWN = ("fwhm", "good", "group", "lower", "upper", "untrained", "frequency")
 
-Values = Sequence[float] | NDArray[np.float64]
 
+def weight_content(
+    wavelength_nm: ArrayLike,
+    weight: ArrayLike,
+    *,
+    groups: Sequence[tuple[str, float, float]],
+    windows: Sequence[Mapping[str, Any]],
+    sources: Sequence[tuple[str, float]] = (),
+    profiles: ArrayLike | None = None,
+    **known: Sequence[Any] | NDArray | None,
+) -> dict[str, Any]:
+    """Describes band weights for a page.
 
-@dataclass(frozen=True, eq=False)
-class WeightProfile:
-    """Band weights and what is known about each band; None where it is unknown.
-
-    Attributes:
+    Args:
         wavelength_nm: (C,) centre wavelengths.
         weight: (C,) non-negative; they and the sources sum to 1.
-        fwhm_nm: (C,).
-        good: (C,) bool, False for bands that are not used; None for all.
-        band_groups: C names, empty for bands in no group; empty for no names at all.
         groups: (name, lower_nm, upper_nm) of each, half-open.
+        windows: lower_nm, upper_nm, weight (0..1) and raised (times untrained) of each, in the order to list.
         sources: (name, weight) of each layer of further rasters.
-        quartiles: (C,) lower and upper over runs, or None for one run.
-        frequency: (C,) share of the runs that select the band, or None for one run.
         profiles: (R, C) the weights of each run whose median this is; None for one run.
-        untrained: (C,) what untrained networks give the bands; None for the same everywhere.
+        known: C values of ``fwhm`` in nm, ``good``, ``group`` (a name, or none), ``untrained``, and of several runs
+            ``lower`` and ``upper`` quartile and ``frequency`` of selection; None where they are unknown.
     """
+    columns = {"nm": np.asarray(wavelength_nm), "weight": np.asarray(weight), **dict.fromkeys(_KNOWN), **known}
+    return {
+        "bands": [
+            {"number": c + 1, **{name: None if values is None else values[c] for name, values in columns.items()}}
+            for c in range(np.size(wavelength_nm))
+        ],
+        "groups": groups,
+        "totals": totals_by_group(wavelength_nm, weight if profiles is None else profiles, groups),
+        "sources": sources,
+        "windows": windows,
+        "runs": 0 if profiles is None else len(np.asarray(profiles)),
+    }
 
-    wavelength_nm: Values
-    weight: Values
-    fwhm_nm: Values | None = None
-    good: Sequence[bool] | NDArray[np.bool_] | None = None
-    band_groups: Sequence[str] = ()
-    groups: Sequence[tuple[str, float, float]] = ()
-    sources: Sequence[tuple[str, float]] = ()
-    quartiles: tuple[Values, Values] | None = None
-    frequency: Values | None = None
-    profiles: Sequence[Sequence[float]] | NDArray[np.float64] | None = None
-    untrained: Values | None = None
 
-
-def report_html(
-    content: Mapping[str, Any], *, weights: WeightProfile, windows: Sequence[Mapping[str, Any]], figures: Path
-) -> str:
+def report_html(content: Mapping[str, Any], *, figures: Path) -> str:
     """Writes the report of a run as one HTML page of less than 2 MB, everything escaped.
 
     A very large SVG gives way to the PNG beside it; a figure that the page has no room for is named instead.
 
     Args:
-        content: what the template ``run.html.j2`` shows, by name.
-        weights: the band weights of the run.
-        windows: lower_nm, upper_nm, weight (0..1) and raised (times untrained) of each, in the order to list.
+        content: what the template ``run.html.j2`` shows, by name; ``weights`` are from :func:`weight_content`.
         figures: folder of the figures; those that are not drawn are left out.
     """
-    shown = {**content, "weights": _described(weights, windows)}
-    template = _environment().get_template("run.html.j2")
-    pictures = _pictures(figures, shown["weights"])
-    return _fitted(lambda: template.render(shown, figures=pictures), pictures, most=_MOST_BYTES)
+    return _page("run.html.j2", content, figures)
 
 
 def evidence_html(evidence: Mapping[str, Any], *, content: Mapping[str, Any], figures: Path) -> str:
@@ -91,11 +87,8 @@ def evidence_html(evidence: Mapping[str, Any], *, content: Mapping[str, Any], fi
         content: title, configuration, versions, and the command that repeats it (reproduce).
         figures: folder of the figures; those that are not drawn are left out.
     """
-    weights, runs = _of_evidence(evidence), len(evidence.get("runs", []))
-    shown = {**content, "evidence": evidence, "weights": weights, "runs": runs}
-    template = _environment().get_template("evidence.html.j2")
-    pictures = _pictures(figures, weights)
-    return _fitted(lambda: template.render(shown, figures=pictures), pictures, most=_MOST_BYTES)
+    numbers = {"evidence": evidence, "weights": _of_evidence(evidence), "runs": len(evidence.get("runs", []))}
+    return _page("evidence.html.j2", {**content, **numbers}, figures)
 
 
 def with_evidence(page: str, evidence: Mapping[str, Any], *, name: str, figures: Path) -> str:
@@ -137,13 +130,9 @@ def _replaced(page: str, place: str, content: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader = FileSystemLoader(Path(__file__).with_name("templates"))
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = True
     environment.filters["mean"] = lambda values: float(np.mean(values))
     environment.filters["percent"] = lambda value: f"{100 * value:.1f} %"
     environment.filters["digits"] = _digits
@@ -154,54 +143,28 @@ def _digits(value: float | None, digits: int) -> str:
     return "undefined" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
 
 
-def _described(profile: WeightProfile, windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Band weights as the templates take them: every band, in the order of the file, with totals and windows."""
-    lower, upper = profile.quartiles or (None, None)
-    columns = {
-        "nm": profile.wavelength_nm,
-        "weight": profile.weight,
-        "fwhm": profile.fwhm_nm,
-        "group": profile.band_groups or None,
-        "lower": lower,
-        "upper": upper,
-        "untrained": profile.untrained,
-        "frequency": profile.frequency,
-    }
-    number = np.size(profile.wavelength_nm)
-    good = np.ones(number, bool) if profile.good is None else np.asarray(profile.good)
-    bands = [
-        {"number": c + 1, "good": good[c], **{k: None if of is None else of[c] for k, of in columns.items()}}
-        for c in range(number)
-    ]
-    weights = profile.weight if profile.profiles is None else profile.profiles
-    return {
-        "bands": bands,
-        "groups": profile.groups,
-        "totals": totals_by_group(profile.wavelength_nm, weights, profile.groups),
-        "sources": profile.sources,
-        "windows": windows,
-        "runs": 0 if profile.profiles is None else len(profile.profiles),
-    }
+def _page(name: str, content: Mapping[str, Any], figures: Path) -> str:
+    template, pictures = _environment().get_template(name), _pictures(figures, content["weights"])
+    return _fitted(lambda: template.render(content, figures=pictures), pictures, most=_MOST_BYTES)
 
 
 def _of_evidence(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
     """The reported weights of an evidence folder; None before its trainings are done."""
     if "ensemble" not in evidence:
         return None
-    quartiles = evidence.get("quartiles")
-    profile = WeightProfile(
+    return weight_content(
         evidence["bands"]["wavelength_nm"],
         evidence["ensemble"],
-        fwhm_nm=evidence["bands"].get("fwhm_nm"),
-        good=evidence["bands"]["good"],
-        band_groups=evidence["band_groups"],
         groups=[(group["name"], group["lower_nm"], group["upper_nm"]) for group in evidence["groups"]],
-        quartiles=quartiles and (quartiles["lower"], quartiles["upper"]),
-        frequency=evidence.get("selection_frequency"),
+        windows=evidence.get("top_windows", []),
         profiles=evidence["profiles"],
+        fwhm=evidence["bands"].get("fwhm_nm"),
+        good=evidence["bands"]["good"],
+        group=evidence["band_groups"],
+        frequency=evidence.get("selection_frequency"),
         untrained=evidence.get("untrained"),
+        **(evidence.get("quartiles") or {}),
     )
-    return _described(profile, evidence.get("top_windows", []))
 
 
 def _pictures(folder: Path, weights: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:

@@ -19,10 +19,14 @@ from matplotlib.ticker import FuncFormatter
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
-# Okabe & Ito (2008), Color Universal Design: told apart with every common kind of colour blindness.
-BLACK, ORANGE, SKY_BLUE, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-GREY, UNLABELLED = "#808080", "#F0F0F0"
+
+class Color:
+    """Okabe & Ito (2008), Color Universal Design: distinct with every common kind of colour blindness; and greys."""
+
+    BLACK, ORANGE, SKY_BLUE, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+    YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+    GREY, UNLABELLED = "#808080", "#F0F0F0"
+
 
 PAGE_WIDTH_IN = 7.2  # two columns of a journal page
 SMALL_PT = 6.5
@@ -66,11 +70,11 @@ def text_width_in(text: str, *, size_pt: float) -> float:
     return float(TextPath((0, 0), text, prop=font).get_extents().width) / 72
 
 
-def legend_columns(names: Sequence[str]) -> int:
-    """The most columns, filled from top to bottom, in which a legend is no wider than the page."""
+def legend_columns(names: Sequence[str], *, width_in: float = PAGE_WIDTH_IN) -> int:
+    """The most columns, filled from top to bottom, in which a legend is no wider than the figure."""
     widths_in = [text_width_in(name, size_pt=SMALL_PT) + 0.5 for name in names]  # key and gap
     for columns in range(min(len(names), 6), 1, -1):
-        if sum(max(column) for column in np.array_split(widths_in, columns)) < PAGE_WIDTH_IN:
+        if sum(max(column) for column in np.array_split(widths_in, columns)) < width_in:
             return columns
     return 1
 

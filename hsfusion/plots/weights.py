@@ -15,15 +15,11 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from hsfusion.plots.style import (
-    BLACK,
-    BLUE,
-    GREY,
     PAGE_WIDTH_IN,
     PERCENT,
-    SKY_BLUE,
     SMALL_PT,
     STYLE,
-    VERMILION,
+    Color,
     legend_below,
     text_width_in,
     titled_figure,
@@ -49,8 +45,7 @@ def band_weights_figure(
     *,
     groups: Sequence[tuple[str, float, float]],
     title: str,
-    spectra: Mapping[str, ArrayLike] | None = None,
-    colors: Mapping[str, str] | None = None,
+    spectra: Mapping[str, tuple[ArrayLike, str]] | None = None,
     spread: tuple[ArrayLike, ArrayLike] | None = None,
     stamp: str | None = None,
     sources: Mapping[str, float] | None = None,
@@ -65,8 +60,7 @@ def band_weights_figure(
         weight: (C,) non-negative, sums to 1.
         groups: (name, lower_nm, upper_nm) of each, half-open.
         title: stands above the axes.
-        spectra: class name to (C,) mean spectrum in the scene's own unit.
-        colors: class name to hex colour; a class without one is grey.
+        spectra: class name to (C,) mean spectrum in the scene's own unit, and hex colour.
         spread: (C,) lower and upper quartiles over the runs whose median the weights are: an envelope.
         stamp: a warning written across the plot, such as "unstable".
         sources: weight of each further raster, which has no wavelength: named in the legend.
@@ -79,12 +73,11 @@ def band_weights_figure(
     axes = _weight_axes(figure, nm, title=title, frequency=frequency)
     handles = [*_draw_weights(axes, nm, weights=weights, spread=spread), _draw_untrained(axes, nm, untrained)]
     handles += [Patch(fc="none", ec="none", label=f"{name}: {100 * w:.1f} %") for name, w in (sources or {}).items()]
-    background = _background_axes(axes) if spectra else axes
-    curves = _draw_spectra(background, nm, spectra=spectra or {}, colors=colors or {})
+    background, curves = _draw_spectra(axes, nm, spectra) if spectra else (axes, [])
     handles += mark_water_vapour(background) + curves
     totals = totals_by_group(nm, weights if runs is None else runs, groups)
     taken = _shade_groups(background, axes, nm=nm, totals=totals, groups=groups)
-    _leave_room(background, list((spectra or {}).values()), taken=taken)
+    _leave_room(background, [spectrum for spectrum, _ in (spectra or {}).values()], taken=taken)
     _leave_room(axes, [weights, *(spread or ())], taken=taken)
     if stamp:
         _stamp(background, stamp)
@@ -158,8 +151,8 @@ def _weight_axes(figure: Figure, nm: NDArray[np.float64], *, title: str, frequen
     else:
         axes, lowest = figure.subplots(2, 1, sharex=True, height_ratios=[_AXES_HEIGHT_IN, _STRIP_HEIGHT_IN])
         x, y = broken_at_gaps(nm, frequency)
-        lowest.fill_between(x, 0, y, color=BLUE, alpha=0.35, lw=0)
-        lowest.plot(x, y, color=BLUE, lw=0.8, marker=".", ms=2)
+        lowest.fill_between(x, 0, y, color=Color.BLUE, alpha=0.35, lw=0)
+        lowest.plot(x, y, color=Color.BLUE, lw=0.8, marker=".", ms=2)
         lowest.set(ylim=(0, 1.05), yticks=(0, 0.5, 1), yticklabels=("0", "50", "100"))
         lowest.set_ylabel("selected\n(% of runs)", fontsize=SMALL_PT)
         lowest.spines[["top", "right"]].set_visible(False)
@@ -178,16 +171,6 @@ def _leave_room(axes: Axes, curves: Sequence[ArrayLike], *, taken: float) -> Non
     axes.set_ylim(0, highest / (1 - taken) * 1.03)
 
 
-def _background_axes(axes: Axes) -> Axes:
-    """Adds axes for the spectra behind the ones for the weights."""
-    behind = axes.twinx()
-    behind.set_zorder(axes.get_zorder() - 1)
-    axes.patch.set_visible(False)
-    behind.set_ylabel("class mean spectrum (scene's unit)", color="#505050")
-    behind.tick_params(axis="y", colors="#505050")
-    return behind
-
-
 def _draw_weights(
     axes: Axes, nm: NDArray[np.float64], *, weights: NDArray[np.float64], spread: tuple[ArrayLike, ArrayLike] | None
 ) -> list[Artist]:
@@ -195,20 +178,22 @@ def _draw_weights(
     x, y = broken_at_gaps(nm, weights)
     size = 1.4 if nm.size > 60 else 3.0  # a band between two gaps shows by its marker alone
     name = "band weight" if spread is None else "band weight, median of the runs"
-    curve = axes.plot(x, y, color=BLACK, lw=1.4, marker="o", ms=size, label=name, zorder=_CURVE_LEVEL + 1, gid=CURVE_ID)
+    curve = axes.plot(
+        x, y, color=Color.BLACK, lw=1.4, marker="o", ms=size, label=name, zorder=_CURVE_LEVEL + 1, gid=CURVE_ID
+    )
     handles: list[Artist] = [*curve]
     if spread is not None:
         low, high = (broken_at_gaps(nm, edge)[1] for edge in spread)
-        look = {"color": BLUE, "alpha": 0.3, "lw": 0, "zorder": _CURVE_LEVEL}
+        look = {"color": Color.BLUE, "alpha": 0.3, "lw": 0, "zorder": _CURVE_LEVEL}
         handles.append(axes.fill_between(x, low, high, label="quartiles", **look))
     else:
-        axes.fill_between(x, 0, y, color=SKY_BLUE, alpha=0.35, lw=0, zorder=_CURVE_LEVEL)
+        axes.fill_between(x, 0, y, color=Color.SKY_BLUE, alpha=0.35, lw=0, zorder=_CURVE_LEVEL)
     return handles
 
 
 def _draw_untrained(axes: Axes, nm: NDArray[np.float64], untrained: ArrayLike | None) -> Artist:
     """Draws what the weights are compared with; returns its legend handle."""
-    look = {"color": VERMILION, "lw": 1, "ls": "--", "zorder": 4}
+    look = {"color": Color.VERMILION, "lw": 1, "ls": "--", "zorder": 4}
     if untrained is None:
         return axes.axhline(1 / nm.size, label="uniform weight 1/C", **look)
     (line,) = axes.plot(*broken_at_gaps(nm, untrained), label="untrained networks", **look)
@@ -216,22 +201,22 @@ def _draw_untrained(axes: Axes, nm: NDArray[np.float64], untrained: ArrayLike | 
 
 
 def _draw_spectra(
-    axes: Axes, nm: NDArray[np.float64], *, spectra: Mapping[str, ArrayLike], colors: Mapping[str, str]
-) -> list[Artist]:
-    """Draws thin lines; returns their legend handles."""
+    axes: Axes, nm: NDArray[np.float64], spectra: Mapping[str, tuple[ArrayLike, str]]
+) -> tuple[Axes, list[Artist]]:
+    """Draws thin lines into axes behind the ones for the weights; returns these axes and legend handles."""
+    behind = axes.twinx()
+    behind.set_zorder(axes.get_zorder() - 1)
+    axes.patch.set_visible(False)
+    behind.set_ylabel("class mean spectrum (scene's unit)", color="#505050")
+    behind.tick_params(axis="y", colors="#505050")
     handles: list[Artist] = []
-    for name, spectrum in spectra.items():
-        x, y = broken_at_gaps(nm, spectrum)
-        look = {"color": _not_pale(colors.get(name, GREY)), "marker": "." if nm.size <= 60 else "", "ms": 2}
-        handles += axes.plot(x, y, lw=0.7, zorder=2, label=name, **look)
-    return handles
-
-
-def _not_pale(color: str) -> tuple[float, ...]:
-    """Darkens a colour that a thin line on light grey would not show, keeping its hue."""
-    rgb = np.array(to_rgb(color))
-    luminance = float(rgb @ (0.2126, 0.7152, 0.0722))
-    return tuple(rgb * min(1.0, 0.7 / max(luminance, 1e-6)))
+    for name, (spectrum, color) in spectra.items():
+        rgb = np.array(to_rgb(color))
+        luminance = float(rgb @ (0.2126, 0.7152, 0.0722))
+        dark = rgb * min(1.0, 0.7 / max(luminance, 1e-6))  # pale colours would not show on light grey
+        look = {"color": tuple(dark), "marker": "." if nm.size <= 60 else "", "ms": 2}
+        handles += behind.plot(*broken_at_gaps(nm, spectrum), lw=0.7, zorder=2, label=name, **look)
+    return behind, handles
 
 
 def _shade_groups(
@@ -245,8 +230,8 @@ def _shade_groups(
     """Shades each group that holds a band and writes its name and total; returns the share of the height that takes."""
     low, high = axes.get_xlim()
     tallest_in = 0.0
-    seen = sorted((g for g in groups if ((nm >= g[1]) & (nm < g[2])).any()), key=lambda group: group[1])
-    for i, (name, lower, upper) in enumerate(seen):
+    drawn = sorted((g for g in groups if ((nm >= g[1]) & (nm < g[2])).any()), key=lambda group: group[1])
+    for i, (name, lower, upper) in enumerate(drawn):
         total = f"{100 * totals[name]:.1f} %"
         left, right = max(lower, low), min(upper, high)
         background.axvspan(left, right, color="#E2E2E2" if i % 2 else "#F1F1F1", lw=0, zorder=0)
@@ -255,27 +240,24 @@ def _shade_groups(
         size = SMALL_PT if wide else min(SMALL_PT, max(4.0, width_in * 72 / 2.4))  # two lines of 1.2 times the size
         height_in = 2.4 * size / 72 if wide else max(text_width_in(line, size_pt=size) for line in (name, total))
         tallest_in = max(tallest_in, height_in + 0.12)
-        axes.annotate(
-            f"{name}\n{total}",
-            ((left + right) / 2, 1.0),
-            (0, -3),
-            xycoords=axes.get_xaxis_transform(),
-            textcoords="offset points",
-            ha="center",
-            va="top",
-            multialignment="center",
-            rotation=0 if wide else 90,
-            fontsize=size,
-            zorder=_TEXT_LEVEL,
-            gid=f"group:{name}",
-        )
+        look = {"fontsize": size, "rotation": 0 if wide else 90, "zorder": _TEXT_LEVEL, "gid": f"group:{name}"}
+        place = {"ha": "center", "va": "top", "multialignment": "center", "xycoords": axes.get_xaxis_transform()}
+        at = ((left + right) / 2, 1.0)
+        axes.annotate(f"{name}\n{total}", at, (0, -3), textcoords="offset points", **place, **look)
     return min(tallest_in / _AXES_HEIGHT_IN, 0.5)
 
 
 def _stamp(axes: Axes, text: str) -> None:
     """Writes large pale letters behind the curve, where they cannot be cropped away and hide no value."""
     size = min(34.0, 100 * _AXES_WIDTH_IN * 0.75 / text_width_in(text, size_pt=100))
-    style = {"color": VERMILION, "alpha": 0.4, "fontsize": size, "fontweight": "bold", "ha": "center", "va": "center"}
+    style = {
+        "color": Color.VERMILION,
+        "alpha": 0.4,
+        "fontsize": size,
+        "fontweight": "bold",
+        "ha": "center",
+        "va": "center",
+    }
     axes.text(0.5, 0.4, text, transform=axes.transAxes, zorder=_STAMP_LEVEL, rotation=8, **style)
 
 
@@ -290,8 +272,8 @@ def group_weights_figure(
     height_in = 0.3 * max(len(group_names), 3)
     figure = titled_figure(PAGE_WIDTH_IN, height_in + 1.7, title=title)
     bars, cells = figure.subplots(2, 1, sharex=True, height_ratios=[0.55, height_in])
-    bars.bar(np.arange(share.size), share[order], width=0.8, color=BLUE)
-    bars.axhline(1 / share.size, color=VERMILION, lw=0.8, ls="--")
+    bars.bar(np.arange(share.size), share[order], width=0.8, color=Color.BLUE)
+    bars.axhline(1 / share.size, color=Color.VERMILION, lw=0.8, ls="--")
     bars.set_ylabel("share")
     bars.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     bars.spines[["top", "right"]].set_visible(False)
@@ -347,7 +329,7 @@ def weight_history_figure(
     mesh = axes.pcolormesh(_edges(x), _edges(at), shown, norm=norm, cmap="cividis", rasterized=True)
     figure.colorbar(mesh, ax=axes, pad=0.01, extend="min", format=PercentFormatter(1.0), label="band weight")
     if best_step is not None:
-        axes.axhline(best_step, color=BLACK, lw=0.8, ls=(0, (1, 2)))
+        axes.axhline(best_step, color=Color.BLACK, lw=0.8, ls=(0, (1, 2)))
         look = {"fontsize": SMALL_PT, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
         right = axes.get_yaxis_transform()
         axes.text(0.995, best_step, f"kept: step {best_step}", transform=right, ha="right", va="top", **look)

@@ -293,9 +293,7 @@ class ModelInspection:
         totals = {name: float(part.sum()) for (name, _), part in zip(header.sources, layers, strict=False)}
         groups = [] if header.fusion == "free" else [(g.name, g.lower_nm, g.upper_nm) for g in header.groups]
         title = f"Band weights: {header.scene_name or self.path.stem}"
-        figure = plots.band_weights_figure(
-            nm, weights[: len(nm)], groups=groups, spectra=None, colors=None, title=title, sources=totals
-        )
+        figure = plots.band_weights_figure(nm, weights[: len(nm)], groups=groups, title=title, sources=totals)
         return {"band_weights": figure}
 
 

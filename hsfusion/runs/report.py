@@ -67,21 +67,21 @@ def write_report(run: Run, folder: Path) -> None:
         "versions": run.metrics["versions"],
         "configuration": training.configuration,
         "reproduce": training.command,
+        "weights": plots.weight_content(
+            weights.bands.wavelength_nm,
+            weights.weight,
+            groups=_group_limits(training.experiment),
+            windows=[{**vars(window), "weight": window.share} for window in windows],
+            sources=weights.sources,
+            fwhm=weights.bands.fwhm_nm,
+            good=weights.bands.good,
+            group=weights.group,
+            untrained=untrained,
+        ),
         **_experiment_content(training.experiment, weights),
         **_result_content(training.result, list(run.metrics["test"]["per_class"])),
     }
-    shown = plots.WeightProfile(
-        weights.bands.wavelength_nm,
-        weights.weight,
-        fwhm_nm=weights.bands.fwhm_nm,
-        untrained=untrained,
-        good=weights.bands.good,
-        band_groups=weights.group,
-        groups=_group_limits(training.experiment),
-        sources=weights.sources,
-    )
-    listed = [{**vars(window), "weight": window.share} for window in windows]
-    page = plots.report_html(content, weights=shown, windows=listed, figures=folder / "figures")
+    page = plots.report_html(content, figures=folder / "figures")
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 
@@ -99,7 +99,7 @@ def _group_limits(experiment: Experiment) -> list[tuple[str, float, float]]:
 def _weight_figures(
     weights: BandWeights, experiment: Experiment, result: TrainingResult, title: str, *, stamp: str | None
 ) -> dict[str, Any]:
-    legend, learned = experiment.split.labelled.legend, result.weights
+    learned = result.weights
     nm, names = weights.bands.wavelength_nm, group_members(experiment)[0]
     sources = dict(experiment.split.labelled.scene.sources)
     steps, history = result.weight_history
@@ -109,7 +109,6 @@ def _weight_figures(
             weights.weight,
             groups=_group_limits(experiment),
             spectra=_class_spectra(experiment),
-            colors=dict(zip(legend.names, legend.colors, strict=True)),
             title=f"Band weights: {title}",
             stamp=stamp,
             untrained=untrained_weight(weights),
@@ -151,18 +150,19 @@ def _map_figures(experiment: Experiment, result: TrainingResult, title: str) -> 
     }
 
 
-def _class_spectra(experiment: Experiment) -> dict[str, NDArray[np.float64]]:
-    """Mean spectrum (C,) of training pixels of each class, of at most 5,000 evenly spread over their list."""
+def _class_spectra(experiment: Experiment) -> dict[str, tuple[NDArray[np.float64], str]]:
+    """Mean spectrum (C,) of at most 5,000 training pixels of each class, evenly spread, and the colour of the class."""
     labelled, train = experiment.split.labelled, experiment.split.pixels(TRAIN)
     scene, codes = labelled.scene, labelled.labels.ravel()[train]
     spectra = {}
-    for code, name in zip(labelled.legend.codes, labelled.legend.names, strict=True):
+    legend = labelled.legend
+    for code, name, color in zip(legend.codes, legend.names, legend.colors, strict=True):
         pixels = train[codes == code]
         shown = pixels[:: max(1, -(-len(pixels) // _MOST_PIXELS))]  # a class need not occur in each of several scenes
         values = read_pixels(scene, shown, np.arange(len(scene.bands))).astype(np.float64)  # (N, C)
         finite = np.isfinite(values)
         total = np.where(finite, values, 0).sum(0)
-        spectra[name] = np.where(finite.any(0), total / np.maximum(finite.sum(0), 1), np.nan)
+        spectra[name] = np.where(finite.any(0), total / np.maximum(finite.sum(0), 1), np.nan), color
     return spectra
 
 

@@ -118,8 +118,6 @@ def curve_figure(weights: WeightComparison) -> Any:
         reported.bands.wavelength_nm,
         reported.weight,
         groups=weights.groups,
-        spectra=None,
-        colors=None,
         title=f"Band weights: {weights.scene}, {weights.origin}",
         spread=None if spread is None else (spread.lower, spread.upper),
         frequency=None if spread is None else spread.frequency,

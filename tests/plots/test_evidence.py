@@ -148,6 +148,12 @@ def test_each_group_has_a_panel_of_its_own_bands_on_one_scale() -> None:
     assert f"(runs {100 * low:.1f}–{100 * high:.1f})" in figure.axes[0].get_title(loc="left")
 
 
+def test_scale_of_all_groups_reaches_the_largest_weight() -> None:
+    weight = np.where(NM < 700, 0.01, 0.03)
+    figure = group_profiles_figure(NM, weight, runs=[weight], groups=GROUPS, spread=(weight, 2 * weight), title="")
+    assert all(axes.get_ylim()[1] > 0.06 for axes in figure.axes)
+
+
 def test_one_run_has_no_quartiles_by_group() -> None:
     figure = groups_figure(spread=False)
     assert not any(axes.collections for axes in figure.axes)
@@ -180,14 +186,7 @@ def test_selection_frequency_stands_in_a_strip_under_the_weights() -> None:
     frequency = (NM < 600).astype(float)
     figure = drawn(
         band_weights_figure(
-            NM,
-            RUNS[0],
-            groups=GROUPS,
-            spectra=None,
-            colors=None,
-            title="",
-            frequency=frequency,
-            spread=(RUNS.min(0), RUNS.max(0)),
+            NM, RUNS[0], groups=GROUPS, title="", frequency=frequency, spread=(RUNS.min(0), RUNS.max(0))
         )
     )
     weights, strip = figure.axes

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from hsfusion.plots import composite, instance_weights_figure, map_figure, save_figure, split_figure
 from hsfusion.plots.maps import SPLIT_ROLES
-from hsfusion.plots.style import UNLABELLED
+from hsfusion.plots.style import Color
 
 TRUTH = np.array([[0, 7], [2, 7]])
 PREDICTION = np.array([[2, 7], [7, 0]])
@@ -31,7 +31,7 @@ def test_panels_are_composite_truth_and_prediction_in_the_class_colours() -> Non
     figure = figure_of()
     assert [axes.get_title() for axes in figure.axes] == ["colour composite", "ground truth", "prediction"]
     np.testing.assert_array_equal(image_of(figure, 0), RGB)
-    color = {0: to_rgb(UNLABELLED), 7: to_rgb(BLUE), 2: to_rgb(ORANGE)}
+    color = {0: to_rgb(Color.UNLABELLED), 7: to_rgb(BLUE), 2: to_rgb(ORANGE)}
     for panel, codes in ((1, TRUTH), (2, PREDICTION)):
         expected = np.array([[color[code] for code in row] for row in codes.tolist()])
         np.testing.assert_array_equal(image_of(figure, panel), expected)
@@ -41,7 +41,7 @@ def test_one_legend_names_all_classes_and_unlabelled() -> None:
     (legend,) = figure_of().legends
     assert [text.get_text() for text in legend.get_texts()] == ["unlabelled", "Corn", "Oats"]
     faces = [patch.get_facecolor()[:3] for patch in legend.get_patches()]
-    assert faces == [to_rgb(UNLABELLED), to_rgb(BLUE), to_rgb(ORANGE)]
+    assert faces == [to_rgb(Color.UNLABELLED), to_rgb(BLUE), to_rgb(ORANGE)]
 
 
 def test_maps_have_no_ticks_and_are_not_smoothed() -> None:

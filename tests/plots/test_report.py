@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from hsfusion.plots import (
-    WeightProfile,
     band_weights_figure,
     confusion_figure,
     evidence_html,
     report_html,
     save_figure,
+    weight_content,
     with_evidence,
 )
 
@@ -60,9 +60,9 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> Path:
     """A folder with the figures of a confusion matrix and of band weights."""
-    folder, of = tmp_path_factory.mktemp("figures"), profile()
+    folder = tmp_path_factory.mktemp("figures")
     save_figure(confusion_figure(np.eye(2, dtype=int), names=["a", "b"], title=""), folder / "confusion")
-    curve = band_weights_figure(of.wavelength_nm, of.weight, groups=of.groups, title="Weights")
+    curve = band_weights_figure(WAVELENGTHS, WEIGHTS, groups=GROUPS, title="Weights")
     save_figure(curve, folder / "band_weights")
     return folder
 
@@ -72,15 +72,20 @@ def figures(drawn: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(drawn, tmp_path / "figures"))
 
 
-def profile(**changes: Any) -> WeightProfile:
+WAVELENGTHS, WEIGHTS = np.array([400.0, 410.0, 420.0, 1000.0]), np.array([0.1, 0.2, 0.3, 0.4])
+GROUPS = [("blue", 400.0, 500.0)]
+
+
+def weights(**changes: Any) -> dict[str, Any]:
     arguments: dict[str, Any] = {
-        "wavelength_nm": np.array([400.0, 410.0, 420.0, 1000.0]),
-        "weight": np.array([0.1, 0.2, 0.3, 0.4]),
-        "fwhm_nm": np.array([9.0, 9.5, 10.0, 12.25]),
-        "band_groups": ("blue", "blue", "blue", ""),
-        "groups": [("blue", 400.0, 500.0)],
+        "wavelength_nm": WAVELENGTHS,
+        "weight": WEIGHTS,
+        "groups": GROUPS,
+        "windows": [{"lower_nm": 690.4, "upper_nm": 735.0, "weight": 0.213, "raised": 2.4}],
+        "fwhm": np.array([9.0, 9.5, 10.0, 12.25]),
+        "group": ("blue", "blue", "blue", ""),
     }
-    return WeightProfile(**arguments | changes)
+    return weight_content(**arguments | changes)
 
 
 METRICS: dict[str, Any] = {
@@ -97,12 +102,11 @@ METRICS: dict[str, Any] = {
 NOWHERE = Path("no figures")
 
 
-def report(
-    figures: Path = NOWHERE, *, weights: WeightProfile | None = None, windows: Any = None, **changes: Any
-) -> str:
+def report(figures: Path = NOWHERE, **changes: Any) -> str:
     content: dict[str, Any] = {
         "title": "Run",
         "scene": "planted",
+        "weights": weights(),
         "metrics": METRICS,
         "beats_chance": True,
         "unreadable": None,
@@ -122,8 +126,7 @@ def report(
         "versions": {"torch": "2.13.0"},
         "reproduce": "hsfusion train seed=0",
     }
-    windows = [{"lower_nm": 690.4, "upper_nm": 735.0, "weight": 0.213, "raised": 2.4}] if windows is None else windows
-    return report_html(content | changes, weights=weights or profile(), windows=windows, figures=figures)
+    return report_html(content | changes, figures=figures)
 
 
 def test_everything_given_is_escaped(drawn: Path) -> None:
@@ -136,7 +139,7 @@ def test_everything_given_is_escaped(drawn: Path) -> None:
         unreadable=EVIL,
         verdict=(EVIL, [EVIL]),
         bands_in_use=EVIL,
-        weights=profile(band_groups=(EVIL,) * 4, groups=[(EVIL, 400.0, 900.0)], sources=[(EVIL, 0.0)]),
+        weights=weights(group=(EVIL,) * 4, groups=[(EVIL, 400.0, 900.0)], sources=[(EVIL, 0.0)]),
         confusion=(7, EVIL, f'"{EVIL}'),
         transfer=[EVIL],
         configuration=EVIL,
@@ -171,14 +174,16 @@ def values_of(html: str) -> list[str]:
 
 
 def test_every_band_says_its_values_in_order_of_wavelength(drawn: Path) -> None:
-    shuffled = profile(
+    shuffled = weights(
         wavelength_nm=np.array([410.0, 400.0, 420.0, 1000.0]),
-        quartiles=tuple(np.array([[0.05, 0.1, 0.2, 0.3], [0.15, 0.3, 0.4, 0.5]])),
+        lower=[0.05, 0.1, 0.2, 0.3],
+        upper=[0.15, 0.3, 0.4, 0.5],
+        windows=[],
         frequency=np.array([0.0, 0.2, 0.4, 1.0]),
         good=np.array([True, True, True, False]),
         profiles=np.full((5, 4), 0.25),
     )
-    html = report(drawn, weights=shuffled, windows=[])
+    html = report(drawn, weights=shuffled)
     tips = values_of(html)
     assert tips[0] == (
         "band 2: 400.0 nm, FWHM 9.5 nm, group blue, weight 20.00 %, quartiles 10.00 and 30.00 %, "
@@ -214,7 +219,7 @@ def test_curve_that_gave_way_to_its_png_has_no_strips(figures: Path) -> None:
 
 
 def test_curve_is_described_in_words(drawn: Path) -> None:
-    image, _ = Page(report(drawn, weights=profile(untrained=np.full(4, 0.25)))).all("img")
+    image, _ = Page(report(drawn, weights=weights(untrained=np.full(4, 0.25)))).all("img")
     assert "The largest is 40.0 % at 1000 nm, untrained networks give that band 25.0 %." in str(image["alt"])
     image, _ = Page(report(drawn)).all("img")
     assert "a uniform weight were 25.0 %" in str(image["alt"])

@@ -17,9 +17,7 @@ from hsfusion.plots.style import legend_columns, text_width_in
 
 def weights_figure() -> Figure:
     nm = np.arange(400.0, 1000, 10)
-    return band_weights_figure(
-        nm, np.full(60, 1 / 60), groups=[("VNIR", 400, 1000)], spectra=None, colors=None, title="weights & more"
-    )
+    return band_weights_figure(nm, np.full(60, 1 / 60), groups=[("VNIR", 400, 1000)], title="weights & more")
 
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ WEIGHT = RNG.dirichlet(np.ones(NM.size))
 
 
 def figure_of(weight: np.ndarray = WEIGHT, *, nm: np.ndarray = NM, **options: object) -> Figure:
-    arguments: dict = {"groups": GROUPS, "spectra": None, "colors": None, "title": "weights"} | options
+    arguments: dict = {"groups": GROUPS, "title": "weights"} | options
     return band_weights_figure(nm, weight, **arguments)
 
 
@@ -103,7 +103,7 @@ def test_group_without_a_band_is_not_drawn() -> None:
     assert list(group_labels(figure_of(WEIGHT[visible], nm=NM[visible]))) == ["blue", "green", "red", "red edge", "NIR"]
 
 
-@pytest.mark.parametrize("spectra", [None, {"Corn": np.linspace(9000, 100, NM.size)}])
+@pytest.mark.parametrize("spectra", [None, {"Corn": (np.linspace(9000, 100, NM.size), "#808080")}])
 def test_group_labels_touch_neither_each_other_nor_the_curve_nor_the_frame(spectra: dict | None) -> None:
     figure = figure_of(np.full(NM.size, 1 / NM.size), spectra=spectra)
     renderer = FigureCanvasAgg(figure).get_renderer()
@@ -131,7 +131,7 @@ def test_water_vapour_is_in_the_legend_only_where_the_scene_reaches_it() -> None
 
 def test_spectra_keep_their_unit_on_an_axis_of_their_own_behind_the_weights() -> None:
     spectrum = np.linspace(200, 9000, NM.size)
-    figure = figure_of(spectra={"Corn": spectrum, "Oats": spectrum / 2}, colors={"Corn": "#0072B2"})
+    figure = figure_of(spectra={"Corn": (spectrum, "#0072B2"), "Oats": (spectrum / 2, "#808080")})
     weights, behind = figure.axes
     assert behind.get_zorder() < weights.get_zorder()
     assert "spectrum" in behind.get_ylabel()
@@ -142,7 +142,7 @@ def test_spectra_keep_their_unit_on_an_axis_of_their_own_behind_the_weights() ->
 
 
 def test_class_without_a_spectrum_leaves_the_others_their_scale() -> None:
-    spectra = {"Oats": np.full(NM.size, np.nan), "Corn": np.full(NM.size, 4000.0)}
+    spectra = {"Oats": (np.full(NM.size, np.nan), "#808080"), "Corn": (np.full(NM.size, 4000.0), "#808080")}
     assert 4000 < figure_of(spectra=spectra).axes[1].get_ylim()[1] < 8000
 
 
@@ -168,7 +168,7 @@ def test_groups_weigh_what_they_weigh_in_the_runs_where_their_bands_take_turns()
 
 
 def test_pale_class_colour_is_darkened_for_its_line() -> None:
-    figure = figure_of(spectra={"Woods": np.ones(NM.size)}, colors={"Woods": "#fffac8"})
+    figure = figure_of(spectra={"Woods": (np.ones(NM.size), "#fffac8")})
     (line,) = [line for line in figure.axes[1].get_lines() if line.get_label() == "Woods"]
     assert np.dot(to_rgb(line.get_color()), (0.2126, 0.7152, 0.0722)) == pytest.approx(0.7)
 
