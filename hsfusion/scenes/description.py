@@ -257,13 +257,11 @@ def parse_configuration(text: str) -> dict[str, Any]:
 
 def _parsed(source: object, text: str | Path, loader: type[yaml.SafeLoader], *, what: str) -> dict[str, Any]:
     try:
-        content = yaml.load(text.read_text(encoding="utf-8") if isinstance(text, Path) else text, loader)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        content = dict(yaml.load(text.read_text(encoding="utf-8") if isinstance(text, Path) else text, loader) or {})
+    except (OSError, ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
         reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or type(error).__name__
         raise InputError(source, what, f"unreadable ({reason})", "a YAML file of keys", "correct it") from error
-    if not isinstance(content, dict | None):
-        raise InputError(source, what, "no mapping", "keys and values", "correct it")
-    return {str(key): value for key, value in (content or {}).items()}
+    return {str(key): value for key, value in content.items()}
 
 
 def _active(value: Any, field: str = "") -> Iterator[tuple[str, Any]]:

@@ -48,22 +48,28 @@ def check_same_grid(geobox: GeoBox, other: GeoBox, *, source: object, reference:
     A raster without georeference (identity transform and no CRS) is taken to lie on any grid of its shape. Corners may
     differ by 1e-3 pixel. ``source`` and ``reference`` name the two in the message.
     """
+    place = f"as {reference}"
     if geobox.shape != other.shape:
-        fix = "give a raster drawn on the scene's own grid"
-        raise InputError(source, "shape (rows, columns)", geobox.shape, f"{other.shape} as {reference}", fix)
-    if geobox.is_bare or other.is_bare:
+        wrong = ("shape (rows, columns)", geobox.shape, f"{other.shape} {place}", "give a raster on the scene's grid")
+    elif geobox.is_bare or other.is_bare:
         return
-    if geobox.crs is not None and other.crs is not None and not same_crs(geobox.crs, other.crs):
-        raise InputError(
-            source, "CRS", crs_name(geobox.crs), f"{crs_name(other.crs)} as {reference}", "reproject the raster"
-        )
-    rows, cols = other.shape
-    for corner in ((0, 0), (cols, 0), (0, rows), (cols, rows)):
+    elif geobox.crs is not None and other.crs is not None and not same_crs(geobox.crs, other.crs):
+        wrong = ("CRS", crs_name(geobox.crs), f"{crs_name(other.crs)} {place}", "reproject the raster")
+    elif _shift(geobox, other) > 1e-3:
+        one, two = (tuple(box.transform)[:6] for box in (geobox, other))
+        wrong = ("transform", one, f"{two} {place}, to 1e-3 pixel", "resample the raster to the scene's grid")
+    else:
+        return
+    raise InputError(source, *wrong)
+
+
+def _shift(geobox: GeoBox, other: GeoBox) -> float:
+    """By how many pixels of another grid of the same shape the corners lie off, at most along an axis."""
+    shifts = [0.0]
+    for corner in ((0, 0), (other.shape[1], 0), (0, other.shape[0]), other.shape[::-1]):
         col, row = _apply(~other.transform, *_apply(geobox.transform, *corner))
-        if max(abs(col - corner[0]), abs(row - corner[1])) > 1e-3:
-            expected = f"{tuple(other.transform)[:6]} as {reference}, to 1e-3 pixel"
-            fix = "resample the raster to the scene's grid"
-            raise InputError(source, "transform", tuple(geobox.transform)[:6], expected, fix)
+        shifts += [abs(col - corner[0]), abs(row - corner[1])]
+    return max(shifts)
 
 
 def same_crs(crs: str, other: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +95,6 @@ class LabelledScene:
         """The scene in one line, and how much of it is labelled."""
         labelled = f"{np.count_nonzero(self.labels):,} labelled pixels of {len(self.legend.codes)} classes"
         return f"LabelledScene({self.scene!r}, {labelled})"
-
-    def _repr_html_(self) -> str:
-        """The scene in one line, and a table of its classes with their colours, for notebooks."""
-        pixels = [f"{np.count_nonzero(self.labels == code):,}" for code in self.legend.codes]
-        return f"<p>{escape(repr(self))}</p>{self.legend.table_html(pixels=pixels)}"
 
     def where(self, valid: NDArray[np.bool_]) -> LabelledScene:
         """Drops the labels of pixels (H, W) that are not valid, and classes that then have none, and logs that.

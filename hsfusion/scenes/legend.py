@@ -11,7 +11,6 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -95,21 +94,6 @@ class Legend:
         position = np.searchsorted(self.codes, labels)
         position = np.minimum(position, len(self.codes) - 1)
         return np.where(np.asarray(self.codes)[position] == labels, position, -1)
-
-    def _repr_html_(self) -> str:
-        """A table with the colours of the classes, for notebooks."""
-        return self.table_html()
-
-    def table_html(self, **columns: Sequence[object]) -> str:
-        """An HTML table of the classes, with more columns of K cells each by their heading."""
-        head = "".join(f"<th>{escape(name)}</th>" for name in ("", "code", "class", *columns))
-        rows = [
-            f'<tr><td style="background: {color}; min-width: 1.5em"></td>'
-            + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells)
-            + "</tr>"
-            for color, *cells in zip(self.colors, self.codes, self.names, *columns.values(), strict=True)
-        ]
-        return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
 
 
 def by_code(given: Sequence[str] | Mapping[Any, str] | None) -> dict[Any, str]:

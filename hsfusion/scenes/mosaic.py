@@ -176,7 +176,7 @@ def far_from_training(levels: NDArray, mean: NDArray, std: NDArray) -> str | Non
     Args:
         levels: (L,) typical values of the bands of the scene, NaN where unknown.
         mean: (L,) of the training pixels.
-        std: (L,) standard deviation of the training pixels.
+        std: (L,) of the training pixels.
 
     Returns:
         A sentence on the bands that are far off; None where they are less than a quarter of those that are known.

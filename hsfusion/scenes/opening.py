@@ -169,12 +169,10 @@ def with_user_metadata(
 def _given_table(file: CubeFile, given: str | Path | Sequence[float]) -> BandTable:
     if isinstance(given, str | Path):
         bands = Bands.from_csv(given)
-        check_band_count(file.path, file.layers, bands)
+        check_band_count(file.path, file.layers, bands.wavelength_nm)
         return BandTable(bands.wavelength_nm, bands.fwhm_nm, bands.good, unit="nm", source=str(given))
     centres = np.array(list(given), float)
-    if centres.size != file.layers:
-        expected = f"{file.layers}, one for each band of the cube"
-        raise file.error("number of scene.wavelengths", centres.size, expected, "correct the list")
+    check_band_count(file.path, file.layers, centres)
     return BandTable(centres, source="scene.wavelengths")
 
 

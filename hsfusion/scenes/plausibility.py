@@ -45,7 +45,7 @@ def plausibility_warnings(file: CubeFile, survey: Survey, bands: Bands | None) -
     marked = file.table.good if bands is None else bands.good
     good = np.ones(file.layers, bool) if marked is None else np.array(marked)
     used = good & ~survey.dead
-    lines = [] if bands is None else [*_order(bands), *_widths(bands), *_unit(bands)]
+    lines = [] if bands is None else [*_wavelengths(bands)]
     lines += _nodata(file, survey, used)
     if used.any():
         lines += [*_scale(file, survey, used), *_ceilings(file, survey, used, bands), *_negative(file, survey, used)]
@@ -67,7 +67,7 @@ def format_band_ranges(chosen: NDArray[np.bool_], bands: Bands | None) -> str:
     return ", ".join(texts)
 
 
-def _order(bands: Bands) -> Iterator[str]:
+def _wavelengths(bands: Bands) -> Iterator[str]:
     nm = bands.wavelength_nm
     step = np.diff(nm)
     back = np.flatnonzero(step < 0)
@@ -79,28 +79,14 @@ def _order(bands: Bands) -> Iterator[str]:
     if (count > 1).any():
         twice = [f"{nm:g} nm ({n} bands)" for nm, n in zip(value[count > 1], count[count > 1], strict=True)]
         yield f"wavelengths occur more than once: {_first(twice)}."
-
-
-def _widths(bands: Bands) -> Iterator[str]:
-    spacing = np.abs(np.diff(bands.wavelength_nm))
-    spacing = spacing[spacing > 0]
-    if bands.fwhm_nm is None or not spacing.size:
-        return
-    width, step = float(np.median(bands.fwhm_nm)), float(np.median(spacing))
-    if not _NARROW * step <= width <= _WIDE * step:
-        yield (
-            f"FWHM is {width:g} nm where bands are {step:g} nm apart (medians): it may be in another unit, "
-            "or not a full width."
-        )
-
-
-def _unit(bands: Bands) -> Iterator[str]:
-    nm = bands.wavelength_nm
+    spacing = float(np.median(np.abs(step[step != 0]))) if step.any() else np.nan
+    width = np.nan if bands.fwhm_nm is None else float(np.median(bands.fwhm_nm))
+    if width < _NARROW * spacing or width > _WIDE * spacing:
+        where = f"FWHM is {width:g} nm where bands are {spacing:g} nm apart (medians)"
+        yield f"{where}: it may be in another unit, or not a full width."
     if nm.min() < _SENSIBLE_NM[0] or nm.max() > _SENSIBLE_NM[1]:
-        yield (
-            f"wavelengths run from {nm.min():g} to {nm.max():g} nm, and no imaging spectrometer sees that: "
-            "check their unit."
-        )
+        where = f"wavelengths run from {nm.min():g} to {nm.max():g} nm"
+        yield f"{where}, and no imaging spectrometer sees that: check their unit."
 
 
 def _nodata(file: CubeFile, survey: Survey, used: NDArray[np.bool_]) -> Iterator[str]:
@@ -201,7 +187,7 @@ def _grouped(file: CubeFile, end: _End, chosen: NDArray[np.bool_]) -> Iterator[_
 
 
 def _advice(file: CubeFile, stored: float | np.generic) -> str:
-    """How a stored number is made to mean no data; a file's own nodata can only be replaced by one close to it."""
+    """How a stored number is made to mean no data; that of a file can only be replaced by one close to it."""
     if file.nodata is None or file.nodata_given or np.isclose(float(stored), file.nodata):
         return f"set scene.nodata={exact(stored)}"
     return "correct the nodata value of the file"

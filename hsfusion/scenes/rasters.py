@@ -63,17 +63,10 @@ Blocks = Callable[[], Iterator[tuple[Window, NDArray]]]
 def write_class_map(
     path: Path, codes: NDArray[np.integer], *, legend: Legend, geobox: GeoBox, tags: Mapping[str, str] | None = None
 ) -> None:
-    """Writes class codes as a GeoTIFF with colour table, class names and nodata 0.
+    """Writes class codes (H, W) as a GeoTIFF with colour table, class names and nodata 0, see :func:`write_raster`.
 
     The names stand in the tags ``class_<code>``, and as GDAL category names in ``<path>.aux.xml``, where QGIS and
     GDAL look for them.
-
-    Args:
-        path: where to.
-        codes: (H, W) codes of the legend, 0 where there is no class.
-        legend: the classes.
-        geobox: the grid.
-        tags: more tags.
     """
     profile = class_profile(legend, tags or {})
     _write_whole(path, codes.astype(profile.dtype)[None], geobox=geobox, profile=profile)
@@ -230,20 +223,10 @@ def _rgba(color: str) -> tuple[int, int, int, int]:
 def verify_written(
     path: Path, blocks: Blocks, *, geobox: GeoBox, profile: RasterProfile, overviews: Sequence[int] | None = None
 ) -> None:
-    """Makes sure that a GeoTIFF holds what it has to, and lies on the disk.
+    """Makes sure that a GeoTIFF holds what it has to, and lies on the disk; for the arguments see :func:`write_blocks`.
 
-    A full disk can tear the smaller copies alone, and raises nothing: they are read, too.
-
-    Args:
-        path: the file.
-        blocks: what it holds, see :func:`write_blocks`.
-        geobox: the grid.
-        profile: how it is stored.
-        overviews: by what factors smaller copies are smaller; None for whichever there are.
-
-    Raises:
-        InputError: if the CRS does not read back.
-        EnvironmentFailure: if anything else does not.
+    A full disk can tear the smaller copies alone, and raises nothing: they are read, too. ``overviews`` are the factors
+    by which they are smaller; None for whichever there are.
     """
     with _writing(path):
         for name in filter(Path.exists, (path, pam_path(path))):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from hsfusion.errors import InputError, printable
 from hsfusion.scenes.geobox import GeoBox, check_same_grid, crs_name
 from hsfusion.spectra import Bands, match_bands
+
+if TYPE_CHECKING:
+    from hsfusion.scenes.formats.cube_file import CubeFile
 
 _EDGE = 256  # of the squares, in pixels, that single pixels are read by
 _NUMBERS = 2**24  # read at a time
@@ -24,29 +27,6 @@ class Window(NamedTuple):
     col: int
     height: int
     width: int
-
-
-class Raster(Protocol):
-    """Layers of pixels on a grid, read window by window."""
-
-    @property
-    def geobox(self) -> GeoBox:
-        """Shape and place of the grid."""
-        ...
-
-    @property
-    def layers(self) -> int:
-        """E, the number of layers."""
-        ...
-
-    @property
-    def path(self) -> Path | None:
-        """The file that the layers are read from; None where they are in memory."""
-        ...
-
-    def read(self, window: Window) -> NDArray[np.float32]:
-        """Reads a window: (E, height, width) float32, NaN where there are no data."""
-        ...
 
 
 class Scene(Protocol):
@@ -141,9 +121,7 @@ class ArrayScene(ArrayRaster):
     __repr__ = describe  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, cube: NDArray, *, bands: Bands, name: str, geobox: GeoBox | None = None) -> None:
-        if cube.ndim != 3:
-            raise InputError(name, "cube shape", cube.shape, "three axes (C, H, W)", "reorder the array")
-        check_band_count(name, cube.shape[0], bands)
+        check_band_count(name, cube.shape[0], bands.wavelength_nm)
         super().__init__(cube, geobox=geobox)
         check_same_grid(self.geobox, GeoBox(cube.shape[1:]), source=name, reference="the cube")
         self.name = name
@@ -168,7 +146,7 @@ class StackedScene:
 
     __repr__ = describe  # pyright: ignore[reportAssignmentType]
 
-    def __init__(self, scene: Scene, rasters: Mapping[str, Raster]) -> None:
+    def __init__(self, scene: Scene, rasters: Mapping[str, ArrayRaster | CubeFile]) -> None:
         for name, raster in rasters.items():
             check_same_grid(raster.geobox, scene.geobox, source=name, reference=scene.name)
         self.name, self.bands, self.geobox = scene.name, scene.bands, scene.geobox
@@ -245,10 +223,7 @@ class BandSelection:
 
 
 def fingerprint(scene: Scene) -> dict[str, Any]:
-    """Plain values that tell a scene apart from others: its bands, place, scale, and size and time of its files.
-
-    A selection of bands is what it was selected from: which bands a model takes is a matter of the model.
-    """
+    """Plain values that tell a scene, or what bands were selected from, apart: bands, place, scale, and its files."""
     inner = scene.scene if isinstance(scene, BandSelection) else scene
     status = [path.stat() for path in inner.files()]
     return {
@@ -328,8 +303,8 @@ def finite_or_nan(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values
 
 
-def check_band_count(source: object, layers: int, bands: Bands) -> None:
+def check_band_count(source: object, layers: int, wavelength_nm: NDArray[np.float64]) -> None:
     """Makes sure that a cube has one layer for each band."""
-    if layers != len(bands):
+    if layers != wavelength_nm.size:
         expected = f"{layers}, one for each band of the cube"
-        raise InputError(source, "number of wavelengths", len(bands), expected, "give a table that fits the cube")
+        raise InputError(source, "number of wavelengths", wavelength_nm.size, expected, "give one for each")

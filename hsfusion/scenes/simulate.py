@@ -66,10 +66,7 @@ class SimulatedScene:
         self.narrower = int((_widths(self.bands) < widths[nearest]).sum())
 
     def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Reads a window: (C' + E, height, width) float32, or those layers of it, NaN where there are no data.
-
-        A band has no data where one of the scene's bands that it is made of has none.
-        """
+        """Reads a window: (C' + E, height, width) float32, or those layers of it, NaN where a band it is made of is."""
         if window is None:
             return read_all(self, layers)
         number = len(self.bands)

@@ -86,19 +86,11 @@ def draw_classes(
     unlabelled: Collection[int],
     reference: str,
 ) -> tuple[NDArray[np.int32], list[Any], Categories]:
-    """Draws polygons and points on the grid of a scene.
+    """Draws polygons and points on the grid of a scene, in whose CRS geometries are brought corner by corner.
 
     A polygon takes the pixels whose centres it holds, a point the pixel that it lies in. Pixels that two classes claim
-    get none. Whatever labels nothing is counted in the log.
-
-    Args:
-        path: the file.
-        geobox: the grid; geometries are brought to its CRS corner by corner.
-        driver: what :func:`vector_format` gave.
-        layer: name of the layer.
-        class_field: attribute that holds the class: whole numbers, also as text, are codes, words are names.
-        unlabelled: codes that mean "no class".
-        reference: name of the scene, for messages.
+    get none. Whatever labels nothing is counted in the log. ``driver`` is what :func:`vector_format` gave,
+    ``unlabelled`` are codes that mean "no class", and ``reference`` is what messages call the scene.
 
     Returns:
         (H, W) index of the class, -1 for none; the classes; and what the file lists of them.

@@ -87,7 +87,7 @@ def test_paths_start_at_the_folder_of_the_description(tmp_path):
         ("cube: x\nclass_colors: red\n", "class_colors is red, expected colours by code"),
         ("cube: x\nsources: [a.tif]\n", "sources is .*, expected files by name"),
         ("cube: x\nsources: {a: {b: c}}\n", "sources is .*, expected files by name"),
-        ("- a\n", "description is no mapping"),
+        ("- a\n", "description is unreadable"),
         ("cube: [\n", "unreadable"),
         ("cube: x\ncube: y\n", "unreadable"),
         ("cube: x\nclass_names: {1: a, 1: b}\n", "unreadable .key 1 twice"),
@@ -101,7 +101,7 @@ def test_paths_start_at_the_folder_of_the_description(tmp_path):
         ("!!python/object/apply:os.system [ls]\n", "unreadable"),
         ("\xff\xfe", "unreadable|list"),
         ("", "cube is missing"),
-        ("5\n", "description is no mapping"),
+        ("5\n", "description is unreadable"),
         ("cube: " + "[" * 100_000, "unreadable"),
     ],
 )

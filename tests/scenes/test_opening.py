@@ -51,7 +51,7 @@ def test_bad_bands_by_range_and_by_name(path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"wavelengths": NM[:2]}, r"number of scene\.wavelengths is 2, expected 3"),
+        ({"wavelengths": NM[:2]}, "number of wavelengths is 2, expected 3"),
         ({"wavelength_unit": "Angstrom"}, "wavelength_unit is Angstrom, expected nm or um"),
         ({"scale": 0}, r"scene\.scale is 0, expected a positive number"),
         ({"scale": float("nan")}, r"scene\.scale is nan"),
