@@ -15,7 +15,7 @@ from rich.text import Text
 
 from hsfusion.errors import printable, unescaped
 from hsfusion.runs.inspection import Inspection, ModelInspection
-from hsfusion.scenes.plausibility import exact, format_band_ranges
+from hsfusion.scenes.survey import exact, format_band_ranges
 from hsfusion.training.model_file import FORMAT_VERSION, ModelHeader
 
 _WIDTH, _LEFT = 100, 14  # of the page, and of the names

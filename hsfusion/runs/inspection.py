@@ -22,8 +22,7 @@ from hsfusion.scenes.geobox import describe_place
 from hsfusion.scenes.labels import raster_codes
 from hsfusion.scenes.legend import read_categories
 from hsfusion.scenes.opening import FileScene, with_labels, with_sources, with_user_metadata
-from hsfusion.scenes.plausibility import plausibility_warnings
-from hsfusion.scenes.survey import Survey, survey
+from hsfusion.scenes.survey import Survey, plausibility_warnings, survey
 from hsfusion.scenes.vectors import vector_format
 from hsfusion.spectra import Bands
 from hsfusion.training.model_file import ModelHeader

@@ -131,8 +131,7 @@ def read_labels(
     """Reads the classes of the pixels of a scene.
 
     Codes from 1 to 65535 are kept, also where a field holds them as text. Where others occur, classes are numbered 1 to
-    K in ascending order. Names are numbered by their place in the layer's style, or in the list of values of the field,
-    and others after them in alphabetical order. The log lists these numbers.
+    K in ascending order, and names in alphabetical order. The log lists these numbers.
 
     Args:
         path: a raster of one layer on the grid of the scene, in any format that cubes have and of any whole numbers; or
@@ -147,8 +146,8 @@ def read_labels(
     if driver is not None:
         grid, reference = scene.geobox, f"the scene {scene.name}"
         options = {"driver": driver, "layer": variable, "class_field": class_field, "unlabelled": none}
-        index, classes, categories = draw_classes(path, grid, reference=reference, **options)
-        return _numbered(path, index, classes, categories)
+        index, classes = draw_classes(path, grid, reference=reference, **options)
+        return _numbered(path, index, classes, Categories({}, {}))
     file = open_cube_file(path, variable=variable)
     if class_field is not None:
         raise file.error("scene.class_field", class_field, f"nothing, as {file.format} has no fields", "drop it")
@@ -233,7 +232,7 @@ def _numbered(path: Path, index: NDArray[np.integer], classes: Sequence[int | st
         expected = f"1 to {MOST_CLASSES}, beside the unlabelled"
         fix = "check scene.unlabelled, scene.class_field, and the nodata of the file"
         raise InputError(path, "number of classes", len(present), expected, fix)
-    final = _final_codes([classes[i] for i in present], categories.order)
+    final = _final_codes([classes[i] for i in present])
     table = np.zeros(len(classes) + 1, np.int64)  # the last for index -1
     table[present] = list(final.values())
     names: dict[int, str] = {}
@@ -243,31 +242,23 @@ def _numbered(path: Path, index: NDArray[np.integer], classes: Sequence[int | st
         elif value in categories.names or value != code:
             names[code] = categories.names.get(value, f"class {value}")
     colors = {code: categories.colors[value] for value, code in final.items() if value in categories.colors}
-    _tell_numbers(path, final, categories.order)
+    _tell_numbers(path, final)
     return Labels(table[index], names, colors, {code: value for value, code in final.items()})
 
 
-def _final_codes(classes: Sequence[Any], order: Sequence[str] = ()) -> dict[Any, int]:
-    """Codes of sorted classes: their own from 1 to 65535; of names the place in an order, or after it; else 1 to K."""
+def _final_codes(classes: Sequence[Any]) -> dict[Any, int]:
+    """Codes of sorted classes: their own from 1 to 65535, else 1 to K."""
     if all(isinstance(value, int) and 1 <= value <= _HIGHEST_CODE for value in classes):
         return {value: value for value in classes}
-    places = [*order, *(value for value in classes if value not in order)]
-    number = {value: i for i, value in enumerate(places if isinstance(classes[0], str) else classes, start=1)}
-    return {value: number[value] for value in classes}
+    return {value: number for number, value in enumerate(classes, start=1)}
 
 
-def _tell_numbers(source: Path | str, final: Mapping[Any, int], order: Sequence[str] = ()) -> None:
+def _tell_numbers(source: Path | str, final: Mapping[Any, int]) -> None:
     """Lists the codes of classes, if they are not the file's own."""
     if all(value == code for value, code in final.items()):
         return
-    codes = isinstance(next(iter(final)), int)
-    pairs = sorted(final.items(), key=lambda item: item[1])
-    listed = [f"{value} is {code}" if codes else f"{code}={value}" for value, code in pairs]
-    text = ", ".join(listed[:30]) + ", ..." * (len(listed) > 30)
-    if codes:
-        _log.warning("%s: classes get other codes, as those of maps go from 1 to 65535: %s.", source, text)
-    elif set(final) <= set(order):
-        _log.info("%s: classes are numbered in the order of the layer's style: %s.", source, text)
+    if isinstance(next(iter(final)), int):
+        how, listed = "get other codes, as those of maps go from 1 to 65535", [f"{v} is {c}" for v, c in final.items()]
     else:
-        how = "the order of the layer's style, then alphabetically" if set(final) & set(order) else "alphabetical order"
-        _log.warning("%s: classes are numbered in %s: %s.", source, how, text)
+        how, listed = "are numbered in alphabetical order", [f"{code}={value}" for value, code in final.items()]
+    _log.warning("%s: classes %s: %s.", source, how, ", ".join(listed[:30]) + ", ..." * (len(listed) > 30))

@@ -1,16 +1,16 @@
 """The legend: which classes there are, and what they are called and coloured, in files too.
 
 Names and colours stand in the tags and colour table of a GeoTIFF, in GDAL's Persistent Auxiliary Metadata beside it
-(PAM, ``.aux.xml``: CategoryNames, GDALRasterAttributeTable), and in headers of ENVI classifications (class names, class
-lookup). What a GeoTIFF cannot hold is written to PAM, where GDAL and QGIS look for it: class names, and some CRS (SRS).
+(PAM, ``.aux.xml``), and in headers of ENVI classifications (class names, class lookup). What a GeoTIFF cannot hold is
+written to PAM, where GDAL and QGIS look for it: class names, and some CRS (SRS).
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -34,8 +34,6 @@ PALETTE = (
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _TAG = re.compile(r"class_(-?\d{1,18})")
 _WHOLE = re.compile(r"[+-]?\d{1,18}(\.0+)?", re.ASCII)
-# usages of columns of a GDAL raster attribute table
-_NAME, _VALUE_FROM, _VALUE_TO, _VALUE, _RGB = "2", "3", "4", "5", ("6", "7", "8")
 
 
 @dataclass(frozen=True)
@@ -54,16 +52,16 @@ class Legend:
 
     def __post_init__(self) -> None:
         """Checks codes, names and colours."""
-        codes, names = self.codes, self.names
+        codes, names, wrong = self.codes, self.names, None
         if not codes or list(codes) != sorted(set(codes)) or not 1 <= codes[0] <= codes[-1] <= 65535:
             expected = "ascending integers from 1 to 65535, 0 being unlabelled"
-            raise _error("codes", codes, expected, "renumber the classes")
-        if len(set(names)) < len(codes):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise _error("names", f"{twice} for more than one class", "unique names", "rename classes by class_names")
-        for color in self.colors:
-            if not _COLOR.fullmatch(color):
-                raise _error("colour", repr(color), "#rrggbb", "write colours like #ffcc00, in quotation marks")
+            wrong = ("codes", codes, expected, "renumber the classes")
+        elif twice := sorted({name for name in names if names.count(name) > 1}):
+            wrong = ("names", f"{twice} for more than one class", "unique names", "rename classes by class_names")
+        elif odd := [color for color in self.colors if not _COLOR.fullmatch(color)]:
+            wrong = ("colour", repr(odd[0]), "#rrggbb", "write colours like #ffcc00, in quotation marks")
+        if wrong:
+            raise InputError("legend", *wrong)
 
     @classmethod
     def of(
@@ -103,10 +101,6 @@ def by_code(given: Sequence[str] | Mapping[Any, str] | None) -> dict[Any, str]:
     return dict(enumerate(given, start=1))
 
 
-def _error(field: str, value: object, expected: str, fix: str) -> InputError:
-    return InputError("legend", field, value, expected, fix)
-
-
 def is_named(name: str) -> bool:
     """Whether the name of a class was given, not made of its code (class 1), which says nothing of another scene."""
     return re.fullmatch(r"\s*class \d+\s*", name) is None
@@ -117,30 +111,11 @@ def one_line(name: str) -> str:
     return printable(" ".join(name.split()))
 
 
-@dataclass(frozen=True)
-class Categories:
-    """What a file says of its classes, by its own codes; codes that do not occur in it may be among them.
+class Categories(NamedTuple):
+    """Names, and colours ``#rrggbb``, of classes by the codes of a file; codes that do not occur may be among them."""
 
-    Attributes:
-        names: code -> name.
-        colors: code -> ``#rrggbb``.
-        order: classes that have a name only, in the order that the file gives them; the first has code 1.
-    """
-
-    names: Mapping[int, str] = field(default_factory=dict)
-    colors: Mapping[int, str] = field(default_factory=dict)
-    order: Sequence[str] = ()
-
-    @classmethod
-    def of_list(cls, listed: Iterable[tuple[str, str]]) -> Categories:
-        """From values and their labels, as styles and domains of fields list them.
-
-        Whole numbers are codes, which a label other than the number gives a name; a word is a name itself.
-        """
-        labels = {" ".join(value.split()): label for value, label in listed}
-        codes = {value: code for value in labels if (code := whole_number(value)) is not None}
-        names = {code: labels[value] for value, code in codes.items() if labels[value] != value}
-        return cls(_named(names), order=tuple(value for value in labels if value))
+    names: Mapping[int, str]
+    colors: Mapping[int, str]
 
 
 def whole_number(text: str) -> int | None:
@@ -151,22 +126,21 @@ def whole_number(text: str) -> int | None:
 def read_categories(file: CubeFile) -> Categories:
     """Reads names and colours of classes from a GeoTIFF, or an ENVI file, and what lies beside it.
 
-    Tags ``class_<code>``, as our own maps have, go before category names, and these before an attribute table.
+    Tags ``class_<code>``, as our own maps have, go before category names.
     """
     kind = file.format.split(" ")[0]
     if kind == "ENVI":
         names, colors = class_table(file.path)
         return Categories(_named(names), colors)
     if kind != "GeoTIFF":
-        return Categories()
+        return Categories({}, {})
     try:
         colors, tags = _tiff_classes(file.path)
         beside = read_pam(file.path)
     except (RasterioError, ElementTree.ParseError, ValueError, LookupError) as error:
         what = "names and colours of classes"
         raise InputError(file.path, what, "unreadable", "those that GDAL writes", f"write it anew ({error})") from error
-    names = {**beside.table_names, **dict(enumerate(beside.names)), **tags}
-    return Categories(_named(names), {**beside.table_colors, **colors})
+    return Categories(_named({**dict(enumerate(beside)), **tags}), colors)
 
 
 def _tiff_classes(path: Path) -> tuple[dict[int, str], dict[int, str]]:
@@ -183,14 +157,6 @@ def _tiff_classes(path: Path) -> tuple[dict[int, str], dict[int, str]]:
 def _named(names: Mapping[int, str]) -> dict[int, str]:
     """Names in one line each, without those that are empty."""
     return {code: one_line(name) for code, name in names.items() if name.strip()}
-
-
-class PamClasses(NamedTuple):
-    """What an ``.aux.xml`` says of the values of the first band."""
-
-    names: tuple[str, ...] = ()  # category name of each value from 0 on
-    table_names: Mapping[int, str] = {}  # by code, from the attribute table
-    table_colors: Mapping[int, str] = {}  # ``#rrggbb``, likewise
 
 
 def pam_path(path: Path) -> Path:
@@ -214,15 +180,11 @@ def write_pam(path: Path, *, crs: str | None, categories: Sequence[str]) -> None
         pam_path(path).write_text(text + "\n", encoding="utf-8")
 
 
-def read_pam(path: Path) -> PamClasses:
-    """Reads the names and colours of classes that stand beside a GeoTIFF; all are empty where there is no such file."""
+def read_pam(path: Path) -> tuple[str, ...]:
+    """The name of each value from 0 on that stands beside a GeoTIFF; empty where none does."""
     root = _root(path)
-    band = None if root is None else root.find("PAMRasterBand[@band='1']")
-    if band is None:
-        return PamClasses()
-    names = tuple(node.text or "" for node in band.findall("CategoryNames/Category"))
-    table = band.find("GDALRasterAttributeTable")
-    return PamClasses(names) if table is None else PamClasses(names, *_attribute_table(table))
+    nodes = [] if root is None else root.findall("PAMRasterBand[@band='1']/CategoryNames/Category")
+    return tuple(node.text or "" for node in nodes)
 
 
 def _root(path: Path) -> ElementTree.Element | None:
@@ -242,22 +204,3 @@ def _crs_element(path: Path, crs: str) -> ElementTree.Element | None:
     element = ElementTree.Element("SRS", dataAxisToSRSAxisMapping="1,2")
     element.text = crs
     return element
-
-
-def _attribute_table(table: ElementTree.Element) -> tuple[dict[int, str], dict[int, str]]:
-    """Names and colours by code of a GDAL raster attribute table."""
-    columns = {node.findtext("Usage", ""): i for i, node in enumerate(table.findall("FieldDefn"))}
-    value = columns.get(_VALUE, columns.get(_VALUE_FROM))
-    names: dict[int, str] = {}
-    colors: dict[int, str] = {}
-    for row in table.findall("Row") if value is not None else ():
-        cells = [cell.text or "" for cell in row.findall("F")]
-        code = float(cells[value or 0])
-        if not code.is_integer() or (_VALUE_TO in columns and float(cells[columns[_VALUE_TO]]) != code):
-            continue  # a range of values is no class
-        if _NAME in columns:
-            names[int(code)] = cells[columns[_NAME]]
-        if all(usage in columns for usage in _RGB):
-            red, green, blue = (int(float(cells[columns[usage]])) for usage in _RGB)
-            colors[int(code)] = f"#{red:02x}{green:02x}{blue:02x}"
-    return names, colors

@@ -16,9 +16,8 @@ from hsfusion.errors import InputError, printable
 from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.labels import LabelledScene, read_labels
-from hsfusion.scenes.plausibility import plausibility_warnings
 from hsfusion.scenes.scene import Scene, StackedScene, Window, check_band_count, describe, read_all, take_layers
-from hsfusion.scenes.survey import Survey, survey
+from hsfusion.scenes.survey import Survey, plausibility_warnings, survey
 from hsfusion.spectra import Bands
 
 _log = logging.getLogger(__name__)

@@ -238,7 +238,7 @@ def verify_written(
                 raise InputError(file.name, "CRS", name, "one that a GeoTIFF can hold", "reproject the scene")
             levels = file.overviews(1)
             same = _comparisons(file, blocks, geobox, profile)
-        same["class names"] = read_pam(path).names == profile.categories
+        same["class names"] = read_pam(path) == profile.categories
         same["smaller copies"] = overviews is None or levels == list(overviews)
         if lost := [name for name, equal in same.items() if not equal]:
             raise OSError(f"{lost[0]} read back differently")

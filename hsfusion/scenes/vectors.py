@@ -1,24 +1,20 @@
 """Labels drawn as polygons or points: which class has which pixel of a scene; files of such features, through pyogrio.
 
 Specifications: OGC 12-128r19 (GeoPackage), RFC 7946 (GeoJSON), ESRI Shapefile Technical Description (1998), OGC
-12-007r2 (KML); styles are those of QGIS (QML).
+12-007r2 (KML).
 """
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import logging
 import re
-import sqlite3
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
-from xml.etree import ElementTree
 
 import numpy as np
 import pyogrio
@@ -36,7 +32,7 @@ from shapely.errors import GEOSException
 from hsfusion.errors import InputError, printable
 from hsfusion.scenes.formats.envi import envi_header
 from hsfusion.scenes.geobox import IDENTITY, GeoBox, crs_name
-from hsfusion.scenes.legend import Categories, whole_number
+from hsfusion.scenes.legend import whole_number
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +53,6 @@ class VectorLayer:
     values: NDArray[Any]
     ids: NDArray[np.int64]
     crs: CRS
-    categories: Categories
 
 
 def vector_format(path: Path) -> str | None:
@@ -85,7 +80,7 @@ def draw_classes(
     class_field: str | None,
     unlabelled: Collection[int],
     reference: str,
-) -> tuple[NDArray[np.int32], list[Any], Categories]:
+) -> tuple[NDArray[np.int32], list[Any]]:
     """Draws polygons and points on the grid of a scene, in whose CRS geometries are brought corner by corner.
 
     A polygon takes the pixels whose centres it holds, a point the pixel that it lies in. Pixels that two classes claim
@@ -93,7 +88,7 @@ def draw_classes(
     ``unlabelled`` are codes that mean "no class", and ``reference`` is what messages call the scene.
 
     Returns:
-        (H, W) index of the class, -1 for none; the classes; and what the file lists of them.
+        (H, W) index of the class, -1 for none, and the classes
     """
     _check_place(path, geobox, reference)
     features = _read_layer(path, driver=driver, layer=layer, class_field=class_field)
@@ -110,8 +105,7 @@ def draw_classes(
         expected = f"at least 1 of the {used.size} that have a class and a geometry"
         fix = f"check the CRS of the layer, {crs_name(features.crs.to_wkt())}"
         raise InputError(path, f"number of features inside {reference}", 0, expected, fix)
-    drawn = _drawn(path, parts[inside], owner[inside], which[used], geobox.shape)
-    return drawn, classes, features.categories
+    return _drawn(path, parts[inside], owner[inside], which[used], geobox.shape), classes
 
 
 def _check_place(path: Path, geobox: GeoBox, reference: str) -> None:
@@ -140,18 +134,14 @@ def _read_layer(path: Path, *, driver: str, layer: str | None, class_field: str 
             path.absolute(), layer=name, columns=[field], force_2d=True, return_fids=True, encoding=encoding
         )
         shapes = np.asarray(shapely.from_wkb(wkb), object)
-        listed = _listed_classes(path, name if driver == "GPKG" else None, field)
     if not 0 < int(info["features"]) == len(wkb):
         expected = str(max(int(info["features"]), 1))
         raise InputError(path, f"number of readable features of layer {name}", len(wkb), expected, _FIX)
-    return VectorLayer(path, shapes, columns[0], ids, crs, Categories.of_list(listed))
+    return VectorLayer(path, shapes, columns[0], ids, crs)
 
 
 def _json_crs(path: Path) -> str | None:
-    """Name of the CRS of a GeoJSON file; None where it has none, and so longitudes and latitudes.
-
-    Only a name is taken, as in GeoJSON 2008: GDAL would follow a link into the network.
-    """
+    """Name of the CRS of a GeoJSON file, as in GeoJSON 2008: GDAL would follow a link into the network."""
     members: list[Any] = []
 
     def take(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -160,14 +150,11 @@ def _json_crs(path: Path) -> str | None:
 
     with _reported(path, "GeoJSON"):
         json.loads(path.read_bytes(), object_pairs_hook=take)
-    named = None
-    for member in members:
-        match member:
-            case {"type": "name", "properties": {"name": str(named)}}:
-                continue
+        names = [one["properties"]["name"] for one in members if isinstance(one, dict) and one.get("type") == "name"]
+    if len(names) < len(members):
         expected = "one with a name like urn:ogc:def:crs:EPSG::32633, or no crs"
-        raise InputError(path, "crs", printable(member), expected, _FIX)
-    return named
+        raise InputError(path, "crs", printable(members), expected, _FIX)
+    return names[-1] if names else None
 
 
 def _check_whole(path: Path, driver: str) -> None:
@@ -187,9 +174,9 @@ def _check_whole(path: Path, driver: str) -> None:
 
 
 def _table_encoding(path: Path) -> str | None:
-    """Encoding of the texts of a Shapefile; None where GDAL knows it, by .cpg or by the language of the .dbf.
+    """UTF-8 for a Shapefile whose texts are that although no part of it says so; None where GDAL knows better.
 
-    That of an unknown ANSI code page, 0x57, stands in tables of any encoding.
+    The language 0x57 of a .dbf, an unknown ANSI code page, stands in tables of any encoding.
     """
     table = _beside(path, ".dbf")
     content = table.read_bytes() if table.is_file() else b""
@@ -197,16 +184,10 @@ def _table_encoding(path: Path) -> str | None:
         return None
     start = int.from_bytes(content[8:10], "little")
     names = b"".join(content[i : i + 11].partition(b"\0")[0] for i in range(32, start - 1, 32))
-    try:
+    with contextlib.suppress(UnicodeDecodeError):
         (names + content[start:]).decode("utf-8")
-    except UnicodeDecodeError:
-        _log.warning(
-            "%s: texts are read as ISO-8859-1, for neither a .cpg nor the .dbf names their encoding, and they are not "
-            "UTF-8. If names of classes look wrong, write its name to a .cpg file beside it.",
-            path,
-        )
-        return "ISO-8859-1"
-    return "UTF-8"
+        return "UTF-8"
+    return "ISO-8859-1"
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -218,13 +199,20 @@ def _beside(path: Path, suffix: str) -> Path:
 @contextlib.contextmanager
 def _reported(path: Path, driver: str) -> Iterator[None]:
     """Errors of libraries as ours, and GDAL's warnings in the log; of GeoJSON, where content is wrong, as errors."""
-    libraries = (DataSourceError, DataLayerError, GEOSException, sqlite3.Error, ElementTree.ParseError)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             yield
         # UnboundLocalError: what pyogrio 0.13 makes of a CRS that is not UTF-8
-        except (*libraries, ValueError, LookupError, RecursionError, UnboundLocalError) as error:
+        except (
+            DataSourceError,
+            DataLayerError,
+            GEOSException,
+            ValueError,
+            LookupError,
+            RecursionError,
+            UnboundLocalError,
+        ) as error:
             fix = f"{_FIX} ({printable(error)})"
             raise InputError(path, "content", "unreadable", f"a whole {driver}", fix) from error
     for message in dict.fromkeys(printable(warning.message) for warning in caught):
@@ -240,19 +228,13 @@ def _chosen(path: Path, name: str | None, names: Sequence[str], *, field: str, w
         return str(name)
     if name is None and what == "layer" and len(names) == 1:
         return names[0]
-    listed = printable(", ".join(names[:20]) + ", ..." * (len(names) > 20))
-    close = difflib.get_close_matches((name or "").lower(), [one.lower() for one in names], 1)
-    near = [one for one in names if close and one.lower() == close[0]]
-    fix = f"correct it (did you mean {printable(near[0])}?)" if near else f"give {field}=NAME"
     value = "missing" if name is None else printable(name)
-    raise InputError(path, field, value, f"one of the {what}s: {listed or 'there are none'}", fix)
+    listed = printable(", ".join(names)) or "there are none"
+    raise InputError(path, field, value, f"one of the {what}s: {listed}", f"give {field}=NAME")
 
 
 def _crs(path: Path, text: str | None, named: str | None) -> CRS:
-    """The CRS of a layer.
-
-    GDAL takes WGS 84 for GeoJSON where it does not understand its name; that is right only where there is none.
-    """
+    """The CRS of a layer; that of a GeoJSON file whose name of it GDAL does not understand would be WGS 84."""
     unknown = text is None or re.match(r'\w+\["?undefined', text, re.IGNORECASE)
     try:
         crs = None if unknown else CRS.from_user_input(text)
@@ -266,46 +248,8 @@ def _crs(path: Path, text: str | None, named: str | None) -> CRS:
     return crs
 
 
-def _listed_classes(path: Path, layer: str | None, attribute: str) -> list[tuple[str, str]]:
-    """Values and labels of classes that the style of a layer, or else the list of values of its field, gives.
-
-    A style may lie beside the file, as ``.qml``; a GeoPackage, of which ``layer`` is named, holds styles and lists.
-    """
-    tables = {row[0] for row in _rows(path, "SELECT name FROM sqlite_master")} if layer is not None else set()
-    styles: list[tuple[Path, str | bytes]] = []
-    if "layer_styles" in tables:  # where QGIS stores them
-        query = "SELECT styleQML FROM layer_styles WHERE f_table_name = ? ORDER BY useAsDefault DESC"
-        styles = [(path, str(row[0] or "<qgis/>")) for row in _rows(path, query, layer)]
-    if (beside := path.with_suffix(".qml")).is_file():
-        styles.append((beside, beside.read_bytes()))
-    for source, style in styles:
-        with _reported(source, "QGIS style"):
-            renderer = ElementTree.fromstring(style).find(".//renderer-v2[@type='categorizedSymbol']")
-        if renderer is not None and renderer.get("attr", "").strip('"') == attribute:
-            nodes = renderer.iterfind("categories/category")
-            return [(node.get("value", ""), node.get("label", "")) for node in nodes]
-    if not {"gpkg_data_columns", "gpkg_data_column_constraints"} <= tables:
-        return []
-    query = (
-        "SELECT value, coalesce(v.description, '') FROM gpkg_data_columns c JOIN gpkg_data_column_constraints v "
-        "USING (constraint_name) WHERE table_name = ? AND column_name = ? AND constraint_type = 'enum' "
-        "ORDER BY v.rowid"
-    )
-    return [(str(value), str(label)) for value, label in _rows(path, query, layer, attribute)]
-
-
-def _rows(path: Path, query: str, *parameters: str | None) -> list[tuple[Any, ...]]:
-    """What a query of a GeoPackage gives."""
-    address = f"file:{quote(str(path.absolute()))}?mode=ro"
-    with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
-        return database.execute(query, parameters).fetchall()
-
-
 def _classes_of(features: VectorLayer, unlabelled: Collection[int]) -> tuple[list[Any], NDArray[np.int64]]:
-    """The classes of features, sorted, and (N,) which of them each has; -1 for none.
-
-    Texts are codes where all of them are whole numbers, and no two are one number in two writings.
-    """
+    """The classes of features, sorted, and (N,) which of them each has, -1 for none; texts may all be codes."""
     given = [None if value != value else value for value in features.values.tolist()]  # NaN is not itself
     given = [" ".join(value.split()) or None if isinstance(value, str) else value for value in given]
     texts = {value: whole_number(value) for value in given if isinstance(value, str)}
@@ -314,10 +258,8 @@ def _classes_of(features: VectorLayer, unlabelled: Collection[int]) -> tuple[lis
     for i, value in enumerate(given):
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT)
         if not (value is None or whole or isinstance(value, str)):
-            shown, expected = (
-                f"{str(value)[:40]} in feature {features.ids[i]}",
-                "whole numbers (codes) or words (names)",
-            )
+            shown = f"{printable(value)} in feature {features.ids[i]}"
+            expected = "whole numbers (codes) or words (names)"
             raise InputError(features.path, "class", shown, expected, "choose another field as scene.class_field")
     known: list[Any] = [texts.get(v, v) if isinstance(v, str) else v if v is None else int(v) for v in given]
     _count(features.path, sum(value is None for value in known), "features without a class, left out")

@@ -99,7 +99,9 @@ def test_page_tells_the_facts_in_plain_text(hsfusion, folder):
         ["2", "classes", "100"],
     ]
     warnings = page.partition("\nWarnings\n")[2].splitlines()
-    assert warnings == ["  ! bands 8 (590 nm) are dead (no data, or one value everywhere) but not marked as bad."]
+    assert warnings == [
+        "  ! bands 8 (590 nm) are dead (no data, or one value in all of the pixels) but not marked as bad."
+    ]
 
 
 def test_json_holds_the_same_and_every_band(hsfusion, folder):

@@ -63,16 +63,6 @@ def write_pam(path, inside):
     )
 
 
-TABLE = """<GDALRasterAttributeTable>
-<FieldDefn index="0"><Name>Value</Name><Type>0</Type><Usage>5</Usage></FieldDefn>
-<FieldDefn index="1"><Name>Class</Name><Type>2</Type><Usage>2</Usage></FieldDefn>
-<FieldDefn index="2"><Name>R</Name><Type>0</Type><Usage>6</Usage></FieldDefn>
-<FieldDefn index="3"><Name>G</Name><Type>0</Type><Usage>7</Usage></FieldDefn>
-<FieldDefn index="4"><Name>B</Name><Type>0</Type><Usage>8</Usage></FieldDefn>
-<Row index="0"><F>1</F><F>corn</F><F>255</F><F>128</F><F>0</F></Row>
-<Row index="1"><F>300</F><F>woods</F><F>0</F><F>16</F><F>1</F></Row></GDALRasterAttributeTable>"""
-
-
 class Trap:
     def __reduce__(self):
         return (os.mkdir, ("trapped",))
@@ -118,8 +108,6 @@ FILES = {
     "with offset": lambda folder: _scaled(_tiff(folder), offsets=(100.0,)),
     "broken sidecar": lambda folder: _pam(_tiff(folder), "<CategoryNames>"),
     "sidecar that is empty": lambda folder: _sidecar(_tiff(folder), b""),
-    "attribute table without numbers": lambda folder: _pam(_tiff(folder), TABLE.replace("<F>1</F>", "<F>one</F>")),
-    "attribute table of short rows": lambda folder: _pam(_tiff(folder), TABLE.replace("<F>128</F>", "")),
     "ENVI, fewer names": lambda folder: _envi(folder, classes=3, names="{a, b}"),
     "ENVI, short lookup": lambda folder: _envi(folder, classes=2, lookup="{0, 0, 0}"),
     "ENVI, bright lookup": lambda folder: _envi(folder, classes=1, lookup="{0, 0, 256}"),

@@ -1,13 +1,10 @@
 """Polygons and points as labels: faithful ones, and damaged ones."""
 
-import contextlib
 import json
 import os
-import sqlite3
 import struct
 import warnings
 import zipfile
-from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import shapely
@@ -56,47 +53,6 @@ def write(path, shapes, *, driver="GPKG", crs=UTM, kind="Unknown", mask=None, la
             crs=crs,
         )
     return path
-
-
-def qml(field, labels):
-    """A style of QGIS that gives each value of a field a symbol and a label, as QGIS 3 writes it."""
-    categories = "".join(
-        f"<category render='true' symbol='{i}' type='string' value={quoteattr(value)} label={quoteattr(label)}/>"
-        for i, (value, label) in enumerate(labels.items())
-    )
-    return (
-        "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n<qgis version='3.34.4'><renderer-v2 "
-        f"type='categorizedSymbol' attr='{field}' symbollevels='0'><categories>{categories}</categories>"
-        "<symbols><symbol name='0' type='fill'/></symbols></renderer-v2></qgis>"
-    )
-
-
-def store_style(path, field, labels):
-    """Stores a style in a GeoPackage, as QGIS does, beside one that is not the default."""
-    styles = [qml("other", {"x": "x"}), qml(field, labels)]
-    columns = {
-        "f_table_name": np.array(["gt", "gt"], object),
-        "styleQML": np.array(styles, object),
-        "useAsDefault": np.array([False, True]),
-    }
-    raw.write(path, None, list(columns.values()), list(columns), layer="layer_styles", append=True, driver="GPKG")
-
-
-def store_coded_values(path, field, labels):
-    """Stores coded values of a field in a GeoPackage, as OGC 12-128r19 (schema extension) has them."""
-    with contextlib.closing(sqlite3.connect(path)) as database:
-        database.executescript(
-            "CREATE TABLE gpkg_data_columns (table_name TEXT, column_name TEXT, name TEXT, title TEXT, "
-            "description TEXT, mime_type TEXT, constraint_name TEXT);"
-            "CREATE TABLE gpkg_data_column_constraints (constraint_name TEXT, constraint_type TEXT, value TEXT, "
-            "min NUMERIC, min_is_inclusive BOOLEAN, max NUMERIC, max_is_inclusive BOOLEAN, description TEXT)"
-        )
-        database.execute("INSERT INTO gpkg_data_columns VALUES ('gt', ?, NULL, NULL, NULL, NULL, 'list')", [field])
-        database.executemany(
-            "INSERT INTO gpkg_data_column_constraints VALUES ('list', 'enum', ?, NULL, NULL, NULL, NULL, ?)",
-            [(value, label or None) for value, label in labels.items()],
-        )
-        database.commit()
 
 
 def write_kml(path, shapes, codes):

@@ -9,7 +9,6 @@ from scene_files.labels import (
     CODES,
     FILES,
     PLACED,
-    TABLE,
     TRANSFORM,
     UTM,
     moved,
@@ -118,19 +117,10 @@ def test_names_of_the_sidecar_alone_are_taken(tmp_path):
     assert labels.legend().names == ("class 1", "two words", "class 300")
 
 
-def test_tags_go_before_category_names_and_these_before_an_attribute_table(tmp_path):
+def test_tags_go_before_category_names(tmp_path):
     path = write_tiff(tmp_path / "gt.tif", CODES.astype("u2"), tags={"class_7": "tag"})
-    names = "".join(f"<Category>{i}th</Category>" for i in range(8))
-    write_pam(path, f"<CategoryNames>{names}</CategoryNames>{TABLE}")
-    assert read_labels(path, scene_of(**PLACED)).legend().names == ("1th", "tag", "woods")
-
-
-def test_names_and_colours_of_an_attribute_table_are_taken(tmp_path):
-    path = write_tiff(tmp_path / "gt.tif", CODES.astype("u2"))
-    write_pam(path, TABLE)
-    labels = read_labels(path, scene_of(transform=TRANSFORM, crs=UTM))
-    assert labels.legend().names == ("corn", "class 7", "woods")
-    assert labels.legend().colors == ("#ff8000", PALETTE[0], "#001001")
+    write_pam(path, "<CategoryNames>" + "".join(f"<Category>{i}th</Category>" for i in range(8)) + "</CategoryNames>")
+    assert read_labels(path, scene_of(**PLACED)).legend().names == ("1th", "tag", "class 300")
 
 
 def test_black_that_only_fills_a_colour_table_is_no_colour(tmp_path):

@@ -53,7 +53,7 @@ def test_crs_comes_back_whatever_geotiff_can_hold(tmp_path, name):
         with rasterio.open(tmp_path / file) as source:
             assert source.crs == CRS.from_wkt(crs)
             assert source.transform == TRANSFORM
-    assert read_pam(tmp_path / "map.tif").names == NAMES
+    assert read_pam(tmp_path / "map.tif") == NAMES
     assert (tmp_path / "share.tif.aux.xml").exists() == (name in STRANGE)
     assert not list(tmp_path.glob(".*"))
 
@@ -87,7 +87,7 @@ def test_cloud_optimised_copy_has_names_and_place(tmp_path, crs):
         with rasterio.open(tmp_path / "cog") as file:
             assert file.crs == (crs and CRS.from_wkt(box.crs))
             assert file.tags()["class_300"] == "wood"
-    assert read_pam(tmp_path / "cog").names == NAMES
+    assert read_pam(tmp_path / "cog") == NAMES
 
 
 @pytest.mark.parametrize(
