@@ -305,11 +305,8 @@ WRONG = {
     "misspelt key": (["cube.img", "label=labels.npy"], "Fix: did you mean labels?"),
     "misspelt option": (["cube.img", "--plott"], "Fix: did you mean --plot?"),
     "several values": (["cube.img", "nodata=1,2"], "scene.nodata is 1,2, expected one value"),
-    "list that cannot be read": (["cube.img", "bad_bands=[ü(]"], "type 'scene.bad_bands=[\"ü(\"]'"),
-    "table of another length": (
-        ["cube.img", "wavelengths=[500, 600]"],
-        "number of scene.wavelengths is 2, expected 30",
-    ),
+    "list that cannot be read": (["cube.img", "bad_bands=[ü(]"], "scene.bad_bands is [ü(], expected a list"),
+    "table of another length": (["cube.img", "wavelengths=[500, 600]"], "number of wavelengths is 2, expected 30"),
     "wrong unit": (["cube.img", "wavelength_unit=um"], "wavelength units is nanometers, expected um"),
     "labels of another shape": (["cube.img", "labels=small.npy"], "small.npy: shape (rows, columns) is (3, 3)"),
     "damaged file": (["short.img"], "short.img: size is 100 bytes"),
