@@ -10,30 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# name -> module that holds it, and its name there where that is another
-_FRONT_DOOR = {
+# name -> module that holds it and its name there; the others are of hsfusion.runs
+_ELSEWHERE = {
     "open_scene": ("hsfusion.scenes.description", "open_path"),
     "indian_pines": ("hsfusion.data.public", "indian_pines"),
-    "train": ("hsfusion.runs", "train"),
-    "train_jointly": ("hsfusion.runs", "train_jointly"),
-    "finetune": ("hsfusion.runs", "finetune"),
-    "predict": ("hsfusion.runs", "predict"),
-    "compare": ("hsfusion.runs", "compare"),
-    "load_run": ("hsfusion.runs", "load_run"),
     "gather_evidence": ("hsfusion.evidence", "gather_evidence"),
     "load_evidence": ("hsfusion.evidence.store", "read_evidence"),
-    "blocks": ("hsfusion.runs.settings", "blocks"),
-    "random_pixels": ("hsfusion.runs.settings", "random_pixels"),
-    "fixed_split": ("hsfusion.runs.settings", "fixed_split"),
-    "even_groups": ("hsfusion.runs.settings", "even_groups"),
-    "interval_groups": ("hsfusion.runs.settings", "interval_groups"),
-    "TrainSettings": ("hsfusion.runs", "TrainSettings"),
-    "ModelSettings": ("hsfusion.runs", "ModelSettings"),
-    "PredictSettings": ("hsfusion.runs", "PredictSettings"),
-    "Run": ("hsfusion.runs", "Run"),
     "BandWeights": ("hsfusion.spectra", "BandWeights"),
     "WeightedSum": ("hsfusion.nn", "WeightedSum"),
 }
+_SETTINGS = ("blocks", "random_pixels", "fixed_split", "even_groups", "interval_groups")
 __all__ = [
     "BandWeights",
     "ModelSettings",
@@ -82,9 +68,10 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Imports a name of the front door."""
-    if name not in _FRONT_DOOR:
+    if name not in __all__:
         raise AttributeError(f"module 'hsfusion' has no attribute {name!r}")
-    module, attribute = _FRONT_DOOR[name]
+    own = "hsfusion.runs.settings" if name in _SETTINGS else "hsfusion.runs"
+    module, attribute = _ELSEWHERE.get(name, (own, name))
     return getattr(import_module(module), attribute)
 
 

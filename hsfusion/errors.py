@@ -6,15 +6,11 @@ from typing import Any
 
 
 def printable(text: object, *, longest: int | None = 200) -> str:
-    r"""Text of any origin in one line that cannot steer a terminal.
+    r"""Text of any origin in one line that cannot steer a terminal, cut after ``longest`` letters.
 
     Letters of all scripts stay as they are. What :meth:`str.isprintable` says is none (control characters, line breaks,
     what turns the direction of writing, lone surrogates) is shown as ``\n``, ``\x1b``, or, from DEL on, as ``\u202e``,
     so that JSON, which holds no control characters below it, stays JSON.
-
-    Args:
-        text: what is to be shown.
-        longest: number of letters after which it is cut; None for no limit.
     """
     words = str(text)
     if longest is not None and len(words) > longest:
@@ -46,15 +42,7 @@ class InputError(HsFusionError):
     """Something the user gave (a file, a field, a configuration value) is not what it has to be."""
 
     def __init__(self, source: object, field: str, value: object, expected: str, fix: str) -> None:
-        """Words one line, ``<source>: <field> is <value>, expected <expected>. Fix: <fix>``.
-
-        Args:
-            source: the file, or the part of the configuration, that holds the value.
-            field: name of the offending field.
-            value: what stands there.
-            expected: what has to stand there.
-            fix: what the user can do about it, as an imperative.
-        """
+        """Words one line, ``<source>: <field> is <value>, expected <expected>. Fix: <fix>``; a fix is an imperative."""
         line = f"{source}: {field} is {value}, expected {expected}. Fix: {fix}."
         super().__init__(printable(line, longest=None))
         self.source, self.field, self.value, self.expected, self.fix = source, field, value, expected, fix

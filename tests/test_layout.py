@@ -139,6 +139,40 @@ def lines_without_docstring(function: ast.FunctionDef) -> int:
     return (function.end_lineno or 0) - function.lineno + 1 - (docstring.count("\n") + 1 if docstring else 0)
 
 
+def lone_readers(modules: list[Path], root: Path) -> dict[str, str]:
+    """Small modules that one module of their part imports, and nothing else does; plug-ins for formats aside."""
+    names = {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in modules}
+    readers: dict[str, set[str]] = {name: set() for name in names}
+    for reader, path in names.items():
+        for name in imports_of(path, lazy=True):
+            imported = name if name in names else name.rpartition(".")[0]
+            readers.get(imported, set()).add(reader)
+    return {
+        name: reader
+        for name, (reader, *others) in ((name, sorted(found)) for name, found in readers.items() if found)
+        if not others
+        and names[name].read_text().count("\n") < 120
+        and "formats" not in names[name].parts
+        and "__init__.py" not in (names[name].name, names[reader].name)
+        and names[reader].parent == names[name].parent != root / "hsfusion"
+    }
+
+
+def test_no_small_module_is_imported_by_one_module_of_its_part_only():
+    assert lone_readers(MODULES, ROOT) == {}
+
+
+def test_layout_rule_sees_a_small_module_with_one_reader(tmp_path):
+    part = tmp_path / "hsfusion" / "part"
+    part.mkdir(parents=True)
+    (part / "journal.py").write_text("LINES = 1\n")
+    (part / "mapping.py").write_text("from hsfusion.part.journal import LINES\n")
+    found = lone_readers(sorted(part.glob("*.py")), tmp_path)
+    assert found == {"hsfusion.part.journal": "hsfusion.part.mapping"}
+    (part / "other.py").write_text("from hsfusion.part import journal\n")
+    assert lone_readers(sorted(part.glob("*.py")), tmp_path) == {}
+
+
 def test_library_prints_nothing():
     printing = [
         str(path)

@@ -52,15 +52,9 @@ def compare_fusions(
     keep_bands: Sequence[int | None],
     baselines: Sequence[str],
 ) -> Iterator[Row]:
-    """Kinds of fusion and per-pixel classifiers on the same pixels.
+    """Kinds of fusion, each with every number of bands to keep, and some of :data:`BASELINES` on the same pixels.
 
-    Args:
-        scene: with labels.
-        settings: of the networks.
-        seeds: of networks and splits.
-        fusions: kinds of group weights.
-        keep_bands: numbers of bands to choose, each with every fusion; None for as many as are worth their cost.
-        baselines: of :data:`BASELINES`.
+    None keeps as many bands as are worth their cost; ``seeds`` are of networks and splits.
     """
     methods = {}
     for fusion, keep in product(fusions, keep_bands):

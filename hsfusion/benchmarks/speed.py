@@ -1,39 +1,176 @@
-"""Speed of predicting a scene, and of summing with WeightedSum, beside what else there is."""
+"""Speed of reading and predicting a scene, and of summing with WeightedSum, beside what else there is.
+
+Each benchmark is a frozen dataclass of what is measured, and each of its fields is a key of the configuration.
+``measure`` gives plain values; ``table`` gives lines of text that show them.
+"""
 
 from __future__ import annotations
 
 import resource
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, cast, get_args
 
 import numpy as np
+import rasterio
 import torch
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.windows import Window as RasterioWindow
+from spectral.io import envi
 from torch import Tensor
 from torch.nn import functional as F
 
-from hsfusion.benchmarks.reading import INTERLEAVES, Work, check_options, timed, write_envi, write_geotiff
 from hsfusion.data.public import indian_pines
+from hsfusion.errors import EnvironmentFailure
 from hsfusion.inference import FoldedNetwork, MapRequest, map_scene
 from hsfusion.inference.classification import TILE, batch_for, read_with_halo, tiles_of, with_precision
 from hsfusion.inference.folding import PixelMatrix
 from hsfusion.nn import FusionNetwork, WeightedSum
 from hsfusion.nn.weighted_sum import Kind
 from hsfusion.runs.finetuning import model_path
-from hsfusion.runs.settings import Settings, refusal, within
-from hsfusion.scenes import Legend, Scene, open_scene
+from hsfusion.runs.settings import Settings, choice, refusal, within
+from hsfusion.scenes import Legend, Scene, Window, open_scene
+from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import even_groups
 from hsfusion.training.building import build_network
 from hsfusion.training.model_file import load_model
 
 _KINDS = tuple(kind for kind in get_args(Kind) if kind != "none")
-_MATRIX = 2048  # rows and columns of the matrices that show how fast this machine multiplies
 _PER_GIB = 2**30 if sys.platform == "darwin" else 2**20
+INTERLEAVES = ("bsq", "bil", "bip")
+_CODES = {"int16": 2, "uint16": 12, "float32": 4}
+_AXES = {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}
+
+Read = Callable[[Window], NDArray]
+Work = Callable[[], object]
+
+
+def timed(
+    candidates: Mapping[str, Work], *, repeats: int, before: Callable[[str], object] = str
+) -> dict[str, list[float]]:
+    """Seconds of each candidate, in turns, so that a machine that slows down slows all; ``before`` is not timed."""
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(repeats):
+        for name, work in candidates.items():
+            before(name)
+            start = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def _check_device(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentFailure("device is cuda, expected what this machine has. Fix: use device=cpu.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadBenchmark(Settings):
+    """Reading an int16 cube tile by tile, in turns with a raw read of its bytes, rasterio and spectral.
+
+    Fields are the keys of conf/benchmark_read.yaml, which explains them.
+    """
+
+    bands: int = within(200, 1)
+    rows: int = within(1000, 1)
+    columns: int = within(1000, 1)
+    tile: int = within(128, 1)
+    interleaves: tuple[str, ...] = choice(INTERLEAVES, *INTERLEAVES)
+    repeats: int = within(5, 1)
+    folder: str | None = None
+
+    def measure(self) -> dict[str, Any]:
+        """A row for each interleave: times in multiples of the raw read, its rate, and all seconds."""
+        with tempfile.TemporaryDirectory(prefix="hsfusion-", dir=self.folder) as folder:
+            rows = [{"interleave": name, **self._row(Path(folder) / name)} for name in self.interleaves]
+        return {"tile": self.tile, "interleaves": rows}
+
+    def _row(self, path: Path) -> dict[str, Any]:
+        size = (self.bands, self.rows, self.columns)
+        cube = np.random.default_rng(0).integers(0, 10_000, size, dtype=np.int16)
+        write_envi(path, cube, interleave=path.name)
+        tiles = tiles_of((self.rows, self.columns), self.tile)
+        with ways_to_read(path) as ways:
+            for name, read in ways.items():
+                got = read(tiles[-1]).transpose((2, 0, 1) if name == "spectral" else (0, 1, 2))
+                assert np.array_equal(got, cube[:, tiles[-1].row :, tiles[-1].col :]), f"{name} reads something else"
+            readers = {name: lambda read=read: [read(tile).shape for tile in tiles] for name, read in ways.items()}
+            seconds = timed({"raw": path.read_bytes, **readers}, repeats=self.repeats)
+        path.unlink()
+        raw = median(seconds["raw"])
+        return {
+            "times_raw": {name: median(seconds[name]) / raw for name in readers},
+            "raw_megabytes_per_second": cube.nbytes / raw / 1e6,
+            "seconds": seconds,
+        }
+
+    @staticmethod
+    def table(result: dict[str, Any]) -> list[str]:
+        """Lines of text."""
+        rows, tile = result["interleaves"], result["tile"]
+        lines = [f"{'':<6}" + "".join(f"{name:>18}" for name in rows[0]["times_raw"]) + f"{'raw MB/s':>12}"]
+        for row in rows:
+            values = "".join(f"{times:>18.2f}" for times in row["times_raw"].values())
+            lines.append(f"{row['interleave']:<6}{values}{row['raw_megabytes_per_second']:>12.0f}")
+        return [*lines, f"times of reading all {tile} x {tile} tiles, in multiples of reading the file's bytes once"]
+
+
+def write_envi(path: Path, cube: NDArray, *, interleave: str) -> None:
+    """Writes a cube (C, H, W) of int16, uint16 or float32 and its header."""
+    cube.transpose(_AXES[interleave]).tofile(path)
+    bands, lines, samples = cube.shape
+    path.with_suffix(".hdr").write_text(
+        f"ENVI\nsamples = {samples}\nlines = {lines}\nbands = {bands}\nheader offset = 0\n"
+        f"data type = {_CODES[cube.dtype.name]}\ninterleave = {interleave}\nbyte order = 0\n"
+    )
+
+
+def write_geotiff(path: Path, cube: NDArray) -> None:
+    """Writes a cube (C, H, W) as a tiled GeoTIFF, pixel by pixel, uncompressed."""
+    bands, lines, samples = cube.shape
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        profile = {"driver": "GTiff", "count": bands, "height": lines, "width": samples, "dtype": cube.dtype}
+        with rasterio.open(path, "w", tiled=True, interleave="pixel", **profile) as file:
+            file.write(cube)
+
+
+@contextmanager
+def ways_to_read(path: Path) -> Iterator[dict[str, Read]]:
+    """Copies of a window, as stored: those of hsfusion, rasterio and ``spectral``, the latter with their files open.
+
+    ``hsfusion float32`` is what a scene's ``read`` gives: (C, height, width) float32, NaN where there are no data.
+    """
+    file = open_cube_file(path)
+    cube: Any = envi.open(str(path.with_suffix(".hdr")), str(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        source = rasterio.open(path, driver="ENVI")
+    with source:
+
+        def by_rasterio(window: Window) -> NDArray:
+            row, col, height, width = window
+            return source.read(window=RasterioWindow(col, row, width, height))  # pyright: ignore[reportCallIssue]
+
+        def by_spectral(window: Window) -> NDArray:
+            row, col, height, width = window
+            return np.array(cube.read_subregion((row, row + height), (col, col + width)))  # a view of a memory map
+
+        yield {
+            "hsfusion": lambda window: np.array(file.pixels.read(window), order="K"),
+            "hsfusion float32": file.read,
+            "rasterio": by_rasterio,
+            "spectral": by_spectral,
+        }
 
 
 def _finish(device: str | torch.device) -> None:
@@ -52,20 +189,20 @@ class PredictBenchmark(Settings):
     receptive_field: int = 7
     rows: int = within(2000, 1)
     columns: int = within(2000, 1)
-    formats: tuple[str, ...] = ("bip", "bsq", "geotiff")
-    edges: tuple[int, ...] = (316, 1000, 3162)
+    formats: tuple[str, ...] = choice(("bip", "bsq", "geotiff"), *INTERLEAVES, "geotiff")
     patches: int = within(20_000, 1)
     repeats: int = within(3, 1)
-    device: str = "cpu"
+    device: str = choice("cpu", "cpu", "cuda")
     precision: str = "float32"
     folder: str | None = None
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        check_options(self, formats=(*INTERLEAVES, "geotiff"), device=("cpu", "cuda"))
+        super().__post_init__()
+        _check_device(self.device)
 
     def measure(self) -> dict[str, Any]:
-        """Pixels per second of each candidate, and what the products of the network allow."""
+        """Pixels per second of each candidate."""
         scene = indian_pines().scene
         network = self._network(scene)
         folded = FoldedNetwork(network).to(self.device)
@@ -75,42 +212,31 @@ class PredictBenchmark(Settings):
         with tempfile.TemporaryDirectory(prefix="hsfusion-", dir=self.folder) as folder:
             pixels["patch loop"], work["patch loop"] = self.patches, self._patch_loop(network, scene)
             pixels["bare network"], work["bare network"] = 16 * TILE**2, _bare(folded, network.receptive_field)
-            shapes = [(name, name, (self.rows, self.columns)) for name in self.formats]
-            for label, name, shape in [*shapes, *((f"{edge} x {edge}", "bip", (edge, edge)) for edge in self.edges)]:
-                path = _write(Path(folder), name, scene, shape)
-                if label == name:
-                    work[f"reading alone, {name}"] = _reader(folded, path, scene, network.receptive_field // 2)
-                work[f"predict, {label}"] = self._predict(folded, path, scene)
-                for key in (f"reading alone, {label}", f"predict, {label}"):
-                    pixels[key], files[key] = shape[0] * shape[1], path
+            for name in self.formats:
+                path = _write(Path(folder), name, scene, (self.rows, self.columns))
+                work[f"reading alone, {name}"] = _reader(folded, path, scene, network.receptive_field // 2)
+                work[f"predict, {name}"] = self._predict(folded, path, scene)
+                for key in (f"reading alone, {name}", f"predict, {name}"):
+                    pixels[key], files[key] = self.rows * self.columns, path
             # what is measured is the program, not the disk: the system keeps the file in memory
             seconds = timed(work, repeats=self.repeats, before=lambda key: key in files and files[key].read_bytes())
         return {
             "torch": torch.__version__,
             "bands": len(folded.layers),
             "pixels_per_second": {name: pixels[name] / median(values) for name, values in seconds.items()},
-            "products_per_pixel": _products_per_pixel(folded),
-            "products_per_second": self._products_per_second(),
-            "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            / 2 ** (30 if sys.platform == "darwin" else 20),
+            "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _PER_GIB,
             "seconds": seconds,
         }
 
     @staticmethod
     def table(result: dict[str, Any]) -> list[str]:
         """Lines of text."""
-        rates, products_per_pixel = result["pixels_per_second"], result["products_per_pixel"]
-        limit = result["products_per_second"] / products_per_pixel
-        lines = [f"{'':<26}{'pixels/s':>12}{'/ patch loop':>14}{'/ bare':>9}{'/ limit':>9}"]
+        rates = result["pixels_per_second"]
+        lines = [f"{'':<26}{'pixels/s':>12}{'/ patch loop':>14}{'/ bare':>9}"]
         for name, rate in rates.items():
-            ratios = rate / rates["patch loop"], rate / rates["bare network"], rate / limit
-            lines.append(f"{name:<26}{rate:>12,.0f}{ratios[0]:>14.1f}{ratios[1]:>9.2f}{ratios[2]:>9.2f}")
-        return [
-            *lines,
-            f"peak memory {result['peak_gib']:.2f} GiB",
-            f"limit: {limit:,.0f} pixels/s, what {products_per_pixel:,} multiply-adds ({result['bands']} bands) allow",
-            f"at the rate of a product of two {_MATRIX} x {_MATRIX} float32 matrices on this machine",
-        ]
+            ratios = rate / rates["patch loop"], rate / rates["bare network"]
+            lines.append(f"{name:<26}{rate:>12,.0f}{ratios[0]:>14.1f}{ratios[1]:>9.2f}")
+        return [*lines, f"{result['bands']} bands, peak memory {result['peak_gib']:.2f} GiB"]
 
     def _network(self, scene: Scene) -> FusionNetwork:
         if self.run is not None:
@@ -149,11 +275,6 @@ class PredictBenchmark(Settings):
             _finish(self.device)
 
         return run
-
-    def _products_per_second(self) -> float:
-        a = torch.ones(_MATRIX, _MATRIX, device=self.device)
-        work = {"product": lambda: (torch.mm(a, a), _finish(self.device))}
-        return _MATRIX**3 / median(timed(work, repeats=5 * self.repeats)["product"])
 
 
 def _reader(network: FoldedNetwork, path: Path, like: Scene, radius: int) -> Work:
@@ -199,12 +320,6 @@ def _write(folder: Path, name: str, scene: Scene, shape: tuple[int, int]) -> Pat
     return path
 
 
-def _products_per_pixel(network: FoldedNetwork) -> int:
-    assert isinstance(network.front, PixelMatrix)
-    convolutions = [weight for weight in network.parameters() if weight.dim() == 4]
-    return network.front.weight.numel() + sum(weight.numel() for weight in convolutions)
-
-
 @dataclass(frozen=True, kw_only=True)
 class FusionBenchmark(Settings):
     """Forward and backward of WeightedSum on tensors (batch, channels, rows, columns), beside the plain expression.
@@ -217,13 +332,14 @@ class FusionBenchmark(Settings):
     channels: int = within(64, 1)
     rows: int = within(96, 1)
     columns: int = within(96, 1)
-    kinds: tuple[str, ...] = ("scalar", "channel", "instance")
+    kinds: tuple[str, ...] = choice(("scalar", "channel", "instance"), *_KINDS)
     repeats: int = within(15, 1)
-    device: str = "cpu"
+    device: str = choice("cpu", "cpu", "cuda")
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        check_options(self, kinds=_KINDS, device=("cpu", "cuda"))
+        super().__post_init__()
+        _check_device(self.device)
 
     def measure(self) -> dict[str, Any]:
         """A row for each kind: times in multiples of the plain expression, peak memory in multiples of the least."""

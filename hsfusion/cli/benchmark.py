@@ -108,8 +108,7 @@ def speed(cfg: DictConfig, kind: str) -> None:
     """Runs a benchmark of speed with the keys of the configuration; prints its table, writes JSON."""
     import torch
 
-    from hsfusion.benchmarks.reading import ReadBenchmark
-    from hsfusion.benchmarks.speed import FusionBenchmark, PredictBenchmark
+    from hsfusion.benchmarks.speed import FusionBenchmark, PredictBenchmark, ReadBenchmark
 
     benchmark = {"read": ReadBenchmark, "predict": PredictBenchmark, "fusion": FusionBenchmark}[kind]
     if cfg.get("threads") is not None:

@@ -20,10 +20,9 @@ _SAME = 1e-4  # of a pixel's size: files round it
 
 
 def training_mask(split: Split) -> dict[str, Any] | None:
-    """Training and validation pixels, for the header of a model file.
+    """Training and validation pixels, for the header of a model file; None where they would be large.
 
-    Returns:
-        a digest of the ground truth, its place, and the packed mask; None where that would be large.
+    A digest of the ground truth, its place, and the packed mask.
     """
     mask = np.isin(split.roles, (TRAIN, VAL))
     packed = base64.b64encode(zlib.compress(np.packbits(mask).tobytes(), 9)).decode()

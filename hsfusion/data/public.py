@@ -20,22 +20,9 @@ from hsfusion.spectra import Bands
 
 _log = logging.getLogger(__name__)
 INDIAN_PINES_CLASSES = (
-    "Alfalfa",
-    "Corn-notill",
-    "Corn-mintill",
-    "Corn",
-    "Grass-pasture",
-    "Grass-trees",
-    "Grass-pasture-mowed",
-    "Hay-windrowed",
-    "Oats",
-    "Soybean-notill",
-    "Soybean-mintill",
-    "Soybean-clean",
-    "Wheat",
-    "Woods",
-    "Buildings-Grass-Trees-Drives",
-    "Stone-Steel-Towers",
+    *("Alfalfa", "Corn-notill", "Corn-mintill", "Corn", "Grass-pasture", "Grass-trees", "Grass-pasture-mowed"),
+    *("Hay-windrowed", "Oats", "Soybean-notill", "Soybean-mintill", "Soybean-clean", "Wheat", "Woods"),
+    *("Buildings-Grass-Trees-Drives", "Stone-Steel-Towers"),
 )
 
 
@@ -110,14 +97,10 @@ def _nominal_axis(file: CubeFile, nominal: Mapping[str, Any], *, name: str, page
 
 
 def nominal_wavelengths(nominal: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Centres of the bands that were kept, evenly spaced within each spectrometer: near the true ones, not the same.
+    """Centres (C,) in nm of the bands that were kept, evenly spaced within each spectrometer: near the true ones.
 
-    Args:
-        nominal: ``spectrometers``: first and last centre in nm and number of bands of each, bands being numbered
-            through from 1; ``removed``: numbers of the bands that the public file lacks, ``7`` or ``"108-112"``.
-
-    Returns:
-        (C,) centres in nm, in band order.
+    ``spectrometers`` are first and last centre in nm and number of bands of each, bands being numbered through from 1;
+    ``removed`` are numbers of the bands that the public file lacks, ``7`` or ``"108-112"``.
     """
     centres = np.concatenate([np.linspace(first, last, bands) for first, last, bands in nominal["spectrometers"]])
     removed = np.zeros(centres.size, bool)

@@ -43,11 +43,6 @@ def predict_scene(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Classifies a scene that fits in memory, reflected at its border, so that every pixel gets a class.
 
-    Args:
-        network: left as it is.
-        scene: of at least the receptive field's size, with the network's bands.
-        device: where to compute.
-
     Returns:
         class indices (H, W), -1 where a band that the network uses holds no data, and confidence (H, W): the softmax
         probability of the class, NaN where there is none.
@@ -63,13 +58,11 @@ def predict_scene(
 
 @torch.inference_mode()
 def instance_weight_maps(network: FusionNetwork, scene: Scene, *, device: Device = "cpu") -> NDArray[np.float32]:
-    """How much each group counts at each pixel, for a network with instance weights.
+    """How much each group counts at each pixel, for a network with instance weights: (G, H, W), rasters at the end.
 
     Absolute group weights with the gates, scaled to sum to 1 over the groups in each fused channel, and averaged over
-    the channels by their share in what the CNN takes in: the group totals of the band weights, pixel by pixel.
-
-    Returns:
-        (G, H, W), further rasters at the end; NaN where a band holds no data.
+    the channels by their share in what the CNN takes in: the group totals of the band weights, pixel by pixel. NaN
+    where a band holds no data.
     """
     network = copy.deepcopy(network).eval().to(device)
     fusion = network.fusion
@@ -92,23 +85,16 @@ def instance_weight_maps(network: FusionNetwork, scene: Scene, *, device: Device
 def classify(
     network: FoldedNetwork, scene: Scene, tiles: Iterable[Window], *, batch: int = 1, probabilities: bool = False
 ) -> Iterator[TilePrediction]:
-    """Classifies tiles in their order, reading ahead in a thread.
+    """Classifies tiles of :func:`tiles_of` in their order, reading ahead in a thread.
 
-    A pixel's numbers do not depend on batch, nor on which tiles are asked for.
-
-    Args:
-        network: the network, on the device to compute on.
-        scene: the scene, of at least the receptive field's size, with the network's bands and layers.
-        tiles: from :func:`tiles_of`.
-        batch: tiles that are computed at once; halved whenever memory does not suffice.
-        probabilities: whether to keep those of all classes.
+    A pixel's numbers depend neither on which tiles are asked for nor on ``batch``, the number of tiles that are
+    computed at once, which is halved whenever memory does not suffice. The scene has the network's bands and layers.
     """
-    radius, device = network.receptive_field // 2, network.fill.device
-    layers = network.layers.cpu().numpy()
+    radius, layers = network.receptive_field // 2, network.layers.cpu().numpy()
     depth = max(2, min(2 * batch, _MOST_WAITING // (4 * len(layers) * TILE**2)))
     pixels = read_ahead(scene, tiles, radius=radius, layers=layers, depth=depth)
     while part := list(islice(pixels, batch)):
-        yield from _classified(network, part, device=device, probabilities=probabilities)
+        yield from _classified(network, part, probabilities)
 
 
 def tiles_of(shape: tuple[int, int], edge: int = TILE) -> list[Window]:
@@ -122,11 +108,10 @@ def tiles_of(shape: tuple[int, int], edge: int = TILE) -> list[Window]:
 
 
 def read_with_halo(scene: Scene, window: Window, radius: int, layers: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Reads L bands and layers of a window and the pixels around it, reflected where the scene ends.
+    """Reads L bands and layers of a window and ``radius`` pixels around it, reflected where the scene ends.
 
-    Returns:
-        (L, height + 2 radius, width + 2 radius), NaN where there are no data; each pixel's numbers side by side where
-        the file has them so.
+    (L, height + 2 radius, width + 2 radius), NaN where there are no data; each pixel's numbers side by side where the
+    file has them so.
     """
     (height, width), (row, col, rows, cols) = scene.geobox.shape, window
     top, left = max(0, row - radius), max(0, col - radius)
@@ -164,11 +149,8 @@ def read_ahead(
 def with_precision(network: FoldedNetwork, scene: Scene, precision: str) -> tuple[FoldedNetwork, str]:
     """Chooses the number type of the convolutions; the matrix product before them stays float32.
 
-    Args:
-        network: on the device to compute on.
-        scene: with the network's bands and layers.
-        precision: ``float32``, ``bf16``, or ``auto``: bf16 if the processor multiplies it faster, the scene is large,
-            and fewer than 0.1 % of the pixels of a sample change their class. The choice is always the same.
+    ``float32``, ``bf16``, or ``auto``: bf16 if the processor multiplies it faster, the scene is large, and fewer than
+    0.1 % of the pixels of a sample change their class. The choice is always the same.
     """
     tiles = tiles_of(scene.geobox.shape)
     if precision == "float32" or (precision == "auto" and not (_gains_by_bf16(network) and len(tiles) > 8 * _SAMPLE)):
@@ -205,23 +187,19 @@ def _gains_by_bf16(network: FoldedNetwork) -> bool:
 
 
 def _classified(
-    network: FoldedNetwork,
-    part: Sequence[tuple[Window, NDArray[np.float32]]],
-    *,
-    device: torch.device,
-    probabilities: bool,
+    network: FoldedNetwork, part: Sequence[tuple[Window, NDArray[np.float32]]], probabilities: bool
 ) -> Iterator[TilePrediction]:
     if len({values.shape for _, values in part}) > 1:  # the last column or row
         for one in part:
-            yield from _classified(network, [one], device=device, probabilities=probabilities)
+            yield from _classified(network, [one], probabilities)
         return
     try:
-        results = _compute(network, [values for _, values in part], device=device, probabilities=probabilities)
+        results = _compute(network, [values for _, values in part], probabilities)
     except torch.OutOfMemoryError:
         if len(part) == 1:
             raise
         for half in (part[: len(part) // 2], part[len(part) // 2 :]):
-            yield from _classified(network, half, device=device, probabilities=probabilities)
+            yield from _classified(network, half, probabilities)
         return
     for (window, _), (classes, confidence, shares) in zip(part, results, strict=True):
         yield TilePrediction(window, classes, confidence, shares)
@@ -229,7 +207,7 @@ def _classified(
 
 @torch.inference_mode()
 def _compute(
-    network: FoldedNetwork, cubes: Sequence[NDArray[np.float32]], *, device: torch.device, probabilities: bool
+    network: FoldedNetwork, cubes: Sequence[NDArray[np.float32]], probabilities: bool
 ) -> list[tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.float32] | None]]:
     tensors = [torch.from_numpy(cube) for cube in cubes]
     if len(tensors) == 1:
@@ -238,6 +216,7 @@ def _compute(
         x = torch.stack([tensor.movedim(0, -1) for tensor in tensors]).movedim(-1, 1)
     else:
         x = torch.stack(tensors)
+    device = network.fill.device
     if device.type == "cuda":
         x = x.pin_memory()
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 is float32, on every device
@@ -255,12 +234,8 @@ class MaskedNetwork:
     """A trained network, and labelled patches that it is shown with some of their bands replaced.
 
     A replacement that is linear at each pixel is folded into the one matrix that the network starts with. Where group
-    weights depend on the pixels, the patches themselves are changed.
-
-    Args:
-        network: left as it is.
-        patches: (N, C + E, s, s) standardised patches of the receptive field's size, of pixels not trained on.
-        classes: (N,) their class indices.
+    weights depend on the pixels, the patches themselves are changed. Patches (N, C + E, s, s) are standardised, of the
+    receptive field's size, and of pixels not trained on; ``classes`` (N,) are their class indices.
     """
 
     def __init__(self, network: FusionNetwork, patches: Tensor, classes: Tensor) -> None:

@@ -28,22 +28,12 @@ _MISSING = "NaN; a pixel that misses a value in any layer has no class, its neig
 
 
 def describe(network: FoldedNetwork, header: Mapping[str, Any], *, model_sha256: str) -> dict[str, Any]:
-    """What one has to know to use an exported network, and cannot see from its graph.
+    """What one has to know to use an exported network, and cannot see from its graph, as plain values.
 
-    Args:
-        network: the network.
-        header: of the model file that it comes from, as plain values.
-        model_sha256: SHA-256 of that file, in hexadecimal digits.
-
-    Returns:
-        Plain values: ``hsfusion_version``; ``model_sha256``; ``receptive_field`` in pixels; ``layers``, one entry for
-        each layer of the input, in its order: ``wavelength_nm`` and ``fwhm_nm`` (None where unknown) of a band, or
-        ``source`` and ``layer`` (from 0) of a further raster, and ``training_mean``; ``classes``, ``codes`` and
-        ``names`` in the order of the logits; ``unit`` and ``missing``, what numbers and NaN in the input mean;
-        ``training_scene``, its name and the scale and offset of its files, None where the header does not tell.
-
-    Raises:
-        InputError: if the header has other layers or classes than the network.
+    ``layers`` has one entry for each layer of the input, in its order: ``wavelength_nm`` and ``fwhm_nm`` (None where
+    unknown) of a band, or ``source`` and ``layer`` (from 0) of a further raster, and ``training_mean``. ``classes`` are
+    in the order of the logits. ``unit`` and ``missing`` tell what numbers and NaN in the input mean. Header and SHA-256
+    are of the model file.
     """
     entries, classes, scene = _layers(header), header["classes"], header.get("training_scene")
     last, outputs = int(network.layers.max()), network.classifier.out_channels

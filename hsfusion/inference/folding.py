@@ -55,11 +55,9 @@ class FoldedNetwork(nn.Module):
         return self.convolve(self.front(self.filled(x)))
 
     def classify(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Like :meth:`forward`, and says where a value is missing.
+        """Logits (B, K, H', W') like :meth:`forward`, and (B, H', W') bool: whether the pixel itself misses a value.
 
-        Returns:
-            logits (B, K, H', W'), and (B, H', W') bool: whether the pixel itself misses a value. Its neighbours see the
-            training mean there.
+        Its neighbours see the training mean there.
         """
         radius = self.receptive_field // 2
         inner = slice(radius, x.shape[2] - radius), slice(radius, x.shape[3] - radius)

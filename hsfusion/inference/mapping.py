@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import glob
+import json
+import logging
 import os
-import shutil
+import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +22,6 @@ from numpy.typing import NDArray
 from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.inference.classification import TilePrediction, classify, tiles_of
 from hsfusion.inference.folding import FoldedNetwork
-from hsfusion.inference.journal import Journal
 from hsfusion.scenes import GeoBox, Legend, Scene, Window
 from hsfusion.scenes.rasters import (
     Blocks,
@@ -36,9 +38,73 @@ from hsfusion.scenes.rasters import (
     write_failure,
 )
 
+_log = logging.getLogger(__name__)
 #: shares are stored as whole numbers from 0 to 250
 SHARE = 0.004
 _NO_SHARE = 255
+
+
+class Journal:
+    """An SQLite file of plain values that say what is computed, the plan, and of each finished tile.
+
+    It is locked as long as it is open, and a tile is in it as a whole or not at all; a file of another plan is emptied.
+    A killed run leaves it for the next one to continue from.
+    """
+
+    def __init__(self, path: Path, plan: Mapping[str, Any]) -> None:
+        self.path = path
+        self._reading = threading.Lock()
+        head = json.dumps(plan, sort_keys=True).encode()
+        with _failures(path), ExitStack() as stack:
+            self._file = sqlite3.connect(path, timeout=0, check_same_thread=False)
+            stack.callback(self._file.close)
+            self._file.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._file.execute("PRAGMA synchronous = OFF")  # outlives a killed process, not a power failure
+            self._file.execute("BEGIN EXCLUSIVE")
+            for table in ("plan", "tiles"):
+                self._file.execute(f"CREATE TABLE IF NOT EXISTS {table} (number INTEGER PRIMARY KEY, content BLOB)")
+            known = self._file.execute("SELECT content FROM plan").fetchone()
+            if known != (head,):
+                if known:
+                    _log.warning("%s tells of another scene, model or setting: its tiles are computed anew.", path)
+                self._file.execute("DELETE FROM tiles")
+                self._file.execute("REPLACE INTO plan VALUES (0, ?)", (head,))
+            self._file.commit()
+            stack.pop_all()
+
+    @property
+    def tiles(self) -> set[int]:
+        """The numbers of the finished tiles."""
+        with _failures(self.path):
+            return {number for (number,) in self._file.execute("SELECT number FROM tiles")}
+
+    def append(self, tile: int, layers: NDArray[np.generic]) -> None:
+        """Adds a finished tile by its number; :meth:`read` gives the same bytes."""
+        with _failures(self.path):
+            self._file.execute("REPLACE INTO tiles VALUES (?, ?)", (tile, layers.tobytes()))
+            self._file.commit()
+
+    def read(self, tile: int) -> bytes:
+        """What was added for a tile; several threads may ask at once."""
+        with self._reading, _failures(self.path):
+            return self._file.execute("SELECT content FROM tiles WHERE number = ?", (tile,)).fetchone()[0]
+
+    def close(self) -> None:
+        """Lets other processes write to the file; what :func:`contextlib.closing` calls."""
+        self._file.close()
+
+
+@contextmanager
+def _failures(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        what, fix = str(error), "free space or choose another folder"
+        if not isinstance(error, sqlite3.OperationalError):
+            fix = "delete the file and start again"
+        if "locked" in what:
+            what, fix = "is being written by another process", "wait for it, or choose another out="
+        raise EnvironmentFailure(f"{path}: {what}. Fix: {fix}.") from error
 
 
 @dataclass(frozen=True)
@@ -84,21 +150,17 @@ def map_scene(
         tiles
     ),
 ) -> ClassAreas | None:
-    """Classifies a scene into files.
+    """Classifies a scene with the network's bands and layers into files.
 
     Finished tiles are kept in ``.<out>.journal-<rank>`` beside the map, from which a run that was stopped goes on. The
     files are written at the end, each once, in a fixed order and by one thread, read back, and only when all are whole
     given their names, the class map last: what is there under those names stays until then, and the same scene and
     model give the same bytes. Journals go after that: a run that is killed between two names is finished by the next.
 
-    Args:
-        network: on the device to compute on.
-        scene: with the network's bands and layers.
-        request: what to make.
-        plan: plain values that tell scene and model apart from others; a journal of others is not continued.
-        shard: which part of the tiles, where several processes work on one map. Process 0 writes the files.
-        beside: gives further files, which get their names together with the maps.
-        progress: called with the tiles to come, the pixels that are finished already, and the pixels in all.
+    * ``plan``: plain values that tell scene and model apart from others; a journal of others is not continued.
+    * ``shard``: which part of the tiles, where several processes work on one map. Process 0 writes the files.
+    * ``beside``: gives further files, which get their names together with the maps.
+    * ``progress``: called with the tiles to come, the pixels that are finished already, and the pixels in all.
 
     Returns:
         how much each class covers; None on other processes than 0.
@@ -110,7 +172,6 @@ def map_scene(
     with closing(_journal(request, plan, shard.rank, shard.world)) as journal:
         missing = [i for i in mine if i not in journal.tiles]
         total, left = (sum(tiles[i].height * tiles[i].width for i in part) for part in (mine, missing))
-        _check_space(request, left * shard.world, scene.geobox.shape)
         windows = [tiles[i] for i in missing]
         found = classify(network, scene, windows, batch=request.batch, probabilities=request.probabilities)
         for i, tile in zip(missing, progress(found, total - left, total), strict=True):
@@ -122,18 +183,6 @@ def map_scene(
         areas = _publish(scene, request, tiles, plan, [journal], shard.world, beside) if shard.rank == 0 else None
     shard.wait()
     return areas
-
-
-def _check_space(request: MapRequest, left: int, shape: tuple[int, int]) -> None:
-    """Makes sure that the disk has room for the rest of the journals and, beside them, for the maps."""
-    layers = 1 + request.probabilities * len(request.legend.names)  # of one byte
-    # of maps, the smaller copies take less than packing saves
-    maps = class_profile(request.legend, {}).dtype.itemsize + layers
-    needed = left * (2 + layers) + shape[0] * shape[1] * maps * (2 if request.format == "cog" else 1)
-    free = shutil.disk_usage(request.out.parent).free
-    if free < needed:
-        what = f"{request.out}: the disk has {free:,} free bytes, expected at least {needed:,}"
-        raise EnvironmentFailure(f"{what}. Fix: free space or choose another folder.")
 
 
 def _journal(request: MapRequest, plan: Mapping[str, Any], rank: int, world: int) -> Journal:

@@ -103,10 +103,9 @@ class BandFusion(nn.Module):
         return (self.response * self.openness).sum(2) * self.passed
 
     def group_tensors(self, x: Tensor) -> list[Tensor]:
-        """The group tensors z of standardised bands (B, C, H, W), before the weighted sum.
+        """The G group tensors z of standardised bands (B, C, H, W), before the weighted sum.
 
-        Returns:
-            G tensors (B, M, H, W), or (B, 1, H, W) for further groups of one band where all channels respond alike.
+        Each (B, M, H, W), or (B, 1, H, W) for further groups of one band where all channels respond alike.
         """
         if self.gates is not None:
             x = self.gates(x) if self.training else x * self.openness[:, None, None].to(x.dtype)
@@ -125,16 +124,14 @@ class BandFusion(nn.Module):
     def instance_weights(self, x: Tensor) -> Tensor:
         """Group weights at every pixel that the forward pass returns, of standardised bands (B, C, H, W).
 
-        Returns:
-            (B, G, H', W') for instance, (B, G, M, H', W') for channel_instance; H' = H - 2 * margin.
+        (B, G, H', W') for instance, (B, G, M, H', W') for channel_instance; H' = H - 2 * margin.
         """
         return _crop(self.group_sum.predict(*self.group_tensors(x)), self.margin)
 
     def group_sizes(self, weights: Tensor) -> Tensor:
-        """How much each group counts in each channel: absolute weights (B, G, M or 1, H, W) times what is let through.
+        """How much each group counts in each channel, (B, G, M, H, W) with sum 1 over G.
 
-        Returns:
-            (B, G, M, H, W), sums to 1 over G.
+        Absolute weights (B, G, M or 1, H, W) times what is let through.
         """
         sizes = weights.abs() * self.open_share[None, :, :, None, None]
         return sizes / sizes.sum(1, keepdim=True).clamp_min(1e-12)
@@ -198,9 +195,8 @@ def _index_bands(fusion: nn.Module, *_: object) -> None:
 def _start(membership: Tensor, log_prior: Tensor, *, basis: Tensor, channels: int) -> Tensor:
     """Coefficients (G, M, K) of curves with one bump each, at a random band of the group; 0 if carried over.
 
-    Every band of a group is as likely as any other of its width, so that the expected weights are about uniform: a
-    smooth random curve would have its maximum at an edge of its group far too often. The channels share the bands of
-    a group out evenly, in random order: what a training makes of bands then depends less on the seed.
+    Every band of a group is as likely as any other of its width, so that the expected weights are about uniform. The
+    channels share the bands of a group out evenly, in random order: trainings then depend less on the seed.
     """
     if log_prior.dim() == 3:
         return torch.zeros(len(membership), channels, basis.shape[1])

@@ -36,16 +36,13 @@ class MultiSceneNetwork(nn.Module):
 
     The coefficients of the responses and the CNN are the same tensors in all of them. What differs is what belongs to a
     sensor: where its bands stand on the curves, how wide a spectrum each stands for, and how it is standardised.
-    Gates would stand in front of the bands of one sensor; there are none, every band stays open.
+    There are no gates: they would stand in front of the bands of one sensor.
 
     Args:
         networks: one for each of S scenes, with the same groups, knots and architecture; they become parts of this
             one, which starts from the first.
         group_weights: ``shared`` for the same weights of the groups in all scenes; ``per_scene`` for a table with a row
             for each (kinds scalar and channel).
-
-    Raises:
-        ValueError: if they cannot share their coefficients, or there is no such table.
     """
 
     def __init__(self, networks: Sequence[FusionNetwork], *, group_weights: GroupWeights = "shared") -> None:
@@ -81,11 +78,7 @@ class MultiSceneNetwork(nn.Module):
         return cast("FusionNetwork", self.networks[scene])
 
     def classify(self, patches: Sequence[Tensor]) -> Tensor:
-        """Classifies patches of all scenes at once, so that the CNN normalises over all of them.
-
-        Args:
-            patches: for each scene (B_s, C_s, H, W), standardised; B_s may be 0.
-        """
+        """Classifies standardised patches (B_s, C_s, H, W) of all scenes at once, normalised over all; B_s may be 0."""
         return self.cnn(torch.cat([self[scene].fusion(x) for scene, x in enumerate(patches) if len(x)]))
 
     def split_networks(self) -> list[FusionNetwork]:

@@ -96,8 +96,7 @@ class WeightedSum(nn.Module):
     def weights(self) -> Tensor:
         """Weights as the forward pass uses them; predicted ones depend on the inputs, see :meth:`predict`.
 
-        Returns:
-            (N,) for scalar and none, (N, C) for channel, (instances, N) or (instances, N, C) for a table.
+        (N,) for scalar and none, (N, C) for channel, (instances, N) or (instances, N, C) for a table.
         """
         if self.predictor is not None:
             raise ValueError("predicted instance weights depend on the inputs: call predict(*inputs)")
@@ -106,11 +105,7 @@ class WeightedSum(nn.Module):
         return self._constrain(self.raw, dim=0 if self.num_instances is None else 1)
 
     def predict(self, *inputs: Tensor) -> Tensor:
-        """Predicted instance weights for inputs (B, C, ...), as the forward pass uses them.
-
-        Returns:
-            (B, N, ...) for instance, (B, N, C, ...) for channel_instance.
-        """
+        """Instance weights for inputs (B, C, ...): (B, N, ...), or (B, N, C, ...) for channel_instance."""
         return self._predict(inputs)[1]
 
     def _predict(self, inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -127,17 +122,10 @@ class WeightedSum(nn.Module):
         return tuple(passed), self._constrain(raw, dim=1)
 
     def forward(self, *inputs: Tensor, index: Tensor | None = None) -> Tensor:
-        """Combines the inputs.
+        """Sums N tensors of one shape (B, C, ...), of which those with a single channel count for all: (B, C, ...).
 
-        Args:
-            *inputs: N tensors of one shape (B, C, ...); inputs with a single channel count for all C channels.
-            index: (B,) int64, table rows of the instances; only for a table.
-
-        Returns:
-            (B, C, ...)
-
-        Raises:
-            ValueError: if number, types or shapes of the inputs do not fit, so that nothing broadcasts by accident.
+        ``index`` (B,) int64 chooses the rows of a table of instances. Inputs that do not fit are a ValueError, so that
+        nothing broadcasts by accident.
         """
         self._check(inputs, index)
         if self.predictor is not None:

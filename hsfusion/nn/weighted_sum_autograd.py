@@ -21,13 +21,8 @@ def weighted_sum(weights: Tensor, *inputs: Tensor) -> Tensor:
     It can be differentiated again. Under ``torch.compile`` and ``torch.export`` the plain expression is traced instead,
     which the compiler fuses itself.
 
-    Args:
-        weights: (N, ...), after the first axis as many axes as the inputs, each of size 1 or the inputs'.
-        *inputs: N tensors with the same axes, of which axis 1 may be 1 in some.
-
-    Returns:
-        the shape of the widest input, in the dtype that the inputs promote to; products of a weight with a half
-        precision input are of half precision, gradients of weights are summed in single precision.
+    Weights (N, ...) have as many axes as the inputs after the first, of which axis 1 may be 1 in some. The result has
+    the dtype that the inputs promote to; gradients of weights are summed in single precision.
     """
     if torch.compiler.is_compiling():
         return _sum(weights, inputs)

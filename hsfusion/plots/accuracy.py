@@ -31,10 +31,9 @@ _ZERO = "#B0B0B0"
 def training_figure(history: Mapping[str, tuple[ArrayLike, ArrayLike]], *, best_step: int | None) -> Figure:
     """Draws the losses in one panel and, if there are any, the validation accuracies in another.
 
-    Args:
-        history: key to (steps, values). Drawn are ``train/loss``, ``val/loss``, ``val/overall_accuracy``,
-            ``val/average_accuracy``, ``val/kappa`` and ``val/mean_iou``, whichever exist.
-        best_step: step whose weights were kept, or None.
+    ``history`` is key to (steps, values): ``train/loss``, ``val/loss``, ``val/overall_accuracy``,
+    ``val/average_accuracy``, ``val/kappa`` and ``val/mean_iou``, whichever exist. ``best_step`` is the step whose
+    weights were kept.
     """
     panels = [("loss", _LOSSES), ("validation accuracy", _ACCURACIES)]
     panels = [(label, curves) for label, curves in panels if any(key in history for key in curves)]
@@ -72,13 +71,9 @@ def _spans_decades(values: NDArray[np.float64]) -> bool:
 
 @rc_context(STYLE)
 def confusion_figure(confusion: ArrayLike, *, names: Sequence[str], title: str) -> Figure:
-    """Draws a confusion matrix: colours by row, counts in the cells, recall of every class at the right.
+    """Draws a confusion matrix, (K, K) or (K, K + 1) pixel counts, with the recall of every class at the right.
 
-    Args:
-        confusion: (K, K) or (K, K + 1) pixel counts, rows are the truth and columns the prediction; the last of
-            K + 1 columns counts pixels without a prediction and is drawn if there are any.
-        names: K class names.
-        title: stands above the matrix.
+    Rows are the truth and columns the prediction; the last of K + 1, pixels without one, is drawn if there are any.
     """
     counts, k = np.asarray(confusion), len(names)
     columns = [*names, "no prediction"] if counts[:, k:].any() else list(names)

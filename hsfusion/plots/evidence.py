@@ -98,16 +98,10 @@ def group_profiles_figure(
 def channels_figure(
     wavelength_nm: ArrayLike, channels: Sequence[tuple[ArrayLike, ArrayLike]], *, names: Sequence[str], title: str
 ) -> Figure:
-    """Draws what the fused channels of each run are made of.
+    """Draws what the fused channels of each run are made of: falling shares (M,), and their band weights (M, C).
 
-    Channels have no order that runs share: the first of one run is not the first of another, and no mean over runs is
-    drawn for any of them. Their sorted shares can be compared, and the spread over all channels of all runs.
-
-    Args:
-        wavelength_nm: (C,) centre wavelengths in nm, in any order.
-        channels: for each of R runs the share (M,) of its channels, falling, and their band weights (M, C).
-        names: of the R runs.
-        title: stands above the figure.
+    Channels have no order that runs share, so that no mean over runs is drawn for any of them. Their sorted shares can
+    be compared, and the spread over all channels of all runs.
     """
     nm = np.asarray(wavelength_nm, float)
     runs = [(np.asarray(share, float), np.asarray(weight, float)) for share, weight in channels]
@@ -145,7 +139,7 @@ def _draw_shares(axes: Axes, shares: Sequence[NDArray[np.float64]]) -> None:
 
 
 def _draw_pooled(axes: Axes, nm: NDArray[np.float64], weight: NDArray[np.float64]) -> None:
-    """Quartiles of the weight of each band over channels (channels of all runs, C), which need no order."""
+    """Quartiles of the weight of each band over all channels of all runs, which need no order."""
     curves = [broken_at_gaps(nm, level) for level in np.quantile(weight, [0.25, 0.5, 0.75, 0.95], axis=0)]
     x, (low, middle, high, most) = curves[0][0], [curve for _, curve in curves]
     axes.fill_between(x, low, high, color=Color.SKY_BLUE, alpha=0.5, lw=0, label="quartiles")
@@ -202,14 +196,11 @@ def top_k_figure(
     smallest: Mapping[tuple[str, str], int | None],
     title: str,
 ) -> Figure:
-    """Draws the accuracy after retraining on k bands against k, for each ranking of the bands.
+    """Draws the accuracy after retraining on k bands against k (S,), for each ranking of the bands.
 
-    Args:
-        numbers: (S,) the numbers k.
-        accuracies: kind of split, the configured one first, to ``network`` and ``svm`` to ranking to (S, splits).
-        full: classifier to its accuracy with all bands, drawn for the first split; None where unknown.
-        smallest: split and classifier to the smallest k of our ranking that keeps 95 % of it; None if none does.
-        title: stands above the figure.
+    ``accuracies`` are by kind of split, the configured one first, classifier (``network``, ``svm``) and ranking, each
+    (S, splits); ``full`` are those with all bands, drawn for the first split; ``smallest`` are, by split and
+    classifier, the smallest k of our ranking that keeps 95 % of it.
     """
     panels = [(split, kind) for split in accuracies for kind in _CLASSIFIERS if kind in accuracies[split]]
     columns = min(2, len(panels))
@@ -299,11 +290,7 @@ def sensors_figure(
     """Draws the accuracies with each sensor over the seeds, and below the bands that each sensor has.
 
     Every seed is a small mark; the large one is the mean, the line one standard deviation (n - 1) to both sides.
-
-    Args:
-        accuracies: sensor -> metric (two at most) -> one value for each seed, 0 to 1.
-        bands: the same sensors -> (C,) centres in nm and (C,) FWHM in nm, or None where unknown.
-        title: stands above the panels.
+    ``accuracies`` are by sensor and metric (two at most); ``bands`` are centres (C,) and FWHM (C,) in nm.
     """
     rows_in = _ROW_HEIGHT_IN * (len(bands) + 1)
     figure = titled_figure(PAGE_WIDTH_IN, _ACCURACY_HEIGHT_IN + rows_in + _MARGINS_IN, title=title)

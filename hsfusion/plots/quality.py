@@ -17,10 +17,6 @@ from hsfusion.plots.weights import broken_at_gaps, mark_water_vapour, set_spectr
 
 _AXES_HEIGHT_IN = 2.6
 _PANEL_HEIGHT_IN = 1.25
-_A_GAP = 1.5  # a neighbour so many times as far as the nearest, and as usual, lies behind a gap
-_ALONE = 2.0  # so many times the usual spacing is as far as a band reaches between two gaps
-_TOUCHING = 1e-6
-_MOST_DETECTORS = 8  # an axis that goes back more often is in no order at all, and is sorted
 
 
 @rc_context(STYLE)
@@ -41,14 +37,14 @@ def spectra_figure(
     x = _band_axis(axes, wavelength_nm, good.size)
     handles: list[Artist] = []
     for low, high, alpha, label in ((0, 4, 0.18, "2 to 98 % of the pixels"), (1, 3, 0.38, "25 to 75 %")):
-        nm, lower = _curve(x, levels[low])
-        upper = _curve(x, levels[high])[1]
+        nm, lower = broken_at_gaps(x, levels[low])
+        upper = broken_at_gaps(x, levels[high])[1]
         handles.append(axes.fill_between(nm, lower, upper, color=Color.BLUE, alpha=alpha, lw=0, label=label, zorder=3))
     marker = {"marker": "o", "ms": 1.4 if good.sum() > 60 else 3.0}  # shows a band between two gaps
     middle = np.where(good, np.asarray(mean, float), np.nan)
-    handles += axes.plot(*_curve(x, middle), color=Color.BLACK, label="mean", zorder=4, **marker)
+    handles += axes.plot(*broken_at_gaps(x, middle), color=Color.BLACK, label="mean", zorder=4, **marker)
     # above the mean, and with gaps through which it shows, for often they are the same
-    handles += axes.plot(*_curve(x, levels[2]), color=Color.ORANGE, ls=(0, (3, 3)), label="median", zorder=5)
+    handles += axes.plot(*broken_at_gaps(x, levels[2]), color=Color.ORANGE, ls=(0, (3, 3)), label="median", zorder=5)
     handles += _mark_bad(axes, x, good) + (mark_water_vapour(axes) if wavelength_nm is not None else [])
     legend_below(figure, handles, height_in=_AXES_HEIGHT_IN)
     return figure
@@ -81,7 +77,7 @@ def band_quality_figure(
         (upper, no_data, Color.VERMILION, "no data"),
         (lower, alike, Color.BLUE, "correlation of neighbouring pixels (noise: 0)"),
     ):
-        handles += axes.plot(*_curve(x, np.asarray(values, float)), color=color, label=label, **look)
+        handles += axes.plot(*broken_at_gaps(x, np.asarray(values, float)), color=color, label=label, **look)
     upper.set(ylabel="share of the pixels", ylim=(-0.05, 1.05))
     upper.yaxis.set_major_formatter(PercentFormatter(1.0))
     lower.set(ylabel="correlation", ylim=(min([0.0, *alike[np.isfinite(alike)]]) - 0.05, 1.05))
@@ -89,9 +85,8 @@ def band_quality_figure(
         marks = _mark_bad(axes, x, good) + (mark_water_vapour(axes) if wavelength_nm is not None else [])
     if dead.any():
         upper.plot(x[dead], np.full(dead.sum(), 1.03), "|", color=Color.BLACK, ms=5, clip_on=False)
-        marks.append(
-            Line2D([], [], color=Color.BLACK, marker="|", ls="", label="dead: no data, or one value everywhere")
-        )
+        label = "dead: no data, or one value everywhere"
+        marks.append(Line2D([], [], color=Color.BLACK, marker="|", ls="", label=label))
     legend_below(figure, handles + marks, height_in=2 * _PANEL_HEIGHT_IN + 0.2)
     return figure
 
@@ -108,36 +103,11 @@ def _band_axis(axes: Axes, wavelength_nm: ArrayLike | None, bands: int) -> NDArr
     return x
 
 
-def _curve(x: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A curve with gaps where bands are missing; detectors that overlap are drawn one after the other."""
-    against = np.flatnonzero(np.diff(x) * np.sign(np.median(np.diff(x))) < 0) if x.size > 1 else np.zeros(0, int)
-    starts = against + 1 if against.size < _MOST_DETECTORS else against[:0]
-    parts = [broken_at_gaps(*part) for part in zip(np.split(x, starts), np.split(values, starts), strict=True)]
-    nm = np.concatenate([np.append(part, part[-1]) for part, _ in parts])
-    return nm, np.concatenate([np.append(part, np.nan) for _, part in parts])
-
-
 def _mark_bad(axes: Axes, x: NDArray[np.float64], good: NDArray[np.bool_]) -> list[Artist]:
-    """Shades the bands that are marked as bad."""
+    """Shades the bands that are marked as bad, each as wide as the usual spacing."""
     if good.all():
         return []
-    spans: list[tuple[float, float]] = []
-    for low, high in sorted(_extents(x)[~good].tolist()):
-        if spans and low <= spans[-1][1] + _TOUCHING * (high - low):  # as one, or lines would show between them
-            low = spans.pop()[0]
-        spans.append((low, high))
-    for low, high in spans:
-        axes.axvspan(low, high, color="#E6E6E6", lw=0, zorder=0)
+    spacing = float(np.median(np.diff(np.unique(x)))) if x.size > 1 else 1.0
+    for at in x[~good].tolist():
+        axes.axvspan(at - spacing / 2, at + spacing / 2, color="#E6E6E6", lw=0, zorder=0)
     return [Patch(fc="#E6E6E6", label="bad bands")]
-
-
-def _extents(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where each band (C,) begins and ends (C, 2): halfway to its neighbours, or half its spacing into a gap."""
-    position, band = np.unique(x, return_inverse=True)
-    step = np.diff(position)
-    usual = float(np.median(step)) if step.size else 1.0
-    gaps = np.concatenate([[np.inf], step, [np.inf]])
-    nearest = np.minimum(np.minimum(gaps[:-1], gaps[1:]), _ALONE * usual)
-    far = _A_GAP * np.maximum(nearest, usual)
-    below, above = (np.where(side > far, nearest, side) / 2 for side in (gaps[:-1], gaps[1:]))
-    return np.stack([position - below, position + above], axis=1)[band]

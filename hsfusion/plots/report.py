@@ -39,17 +39,12 @@ def weight_content(
     profiles: ArrayLike | None = None,
     **known: Sequence[Any] | NDArray | None,
 ) -> dict[str, Any]:
-    """Describes band weights for a page.
+    """Describes band weights (C,) for a page.
 
-    Args:
-        wavelength_nm: (C,) centre wavelengths.
-        weight: (C,) non-negative; they and the sources sum to 1.
-        groups: (name, lower_nm, upper_nm) of each, half-open.
-        windows: lower_nm, upper_nm, weight (0..1) and raised (times untrained) of each, in the order to list.
-        sources: (name, weight) of each layer of further rasters.
-        profiles: (R, C) the weights of each run whose median this is; None for one run.
-        known: C values of ``fwhm`` in nm, ``good``, ``group`` (a name, or none), ``untrained``, and of several runs
-            ``lower`` and ``upper`` quartile and ``frequency`` of selection; None where they are unknown.
+    ``windows`` are lower_nm, upper_nm, weight (0..1) and raised (times untrained) of each, in the order to list;
+    ``sources`` the weight of each layer of further rasters; ``profiles`` (R, C) the weights of each run whose median
+    this is. Known are C values of ``fwhm`` in nm, ``good``, ``group``, ``untrained``, and of several runs ``lower`` and
+    ``upper`` quartile and ``frequency`` of selection; None where they are unknown.
     """
     columns = {"nm": np.asarray(wavelength_nm), "weight": np.asarray(weight), **dict.fromkeys(_KNOWN), **known}
     return {
@@ -66,44 +61,28 @@ def weight_content(
 
 
 def report_html(content: Mapping[str, Any], *, figures: Path) -> str:
-    """Writes the report of a run as one HTML page of less than 2 MB, everything escaped.
+    """The report of a run as one HTML page of less than 2 MB, everything escaped.
 
     A very large SVG gives way to the PNG beside it; a figure that the page has no room for is named instead.
-
-    Args:
-        content: what the template ``run.html.j2`` shows, by name; ``weights`` are from :func:`weight_content`.
-        figures: folder of the figures; those that are not drawn are left out.
+    ``content`` is what the template ``run.html.j2`` shows, by name; its ``weights`` are from :func:`weight_content`.
     """
     return _page("run.html.j2", content, figures)
 
 
 def evidence_html(evidence: Mapping[str, Any], *, content: Mapping[str, Any], figures: Path) -> str:
-    """Writes the report of an evidence folder as one HTML page of less than 2 MB, everything escaped.
+    """The report of an evidence folder as one HTML page of less than 2 MB, everything escaped.
 
-    Parts whose numbers are not there yet are left out.
-
-    Args:
-        evidence: content of ``evidence.json``.
-        content: title, configuration, versions, and the command that repeats it (reproduce).
-        figures: folder of the figures; those that are not drawn are left out.
+    Parts whose numbers are not yet in ``evidence``, the content of ``evidence.json``, are left out. Further content is
+    the title, configuration, versions, and the command that repeats it.
     """
     numbers = {"evidence": evidence, "weights": _of_evidence(evidence), "runs": len(evidence.get("runs", []))}
     return _page("evidence.html.j2", {**content, **numbers}, figures)
 
 
 def with_evidence(page: str, evidence: Mapping[str, Any], *, name: str, figures: Path) -> str:
-    """Puts what an evidence folder says about the weights into the page of a run.
+    """Puts what an evidence folder says about the weights into a page from :func:`report_html`.
 
     The curve, with its spread and stamp, becomes the median over all trainings, which is what the verdict is on.
-
-    Args:
-        page: what :func:`report_html` wrote.
-        evidence: content of ``evidence.json`` with its verdict.
-        name: of the evidence folder.
-        figures: folder of the figures of the evidence.
-
-    Raises:
-        ValueError: if the page has no place for it.
     """
     verdict, runs, weights = evidence["verdict"], len(evidence["runs"]), _of_evidence(evidence)
     judged = [f"Judged by the {runs} trainings of {name} on this scene, not by this run alone.", *verdict["sentences"]]

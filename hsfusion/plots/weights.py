@@ -34,7 +34,7 @@ _STRIP_HEIGHT_IN = 0.5  # of the selection frequency
 _AXES_WIDTH_IN = 5.8  # what the axes have of the figure once labels and legend took theirs
 _STAMP_LEVEL, _CURVE_LEVEL, _TEXT_LEVEL = 1.8, 3.0, 5.0
 _MATRIX_WIDTH_IN = 5.6
-_VALUE_PT = (7.0, 5.5)
+_VALUE_PT = 5.5
 _DECADES = 3  # of weights that the colours of the history tell apart
 
 
@@ -53,20 +53,15 @@ def band_weights_figure(
     untrained: ArrayLike | None = None,
     runs: ArrayLike | None = None,
 ) -> Figure:
-    """Draws the band weights over wavelength, with the band groups and what each of them totals.
+    """Draws the band weights (C,) over wavelength, with the band groups and what each of them totals.
 
-    Args:
-        wavelength_nm: (C,) centre wavelengths in nm, in any order.
-        weight: (C,) non-negative, sums to 1.
-        groups: (name, lower_nm, upper_nm) of each, half-open.
-        title: stands above the axes.
-        spectra: class name to (C,) mean spectrum in the scene's own unit, and hex colour.
-        spread: (C,) lower and upper quartiles over the runs whose median the weights are: an envelope.
-        stamp: a warning written across the plot, such as "unstable".
-        sources: weight of each further raster, which has no wavelength: named in the legend.
-        frequency: (C,) share of the runs that select each band, drawn in a strip under the curve.
-        untrained: (C,) what untrained networks give the bands; None for the same everywhere.
-        runs: (R, C) the weights of each run, whose totals the groups get; None for one run.
+    * ``spectra``: class name to (C,) mean spectrum in the scene's own unit, and hex colour.
+    * ``spread``: (C,) lower and upper quartiles over the runs whose median the weights are.
+    * ``stamp``: a warning written across the plot, such as "unstable".
+    * ``sources``: weight of each further raster, which has no wavelength: named in the legend.
+    * ``frequency``: (C,) share of the runs that select each band, drawn in a strip under the curve.
+    * ``untrained``: (C,) what untrained networks give the bands; None for the same everywhere.
+    * ``runs``: (R, C) the weights of each run, whose totals the groups get; None for one run.
     """
     nm, weights = np.asarray(wavelength_nm, float), np.asarray(weight, float)
     figure = Figure(layout="constrained")
@@ -250,7 +245,7 @@ def _shade_groups(
 def _stamp(axes: Axes, text: str) -> None:
     """Writes large pale letters behind the curve, where they cannot be cropped away and hide no value."""
     size = min(34.0, 100 * _AXES_WIDTH_IN * 0.75 / text_width_in(text, size_pt=100))
-    style = {
+    look = {
         "color": Color.VERMILION,
         "alpha": 0.4,
         "fontsize": size,
@@ -258,7 +253,7 @@ def _stamp(axes: Axes, text: str) -> None:
         "ha": "center",
         "va": "center",
     }
-    axes.text(0.5, 0.4, text, transform=axes.transAxes, zorder=_STAMP_LEVEL, rotation=8, **style)
+    axes.text(0.5, 0.4, text, transform=axes.transAxes, zorder=_STAMP_LEVEL, rotation=8, **look)
 
 
 @rc_context(STYLE)
@@ -284,23 +279,13 @@ def group_weights_figure(
     every = -(-order.size // 40)
     cells.set_xticks(range(0, order.size, every), [str(m + 1) for m in order[::every]])
     figure.colorbar(image, ax=cells, label="group weight", pad=0.01, fraction=0.05)
-    note = "" if _write_values(cells, matrix, limit=limit) else "; − marks negative weights"
-    cells.set_xlabel(f"fused channel, by falling share (dashed: equal share{note})")
-    return figure
-
-
-def _write_values(axes: Axes, matrix: NDArray[np.float64], *, limit: float) -> bool:
-    """Writes values if cells have the room, which it returns; if not, a minus, since grey print loses the sign."""
-    width_in = _MATRIX_WIDTH_IN / matrix.shape[1]
-    size = next((size for size in _VALUE_PT if text_width_in("−0.00", size_pt=size) < width_in), None)
-    for (row, column), value in np.ndenumerate(matrix):
-        text = f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
-        if size is None:
-            text = "−" if value < -0.05 * limit else ""
-        if text:
+    cells.set_xlabel("fused channel, by falling share (dashed: equal share)")
+    if text_width_in("−0.00", size_pt=_VALUE_PT) < _MATRIX_WIDTH_IN / share.size:
+        for (row, column), value in np.ndenumerate(matrix):
             color = "white" if abs(value) > 0.6 * limit else "black"
-            axes.text(column, row, text, ha="center", va="center", fontsize=size or _VALUE_PT[-1], color=color)
-    return size is not None
+            text = f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
+            cells.text(column, row, text, ha="center", va="center", fontsize=_VALUE_PT, color=color)
+    return figure
 
 
 @rc_context(STYLE)

@@ -55,11 +55,7 @@ class Bands:
         return int(self.wavelength_nm.size)
 
     def without(self, ranges: Iterable[str | Sequence[float]]) -> Bands:
-        """Marks bands as not good.
-
-        Args:
-            ranges: intervals ``(first_nm, last_nm)``, both ends included, or names of :data:`RANGES_NM`.
-        """
+        """Marks bands inside ``(first_nm, last_nm)``, ends included, or of a name in :data:`RANGES_NM`, as not good."""
         good = np.array(self.good)
         for given in ranges:
             for lower, upper in _intervals_nm(given):

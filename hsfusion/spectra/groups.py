@@ -15,13 +15,7 @@ from hsfusion.spectra.bands import Bands
 
 @dataclass(frozen=True)
 class BandGroup:
-    """All bands with ``lower_nm <= wavelength < upper_nm``.
-
-    Attributes:
-        name: what figures and tables call the group.
-        lower_nm: first wavelength inside, in nm.
-        upper_nm: first wavelength beyond, in nm.
-    """
+    """All bands with ``lower_nm <= wavelength < upper_nm``."""
 
     name: str
     lower_nm: float
@@ -75,19 +69,12 @@ def even_groups(bands: Bands, *, number: int) -> list[BandGroup]:
 
 
 def gaussian_basis(bands: Bands, groups: Sequence[BandGroup], *, knot_spacing_nm: float | None) -> NDArray[np.float64]:
-    """Basis in which the logarithm of a response curve is written.
+    """Basis (C, K) in which the logarithm of a response curve is written.
 
     The curve is ``exp(basis @ coefficients)``, made to sum to one over the bands of its group. Knots sit at whole
     multiples of the spacing, wherever the groups reach, so that they do not depend on the sensor; each is a Gaussian
-    with a standard deviation of one spacing, scaled so that the knots sum to about one.
-
-    Args:
-        bands: the C bands.
-        groups: the groups that the curves belong to.
-        knot_spacing_nm: distance of the knots in nm; None gives one free coefficient for each band.
-
-    Returns:
-        (C, K) float64.
+    with a standard deviation of one spacing, scaled so that the knots sum to about one. Without a spacing each band has
+    a coefficient of its own.
     """
     if knot_spacing_nm is None:
         return np.eye(len(bands))
@@ -100,17 +87,11 @@ def gaussian_basis(bands: Bands, groups: Sequence[BandGroup], *, knot_spacing_nm
 
 
 def band_spacing_nm(bands: Bands, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The width of spectrum that each band stands for, so that a sum over bands is an integral over wavelength.
+    """The width of spectrum (C,) in nm that each band stands for, so that a sum over bands is an integral over nm.
 
-    A band reaches halfway to its neighbours among all bands in use, but at a gap or an end no further than half the
-    median spacing. Bands with one and the same centre share their width: a copy of a band adds nothing.
-
-    Args:
-        bands: the C bands.
-        inside: (G, C), membership; only bands in a group count.
-
-    Returns:
-        (C,) float64, positive, in nm; 1 for bands that are in no group.
+    A band reaches halfway to its neighbours among the bands in groups (G, C), but at a gap or an end no further than
+    half the median spacing. Bands with one and the same centre share their width: a copy of a band adds nothing. 1
+    elsewhere.
     """
     used = inside.any(0)
     centres, which, count = np.unique(bands.wavelength_nm[used], return_inverse=True, return_counts=True)

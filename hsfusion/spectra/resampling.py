@@ -48,7 +48,7 @@ def _nearest_first(near: NDArray[np.bool_], distance: NDArray[np.float64]) -> ND
 
 
 def resampling_matrix(old: Bands, new: Bands) -> NDArray[np.float64]:
-    r"""Share of each old band's mass that each new band takes over.
+    r"""Share of each old band's mass that each new band takes over: (C, C'), columns of bands that are not good 0.
 
     Each good new band has a hat function, 1 at its centre and falling linearly to 0 at its neighbours' (neighbours by
     wavelength; bands with one and the same centre share theirs), so that the hats sum to 1. An old band is a Gaussian
@@ -57,20 +57,12 @@ def resampling_matrix(old: Bands, new: Bands) -> NDArray[np.float64]:
     .. math:: \mathrm{FWHM}^2 = \max(0, \mathrm{FWHM}_{old}^2 - \mathrm{FWHM}_{new}^2)
 
     with the new FWHM interpolated at its centre, or the point at its centre where that is 0. So a sensor carries over
-    to itself as it is, narrow bands are dealt to the two nearest broad ones with their mean wavelength kept, and a
-    broad band is spread over the narrow ones inside it. Where the FWHM is unknown, the spacing of the good bands stands
-    for it.
+    to itself as it is, and a broad band is spread over the narrow ones inside it. Where the FWHM is unknown, the
+    spacing of the good bands stands for it.
 
-    Nothing takes over what lies outside the new bands: beyond the first or the last, or inside a gap wider than twice
-    the FWHM of the bands beside it and twice the median step, and there further than half a FWHM from the next centre.
-
-    Args:
-        old: C bands.
-        new: C' bands.
-
-    Returns:
-        (C, C') float64, non-negative; rows sum to 1 where the new bands cover the old one and to less elsewhere;
-        columns of bands that are not good are 0.
+    Nothing takes over what lies outside the new bands, so that rows sum to less than 1: beyond the first or the last,
+    or inside a gap wider than twice the FWHM of the bands beside it and twice the median step, and there further than
+    half a FWHM from the next centre.
     """
     matrix = np.zeros((len(old), len(new)))
     used = np.flatnonzero(new.good)

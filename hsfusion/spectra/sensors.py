@@ -85,11 +85,7 @@ SENSORS = {
 
 
 def sensor_bands(name: str) -> Bands:
-    """Nominal centres and widths of the bands of a sensor.
-
-    Args:
-        name: one of :data:`SENSORS`, or the path of a CSV file with the columns ``wavelength_nm`` and ``fwhm_nm``.
-    """
+    """Nominal bands of one of :data:`SENSORS`, or those of a CSV file with ``wavelength_nm`` and ``fwhm_nm``."""
     if name in _SPECTROMETERS:
         centres, widths = np.concatenate([_laid_out(part) for part in _SPECTROMETERS[name]], axis=1)
         return Bands(centres, widths, np.ones(centres.size, bool))

@@ -116,11 +116,7 @@ class BandWeights:
 
     @classmethod
     def from_csv(cls, path: str | Path) -> BandWeights:
-        """Reads what :meth:`to_csv` wrote.
-
-        Columns may stand in another order or be more than these; where ``fwhm_nm`` is missing the widths are unknown,
-        and where ``good`` is, all bands are good.
-        """
+        """Reads what :meth:`to_csv` wrote; ``fwhm_nm`` and ``good`` may be missing, columns stand in any order."""
         try:
             with open(path, newline="", encoding="utf-8") as file:
                 lines = list(csv.DictReader(file))
@@ -178,13 +174,9 @@ def combine(
 ) -> NDArray[np.float64]:
     """The band weight formula: (C,), non-negative, sums to 1; all 0 where every group weight is 0.
 
-    The absolute group weights are scaled to sum to 1 in each channel first: with a constraint that leaves their scale
-    open, the normalisation after the fusion would take it back.
-
-    Args:
-        response: (G, M, C), s.
-        group_weights: (G, M), a, or its mean absolute value where it differs between pixels.
-        channel_share: (M,), pi.
+    From the response s (G, M, C), the group weights a (G, M), or their mean absolute values where they differ between
+    pixels, and the channel shares pi (M,). Absolute group weights are scaled to sum to 1 in each channel first: with a
+    constraint that leaves their scale open, the normalisation after the fusion would take it back.
     """
     size = np.abs(group_weights, dtype=np.float64)
     size = size / np.maximum(size.sum(0), 1e-300)

@@ -28,11 +28,7 @@ class _Checkpointed(pl.Callback):
 
 
 class History(_Checkpointed):
-    """Keeps what is logged at the end of each epoch, in memory and in the checkpoint.
-
-    Attributes:
-        curves: name -> (steps, values).
-    """
+    """Keeps what is logged at the end of each epoch as curves, name -> (steps, values), also in the checkpoint."""
 
     kept = ("curves",)
 
@@ -52,14 +48,10 @@ class History(_Checkpointed):
 
 
 class WeightHistory(_Checkpointed):
-    """Keeps the band weights at the end of each epoch, in memory and in the checkpoint.
+    """Keeps steps and band weights (C,), one network's after the other's, of each epoch, also in the checkpoint.
 
-    Args:
-        measured: the network that is trained, or those of several scenes, each with (B, C, H, W) standardised patches
-            over which instance weights are averaged; None for other kinds.
-
-    Attributes:
-        steps, weights: optimizer steps, and the band weights (C,) at each, one network's after the other's.
+    ``measured`` are the network that is trained, or those of several scenes, each with (B, C, H, W) standardised
+    patches over which instance weights are averaged; None for other kinds.
     """
 
     kept = ("steps", "weights")
@@ -78,18 +70,12 @@ class WeightHistory(_Checkpointed):
 
 
 class KeepBest(_Checkpointed):
-    """Keeps the weights of the last epoch that is as good as the best, by overall accuracy on validation pixels.
+    """Keeps the weights of the last epoch that is as good as the best, by overall accuracy on n validation ``pixels``.
 
     As good means: within one standard error, ``sqrt(p (1 - p) / n)``, of the highest accuracy p so far. Validation
-    pixels are few; the plain maximum is often a lucky early epoch. The start counts as an epoch, where it is validated.
-    The weights go into the checkpoint, so that a resumed run chooses among all epochs.
-
-    Args:
-        pixels: n, the number of validation pixels.
-        first_step: epochs that end before it do not count: bands were still opening and closing.
-
-    Attributes:
-        step: optimizer step of the kept weights; None as long as there was no validation.
+    pixels are few; the plain maximum is often a lucky early epoch. The start counts as an epoch, where it is validated;
+    epochs that end before ``first_step`` do not: bands were still opening and closing. The weights go into the
+    checkpoint, so that a resumed run chooses among all epochs. ``step`` is None as long as there was no validation.
     """
 
     kept = ("step", "_best", "_weights")

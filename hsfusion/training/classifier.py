@@ -42,7 +42,6 @@ class FusionClassifier(pl.LightningModule):
     """Cross-entropy training of a :class:`FusionNetwork`, or of several on a list of patches each.
 
     Args:
-        network: the network.
         optimizer: makes an optimizer from parameter groups.
         total_steps: optimizer steps of the whole run; the learning rate rises over the first tenth and falls to 0
             along a cosine.
@@ -52,8 +51,8 @@ class FusionClassifier(pl.LightningModule):
             of the steps, full after half of them, and linear in between.
         class_weights: K weights of the classes in the loss, or None.
         label_smoothing: share of the target spread evenly over the classes.
-        thaw_at: part of the network (see :func:`parts_of`) -> share of the training from which on it learns; parts that
-            are not named learn from the start, 1 or more keeps a part as it is.
+        thaw_at: part of the network (see :func:`parts_of`) -> share of the training from which on it learns; 1 or more
+            keeps it as it is.
         lr_scales: part -> factor of its learning rate, where it is not 1.
     """
 
@@ -197,15 +196,11 @@ def confusion_matrix(
 
 
 def accuracies(confusion: NDArray[np.integer], *, names: Sequence[str]) -> dict[str, Any]:
-    """Overall accuracy, average accuracy, kappa, mean IoU and the accuracy of each class.
+    """Overall accuracy, average accuracy, kappa, mean IoU and that of each class, from counts (K, K) or (K, K + 1).
 
-    Fractions 0-1; averages run over the classes that occur in the truth, the accuracy of others is None. Cohen's kappa
-    is ``(p_o - p_e) / (1 - p_e)`` with the agreement p_o and the agreement p_e expected by chance (Cohen 1960,
-    doi:10.1177/001316446002000104).
-
-    Args:
-        confusion: (K, K) or (K, K + 1), rows truth, columns prediction.
-        names: K class names.
+    Fractions 0-1; rows are the truth; averages run over the classes that occur in the truth, the accuracy of others is
+    None. Cohen's kappa is ``(p_o - p_e) / (1 - p_e)`` with the agreement p_o and the agreement p_e expected by chance
+    (Cohen 1960, doi:10.1177/001316446002000104).
     """
     counts = confusion.astype(np.float64)
     k = counts.shape[0]

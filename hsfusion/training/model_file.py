@@ -93,11 +93,7 @@ class ModelHeader:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> ModelHeader:
-        """A header from what :meth:`to_dict` gave.
-
-        Raises:
-            InputError: if it is of another format version.
-        """
+        """A header from what :meth:`to_dict` gave; :class:`InputError` for one of another format version."""
         if (version := content["format_version"]) != FORMAT_VERSION:
             older = isinstance(version, int) and version < FORMAT_VERSION
             advice = "older: train again, or use the hsfusion that wrote it" if older else "newer: update hsfusion"
@@ -116,12 +112,7 @@ class ModelHeader:
 
 
 def save_model(path: Path, network: FusionNetwork, *, header: ModelHeader) -> None:
-    """Writes a network and its header, of which the checksum is computed anew; the same ones give the same bytes.
-
-    Raises:
-        InputError: if the file cannot say which backbone the network has.
-        EnvironmentFailure: if the file cannot be written.
-    """
+    """Writes a network and its header, of which the checksum is computed anew; the same ones give the same bytes."""
     from safetensors.torch import save
 
     from hsfusion.training.building import check_can_be_saved
@@ -142,26 +133,20 @@ def save_model(path: Path, network: FusionNetwork, *, header: ModelHeader) -> No
 
 
 def read_header(path: Path) -> ModelHeader:
-    """Reads the header of a model file, without torch; the tensors are not looked at.
-
-    Raises:
-        InputError: if the file is no model of this format.
-    """
+    """Reads the header of a model file, without torch; the tensors are not looked at."""
     with _opened(path, "numpy") as file:
-        return ModelHeader.from_dict(_content(file))
+        return ModelHeader.from_dict(json.loads(file.metadata()[_KEY]))
 
 
 def load_model(path: Path) -> tuple[FusionNetwork, ModelHeader]:
     """Reads a network, in evaluation mode, and its header; nothing in the file is executed.
 
-    Raises:
-        InputError: if the file is no model of this format, was changed since it was written, holds numbers that are not
-            finite, or tensors and header do not fit together.
+    A file that was changed since it was written, or that holds numbers that are not finite, is an :class:`InputError`.
     """
     from hsfusion.training.building import build_network
 
     with _opened(path, "pt") as file:
-        content = _content(file)
+        content = json.loads(file.metadata()[_KEY])
         header = ModelHeader.from_dict(content)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
         if (checksum := digest(content, map(_part, tensors.items()))) != header.checksum:
@@ -178,12 +163,7 @@ def load_model(path: Path) -> tuple[FusionNetwork, ModelHeader]:
 
 
 def digest(content: Mapping[str, Any], tensors: Iterable[tuple[str, str, tuple[int, ...], bytes]]) -> str:
-    """SHA-256 of a header, but for its checksum, and tensors.
-
-    Args:
-        content: plain values.
-        tensors: name, type, shape and bytes (little-endian, row after row) of each, in any order.
-    """
+    """SHA-256 of a header, but for its checksum, and of tensors: name, type, shape and little-endian bytes of each."""
     plain = {key: value for key, value in content.items() if key != "checksum"}
     hashed = hashlib.sha256(json.dumps(plain, sort_keys=True, allow_nan=False).encode())
     for name, dtype, shape, data in sorted(tensors, key=lambda tensor: tensor[0]):
@@ -193,7 +173,6 @@ def digest(content: Mapping[str, Any], tensors: Iterable[tuple[str, str, tuple[i
 
 
 def _part(named: tuple[str, Tensor]) -> tuple[str, str, tuple[int, ...], bytes]:
-    """What :func:`digest` takes of a tensor."""
     name, tensor = named
     return name, _TYPES[str(tensor.dtype).removeprefix("torch.")], tuple(tensor.shape), tensor.numpy().tobytes()
 
@@ -214,8 +193,3 @@ def _opened(path: Path, framework: str) -> Iterator[Any]:
     ) as error:
         expected = "a model.safetensors of hsfusion (checkpoints are not opened here: they can execute code)"
         raise InputError(path, "content", f"unreadable ({printable(error)})", expected, _FIX) from error
-
-
-def _content(file: Any) -> dict[str, Any]:
-    """The header of an opened file as plain values."""
-    return json.loads(file.metadata()[_KEY])

@@ -11,15 +11,10 @@ from sklearn.covariance import ledoit_wolf
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Accuracy along an order of units (windows or bands), against random orders.
+    """Accuracy (S,) along an order of units (windows or bands) removed or kept, against n random orders (n, S).
 
-    Attributes:
-        number: (S,) units removed, or kept.
-        accuracy: (S,) in the order of weight.
-        random_accuracy: (n, S) in random orders.
-        area: under the accuracy, over the share of units, from 0 to 1.
-        random_area: (n,).
-        p_value: (1 + number of random orders at least as good) / (1 + n); 20 orders allow none below 1/21 = 0.048.
+    Areas are under the accuracy over the share of units, from 0 to 1; the p-value is (1 + number of random orders at
+    least as good) / (1 + n), so that 20 orders allow none below 1/21 = 0.048.
     """
 
     number: NDArray[np.int64]
@@ -45,13 +40,7 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Importance:
-    """Accuracy lost where the values of a group are exchanged between pixels.
-
-    Attributes:
-        accuracy: with all bands as they are.
-        drop: (G,) mean loss.
-        spread: (G,) standard deviation of the loss over the repeats.
-    """
+    """Accuracy with all bands as they are; mean and standard deviation (G,) of its loss where a group is permuted."""
 
     accuracy: float
     drop: NDArray[np.float64]
@@ -125,15 +114,12 @@ def curve_masks(
     direction: str,
     random_orders: int = 20,
 ) -> NDArray[np.bool_]:
-    """The bands that stay at each point of a curve: (1 + n, S, C), the order of weight first, then random orders.
+    """The bands that stay at each point of a curve: (1 + n, S, C), the order of weight first, then n random orders.
 
-    Args:
-        order: (U,) indices of windows, a permutation.
-        windows: (U, C), which bands each holds.
-        number: (S,) rising numbers of windows to remove or to keep, from 0 to U.
-        seed: of the random orders.
-        direction: deletion, where the first windows of the order go first, or insertion, where only they stay.
-        random_orders: n.
+    * ``order``: (U,) indices of windows, a permutation.
+    * ``windows``: (U, C), which bands each holds.
+    * ``number``: (S,) rising numbers of windows to remove or to keep, from 0 to U.
+    * ``direction``: deletion, where the first windows of the order go first, or insertion, where only they stay.
     """
     units = order.size
     rng = np.random.default_rng([seed, 3])

@@ -16,15 +16,10 @@ _TOP, _HALF_WIDTH = 20, 3  # bands; less for sensors of few bands
 
 @dataclass(frozen=True)
 class Stability:
-    """Nogueira's index of agreement with its confidence interval.
+    """Nogueira's index of agreement of so many ``profiles`` with its confidence interval.
 
-    Attributes:
-        index: 1 where all runs select the same bands, 0 on average where they select at random; nan where it is
-            undefined, because no run selects any band or all runs select every band.
-        lower: lower end of the interval.
-        upper: upper end of the interval.
-        profiles: number of selections compared.
-        members: number of runs whose median makes one of these profiles; 1 for single runs.
+    1 where all select the same bands, 0 on average where they select at random; nan where it is undefined, because none
+    selects any band or all select every band. Each profile is the median of ``members`` runs.
     """
 
     index: float
@@ -102,15 +97,10 @@ def top_bands(profiles: NDArray[np.floating], bands: int) -> NDArray[np.bool_]:
 
 
 def widened(selected: NDArray[np.bool_], wavelength_nm: NDArray[np.floating], *, half_width: int) -> NDArray[np.bool_]:
-    """Counts a band as selected where one at most so many places away, in order of wavelength, is.
+    """Counts a band as selected where one at most ``half_width`` places away, in order of wavelength (C,), is: (R, C).
 
     Neighbouring bands say nearly the same. Selections of different sizes come out, which the index allows for; as
     bands near the ends of the spectrum have fewer neighbours, random selections agree by about 0.01 in place of 0.
-
-    Args:
-        selected: (R, C).
-        wavelength_nm: (C,), in any order.
-        half_width: places to either side.
     """
     order = np.argsort(wavelength_nm, kind="stable")
     inside = np.pad(selected[:, order], ((0, 0), (half_width, half_width)))
@@ -154,16 +144,12 @@ def window_stability(
 def uniformity_p(profiles: NDArray[np.floating], windows: NDArray[np.bool_], *, shifts: int = 999) -> float:
     """Whether the runs weight the same windows more than others: p-value of a test by circular shifts.
 
-    The statistic is the variance over the windows of the mean profile. Each run is shifted along the windows by a
-    random number of places, which leaves its own shape, smooth as it may be, and undoes what the runs have in common:
-    p is the share of these draws, the runs as they are included, whose variance is as large. An F-test would take
+    The statistic is the variance over the windows (U, C), in order of wavelength, of the mean profile. Each run (R, C)
+    is shifted along the windows by a random number of places, which leaves its own shape and undoes what the runs have
+    in common: p is the share of these draws, the runs as they are included, whose variance is as large. An F-test would
+        take
     neighbouring windows for independent ones, and find 13 % instead of 5 % of smooth noise. Of two runs no p is below
     one by the number of windows. Of :func:`relative_profiles`, uniform weights are those of untrained networks.
-
-    Args:
-        profiles: (R, C), each scaled to sum to 1; for runs over seeds and resamples the ensembles of each resample.
-        windows: (U, C) bool in order of wavelength, see :func:`~hsfusion.trust.faithfulness.band_windows`.
-        shifts: how many draws.
     """
     runs, number = len(profiles), len(windows)
     weight = profiles.astype(np.float64) @ windows.T / windows.sum(1)  # (R, U), mean of a window's bands

@@ -24,14 +24,10 @@ _NAMED = 5  # windows
 
 @dataclass(frozen=True)
 class WavelengthWindow:
-    """One of the windows that hold most weight.
+    """One of the windows that hold most weight: its share, the median over the runs.
 
-    Attributes:
-        lower_nm: lower end.
-        upper_nm: upper end.
-        share: of the weight, the median over the runs.
-        raised: its part of the weight of all bands, as a multiple of what untrained networks give it; the median, too.
-        frequency: share of the runs that select a band in it, one of those that training raised most.
+    ``raised`` is its part of the weight of all bands as a multiple of what untrained networks give it, the median, too;
+    ``frequency`` the share of the runs that select a band in it, one of those that training raised most.
     """
 
     lower_nm: float
@@ -58,12 +54,9 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the band weights are worth.
+    """What the band weights are worth, why, and the windows of greatest weight; none where there is no evidence.
 
-    Attributes:
-        word: ``supported``, ``no evidence``, ``one run only``, ``unstable``, ``not faithful`` or ``not tested``.
-        sentences: why, and what to bear in mind.
-        windows: the windows of greatest weight; none where there is no evidence.
+    The word is ``supported``, ``no evidence``, ``one run only``, ``unstable``, ``not faithful`` or ``not tested``.
     """
 
     word: str
@@ -117,13 +110,9 @@ def weight_windows(
 ) -> tuple[WavelengthWindow, ...]:
     """The windows of greatest weight with their selection frequency, heaviest first.
 
-    Args:
-        weights: the profile that is reported, in which the windows are looked for.
-        selected: (R, C), the bands that each run selects.
-        profiles: (R, C), the weights of each run. Bands that take turns have small medians and make a heavy window.
-        untrained: (C,), the mean weights of networks that have not been trained.
-        number: how many windows at most.
-        width_nm: of a window.
+    They are looked for in the profile that is reported; (R, C) are the bands that each run selects and its weights:
+    bands that take turns have small medians and make a heavy window; ``untrained`` (C,) are the mean weights of
+    networks that have not been trained.
     """
     nm, found = weights.bands.wavelength_nm, []
     for lower, upper, _ in weights.windows(number, width_nm=width_nm):
@@ -190,44 +179,35 @@ def _judge(
     agreement = _agreement(stability)
     if not stability.index >= STABLE:  # also where it is undefined
         return "unstable", f"Repeated trainings do not agree on the bands: {agreement}, below {STABLE}."
-    border = _border(stability)
+    border = ""
+    if not stability.lower >= STABLE:
+        border = (
+            f" The interval reaches below {STABLE}: the agreement is borderline, and more trainings may not confirm it."
+        )
     if not p_values:
         return "not tested", (
             f"Repeated trainings agree ({agreement}), but no band was removed to see what it is worth.{border}"
         )
-    if not _faithful(p_values):
-        named = ", ".join(f"{name} p = {p:.2g}" for name, p in p_values.items() if p >= _LEVEL)
+    return _judge_curves(p_values, agreement, border)
+
+
+def _judge_curves(p_values: Mapping[str, float], agreement: str, border: str) -> tuple[str, str]:
+    """Each direction needs a significant curve, and no curve may speak against the weights."""
+    missed = ", ".join(f"{name} p = {p:.2g}" for name, p in p_values.items() if p >= _LEVEL)
+    directions = {name.split(",")[0] for name in p_values}
+    best = [min(p for name, p in p_values.items() if name.split(",")[0] == direction) for direction in directions]
+    if max(best) >= _LEVEL or max(p_values.values()) > _REFUTED:
         return "not faithful", (
-            f"Bands of great weight are not shown to matter more to the accuracy than random ones: {named}."
+            f"Bands of great weight are not shown to matter more to the accuracy than random ones: {missed}."
+        )
+    if missed:
+        missed = (
+            f" Not significant by itself: {missed}; one curve of each kind has to be, and none may be above {_REFUTED}."
         )
     return "supported", (
         f"Repeated trainings agree ({agreement}), and bands of great weight matter more to the accuracy than random "
-        f"ones (largest p = {max(p_values.values()):.2g}).{_missed(p_values)}{border}"
+        f"ones (largest p = {max(p_values.values()):.2g}).{missed}{border}"
     )
-
-
-def _missed(p_values: Mapping[str, float]) -> str:
-    """A sentence on the curves that are not significant."""
-    named = ", ".join(f"{name} p = {p:.2g}" for name, p in p_values.items() if p >= _LEVEL)
-    if not named:
-        return ""
-    return f" Not significant by itself: {named}; one curve of each kind has to be, and none may be above {_REFUTED}."
-
-
-def _faithful(p_values: Mapping[str, float]) -> bool:
-    """Whether each direction has a significant curve, and no curve speaks against the weights."""
-    best: dict[str, float] = {}
-    for name, p in p_values.items():
-        direction = name.split(",")[0]
-        best[direction] = min(p, best.get(direction, 1.0))
-    return max(best.values()) < _LEVEL and max(p_values.values()) <= _REFUTED
-
-
-def _border(stability: Stability) -> str:
-    """A sentence where the interval reaches below what counts as agreement."""
-    if stability.lower >= STABLE:
-        return ""
-    return f" The interval reaches below {STABLE}: the agreement is borderline, and more trainings may not confirm it."
 
 
 def _agreement(stability: Stability) -> str:

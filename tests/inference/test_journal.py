@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hsfusion.errors import EnvironmentFailure
-from hsfusion.inference.journal import Journal
+from hsfusion.inference.mapping import Journal
 
 PLAN = {"model": "a"}
 

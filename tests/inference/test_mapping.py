@@ -146,11 +146,3 @@ def test_scene_without_data_leaves_nothing(made, tmp_path):
     with pytest.raises(InputError, match="number of pixels with data"):
         map_scene(network, empty, order(tmp_path), plan={}, beside=table)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(("kind", "bytes_per_pixel"), [("geotiff", 7 + 7), ("cog", 7 + 14)])
-def test_room_is_asked_for_journal_and_maps(made, tmp_path, monkeypatch, kind, bytes_per_pixel):
-    needed = SHAPE[0] * SHAPE[1] * bytes_per_pixel
-    monkeypatch.setattr(mapping.shutil, "disk_usage", lambda path: mapping.shutil._ntuple_diskusage(0, 0, needed - 1))
-    with pytest.raises(EnvironmentFailure, match=f"expected at least {needed:,}"):
-        map_scene(*made, order(tmp_path, format=kind), plan={})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
@@ -48,11 +47,6 @@ def test_maps_have_no_ticks_and_are_not_smoothed() -> None:
     for axes in figure_of().axes:
         assert not [*axes.get_xticks(), *axes.get_yticks()]
         assert axes.images[0].get_interpolation() == "nearest"
-
-
-def test_code_outside_the_legend_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"codes \[3, 9\], expected only \[0, 2, 7\]"):
-        figure_of(prediction=np.array([[9, 7], [3, 0]]))
 
 
 def test_nodata_of_the_composite_is_white() -> None:

@@ -69,15 +69,6 @@ def test_legend_names_all_that_is_shown_and_nothing_else() -> None:
     assert words(spectra(NM / 4, np.ones(COUNT, bool))) == pixels
 
 
-def test_overlapping_detectors_are_drawn_one_after_the_other() -> None:
-    nm = np.where(np.arange(COUNT) < 30, NM, NM - 400)  # steps back once
-    x, y = curve(spectra(nm, np.ones(COUNT, bool)).axes[0], "mean")
-    shown = np.isfinite(y)
-    np.testing.assert_array_equal(x[shown], nm)
-    assert not shown[30]
-    assert (np.diff(x[:30]) > 0).all()
-
-
 @pytest.mark.parametrize("order", [np.arange(COUNT)[::-1], np.random.default_rng(0).permutation(COUNT)])
 def test_axis_in_another_order_is_sorted(order: np.ndarray) -> None:
     x, y = curve(spectra(NM[order], GOOD[order], LEVELS[:, order]).axes[0], "mean")
@@ -117,25 +108,9 @@ def shaded(axes: Axes) -> list[tuple[float, float]]:
     return [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in spans]
 
 
-@pytest.mark.parametrize(
-    ("nm", "bad", "spans"),
-    [
-        ([400, 410, 420, 430], [1, 2], [(405, 425)]),
-        ([400, 410, 420, 500, 510, 520], [2, 3], [(415, 425), (495, 505)]),
-        ([1800, 1810, 1939, 1949, 1959], [2, 3], [(1934, 1954)]),
-        ([500, 510, 520, 700, 900, 910, 920], [3], [(690, 710)]),
-        ([430, 420, 410, 400], [0], [(425, 435)]),
-        ([400, 410, 420, 430, 440, 434, 444, 454, 464, 474], [3, 4, 5, 6], [(425, 449)]),  # two detectors that overlap
-        ([400, 400, 410, 420], [0, 1], [(395, 405)]),
-        ([400], [0], [(399, 401)]),
-    ],
-)
-def test_bad_bands_are_shaded_no_further_than_half_their_spacing(nm: list, bad: list, spans: list) -> None:
-    good = ~np.isin(np.arange(len(nm)), bad)
-    nothing = np.zeros(len(nm))
-    figure = band_quality_figure(np.array(nm, float), nothing, nothing, nothing, good=good, dead=~good, title="")
-    for axes in figure.axes:
-        np.testing.assert_allclose(shaded(axes), spans)
+def test_bad_bands_are_shaded_as_wide_as_the_usual_spacing() -> None:
+    for axes in quality().axes:
+        np.testing.assert_allclose(shaded(axes), [(nm - 15, nm + 15) for nm in NM[~GOOD]])
 
 
 def test_median_shows_where_it_lies_on_the_mean() -> None:

@@ -230,14 +230,6 @@ def test_colours_of_group_weights_are_centred_on_zero() -> None:
     assert image.get_clim() == (-0.7, 0.7)
 
 
-def test_narrow_cells_mark_negative_weights_only() -> None:
-    weights = np.linspace(-1, 1, 64)[None]
-    figure = group_weights_figure(weights, group_names=["NIR"], channel_share=np.full(64, 1 / 64), title="")
-    texts = figure.axes[1].texts
-    assert {text.get_text() for text in texts} == {"−"}
-    assert {int(text.get_position()[0]) for text in texts} == set(np.flatnonzero(weights[0] < -0.05).tolist())
-
-
 def test_all_weights_zero_still_draw() -> None:
     figure = group_weights_figure(np.zeros((2, 3)), group_names=["a", "b"], channel_share=[0.4, 0.3, 0.3], title="")
     assert figure.axes[1].images[0].get_clim() == (-1.0, 1.0)
