@@ -10,16 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# name -> module that holds it and its name there; the others are of hsfusion.runs
-_ELSEWHERE = {
+# name -> module that holds it, and its name there where that is another
+_FRONT_DOOR = {
     "open_scene": ("hsfusion.scenes.description", "open_path"),
     "indian_pines": ("hsfusion.data.public", "indian_pines"),
-    "gather_evidence": ("hsfusion.evidence", "gather_evidence"),
+    "train": ("hsfusion.runs.training", "train"),
+    "train_jointly": ("hsfusion.runs.joint", "train_jointly"),
+    "finetune": ("hsfusion.runs.finetuning", "finetune"),
+    "predict": ("hsfusion.runs.prediction", "predict"),
+    "compare": ("hsfusion.runs.comparison", "compare"),
+    "load_run": ("hsfusion.runs.run", "load_run"),
+    "gather_evidence": ("hsfusion.evidence.stages", "gather_evidence"),
     "load_evidence": ("hsfusion.evidence.store", "read_evidence"),
+    "blocks": ("hsfusion.runs.settings", "blocks"),
+    "random_pixels": ("hsfusion.runs.settings", "random_pixels"),
+    "fixed_split": ("hsfusion.runs.settings", "fixed_split"),
+    "even_groups": ("hsfusion.runs.settings", "even_groups"),
+    "interval_groups": ("hsfusion.runs.settings", "interval_groups"),
+    "TrainSettings": ("hsfusion.runs.settings", "TrainSettings"),
+    "ModelSettings": ("hsfusion.runs.settings", "ModelSettings"),
+    "PredictSettings": ("hsfusion.runs.prediction", "PredictSettings"),
+    "Run": ("hsfusion.runs.run", "Run"),
     "BandWeights": ("hsfusion.spectra", "BandWeights"),
     "WeightedSum": ("hsfusion.nn", "WeightedSum"),
 }
-_SETTINGS = ("blocks", "random_pixels", "fixed_split", "even_groups", "interval_groups")
 __all__ = [
     "BandWeights",
     "ModelSettings",
@@ -46,32 +60,33 @@ __all__ = [
 
 if TYPE_CHECKING:
     from hsfusion.data.public import indian_pines
-    from hsfusion.evidence import gather_evidence
+    from hsfusion.evidence.stages import gather_evidence
     from hsfusion.evidence.store import read_evidence as load_evidence
     from hsfusion.nn import WeightedSum
-    from hsfusion.runs import (
+    from hsfusion.runs.comparison import compare
+    from hsfusion.runs.finetuning import finetune
+    from hsfusion.runs.joint import train_jointly
+    from hsfusion.runs.prediction import PredictSettings, predict
+    from hsfusion.runs.run import Run, load_run
+    from hsfusion.runs.settings import (
         ModelSettings,
-        PredictSettings,
-        Run,
         TrainSettings,
-        compare,
-        finetune,
-        load_run,
-        predict,
-        train,
-        train_jointly,
+        blocks,
+        even_groups,
+        fixed_split,
+        interval_groups,
+        random_pixels,
     )
-    from hsfusion.runs.settings import blocks, even_groups, fixed_split, interval_groups, random_pixels
+    from hsfusion.runs.training import train
     from hsfusion.scenes.description import open_path as open_scene
     from hsfusion.spectra import BandWeights
 
 
 def __getattr__(name: str) -> Any:
     """Imports a name of the front door."""
-    if name not in __all__:
+    if name not in _FRONT_DOOR:
         raise AttributeError(f"module 'hsfusion' has no attribute {name!r}")
-    own = "hsfusion.runs.settings" if name in _SETTINGS else "hsfusion.runs"
-    module, attribute = _ELSEWHERE.get(name, (own, name))
+    module, attribute = _FRONT_DOOR[name]
     return getattr(import_module(module), attribute)
 
 

@@ -32,11 +32,8 @@ _EXPECTED = {"run": _RUN, "pretrained": _RUN, "folder": "a folder"}
 def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
     """Composes a configuration from ``conf/`` and the command line and calls the task with it, once or in a multirun.
 
-    In a multirun one failing run does not stop the others: each failure is told in its line. Errors of Hydra itself
-    come through as exceptions.
-
-    Raises:
-        SystemExit: with the exit code of the first run that failed.
+    In a multirun one failing run does not stop the others: each failure is told in its line, and the exit code is that
+    of the first.
     """
     codes: list[int] = []
 
@@ -62,10 +59,7 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
 
 
 def check(cfg: DictConfig, config_name: str) -> None:
-    """Makes sure that every key is known and has a value, and that scenes have values of the right type.
-
-    All other values are checked by the settings that they become, see :mod:`hsfusion.runs.settings`.
-    """
+    """Makes sure that keys are known and have values, and scenes values of the right type; settings check the rest."""
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         key = missing[0]
         expected = _EXPECTED.get(key) or expected_of(key.rpartition(".")[2]) or "a file"
@@ -143,18 +137,9 @@ def explain(error: BaseException) -> str | None:
 
 def _unknown_key(key: str) -> tuple[str, str, str]:
     """Key, what is expected instead, and how to correct it."""
-    if key == "scene@scene.of":  # as scene.of=NAME is handed to Hydra
-        return "scene.of", "a key of the scene", "it belongs to scene=simulated"
-    valid, (group, _, name) = sorted(valid_keys()), key.partition(".")
-    if key in valid and (CONF / group).is_dir():
-        options = [path.stem for path in sorted((CONF / group).glob("*.yaml")) if name in (OmegaConf.load(path) or {})]
-        return key, f"a key of the chosen {group}", f"{key} belongs to {group}={'|'.join(options)}"
+    valid, last = sorted(valid_keys()), key.rpartition(".")[2]
     if key in valid:
-        commands = [
-            path.stem.replace("_", " ") for path in sorted(CONF.glob("*.yaml")) if group in list(OmegaConf.load(path))
-        ]
-        return key, "a key of this command", f"it belongs to hsfusion {' and '.join(commands)}"
-    last = key.rpartition(".")[2]
+        return key, "a key of this command", "it belongs to another command, or another choice of the group"
     close = difflib.get_close_matches(key, valid, 1, 0.5) or [
         other for other in valid if difflib.SequenceMatcher(None, last, other.rpartition(".")[2]).ratio() > 0.7
     ]

@@ -42,17 +42,16 @@ def command() -> None:
 
 def train(cfg: DictConfig) -> None:
     """Trains one network and fills a run folder; on several scenes, whose folders lie in it."""
-    from hsfusion import runs
-    from hsfusion.runs.joint import joint_metrics
+    from hsfusion.runs import joint, training
 
     with _training(cfg, "train") as options:
         if "scenes" not in cfg.scene:
-            _show(runs.train(scene_of(cfg), **options))
+            _show(training.train(scene_of(cfg), **options))
             return
-        trained = runs.train_jointly(several_scenes(cfg), group_weights=cfg.scene.group_weights, **options)
+        trained = joint.train_jointly(several_scenes(cfg), group_weights=cfg.scene.group_weights, **options)
     if any(run.folder is None for run in trained):
         return
-    metrics = joint_metrics(trained)
+    metrics = joint.joint_metrics(trained)
     for name, run in zip(metrics["scenes"], trained, strict=True):
         print(f"{name}:\n{run.summary()}")
     test = metrics["test"]
@@ -61,39 +60,37 @@ def train(cfg: DictConfig) -> None:
 
 def finetune(cfg: DictConfig) -> None:
     """Transfers a trained network to a scene, trains it on, and fills a run folder."""
-    from hsfusion import runs
     from hsfusion.nn import DEFAULT_BACKBONE
-    from hsfusion.runs.finetuning import pretrained_model
+    from hsfusion.runs import finetuning
 
     show_warnings()
     check_finetune_words(cfg)
     register_backbones(cfg.backbones)
-    _, header = pretrained_model(str(cfg.pretrained))
+    _, header = finetuning.pretrained_model(str(cfg.pretrained))
     same = {key: value for key, value in header.architecture.items() if key in cfg.model and key != "keep_bands"}
     same.setdefault("backbone", DEFAULT_BACKBONE)
     cfg.model.update(same)  # what config.yaml shall say; bands are chosen by the network from scratch only
     with _training(cfg, "finetune") as options:
-        _show(runs.finetune(str(cfg.pretrained), scene_of(cfg), scratch_epochs=cfg.scratch_epochs, **options))
+        _show(finetuning.finetune(str(cfg.pretrained), scene_of(cfg), scratch_epochs=cfg.scratch_epochs, **options))
 
 
 def predict(cfg: DictConfig) -> None:
     """Classifies one scene into files."""
-    from hsfusion import runs
-    from hsfusion.runs.prediction import PredictSettings
+    from hsfusion.runs import prediction
 
     show_warnings()
     if int(os.environ.get("RANK", "0")) > 0:
         logging.getLogger("hsfusion").setLevel(logging.ERROR)  # the first process shows the warnings
-    settings = PredictSettings(**values_of(PredictSettings, cfg))
+    settings = prediction.PredictSettings(**values_of(prediction.PredictSettings, cfg))
     register_backbones(cfg.backbones)
     if cfg.scene is None:
         raise _refusal("scene", "missing", "a file", "add scene=PATH")
     scene = instantiate(cfg.scene)
     out = Path(cfg.out or f"{getattr(scene, 'scene', scene).name}_map.tif")
     if out.resolve() in _maps:
-        raise InputError(out, "out", "that of another scene", "one each", "give the scenes other names")
+        raise _refusal("out", out, "another map for each scene", "give the scenes other names")
     _maps.add(out.resolve())
-    made = runs.predict(cfg.run, scene, out, settings=settings)
+    made = prediction.predict(cfg.run, scene, out, settings=settings)
     if made.areas is not None:  # None on all but the first process
         print(*made.coverage, sep="\n", end="\n" if made.coverage else "")
         print(
@@ -119,7 +116,7 @@ def check_finetune_words(cfg: DictConfig) -> None:
 
 @contextmanager
 def _training(cfg: DictConfig, command: str) -> Iterator[dict[str, Any]]:
-    """Keywords of :func:`hsfusion.runs.train` and its kin; where it is interrupted, says how it goes on."""
+    """Keywords of :func:`hsfusion.train` and its kin; where it is interrupted, says how it goes on."""
     from hsfusion.runs.folder import training_log
     from hsfusion.scenes.description import to_yaml
 
@@ -178,7 +175,7 @@ def _backbone(config: Any) -> Any:
 
 
 def register_backbones(names: Sequence[str]) -> None:
-    """Imports backbones that the user vouches for, each under its dotted name, or modules that register theirs."""
+    """Imports backbones, each under its dotted name, or modules that register theirs."""
     from hsfusion.nn import BACKBONES, register_backbone
 
     for name in names:
@@ -223,18 +220,11 @@ def _scene_config(entry: str) -> dict[str, Any]:
     name, _, sensor = entry.rpartition("@")
     if name:
         return {"_target_": "hsfusion.scenes.simulate.simulate", "of": _scene_config(name), "sensor": sensor}
-    scene = compose("train", overrides=[hydra_word(f"scene={entry}", multirun=False)]).scene
-    if missing := sorted(OmegaConf.missing_keys(scene)):
-        fix = "describe it in a YAML file"
-        raise _refusal("scene.scenes", entry, f"a scene that needs no {missing[0]}", fix)
-    return plain(scene)
+    return plain(compose("train", overrides=[hydra_word(f"scene={entry}", multirun=False)]).scene)
 
 
 def configuration_of(cfg: DictConfig) -> dict[str, Any]:
-    """A configuration as plain values, resolved, with what the descriptions that it names say, as ``contents``.
-
-    It is written into run folders, shown, and compared when a run is resumed; nothing is built from it.
-    """
+    """A configuration as plain values, resolved, with what the descriptions that it names say, as ``contents``."""
     values = plain(cfg)
     _add_contents(values.get("scene"))
     return values
@@ -261,11 +251,8 @@ def run_folder(cfg: DictConfig) -> Path:
     if cfg.name is None or not is_folder_name(str(cfg.name)):
         expected = 'a name that one folder can have, without / \\ : * ? " < > | and control characters'
         raise _refusal("name", cfg.name or "empty", expected, "add name=WORD")
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        alone = {"run_dir": (None, cfg.run_dir), "trainer.devices": (1, cfg.trainer.devices)}
-        for key, (allowed, value) in alone.items():
-            if value != allowed:
-                raise _refusal(key, value, f"{allowed or 'null'} in a multirun", "start these runs one by one")
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN and cfg.trainer.devices != 1:
+        raise _refusal("trainer.devices", cfg.trainer.devices, "1 in a multirun", "start these runs one by one")
     if cfg.run_dir:
         return Path(str(cfg.run_dir))
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]

@@ -2,69 +2,39 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping
+from textwrap import fill
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.filesize import decimal
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
-from hsfusion.errors import printable, unescaped
+from hsfusion.errors import printable
 from hsfusion.runs.inspection import Inspection, ModelInspection
 from hsfusion.scenes.survey import exact, format_band_ranges
-from hsfusion.training.model_file import FORMAT_VERSION, ModelHeader
+from hsfusion.training.model_file import FORMAT_VERSION
 
 _WIDTH, _LEFT = 100, 14  # of the page, and of the names
-_Rows = Iterable[tuple[str, ...]]
+_Rows = Iterable[tuple[str, str]]
 
 
 def print_page(found: Inspection | ModelInspection) -> None:
-    """Prints the page: plain text where the output is no terminal."""
-    console = Console(highlight=False, emoji=False)
-    console.width = min(_WIDTH, console.width) if console.is_terminal else _WIDTH
-    path = found.path.absolute()
-    with console.capture() as captured:
-        console.print(_text(path.name, "bold"), soft_wrap=True)
-        console.print(_text(str(path.parent), "dim"), soft_wrap=True)
-        for title, rows in (_model_page(found) if isinstance(found, ModelInspection) else _file_page(found)).items():
-            console.print()
-            console.print(Text(title, style="bold"))
-            console.print(Padding(_table(rows), (0, 0, 0, 2)))
-    for line in captured.get().splitlines():
-        print(line.rstrip(), file=unescaped(sys.stdout))
-
-
-def _text(words: str, style: str = "") -> Text:
-    """Text of a file, in which nothing but the style steers the terminal."""
-    return Text(printable(words, longest=None), style)
-
-
-def _table(rows: _Rows) -> Table:
-    """Rows of a name and a text; or of four cells, of which the numbers stand to the right."""
-    table, rows = Table.grid(padding=(0, 2, 0, 0)), list(rows)
-    if len(rows[0]) == 2:
-        table.add_column(min_width=_LEFT, max_width=3 * _LEFT, style="dim", overflow="fold")
-        table.add_column(overflow="fold")
-    else:
-        for at in range(len(rows[0])):
-            table.add_column(justify="right" if at in (0, 2, 3) and len(rows[0]) > 1 else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(_text, row))
-    return table
+    """Prints the page as plain text."""
+    path, left = found.path.absolute(), " " * (_LEFT + 4)
+    print(f"{printable(path.name, longest=None)}\n{printable(path.parent, longest=None)}")
+    for title, rows in (_model_page(found) if isinstance(found, ModelInspection) else _file_page(found)).items():
+        print(f"\n{title}")
+        for name, text in rows:
+            first = f"  {printable(name, longest=None):<{_LEFT}}  "
+            words = printable(text, longest=None)
+            print(fill(words, _WIDTH, initial_indent=first, subsequent_indent=left) if words else first.rstrip())
 
 
 def _file_page(found: Inspection) -> dict[str, _Rows]:
-    sections: dict[str, _Rows] = {"File": _file(found)}
-    if not found.is_labels:
-        sections |= {"Bands": _bands(found), "Values": _values(found)}
-    sections["Place"] = found.place.items()
-    if found.labels is not None:
-        sections["Labels"] = _labels(found)
-    return {**sections, "Warnings": [(f"! {line}",) for line in found.warnings] or [("none",)]}
+    spectra = {} if found.is_labels else {"Bands": _bands(found), "Values": _values(found)}
+    labels = {} if found.labels is None else {"Labels": _labels(found)}
+    warnings = [("!", line) for line in found.warnings] or [("none", "")]
+    return {"File": _file(found), **spectra, "Place": found.place.items(), **labels, "Warnings": warnings}
 
 
 def _file(found: Inspection) -> Iterator[tuple[str, str]]:
@@ -117,11 +87,6 @@ def _values(found: Inspection) -> Iterator[tuple[str, str]]:
     missing = "none in good bands"
     if good.any():
         yield "range", f"{survey.lowest[good].min():.5g} to {survey.highest[good].max():.5g} in good bands"
-        low, _, middle, _, high = np.median(survey.quantiles[:, good], axis=1)
-        yield "quantiles", f"2 / 50 / 98 %: {low:.4g} / {middle:.4g} / {high:.4g}, medians of the good bands"
-        values = (1 - survey.no_data[good]).sum()
-        zero, negative = survey.zero[good].sum() / values, survey.negative[good].sum() / values
-        yield "zeros", f"{_share(zero)} of the values in good bands; negative {_share(negative)}"
         if some := survey.no_data[good].mean():
             missing = f"{_share(survey.empty)} of the pixels in all bands; {_share(some)} of the values in good bands"
     yield "nodata value", "the file names none" if file.nodata is None else exact(file.as_stored(file.nodata))
@@ -140,22 +105,20 @@ def _share(value: float) -> str:
     return "none" if value == 0 else "all" if value == 1 else text
 
 
-def _labels(found: Inspection) -> Iterator[tuple[str, ...]]:
+def _labels(found: Inspection) -> Iterator[tuple[str, str]]:
     counts = found.labels or ()
-    classes = [count for count in counts if count.code != 0]
-    labelled = sum(count.pixels for count in classes)
-    yield "code", "class", "pixels", "of labelled"
+    labelled = sum(count.pixels for count in counts if count.code != 0)
     for count in counts:
-        share = "" if count.code == 0 or not labelled else f"{count.pixels / labelled:.1%}"
-        yield str(count.code), count.name, f"{count.pixels:,}", share
-    yield "", "1 class" if len(classes) == 1 else f"{len(classes)} classes", f"{labelled:,}", ""
+        share = "" if count.code == 0 or not labelled else f", {count.pixels / labelled:.1%} of the labelled ones"
+        yield str(count.code), f"{count.name}: {count.pixels:,} pixels{share}"
+    yield "classes", f"{sum(count.code != 0 for count in counts)}, {labelled:,} labelled pixels"
 
 
 def _model_page(found: ModelInspection) -> dict[str, _Rows]:
     header, used = found.header, found.used[: len(found.header.bands)]
     bands, classes, test = header.bands, header.classes, header.test or {}
+    scene = {**(header.training_scene or {"name": "not named"}), **(header.split or {})}
     versions = {"hsfusion": header.hsfusion_version or "not named", **header.versions}
-    accuracies = {name: row["accuracy"] for name, row in test.get("per_class", {}).items()}
     return {
         "Model": {
             "format": f"model.safetensors of hsfusion, format {FORMAT_VERSION}",
@@ -173,10 +136,10 @@ def _model_page(found: ModelInspection) -> dict[str, _Rows]:
         }.items(),
         "Groups": _groups(found),
         "Classes": [
-            (str(code), f"{name} ({color})" + (f", accuracy {accuracies[name]:.4f}" if name in accuracies else ""))
+            (str(code), f"{name} ({color})")
             for code, name, color in zip(classes.codes, classes.names, classes.colors, strict=True)
         ],
-        "Training scene": _training_scene(header),
+        "Training scene": [(key, str(value)) for key, value in scene.items()],
         "Accuracies": [(name.replace("_", " "), f"{value:.4f}") for name, value in test.items() if name != "per_class"]
         or [("test", "not named")],
     }
@@ -198,22 +161,3 @@ def _groups(found: ModelInspection) -> Iterator[tuple[str, str]]:
     for g, (name, row) in enumerate(rows):
         count = "" if weights is None else f", {inside[g].sum()} bands, weight {100 * weights[inside[g]].sum():.1f} %"
         yield name, row + count
-
-
-def _training_scene(header: ModelHeader) -> Iterator[tuple[str, str]]:
-    scene, split = header.training_scene, header.split
-    if scene is None:
-        yield "name", "not named"
-    else:
-        yield "name", scene["name"]
-        yield "size", "{:,} rows x {:,} columns".format(*scene["shape"])
-        yield "coordinates", scene["crs"] or "none"
-        yield from (("file", f"{entry['name']}, {entry['bytes']:,} bytes") for entry in scene.get("files", []))
-        for entry in scene["values"]:
-            scale, offset = ("of each band" if isinstance(entry[k], list) else entry[k] for k in ("scale", "offset"))
-            yield "values", f"{entry['name']}: {entry['format']}, scale {scale}, offset {offset}"
-    if split is not None:
-        roles = {"train": "training", "val": "validation", "test": "test"}
-        pixels = ", ".join(f"{split[f'{role}_pixels']:,} {word}" for role, word in roles.items())
-        yield "split", f"{split['kind']}: {pixels} pixels"
-        yield "leakage", f"{split['leakage']:.4f} of the test pixels have a training pixel in their patch"

@@ -10,22 +10,23 @@ import sys
 from argparse import ArgumentParser
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hsfusion.cli.words import word_value
 from hsfusion.errors import InputError
 from hsfusion.scenes.description import check_scene_value, read_description, scene_keys
 
+if TYPE_CHECKING:
+    from hsfusion.runs.inspection import Inspection, ModelInspection
+
 _MODELS = {".safetensors", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"}  # all but the first are refused with the reason
-_FIGURES = ("composite", "spectra", "band_quality", "band_weights")
 _HELP = """hsfusion inspect FILE [key=value ...] [--plot [FOLDER]] [--json]
 
 Tells what a file holds: format, size, bands, values, place, labels, and what looks wrong about it.
 
 FILE is a cube of any known format, a raster of labels, a scene description (.yaml), or a model: a run folder or its
 model.safetensors. Labels that are polygons or points are told beside a cube: labels=FILE class_field=NAME.
---plot [FOLDER]  draws a composite, the spectra and the quality of the bands, or the band weights of a model, into
-                 FOLDER (default NAME_inspect)
+--plot [FOLDER]  draws a composite, the spectra and the quality of the bands into FOLDER (default NAME_inspect)
 --json           prints JSON instead, with figures for every band
 
 Keys, as in hsfusion train scene=file (scene.KEY=value will do, too):
@@ -47,21 +48,22 @@ def command() -> None:
         raise _unknown("option", unknown[0], ["--plot", "--json", "--help"])
     file, keys = _file_and_keys(given.words)
     folder = None if given.plot is None else Path(given.plot or f"{Path(file).stem}_inspect")
-    if folder is not None:
-        _check_figure_folder(folder)  # before a long look at the pixels
     if Path(file).suffix.lower() in (".yaml", ".yml"):
         described = read_description(file)
         file, keys = str(described.pop("cube")), {**described, **keys}
-    is_model = Path(file).suffix.lower() in _MODELS or (Path(file) / "model.safetensors").exists()
-    is_model |= (Path(file) / "checkpoints").exists()
-    _inspect(file, keys, folder, is_model=is_model, as_json=given.json)
-
-
-def _inspect(file: str, keys: dict[str, Any], folder: Path | None, *, is_model: bool, as_json: bool) -> None:
     from hsfusion.runs.inspection import inspect_file, inspect_model
 
+    is_model = Path(file).suffix.lower() in _MODELS or Path(file).is_dir()
+    if is_model and folder is not None:
+        raise InputError("command line", "--plot", "given", "a cube", "hsfusion weights RUN draws band weights")
     found = inspect_model(Path(file)) if is_model else inspect_file(file, keys)
-    figures = {} if folder is None else found.figures()
+    _show(found, folder, as_json=given.json)
+
+
+def _show(found: Inspection | ModelInspection, folder: Path | None, *, as_json: bool) -> None:
+    from hsfusion.runs.inspection import Inspection
+
+    figures = found.figures() if folder is not None and isinstance(found, Inspection) else {}
     if as_json:
         print(json.dumps(found.to_dict(), indent=1, allow_nan=False, ensure_ascii=False))
     else:
@@ -76,13 +78,6 @@ def _inspect(file: str, keys: dict[str, Any], folder: Path | None, *, is_model: 
         plots.save_figure(figure, folder / stem)
     if not as_json:
         print("\nFigures: " + ", ".join(str(folder / f"{stem}.png") for stem in figures))
-
-
-def _check_figure_folder(folder: Path) -> None:
-    """Refuses a file, and a folder that holds anything but figures of an earlier look."""
-    own = {f"{stem}.{kind}" for stem in _FIGURES for kind in ("png", "svg")}
-    if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= own):
-        raise InputError(folder, "--plot", "in use", "a new folder", "name another: --plot FOLDER")
 
 
 def _file_and_keys(words: list[str]) -> tuple[str, dict[str, Any]]:

@@ -11,12 +11,11 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TextIO, cast
+from collections.abc import Callable
+from contextlib import suppress
 
 from hsfusion import __version__
-from hsfusion.errors import HsFusionError, InputError, printable, unescaped
+from hsfusion.errors import HsFusionError, InputError, printable
 
 COMMANDS = {
     "train": "fit a network to a scene; writes a run folder with weights, map and report",
@@ -31,6 +30,7 @@ COMMAND = "HSFUSION_COMMAND"  # environment variable with its name, for the proc
 _MODULES = {"inspect": "inspection", "train": "commands", "finetune": "commands", "predict": "commands"}
 # what the machine, not the input, is to blame for
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM}
+_MACHINE |= {errno.EEXIST, errno.ENOTDIR}  # a file where a folder has to be
 _HELP = """hsfusion: hyperspectral band fusion with learned band weights that can be trusted.
 
 Usage: hsfusion COMMAND [key=value ...]
@@ -42,45 +42,8 @@ hsfusion COMMAND --help lists the keys of a command. HSFUSION_DEBUG=1 shows trac
 Version {version}."""
 
 
-class _EscapedStream:
-    """A stream for text in which names out of files may stand: all control characters but line breaks are escaped."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.unescaped = stream
-
-    def write(self, text: str) -> int:
-        self.unescaped.write("\n".join(printable(line, longest=None) for line in text.split("\n")))
-        return len(text)
-
-    def writelines(self, lines: list[str]) -> None:
-        self.write("".join(lines))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.unescaped, name)
-
-
-@contextmanager
-def _escaped_output() -> Iterator[None]:
-    """Escapes what is printed, by whomever: the one door through which text leaves for a terminal."""
-    streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (
-        None if stream is None else cast(TextIO, _EscapedStream(unescaped(stream)))  # None: closed before the start
-        for stream in streams
-    )
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = streams
-
-
-@_escaped_output()
 def main() -> int:
-    """Runs the command that ``sys.argv`` names.
-
-    Returns:
-        the exit code: 0, 2 input, 3 environment, 4 diverged run, 130 and 143 after SIGINT and SIGTERM, 1 for what
-        should not happen.
-    """
+    """Runs the command that ``sys.argv`` names, and returns its exit code."""
     args = sys.argv[1:]
     if args and args[0] not in {"-h", "--help", "--version"}:
         return _run(args)
@@ -89,7 +52,6 @@ def main() -> int:
     return 0
 
 
-@_escaped_output()
 def run_command(name: str) -> int:
     """Runs one command with the arguments of ``sys.argv``; what the files in scripts/ call."""
     return _run([name, *sys.argv[1:]])
@@ -129,15 +91,9 @@ def _run(args: list[str]) -> int:
 
 
 def _tell(line: str) -> None:
-    """Writes a line to stderr. Where it, or stdout, is closed, nothing more is written there, nor at the exit."""
-    for stream, text in ((sys.stdout, ""), (sys.stderr, f"{line}\n")):
-        try:
-            stream.write(text)
-            stream.flush()
-        except (AttributeError, ValueError):  # closed before the start: Python has no stream then
-            continue
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    """Writes a line to stderr; none where it is closed."""
+    with suppress(AttributeError, OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _dispatch(args: list[str]) -> None:
@@ -169,7 +125,7 @@ def guarded(action: Callable[[], None]) -> int:
         if os.environ.get("HSFUSION_DEBUG") == "1":
             traceback.print_exception(error)
         message, code = _explained(error)
-    _tell("hsfusion: error: " + " ".join(message.split()))
+    _tell("hsfusion: error: " + printable(" ".join(message.split()), longest=None))
     return code
 
 

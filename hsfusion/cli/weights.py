@@ -6,10 +6,12 @@ import shlex
 import sys
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 from hsfusion.cli.words import word_value
 from hsfusion.errors import InputError
 from hsfusion.runs.comparison import WeightComparison, compare, select
+from hsfusion.runs.settings import check_value
 
 _EVIDENCE = "evidence.json"
 _WIDTH = 100
@@ -35,15 +37,14 @@ def command() -> None:
         print(_HELP)
         return
     folders, given = _folders_and_keys(words)
-    number, width_nm = (_whole_number(given, key) for key in ("select", "width"))
+    number, width_nm = given.get("select"), given.get("width")
     if width_nm is not None and number is None:
         raise InputError("command line", "width", width_nm, "with select=K", "add select=K")
     weights, evidence = _weights_and_evidence(folders, given)
     selection = None if number is None else select(weights, number, width_nm=width_nm)
-    from hsfusion.runs.weight_files import check_out, write_weights
+    from hsfusion.runs.weight_files import write_weights
 
     out, written = Path(given.get("out", folders[0] / "weights")), []
-    check_out(out)
     if evidence is not None:
         from hsfusion.evidence.page import add_evidence
 
@@ -60,12 +61,15 @@ def command() -> None:
     print("\nWritten: " + ", ".join(map(str, written)))
 
 
-def _folders_and_keys(words: list[str]) -> tuple[list[Path], dict[str, str]]:
+def _folders_and_keys(words: list[str]) -> tuple[list[Path], dict[str, Any]]:
     folders, given = [], {}
     for word in words:
         key, sign, value = word.partition("=")
-        if sign and value and key in ("select", "width", "evidence", "out"):
-            given[key] = word_value(f"folder={value}")
+        if sign and value and key in ("select", "width"):
+            given[key] = word_value(word)
+            check_value(key, given[key], "int | None", lower=1)
+        elif sign and value and key in ("evidence", "out"):
+            given[key] = value
         elif word.startswith("-") or (sign and key.isidentifier() and not Path(word).exists()):
             expected = "RUN | select=K | width=NM | evidence=FOLDER | out=FOLDER"
             raise InputError("command line", "word", word, expected, "hsfusion weights --help lists the words")
@@ -76,15 +80,8 @@ def _folders_and_keys(words: list[str]) -> tuple[list[Path], dict[str, str]]:
     return folders, {key: value for key, value in given.items() if value is not None}  # null is the default
 
 
-def _whole_number(given: dict[str, str], key: str) -> int | None:
-    text = given.get(key)
-    if text is not None and not (text.isdecimal() and len(text) < 9 and int(text) > 0):
-        raise InputError("command line", key, text, "a whole number of at least 1", f"write {key}=50")
-    return None if text is None else int(text)
-
-
 def _weights_and_evidence(
-    folders: list[Path], given: dict[str, str]
+    folders: list[Path], given: dict[str, Any]
 ) -> tuple[WeightComparison, WeightComparison | None]:
     """What the folders hold, and the evidence that is to go into the report of a run."""
     from hsfusion.evidence.store import read_evidence

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ from rich.progress import track
 
 from hsfusion.data.patches import PatchDataModule, prepare
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, Splitter, resampled, with_bands
-from hsfusion.errors import EnvironmentFailure, unescaped
+from hsfusion.errors import EnvironmentFailure
 from hsfusion.evidence.store import write_json
 from hsfusion.inference.classification import MaskedNetwork
 from hsfusion.runs.experiment import initialise, new_model, split_scene, used_layers
@@ -92,14 +91,7 @@ class EvidenceSettings(Settings):
 
 @dataclass(frozen=True)
 class Task:
-    """What all jobs of an evidence run share; tasks of equal keys compute equal numbers.
-
-    Attributes:
-        scene: with its labels.
-        settings: of a training; its seed does not count.
-        plan: how much is trained and measured.
-        key: identifies all of this.
-    """
+    """What all jobs of an evidence run share; tasks of equal keys compute equal numbers."""
 
     scene: LabelledScene = field(compare=False)
     settings: TrainSettings = field(compare=False)
@@ -109,13 +101,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Job:
-    """Something to do in a process of its own.
-
-    Attributes:
-        work: called with the path, the task and the arguments; a function of a module, which processes find by name.
-        path: the file that it leaves, complete or not at all.
-        arguments: of the work.
-    """
+    """A function of a module, called with the path of the file that it leaves, the task and the arguments."""
 
     work: Callable[..., None]
     path: Path
@@ -124,14 +110,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Workers:
-    """Processes that carry out jobs whose file is missing.
-
-    Attributes:
-        task: of all jobs.
-        number: of processes; with 1 everything is done in this one.
-        threads: of each for matrix products.
-        shown: whether a bar shows how far they are.
-    """
+    """So many processes, each of so many threads, that carry out jobs whose file is missing."""
 
     task: Task
     number: int
@@ -147,8 +126,9 @@ class Workers:
         try:
             with joblib.parallel_config("loky", inner_max_num_threads=self.threads):
                 done: Any = joblib.Parallel(self.number, **options)(work)
-            console = Console(file=unescaped(sys.stderr))
-            for _ in track(done, stage, total=len(waiting), console=console, disable=not (self.shown and waiting)):
+            for _ in track(
+                done, stage, total=len(waiting), console=Console(stderr=True), disable=not (self.shown and waiting)
+            ):
                 pass
         except TerminatedWorkerError as error:
             raise EnvironmentFailure(
@@ -199,10 +179,7 @@ def untrained_weights(task: Task, split: Split, number: int) -> NDArray[np.float
 
 
 def train_run(path: Path, task: Task, *, which: str, split_seed: int, seed: int, resample: int | None) -> None:
-    """Trains a network and fills the folder of ``path``, its metrics.json, at once and complete.
-
-    The split is that of :func:`split_of`, its training pixels a resample, or with None all of them.
-    """
+    """Trains a network and fills the folder of ``path``, its metrics.json, at once and complete."""
     settings = replace(task.settings, seed=seed)
     split = split_of(task, which, split_seed)
     if resample is not None:
@@ -225,11 +202,7 @@ def train_run(path: Path, task: Task, *, which: str, split_seed: int, seed: int,
 def score_run(
     path: Path, task: Task, *, run: str, order: list[int], windows: list[list[int]], number: list[int]
 ) -> None:
-    """Writes the accuracies of a run's network under the replacements of every curve, and under permutations.
-
-    The run is a folder, trained on the first resample; the others are those of
-    :func:`hsfusion.evidence.numbers.curve_plan`.
-    """
+    """Writes the accuracies of a run's network under the replacements of every curve, and under permutations."""
     seed = task.plan.of_split
     network, _ = load_model(Path(run) / "model.safetensors")
     groups: NDArray[np.bool_] = network.fusion.membership.numpy()  # (G, C + E)
@@ -275,10 +248,7 @@ def choose(path: Path, task: Task, *, which: str, split_seed: int, profile: list
 def retrain(
     path: Path, task: Task, *, which: str, split_seed: int, classifier: str, chosen: dict[str, list[int]]
 ) -> None:
-    """Writes the accuracies on validation and test pixels of a classifier trained on some bands only.
-
-    ``chosen`` maps the names of rankings to their bands; those that choose the same share one training.
-    """
+    """Writes the accuracies on validation and test pixels of a classifier trained on the bands of each ranking."""
     split = split_of(task, which, split_seed)
     score = _svm_accuracies if classifier == "svm" else _network_accuracies
     scores = {

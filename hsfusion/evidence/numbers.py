@@ -36,15 +36,7 @@ _DRAWN = ("svm", "split")  # ... for the classifier that is quick enough, on the
 
 @dataclass(frozen=True, eq=False)
 class Profiles:
-    """The weights of all runs.
-
-    Attributes:
-        bands: the C bands of the scene.
-        group: C names.
-        used: (C',) indices of the bands that networks may use.
-        weight: (S, T, C), S runs of each of T resamples, each run of another seed.
-        untrained: (C,), the mean weights of networks that have not been trained.
-    """
+    """The weights (S, T, C) of S runs of each of T resamples; ``used`` are the (C',) bands that networks may use."""
 
     bands: Bands
     group: tuple[str, ...]
@@ -64,12 +56,7 @@ class Profiles:
 
     @property
     def ensembles(self) -> NDArray[np.float64]:
-        """(T, C) the median of each resample; of a single one its S runs.
-
-        They have seeds of their own, so that their agreement is what to expect of whoever trains S networks anew on
-        another draw from the same side of the same split. What is reported, the median of all runs, is steadier, but
-        that could be measured with as many runs again only.
-        """
+        """(T, C) the median of each resample, whose runs have seeds of their own; of a single one its S runs."""
         if self.weight.shape[1] == 1:
             return self.weight[:, 0]
         return np.stack([quartiles(runs).median for runs in self.weight.transpose(1, 0, 2)])
@@ -113,13 +100,9 @@ class Profiles:
 
 
 def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, Any]:
-    """Stability, spread, top windows and uniformity, as far as the number of runs allows.
-
-    Args:
-        profiles: the weights of all runs.
-        control: (S, T, C) weights of untrained networks, others than those of the profiles, judged like the runs.
-    """
+    """Stability, spread, top windows and uniformity; ``control`` (S, T, C) are other untrained networks."""
     spread, (bands, half_width) = quartiles(profiles.runs), compared_bands(profiles.used.size)
+    nm, names = profiles.bands.wavelength_nm[profiles.used], [profiles.group[c] for c in profiles.used]
     stabilities = profiles.stabilities()
     untrained = replace(profiles, weight=control).stabilities().get("reported")
     stabilities |= {} if untrained is None else {"untrained": untrained}
@@ -137,7 +120,7 @@ def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, 
                 "weight": window.share,
                 "raised": window.raised,
                 "frequency": window.frequency,
-                "group": _group_at(profiles, (window.lower_nm + window.upper_nm) / 2),
+                "group": names[int(np.abs(nm - (window.lower_nm + window.upper_nm) / 2).argmin())],
             }
             for window in profiles.heaviest
         ],
@@ -146,11 +129,6 @@ def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, 
         rows = profiles.relative(profiles.ensembles)
         found["uniformity_p"] = uniformity_p(rows, profiles.windows[:, profiles.used])
     return found
-
-
-def _group_at(profiles: Profiles, nm: float) -> str:
-    """Name of the group of the band nearest to a wavelength."""
-    return profiles.group[int(profiles.used[np.abs(profiles.bands.wavelength_nm[profiles.used] - nm).argmin()])]
 
 
 def verdict_of(profiles: Profiles, evidence: Mapping[str, Any]) -> Verdict:
@@ -170,11 +148,7 @@ def verdict_of(profiles: Profiles, evidence: Mapping[str, Any]) -> Verdict:
 
 
 def curve_plan(profiles: Profiles) -> dict[str, Any]:
-    """Windows in the order of the reported weight, and after how many of them the accuracy is asked for.
-
-    Windows without any, which fewer than half of the runs open, follow in the order of the mean over the runs. Denser
-    where few are removed, as the curves bend there.
-    """
+    """Windows by the reported weight, then by the mean over the runs; and after how many the accuracy is asked for."""
     windows = profiles.windows
     number = np.unique(np.round(len(windows) * np.linspace(0, 1, _STEPS) ** 1.5).astype(int))
     return {
@@ -187,14 +161,7 @@ def curve_plan(profiles: Profiles) -> dict[str, Any]:
 def faithfulness_of(
     plan: Mapping[str, Any], scored: Sequence[Path], *, seed: int, names: Sequence[str]
 ) -> dict[str, Any]:
-    """Curves and importance of groups, from the mean accuracy of several networks under the same replacements.
-
-    Args:
-        plan: see :func:`curve_plan`.
-        scored: what :func:`~hsfusion.evidence.jobs.score_run` wrote, of each network.
-        seed: of the first of these networks.
-        names: of the G groups, further rasters included.
-    """
+    """Curves and importance of the named groups, from the mean accuracy of several networks, each scored in a file."""
     records, number = [read_json(path) for path in scored], np.array(plan["number"])
     sizes = np.cumsum([0, *(len(plan["windows"][u]) for u in plan["order"])])
     curves = {
@@ -232,10 +199,7 @@ def _curve(accuracies: NDArray[np.float64], number: NDArray[np.int64], direction
 
 
 def _importance(accuracies: NDArray[np.float64], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Loss of accuracy for each group, from accuracies (1 + G REPEATS,), that of all bands as they are first.
-
-    p is the share of permutations, the group as it is included, without a loss.
-    """
+    """Loss of accuracy for each group, from accuracies (1 + G REPEATS,), that of all bands first."""
     permuted = accuracies[1:].reshape(len(names), REPEATS)
     loss, no_loss = accuracies[0] - permuted, (permuted >= accuracies[0]).sum(1)
     return [
@@ -284,14 +248,7 @@ def _file(place: Path, classifier: str, name: str) -> Path:
 def top_k_of(
     places: Mapping[Pair, Path], plan: EvidenceSettings, *, members: Mapping[Pair, Sequence[Path]], kind: str
 ) -> dict[str, Any]:
-    """The part ``top_k`` of evidence.json.
-
-    Args:
-        places: folder of each split.
-        plan: which numbers of bands and classifiers there are.
-        members: trainings behind the weights of each split.
-        kind: of the configured split: the key of its accuracies; those of random pixels stand under ``random``.
-    """
+    """The part ``top_k`` of evidence.json; accuracies stand under the kind of the split, and under ``random``."""
     found: dict[str, Any] = {"numbers": list(plan.top_k), "seeds": sorted({seed for _, seed in places})}
     for which, key in (("random_split", "random"), ("split", kind)):  # the configured one, where both are random
         own = [place for pair, place in places.items() if pair[0] == which]
@@ -327,11 +284,7 @@ def _accuracies(places: Sequence[Path], classifier: str, numbers: Sequence[int])
 def _with_draws(
     places: Sequence[Path], numbers: Sequence[int], accuracies: dict[str, list[list[float]]]
 ) -> list[float]:
-    """Puts the mean over all draws of random bands in place of the first, and tells how many are as good as ours.
-
-    Returns:
-        for each number of bands p, by the means over the splits: with the 20 draws at least 1/21
-    """
+    """Puts the mean over all draws of random bands in place of the first; gives p of ours for each number of bands."""
     p_values = []
     for i, k in enumerate(numbers):
         more = np.array(list(_scores(places, "svm", f"random-{k}").values())).T

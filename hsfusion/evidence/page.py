@@ -35,39 +35,25 @@ def write_page(weights: WeightComparison, source: Path, folder: Path) -> Path:
 
 
 def add_evidence(weights: WeightComparison, evidence: WeightComparison, source: Path) -> Path:
-    """Puts the evidence of a folder, its source, into the report of a run; returns its path.
-
-    Raises:
-        InputError: if they are of different scenes or bands, the evidence has no verdict yet, or the report is none.
-    """
-    assert evidence.evidence is not None, "read from an evidence folder"
-    run = weights.runs[0]
-    if not run.beats_chance or run.fusion != evidence.evidence["fusion"] or run.split != evidence.runs[0].split:
-        of = f"{run.split} split, {run.fusion} fusion{'' if run.beats_chance else ', no better than chance'}"
-        raise InputError(
-            run.folder,
-            "run",
-            of,
-            f"what the evidence is on: {evidence.runs[0].split} split, {evidence.evidence['fusion']} fusion",
-            "run hsfusion benchmark evidence with the words of this run",
-        )
-    used = [[bool(name) for name in of.reported.group] for of in (weights, evidence)]
-    told = [(of.scene, f"{of.reported.bands.wavelength_nm.size} bands") for of in (weights, evidence)]
+    """Puts the evidence of a folder, its source, on the same split, scene and bands, into the report of a run."""
+    run, content = weights.runs[0], evidence.evidence
+    assert content is not None and run.folder is not None, "both are read from folders"
+    split, chance = evidence.runs[0].split, "" if run.beats_chance else ", no better than chance"
+    of_run = f"{run.split} split, {run.fusion} fusion{chance}, {_bands(weights)}"
+    of_evidence = f"{split} split, {content['fusion']} fusion, {_bands(evidence)}"
     nm = [of.reported.bands.wavelength_nm for of in (weights, evidence)]
-    if told[0] != told[1] or used[0] != used[1] or not np.allclose(*nm, rtol=0, atol=1e-3):
-        raise InputError(
-            source,
-            "scene and bands",
-            ", ".join(told[1]),
-            f"those of {run.folder}: {', '.join(told[0])} of the same wavelengths, in groups",
-            "run hsfusion benchmark evidence on that scene",
-        )
+    if of_run != of_evidence or not np.allclose(*nm, rtol=0, atol=1e-3):
+        expected = f"what the evidence is on: {of_evidence}, of the same wavelengths"
+        raise InputError(run.folder, "run", of_run, expected, "run hsfusion benchmark evidence on this scene")
     if evidence.verdict is None:
         raise InputError(source, "verdict", "none yet", "a finished evidence run", "let it finish")
-    assert run.folder is not None, "read from a folder"
     path = run.folder / NAME
     try:
-        page = _with_evidence(path.read_text(encoding="utf-8"), evidence, name=source.resolve().name)
+        page = path.read_text(encoding="utf-8")
+        with TemporaryDirectory() as drawn:
+            for stem, figure in {"band_weights": curve_figure(evidence), **evidence_figures(evidence)}.items():
+                plots.save_figure(figure, Path(drawn) / stem)
+            page = plots.with_evidence(page, content, name=source.resolve().name, figures=Path(drawn))
     except (OSError, ValueError) as error:
         raise InputError(path, "content", f"unreadable ({error})", "the report of a run", "train anew") from error
     partial = path.with_name(f".{NAME}.{os.getpid()}")
@@ -76,10 +62,7 @@ def add_evidence(weights: WeightComparison, evidence: WeightComparison, source: 
     return path
 
 
-def _with_evidence(page: str, evidence: WeightComparison, *, name: str) -> str:
-    """The page of a run with the numbers and the figures of an evidence folder."""
-    assert evidence.evidence is not None, "read from an evidence folder"
-    with TemporaryDirectory() as drawn:
-        for stem, figure in {"band_weights": curve_figure(evidence), **evidence_figures(evidence)}.items():
-            plots.save_figure(figure, Path(drawn) / stem)
-        return plots.with_evidence(page, evidence.evidence, name=name, figures=Path(drawn))
+def _bands(weights: WeightComparison) -> str:
+    """Scene, and number of bands in groups."""
+    group = weights.reported.group
+    return f"scene {weights.scene}, {sum(map(bool, group))} of {len(group)} bands"

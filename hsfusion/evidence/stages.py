@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -45,8 +44,8 @@ from hsfusion.scenes import LabelledScene
 from hsfusion.spectra import BandWeights
 
 _UNTRAINED = 50  # networks whose mean the weights are compared with
-# names of what is not complete yet: of train_run, write_json and _claim
-_PARTIAL = ("**/.seed-*-????????", "**/.*.json.[0-9]*", ".config.[0-9]*")
+# names of what is not complete yet: of train_run and write_json
+_PARTIAL = ("**/.seed-*-????????", "**/.*.json.[0-9]*")
 
 
 def gather_evidence(
@@ -57,7 +56,6 @@ def gather_evidence(
     plan: EvidenceSettings | None = None,
     command: str = "hsfusion.gather_evidence(...)",
     configuration: str | None = None,
-    message: Callable[[str], None] = lambda text: None,
     **fields: Any,
 ) -> dict[str, Any]:
     """Trains over seeds and resamples, and judges the band weights; continues where an earlier call stopped.
@@ -70,7 +68,6 @@ def gather_evidence(
         plan: how much is trained and measured; None for the defaults.
         command: how to repeat it, for the report.
         configuration: settings and plan as YAML, for config.yaml; None for those of this call.
-        message: called with a line that users should see.
         **fields: fields of :class:`EvidenceSettings` that replace those of ``plan``: ``seeds=3, resamples=2``.
 
     Returns:
@@ -93,18 +90,12 @@ def gather_evidence(
     profiles = stages.train()
     stages.score(profiles)
     if plan.top_k and plan.retrain:
-        if "network" not in plan.retrain and any(folder.glob("top_k/*/network-*.json")):
-            message("The networks on k bands that are in the folder are left out: retrain=[svm,network] has them.")
         stages.choose(profiles)
     return stages.content
 
 
 class _Stages:
-    """The stages, each adding to evidence.json.
-
-    Attributes:
-        content: of evidence.json so far.
-    """
+    """The stages, each adding to the content of evidence.json."""
 
     def __init__(self, folder: Path, task: Task, workers: Workers) -> None:
         self._folder, self._task, self._plan, self._workers = folder, task, task.plan, workers
@@ -219,15 +210,11 @@ def _claim(folder: Path, configuration: str) -> None:
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
             raise InputError(folder, "folder", "not empty", "a new or empty folder", "name another")
         folder.mkdir(parents=True, exist_ok=True)
-        partial_file = folder / f".config.{os.getpid()}"
-        partial_file.write_text(configuration, encoding="utf-8")
-        partial_file.replace(file)
+        file.write_text(configuration, encoding="utf-8")
     before = file.read_text(encoding="utf-8")
     if before != configuration:
-        lines = [line.strip() for line in configuration.splitlines() if line not in before.splitlines()]
-        expected = f"that of this command ({', '.join(lines[:3]) or 'with fewer keys'})"
         fix = "give the same words as before, or another folder"
-        raise InputError(file, "configuration", "another one", expected, fix)
+        raise InputError(file, "configuration", "another one", "that of this command", fix)
 
 
 def sweep(folder: Path) -> None:

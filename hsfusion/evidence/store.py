@@ -6,18 +6,18 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.runs.comparison import RunRecord, WeightComparison, groups_of
+from hsfusion.runs.comparison import RunRecord, WeightComparison
+from hsfusion.runs.folder import plain_values
 from hsfusion.spectra import Bands, BandWeights
 from hsfusion.spectra.weights import WeightSpread
-
-if TYPE_CHECKING:
-    from hsfusion.trust.verdict import WavelengthWindow
+from hsfusion.trust.stability import Stability
+from hsfusion.trust.verdict import Verdict, WavelengthWindow
 
 NAME = "evidence.json"
 
@@ -26,22 +26,13 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a file that is complete or missing, even if the process is killed; what is not finite becomes null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial_file = path.with_name(f".{path.name}.{os.getpid()}")
-    partial_file.write_text(json.dumps(_finite(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    partial_file.write_text(json.dumps(plain_values(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     partial_file.replace(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """What :func:`write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for numbers that JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_evidence(folder: str | Path) -> WeightComparison:
@@ -55,9 +46,6 @@ def read_evidence(folder: str | Path) -> WeightComparison:
 
 
 def _comparison(folder: Path, content: dict[str, Any]) -> WeightComparison:
-    from hsfusion.trust.stability import Stability
-    from hsfusion.trust.verdict import Verdict
-
     bands = Bands.from_dict(content["bands"])
 
     def per_band(values: Any) -> NDArray[np.float64]:
@@ -66,7 +54,8 @@ def _comparison(folder: Path, content: dict[str, Any]) -> WeightComparison:
     sources = tuple((source["name"], source["weight"]) for source in content["sources"])
     reported = BandWeights(bands, tuple(content["band_groups"]), per_band(content["ensemble"]), sources)
     lower, upper = (per_band(content["quartiles"][key]) for key in ("lower", "upper"))
-    stability: dict[str, Any] | None = content.get("stability", {}).get("reported")
+    agreement: dict[str, Any] = content.get("stability", {}).get("reported") or {}
+    stability: dict[str, Any] = {key: math.nan if value is None else value for key, value in agreement.items()}
     verdict: dict[str, Any] | None = content.get("verdict")
     limits = tuple((group["name"], group["lower_nm"], group["upper_nm"]) for group in content["groups"])
     return WeightComparison(
@@ -74,19 +63,15 @@ def _comparison(folder: Path, content: dict[str, Any]) -> WeightComparison:
         np.array(content["profiles"], np.float64).reshape(len(content["runs"]), len(bands)),
         reported,
         WeightSpread(lower, upper, per_band(content["selection_frequency"])),
-        None if stability is None else Stability(**_undefined_as_nan(stability)),
+        Stability(**stability) if stability else None,
         _windows(content.get("top_windows", [])),
         per_band(content["untrained"]),
         None
         if verdict is None
         else Verdict(verdict["word"], tuple(verdict["sentences"]), _windows(verdict["windows"])),
-        limits or groups_of(reported),
+        limits,
         content,
     )
-
-
-def _undefined_as_nan(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: math.nan if value is None else value for key, value in values.items()}
 
 
 def _run(folder: Path, content: dict[str, Any], run: dict[str, Any]) -> RunRecord:
@@ -104,7 +89,5 @@ def _run(folder: Path, content: dict[str, Any], run: dict[str, Any]) -> RunRecor
 
 
 def _windows(rows: list[dict[str, Any]]) -> tuple[WavelengthWindow, ...]:
-    from hsfusion.trust.verdict import WavelengthWindow
-
     names = ("lower_nm", "upper_nm", "weight", "raised", "frequency")
     return tuple(WavelengthWindow(*(row[name] for name in names)) for row in rows)

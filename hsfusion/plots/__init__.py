@@ -2,7 +2,6 @@
 
 from hsfusion.plots.accuracy import confusion_figure, training_figure
 from hsfusion.plots.evidence import (
-    channels_figure,
     faithfulness_figure,
     group_importance_figure,
     group_profiles_figure,
@@ -26,7 +25,6 @@ from hsfusion.plots.weights import band_weights_figure, group_weights_figure, pl
 __all__ = [
     "band_quality_figure",
     "band_weights_figure",
-    "channels_figure",
     "class_map_figure",
     "composite",
     "composite_bands",

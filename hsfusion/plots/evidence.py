@@ -1,4 +1,4 @@
-"""Several runs: their groups and channels, and whether the bands of great weight matter; other sensors."""
+"""Several runs: their groups, and whether the bands of great weight matter; other sensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from hsfusion.plots.style import (
     PAGE_WIDTH_IN,
@@ -43,9 +43,6 @@ _RANKINGS = {
 }
 _CLASSIFIERS = {"network": "network", "svm": "SVM"}
 _COLUMNS = 4
-_SHOWN_RUNS = 6
-# of the channels of a run by falling share: colour, and the line that tells them apart in grey
-_CHANNELS = ((Color.BLACK, "-"), (Color.VERMILION, "--"), (Color.BLUE, ":"))
 _ACCURACY_HEIGHT_IN = 2.3
 _ROW_HEIGHT_IN = 0.24
 _MARGINS_IN = 1.2  # of title, legends and axis labels
@@ -92,63 +89,6 @@ def group_profiles_figure(
     figure.supxlabel(f"wavelength (nm){note}", fontsize=8)
     figure.supylabel("band weight (% of the total)", fontsize=8)
     return figure
-
-
-@rc_context(STYLE)
-def channels_figure(
-    wavelength_nm: ArrayLike, channels: Sequence[tuple[ArrayLike, ArrayLike]], *, names: Sequence[str], title: str
-) -> Figure:
-    """Draws what the fused channels of each run are made of: falling shares (M,), and their band weights (M, C).
-
-    Channels have no order that runs share, so that no mean over runs is drawn for any of them. Their sorted shares can
-    be compared, and the spread over all channels of all runs.
-    """
-    nm = np.asarray(wavelength_nm, float)
-    runs = [(np.asarray(share, float), np.asarray(weight, float)) for share, weight in channels]
-    shown = min(len(runs), _SHOWN_RUNS)
-    figure = titled_figure(PAGE_WIDTH_IN, 2.4 + 1.05 * shown, title=title)
-    halves: Any = figure.subfigures(2, 1, height_ratios=[2.0, 0.3 + 1.05 * shown])
-    top, below = halves
-    left, right = top.subplots(1, 2, width_ratios=[1, 1.6])
-    _draw_shares(left, [share for share, _ in runs])
-    _draw_pooled(right, nm, np.concatenate([weight for _, weight in runs]))
-    panels = below.subplots(shown, 1, sharex=True, squeeze=False).flat
-    for axes, (share, weight), name in zip(panels, runs, names, strict=False):
-        for m, (color, line) in zip(range(len(share)), _CHANNELS, strict=False):
-            axes.plot(*broken_at_gaps(nm, weight[m]), color=color, ls=line, lw=1, label=f"{100 * share[m]:.1f} %")
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="share", title_fontsize=SMALL_PT)
-        axes.set_title(name, fontsize=SMALL_PT, fontweight="normal", pad=2)
-        _from_zero(axes)
-    part = "" if shown == len(runs) else f", first {shown} of {len(runs)} runs"
-    below.supxlabel(f"wavelength (nm); the {len(_CHANNELS)} most used channels of each run{part}", fontsize=8)
-    below.supylabel("weight (%)", fontsize=8)
-    return figure
-
-
-def _draw_shares(axes: Axes, shares: Sequence[NDArray[np.float64]]) -> None:
-    for share in shares:
-        axes.plot(np.arange(1, share.size + 1), share, color=Color.GREY if len(shares) > 1 else Color.BLACK, lw=0.6)
-    most = min(share.size for share in shares)
-    if len(shares) > 1:
-        median = np.median([share[:most] for share in shares], axis=0)
-        axes.plot(np.arange(1, most + 1), median, color=Color.BLACK, lw=1.4, label="median of the runs (grey)")
-    axes.axhline(1 / most, color=Color.VERMILION, lw=0.8, ls="--", label="equal share")
-    axes.set(xlabel="channel of a run, by falling share", ylabel="share (%)")
-    axes.legend(loc="upper right")
-    _from_zero(axes)
-
-
-def _draw_pooled(axes: Axes, nm: NDArray[np.float64], weight: NDArray[np.float64]) -> None:
-    """Quartiles of the weight of each band over all channels of all runs, which need no order."""
-    curves = [broken_at_gaps(nm, level) for level in np.quantile(weight, [0.25, 0.5, 0.75, 0.95], axis=0)]
-    x, (low, middle, high, most) = curves[0][0], [curve for _, curve in curves]
-    axes.fill_between(x, low, high, color=Color.SKY_BLUE, alpha=0.5, lw=0, label="quartiles")
-    axes.plot(x, middle, color=Color.BLACK, lw=1.2, label="median")
-    axes.plot(x, most, color=Color.VERMILION, lw=0.8, ls="--", label="95 % of the channels below")
-    axes.set(xlabel="wavelength (nm)", ylabel="weight in a channel (%)")
-    axes.set_title(f"all {len(weight)} channels", fontsize=SMALL_PT, fontweight="normal", loc="right")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1, borderaxespad=0.1)
-    _from_zero(axes)
 
 
 def _from_zero(axes: Axes) -> None:

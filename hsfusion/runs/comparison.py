@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,26 +14,27 @@ from hsfusion.errors import InputError
 from hsfusion.runs.run import Run, load_run
 from hsfusion.spectra import BandWeights
 from hsfusion.spectra.weights import WeightSpread, ranked_bands, untrained_weight
-
-if TYPE_CHECKING:
-    from hsfusion.trust.stability import Stability
-    from hsfusion.trust.verdict import Duplicate, Verdict, WavelengthWindow
+from hsfusion.trust.stability import (
+    Stability,
+    compared_bands,
+    nogueira,
+    quartiles,
+    relative_profiles,
+    top_bands,
+    uniformity_p,
+    widened,
+)
+from hsfusion.trust.verdict import FREE, Duplicate, Verdict, WavelengthWindow, verdict, weight_windows
 
 _TRANSFERRED = "Runs that were transferred from another network start from its weights: that they agree is no evidence."
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run and how well its network does.
+    """A run and how well its network does on test pixels, as fractions.
 
     Attributes:
-        folder: of the run; None where it is not saved.
-        scene, seed, split: name of the scene, seed of the training, kind of the split.
-        leakage: share of the test pixels that see a training or validation pixel.
-        overall_accuracy, average_accuracy: fractions, on test pixels.
-        beats_chance: whether the network knows more than chance about these.
-        duplicates: pairs of bands that hold the same values.
-        fusion: kind of its network.
+        split: its kind.
         carried: whether the training started from another network.
         resample: of the training pixels; None for all of them.
     """
@@ -77,12 +77,9 @@ class WeightComparison:
     """What there is to draw, to write and to say.
 
     Attributes:
-        runs: the runs, R.
-        profiles: (R, C), the band weights of each.
+        profiles: (R, C), the band weights of each run.
         reported: of the run; of several runs the median, of further rasters the mean.
-        spread: quartiles and selection frequency; None for one run.
         stability: of single runs, or of ensembles; None for one run, or where it is not measured yet.
-        windows: that hold most weight.
         untrained: (C,), the mean weights of networks that have not been trained.
         verdict: None where an evidence run has not got so far.
         groups: name, first wavelength, and first beyond the last, of each band group in nm.
@@ -137,8 +134,6 @@ def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
     Returns:
         the comparison: ``verdict``, ``reported`` (the median weights), ``spread``, ``stability``, ``windows``
     """
-    from hsfusion.trust.stability import compared_bands, quartiles, relative_profiles, top_bands
-
     opened = [run if isinstance(run, Run) else load_run(run) for run in runs]
     for run in opened:
         _check_same_bands(opened[0], run)
@@ -156,7 +151,10 @@ def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
         sources = zip((name for name, _ in first.sources), every[:, number:].mean(0).tolist(), strict=True)
         reported = BandWeights(first.bands, first.group, of.median, tuple(sources))
         spread = WeightSpread(of.lower, of.upper, selected.mean(0))
-    return _judged(tuple(map(RunRecord.of, opened)), profiles, reported, spread, relative=relative, selected=selected)
+    records, header = tuple(map(RunRecord.of, opened)), opened[0].header
+    known = () if header.fusion == "free" else header.groups
+    groups = tuple((group.name, group.lower_nm, group.upper_nm) for group in known)
+    return _judged(records, profiles, reported, spread, relative=relative, selected=selected, groups=groups)
 
 
 def _used(table: BandWeights) -> NDArray[np.int64]:
@@ -172,11 +170,10 @@ def _judged(
     *,
     relative: NDArray[np.float64],
     selected: NDArray[np.bool_],
+    groups: tuple[tuple[str, float, float], ...],
 ) -> WeightComparison:
     """The weights with their windows, stability and verdict; ``relative`` is (R, C'), ``selected`` (R, C)."""
-    from hsfusion.trust.faithfulness import band_windows
-    from hsfusion.trust.stability import compared_bands, nogueira, uniformity_p, widened
-    from hsfusion.trust.verdict import FREE, verdict, weight_windows
+    from hsfusion.trust.faithfulness import band_windows  # with scikit-learn
 
     nm, used = reported.bands.wavelength_nm, _used(reported)
     stability = uniform = unreadable = None
@@ -199,27 +196,7 @@ def _judged(
         wavelength_nm=nm,
         unreadable=FREE if any(run.fusion == "free" for run in runs) else unreadable,
     )
-    groups = groups_of(reported)
     return WeightComparison(runs, profiles, reported, spread, stability, windows, untrained, judged, groups)
-
-
-def groups_of(weights: BandWeights) -> tuple[tuple[str, float, float], ...]:
-    """Name, first wavelength, and first beyond the last, of each group in nm, as far as its bands tell.
-
-    Groups whose bands are neighbours meet half-way.
-    """
-    nm = weights.bands.wavelength_nm
-    limits: dict[str, tuple[float, float]] = {}
-    for at, names in zip(nm.tolist(), weights.group, strict=True):
-        for name in filter(None, names.split("|")):
-            lower, upper = limits.get(name, (np.inf, 0.0))
-            limits[name] = (min(lower, at), max(upper, float(np.nextafter(at, np.inf))))
-    near = 3 * float(np.median(np.diff(np.sort(nm)))) if nm.size > 1 else 0.0
-    for one, other in pairwise(sorted(limits, key=lambda name: limits[name])):
-        (lower, end), (start, upper) = limits[one], limits[other]
-        if 0 < start - end <= near:
-            limits[one], limits[other] = (lower, (end + start) / 2), ((end + start) / 2, upper)
-    return tuple((name, lower, upper) for name, (lower, upper) in limits.items())
 
 
 def _check_no_copies(runs: Sequence[Run], weights: NDArray[np.float64]) -> None:
@@ -239,26 +216,17 @@ def _check_same_bands(first: Run, run: Run) -> None:
     used, of_run = (_used(table) for table in tables)
     sources = [[name for name, _ in table.sources] for table in tables]
     same = nm.shape == other.shape and np.allclose(nm, other, rtol=0, atol=1e-3) and np.array_equal(used, of_run)
-    if same and sources[0] == sources[1]:
-        return
-    expected, value = (
-        " + ".join([f"{nm.size} from {nm.min():g} to {nm.max():g} nm, {used.size} in use", *names])
-        for nm, used, names in zip((nm, other), (used, of_run), sources, strict=True)
-    )
-    name, of_first = run.folder or run.name, first.folder or first.name
-    raise InputError(name, "bands", value, f"{expected}, those of {of_first}", "compare runs of the same bands only")
+    if not same or sources[0] != sources[1]:
+        expected, value = (
+            " + ".join([f"{nm.size} from {nm.min():g} to {nm.max():g} nm, {used.size} in use", *names])
+            for nm, used, names in zip((nm, other), (used, of_run), sources, strict=True)
+        )
+        raise InputError(run.folder or run.name, "bands", value, expected, "compare runs of the same bands only")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Bands or windows chosen by their weight.
-
-    Attributes:
-        stem: of the files.
-        summary: in words.
-        rows: of a table.
-        intervals: name, first wavelength, and first beyond the last, of each band or window in nm.
-    """
+    """Bands or windows chosen by their weight; intervals are their name, and their limits [lower, upper) in nm."""
 
     stem: str
     summary: str

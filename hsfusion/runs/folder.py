@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion import __version__
-from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError, printable
+from hsfusion.errors import HsFusionError, InputError, printable
 from hsfusion.scenes import Mosaic, write_class_map, write_raster
 from hsfusion.scenes.description import parse_configuration, read_configuration
 
@@ -32,7 +33,6 @@ _SPLIT_NAMES = {0: "unused", 1: "training", 2: "validation", 3: "test", 4: "buff
 # settings that may differ where a run goes on: nothing of it changes what the run computes
 _FREE = {"resume", "run_dir", "name", "progress", "threads", "figures", "logger", "loggers"}
 _FREE |= {"trainer.accelerator", "trainer.devices"}
-_IN_CHECKPOINT = {"state_dict", "callbacks", "loops", "optimizer_states", "lr_schedulers"}
 
 
 class LineFormatter(logging.Formatter):
@@ -75,9 +75,6 @@ def make_folder(path: Path) -> Path:
         (path / "figures").mkdir()
     except FileExistsError as error:
         raise InputError(path, "run_dir", "already there", "a new or empty folder", "choose another run_dir") from error
-    except OSError as error:
-        line = f"{path}: run folder cannot be made ({error}). Fix: choose another run_dir."
-        raise EnvironmentFailure(line) from error
     os.environ[_ENV] = str(path.resolve())
     return path
 
@@ -127,13 +124,10 @@ def interrupted_checkpoint(run: Path, configuration: str) -> Path:
             fix = f"resume with {key}={was}, by the command that started it, or start a new run"
             raise InputError("command line", key, now.get(key), f"{was} as in {run}", fix)
     try:
-        # the explicit True wins over TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD
-        missing = _IN_CHECKPOINT - torch.load(path, map_location="cpu", weights_only=True).keys()
+        torch.load(path, map_location="cpu", weights_only=True)  # the explicit True wins over the environment
     except Exception as error:  # whatever a damaged file makes torch raise
         what = "unreadable, or more than numbers and words"
         raise InputError(path, "content", what, "a whole checkpoint", "start a new run") from error
-    if missing:
-        raise InputError(path, min(missing), "missing", "a checkpoint of hsfusion", "start a new run")
     return path.absolute()
 
 
@@ -186,6 +180,17 @@ def versions() -> dict[str, str]:
     return {"hsfusion": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
+def plain_values(value: Any) -> Any:
+    """The same without NumPy's types and tuples, and with None for numbers that JSON does not know."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {key: plain_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_values(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a mapping of plain values, indented."""
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -195,7 +200,6 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON file of a finished run."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(path.parent, path.name, "missing", "a finished run's folder", _FIX) from error
     except (OSError, ValueError) as error:
-        raise InputError(path, "content", f"unreadable ({error})", "JSON", _FIX) from error
+        value = "unreadable" if path.exists() else "missing"
+        raise InputError(path.parent, path.name, value, "that of a finished run", _FIX) from error

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hsfusion import plots
 from hsfusion.errors import InputError
+from hsfusion.runs.folder import plain_values
 from hsfusion.scenes import LabelledScene, Window, open_scene
 from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.formats.registry import open_cube_file
@@ -23,7 +24,6 @@ from hsfusion.scenes.labels import raster_codes
 from hsfusion.scenes.legend import read_categories
 from hsfusion.scenes.opening import FileScene, with_labels, with_sources, with_user_metadata
 from hsfusion.scenes.survey import Survey, plausibility_warnings, survey
-from hsfusion.scenes.vectors import vector_format
 from hsfusion.spectra import Bands
 from hsfusion.training.model_file import ModelHeader
 
@@ -53,15 +53,10 @@ class Inspection:
     """A cube and what was found out about it.
 
     Attributes:
-        file, survey: the cube, and the survey of its pixels.
-        bands: its bands, or None where its wavelengths are not known.
-        marked_bad: (C,) True for bands that the file marks as bad.
-        given_bad: (C,) True for bands that only the user says are bad.
-        place: coordinate system, pixel size, extent.
-        sources: name and number of layers of each further raster.
-        labels: pixels of each class, by code, or None where there are no labels; code 0 is "unlabelled".
+        bands: None where wavelengths are not known.
+        marked_bad, given_bad: (C,) bands that the file marks as bad, and those that only the user does.
+        labels: pixels of each class; None where there are no labels; code 0 is "unlabelled".
         is_labels: whether the file itself holds labels, and no spectra.
-        warnings: what looks wrong.
     """
 
     file: CubeFile
@@ -91,10 +86,7 @@ class Inspection:
         rows, columns = file.geobox.shape
         values = asdict(self.survey)
         values["quantiles"] = dict(zip(("2 %", "25 %", "50 %", "75 %", "98 %"), values["quantiles"], strict=True))
-        named = None
-        if bands is not None:
-            named = {"wavelength_nm": bands.wavelength_nm, "fwhm_nm": bands.fwhm_nm, "good": bands.good}
-            named |= {"source": file.table.source, "unit": file.table.unit}
+        named = None if bands is None else {**bands.to_dict(), "source": file.table.source, "unit": file.table.unit}
         content = {
             "file": str(file.path),
             "format": file.format,
@@ -114,7 +106,7 @@ class Inspection:
             "labels": None if self.labels is None else [asdict(count) for count in self.labels],
             "warnings": list(self.warnings),
         }
-        return _plain(content)
+        return plain_values(content)
 
     def figures(self) -> dict[str, Any]:
         """Composite, spectra and band quality, by the names of their files; a raster of labels has none of these."""
@@ -137,30 +129,13 @@ class Inspection:
         }
 
 
-def _plain(value: Any) -> Any:
-    """The same without NumPy's types, and with None for NaN, which JSON does not know."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def inspect_file(cube: str, keys: Mapping[str, Any]) -> Inspection:
-    """Opens a cube, with labels if they are named, and surveys its pixels; missing wavelengths are only a warning.
-
-    Args:
-        cube: the file.
-        keys: further arguments of :func:`hsfusion.scenes.open_labelled_scene`.
-    """
+    """Opens a cube as :func:`hsfusion.scenes.open_labelled_scene` does by ``keys``, and surveys its pixels."""
     given = {key: value for key, value in keys.items() if value is not None}
 
     def part(*names: str) -> dict[str, Any]:
         return {name: given[name] for name in names if name in given}
 
-    _check_request(cube, given)
     with _logged_warnings() as logged:
         file = with_user_metadata(open_cube_file(cube, **part(*_OF_FILE)), **part(*_OF_NUMBERS))
         missing = _missing_wavelengths(file, given.get("wavelength_unit"))
@@ -188,17 +163,6 @@ def inspect_file(cube: str, keys: Mapping[str, Any]) -> Inspection:
         is_labels=own is not None,
         warnings=(*doubts, *logged),
     )
-
-
-def _check_request(cube: str, given: Mapping[str, Any]) -> None:
-    """Refuses keys that would be ignored, and polygons."""
-    alone = next((key for key in _OF_LABELS if key in given and "labels" not in given), None)
-    if alone is not None:
-        raise InputError("command line", alone, given[alone], "nothing without labels", "add labels=PATH")
-    driver = vector_format(Path(cube))
-    if driver is not None:
-        value, fix = f"polygons or points ({driver})", f"hsfusion inspect CUBE labels={cube} class_field=NAME"
-        raise InputError(cube, "content", value, "a cube, or a raster of labels", f"give it as labels: {fix}")
 
 
 def _missing_wavelengths(file: CubeFile, unit: str | None) -> str | None:
@@ -262,38 +226,18 @@ def _thumbnail(file: CubeFile, three: list[int]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, eq=False)
 class ModelInspection:
-    """A model file.
-
-    Attributes:
-        path, header: the file and its header.
-        used: (C + E,) bands and further layers that the network uses.
-        membership: (G, C + E) of these in the groups.
-        weights: (C + E,), sum to 1; None where every pixel has its own.
-    """
+    """A model file; ``used`` and ``weights`` are (C + E,), ``membership`` is (G, C + E)."""
 
     path: Path
     header: ModelHeader
     used: NDArray[np.bool_]
     membership: NDArray[np.bool_]
-    weights: NDArray[np.float64] | None
+    weights: NDArray[np.float64] | None  # None where every pixel has its own
 
     def to_dict(self) -> dict[str, Any]:
         """Header and weights as plain values."""
         weights = None if self.weights is None else self.weights.tolist()
         return {"file": str(self.path), **self.header.to_dict(), "band_weights": weights}
-
-    def figures(self) -> dict[str, Any]:
-        """The band weights, by the name of the figure."""
-        header, weights = self.header, self.weights
-        if weights is None:
-            raise InputError(self.path, "--plot", "given", "weights that do not depend on the pixel", "drop --plot")
-        nm = header.bands.wavelength_nm
-        layers = np.split(weights[len(nm) :], np.cumsum([number for _, number in header.sources])[:-1])
-        totals = {name: float(part.sum()) for (name, _), part in zip(header.sources, layers, strict=False)}
-        groups = [] if header.fusion == "free" else [(g.name, g.lower_nm, g.upper_nm) for g in header.groups]
-        title = f"Band weights: {header.scene_name or self.path.stem}"
-        figure = plots.band_weights_figure(nm, weights[: len(nm)], groups=groups, title=title, sources=totals)
-        return {"band_weights": figure}
 
 
 def inspect_model(path: Path) -> ModelInspection:

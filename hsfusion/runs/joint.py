@@ -45,19 +45,8 @@ def train_jointly(
 ) -> list[Run]:
     """Trains one network on several scenes at once: one response over wavelength, read at the bands of each scene.
 
-    Args:
-        scenes: at least two scenes with labels, or paths of their descriptions, each with a name of its own.
-        settings: how; None for the defaults.
-        group_weights: shared by all scenes, or per_scene.
-        name: what figures and pages call the run.
-        folder: a new folder that gets a run folder for each scene; None to write nothing.
-        resume: as for :func:`hsfusion.train`.
-        command: likewise.
-        configuration: likewise.
-        **fields: likewise.
-
-    Returns:
-        for each scene what a training on it alone would have given.
+    Args and result are those of :func:`hsfusion.train`, but for ``scenes``, at least two of unlike names, and
+    ``group_weights``, shared by them or per_scene. The folder gets a run folder for each scene.
     """
     settings = with_fields(settings, fields)
     with training_log(command) as log:
@@ -97,27 +86,20 @@ def prepare_jointly(
 
 
 def check_apart(splits: Sequence[Split]) -> None:
-    """Refuses scenes of one ground of which one is tested on what another is trained on; their own leakage is 0.
-
-    Scenes are of one ground if they have one grid on the earth, or, without a place, one shape and mostly the same
-    labels.
-    """
+    """Refuses scenes of one ground of which one is tested on what another is trained on; their own leakage is 0."""
     for one, other in itertools.permutations(splits, 2):
         if not _one_ground(one.labelled, other.labelled):
             continue
         seen = dilate(np.isin(other.roles, (TRAIN, VAL)), one.radius)
         leaked = int((seen & (one.roles == TEST)).sum())
         if leaked:
-            raise InputError(
-                one.labelled.scene.name,
-                f"number of test pixels that {other.labelled.scene.name} trains on",
-                leaked,
-                "0: the two are of one ground",
-                "give both the same labels, so that they are split alike, or train on one of them",
-            )
+            field = f"number of test pixels that {other.labelled.scene.name} trains on"
+            fix = "give both the same labels, so that they are split alike, or train on one of them"
+            raise InputError(one.labelled.scene.name, field, leaked, "0: the two are of one ground", fix)
 
 
 def _one_ground(one: LabelledScene, other: LabelledScene) -> bool:
+    """Whether they have one grid on the earth, or, without a place, one shape and mostly the same labels."""
     boxes = one.scene.geobox, other.scene.geobox
     if boxes[0].shape != boxes[1].shape:
         return False
@@ -135,11 +117,7 @@ def fit_jointly(
     folder: Path | None,
     checkpoint: Path | None,
 ) -> list[tuple[Experiment, TrainingResult]]:
-    """Trains on all scenes at once, keeps the best epoch by all their validation pixels, and classifies each.
-
-    Returns:
-        for each scene what an experiment on it alone would have, with an ordinary network of its own.
-    """
+    """Trains on all scenes at once, and gives for each what an experiment on it alone would have."""
     edges = np.linspace(0, settings.batch_size, len(parts) + 1).astype(int)
     data = [patch_data(settings, part, batch_size=int(size)) for part, size in zip(parts, np.diff(edges), strict=True)]
     fitted = fit_network(settings, network, list(zip(parts, data, strict=True)), folder, checkpoint=checkpoint)
@@ -186,17 +164,15 @@ def joint_metrics(runs: Sequence[Run]) -> dict[str, Any]:
 def _check(scenes: Sequence[Scene], settings: TrainSettings) -> None:
     """Refuses scenes that cannot be told apart, and what belongs to one sensor and would be ignored or mistaken."""
     names, model = [scene.name for scene in scenes], settings.model
-    if len(names) < 2:
-        raise refusal("scene.scenes", names, "at least two scenes")
-    if len({name.lower() for name in names}) < len(names) or not all(map(is_folder_name, names)):
-        raise refusal("scene.scenes", ", ".join(names), "unique names that folders can have")
+    unique = len({name.lower() for name in names}) == len(names) > 1
+    if not unique or not all(map(is_folder_name, names)):
+        raise refusal("scene.scenes", ", ".join(names), "at least two scenes with unique names that folders can have")
     for scene in scenes[1:]:
         if scene.sources != scenes[0].sources:
             expected = f"{scenes[0].sources or 'none'} as in {names[0]}"
             raise InputError(scene.name, "further rasters", scene.sources or "none", expected, "give all the same")
-    if model.knot_spacing_nm is None:
-        raise refusal("model.knot_spacing_nm", "null", "knots in nm, which sensors can share")
-    if model.keep_bands is not None:
-        raise refusal("model.keep_bands", model.keep_bands, "null, for bands differ")
+    if model.knot_spacing_nm is None or model.keep_bands is not None:
+        value = f"{model.knot_spacing_nm} and {model.keep_bands}"
+        raise refusal("model.knot_spacing_nm and model.keep_bands", value, "knots in nm and no keep_bands")
     if settings.batch_size < len(scenes):
         raise refusal("data.batch_size", settings.batch_size, f"at least {len(scenes)}, one for each scene")

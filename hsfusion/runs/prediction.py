@@ -8,7 +8,6 @@ import io
 import logging
 import math
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,10 +21,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from hsfusion import __version__
-from hsfusion.errors import EnvironmentFailure, InputError, unescaped
+from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.inference import FoldedNetwork, MapRequest, map_scene, predict_scene
 from hsfusion.inference.classification import TilePrediction, batch_for, with_precision
 from hsfusion.inference.mapping import Shard
@@ -59,7 +58,6 @@ class PredictSettings(Settings):
         format: geotiff or cog.
         precision: float32, bf16, or auto for bf16 where the processor gains and the map hardly changes.
         device: auto, cpu or cuda.
-        compile: compile the convolutions first; worth it where it gains more than the minute that it takes.
         batch: tiles that are computed at once; None chooses by the free memory.
         threads: processor threads; None leaves the choice to PyTorch.
         progress: whether to show a progress bar.
@@ -72,7 +70,6 @@ class PredictSettings(Settings):
     format: str = choice("geotiff", "geotiff", "cog")
     precision: str = choice("auto", "auto", "float32", "bf16")
     device: str = choice("auto", "auto", "cpu", "cuda")
-    compile: bool = False
     batch: int | None = within(None, 1)
     threads: int | None = within(None, 1)
     progress: bool = False
@@ -80,17 +77,7 @@ class PredictSettings(Settings):
 
 @dataclass(frozen=True, eq=False)
 class PredictedMap:
-    """What :func:`predict` wrote.
-
-    Attributes:
-        out: the class map; the other files lie beside it.
-        legend: the classes.
-        areas: pixels and square metres of each class; None on all but the first process of a distributed run.
-        pixels: of the scene.
-        seconds: that it took.
-        precision: that was used.
-        coverage: what of the model the bands of the scene cover, in lines; empty with ``bands=match``.
-    """
+    """What :func:`predict` wrote beside ``out``; areas are None on all but the first process of a distributed run."""
 
     out: Path
     legend: Legend
@@ -144,14 +131,21 @@ def predict(
     folded, precision = with_precision(folded, matched, settings.precision)
     tags |= {"hsfusion_version": __version__, "hsfusion_model_sha256": digest, "scene": matched.name}
     out = Path(out or f"{matched.name}_map.tif")
-    request = _request(out, settings, legend_of(header), tags, batch=settings.batch or batch_for(folded))
+    request = MapRequest(
+        out=out,
+        legend=legend_of(header),
+        tags=tags,
+        confidence=settings.confidence,
+        probabilities=settings.probabilities,
+        border=settings.border,
+        format=settings.format,  # pyright: ignore[reportArgumentType]
+        batch=settings.batch or batch_for(folded),
+    )
     _check_inputs(request, matched, run)
-    if settings.compile:
-        folded.convolutions.compile()
     plan = {
         "versions": [__version__, torch.__version__],
         "model": digest,
-        "computed": [settings.bands, precision, settings.compile, folded.fill.device.type],
+        "computed": [settings.bands, precision, folded.fill.device.type],
         "scene": fingerprint(matched),
     }  # all that decides on the numbers: a journal of something else is not continued
     with _shard() as shard:
@@ -162,34 +156,10 @@ def predict(
     return PredictedMap(request.out, request.legend, areas, pixels, seconds, precision, coverage)
 
 
-def _request(
-    out: Path, settings: PredictSettings, legend: Legend, tags: Mapping[str, str], *, batch: int
-) -> MapRequest:
-    return MapRequest(
-        out=out,
-        legend=legend,
-        tags=tags,
-        confidence=settings.confidence,
-        probabilities=settings.probabilities,
-        border=settings.border,
-        format=settings.format,  # pyright: ignore[reportArgumentType]
-        batch=batch,
-    )
-
-
 def predict_array(
     run: Run, scene: Scene | LabelledScene | NDArray, *, bands: str = "match"
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Classifies a scene that fits in memory.
-
-    Args:
-        run: the trained run.
-        scene: the scene; or an array (C, H, W) with the run's own bands, in their request and unit.
-        bands: match or resample, see :class:`PredictSettings`.
-
-    Returns:
-        class codes (H, W), 0 without data, and confidence (H, W)
-    """
+    """Class codes (H, W), 0 without data, and confidence (H, W) of a scene, or of an array (C, H, W) of its bands."""
     header = run.header
     if isinstance(scene, np.ndarray):
         scene = ArrayScene(scene, bands=header.bands, name="array")
@@ -200,10 +170,8 @@ def predict_array(
 
 def check_out(out: Path) -> None:
     """Refuses a path that no map can be written to."""
-    if out.suffix.lower() not in {".tif", ".tiff"}:
-        raise refusal("out", out, "a name that ends in .tif")
-    if not out.parent.is_dir():
-        raise refusal("folder of out", out.parent, "a folder that exists")
+    if out.suffix.lower() not in {".tif", ".tiff"} or not out.parent.is_dir():
+        raise refusal("out", out, "a name that ends in .tif, in a folder that exists")
 
 
 def _model(run: Run | str | Path) -> tuple[FusionNetwork, ModelHeader, str]:
@@ -228,12 +196,7 @@ def _opened(scene: Scene | LabelledScene | str | Path) -> Scene:
 def match_scene(
     scene: Scene, network: FusionNetwork, header: ModelHeader, *, bands: str
 ) -> tuple[Scene, FusionNetwork, dict[str, str], tuple[str, ...]]:
-    """Brings scene and network together: the scene with the model's bands, or the network with the scene's.
-
-    Returns:
-        scene and network; tags for the map: ``bands``, and the share of the weight on bands that the scene lacks; and
-        lines that say what of the model the bands cover
-    """
+    """The scene with the model's bands, or the network with the scene's; tags for the map, and what the bands cover."""
     tags, wanted, coverage = {"bands": bands}, header.bands, ()
     if bands == "resample":
         if dict(scene.sources) != dict(header.sources):
@@ -302,21 +265,12 @@ def _shard() -> Iterator[Shard]:
 
 
 def _progress_bar(tiles: Iterator[TilePrediction], done: int, total: int) -> Iterator[TilePrediction]:
-    """Shows pixels per second and the time left."""
-    columns = (
-        BarColumn(),
-        TextColumn("{task.percentage:.0f} %"),
-        TextColumn("{task.fields[rate]} pixels/s"),
-        TimeRemainingColumn(),
-    )
-    start, first = time.perf_counter(), done
-    with Progress(*columns, console=Console(file=unescaped(sys.stderr)), transient=True) as bar:
-        task = bar.add_task("", total=total, completed=done, rate="-")
+    """Shows how far the map is, and the time left."""
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("map", total=total, completed=done)
         for tile in tiles:
             yield tile
-            done += tile.classes.size
-            rate = (done - first) / (time.perf_counter() - start)
-            bar.update(task, completed=done, rate=f"{rate:,.0f}")
+            bar.advance(task, tile.classes.size)
 
 
 def _files_beside(areas: ClassAreas, class_map: Path, *, request: MapRequest, scene: str) -> Mapping[Path, bytes]:

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from hsfusion import plots
 from hsfusion.data.splits import TRAIN
+from hsfusion.runs.comparison import compare
 from hsfusion.runs.folder import group_members
-from hsfusion.runs.run import Run, Training
+from hsfusion.runs.run import Run
 from hsfusion.scenes.scene import read_all, read_pixels
 from hsfusion.spectra import BandWeights
 from hsfusion.spectra.weights import untrained_weight
-from hsfusion.trust.verdict import FREE, verdict, weight_windows
+from hsfusion.trust.verdict import FREE
 
 if TYPE_CHECKING:
     from hsfusion.runs.experiment import Experiment
@@ -27,7 +28,7 @@ _ROLES = ("unused", "training", "validation", "test", "buffer")
 
 def write_figures(run: Run, folder: Path) -> None:
     """Draws the figures of a run into ``figures/`` of its folder."""
-    training = _training(run)
+    training = run.trained
     experiment, result = training.experiment, training.result
     fusion, split = experiment.network.fusion.kind, run.metrics["split"]
     scene = experiment.split.labelled.scene.name
@@ -44,25 +45,14 @@ def write_figures(run: Run, folder: Path) -> None:
 
 def write_report(run: Run, folder: Path) -> None:
     """Writes report.html, the page of a run whose figures are in its folder."""
-    training, weights = _training(run), run.weights
-    untrained, profile = untrained_weight(weights), weights.weight[None]
-    windows = weight_windows(weights, profile > 0, profiles=profile, untrained=untrained)
-    free = training.experiment.network.fusion.kind == "free"
-    judged = verdict(
-        windows,
-        beats_chance=[run.beats_chance],
-        uniformity_p=None,
-        stability=None,
-        p_values={},
-        pairs=run.duplicates,
-        wavelength_nm=weights.bands.wavelength_nm,
-        unreadable=FREE if free else None,
-    )
+    training, weights, found = run.trained, run.weights, compare([run])
+    judged = found.verdict
+    assert judged is not None, "a run is judged at once"
     content = {
         "title": f"hsfusion: {run.name}",
         "verdict": (judged.word, judged.sentences),
         "beats_chance": run.beats_chance,
-        "unreadable": FREE if free else None,
+        "unreadable": FREE if run.header.fusion == "free" else None,
         "metrics": run.metrics,
         "versions": run.metrics["versions"],
         "configuration": training.configuration,
@@ -70,30 +60,19 @@ def write_report(run: Run, folder: Path) -> None:
         "weights": plots.weight_content(
             weights.bands.wavelength_nm,
             weights.weight,
-            groups=_group_limits(training.experiment),
-            windows=[{**vars(window), "weight": window.share} for window in windows],
+            groups=found.groups,
+            windows=[{**vars(window), "weight": window.share} for window in found.windows],
             sources=weights.sources,
             fwhm=weights.bands.fwhm_nm,
             good=weights.bands.good,
             group=weights.group,
-            untrained=untrained,
+            untrained=found.untrained,
         ),
         **_experiment_content(training.experiment, weights),
-        **_result_content(training.result, list(run.metrics["test"]["per_class"])),
+        "best_step": training.result.best_step,
     }
     page = plots.report_html(content, figures=folder / "figures")
     (folder / "report.html").write_text(page, encoding="utf-8")
-
-
-def _training(run: Run) -> Training:
-    assert run.training is not None, "only what was trained here is drawn"
-    return run.training
-
-
-def _group_limits(experiment: Experiment) -> list[tuple[str, float, float]]:
-    """Band groups for the figures; none for the free convolution."""
-    groups = [] if experiment.network.fusion.kind == "free" else experiment.initial.groups
-    return [(group.name, group.lower_nm, group.upper_nm) for group in groups]
 
 
 def _weight_figures(
@@ -103,11 +82,13 @@ def _weight_figures(
     nm, names = weights.bands.wavelength_nm, group_members(experiment)[0]
     sources = dict(experiment.split.labelled.scene.sources)
     steps, history = result.weight_history
+    known = [] if experiment.network.fusion.kind == "free" else experiment.initial.groups
+    groups = [(group.name, group.lower_nm, group.upper_nm) for group in known]
     figures = {
         "band_weights": plots.band_weights_figure(
             nm,
             weights.weight,
-            groups=_group_limits(experiment),
+            groups=groups,
             spectra=_class_spectra(experiment),
             title=f"Band weights: {title}",
             stamp=stamp,
@@ -181,19 +162,4 @@ def _experiment_content(experiment: Experiment, weights: BandWeights) -> dict[st
         "labelled_pixels": int((split.labelled.labels > 0).sum()),
         "roles": dict(zip(_ROLES, counts, strict=True)),
         "transfer": () if transfer is None else transfer.lines(),
-    }
-
-
-def _result_content(result: TrainingResult, names: list[str]) -> dict[str, Any]:
-    """What the page says of the training."""
-    steps, history = result.weight_history
-    wrong = result.confusion[:, : len(names)].copy()
-    np.fill_diagonal(wrong, 0)
-    true, taken = (int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
-    return {
-        "best_step": result.best_step,
-        "group_weights_shape": result.weights.group_weights.shape,
-        "history_steps": len(steps),
-        "open_at_end": (int((history[-1] > 0).sum()), history.shape[1]) if len(steps) else (0, 0),
-        "confusion": (int(wrong[true, taken]), names[true], names[taken]) if wrong.any() else None,
     }

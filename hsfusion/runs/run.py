@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import json
-import logging
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,9 +29,7 @@ if TYPE_CHECKING:
     from hsfusion.runs.settings import TrainSettings
     from hsfusion.runs.training import TrainingResult
 
-_log = logging.getLogger(__name__)
 _MOST_PIXELS = 20_000  # among which duplicate bands are looked for
-_MOST_PAIRS = 1000  # of duplicate bands that are recorded
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +102,7 @@ class Run:
     @property
     def trained(self) -> Training:
         """The training of a run that was trained in this process."""
-        assert self.training is not None, "a run that was loaded"
+        assert self.training is not None, "a run that was loaded: copy its folder"
         return self.training
 
     @property
@@ -123,18 +119,6 @@ class Run:
             f"pixels, {split['kind']} split, {used} of {bands} bands in use)"
         )
 
-    def _repr_html_(self) -> str:
-        """Accuracies and the heaviest windows as tables, for notebooks."""
-        test, split = self.accuracy, self.metrics["split"]
-        rows = {
-            "overall accuracy": f"{test['overall_accuracy']:.4f}",
-            "average accuracy": f"{test['average_accuracy']:.4f}",
-            "kappa": f"{test['kappa']:.4f}",
-            "test pixels": f"{split['test_pixels']}, {split['kind']} split, leakage {split['leakage']:.4f}",
-        }
-        table = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in rows.items())
-        return f"<p><b>{html.escape(self.name)}</b></p><table>{table}</table>{self.weights._repr_html_()}"
-
     def predict(self, scene: Any, out: str | Path | None = None, **options: Any) -> Any:
         """Classifies a scene, a path, or an array (C, H, W) with the bands of this run, see :func:`hsfusion.predict`.
 
@@ -146,10 +130,8 @@ class Run:
 
     def save(self, folder: str | Path, *, figures: bool = True) -> Path:
         """Writes a new run folder: model, maps, tables, metrics; and with ``figures``, figures and report."""
-        if self.training is None:
-            raise InputError(self._folder, "run", "loaded", "one that was trained here", "copy its folder")
-        folder = make_folder(Path(folder))
-        (folder / "config.yaml").write_text(self.training.configuration, encoding="utf-8")
+        configuration, folder = self.trained.configuration, make_folder(Path(folder))
+        (folder / "config.yaml").write_text(configuration, encoding="utf-8")
         self.write_outputs(folder, figures=figures)
         return folder
 
@@ -177,9 +159,7 @@ class Run:
         write_response_csv(folder / "response.csv", learned.response, bands=bands, groups=names, membership=inside)
         write_group_weights_csv(folder / "group_weights.csv", learned.group_weights, groups=names, channel_share=share)
         write_history_csv(folder / "weight_history.csv", *self.trained.result.weight_history)
-        if len(self.duplicates) > _MOST_PAIRS:
-            _log.warning("%d pairs of bands are duplicates: %d are recorded.", len(self.duplicates), _MOST_PAIRS)
-        pairs = [[pair.first, pair.second, pair.correlation] for pair in self.duplicates[:_MOST_PAIRS]]
+        pairs = [[pair.first, pair.second, pair.correlation] for pair in self.duplicates]
         checks = {"beats_chance": self.beats_chance, "duplicates": pairs}
         (folder / "verdict.json").write_text(json.dumps(checks) + "\n", encoding="utf-8")
 

@@ -74,10 +74,7 @@ class Settings:
 def check_value(
     key: str, value: Any, kind: str, *, lower: float = -inf, upper: float = inf, choices: Sequence[str] = ()
 ) -> None:
-    """Refuses a value of another type than ``kind``, an annotation, or outside of range or choices.
-
-    Lists and mappings are checked entry by entry; annotations of objects and functions are passed over.
-    """
+    """Refuses a value of another type than ``kind``, an annotation, or outside of range or choices, entry by entry."""
     wanted, expected = _KINDS.get(_plain_kind(kind), (object, ""))
     if value is None and kind.endswith(" | None"):
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from hsfusion.data.patches import PatchDataModule, SeveralDataModule
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split
-from hsfusion.errors import DivergedError, EnvironmentFailure, InputError, unescaped
+from hsfusion.errors import DivergedError, EnvironmentFailure, InputError
 from hsfusion.inference import instance_weight_maps, predict_scene
 from hsfusion.nn import SETTLED, FusionNetwork, MultiSceneNetwork
 from hsfusion.runs.experiment import Experiment, as_labelled, configuration_errors, prepare_experiment
@@ -40,36 +39,20 @@ _NEVER = 2.0  # share of the training after which a frozen part learns
 
 @dataclass(frozen=True, eq=False)
 class FittedNetwork:
-    """What the training loop leaves beside the network.
-
-    Attributes:
-        history: name of a metric -> optimizer steps and values.
-        best_step: step of the model that was kept; None where the last was kept.
-        weight_history: optimizer steps, and the band weights (steps, C + E) at each.
-        is_main: whether this is the process that writes files: False on all but the first of a distributed run.
-    """
+    """What the training loop leaves beside the network: curves by metric, and band weights (steps, C + E) by step."""
 
     history: dict[str, tuple[list[int], list[float]]]
-    best_step: int | None
+    best_step: int | None  # None where the last model was kept
     weight_history: tuple[list[int], NDArray[np.float64]]
     device: torch.device
     seconds: float
     samples_per_second: float
-    is_main: bool
+    is_main: bool  # False on all but the first process
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult(FittedNetwork):
-    """What a training gave.
-
-    Attributes:
-        classes: (H, W) predicted class indices, -1 without data.
-        confidence: (H, W).
-        instance_maps: (G, H, W) share of each group at each pixel; None where weights are the same everywhere.
-        confusion: (K, K + 1) counts of the test pixels.
-        metrics: the content of metrics.json but for seed and versions.
-        beats_chance: whether the network knows more than chance about the test pixels.
-    """
+    """What a training gave: class indices (H, W), -1 without data, shares of groups (G, H, W), confusion (K, K + 1)."""
 
     classes: NDArray[np.int64]
     confidence: NDArray[np.float32]
@@ -151,11 +134,7 @@ def fit_network(
     pretrained: bool = False,
     checkpoint: Path | None = None,
 ) -> FittedNetwork:
-    """Trains a network in place, and keeps the best epoch by validation pixels; it ends on the CPU.
-
-    The network is that of the only part, or of all of several, each with its patches. That of a pretrained one may be
-    best as it is: its start counts as an epoch.
-    """
+    """Trains a network of one part or several in place; keeps the best epoch, of a pretrained one also its start."""
     data = parts[0][1] if len(parts) == 1 else SeveralDataModule([patches for _, patches in parts])
     val_pixels = sum(part.split.count(VAL) for part, _ in parts)
     classes = np.concatenate([part.cube.classes.numpy()[part.split.pixels(TRAIN)] for part, _ in parts])
@@ -204,14 +183,7 @@ def run_trainer(
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # lightning 2.6 with torch 2.13
-        try:
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        except RuntimeError as error:
-            if checkpoint is None or "state_dict" not in str(error):
-                raise
-            raise InputError(
-                checkpoint, "state_dict", "of another network", "its weights", "start a new run"
-            ) from error
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
 
 def _trainer(
@@ -226,7 +198,7 @@ def _trainer(
             raise InputError("split", "number of validation pixels", 0, "at least 1 for patience to go by", fix)
         callbacks.append(EarlyStopping("val/overall_accuracy", mode="max", patience=settings.patience))
     loggers = [] if folder is None else [logger(save_dir=folder / "logs") for logger in settings.loggers]
-    bar = [RichProgressBar(console_kwargs={"file": unescaped(sys.stdout)})] if settings.progress else []
+    bar = [RichProgressBar()] if settings.progress else []
     try:
         with configuration_errors("trainer"):
             return make(

@@ -183,7 +183,7 @@ def test_scenes_of_one_name_in_a_multirun_do_not_overwrite_each_other(files, hsf
     run = [word for word in words(files, "--multirun") if not word.startswith(("scene=", "out="))]
     done = hsfusion(*run, "scene=a/flight.yaml,b/flight.yaml", cwd=tmp_path)
     assert done.returncode == 2
-    assert "flight_map.tif: out is that of another scene" in done.stderr.splitlines()[-1]
+    assert "out is flight_map.tif, expected another map for each scene" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("out", ["copy.tif", "folder.tif"])

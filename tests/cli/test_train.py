@@ -13,9 +13,9 @@ import pytest
 import rasterio
 import torch
 
-from hsfusion import runs
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.runs.settings import even_groups
+from hsfusion.runs.training import train
 from hsfusion.training.callbacks import History
 from hsfusion.training.model_file import load_model
 
@@ -278,7 +278,7 @@ def test_weights_of_every_epoch_are_kept(run):
 
 
 def test_command_and_python_write_the_same_bytes(run, tmp_path):
-    trained = runs.train(
+    trained = train(
         synthetic_scene(seed=0, height=40, width=40),
         epochs=2,
         steps_per_epoch=5,

@@ -10,8 +10,8 @@ import yaml
 from hsfusion import ModelSettings, TrainSettings, blocks, even_groups
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
-from hsfusion.runs import train
 from hsfusion.runs.folder import interrupted_checkpoint
+from hsfusion.runs.training import train
 from hsfusion.training.callbacks import History
 from hsfusion.training.model_file import load_model, read_header
 from model_files import hostile_checkpoints, hostile_models, payloads

@@ -1,4 +1,4 @@
-"""Evidence, groups and channels of several runs as drawn."""
+"""Evidence and groups of several runs as drawn."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from hsfusion.plots import (
-    band_weights_figure,
-    channels_figure,
     faithfulness_figure,
     group_importance_figure,
     group_profiles_figure,
@@ -160,43 +158,7 @@ def test_one_run_has_no_quartiles_by_group() -> None:
     assert "runs" not in figure.axes[0].get_title(loc="left")
 
 
-def channels_of(runs: int) -> Figure:
-    share, weight = np.array([0.5, 0.3, 0.15, 0.05]), RUNS[:4]
-    return channels_figure(NM, [(share, weight)] * runs, names=[f"run {r}" for r in range(runs)], title="channels")
-
-
-@pytest.mark.parametrize(("runs", "shown"), [(1, 1), (4, 4), (9, 6)])
-def test_most_used_channels_of_a_run_are_drawn_and_none_averaged_over_runs(runs: int, shown: int) -> None:
-    figure = drawn(channels_of(runs))
-    assert len(figure.axes) == 2 + shown
-    for axes in figure.axes[2:]:
-        lines = axes.get_lines()
-        assert [line.get_label() for line in lines] == ["50.0 %", "30.0 %", "15.0 %"]
-        assert len({line.get_linestyle() for line in lines}) == 3
-        np.testing.assert_array_equal(np.asarray(lines[0].get_ydata()), RUNS[0])
-
-
-def test_spread_over_all_channels_is_drawn() -> None:
-    pooled = channels_of(2).axes[1]
-    (median,) = [line for line in pooled.get_lines() if line.get_label() == "median"]
-    np.testing.assert_allclose(np.asarray(median.get_ydata()), np.median(RUNS[:4], axis=0))
-
-
-def test_selection_frequency_stands_in_a_strip_under_the_weights() -> None:
-    frequency = (NM < 600).astype(float)
-    figure = drawn(
-        band_weights_figure(
-            NM, RUNS[0], groups=GROUPS, title="", frequency=frequency, spread=(RUNS.min(0), RUNS.max(0))
-        )
-    )
-    weights, strip = figure.axes
-    assert weights.get_xlim() == strip.get_xlim()
-    np.testing.assert_array_equal(np.asarray(strip.get_lines()[0].get_ydata()), frequency)
-    assert strip.get_xlabel() == "wavelength (nm)" and not weights.get_xlabel()
-    assert "quartiles" in [text.get_text() for text in figure.legends[0].get_texts()]
-
-
-@pytest.mark.parametrize("figure", [faithfulness, top_k, lambda: groups_figure(True), lambda: channels_of(3)])
+@pytest.mark.parametrize("figure", [faithfulness, top_k, lambda: groups_figure(True)])
 def test_no_text_runs_out_of_the_figure(figure) -> None:
     assert fits(figure())
 

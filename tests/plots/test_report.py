@@ -273,7 +273,7 @@ def test_figures_are_embedded_byte_for_byte_with_alt_text_and_caption(drawn: Pat
         head, content = str(image["src"]).split(",")
         assert head == "data:image/svg+xml;base64"
         assert base64.b64decode(content) == (drawn / f"{stem}.svg").read_bytes()
-    assert "overall accuracy 0.7970. The most frequent confusion: 7 pixels of Corn" in str(images[1]["alt"])
+    assert "overall accuracy 0.7970." in str(images[1]["alt"])
     assert "Rows are the truth." in page.words
     assert all("figure" in parents for tag, _, parents in page.elements if tag in {"img", "figcaption"})
 

@@ -22,7 +22,7 @@ from hsfusion.errors import InputError
 from hsfusion.inference import predict_scene
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.scenes import write_class_map
-from hsfusion.spectra import BandWeights, even_groups
+from hsfusion.spectra import even_groups
 from hsfusion.training.building import build_network
 from hsfusion.training.classifier import FusionClassifier
 
@@ -156,18 +156,6 @@ def test_representations_are_one_line_and_say_what_the_object_is(run):
     assert re.fullmatch(
         r"BandWeights\(\d+ of 211 bands in use, 400-2500 nm, most in \d+-\d+ nm: \d+\.\d%\)", repr(run.weights)
     )
-
-
-def test_names_are_escaped_in_notebooks(run):
-    other = hs.Run(
-        "<script>alert(1)</script>",
-        weights=BandWeights(run.weights.bands, ("<script>",) * 211, run.weights.weight),
-        metrics={**run.metrics, "split": {**run.metrics["split"], "kind": "<script>"}},
-        beats_chance=True,
-        duplicates=(),
-    )
-    shown = other._repr_html_()
-    assert "<script" not in shown and "&lt;script&gt;alert" in shown
 
 
 def test_weights_are_drawn_into_axes(run):
