@@ -131,16 +131,11 @@ def predict(
     folded, precision = with_precision(folded, matched, settings.precision)
     tags |= {"hsfusion_version": __version__, "hsfusion_model_sha256": digest, "scene": matched.name}
     out = Path(out or f"{matched.name}_map.tif")
-    request = MapRequest(
-        out=out,
-        legend=legend_of(header),
-        tags=tags,
-        confidence=settings.confidence,
-        probabilities=settings.probabilities,
-        border=settings.border,
-        format=settings.format,  # pyright: ignore[reportArgumentType]
-        batch=settings.batch or batch_for(folded),
-    )
+    chosen: dict[str, Any] = {
+        name: getattr(settings, name) for name in ("confidence", "probabilities", "border", "format")
+    }
+    batch = settings.batch or batch_for(folded)
+    request = MapRequest(out=out, legend=legend_of(header), tags=tags, batch=batch, **chosen)
     _check_inputs(request, matched, run)
     plan = {
         "versions": [__version__, torch.__version__],
