@@ -133,10 +133,9 @@ def compare_finetuning(
     labels: Sequence[int | None],
     scratch_epochs: int,
 ) -> Iterator[Row]:
-    """Fine-tuning beside training from scratch on the same few labels.
+    """Fine-tuning beside training from scratch on the same numbers of training pixels of each class, None for all.
 
-    ``models`` are by seed, from :func:`pretrained_models`, and ``labels`` numbers of training pixels of each class,
-    None for all of the split.
+    ``models`` are by seed, from :func:`pretrained_models`.
     """
     for seed, (network, header) in models.items():
         job, make = replace(settings, seed=seed), partial(transferred_model, network=network, header=header)
@@ -148,8 +147,7 @@ def compare_finetuning(
 def _untrained_rows(scene: LabelledScene, settings: TrainSettings, *, header: ModelHeader, make: Any) -> list[Row]:
     """The network where it was trained, as its file says; and transferred to here, if it knows all classes.
 
-    With the mean and standard deviation that it brings along, as by ``predict bands=resample``, and with those of the
-    training pixels here, with which fine-tuning starts.
+    With the mean and standard deviation that it brings along, and with those of the training pixels here.
     """
     rows = []
     if header.test is not None and header.split is not None:

@@ -47,7 +47,6 @@ from hsfusion.training.model_file import load_model
 _KINDS = tuple(kind for kind in get_args(Kind) if kind != "none")
 _PER_GIB = 2**30 if sys.platform == "darwin" else 2**20
 INTERLEAVES = ("bsq", "bil", "bip")
-_CODES = {"int16": 2, "uint16": 12, "float32": 4}
 _AXES = {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}
 
 Read = Callable[[Window], NDArray]
@@ -68,9 +67,14 @@ def timed(
     return seconds
 
 
-def _check_device(device: str) -> None:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise EnvironmentFailure("device is cuda, expected what this machine has. Fix: use device=cpu.")
+@dataclass(frozen=True, kw_only=True)
+class _OnDevice(Settings):
+    device: str = choice("cpu", "cpu", "cuda")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise EnvironmentFailure("device is cuda, expected what this machine has. Fix: use device=cpu.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +129,12 @@ class ReadBenchmark(Settings):
 
 
 def write_envi(path: Path, cube: NDArray, *, interleave: str) -> None:
-    """Writes a cube (C, H, W) of int16, uint16 or float32 and its header."""
+    """Writes a cube (C, H, W) of int16 and its header."""
     cube.transpose(_AXES[interleave]).tofile(path)
     bands, lines, samples = cube.shape
     path.with_suffix(".hdr").write_text(
         f"ENVI\nsamples = {samples}\nlines = {lines}\nbands = {bands}\nheader offset = 0\n"
-        f"data type = {_CODES[cube.dtype.name]}\ninterleave = {interleave}\nbyte order = 0\n"
+        f"data type = 2\ninterleave = {interleave}\nbyte order = 0\n"
     )
 
 
@@ -179,7 +183,7 @@ def _finish(device: str | torch.device) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictBenchmark(Settings):
+class PredictBenchmark(_OnDevice):
     """Predicting Indian Pines again and again, int16, in turns with a loop over patches and the bare network.
 
     Fields are the keys of conf/benchmark_predict.yaml, which explains them.
@@ -192,14 +196,8 @@ class PredictBenchmark(Settings):
     formats: tuple[str, ...] = choice(("bip", "bsq", "geotiff"), *INTERLEAVES, "geotiff")
     patches: int = within(20_000, 1)
     repeats: int = within(3, 1)
-    device: str = choice("cpu", "cpu", "cuda")
     precision: str = "float32"
     folder: str | None = None
-
-    def __post_init__(self) -> None:
-        """Checks the values."""
-        super().__post_init__()
-        _check_device(self.device)
 
     def measure(self) -> dict[str, Any]:
         """Pixels per second of each candidate."""
@@ -310,7 +308,7 @@ def _bare(network: FoldedNetwork, receptive_field: int) -> Work:
 
 def _write(folder: Path, name: str, scene: Scene, shape: tuple[int, int]) -> Path:
     """The scene, repeated to a shape, as a file of a format."""
-    path, cube = folder / f"{name}-{shape[0]}", read_all(scene).astype(np.int16)
+    path, cube = folder / name, read_all(scene).astype(np.int16)
     rows, cols = (np.arange(size) % period for size, period in zip(shape, cube.shape[1:], strict=True))
     cube = cube[:, rows][:, :, cols]
     if name == "geotiff":
@@ -321,7 +319,7 @@ def _write(folder: Path, name: str, scene: Scene, shape: tuple[int, int]) -> Pat
 
 
 @dataclass(frozen=True, kw_only=True)
-class FusionBenchmark(Settings):
+class FusionBenchmark(_OnDevice):
     """Forward and backward of WeightedSum on tensors (batch, channels, rows, columns), beside the plain expression.
 
     Fields are the keys of conf/benchmark_fusion.yaml, which explains them.
@@ -334,12 +332,6 @@ class FusionBenchmark(Settings):
     columns: int = within(96, 1)
     kinds: tuple[str, ...] = choice(("scalar", "channel", "instance"), *_KINDS)
     repeats: int = within(15, 1)
-    device: str = choice("cpu", "cpu", "cuda")
-
-    def __post_init__(self) -> None:
-        """Checks the values."""
-        super().__post_init__()
-        _check_device(self.device)
 
     def measure(self) -> dict[str, Any]:
         """A row for each kind: times in multiples of the plain expression, peak memory in multiples of the least."""

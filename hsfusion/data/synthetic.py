@@ -25,9 +25,9 @@ def synthetic_scene(
     """A scene whose classes differ inside the given windows, each [lower, upper) in nm, and nowhere else.
 
     Bands stand every 10 nm from 400 to 2500 nm. All pixels share one smooth spectrum; brightness varies smoothly over
-    the scene, and noise is correlated between neighbouring bands. Inside each window, each class has its own level;
-    levels are dealt so that no single window tells all classes apart when there are two windows or more. Everything
-    outside the windows is independent of the class. Every pixel is labelled 1..K, in patches of about 12 pixels.
+    the scene, and noise is correlated between neighbouring bands. Inside each window, each class has its own level, so
+    that no single one of several windows tells all classes apart. Every pixel is labelled 1..K, in patches of about 12
+    pixels.
 
     ``contrast`` is the distance of two neighbouring levels and ``noise`` a standard deviation, in units of reflectance
     x 10. ``step_m`` adds a raster of heights named lidar, in which the last class stands so much above the others in m;

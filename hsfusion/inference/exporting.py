@@ -66,19 +66,16 @@ def export_program(network: FoldedNetwork, path: Path, *, header: Mapping[str, A
     """Writes a network, on the CPU and in float32, for ``torch.export.load``: (1, L, H, W) to logits (1, K, H', W').
 
     The input holds the bands and layers :attr:`FoldedNetwork.layers` in the unit of the training scene, NaN where a
-    value is missing; H' = H - receptive field + 1. The description, see :func:`describe`, lies beside it as JSON:
-    ``torch.export.load(path, extra_files=found)`` with ``found = {"hsfusion.json": ""}`` puts it into ``found``.
+    value is missing; H' = H - receptive field + 1. What :func:`describe` says is its extra file ``hsfusion.json``.
     """
     text = json.dumps(describe(network, header, model_sha256=model_sha256), sort_keys=True, allow_nan=False)
     torch.export.save(exported_program(network), path, extra_files={EXTRA_FILE: text})
 
 
 def export_onnx(network: FoldedNetwork, path: Path, *, header: Mapping[str, Any], model_sha256: str) -> None:
-    """Writes the network as ONNX: input ``pixels`` (1, L, H, W), output ``logits`` (1, K, H', W').
+    """Writes ONNX: input ``pixels`` (1, L, H, W), output ``logits`` (1, K, H', W'), like :func:`export_program`.
 
-    Network, input, description and ``model_sha256`` are those of :func:`export_program`; the description lies in the
-    metadata of the file: ``session.get_modelmeta().custom_metadata_map["hsfusion"]`` in onnxruntime. Needs the package
-    onnxscript.
+    What :func:`describe` says is in the metadata under ``hsfusion``. Needs the package onnxscript.
     """
     text = json.dumps(describe(network, header, model_sha256=model_sha256), sort_keys=True, allow_nan=False)
     program = torch.onnx.export(

@@ -18,13 +18,12 @@ class FoldedNetwork(nn.Module):
 
     Standardisation, gates, response, group weights, normalisation and a 1 x 1 convolution at the start of the backbone
     are all linear: here they are one matrix. Every other normalisation that follows a convolution in an
-    ``nn.Sequential`` is part of it; what else a backbone does stays as it is. Where the group weights depend on the
-    pixels (instance kinds), the band fusion stays as it is, too.
+    ``nn.Sequential`` is part of it. Where the group weights depend on the pixels (instance kinds), the band fusion
+    stays as it is.
 
-    Attributes:
-        layers: (L,) indices of the bands and further layers that it takes, ascending; the others make no difference.
-        fill: (L,) what stands for missing values: the means of the training pixels.
-        receptive_field: pixels that one output pixel sees, odd.
+    ``layers`` (L,) are the ascending indices of the bands and further layers that it takes, the others make no
+    difference; ``fill`` (L,) stands for missing values: the means of the training pixels; ``receptive_field`` is odd,
+    in pixels.
     """
 
     layers: Tensor

@@ -25,19 +25,18 @@ class BandFusion(nn.Module):
 
     The response s is non-negative and sums to 1 over the bands of its group: it is a density, sampled at bands that
     stand for :math:`\Delta` each. The weights a are those of :class:`WeightedSum`. Neither can absorb the scale of a
-    band. The gates o, between 0 and 1, are the same for all groups and channels.
+    band. The gates o, between 0 and 1, are the same for all groups and channels. Layers of other rasters (lidar, radar,
+    thermal) are further bands, in groups of their own.
 
     A network that was transferred from another sensor starts from the responses it had there: they take the place of
-    :math:`\Delta`, for each group and channel, and the coefficients :math:`\theta` are what it learns on top. The
-    buffer ``passed``, p, is what the gates let through there; otherwise it is 1.
-
-    Layers of other rasters (lidar, radar, thermal) are further bands, in groups of their own.
+    :math:`\Delta`, and the coefficients :math:`\theta` are what it learns on top. The buffer ``passed``, p, is what the
+    gates let through there; otherwise it is 1.
 
     Args:
         membership: (G, C) bool, the bands of each group; every group has at least one.
         basis: (C, K), the basis of the response curves (the identity gives one free logit per band).
         gates: a module of :mod:`hsfusion.nn.gates`, or None where every band stays open.
-        prior: what the response is proportional to while the coefficients are 0, non-negative. (C,) the width in nm
+        prior: non-negative, what the response is proportional to while the coefficients are 0: (C,) the width in nm
             that each band stands for; or (G, M, C) responses of a transferred network. None for all alike.
         channels: M.
         kind: kind of the group weights, see :class:`WeightedSum`.

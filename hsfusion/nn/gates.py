@@ -15,21 +15,18 @@ SETTLED = 0.55
 
 
 class StochasticGates(nn.Module):
-    r"""One gate per band that opens and closes at random in training, and a price on open gates.
+    r"""One gate per band that opens and closes at random in training, and a sparsity penalty on open gates.
 
     .. math::
         z_c = \min(1, \max(0, \mu_c + \epsilon)), \quad \epsilon \sim N(0, 0.5^2), \qquad
         \mathrm{cost} = \mathrm{mean}_c \, E[\max(0, \mu_c + \epsilon)]
 
-    Gates start open, and a band that does not pay for itself closes. After :data:`SETTLED` of the training, gates that
-    were driven below 0.5 shut for good and the others open, and there is neither noise nor price any more.
+    After :data:`SETTLED` of the training, gates that were driven below 0.5 shut for good and the others open, and there
+    is neither noise nor penalty any more. Bands with the same number in ``gate_of`` (C,) share a gate.
 
-    Source: Yamada et al. (2020), Feature Selection using Stochastic Gates, ICML, arXiv:1810.04247. Their price is the
+    Source: Yamada et al. (2020), Feature Selection using Stochastic Gates, ICML, arXiv:1810.04247. Their penalty is the
     probability that a gate is open, which hardly falls when one that is wide open closes a little: bands that came to
     be open by chance stay so. This one asks the same of every gate that is not closed.
-
-    Args:
-        gate_of: (C,) int64, the gate of each band, from 0; bands that share a gate open together.
     """
 
     gate_of: Tensor
@@ -77,15 +74,11 @@ class BandCentres(nn.Module):
 
     .. math:: z_c = 1 - \prod_{j=1}^{k} \left(1 - e^{-(r_c - m_j)^2 / 2 \sigma^2}\right)
 
-    with the rank r of band c by wavelength and centres m that start evenly spaced. The width :math:`\sigma` falls from
-    0.6 of the spacing of the centres to half a band over the first :data:`SETTLED` of the training; there each centre
-    takes the nearest band that is still free, so that no band is chosen twice, and the rest of the training runs on
-    these k bands alone.
-
-    Args:
-        rank: (C,) rank of each band by wavelength, from 0; below 0 for bands that may not be chosen, copies among them.
-        number: k, at most the number of bands that may be chosen.
-        always: (C,) bool, what stays open and is not counted, such as the layers of other rasters; None for none.
+    with the rank r (C,) of band c by wavelength, below 0 for bands that may not be chosen, and centres m that start
+    evenly spaced. The width :math:`\sigma` falls from 0.6 of the spacing of the centres to half a band over the first
+    :data:`SETTLED` of the training; there each centre takes the nearest band that is still free, and the rest of the
+    training runs on these k bands alone. Those in ``always`` (C,), such as layers of other rasters, stay open and are
+    not counted.
     """
 
     rank: Tensor

@@ -21,25 +21,17 @@ _TINY = 1e-12  # keeps the division of an all-zero weight vector finite
 class WeightedSum(nn.Module):
     r"""Weighted sum of N tensors, :math:`y = \phi(\sum_n w_n \odot x_n)`, with learnable weights.
 
-    Kinds of weights:
+    Kinds of weights: one per input (``scalar``), per input and channel (``channel``), per input and instance
+    (``instance``), or per input, channel and instance (``channel_instance``); ``none`` is the plain sum. With
+    ``num_instances`` those of instances stand in a table with one row for each, chosen by ``index``; without, they are
+    predicted at every position from the inputs around it, so an image gets a map of weights.
 
-    * ``scalar``: one per input;
-    * ``channel``: one per input and channel;
-    * ``instance``: one per input and instance. With ``num_instances`` they stand in a table with one row for each
-      known instance, chosen by ``index``; without, they are predicted at every position from the inputs around it, so
-      an image gets a map of weights;
-    * ``channel_instance``: one per input, channel and instance, otherwise like ``instance``;
-    * ``none``: the plain sum; nothing is learned.
+    Constraints, always over the N inputs: ``none``; ``affine``, sum to 1, any sign (w and 1 - w for two inputs);
+    ``convex``, softmax, non-negative and sum to 1; ``signed``, absolute values sum to 1, so that a sum can also be a
+    difference of inputs.
 
     Gradients of any order, ``torch.compile``, ``torch.export`` and ONNX work. Forward-mode differentiation does not,
     nor does ``torch.func.vmap`` over predicted weights.
-
-    Constraints, always over the N inputs:
-
-    * ``none``: any number;
-    * ``affine``: sum to 1, any sign (w and 1 - w for two inputs);
-    * ``convex``: softmax, non-negative and sum to 1;
-    * ``signed``: absolute values sum to 1, so that a sum can also be a difference of inputs.
 
     Args:
         num_inputs: N.

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
@@ -276,9 +275,6 @@ def _draw_sensor_bands(axes: Axes, bands: Mapping[str, tuple[ArrayLike, ArrayLik
     axes.set_ylim(len(bands) - 0.5, -0.5)  # the first at the top
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("wavelength (nm)")
-    handles = [
-        Line2D([], [], ls="", marker="|", c=Color.BLACK, ms=6, label="centre of a band"),
-        Patch(fc=Color.SKY_BLUE, label="its FWHM"),
-        Patch(fc="#EEEEEE", label="water vapour"),
-    ]
+    looks = ((Color.BLACK, "centre of a band"), (Color.SKY_BLUE, "its FWHM"), ("#EEEEEE", "water vapour"))
+    handles = [Patch(fc=color, label=label) for color, label in looks]
     axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, to_rgb
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
@@ -206,10 +206,7 @@ def _draw_spectra(
     behind.tick_params(axis="y", colors="#505050")
     handles: list[Artist] = []
     for name, (spectrum, color) in spectra.items():
-        rgb = np.array(to_rgb(color))
-        luminance = float(rgb @ (0.2126, 0.7152, 0.0722))
-        dark = rgb * min(1.0, 0.7 / max(luminance, 1e-6))  # pale colours would not show on light grey
-        look = {"color": tuple(dark), "marker": "." if nm.size <= 60 else "", "ms": 2}
+        look = {"color": color, "marker": "." if nm.size <= 60 else "", "ms": 2}
         handles += behind.plot(*broken_at_gaps(nm, spectrum), lw=0.7, zorder=2, label=name, **look)
     return behind, handles
 

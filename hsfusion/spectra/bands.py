@@ -25,10 +25,8 @@ RANGES_NM = {"water_vapour": ((1350.0, 1430.0), (1800.0, 1950.0))}
 class Bands:
     """The C bands of a scene, in file order (which need not be ascending in wavelength).
 
-    Attributes:
-        wavelength_nm: (C,) float64, centre wavelengths in nm.
-        fwhm_nm: (C,) float64, full width at half maximum in nm, or None where unknown.
-        good: (C,) bool, False for bands that must not be used.
+    Centre wavelengths and full widths at half maximum in nm, (C,) float64, widths None where unknown; (C,) bool, False
+    for bands that must not be used.
     """
 
     wavelength_nm: NDArray[np.float64]

@@ -22,9 +22,9 @@ _POINT_NM = 1e-6
 def match_bands(wanted: Bands, offered: Bands, *, needed: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
     """Finds each wanted band (C) among the good offered ones: (C,) indices, -1 where none matches.
 
-    A band matches if its centre lies within half a FWHM of the wanted centre; where the FWHM is unknown, the spacing of
-    the wanted bands stands for it. Nearest pairs are joined first, and no offered band is taken twice. If that leaves a
-    ``needed`` band (C,) without one, only these are matched: a band that nobody needs stands in no other's way.
+    A band matches if its centre lies within half a FWHM (or spacing, if unknown) of the wanted centre. Nearest pairs
+    are joined first, and no offered band is taken twice. If that leaves a ``needed`` band (C,) without one, only these
+    are matched: a band that nobody needs stands in no other's way.
     """
     width = band_spacing_nm(wanted, np.ones((1, len(wanted)), bool)) if wanted.fwhm_nm is None else wanted.fwhm_nm
     distance = np.abs(wanted.wavelength_nm[:, None] - offered.wavelength_nm)  # (C, C')
@@ -87,10 +87,8 @@ def resampling_matrix(old: Bands, new: Bands) -> NDArray[np.float64]:
 def resample_values(values: NDArray[np.floating], *, old: Bands, new: Bands) -> NDArray[np.float64]:
     """What a curve over wavelength (..., C), known at the old bands, is at the new ones: (..., C').
 
-    Interpolated linearly where the new bands are as narrow as the old ones, and averaged over the new bands' FWHM where
-    they are broader. A curve that is constant stays so. At an end or a gap of the old bands, where an average would
-    lean to one side, the value at the centre of the new band stands for all of it. NaN at new bands whose centre the
-    old ones do not cover; what stands at old bands that are not good is left out.
+    Interpolated linearly, and averaged over the FWHM of new bands that are broader than the old ones; at an end or gap,
+    where an average would lean to one side, by the centre alone. NaN where the good old bands do not cover the centre.
     """
     share = resampling_matrix(new, old)  # (C', C): each new band as a mix of old ones
     centres = resampling_matrix(replace(new, fwhm_nm=np.full(len(new), _POINT_NM)), old)

@@ -55,11 +55,8 @@ class BandWeights:
     with the response s, the group weights a and the share :math:`\pi` of each fused channel in what the CNN takes in;
     scaled to sum to 1.
 
-    Attributes:
-        bands: the C bands, in file order.
-        group: C names, the group of each band; empty for bands in no group, several joined by ``|``.
-        weight: (C,) float64, non-negative.
-        sources: name and weight of each layer of further rasters; they and the bands together sum to 1.
+    Weights (C,) are non-negative, in file order. ``group`` names the group of each band: empty for bands in no group,
+    several joined by ``|``. ``sources`` are names and weights of layers of further rasters, with which all sum to 1.
     """
 
     bands: Bands
@@ -255,18 +252,9 @@ def ranked_bands(
     bands, rows = weights.bands, []
     for rank, c in enumerate(np.argsort(-weights.weight, kind="stable").tolist(), start=1):
         of_band = {} if spread is None else {name: float(values[c]) for name, values in vars(spread).items()}
-        rows.append(
-            {
-                "rank": rank,
-                "wavelength_nm": float(bands.wavelength_nm[c]),
-                "fwhm_nm": None if bands.fwhm_nm is None else float(bands.fwhm_nm[c]),
-                "group": weights.group[c],
-                "weight": float(weights.weight[c]),
-                "lower_quartile": of_band.get("lower"),
-                "upper_quartile": of_band.get("upper"),
-                "untrained": float(untrained[c]),
-                "selection_frequency": of_band.get("frequency"),
-                "band": c + 1,
-            }
-        )
+        row = {"rank": rank, "wavelength_nm": float(bands.wavelength_nm[c])}
+        row |= {"fwhm_nm": None if bands.fwhm_nm is None else float(bands.fwhm_nm[c]), "group": weights.group[c]}
+        row |= {"weight": float(weights.weight[c]), "lower_quartile": of_band.get("lower")}
+        row |= {"upper_quartile": of_band.get("upper"), "untrained": float(untrained[c])}
+        rows.append({**row, "selection_frequency": of_band.get("frequency"), "band": c + 1})
     return rows

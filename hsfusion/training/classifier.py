@@ -41,19 +41,12 @@ def parts_of(network: FusionNetwork | MultiSceneNetwork) -> dict[str, list[nn.Pa
 class FusionClassifier(pl.LightningModule):
     """Cross-entropy training of a :class:`FusionNetwork`, or of several on a list of patches each.
 
-    Args:
-        optimizer: makes an optimizer from parameter groups.
-        total_steps: optimizer steps of the whole run; the learning rate rises over the first tenth and falls to 0
-            along a cosine.
-        seed: of everything random in the network.
-        fusion_lr_scale: learning rate of a band fusion, in multiples of the optimizer's: logits have further to go.
-        band_cost: sparsity penalty, the cost of keeping all bands open in units of the loss: none in the first tenth
-            of the steps, full after half of them, and linear in between.
-        class_weights: K weights of the classes in the loss, or None.
-        label_smoothing: share of the target spread evenly over the classes.
-        thaw_at: part of the network (see :func:`parts_of`) -> share of the training from which on it learns; 1 or more
-            keeps it as it is.
-        lr_scales: part -> factor of its learning rate, where it is not 1.
+    The learning rate rises over the first tenth of the ``total_steps`` and falls to 0 along a cosine; that of a band
+    fusion is ``fusion_lr_scale`` times the optimizer's: logits have further to go. ``band_cost`` is the sparsity
+    penalty, the cost of keeping all bands open in units of the loss: none in the first tenth of the steps, full after
+    half of them, linear in between. ``optimizer`` makes one from parameter groups, ``seed`` is of everything random in
+    the network, ``class_weights`` are K. ``thaw_at`` says from which share of the training on a part (see
+    :func:`parts_of`) learns, 1 or more keeps it as it is; ``lr_scales`` are factors of the learning rates of parts.
     """
 
     class_weights: Tensor

@@ -38,21 +38,6 @@ class Curve:
         return cls(number, accuracy[0], accuracy[1:], float(area[0]), area[1:], (1 + better) / (1 + orders))
 
 
-@dataclass(frozen=True, eq=False)
-class Importance:
-    """Accuracy with all bands as they are; mean and standard deviation (G,) of its loss where a group is permuted."""
-
-    accuracy: float
-    drop: NDArray[np.float64]
-    spread: NDArray[np.float64]
-
-    @classmethod
-    def from_accuracies(cls, accuracy: float, permuted: NDArray[np.floating]) -> Importance:
-        """The importance of groups from the accuracy as it is and under permutations (G, repeats)."""
-        drop = accuracy - np.asarray(permuted, np.float64)
-        return cls(accuracy, drop.mean(1), drop.std(1))
-
-
 def band_covariance(pixels: NDArray[np.floating]) -> NDArray[np.float64]:
     """Shrunk covariance (C, C) of standardised training pixels (N, C); invertible however alike the bands are.
 
@@ -72,8 +57,8 @@ def conditional_fill(covariance: NDArray[np.floating], keep: NDArray[np.bool_]) 
     .. math:: F_{kk} = I, \quad F_{rk} = \Sigma_{rk} \Sigma_{kk}^{-1}, \quad F_{\cdot r} = 0
 
     A mean in one band among neighbours that say otherwise is a spectrum that no network has seen; this one is
-    plausible. What the kept bands tell about the removed ones is not taken away, so that curves fall later. Where the
-    :func:`band_covariance` is diagonal, or no band is kept, it is :func:`mean_fill`.
+    plausible, but keeps what the kept bands tell about the removed ones: curves fall later. Without kept bands it is
+    :func:`mean_fill`.
     """
     fill = mean_fill(keep)
     kept, removed = np.flatnonzero(keep), np.flatnonzero(~keep)

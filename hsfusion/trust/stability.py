@@ -71,14 +71,13 @@ def compared_bands(number: int) -> tuple[int, int]:
 
 
 def relative_profiles(profiles: NDArray[np.floating], untrained: NDArray[np.floating]) -> NDArray[np.float64]:
-    r"""Weights (..., C) as multiples of those that networks have before their training, scaled to sum to 1.
+    r"""Weights (..., C) as multiples of those that networks have before their training (C,), scaled to sum to 1.
 
     .. math:: r_c = \frac{w_c / w^0_c}{\sum_b w_b / w^0_b}
 
-    Each group starts with about the same weight, so that the bands of small groups start with more than those of large
-    ones, and wide spacings with more than narrow ones. Runs that kept these weights would agree without having learned
-    anything: only what training made of them is evidence. Untrained weights (C,) are 0 for bands that networks cannot
-    use.
+    Bands of small groups start with more weight than those of large ones, and wide spacings with more than narrow ones.
+    Runs that kept these weights would agree without having learned anything: only what training made of them is
+    evidence. Untrained weights are 0 for bands that networks cannot use.
     """
     usable = untrained > 0
     multiple = np.where(usable, profiles / np.where(usable, untrained, 1), 0)
@@ -113,9 +112,9 @@ def widened(selected: NDArray[np.bool_], wavelength_nm: NDArray[np.floating], *,
 def quartiles(profiles: NDArray[np.floating]) -> Quartiles:
     """Quartiles of each band over the runs, from profiles (R, C).
 
-    A window that one run opens by chance is not in the median, but stays in the mean. Medians of weights do not sum to
-    1: all three are multiplied by the one factor that gives the median the sum that the profiles have on average.
-    Where no band has a weight in half of the runs, their mean stands for the median.
+    A window that one run opens by chance is not in the median, but stays in the mean. All three are multiplied by the
+    factor that gives the median the mean sum of the profiles. Where no band has a weight in half of the runs, their
+    mean stands for the median.
     """
     profiles = profiles.astype(np.float64)
     lower, median, upper = np.quantile(profiles, [0.25, 0.5, 0.75], axis=0)

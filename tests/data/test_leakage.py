@@ -115,11 +115,3 @@ def test_a_header_keeps_the_latest_grounds(other):
     entries = [{"ground": f"{i:064x}", "pixels": "x"} for i in range(20)]
     assert all_seen({"seen_before": entries, "seen": {"ground": "f" * 64, "pixels": "y"}})[-1]["pixels"] == "y"
     assert len(all_seen({"seen_before": entries})) == 16
-
-
-@pytest.mark.parametrize("pixels", ["é", "!!", "AAAA", "eJw="])
-def test_a_mask_that_is_none_is_refused_in_one_line(other, pixels):
-    entry = training_mask(other)
-    assert entry is not None
-    with pytest.raises(InputError, match=r"seen\.pixels"):
-        check_no_leakage(other, {"seen": entry | {"pixels": pixels}})

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from hsfusion.plots import (
+    band_weights_figure,
     faithfulness_figure,
     group_importance_figure,
     group_profiles_figure,
@@ -156,6 +157,20 @@ def test_one_run_has_no_quartiles_by_group() -> None:
     figure = groups_figure(spread=False)
     assert not any(axes.collections for axes in figure.axes)
     assert "runs" not in figure.axes[0].get_title(loc="left")
+
+
+def test_selection_frequency_stands_in_a_strip_under_the_weights() -> None:
+    frequency = (NM < 600).astype(float)
+    figure = drawn(
+        band_weights_figure(
+            NM, RUNS[0], groups=GROUPS, title="", frequency=frequency, spread=(RUNS.min(0), RUNS.max(0))
+        )
+    )
+    weights, strip = figure.axes
+    assert weights.get_xlim() == strip.get_xlim()
+    np.testing.assert_array_equal(np.asarray(strip.get_lines()[0].get_ydata()), frequency)
+    assert strip.get_xlabel() == "wavelength (nm)" and not weights.get_xlabel()
+    assert "quartiles" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 @pytest.mark.parametrize("figure", [faithfulness, top_k, lambda: groups_figure(True)])

@@ -167,12 +167,6 @@ def test_groups_weigh_what_they_weigh_in_the_runs_where_their_bands_take_turns()
     assert totals_by_group(nm, runs[0], groups) == {"VIS": 0.4, "NIR": 0.6}
 
 
-def test_pale_class_colour_is_darkened_for_its_line() -> None:
-    figure = figure_of(spectra={"Woods": (np.ones(NM.size), "#fffac8")})
-    (line,) = [line for line in figure.axes[1].get_lines() if line.get_label() == "Woods"]
-    assert np.dot(to_rgb(line.get_color()), (0.2126, 0.7152, 0.0722)) == pytest.approx(0.7)
-
-
 def test_stamp_and_spread_are_drawn() -> None:
     figure = figure_of(spread=(WEIGHT / 2, WEIGHT * 3), stamp="unstable")
     axes = figure.axes[0]
