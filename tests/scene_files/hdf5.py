@@ -57,25 +57,6 @@ def write_netcdf(folder, shape, dimensions, *, name="cube.nc", group="", lists=(
     return folder / name, values
 
 
-def write_hdfeos(folder, shape, dimensions, *, structure="Grid", field="Reflectance"):
-    """A file as the HDF-EOS5 library writes it, without dimension scales; returns the path, and the array."""
-    values = np.arange(np.prod(shape), dtype="f4").reshape(shape)
-    quoted = ",".join(f'"{dimension}"' for dimension in dimensions)
-    text = (
-        f'GROUP={structure}Structure\n\tGROUP={structure.upper()}_1\n\t\t{structure}Name="Scene"\n'
-        f'\t\tGROUP=DataField\n\t\t\tOBJECT=DataField_1\n\t\t\t\tDataFieldName="Other"\n'
-        f'\t\t\t\tDataType=H5T_NATIVE_FLOAT\n\t\t\t\tDimList=("YDim","XDim")\n\t\t\t\tMaxdimList=("YDim","XDim")\n'
-        f'\t\t\tEND_OBJECT=DataField_1\n\t\t\tOBJECT=DataField_2\n\t\t\t\tDataFieldName="{field}"\n'
-        f"\t\t\t\tDataType=H5T_NATIVE_FLOAT\n\t\t\t\tDimList=({quoted})\n\t\t\t\tMaxdimList=({quoted})\n"
-        f"\t\t\tEND_OBJECT=DataField_2\n\t\tEND_GROUP=DataField\n\tEND_GROUP={structure.upper()}_1\n"
-        f"END_GROUP={structure}Structure\nEND\n"
-    )
-    with h5py.File(folder / "cube.he5", "w") as file:
-        file[f"HDFEOS/{structure.upper()}S/Scene/Data Fields/{field}"] = values
-        file["HDFEOS INFORMATION/StructMetadata.0"] = np.bytes_(text.ljust(32000, "\0"))
-    return folder / "cube.he5", values
-
-
 def external_link(path):
     write(path.parent, "other.h5", cube=CUBE)
     with h5py.File(path, "w") as file:

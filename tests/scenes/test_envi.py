@@ -134,7 +134,7 @@ def test_parts_of_degrees_become_degrees(tmp_path, unit, per_degree):
 
 def test_half_turn_warns_of_what_else_gdal_means_by_it(tmp_path, caplog):
     open_cube_file(write(tmp_path, map_info=f"{{{UTM}, rotation=180}}"))
-    assert "cube.hdr, line 11: rotation=180 is read as a half turn, as ENVI means it; GDAL writes" in caplog.text
+    assert "cube.hdr: rotation=180 is a half turn, as ENVI means it; if GDAL wrote" in caplog.text
 
 
 @pytest.mark.parametrize("rotation", ["", ", rotation=-2", ", rotation=34"])
@@ -199,7 +199,7 @@ def test_coordinate_system_is_that_of_the_header(tmp_path, info, system, code):
 )
 def test_map_info_that_makes_no_sense_is_one_line_and_no_guess(tmp_path, info):
     path = write(tmp_path, map_info=f"{{{info}}}")
-    with pytest.raises(InputError, match=r"cube\.hdr, line 11: .*map info is .*, expected .*\. Fix: .*") as caught:
+    with pytest.raises(InputError, match=r"cube\.hdr: .*map info is .*, expected .*\. Fix: .*") as caught:
         open_scene(path)
     assert "\n" not in str(caught.value)
 
@@ -214,9 +214,7 @@ def test_map_info_that_makes_no_sense_is_one_line_and_no_guess(tmp_path, info):
 )
 def test_coordinate_system_that_is_broken_or_another_is_refused(tmp_path, capfd, info, system):
     path = write(tmp_path, map_info=f"{{{info}}}", coordinate_system_string=f"{{{system}}}")
-    with pytest.raises(
-        InputError, match=r"cube\.hdr, line 1[12]: (coordinate system|map info).* is .*, expected"
-    ) as caught:
+    with pytest.raises(InputError, match=r"cube\.hdr: (coordinate system|map info).* is .*, expected") as caught:
         open_scene(path)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""  # GDAL would print
@@ -250,7 +248,7 @@ SILENT = {
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in SILENT.items() for value in values])
 def test_field_that_would_be_guessed_or_ignored_is_refused(tmp_path, field, value):
     path = lie(tmp_path, field, value)
-    with pytest.raises(InputError, match=rf"cube\.hdr, line \d+: .*{field}.* is .*, expected .*\. Fix: .*") as caught:
+    with pytest.raises(InputError, match=rf"cube\.hdr: .*{field}.* is .*, expected .*\. Fix: .*") as caught:
         open_scene(path)
     assert "\n" not in str(caught.value)
 
@@ -260,9 +258,7 @@ def test_field_that_is_given_twice_is_refused(tmp_path, line):
     path = write(tmp_path, sensor_type="a")
     with open(tmp_path / "cube.hdr", "a") as file:
         file.write(f"{line}\n")
-    with pytest.raises(
-        InputError, match=r"cube\.hdr, line 12: .* is given twice, in line \d+, too, expected one value"
-    ):
+    with pytest.raises(InputError, match=r"cube\.hdr: .* is given twice, expected one value"):
         open_scene(path)
 
 
@@ -270,13 +266,13 @@ def test_field_that_is_given_twice_is_refused(tmp_path, line):
     ("field", "value", "message"),
     [
         ("bands", None, r"cube\.hdr: bands is missing, expected a whole number of at least 1\."),
-        ("lines", "5.0", r"cube\.hdr, line 10: lines is '5\.0', expected a whole number .*\."),
+        ("lines", "5.0", r"cube\.hdr: lines is '5\.0', expected a whole number .*\."),
         ("data type", None, r"cube\.hdr: data type is missing, expected a code"),
         ("interleave", None, r"cube\.hdr: interleave is missing, expected bsq \| bil \| bip\."),
-        ("wavelength", "{410,\n512.5,\n640.25", r"cube\.hdr, line 10: wavelength is a list without an end"),
+        ("wavelength", "{410,\n512.5,\n640.25", r"cube\.hdr: wavelength is a list without an end"),
     ],
 )
-def test_message_names_the_line_and_what_is_expected_in_it(tmp_path, field, value, message):
+def test_message_names_the_field_and_what_is_expected_in_it(tmp_path, field, value, message):
     with pytest.raises(InputError, match=message):
         open_scene(lie(tmp_path, field, value))
 
@@ -353,7 +349,7 @@ def test_band_table_goes_before_the_header(tmp_path):
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in LIES.items() for value in values])
 def test_header_that_lies_is_one_line_that_names_file_and_field(tmp_path, field, value):
     path = lie(tmp_path, field, value)
-    with pytest.raises(InputError, match=r"^\S*cube(\.hdr(, line \d+)?)?: .* is .*, expected .*\. Fix: .*") as caught:
+    with pytest.raises(InputError, match=r"^\S*cube(\.hdr)?: .* is .*, expected .*\. Fix: .*") as caught:
         open_scene(path)
     assert "\n" not in str(caught.value)
 

@@ -127,7 +127,7 @@ def test_part_that_was_never_written_is_refused_unless_it_means_no_data(tmp_path
     path = write(tmp_path, cube={**storage, "fillvalue": -9})
     with h5py.File(path, "r+") as file:
         file["cube"][:4] = 1
-    with pytest.raises(InputError, match="stored part of /cube"):
+    with pytest.raises(InputError, match="stored part of cube"):
         open_cube_file(path)
     with h5py.File(path, "r+") as file:
         file["cube"].attrs["_FillValue"] = np.int16(-9)
@@ -165,5 +165,5 @@ def test_damaged_or_hostile_file_is_one_line(tmp_path, damage):
 def test_data_behind_links_are_never_read(tmp_path):
     for damage in (external_link, external_link_on_the_way):
         damage(tmp_path / "cube.h5")
-        with pytest.raises(InputError, match="is a link, expected an object of the file itself"):
+        with pytest.raises(InputError, match="is in other files, expected all numbers in this file"):
             open_cube_file(tmp_path / "cube.h5", variable="cube")

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from scene_files.hdf5 import write, write_hdfeos, write_netcdf
+from scene_files.hdf5 import write, write_netcdf
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_scene
@@ -58,13 +58,6 @@ def test_axes_are_those_that_dimension_scales_name(tmp_path, order, names):
 def test_axes_are_those_that_labels_name(tmp_path, order):
     values = np.arange(120.0).reshape(shape_of(order))
     assert_read_as(write(tmp_path, cube={"data": values, "labels": order}), values, order)
-
-
-@pytest.mark.parametrize("order", ORDERS, ids=" ".join)
-@pytest.mark.parametrize("names", [("Band", "YDim", "XDim"), ("nWavelengths", "AlongTrack", "CrossTrack")])
-def test_axes_are_those_of_the_structural_metadata_of_hdf_eos(tmp_path, order, names):
-    names = dict(zip(("band", "row", "col"), names, strict=True))
-    assert_read_as(*write_hdfeos(tmp_path, shape_of(order), [names[axis] for axis in order]), order)
 
 
 @pytest.mark.parametrize(

@@ -1,81 +1,40 @@
 """Arrays whose files do not name their axes: NumPy (``.npy``, ``.npz``) and MATLAB 5 (``save`` without ``-v7.3``).
 
 Axes are (H, W) or (H, W, layers) as the public benchmarks come, unless told otherwise. Nothing in a file is unpickled.
-On a damaged file of MATLAB 5 scipy can crash, so it runs in a process of its own.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
-import subprocess
-import sys
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.formats.cube_file import ArrayPixels, CubeFile, Pixels, library_errors
+from hsfusion.scenes.formats.cube_file import ArrayPixels, CubeFile, MappedPixels, layers_first
 from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.scene import Window
 
 AXIS_OF_WORD = {"band": "layers", "row": "rows", "col": "cols"}  # the words of scene.axes
-_MATLAB_CLASSES = {"logical", "single", "double"} | {f"{s}int{bits}" for bits in (8, 16, 32, 64) for s in ("", "u")}
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # each takes memory
-_CHILD = f"from {__name__} import _answer; _answer()"
+MATLAB_CLASSES = {"logical", "single", "double"} | {f"{s}int{bits}" for bits in (8, 16, 32, 64) for s in ("", "u")}
 
 
 def open_npy(path: Path, *, axes: Sequence[str] | None = None) -> CubeFile:
     """Opens a ``.npy`` file, which is read through a memory map; axes: see :func:`array_axes`."""
-    array = _mapped(path)
-    expected, size = array.offset + array.nbytes, path.stat().st_size
-    if size != expected:  # numpy does not miss what a header leaves out
-        told = f"{expected}: {' x '.join(map(str, array.shape))} of type {array.dtype.str} behind a header"
-        raise InputError(path, "size", f"{size} bytes", told, "copy the file anew")
-    pixels = NpyPixels(path, array.dtype, array_axes(path, array.shape, axes))
-    return _cube(path, array, pixels, pixels.axes, f"NumPy {array.dtype.name}")
-
-
-@dataclass(frozen=True)
-class NpyPixels:
-    """The numbers of a ``.npy`` file, read through a memory map.
-
-    Attributes:
-        path: the file.
-        dtype: type of the numbers.
-        axes: of the array, see :func:`array_axes`.
-    """
-
-    path: Path
-    dtype: np.dtype
-    axes: tuple[str, ...]
-
-    def read(self, window: Window) -> NDArray:
-        """Reads a window: (layers, height, width) as stored."""
-        row, col, height, width = window
-        return layers_first(_mapped(self.path), self.axes)[:, row : row + height, col : col + width]
-
-
-def _mapped(path: Path) -> np.memmap:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that Python 2 wrote the header
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    step = 1 if array.flags.c_contiguous else -1  # in Fortran's order the first axis is the innermost
+    known = array_axes(path, array.shape, array.dtype, axes)
+    pixels = MappedPixels(path, array.dtype, known[::step], array.shape[::step], array.offset)
+    pixels.check_size()
+    return CubeFile(path, f"NumPy {array.dtype.name}", pixels, pixels.layers, GeoBox(pixels.grid))
 
 
 def open_npz(path: Path, *, variable: str | None = None, axes: Sequence[str] | None = None) -> CubeFile:
-    """Opens an array of a ``.npz`` file, which is read into memory.
-
-    Args:
-        path: the file.
-        variable: name of the array; needed where there are several that can be a raster.
-        axes: see :func:`array_axes`.
-    """
+    """Opens an array of a ``.npz`` file, which is read into memory; see :func:`choose_array`, :func:`array_axes`."""
     with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
         warnings.simplefilter("ignore")  # that Python 2 wrote a header
         names = [name for name in archive.namelist() if name.endswith(".npy")]
@@ -96,66 +55,31 @@ def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dt
 
 
 def open_matlab(path: Path, *, variable: str | None = None, axes: Sequence[str] | None = None) -> CubeFile:
-    """Opens an array of a MATLAB 5 file, which is read into memory.
+    """Opens an array of a MATLAB 5 file, which is read into memory; see :func:`choose_array`, :func:`array_axes`."""
+    from scipy.io import loadmat, whosmat  # not above: slow to import
 
-    Args:
-        path: the file.
-        variable: name of the array; needed where there are several that can be a raster.
-        axes: see :func:`array_axes`.
-    """
-    # not in a pool of multiprocessing, which runs the user's script a second time where that has no __main__ guard
-    paths = os.pathsep.join([str(Path(__file__).parents[3]), *filter(None, sys.path)])
-    ended = subprocess.run(
-        [sys.executable, "-P", "-c", _CHILD],  # -P: no module in the folder of the command is imported
-        input=pickle.dumps((path, variable)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | _ONE_THREAD | {"PYTHONPATH": paths},
-        check=False,
-    )
-    answer: Any = pickle.loads(ended.stdout) if ended.returncode == 0 else None
-    if ended.returncode:
-        value = f"unreadable (the reader ended with code {ended.returncode})"
-        answer = InputError(path, "content", value, "a whole MATLAB 5 file", "write the file anew")
-    if isinstance(answer, InputError):
-        raise answer
-    name, array = answer
+    shapes = {name: shape for name, shape, kind in whosmat(path, appendmat=False) if kind in MATLAB_CLASSES}
+    name = choose_array(path, shapes, variable)
+    # numbers keep the type that they are stored in, which may be smaller than that of the array
+    array = loadmat(path, appendmat=False, variable_names=[name], mat_dtype=False)[name]
     return _cube_in_memory(path, name, array, axes, "MATLAB 5")
 
 
-def _answer() -> None:
-    """What the process of :func:`open_matlab` runs."""
-    path, variable = pickle.load(sys.stdin.buffer)
-    try:
-        with library_errors(path):
-            answer = _load_matlab(path, variable)
-    except InputError as error:
-        answer = error
-    pickle.dump(answer, sys.stdout.buffer, protocol=5)
-
-
-def _load_matlab(path: Path, variable: str | None) -> tuple[str, NDArray]:
-    """Name and numbers of the array that is meant."""
-    from scipy.io import loadmat, whosmat  # not above: slow to import, and for this process alone
-
-    shapes = {name: shape for name, shape, kind in whosmat(path, appendmat=False) if kind in _MATLAB_CLASSES}
-    name = choose_array(path, shapes, variable)
-    # numbers keep the type that they are stored in, which may be smaller than that of the array
-    return name, loadmat(path, appendmat=False, variable_names=[name], mat_dtype=False)[name]
-
-
-def array_axes(path: Path, shape: tuple[int, ...], axes: Sequence[str] | None) -> tuple[str, ...]:
+def array_axes(path: Path, shape: tuple[int, ...], dtype: np.dtype, axes: Sequence[str] | None) -> tuple[str, ...]:
     """What the axes of an array are whose file does not name them: ``rows``, ``cols``, ``layers`` by convention.
 
     Args:
         path: the file.
         shape: of the array, two or three axes.
+        dtype: of its numbers, which have to be real.
         axes: the words ``band``, ``row`` and ``col`` in the order of an array of three, where the user names it.
     """
+    told = f"{' x '.join(map(str, shape))} of type {printable(dtype)}"
+    if dtype.kind not in "iufb" or len(shape) not in (2, 3) or not min(shape):
+        raise InputError(path, "array", told, "axes (H, W) or (H, W, layers) of real numbers", "convert the array")
     if axes is None:
         return ("rows", "cols", "layers")[: len(shape)]
     if isinstance(axes, str) or sorted(map(str, axes)) != sorted(AXIS_OF_WORD) or len(shape) != 3:
-        told = " x ".join(map(str, shape))
         expected = "the words band, row and col in the order of an array of three axes"
         fix = f"correct it, such as scene.axes=[band,row,col]; the array is {told}"
         raise InputError(path, "scene.axes", printable(list(axes)), expected, fix)
@@ -186,26 +110,9 @@ def choose_array(path: Path, found: Mapping[str, tuple[int, ...]], variable: str
     )
 
 
-def layers_first(array: NDArray, axes: tuple[str, ...]) -> NDArray:
-    """A view (layers, H, W) of an array of two or three axes."""
-    if "layers" not in axes:
-        array, axes = array[None], ("layers", *axes)
-    return array.transpose([axes.index(axis) for axis in ("layers", "rows", "cols")])
-
-
 def _cube_in_memory(path: Path, name: str, array: NDArray, axes: Sequence[str] | None, kind: str) -> CubeFile:
-    known = array_axes(path, array.shape, axes)
+    cube = layers_first(array, array_axes(path, array.shape, array.dtype, axes))
     facts = {"variable": printable(name)}
-    return _cube(path, array, ArrayPixels(layers_first(array, known)), known, f"{kind} {array.dtype.name}", facts)
-
-
-def _cube(
-    path: Path, array: NDArray, pixels: Pixels, axes: tuple[str, ...], kind: str, facts: Mapping[str, str] | None = None
-) -> CubeFile:
-    if array.dtype.kind not in "iufb" or array.ndim not in (2, 3) or not array.size:
-        value = f"{' x '.join(map(str, array.shape))} of type {printable(array.dtype)}"
-        expected = "axes (H, W) or (H, W, layers) of real numbers"
-        raise InputError(path, "array", value, expected, "convert the array")
-    size = dict(zip(axes, array.shape, strict=True))
-    grid = size["rows"], size["cols"]
-    return CubeFile(path, kind, pixels, size.get("layers", 1), GeoBox(grid), facts=facts or {})
+    return CubeFile(
+        path, f"{kind} {array.dtype.name}", ArrayPixels(cube), len(cube), GeoBox(cube.shape[1:]), facts=facts
+    )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import rasterio
@@ -38,7 +38,10 @@ _LIBRARY_ERRORS = (
 
 
 class Pixels(Protocol):
-    """Stored numbers, read window by window; can be pickled, and opens its file on each read."""
+    """Stored numbers, read window by window; can be pickled, and opens its file on each read.
+
+    Where single layers can be read without the others, ``read_layers(window, layers)`` does so.
+    """
 
     @property
     def dtype(self) -> np.dtype:
@@ -50,18 +53,9 @@ class Pixels(Protocol):
         ...
 
 
-@runtime_checkable
-class LayerPixels(Protocol):
-    """Stored numbers of which single layers can be read without the others, and not only viewed."""
-
-    def read_layers(self, window: Window, layers: NDArray[np.int64]) -> NDArray:
-        """Reads chosen layers of a window: (L, height, width)."""
-        ...
-
-
 @dataclass(frozen=True)
 class ArrayPixels:
-    """Stored numbers (layers, H, W) in memory or in a memory map."""
+    """Stored numbers (layers, H, W) in memory."""
 
     values: NDArray
 
@@ -76,16 +70,75 @@ class ArrayPixels:
         return self.values[:, row : row + height, col : col + width]
 
 
-@dataclass(frozen=True, eq=False)
-class BandTable:
-    """What a file says of its bands, in its own unit.
+@dataclass(frozen=True)
+class FileArray:
+    """An array in a file.
 
     Attributes:
-        wavelength: (layers,) centres, or None where the file names none. A file that names more or fewer than it has
-            layers is wrong, which :meth:`CubeFile.bands` tells, for the user may give better ones.
-        fwhm: (layers,), or None.
-        good: (layers,), False for bands that the file says must not be used, or None.
-        unit: as the file words it, or None.
+        path: the file.
+        dtype: of its numbers, with their byte order.
+        axes: what its axes are, the outermost first: ``layers`` (may be missing), ``rows``, ``cols``.
+        shape: of the array, in that order.
+    """
+
+    path: Path
+    dtype: np.dtype
+    axes: tuple[str, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return dict(zip(self.axes, self.shape, strict=True)).get("layers", 1)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.shape[self.axes.index("rows")], self.shape[self.axes.index("cols")]
+
+    def part(self, array: Any, window: Window) -> NDArray:
+        """A window of the opened array: (layers, height, width)."""
+        row, col, height, width = window
+        index = {"layers": slice(None), "rows": slice(row, row + height), "cols": slice(col, col + width)}
+        return layers_first(array[tuple(index[axis] for axis in self.axes)], self.axes)
+
+
+@dataclass(frozen=True)
+class MappedPixels(FileArray):
+    """Stored numbers of a binary file behind ``offset`` bytes, read through a memory map."""
+
+    offset: int
+
+    def read(self, window: Window) -> NDArray:
+        """Reads a window: (layers, height, width) as stored."""
+        self.check_size()  # a map of a file that shrank would crash
+        return self.part(np.memmap(self.path, self.dtype, "r", self.offset, self.shape), window)
+
+    def check_size(self) -> None:
+        """Makes sure that the file is as long as its header says."""
+        size, expected = self.path.stat().st_size, self.offset + math.prod(self.shape) * self.dtype.itemsize
+        if size != expected:
+            told = f"{expected}: {' x '.join(map(str, self.shape))} of type {self.dtype.str} after {self.offset}"
+            raise InputError(self.path, "size", f"{size} bytes", told, "copy the file anew, or correct its header")
+
+
+def layers_first(array: NDArray, axes: tuple[str, ...]) -> NDArray:
+    """A view (layers, H, W) of an array of two or three axes."""
+    if "layers" not in axes:
+        array, axes = array[None], ("layers", *axes)
+    return array.transpose([axes.index(axis) for axis in ("layers", "rows", "cols")])
+
+
+@dataclass(frozen=True, eq=False)
+class BandTable:
+    """What a file says of its bands, in its own unit; None for what it does not say.
+
+    Attributes:
+        wavelength: (layers,) centres. Another number than of layers is wrong, which :meth:`CubeFile.bands` tells, for
+            the user may give better ones.
+        fwhm: (layers,).
+        good: (layers,), False for bands that the file says must not be used.
+        unit: as the file words it.
         source: the field or file that this comes from, for messages.
     """
 
@@ -112,6 +165,7 @@ class CubeFile:
         offset: (layers,), or None for 0.
         facts: what else is worth telling, such as ``{"sensor": "EnMAP"}``, in the order to be told.
         nodata_given: whether ``nodata`` was given by the user, and not by the file.
+        background: a further stored number that means "no data", or None.
     """
 
     path: Path
@@ -125,6 +179,7 @@ class CubeFile:
     offset: NDArray[np.float64] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     nodata_given: bool = False
+    background: float | None = None
 
     def __post_init__(self) -> None:
         """Refuses lists that do not fit the layers, and scales and transforms that map to nothing."""
@@ -152,8 +207,9 @@ class CubeFile:
         """
         assert layers is None or ((layers >= 0) & (layers < self.layers)).all(), "a layer that the cube does not have"
         with library_errors(self.path):
-            if layers is not None and isinstance(self.pixels, LayerPixels):
-                stored = self.pixels.read_layers(window, layers)
+            read_layers = getattr(self.pixels, "read_layers", None)
+            if layers is not None and read_layers is not None:
+                stored = read_layers(window, layers)
             else:
                 stored = take_layers(self.pixels.read(window), layers)
         chosen = slice(None) if layers is None else layers
@@ -163,8 +219,9 @@ class CubeFile:
                 values *= self.gain.astype(np.float32)[chosen, None, None]
             if self.offset is not None:
                 values += self.offset.astype(np.float32)[chosen, None, None]
-        if self.nodata is not None:
-            values[np.ma.getdata(stored) == self.as_stored(self.nodata)] = np.nan
+        for none in (self.nodata, self.background):
+            if none is not None:
+                values[np.ma.getdata(stored) == self.as_stored(none)] = np.nan
         if isinstance(stored, np.ma.MaskedArray):
             values[np.ma.getmaskarray(stored)] = np.nan
         return values if self.gain is None and self.pixels.dtype.kind in "iu" else finite_or_nan(values)
@@ -208,19 +265,12 @@ class CubeFile:
     def _unit(self, given: str | None) -> str:
         """The unit of the wavelengths: as the file says, or as given where it says nothing."""
         said = (self.table.unit or "").strip().lower()
-        missing = said in ("", "unknown")
-        unit = given if missing and given is not None else said
-        if unit in NM_PER_UNIT and given in (None, "nm", "um") and NM_PER_UNIT[given or unit] == NM_PER_UNIT[unit]:
+        unit = given if given is not None and said in ("", "unknown") else said
+        if unit in NM_PER_UNIT and NM_PER_UNIT.get(given or unit) == NM_PER_UNIT[unit]:
             return unit
-        field, value, expected = "wavelength units", said or "missing", "Nanometers or Micrometers"
-        fix = "correct the file, or give scene.wavelengths=PATH in nm"
-        if given not in (None, "nm", "um"):
-            field, value, expected, fix = "wavelength_unit", given, "nm or um", "correct scene.wavelength_unit"
-        elif unit in NM_PER_UNIT:
-            expected, fix = f"{given} as scene.wavelength_unit says", "correct one of the two"
-        elif missing:
-            fix = "correct the file, or add scene.wavelength_unit=nm or =um"
-        raise self.error(field, value, expected, fix)
+        expected = "Nanometers or Micrometers" if given is None else f"{given} as scene.wavelength_unit says"
+        fix = "add scene.wavelength_unit=nm or =um where the file names none, or scene.wavelengths=PATH in nm"
+        raise self.error("wavelength units", said or "missing", expected, fix)
 
     def error(self, field: str, value: object, expected: str, fix: str) -> InputError:
         """An error that names this file."""

@@ -12,8 +12,7 @@ import logging
 import math
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,27 +25,26 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.formats.cube_file import BandTable, CubeFile, crs_as_wkt, strict_number, strict_numbers
+from hsfusion.scenes.formats.cube_file import (
+    BandTable,
+    CubeFile,
+    MappedPixels,
+    crs_as_wkt,
+    strict_number,
+    strict_numbers,
+)
 from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.scene import Window
 
 #: interleave -> axes of the binary
-LAYOUTS = {
-    "bsq": ("bands", "lines", "samples"),
-    "bil": ("lines", "bands", "samples"),
-    "bip": ("lines", "samples", "bands"),
-}
+LAYOUTS = {"bsq": ("layers", "rows", "cols"), "bil": ("rows", "layers", "cols"), "bip": ("rows", "cols", "layers")}
 _log = logging.getLogger(__name__)
 _DTYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 _BINARY_SUFFIXES = ("", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip", ".IMG", ".DAT", ".BSQ", ".BIL", ".BIP")
 _RASTER_TYPES = r"(?!.*(library|meta|mosaic|virtual|series))(envi|standard).*|"  # the others have no raster as binary
-_NUMBERS_OF_PLACE = ("tie column", "tie row", "easting", "northing", "pixel width", "pixel height")
+_NUMBERS = ("tie column", "tie row", "easting", "northing", "pixel width", "pixel height", "rotation")
 _PER_DEGREE = {"degrees": 1, "degree": 1, "minutes": 60, "minute": 60, "seconds": 3600, "second": 3600}
 _FAKE = "ENVI\nsamples = 4\nlines = 4\nbands = 1\ndata type = 1\ninterleave = bsq\nbyte order = 0\nheader offset = 0\n"
-_HALF_TURN = (
-    "rotation=180 is read as a half turn, as ENVI means it; GDAL writes the same for rows that run north, so if GDAL "
-    "wrote this header, flip the rows of the scene and write it again"
-)
+_HALF_TURN = "rotation=180 is a half turn, as ENVI means it; if GDAL wrote this header, flip the rows, which run north"
 
 
 def envi_header(path: Path) -> Path | None:
@@ -78,68 +76,41 @@ def _decoded(content: bytes) -> str:
 
 
 class EnviHeader:
-    """The fields of a header, each asked for with its type.
-
-    Attributes:
-        path: the header.
-        fields: text, or the words of a list, by name in lower case.
-        lines: number of the line in which a field starts, from 1, by name.
-    """
+    """The fields of a header, each asked for with its type; ``fields`` is their text by name in lower case."""
 
     def __init__(self, path: Path) -> None:
         """Reads a header, and refuses one with a list without an end or a field that is given twice."""
         self.path = path
-        self.fields: dict[str, str | list[str]] = {}
-        self.lines: dict[str, int] = {}
-        lines = enumerate(re.split(r"\r\n|\r|\n", _decoded(path.read_bytes())), start=1)
-        numbered = ((number, line) for number, line in lines if not line.startswith(";"))
-        for number, line in numbered:
-            name, sign, value = line.partition("=")
-            name, value = " ".join(name.lower().split()), value.strip()
-            if not sign:
-                continue
-            first = self.lines.get(name)
-            self.lines[name] = number
-            if first is not None:
-                raise self.error(name, f"given twice, in line {first}, too", "one value")
-            self.fields[name] = self._listed(name, value, numbered) if value.startswith("{") else value
-
-    def _listed(self, name: str, start: str, following: Iterator[tuple[int, str]]) -> list[str]:
-        """The words of a list that starts in one line and may end in a later one."""
-        parts = [start]
-        while "}" not in parts[-1]:
-            _, line = next(following, (0, None))
-            if line is None:
-                raise self.error(name, "a list without an end", "one that ends in }")
-            parts.append(line)
-        text = "\n".join(parts)[1:].partition("}")[0]
-        return [" ".join(word.split()) for word in text.split(",")]
-
-    def where(self, name: str) -> str:
-        """The header, and the line of a field that it has, for messages."""
-        return f"{self.path}, line {self.lines[name]}" if name in self.lines else str(self.path)
+        self.fields: dict[str, str] = {}
+        text = re.sub(r"(?m)^;.*", "", re.sub(r"\r\n?", "\n", _decoded(path.read_bytes())))
+        for words, value in re.findall(r"(?m)^([^={}\n]+)=[ \t]*(\{[^}]*\}|.*)", text):
+            name = " ".join(words.lower().split())
+            if name in self.fields or (value.startswith("{") and not value.endswith("}")):
+                found = "given twice" if name in self.fields else "a list without an end"
+                raise self.error(name, found, "one value, and a list to end in }")
+            self.fields[name] = value.strip()
 
     def error(self, name: str, value: object, expected: str) -> InputError:
-        """An error that names this header, and the line of the field."""
-        return InputError(self.where(name), name[:60], value, expected, "correct the header")
+        """An error that names this header and a field."""
+        return InputError(self.path, name[:60], value, expected, "correct the header")
 
     def word(self, name: str, pattern: str = ".*", *, expected: str = "a word", default: str | None = None) -> str:
         """A field that is one word, or several, which match a pattern in any case."""
         value = self.fields.get(name, default)
-        if not isinstance(value, str) or not re.fullmatch(pattern, value, re.IGNORECASE | re.ASCII | re.DOTALL):
+        if value is None or not re.fullmatch(pattern, value, re.IGNORECASE | re.ASCII | re.DOTALL):
             raise self.error(name, "missing" if value is None else repr(value)[:60], expected)
         return value
 
     def words(self, name: str) -> list[str]:
         """A field that is a list of words, each in one line; empty where the field is missing or holds nothing."""
-        value = self.fields.get(name, [])
-        words = value if isinstance(value, list) else [value]
-        return words[:-1] if words and not words[-1] else words  # a comma may end a list
+        value = self.fields.get(name, "")
+        words = value[1:-1].split(",") if value.startswith("{") else [value]
+        words = [" ".join(word.split()) for word in words]
+        return words if words[-1] else words[:-1]  # a comma may end a list
 
-    def integer(self, name: str, *, lowest: int = 1, default: str | None = None) -> int:
-        """A field that is a whole number of at least 0 or 1."""
-        expected = f"a whole number of at least {lowest}"
-        return int(self.word(name, r"0*[1-9]\d{0,17}" if lowest else r"\d{1,18}", expected=expected, default=default))
+    def integer(self, name: str) -> int:
+        """A field that is a whole number of at least 1."""
+        return int(self.word(name, r"0*[1-9]\d{0,17}", expected="a whole number of at least 1"))
 
     def number(self, name: str) -> float | None:
         """A field that is one number, or None where it is missing."""
@@ -153,7 +124,11 @@ class EnviHeader:
         words = self.words(name)
         if length is not None and len(words) != length:
             raise self.error(name, f"a list of {len(words)}", f"{length} numbers")
-        return strict_numbers(self.where(name), name, words)
+        return strict_numbers(self.path, name, words)
+
+
+class EnviPixels(MappedPixels):
+    """The binary of an ENVI file; its axes are one of :data:`LAYOUTS`."""
 
 
 def open_envi(path: Path) -> CubeFile:
@@ -163,89 +138,52 @@ def open_envi(path: Path) -> CubeFile:
     values`` and ``data offset values``, which ENVI documents as those of radiance. ``reflectance scale factor``, which
     divides, must say the same as what is beside it.
     """
-    header_path = envi_header(path)
-    assert header_path is not None, "the caller has seen a header"
-    header = EnviHeader(header_path)
+    header = _header_of(path)
     header.word("file type", _RASTER_TYPES, expected="ENVI Standard or ENVI Classification", default="")
-    bands, lines, samples = (header.integer(name) for name in ("bands", "lines", "samples"))
+    sizes = {
+        axis: header.integer(name) for axis, name in zip(LAYOUTS["bsq"], ("bands", "lines", "samples"), strict=True)
+    }
     order = header.word("interleave", "|".join(LAYOUTS), expected=" | ".join(LAYOUTS)).lower()
     codes = "|".join(map(str, _DTYPES))
     code = int(header.word("data type", codes, expected=f"a code of real numbers, {codes}"))
     swapped = int(header.word("byte order", "[01]", expected="0 (little endian) or 1 (big endian)", default="0"))
-    sizes = {"bands": bands, "lines": lines, "samples": samples}
     pixels = EnviPixels(
-        _binary(path, header_path),
+        _binary(path, header.path),
         np.dtype("<>"[swapped] + _DTYPES[code]),
-        order,
-        tuple(sizes[name] for name in LAYOUTS[order]),
-        header.integer("header offset", lowest=0, default="0"),
+        LAYOUTS[order],
+        tuple(sizes[axis] for axis in LAYOUTS[order]),
+        int(header.word("header offset", r"\d{1,18}", expected="a whole number", default="0")),
     )
     pixels.check_size()
-    gain, offset, scale_facts = _scaling(header, bands)
-    geobox, place_facts = _place(header, (lines, samples))
+    gain, offset, scale_facts = _scaling(header, pixels.layers)
+    geobox, place_facts = _place(header, pixels.grid)
     facts = {"sensor": header.word("sensor type", default="") or "not named"}
     if "byte order" not in header.fields and pixels.dtype.itemsize > 1:
         facts["byte order"] = "not named, read as little endian"
+    none = header.words("data ignore value") in (["NaN"], ["nan"])
     return CubeFile(
         path=pixels.path,
         format=f"ENVI {order.upper()} {pixels.dtype.name}",
         pixels=pixels,
-        layers=bands,
+        layers=pixels.layers,
         geobox=geobox,
-        table=_band_table(header, bands),
-        nodata=np.nan
-        if header.words("data ignore value") in (["NaN"], ["nan"])
-        else header.number("data ignore value"),
+        table=_band_table(header, pixels.layers),
+        nodata=np.nan if none else header.number("data ignore value"),
         gain=gain,
         offset=offset,
         facts=facts | scale_facts | place_facts,
     )
 
 
-@dataclass(frozen=True)
-class EnviPixels:
-    """The binary of an ENVI file, read through a memory map.
-
-    Attributes:
-        path: the binary.
-        dtype: of its numbers, with their byte order.
-        order: bsq, bil or bip.
-        shape: of the binary, in that order.
-        offset: bytes before the first number.
-    """
-
-    path: Path
-    dtype: np.dtype
-    order: str
-    shape: tuple[int, ...]
-    offset: int
-
-    def read(self, window: Window) -> NDArray:
-        """Reads a window: (layers, height, width) as stored."""
-        self.check_size()  # a map of a file that shrank would crash
-        row, col, height, width = window
-        part = {"bands": slice(None), "lines": slice(row, row + height), "samples": slice(col, col + width)}
-        names = LAYOUTS[self.order]
-        cube = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
-        return cube[tuple(part[name] for name in names)].transpose([names.index(name) for name in part])
-
-    def check_size(self) -> None:
-        """Makes sure that the binary is as long as the header says."""
-        size, expected = self.path.stat().st_size, self.offset + math.prod(self.shape) * self.dtype.itemsize
-        if size != expected:
-            told = f"{expected}: {' x '.join(map(str, self.shape))} of type {self.dtype.str} after {self.offset}"
-            raise InputError(self.path, "size", f"{size} bytes", told, "copy the file anew, or correct its header")
+def _header_of(path: Path) -> EnviHeader:
+    header = envi_header(path)
+    assert header is not None, "the caller has seen a header"
+    return EnviHeader(header)
 
 
 def class_table(path: Path) -> tuple[dict[int, str], dict[int, str]]:
-    """Names and colours as ``#rrggbb`` by code, as the header of a classification tells them.
-
-    Args:
-        path: the binary.
-    """
-    header_path = envi_header(path)
-    assert header_path is not None, "the caller has opened the file by its header"
-    header = EnviHeader(header_path)
+    """Names and colours as ``#rrggbb`` by code, as the header of a classification tells them; path: the binary."""
+    header = _header_of(path)
     if not {"class names", "class lookup"} & set(header.fields):
         return {}, {}
     number = header.integer("classes")
@@ -298,35 +236,14 @@ def _binary(path: Path, header: Path) -> Path:
     beside = [file for suffix in _BINARY_SUFFIXES if (file := Path(f"{stem}{suffix}")) != header]
     found = list({file.stat().st_ino: file for file in beside if file.is_file()}.values())  # where case is nothing
     if len(found) != 1:
-        raise InputError(
-            header,
-            "binary",
-            ", ".join(candidate.name for candidate in found) or "missing",
-            f"one file {stem.name} with one of the endings {', '.join(_BINARY_SUFFIXES[1:])} or none",
-            "name the binary instead of the header",
-        )
+        names = ", ".join(candidate.name for candidate in found) or "missing"
+        expected = f"one file {stem.name} with one of the endings {', '.join(_BINARY_SUFFIXES[1:])} or none"
+        raise InputError(header, "binary", names, expected, "name the binary instead of the header")
     return found[0]
 
 
-@dataclass(frozen=True)
-class MapInfo:
-    """A map info.
-
-    Attributes:
-        projection: its name, in lower case.
-        transform: from (column, row) to map coordinates, in degrees if they are angles.
-        rest: what follows the numbers without a name: zone and hemisphere of UTM, datum.
-        unit: of the coordinates, in lower case; empty where it is not named.
-    """
-
-    projection: str
-    transform: Affine
-    rest: tuple[str, ...]
-    unit: str
-
-
-def parse_map_info(source: object, words: Sequence[str]) -> MapInfo:
-    """Takes a map info apart.
+def map_transform(source: object, words: Sequence[str]) -> Affine:
+    """The transform from (column, row) to map coordinates of a map info, in degrees if they are angles.
 
     The tie point, which counts from pixel (1, 1), lies on its coordinates. From there one column on is a pixel's width,
     turned by the rotation counter-clockwise from east, and one row on is its height, turned likewise from south.
@@ -335,14 +252,11 @@ def parse_map_info(source: object, words: Sequence[str]) -> MapInfo:
         source: the file that it stands in, for messages.
         words: projection, tie point, coordinates, pixel sizes, then zone, hemisphere, datum, ``units=``, ``rotation=``.
     """
-    values = [
+    named = _options(words)
+    column, row, east, north, width, height, rotation = (
         strict_number(source, f"{name} in map info", word)
-        for name, word in zip(_NUMBERS_OF_PLACE, [*words[1:7], *[""] * 6], strict=False)
-    ]
-    column, row, east, north, width, height = values
-    named = {name.strip().lower(): word.strip() for name, sign, word in (w.partition("=") for w in words[7:]) if sign}
-    rotation, unit = strict_number(source, "rotation in map info", named.get("rotation", "0")), named.get("units", "")
-    rest = tuple(word.strip() for word in words[7:] if "=" not in word)
+        for name, word in zip(_NUMBERS, [*[*words[1:], *[""] * 6][:6], named.get("rotation", "0")], strict=True)
+    )
     if min(width, height) <= 0:
         sizes = f"pixel sizes {width:g} and {height:g}"
         raise InputError(source, "map info", sizes, "positive sizes", "correct the place")
@@ -351,9 +265,14 @@ def parse_map_info(source: object, words: Sequence[str]) -> MapInfo:
         cos, sin = round(cos), round(sin)
     a, b, d, e = width * cos, height * sin, width * sin, -height * cos
     corner = (east - (column - 1) * a - (row - 1) * b, north - (column - 1) * d - (row - 1) * e)
-    per_degree = _PER_DEGREE.get(unit.lower(), 1)
-    transform = Affine(*(value / per_degree for value in (a, b, corner[0], d, e, corner[1])))
-    return MapInfo(words[0].strip().lower(), transform, rest, unit.lower())
+    per_degree = _PER_DEGREE.get(named.get("units", ""), 1)
+    return Affine(*(value / per_degree for value in (a, b, corner[0], d, e, corner[1])))
+
+
+def _options(words: Sequence[str]) -> dict[str, str]:
+    """What stands with its name at the end of a map info, in lower case: units and rotation."""
+    pairs = (word.lower().partition("=") for word in words[7:] if "=" in word)
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _place(header: EnviHeader, shape: tuple[int, int]) -> tuple[GeoBox, dict[str, str]]:
@@ -361,16 +280,16 @@ def _place(header: EnviHeader, shape: tuple[int, int]) -> tuple[GeoBox, dict[str
     if "map info" not in header.fields:
         told = "only a coordinate system string and no map info, not used"
         return GeoBox(shape), {"place": told} if system else {}
-    source, words = header.where("map info"), header.words("map info")
-    info = parse_map_info(source, words)
+    words = header.words("map info")
+    transform = map_transform(header.path, words)
     if system:
-        crs_as_wkt(header.where("coordinate system string"), "coordinate system string", system)
+        crs_as_wkt(header.path, "coordinate system string", system)
     crs = _crs_by_gdal(words, system, projection)
     if crs is not None:
-        _check_crs(source, info, crs, system)
-    if info.transform.a < 0 < info.transform.e:
-        _log.warning("%s: %s.", source, _HALF_TURN)
-    return GeoBox(shape, info.transform, None if crs is None else crs.to_wkt()), {}
+        _check_crs(header, words, crs, system)
+    if transform.a < 0 < transform.e:
+        _log.warning("%s: %s.", header.path, _HALF_TURN)
+    return GeoBox(shape, transform, None if crs is None else crs.to_wkt()), {}
 
 
 def _crs_by_gdal(map_info: Sequence[str], system: str, projection_info: str) -> CRS | None:
@@ -389,33 +308,28 @@ def _crs_by_gdal(map_info: Sequence[str], system: str, projection_info: str) -> 
             return raster.crs
 
 
-def _check_crs(source: object, info: MapInfo, crs: CRS, system: str) -> None:
+def _check_crs(header: EnviHeader, words: Sequence[str], crs: CRS, system: str) -> None:
     """Makes sure that projection, zone, unit and datum of a map info are those of its coordinate system."""
-    utm, geographic = info.projection == "utm", info.projection.startswith("geographic")
-    zone, hemisphere, datum = (*info.rest, "", "", "")[:3] if utm else ("", "", (*info.rest, "")[0])
+    projection, unit = words[0].lower(), _options(words).get("units", "")
+    utm, geographic = projection == "utm", projection.startswith("geographic")
+    rest = [*(word for word in words[7:] if "=" not in word), "", "", ""]
+    zone, hemisphere, datum = rest[:3] if utm else ("", "", rest[0])
     wkt, said = crs.to_wkt(), crs.to_dict()
-    name = f"coordinate system {wkt.partition(chr(34))[2].partition(chr(34))[0][:60]}"
     zones = (str(said.get("zone")), "south" if said.get("south") else "north")
     other_zone = said.get("proj") not in ("tmerc", "etmerc") and zones != (zone.lstrip("0"), hemisphere.lower())
     guessed = not datum or ('"WGS 84"' in wkt and not _is_wgs84(datum))  # what GDAL takes for unknown names
-    fits = f"one that fits the projection {info.projection}"
-    wrongs = (
-        (geographic != crs.is_geographic and info.projection != "arbitrary", name, fits),
-        (
-            info.unit and (utm or geographic) and (info.unit in (*_PER_DEGREE, "radians")) != geographic,
-            f"unit {info.unit}",
-            fits,
-        ),
-        (utm and other_zone, f"UTM {zone} {hemisphere}", f"zone and hemisphere (North or South) of {name}"),
-        (
-            not system and (utm or geographic or datum) and guessed,
-            f"datum {datum!r}",
-            "one that GDAL knows, or a coordinate system string",
-        ),
-    )
-    for wrong, value, expected in wrongs:
+    angles = unit in (*_PER_DEGREE, "radians")
+    wrongs = {
+        f"projection {projection}": geographic != crs.is_geographic and projection != "arbitrary",
+        f"unit {unit}": unit and (utm or geographic) and angles != geographic,
+        f"UTM {zone} {hemisphere}": utm and other_zone,
+        f"datum {datum!r}": not system and (utm or geographic or datum) and guessed,
+    }
+    for value, wrong in wrongs.items():
         if wrong:
-            raise InputError(source, "map info", value, expected, "correct the place")
+            name = wkt.partition('"')[2].partition('"')[0][:60]
+            expected = f"what fits the coordinate system {name}, or a coordinate system string that fits it"
+            raise header.error("map info", value, expected)
 
 
 def _is_wgs84(datum: str) -> bool:

@@ -1,27 +1,25 @@
 """HDF5, netCDF-4 and MATLAB 7.3: arrays that name their axes, and what the readers of products share.
 
 Specifications: HDF5 File Format 3.0 and Dimension Scale Specification (The HDF Group), netCDF-4 (Unidata), CF
-Conventions 1.11, HDF-EOS5 Data Model (NASA ESE-RFC-008), and MathWorks, MAT-File Versions: MATLAB 7.3 is HDF5 with the
-axes of each array in reverse order. Only hard links are followed, and only numbers in the file itself are read.
+Conventions 1.11, and MathWorks, MAT-File Versions: MATLAB 7.3 is HDF5 with the axes of each array in reverse order.
+Numbers in other files are refused, for the library makes them up where such a file is missing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard
+from typing import TypeAlias, TypeGuard
 
 import h5py
 import numpy as np
-from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.formats.arrays import AXIS_OF_WORD, array_axes, choose_array
-from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile
+from hsfusion.scenes.formats.arrays import AXIS_OF_WORD, MATLAB_CLASSES, array_axes, choose_array
+from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, FileArray
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.scene import Window
 
@@ -42,11 +40,7 @@ _WAVELENGTH = re.compile(
     r"(_?cent(er|re)s?)?(_?3d)?(_?(nm|um))?|band_?cent(er|re)s?(_?(nm|um))?"
 )
 _FWHM = re.compile(r"(.*_)?fwhm(_.*)?|band_?widths?(_?(nm|um))?|full_width.*")
-_DEPTH = 3  # levels of groups that are searched for lists of wavelengths
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable"  # NAME of a scale that holds no numbers
-
-
-_MATLAB_CLASSES = {"double", "single", "logical"} | {f"{s}int{bits}" for bits in (8, 16, 32, 64) for s in ("", "u")}
 
 
 def format_error(
@@ -57,24 +51,11 @@ def format_error(
 
 
 def resolve(file: h5py.Group, name: str) -> Stored | None:
-    """What stands at a path inside the file, or None; refuses a way there over links, which may lead to other files."""
-    here: Any = file
-    for part in filter(None, name.split("/")):
-        key = part.encode("utf-8", "surrogateescape")
-        if not isinstance(here, h5py.Group) or not here.id.links.exists(key):
-            return None
-        if here.id.links.get_info(key).type != h5l.TYPE_HARD:  # asked before the link is followed
-            fix = "copy the data into one file (h5repack)"
-            raise format_error(file, name, "a link", "an object of the file itself", fix)
-        here = here[key]
-    return here if isinstance(here, Stored) else None
-
-
-def members(group: h5py.Group) -> list[str]:
-    """Names of what a group holds, links left out."""
-    names = [str(name) for name in group]
-    kinds = [group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type for name in names]
-    return [name for name, kind in zip(names, kinds, strict=True) if kind == h5l.TYPE_HARD]
+    """What stands at a path inside the file, or None."""
+    if name not in file:
+        return None
+    stored = file[name]
+    return stored if isinstance(stored, Stored) else None
 
 
 def is_array(stored: object) -> TypeGuard[h5py.Dataset]:
@@ -92,22 +73,20 @@ def _is_real(dataset: h5py.Dataset) -> bool:
 def stored_numbers(file: h5py.Group, name: str, *, fill: float | None = None) -> h5py.Dataset:
     """A dataset of real numbers that all lie in this file.
 
-    Args:
-        file: the file or group.
-        name: of the dataset.
-        fill: the number that means "no data", the only one that may stand for parts that were never stored: the library
-            makes those up, as after a killed run.
+    The library makes up what was never stored, as after a killed run: only ``fill``, the number that means "no data",
+    may stand there.
     """
     dataset = resolve(file, name)
     if not isinstance(dataset, h5py.Dataset) or not _is_real(dataset) or not dataset.size:
         raise format_error(file, name, "missing" if dataset is None else "something else", "an array of real numbers")
     whole = dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_ALLOCATED
     means_none = fill is not None and np.array_equal(dataset.fillvalue, fill, equal_nan=True)
-    size, elsewhere = dataset.id.get_storage_size(), dataset.is_virtual or dataset.external
+    size = dataset.id.get_storage_size()
+    elsewhere = dataset.is_virtual or dataset.external or dataset.file.filename != file.file.filename
     if elsewhere or not (whole or (means_none and size)):
         found = "in other files" if elsewhere else f"{size} bytes, not the whole"
-        expected = "all chunks in this file, or a fill value that means no data"
-        raise format_error(file, f"stored part of {dataset.name}", found, expected, "write the file anew")
+        expected = "all numbers in this file, or a fill value that means no data"
+        raise format_error(file, f"stored part of {name}", found, expected, "write the file anew (h5repack)")
     return dataset
 
 
@@ -157,54 +136,23 @@ def attribute_number(stored: Stored, name: str, *, may_be_nan: bool = False) -> 
 
 
 @dataclass(frozen=True)
-class H5Pixels:
-    """The stored numbers of a dataset, read by hyperslab.
+class H5Pixels(FileArray):
+    """The stored numbers of the dataset ``name``, read by hyperslab."""
 
-    Attributes:
-        path: the file.
-        name: of the dataset.
-        dtype: of its numbers.
-        axes: what its axes are, in their order: ``layers`` (may be missing), ``rows``, ``cols``.
-        shape: of the dataset, in that order.
-    """
-
-    path: Path
     name: str
-    dtype: np.dtype
-    axes: tuple[str, ...]
-    shape: tuple[int, ...]
-
-    @property
-    def layers(self) -> int:
-        """Number of layers."""
-        return self._size("layers")
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(H, W)."""
-        return self._size("rows"), self._size("cols")
-
-    def _size(self, axis: str) -> int:
-        return self.shape[self.axes.index(axis)] if axis in self.axes else 1
 
     def read(self, window: Window) -> NDArray:
         """Reads a window: (layers, height, width) as stored."""
-        row, col, height, width = window
-        part = {"layers": slice(None), "rows": slice(row, row + height), "cols": slice(col, col + width)}
         with h5py.File(self.path, "r") as file:
-            dataset = file[self.name]
-            assert isinstance(dataset, h5py.Dataset), "it was when it was described"
-            values = dataset[tuple(part[axis] for axis in self.axes)]
-        values = values.transpose([self.axes.index(axis) for axis in part if axis in self.axes])
-        return values if "layers" in self.axes else values[None]
+            return self.part(file[self.name], window)
 
 
 def pixels_of(file: h5py.File, name: str, axes: tuple[str, ...], *, fill: float | None = None) -> H5Pixels:
-    """Describes a dataset for reading; axes: see :class:`H5Pixels`, fill: see :func:`stored_numbers`."""
+    """Describes a dataset for reading; axes: see :class:`FileArray`, fill: see :func:`stored_numbers`."""
     dataset = stored_numbers(file, name, fill=fill)
     if dataset.ndim != len(axes):
         raise format_error(file, f"shape of {name}", dataset.shape, f"{len(axes)} axes ({', '.join(axes)})")
-    return H5Pixels(Path(file.filename), name, dataset.dtype, axes, tuple(map(int, dataset.shape)))
+    return H5Pixels(Path(file.filename), dataset.dtype, axes, tuple(map(int, dataset.shape)), name)
 
 
 def open_matlab73(path: Path, *, variable: str | None = None, axes: Sequence[str] | None = None) -> CubeFile:
@@ -216,31 +164,25 @@ def open_matlab73(path: Path, *, variable: str | None = None, axes: Sequence[str
         axes: of the array as MATLAB shows it, see :func:`array_axes`.
     """
     with h5py.File(path, "r") as file:
-        shapes = {
-            name: stored.shape[::-1]
-            for name in members(file)
+        arrays = {
+            name: stored
+            for name in file
             if is_array(stored := resolve(file, name))
-            and attribute_text(stored, "MATLAB_class") in _MATLAB_CLASSES
+            and attribute_text(stored, "MATLAB_class") in MATLAB_CLASSES
             and "MATLAB_empty" not in stored.attrs
         }
+        shapes = {name: stored.shape[::-1] for name, stored in arrays.items()}
         name = choose_array(path, shapes, variable)
-        pixels = pixels_of(file, name, array_axes(path, shapes[name], axes)[::-1])
-    return CubeFile(
-        path=path,
-        format=f"MATLAB 7.3 {pixels.dtype.name}",
-        pixels=pixels,
-        layers=pixels.layers,
-        geobox=GeoBox(pixels.grid),
-        facts={"variable": printable(name)},
-    )
+        pixels = pixels_of(file, name, array_axes(path, shapes[name], arrays[name].dtype, axes)[::-1])
+    facts = {"variable": printable(name)}
+    return CubeFile(path, f"MATLAB 7.3 {pixels.dtype.name}", pixels, pixels.layers, GeoBox(pixels.grid), facts=facts)
 
 
 def open_hdf5(path: Path, *, variable: str | None = None, axes: Sequence[str] | None = None) -> CubeFile:
     """Opens an array of an HDF5 file that is no known product.
 
-    The axes of an array of three are taken from the first of these that names them: dimension scales and labels,
-    ``StructMetadata.0`` of HDF-EOS, and a list of wavelengths that is as long as one axis only. Where an axis of bands
-    is all that is known, rows come before columns. Nothing is flipped.
+    The axes of an array of three are named by dimension scales and labels, or by a list of wavelengths that is as long
+    as one axis only. Where an axis of bands is all that is known, rows come before columns. Nothing is flipped.
 
     Args:
         path: the file.
@@ -256,12 +198,11 @@ def open_hdf5(path: Path, *, variable: str | None = None, axes: Sequence[str] | 
         name = name if is_array(resolve(file, name)) else choose_array(path, arrays, variable)
         dataset = resolve(file, name)
         assert is_array(dataset), "chosen among such"
-        lists = list(_band_lists(file, name))
-        known = _axes(file, dataset, lists) if axes is None else array_axes(path, dataset.shape, axes)
+        known = _axes(dataset) if axes is None else array_axes(path, dataset.shape, dataset.dtype, axes)
         nodata = _nodata(dataset)
         pixels = pixels_of(file, name, known, fill=nodata)
         gain, offset = attribute_number(dataset, "scale_factor"), attribute_number(dataset, "add_offset")
-        table = _band_table(dataset, known, lists)
+        table = _band_table(dataset, known)
     words = {axis: word for word, axis in AXIS_OF_WORD.items()}
     return CubeFile(
         path=path,
@@ -291,23 +232,17 @@ def _nodata(dataset: h5py.Dataset) -> float | None:
     return fill
 
 
-def _axes(file: h5py.File, dataset: h5py.Dataset, lists: list[list[h5py.Dataset]]) -> tuple[str, ...]:
-    """What each axis of a dataset is, by the first evidence that decides it."""
-    names = _struct_metadata(file, dataset)
+def _axes(dataset: h5py.Dataset) -> tuple[str, ...]:
+    """What each axis of a dataset is: as its dimensions say, or by the only one as long as a list of wavelengths."""
     known = [_axis(words) for words in _dimension_words(dataset)]
-    eos = [_axis([name]) for name in names] if len(names) == dataset.ndim else []
-    lengths = ({len(stored) for stored in near if _is_wavelengths(stored)} for near in lists)
-    fits = ([i for i, length in enumerate(dataset.shape) if length in near] for near in lengths)
-    nearest = next(filter(None, fits), [])
-    by_length = ["layers" if [i] == nearest else axis for i, axis in enumerate(known)]
-    for evidence in (known, eos, by_length):
-        axes = _completed(evidence, dataset.ndim)
-        if axes is not None:
-            return axes
-    if dataset.ndim == 2:
-        return "rows", "cols"
+    lengths = {len(stored) for stored in _lists(dataset, _is_wavelengths)}
+    fits = [i for i, length in enumerate(dataset.shape) if length in lengths]
+    by_length = ["layers" if [i] == fits else axis for i, axis in enumerate(known)]
+    axes = _completed(known, dataset.ndim) or _completed(by_length, dataset.ndim)
+    if axes is not None or dataset.ndim == 2:
+        return axes or ("rows", "cols")
     raise format_error(
-        file,
+        dataset,
         f"order of the axes of {dataset.name} ({' x '.join(map(str, dataset.shape))})",
         "not named by the file",
         "dimension scales with names such as wavelength, y, x, or scene.axes",
@@ -352,33 +287,13 @@ def _dimension_words(dataset: h5py.Dataset) -> Iterator[list[str]]:
         yield words
 
 
-def _struct_metadata(file: h5py.File, dataset: h5py.Dataset) -> list[str]:
-    """Names of the dimensions of a field of HDF-EOS5; none where there are none, or fields of one name differ."""
-    information = resolve(file, "HDFEOS INFORMATION")
-    if not isinstance(information, h5py.Group):
-        return []
-    text = ""
-    for name in sorted(name for name in members(information) if name.startswith("StructMetadata.")):
-        part = resolve(information, name)
-        if isinstance(part, h5py.Dataset) and h5py.check_string_dtype(part.dtype) and part.size == 1:
-            text += np.asarray(part.asstr("latin-1")[()]).item()
-    field = re.escape((dataset.name or "").rpartition("/")[2])
-    lists = set(re.findall(rf'FieldName="{field}".*?\bDimList=\(([^)]*)\)', text, re.DOTALL))
-    return re.findall(r'"([^"]*)"', lists.pop()) if len(lists) == 1 else []
-
-
-def _band_lists(file: h5py.File, name: str) -> Iterator[list[h5py.Dataset]]:
-    """Lists of wavelengths and FWHM, the nearest first: in the group of a dataset, in groups in it, and further up."""
-    folder = name
-    while folder:
-        folder = folder.rpartition("/")[0]
-        group = resolve(file, folder) if folder else file
-        assert isinstance(group, h5py.Group), "it holds the dataset"
-        groups = [group]
-        for _ in range(_DEPTH):
-            stored = [resolve(near, key) for near in groups for key in members(near)]
-            yield [one for one in stored if isinstance(one, h5py.Dataset) and (_is_wavelengths(one) or _is_fwhm(one))]
-            groups = [one for one in stored if isinstance(one, h5py.Group)]
+def _lists(dataset: h5py.Dataset, kind: Callable[[h5py.Dataset], bool]) -> list[h5py.Dataset]:
+    """Lists of a kind: those in the group of a dataset, or else all of the file."""
+    lists: list[h5py.Dataset] = []
+    dataset.file.visititems(
+        lambda _, stored: lists.append(stored) if isinstance(stored, h5py.Dataset) and kind(stored) else None
+    )
+    return [stored for stored in lists if stored.parent == dataset.parent] or lists
 
 
 def _is_list(stored: h5py.Dataset) -> bool:
@@ -409,35 +324,28 @@ def _names(stored: h5py.Dataset) -> list[str]:
 
 def _unit(stored: h5py.Dataset) -> str | None:
     """The unit that a list names by an attribute, or at the end of its own name."""
-    for name in ("units", "Units", "unit", "Unit"):
-        unit = attribute_text(stored, name)
-        if unit:
-            return unit
+    named = (attribute_text(stored, name) for name in ("units", "Units", "unit", "Unit"))
     end = re.search(r"_(nm|um)$", (stored.name or "").lower())
-    return end[1] if end else None
+    return next(filter(None, named), end[1] if end else None)
 
 
-def _band_table(dataset: h5py.Dataset, axes: tuple[str, ...], lists: list[list[h5py.Dataset]]) -> BandTable:
-    """Wavelengths of the axis of bands, of its own scale or the nearest list of that length, and their FWHM."""
+def _band_table(dataset: h5py.Dataset, axes: tuple[str, ...]) -> BandTable:
+    """Wavelengths of the axis of bands, of its own scale or a list of that length, and their FWHM."""
     if "layers" not in axes:
         return BandTable()
-    index = axes.index("layers")
-    attached = list(dataset.dims[index].values())
-    nearest = [[stored for stored in near if len(stored) == dataset.shape[index]] for near in lists]
-    rivals = next(filter(None, (list(filter(_is_wavelengths, near)) for near in (attached, *nearest))), [])
+    scales, size = list(dataset.dims[axes.index("layers")].values()), dataset.shape[axes.index("layers")]
+    rivals = [scale for scale in scales if _is_wavelengths(scale)]
+    rivals = rivals or [stored for stored in _lists(dataset, _is_wavelengths) if len(stored) == size]
     rivals = list(filter(_is_named_wavelengths, rivals)) or rivals
-    if not rivals:
-        return BandTable()
-    wavelengths = rivals[0]
-    if any(not np.array_equal(_numbers(rival), _numbers(wavelengths)) for rival in rivals):
-        return BandTable(source=printable("one of " + ", ".join((rival.name or "").strip("/") for rival in rivals)))
-    unit, fwhm = _unit(wavelengths), None
-    for stored in filter(_is_fwhm, chain(*nearest)):
-        units = [NM_PER_UNIT.get((word or "").lower()) for word in (_unit(stored) or unit, unit)]
-        if units[0] is not None and units[1] is not None:
-            fwhm = _numbers(stored) * (units[0] / units[1])
-        break
-    return BandTable(_numbers(wavelengths), fwhm, unit=unit, source=printable((wavelengths.name or "").strip("/")))
+    names = [printable((rival.name or "").strip("/")) for rival in rivals]
+    if not rivals or any(not np.array_equal(_numbers(rival), _numbers(rivals[0])) for rival in rivals):
+        return BandTable(source=f"one of {', '.join(names)}") if rivals else BandTable()
+    unit, fwhm = _unit(rivals[0]), None
+    for stored in [stored for stored in _lists(dataset, _is_fwhm) if len(stored) == size][:1]:
+        factors = [NM_PER_UNIT.get((word or "").lower()) for word in (_unit(stored) or unit, unit)]
+        if factors[0] is not None and factors[1] is not None:
+            fwhm = _numbers(stored) * (factors[0] / factors[1])
+    return BandTable(_numbers(rivals[0]), fwhm, unit=unit, source=names[0])
 
 
 def _numbers(stored: h5py.Dataset) -> NDArray[np.float64]:

@@ -13,16 +13,8 @@ import numpy as np
 
 from hsfusion.errors import printable
 from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, crs_as_wkt
-from hsfusion.scenes.formats.envi import parse_map_info
-from hsfusion.scenes.formats.hdf5 import (
-    attribute_numbers,
-    format_error,
-    members,
-    pixels_of,
-    product_bands,
-    resolve,
-    text_of,
-)
+from hsfusion.scenes.formats.envi import map_transform
+from hsfusion.scenes.formats.hdf5 import attribute_numbers, format_error, pixels_of, product_bands, resolve, text_of
 from hsfusion.scenes.geobox import IDENTITY, GeoBox
 
 _CUBE = "Reflectance/Reflectance_Data"
@@ -35,7 +27,7 @@ def is_neon(file: h5py.File) -> bool:
 
 
 def _sites(file: h5py.File) -> list[str]:
-    return [name for name in members(file) if isinstance(resolve(file, f"{name}/{_CUBE}"), h5py.Dataset)]
+    return [name for name in file if isinstance(resolve(file, f"{name}/{_CUBE}"), h5py.Dataset)]
 
 
 def open_neon(path: Path, *, variable: str | None = None) -> CubeFile:
@@ -99,7 +91,7 @@ def _place(file: h5py.File, site: str, grid: tuple[int, int]) -> GeoBox:
     crs = None if code is None else crs_as_wkt(file.filename, "EPSG Code", int(code))
     if info is None:
         return GeoBox(grid, IDENTITY, crs)
-    return GeoBox(grid, parse_map_info(file.filename, info.strip("{}").split(",")).transform, crs)
+    return GeoBox(grid, map_transform(file.filename, info.strip("{}").split(",")), crs)
 
 
 def _text(file: h5py.File, name: str) -> str | None:

@@ -16,15 +16,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from hsfusion.scenes.formats.cube_file import BandTable, CubeFile, crs_as_wkt
-from hsfusion.scenes.formats.hdf5 import (
-    H5Pixels,
-    attribute_numbers,
-    attribute_text,
-    format_error,
-    members,
-    pixels_of,
-    resolve,
-)
+from hsfusion.scenes.formats.hdf5 import H5Pixels, attribute_numbers, attribute_text, format_error, pixels_of, resolve
 from hsfusion.scenes.geobox import GeoBox
 from hsfusion.scenes.scene import Window
 
@@ -41,7 +33,7 @@ def is_prisma(file: h5py.File) -> bool:
 
 def _swaths(file: h5py.File) -> list[str]:
     swaths = resolve(file, _SWATHS)
-    return [name for name in members(swaths) if name.startswith("PRS_L")] if isinstance(swaths, h5py.Group) else []
+    return [name for name in swaths if name.startswith("PRS_L")] if isinstance(swaths, h5py.Group) else []
 
 
 def open_prisma(path: Path) -> CubeFile:
