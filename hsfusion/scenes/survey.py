@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.scenes.formats.cube_file import CubeFile, Pixels
-from hsfusion.scenes.formats.envi import EnviPixels
+from hsfusion.scenes.formats.envi import LAYOUTS, EnviPixels
 from hsfusion.scenes.scene import ArrayRaster, Scene, Window
 from hsfusion.spectra import Bands
 
@@ -32,7 +32,6 @@ _PILE = 0.001  # share of pixels at one extreme value that no picture has by cha
 _LEAST_PIXELS = 10  # of such a pile
 _BELOW_ZERO = 0.01
 _SHOWN = 3
-_AXES = {"bsq": "bls", "bil": "lbs", "bip": "lsb"}  # axes of the binary: bands, lines, samples
 _LINES, _SAMPLES, _PLACES = 16, 32, 3  # of the sample
 _SIDE, _LEAST_SQUARE = 32, 256  # of that in which a curve along lines or samples has to show
 _LEAST_NUMBERS = 1000
@@ -378,18 +377,18 @@ def suspect_interleave(file: CubeFile) -> tuple[str, str] | None:
     declared = file.pixels
     if not isinstance(declared, EnviPixels):
         return None
-    sizes = dict(zip(_AXES[declared.order], declared.shape, strict=True))
+    sizes = dict(zip(declared.axes, declared.shape, strict=True))
     if min(sizes.values()) < 2 or np.prod(list(sizes.values()), dtype=float) < _LEAST_NUMBERS:
         return None
-    scores: dict[tuple[str, np.dtype], float] = {}
-    for order, dtype in product(_AXES, {declared.dtype, declared.dtype.newbyteorder()}):
-        shape = tuple(sizes[axis] for axis in _AXES[order])
-        pixels = dataclasses.replace(declared, order=order, shape=shape, dtype=dtype)
-        scores[order, dtype] = _roughness(file, pixels)
+    scores: dict[tuple[tuple[str, ...], np.dtype], float] = {}
+    for axes, dtype in product(LAYOUTS.values(), {declared.dtype, declared.dtype.newbyteorder()}):
+        pixels = dataclasses.replace(declared, axes=axes, shape=tuple(sizes[axis] for axis in axes), dtype=dtype)
+        scores[axes, dtype] = _roughness(file, pixels)
     best = min(scores, key=lambda reading: scores[reading] if np.isfinite(scores[reading]) else np.inf)
-    if not scores[best] < _FAR_SMOOTHER * scores[declared.order, declared.dtype]:
+    if not scores[best] < _FAR_SMOOTHER * scores[declared.axes, declared.dtype]:
         return None
-    return best[0], "little endian" if best[1].newbyteorder("<") == best[1] else "big endian"
+    order = next(name for name, axes in LAYOUTS.items() if axes == best[0])
+    return order, "little endian" if best[1].newbyteorder("<") == best[1] else "big endian"
 
 
 def suspect_axis_order(file: CubeFile) -> str | None:

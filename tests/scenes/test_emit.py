@@ -63,16 +63,6 @@ def test_window_of_the_map_reads_only_the_rows_and_columns_it_needs(tmp_path, mo
     assert [window for name, window in seen if name != "reflectance"] == [Window(1, 6, 2, 2)] * 2
 
 
-def test_table_that_needs_the_whole_swath_holds_a_few_rows_at_a_time(tmp_path, monkeypatch):
-    file = open_cube_file(write(tmp_path))
-    monkeypatch.setattr("hsfusion.scenes.formats.emit._MOST_AT_ONCE", 2 * COLS * 4 * 4)  # two rows
-    most = []
-    read = H5Pixels.read
-    monkeypatch.setattr(H5Pixels, "read", lambda self, window: most.append(window.height) or read(self, window))
-    np.testing.assert_array_equal(file.read(Window(0, 0, 7, 8)), on_map())
-    assert max(most[2:]) == 2 and len(most) == 2 + 3
-
-
 def test_radiance_of_level_1b_is_read_alike(tmp_path):
     path = write(tmp_path, cube="radiance", **{"sensor_band_parameters/good_wavelengths": None})
     file = open_cube_file(path)

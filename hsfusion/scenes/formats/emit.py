@@ -7,7 +7,6 @@ Layout: NASA LP DAAC, EMIT L2A User Guide (DOI 10.5067/EMIT/EMITL2ARFL.001) and 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -34,7 +33,6 @@ from hsfusion.scenes.scene import Window
 _CUBES = {"reflectance": "L2A", "radiance": "L1B"}
 _PARAMETERS = "sensor_band_parameters"
 _GRIDS = ("map", "sensor")
-_MOST_AT_ONCE = 2**27  # bytes of the swath held while a window of the map is put together
 
 
 def is_emit(file: h5py.File) -> bool:
@@ -83,13 +81,9 @@ def open_emit(path: Path, *, grid: str | None = None) -> CubeFile:
 
 @dataclass(frozen=True)
 class EmitMapPixels:
-    """The swath put on the map: each pixel of the map names its row and column of the swath, from 1, or none (0).
+    """The swath put on the map by tables of the column (``glt_x``) and row (``glt_y``) of the swath of each map pixel.
 
-    Attributes:
-        swath: numbers as seen by the sensor.
-        glt_x: column of the swath for each pixel of the map.
-        glt_y: row of the swath.
-        none: further number that names no pixel, the fill value of the tables.
+    Both count from 1; 0, or the tables' own fill value ``none``, is outside the swath.
     """
 
     swath: H5Pixels
@@ -107,39 +101,20 @@ class EmitMapPixels:
         cols, rows = (table.read(window)[0].astype(np.int64) for table in (self.glt_x, self.glt_y))
         for index in (cols, rows):
             index[index == self.none] = 0
-        self._check(rows, cols)
-        values = np.full((self.swath.layers, *rows.shape), np.nan, self.dtype)
-        inside = np.flatnonzero(rows)
-        inside = inside[np.argsort(rows.flat[inside], kind="stable")]
-        flat = values.reshape(len(values), -1)
-        for part in self._stripes(rows.flat[inside], cols.flat[inside]):
-            row, col = rows.flat[inside[part]] - 1, cols.flat[inside[part]] - 1
-            top, left = int(row.min()), int(col.min())
-            block = self.swath.read(Window(top, left, int(row.max()) - top + 1, int(col.max()) - left + 1))
-            flat[:, inside[part]] = block[:, row - top, col - left]
-        return values
-
-    def _stripes(self, rows: NDArray, cols: NDArray) -> list[slice]:
-        """Parts of pixels, sorted by row, of which the swath need not be held all at once."""
-        if not len(rows):
-            return []
-        width = int(cols.max() - cols.min()) + 1
-        height = max(1, _MOST_AT_ONCE // (width * self.swath.layers * self.dtype.itemsize))
-        starts = np.searchsorted(rows, np.arange(rows[0], rows[-1] + 1, height))
-        edges = [*starts.tolist(), len(rows)]
-        return [slice(a, b) for a, b in pairwise(edges) if b > a]
-
-    def _check(self, rows: NDArray, cols: NDArray) -> None:
         height, width = self.swath.grid
         wrong = (rows < 0) | (cols < 0) | (rows > height) | (cols > width) | ((rows == 0) != (cols == 0))
         if wrong.any():
-            raise InputError(
-                self.swath.path,
-                "location/glt_y, location/glt_x",
-                f"{rows[wrong][0]}, {cols[wrong][0]}",
-                f"0, 0 or a pixel from 1, 1 to {height}, {width}",
-                "get the file anew, or add scene.grid=sensor",
-            )
+            found, expected = f"{rows[wrong][0]}, {cols[wrong][0]}", f"0, 0 or a pixel from 1, 1 to {height}, {width}"
+            fix = "get the file anew, or add scene.grid=sensor"
+            raise InputError(self.swath.path, "location/glt_y, location/glt_x", found, expected, fix)
+        values = np.full((self.swath.layers, *rows.shape), np.nan, self.dtype)
+        inside = rows > 0
+        if inside.any():
+            row, col = rows[inside] - 1, cols[inside] - 1
+            top, left = int(row.min()), int(col.min())
+            block = self.swath.read(Window(top, left, int(row.max()) - top + 1, int(col.max()) - left + 1))
+            values[:, inside] = block[:, row - top, col - left]
+        return values
 
 
 def _on_map(file: h5py.File, swath: H5Pixels) -> EmitMapPixels:
@@ -158,6 +133,6 @@ def _place(file: h5py.File, grid: tuple[int, int]) -> GeoBox:
 
 
 def _band_table(file: h5py.File) -> BandTable:
-    _, table = product_bands(file, f"{_PARAMETERS}/wavelengths", f"{_PARAMETERS}/fwhm")
+    table = product_bands(file, f"{_PARAMETERS}/wavelengths", f"{_PARAMETERS}/fwhm")
     good = band_list(file, f"{_PARAMETERS}/good_wavelengths")
     return replace(table, good=None if good is None else good == 1)

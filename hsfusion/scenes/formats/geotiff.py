@@ -6,9 +6,9 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -33,12 +33,6 @@ _DESCRIPTION = re.compile(
 )
 _A_RANGE = re.compile(rf"(?:[-–/]|\bto)\s*$|\d\s*(?:{_UNIT_WORDS})\b", re.IGNORECASE)
 _CLOSE_NM = 1.0  # GDAL writes IMAGERY tags to 0.001 micrometres
-# whether a tag says the same as scale and offset of a band
-_AGREES: dict[str, Callable[[float, float, float], bool]] = {
-    "reflectance_scale_factor": lambda value, scale, offset: bool(np.isclose(value * scale, 1)),
-    "scale_factor": lambda value, scale, offset: bool(np.isclose([value, value, value * scale], [1, scale, 1]).any()),
-    "add_offset": lambda value, scale, offset: bool(np.isclose(value, [0, offset]).any()),
-}
 _GOOD = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 
 
@@ -56,15 +50,13 @@ def open_geotiff(path: Path) -> CubeFile:
         missing, blocks = _missing_blocks(source, path)
         masked = any(flags == [MaskFlags.per_dataset] for flags in source.mask_flag_enums)
         nodata, facts = _nodata(source, dtype)
-        if missing and not masked and nodata is None:
-            raise InputError(
-                path,
-                "number of blocks never written",
-                f"{missing} of {blocks}",
-                "0, as no nodata value says what they hold",
-                "write the file anew, or set its nodata value",
-            )
         if missing:
+            if not masked and nodata is None:
+                expected, fix = (
+                    "0, as no nodata value says what they hold",
+                    "write the file anew, or set its nodata value",
+                )
+                raise InputError(path, "number of blocks never written", f"{missing} of {blocks}", expected, fix)
             facts["never written"] = f"{missing} of {blocks} blocks, read as no data"
         geobox, place = _place(source)
         gain, offset = _scales(source, path)
@@ -90,13 +82,7 @@ def is_tiff(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class TiffPixels:
-    """The stored numbers of a GeoTIFF.
-
-    Attributes:
-        path: the file.
-        dtype: of its numbers.
-        masked: whether it has a mask of its own.
-    """
+    """The stored numbers of a GeoTIFF; ``masked``: it has a mask of its own."""
 
     path: Path
     dtype: np.dtype
@@ -157,9 +143,8 @@ def _nothing_skipped(path: Path) -> Iterator[None]:
             log.setLevel(level)
             log.removeFilter(kept)
     if unread:
-        raise InputError(
-            path, "content", f"unreadable in part ({printable(unread[0])})", "a whole GeoTIFF", "copy it anew"
-        )
+        found = f"unreadable in part ({printable(unread[0])})"
+        raise InputError(path, "content", found, "a whole GeoTIFF", "copy it anew")
 
 
 def _opened(path: Path) -> rasterio.DatasetReader:
@@ -219,17 +204,16 @@ def _scales(
     if (gain == 1).all() and factor > 0:
         gain = gain / factor
     for band, scale, shift in zip(source.indexes, gain, offset, strict=True):
-        tags = whole | _lower_case(source.tags(band))
-        for name in _AGREES.keys() & tags.keys():
+        tags, inverse = whole | _lower_case(source.tags(band)), 1 / scale if scale else np.nan
+        may_be = {name: [inverse], "scale_factor": [1, scale, inverse], "add_offset": [0, shift]}
+        for name in may_be.keys() & tags.keys():
             value = strict_number(path, f"the tag {name}", tags[name])
-            if not _AGREES[name](value, scale, shift):
-                raise InputError(
-                    path,
-                    f"the tag {name}",
-                    f"{value:g}",
-                    f"what scale {scale:g} and offset {shift:g} of band {band} say, for it may multiply or divide",
-                    "set GDAL's scale and offset of the bands (gdal_edit.py -scale -offset), or remove the tag",
+            if not np.isclose(value, may_be[name]).any():
+                expected = (
+                    f"what scale {scale:g} and offset {shift:g} of band {band} say, for it may multiply or divide"
                 )
+                fix = "set GDAL's scale and offset of the bands (gdal_edit.py -scale -offset), or remove the tag"
+                raise InputError(path, f"the tag {name}", f"{value:g}", expected, fix)
     return None if (gain == 1).all() else gain, None if (offset == 0).all() else offset
 
 
@@ -256,21 +240,6 @@ def _lower_case(tags: Mapping[str, str]) -> dict[str, str]:
     return {name.strip().lower().replace(" ", "_"): value for name, value in tags.items() if value.strip()}
 
 
-@dataclass(frozen=True, eq=False)
-class _Statement:
-    """What one place of the file says: (C,) wavelengths and widths, NaN where it says nothing, and their unit."""
-
-    where: str
-    wavelength: NDArray[np.float64]
-    fwhm: NDArray[np.float64]
-    unit: str | None
-
-    def factors(self) -> list[float]:
-        """Nanometres per unit: of an unnamed one, both that it can be."""
-        unit = (self.unit or "").strip().lower()
-        return [NM_PER_UNIT[unit]] if unit in NM_PER_UNIT else [1.0, 1000.0]
-
-
 def _tagged_bands(source: rasterio.DatasetReader, path: Path) -> BandTable:
     """Reads the band table of an open file.
 
@@ -284,46 +253,41 @@ def _tagged_bands(source: rasterio.DatasetReader, path: Path) -> BandTable:
     imagery = [_lower_case(source.tags(band, ns="IMAGERY")) for band in source.indexes]
     whole = _lower_case(source.tags(ns="ENVI")) | _lower_case(source.tags())
     unit = _one_unit(path, [band["wavelength_units"] for band in [*tags, whole] if "wavelength_units" in band])
-    wavelength, fwhm = (_list(path, whole, name) for name in ("wavelength", "fwhm"))
-    good = _good_bands(path, tags, whole)
-    if wavelength is not None and wavelength.size != source.count:
-        return BandTable(wavelength, None, good, unit, "wavelength (the list of the file)")
-    none = np.full(source.count, np.nan)
-    statements = [
-        _Statement(
-            "the tag wavelength of each band", _values(path, tags, "wavelength"), _values(path, tags, "fwhm"), unit
-        ),
-        _Statement(
-            "the IMAGERY tags",
-            _values(path, imagery, "central_wavelength_um"),
-            _values(path, imagery, "fwhm_um"),
-            "Micrometers",
-        ),
-        _Statement(
-            "the list of the file", none if wavelength is None else wavelength, none if fwhm is None else fwhm, unit
-        ),
-        _described(path, source),
+    listed, widths, good = _list(path, whole, "wavelength"), _list(path, whole, "fwhm"), _good_bands(path, tags, whole)
+    if listed is not None and listed.size != source.count:
+        return BandTable(listed, None, good, unit, "wavelength (the list of the file)")
+    centres, fwhm = (_values(path, tags, name) for name in ("wavelength", "fwhm"))
+    central, width = (_values(path, imagery, name) for name in ("central_wavelength_um", "fwhm_um"))
+    tables = [
+        BandTable(centres, fwhm, good, unit, "the tag wavelength of each band"),
+        BandTable(central, width, good, "Micrometers", "the IMAGERY tags"),
+        BandTable(listed, widths, good, unit, "the list of the file"),
+        _described(path, source, good),
     ]
-    named = [statement for statement in statements if np.isfinite(statement.wavelength).any()]
+    named = [(table, table.wavelength) for table in tables if table.wavelength is not None]
     if not named:
         return BandTable(good=good)
-    first = named[0]
-    for other in named[1:]:
-        _check_agreement(path, first, other)
-    without = np.flatnonzero(np.isnan(first.wavelength))
+    first, centres = named[0]
+    for other, others in named[1:]:
+        here, there = (NM_PER_UNIT.get((table.unit or "").strip().lower(), np.nan) for table in (first, other))
+        for band in np.flatnonzero(np.abs(centres * here - others * there) > _CLOSE_NM):  # NaN: not apart
+            said, expected = (
+                f"{centres[band] * here:g} nm in {first.source}",
+                f"{others[band] * there:g} in {other.source}",
+            )
+            raise InputError(path, f"wavelength of band {band + 1}", said, expected, "correct one of the two")
+    without = np.flatnonzero(np.isnan(centres))
     if without.size:
-        return BandTable(good=good, source=f"wavelength of band {without[0] + 1} ({first.where} names it for others)")
-    fwhm = None if np.isnan(first.fwhm).all() else first.fwhm
-    return BandTable(first.wavelength, fwhm, good, first.unit, f"wavelength ({first.where})")
+        return BandTable(good=good, source=f"wavelength of band {without[0] + 1} ({first.source} names it for others)")
+    return replace(first, source=f"wavelength ({first.source})")
 
 
-def _values(path: Path, tags: Sequence[Mapping[str, str]], name: str) -> NDArray[np.float64]:
-    """Values of a tag of each band, NaN for bands without."""
-    values = np.full(len(tags), np.nan)
-    for i, band in enumerate(tags):
-        if name in band:
-            values[i] = strict_number(path, f"{name} of band {i + 1}", band[name])
-    return values
+def _values(path: Path, tags: Sequence[Mapping[str, str]], name: str) -> NDArray[np.float64] | None:
+    """Values of a tag of each band, NaN for bands without; None where no band has it."""
+    named = {
+        i: strict_number(path, f"{name} of band {i + 1}", band[name]) for i, band in enumerate(tags) if name in band
+    }
+    return np.array([named.get(i, np.nan) for i in range(len(tags))]) if named else None
 
 
 def _list(path: Path, tags: Mapping[str, str], name: str) -> NDArray[np.float64] | None:
@@ -332,18 +296,16 @@ def _list(path: Path, tags: Mapping[str, str], name: str) -> NDArray[np.float64]
     return strict_numbers(path, name, words) if words != [""] else None
 
 
-def _described(path: Path, source: rasterio.DatasetReader) -> _Statement:
-    wavelength, units = np.full(source.count, np.nan), []
+def _described(path: Path, source: rasterio.DatasetReader, good: NDArray[np.bool_] | None) -> BandTable:
     try:
         descriptions = source.descriptions
     except UnicodeDecodeError:  # tags in another encoding than UTF-8 say nothing either
         descriptions = ()
-    for i, text in enumerate(descriptions):
-        match = _DESCRIPTION.fullmatch(text.strip()) if text else None
-        if match and not _A_RANGE.search(match["before"]):
-            wavelength[i] = strict_number(path, f"wavelength in the description of band {i + 1}", match["number"])
-            units.append(match["unit"])
-    return _Statement("the band descriptions", wavelength, np.full(source.count, np.nan), _one_unit(path, units))
+    matches = [_DESCRIPTION.fullmatch(text.strip()) if text else None for text in descriptions]
+    named = [match if match and not _A_RANGE.search(match["before"]) else None for match in matches]
+    words = [{"description": match["number"]} if match else {} for match in named]
+    unit = _one_unit(path, [match["unit"] for match in named if match])
+    return BandTable(_values(path, words, "description"), None, good, unit, "the band descriptions")
 
 
 def _good_bands(path: Path, tags: Sequence[Mapping[str, str]], whole: Mapping[str, str]) -> NDArray[np.bool_] | None:
@@ -362,18 +324,7 @@ def _one_unit(path: Path, words: list[str]) -> str | None:
     """The unit that all words mean, as the first words it; None where there are none."""
     meanings = {NM_PER_UNIT.get(word.strip().lower(), word.strip().lower()) for word in words}
     if len(meanings) > 1:
-        said = " and ".join(sorted(set(words)))
-        raise InputError(path, "wavelength units", said, "one unit for all bands", "correct the tags")
+        raise InputError(
+            path, "wavelength units", " and ".join(sorted(set(words))), "one unit for all bands", "correct the tags"
+        )
     return words[0] if words else None
-
-
-def _check_agreement(path: Path, first: _Statement, other: _Statement) -> None:
-    """Makes sure that two places name the same wavelengths, whatever an unnamed unit may be."""
-    apart = [
-        np.flatnonzero(np.abs(first.wavelength * here - other.wavelength * there) > _CLOSE_NM)  # NaN: not apart
-        for here, there in product(first.factors(), other.factors())
-    ]
-    if all(bands.size for bands in apart):
-        band = int(apart[0][0])
-        said, expected = (f"{one.wavelength[band]:g} {one.unit or ''} in {one.where}" for one in (first, other))
-        raise InputError(path, f"wavelength of band {band + 1}", said, expected, "correct one of the two")

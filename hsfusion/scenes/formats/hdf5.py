@@ -95,14 +95,14 @@ def band_list(file: h5py.Group, name: str) -> NDArray[np.float64] | None:
     return None if resolve(file, name) is None else np.asarray(stored_numbers(file, name)[()], np.float64)
 
 
-def product_bands(file: h5py.Group, wavelength: str, fwhm: str) -> tuple[NDArray[np.float64] | None, BandTable]:
-    """Wavelengths of a product, and its band table: in nm by its specification where the file names no unit."""
-    dataset, centres, unit, source = resolve(file, wavelength), band_list(file, wavelength), None, wavelength
-    if dataset is not None:
-        unit = attribute_text(dataset, "Units") or attribute_text(dataset, "units")
-        source = wavelength if unit else f"{wavelength} (unit by the product's specification)"
-        unit = unit or "Nanometers"
-    return centres, BandTable(centres, band_list(file, fwhm), unit=unit, source=source)
+def product_bands(file: h5py.Group, wavelength: str, fwhm: str) -> BandTable:
+    """The band table of a product: in nm by its specification where the file names no unit."""
+    dataset = resolve(file, wavelength)
+    if dataset is None:
+        return BandTable(source=wavelength)
+    unit = attribute_text(dataset, "Units") or attribute_text(dataset, "units")
+    source = wavelength if unit else f"{wavelength} (unit by the product's specification)"
+    return BandTable(band_list(file, wavelength), band_list(file, fwhm), unit=unit or "Nanometers", source=source)
 
 
 def text_of(value: object) -> str | None:
@@ -166,7 +166,7 @@ def open_matlab73(path: Path, *, variable: str | None = None, axes: Sequence[str
     with h5py.File(path, "r") as file:
         arrays = {
             name: stored
-            for name in file
+            for name in map(str, file)
             if is_array(stored := resolve(file, name))
             and attribute_text(stored, "MATLAB_class") in MATLAB_CLASSES
             and "MATLAB_empty" not in stored.attrs

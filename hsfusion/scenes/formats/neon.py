@@ -27,7 +27,7 @@ def is_neon(file: h5py.File) -> bool:
 
 
 def _sites(file: h5py.File) -> list[str]:
-    return [name for name in file if isinstance(resolve(file, f"{name}/{_CUBE}"), h5py.Dataset)]
+    return [name for name in map(str, file) if isinstance(resolve(file, f"{name}/{_CUBE}"), h5py.Dataset)]
 
 
 def open_neon(path: Path, *, variable: str | None = None) -> CubeFile:
@@ -73,8 +73,9 @@ def _site(file: h5py.File, name: str | None) -> str:
 
 def _band_table(file: h5py.File, site: str) -> BandTable:
     folder = f"{site}/{_METADATA}/Spectral_Data"
-    wavelength, table = product_bands(file, f"{folder}/Wavelength", f"{folder}/FWHM")
+    table = product_bands(file, f"{folder}/Wavelength", f"{folder}/FWHM")
     factor, group = NM_PER_UNIT.get((table.unit or "").lower()), resolve(file, f"{site}/Reflectance")
+    wavelength = table.wavelength
     if wavelength is None or group is None or factor is None:
         return table
     good = np.ones(len(wavelength), bool)

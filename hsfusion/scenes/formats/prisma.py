@@ -33,7 +33,7 @@ def is_prisma(file: h5py.File) -> bool:
 
 def _swaths(file: h5py.File) -> list[str]:
     swaths = resolve(file, _SWATHS)
-    return [name for name in swaths if name.startswith("PRS_L")] if isinstance(swaths, h5py.Group) else []
+    return [name for name in map(str, swaths) if name.startswith("PRS_L")] if isinstance(swaths, h5py.Group) else []
 
 
 def open_prisma(path: Path) -> CubeFile:
@@ -57,6 +57,17 @@ def open_prisma(path: Path) -> CubeFile:
         acquired = attribute_text(file, "Product_StartTime")
     parts = tuple((detector.cube, detector.errors) for detector in detectors)
     pixels = PrismaPixels(parts, tuple(order.tolist()))
+    left_out = [int((~detector.kept).sum()) for detector in detectors]
+    invalid = ", and invalid ones of the error matrix" if all(errors for _, errors in parts) else ""
+    facts = {
+        "sensor": "PRISMA",
+        "product": level,
+        "quantity": "radiance" if level == "L2B" else "reflectance",
+        "acquired": acquired or "not named",
+        "left out": f"{left_out[0]} VNIR and {left_out[1]} SWIR bands with flag 0 or wavelength 0",
+        "place": "corner coordinates are centres of pixels" if level == "L2D" else "sensor geometry, not on a map",
+        "no data": f"pixels that are 0 in all bands{invalid}",
+    }
     return CubeFile(
         path=path,
         format=f"PRISMA {level} HDF5 {pixels.dtype.name}",
@@ -71,32 +82,13 @@ def open_prisma(path: Path) -> CubeFile:
         ),
         gain=np.concatenate([np.full(len(detector.kept), detector.gain) for detector in detectors])[order],
         offset=np.concatenate([np.full(len(detector.kept), detector.offset) for detector in detectors])[order],
-        facts=_facts(level, acquired, detectors),
+        facts=facts,
     )
-
-
-def _facts(level: str, acquired: str | None, detectors: list[_Detector]) -> dict[str, str]:
-    left_out = [int((~detector.kept).sum()) for detector in detectors]
-    return {
-        "sensor": "PRISMA",
-        "product": level,
-        "quantity": "radiance" if level == "L2B" else "reflectance",
-        "acquired": acquired or "not named",
-        "left out": f"{left_out[0]} VNIR and {left_out[1]} SWIR bands with flag 0 or wavelength 0",
-        "place": "corner coordinates are centres of pixels" if level == "L2D" else "sensor geometry, not on a map",
-        "no data": "pixels that are 0 in all bands"
-        + (", and invalid ones of the error matrix" if all(detector.errors for detector in detectors) else ""),
-    }
 
 
 @dataclass(frozen=True)
 class PrismaPixels:
-    """The stored numbers of both detectors.
-
-    Attributes:
-        parts: cube and, where there is one, error matrix of each detector.
-        order: index of each layer in the layers of all cubes, one after the other.
-    """
+    """Cube and, where there is one, error matrix of each detector; ``order``: of each layer, its index in all cubes."""
 
     parts: tuple[tuple[H5Pixels, H5Pixels | None], ...]
     order: tuple[int, ...]

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, Pixels, strict_number
+from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, strict_number
 from hsfusion.scenes.formats.envi import open_envi
 from hsfusion.scenes.formats.geotiff import is_tiff, open_geotiff
-from hsfusion.scenes.scene import Window
 
 _IMAGE_NAME = re.compile(r"(?P<stem>.*)SPECTRAL_IMAGE(_(?P<detector>VNIR|SWIR))?(_COG)?(\.\w+)?", re.IGNORECASE)
 _XML_NAME = re.compile(r"(?P<stem>.*)METADATA(\.XML)+", re.IGNORECASE)
@@ -59,53 +58,25 @@ def open_product(path: Path) -> CubeFile:
     level = xml.text("base/level") or "of no named level"
     facts = {"sensor": xml.sensor, "product": level, "acquired": xml.text("base/temporalCoverage/startTime")}
     kept = {name: value for name, value in image.facts.items() if name not in facts}
-    pixels, nodata, told = _without_background(xml, image)
+    text = xml.text("specific/backgroundValue")
+    background = strict_number(xml_path, "specific/backgroundValue", text) if text else None
+    if image.nodata is not None and background not in (None, image.nodata):
+        kept["nodata"] = f"{image.nodata:g} in the image and {background:g} in {xml_path.name}, both taken"
     return replace(
         image,
         format=f"{xml.sensor} {level} {image.format}",
-        pixels=pixels,
         table=BandTable(wavelength, fwhm, _good(xml, rows, image), "nm", f"wavelengthCenterOfBand of {xml_path.name}"),
-        nodata=nodata,
+        nodata=background if image.nodata is None else image.nodata,
+        background=background,
         gain=gain,
         offset=offset,
-        facts={name: value for name, value in facts.items() if value} | kept | told,
+        facts={name: value for name, value in facts.items() if value} | kept,
     )
 
 
 @dataclass(frozen=True)
-class MaskedPixels:
-    """Stored numbers of which one more value means no data.
-
-    Attributes:
-        stored: the numbers.
-        background: the value.
-    """
-
-    stored: Pixels
-    background: float
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the stored numbers."""
-        return self.stored.dtype
-
-    def read(self, window: Window) -> NDArray:
-        """Reads a window: (layers, height, width) as stored, masked where it is the background."""
-        values = self.stored.read(window)
-        mask = np.ma.getmaskarray(values) | (np.ma.getdata(values) == self.background)
-        return np.ma.masked_array(np.ma.getdata(values), mask)
-
-
-@dataclass(frozen=True)
 class ProductXml:
-    """What a product's XML says.
-
-    Attributes:
-        path: the file.
-        sensor: EnMAP or DESIS.
-        root: all elements, their names without namespaces.
-        bands: that of each band, in the order of their numbers 1, 2, ...
-    """
+    """What a product's XML says; ``bands`` holds the elements of the bands in the order of their numbers 1, 2, ..."""
 
     path: Path
     sensor: str
@@ -123,26 +94,19 @@ class ProductXml:
             [strict_number(self.path, f"{name} of band {i}", band.findtext(name) or "") for i, band in numbered]
         )
 
-    def error(self, field: str, value: object, expected: str) -> InputError:
-        """An error that names this file."""
-        return InputError(self.path, field, value, expected, "take XML and image from one product")
-
 
 def _read_xml(path: Path) -> ProductXml:
     root = fromstring(path.read_bytes())  # expat opens no other files, and limits what entities grow to
     for element in root.iter():
         element.tag = re.sub(".*[}:]", "", element.tag)  # any namespace
     sensor = _SENSORS.get(root.tag, "")
-    bands = {_number(band): band for band in root.iterfind(_BAND[sensor])} if sensor else {}
+    found = root.iterfind(_BAND[sensor]) if sensor else ()
+    bands = {int(band.get("number") or band.findtext("bandNumber") or 0): band for band in found}
     if not bands or sorted(bands) != list(range(1, len(bands) + 1)):
         found = f"{printable(root.tag, longest=40)} with bands {printable(sorted(bands), longest=60)}"
         expected = f"{' or '.join(_SENSORS)} with bands 1, 2, ..."
         raise InputError(path, "root element", found, expected, "name the XML of an EnMAP or DESIS product")
     return ProductXml(path, sensor, root, [bands[number] for number in sorted(bands)])
-
-
-def _number(band: Element) -> int:
-    return int(band.get("number") or band.findtext("bandNumber") or 0)
 
 
 def _xml_beside(image: Path) -> Path | None:
@@ -163,13 +127,9 @@ def _image_beside(xml_path: Path) -> Path:
         and file.suffix.lower() not in _NO_IMAGES
     )
     if len(found) != 1:
-        raise InputError(
-            xml_path,
-            "image beside it",
-            ", ".join(found) or "missing",
-            f"one file {stem}SPECTRAL_IMAGE with the ending .TIF, .BSQ, .BIL or .BIP, beside a file {stem}METADATA.XML",
-            "name the image itself" if found else "put the image beside it, both named as in the product",
-        )
+        expected = f"one file {stem}SPECTRAL_IMAGE with the ending .TIF, .BSQ, .BIL or .BIP"
+        fix = "name the image itself" if found else f"put it beside {stem}METADATA.XML, named as in the product"
+        raise InputError(xml_path, "image beside it", ", ".join(found) or "missing", expected, fix)
     return xml_path.with_name(found[0])
 
 
@@ -184,7 +144,8 @@ def _rows_of_image(xml: ProductXml, image: CubeFile) -> slice:
         bands = sum(sizes)
     if rows.stop - rows.start != image.layers or bands != len(xml.bands):
         found = f"{rows.stop - rows.start} of {bands} in all"
-        raise xml.error("number of bands", found, f"{image.layers} as in {image.path.name}, of {len(xml.bands)}")
+        expected = f"{image.layers} as in {image.path.name}, of {len(xml.bands)}"
+        raise InputError(xml.path, "number of bands", found, expected, "take XML and image from one product")
     return rows
 
 
@@ -210,15 +171,3 @@ def _good(xml: ProductXml, rows: slice, image: CubeFile) -> NDArray[np.bool_] | 
     numbers = [int(word) for text in lists for word in text.split(",") if word.strip()]
     good = np.isin(np.arange(1, len(xml.bands) + 1), numbers) | (not numbers)
     return good[rows] if image.table.good is None else good[rows] & image.table.good
-
-
-def _without_background(xml: ProductXml, image: CubeFile) -> tuple[Pixels, float | None, dict[str, str]]:
-    """Nodata of the image and the background value of the XML, both of which mean no data."""
-    text = xml.text("specific/backgroundValue")
-    background = strict_number(xml.path, "specific/backgroundValue", text) if text else None
-    if background is None or background == image.nodata:
-        return image.pixels, image.nodata, {}
-    if image.nodata is None:
-        return image.pixels, background, {}
-    told = {"nodata": f"{image.nodata:g} in the image and {background:g} in {xml.path.name}, both taken"}
-    return MaskedPixels(image.pixels, background), image.nodata, told
