@@ -61,12 +61,12 @@ def on_map():
 
 
 LIES = {
-    "reflectance": [SWATH[0], SWATH.astype("i2"), b"text"],
+    "reflectance": [SWATH[0], b"text"],
     "sensor_band_parameters/wavelengths": [[b"a"] * 4],
     "sensor_band_parameters/fwhm": [[8.0]],
     "sensor_band_parameters/good_wavelengths": [[1, 0]],
-    "location/glt_x": [GLT_X[:3], GLT_X[None]],
-    "location/glt_y": [None, GLT_Y.T],
+    "location/glt_x": [GLT_X[None]],
+    "location/glt_y": [None],
     "geotransform": [None, [1, 2, 3], [12, 0, 0, 44, 0, 0], "12 0.1"],
     "spatial_ref": [None, "EPSG", 'GEOGCS["WGS 84"'],
 }

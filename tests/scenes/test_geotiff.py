@@ -137,9 +137,9 @@ def test_lists_may_end_in_a_comma(tmp_path):
     assert (bands.wavelength_nm.tolist(), bands.good.tolist()) == (NM, [True, False, True])
 
 
-@pytest.mark.parametrize("word", ["2", "-1", "nan", "0.5", "maybe"])
+@pytest.mark.parametrize("word", ["nan", "maybe", "1_0"])
 def test_mark_that_is_neither_good_nor_bad_is_refused(tmp_path, word):
-    with pytest.raises(InputError, match=r"bbl( 2)? is .*, expected (1|a finite number)"):
+    with pytest.raises(InputError, match=r"bbl 2 is .*, expected a finite number"):
         open_cube_file(write(tmp_path / "c.tif", whole={"bbl": f"{{1, {word}, 1}}"}))
 
 

@@ -52,7 +52,7 @@ def test_bad_bands_by_range_and_by_name(path):
     ("given", "message"),
     [
         ({"wavelengths": NM[:2]}, "number of wavelengths is 2, expected 3"),
-        ({"wavelength_unit": "Angstrom"}, "wavelength_unit is Angstrom, expected nm or um"),
+        ({"wavelength_unit": "Angstrom"}, "wavelength units is Angstrom, expected Nanometers or Micrometers"),
         ({"scale": 0}, r"scene\.scale is 0, expected a positive number"),
         ({"scale": float("nan")}, r"scene\.scale is nan"),
         ({"offset": float("inf")}, r"scene\.offset is inf"),

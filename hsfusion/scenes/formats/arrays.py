@@ -68,11 +68,7 @@ def open_matlab(path: Path, *, variable: str | None = None, axes: Sequence[str] 
 def array_axes(path: Path, shape: tuple[int, ...], dtype: np.dtype, axes: Sequence[str] | None) -> tuple[str, ...]:
     """What the axes of an array are whose file does not name them: ``rows``, ``cols``, ``layers`` by convention.
 
-    Args:
-        path: the file.
-        shape: of the array, two or three axes.
-        dtype: of its numbers, which have to be real.
-        axes: the words ``band``, ``row`` and ``col`` in the order of an array of three, where the user names it.
+    ``axes``: the words ``band``, ``row`` and ``col`` in the order of an array of three, where the user names it.
     """
     told = f"{' x '.join(map(str, shape))} of type {printable(dtype)}"
     if dtype.kind not in "iufb" or len(shape) not in (2, 3) or not min(shape):
@@ -89,10 +85,7 @@ def array_axes(path: Path, shape: tuple[int, ...], dtype: np.dtype, axes: Sequen
 def choose_array(path: Path, found: Mapping[str, tuple[int, ...]], variable: str | None) -> str:
     """Says which array of a file is meant: the one named, or the only one that can be a raster.
 
-    Args:
-        path: the file.
-        found: name -> shape of each array of real numbers.
-        variable: the name, or None. Rows and columns of numbers, such as wavelengths, have to be named to be taken.
+    ``found``: name -> shape of each array of real numbers. Single rows or columns, as of wavelengths, are to be named.
     """
     rasters = {name: shape for name, shape in found.items() if len(shape) in (2, 3) and min(shape) > 0}
     likely = [name for name, shape in rasters.items() if min(shape[:2]) > 1]

@@ -38,10 +38,7 @@ _LIBRARY_ERRORS = (
 
 
 class Pixels(Protocol):
-    """Stored numbers, read window by window; can be pickled, and opens its file on each read.
-
-    Where single layers can be read without the others, ``read_layers(window, layers)`` does so.
-    """
+    """Stored numbers, read window by window, or by ``read_layers(window, layers)`` too; can be pickled."""
 
     @property
     def dtype(self) -> np.dtype:
@@ -75,8 +72,6 @@ class FileArray:
     """An array in a file.
 
     Attributes:
-        path: the file.
-        dtype: of its numbers, with their byte order.
         axes: what its axes are, the outermost first: ``layers`` (may be missing), ``rows``, ``cols``.
         shape: of the array, in that order.
     """
@@ -89,12 +84,15 @@ class FileArray:
     @property
     def layers(self) -> int:
         """Number of layers."""
-        return dict(zip(self.axes, self.shape, strict=True)).get("layers", 1)
+        return self._sizes().get("layers", 1)
 
     @property
     def grid(self) -> tuple[int, int]:
         """(H, W)."""
-        return self.shape[self.axes.index("rows")], self.shape[self.axes.index("cols")]
+        return self._sizes()["rows"], self._sizes()["cols"]
+
+    def _sizes(self) -> dict[str, int]:
+        return dict(zip(self.axes, self.shape, strict=True))
 
     def part(self, array: Any, window: Window) -> NDArray:
         """A window of the opened array: (layers, height, width)."""
@@ -154,17 +152,12 @@ class CubeFile:
     """A cube as its file holds it. Physical values are stored values times gain plus offset.
 
     Attributes:
-        path: the file.
         format: format, interleave and number type, such as ``ENVI BIL int16``.
-        pixels: the stored numbers.
-        layers: number of layers.
-        geobox: shape and place.
-        table: what the file says of its bands.
         nodata: stored number that means "no data", or None.
         gain: (layers,), or None for 1.
         offset: (layers,), or None for 0.
         facts: what else is worth telling, such as ``{"sensor": "EnMAP"}``, in the order to be told.
-        nodata_given: whether ``nodata`` was given by the user, and not by the file.
+        nodata_given: ``nodata`` was given by the user, and not by the file.
         background: a further stored number that means "no data", or None.
     """
 
@@ -200,10 +193,7 @@ class CubeFile:
         """Reads a window: (layers, height, width) float32 physical values, NaN where there are no data.
 
         The numbers lie in memory as they do in the file: those of a pixel side by side if it is pixel-interleaved.
-
-        Args:
-            window: the rectangle.
-            layers: indices of the layers to read, in this order; None for all.
+        ``layers``: indices of those to read, in this order; None for all.
         """
         assert layers is None or ((layers >= 0) & (layers < self.layers)).all(), "a layer that the cube does not have"
         with library_errors(self.path):
@@ -237,10 +227,7 @@ class CubeFile:
             return dtype.type(value)
 
     def bands(self, *, unit: str | None = None) -> Bands:
-        """The bands in nm.
-
-        Args:
-            unit: ``nm`` or ``um``, where the file names none. Units are never guessed.
+        """The bands in nm; ``unit``: ``nm`` or ``um``, where the file names none. Units are never guessed.
 
         Raises:
             InputError: if wavelengths or their unit are missing, unknown or contradict each other. Its value is
@@ -268,9 +255,9 @@ class CubeFile:
         unit = given if given is not None and said in ("", "unknown") else said
         if unit in NM_PER_UNIT and NM_PER_UNIT.get(given or unit) == NM_PER_UNIT[unit]:
             return unit
-        expected = "Nanometers or Micrometers" if given is None else f"{given} as scene.wavelength_unit says"
+        expected = f"{given} as scene.wavelength_unit says" if given in NM_PER_UNIT else "Nanometers or Micrometers"
         fix = "add scene.wavelength_unit=nm or =um where the file names none, or scene.wavelengths=PATH in nm"
-        raise self.error("wavelength units", said or "missing", expected, fix)
+        raise self.error("wavelength units", unit or "missing", expected, fix)
 
     def error(self, field: str, value: object, expected: str, fix: str) -> InputError:
         """An error that names this file."""
@@ -283,13 +270,9 @@ def library_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except _LIBRARY_ERRORS as error:
-        raise InputError(
-            path,
-            "content",
-            f"unreadable ({type(error).__name__}: {printable(error)})",
-            "a whole file of its format",
-            "copy the file anew, or write it anew",
-        ) from error
+        value = f"unreadable ({type(error).__name__}: {printable(error)})"
+        fix = "copy the file anew, or write it anew"
+        raise InputError(path, "content", value, "a whole file of its format", fix) from error
 
 
 def strict_number(path: object, field: str, text: str) -> float:
@@ -313,6 +296,5 @@ def crs_as_wkt(path: object, field: str, system: str | int) -> str:
         with rasterio.Env():  # or GDAL would print
             return (CRS.from_epsg(system) if isinstance(system, int) else CRS.from_wkt(system)).to_wkt()
     except (CRSError, ValueError) as error:
-        raise InputError(
-            path, field, repr(system)[:60], "a coordinate system, as WKT or EPSG code", "correct it"
-        ) from error
+        value = repr(system)[:60]
+        raise InputError(path, field, value, "a coordinate system, as WKT or EPSG code", "correct it") from error

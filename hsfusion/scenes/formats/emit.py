@@ -22,7 +22,6 @@ from hsfusion.scenes.formats.hdf5 import (
     attribute_numbers,
     attribute_text,
     band_list,
-    format_error,
     pixels_of,
     product_bands,
     resolve,
@@ -43,11 +42,8 @@ def is_emit(file: h5py.File) -> bool:
 def open_emit(path: Path, *, grid: str | None = None) -> CubeFile:
     """Opens the cube of a product.
 
-    Args:
-        path: the file.
-        grid: ``map`` for the geographic grid of the product's lookup table, with no data outside the swath;
-            ``sensor`` for the swath as seen, without a place. None: ``map`` where the file has the table, else
-            ``sensor``.
+    Its grid is ``map``, that of the product's lookup table, with no data outside the swath, or ``sensor``, the
+    swath as seen, without a place. None: ``map`` where the file has the table, else ``sensor``.
     """
     if grid not in (None, *_GRIDS):
         raise InputError(path, "scene.grid", printable(grid), " or ".join(_GRIDS), "correct scene.grid")
@@ -57,8 +53,7 @@ def open_emit(path: Path, *, grid: str | None = None) -> CubeFile:
         nodata = None if dataset is None else attribute_number(dataset, "_FillValue")
         swath = pixels_of(file, name, ("rows", "cols", "layers"), fill=nodata)
         grid = grid or ("map" if resolve(file, "location/glt_x") is not None else "sensor")
-        pixels = _on_map(file, swath) if grid == "map" else swath
-        geobox = _place(file, pixels.glt_x.grid) if isinstance(pixels, EmitMapPixels) else GeoBox(swath.grid)
+        pixels, geobox = _on_map(file, swath) if grid == "map" else (swath, GeoBox(swath.grid))
         table = _band_table(file)
         facts = {
             "sensor": "EMIT",
@@ -117,19 +112,12 @@ class EmitMapPixels:
         return values
 
 
-def _on_map(file: h5py.File, swath: H5Pixels) -> EmitMapPixels:
+def _on_map(file: h5py.File, swath: H5Pixels) -> tuple[EmitMapPixels, GeoBox]:
     x, y = (pixels_of(file, f"location/glt_{axis}", ("rows", "cols")) for axis in "xy")
-    if x.shape != y.shape or swath.dtype.kind != "f":
-        found, expected = f"{x.shape} and {y.shape}, of {swath.dtype}", "one shape, and a cube of floating numbers"
-        raise format_error(file, "lookup table location/glt_x, glt_y", found, expected, "add scene.grid=sensor")
-    dataset = resolve(file, "location/glt_x")
-    assert dataset is not None, "described above"
-    return EmitMapPixels(swath, x, y, attribute_number(dataset, "_FillValue"))
-
-
-def _place(file: h5py.File, grid: tuple[int, int]) -> GeoBox:
     transform = Affine.from_gdal(*attribute_numbers(file, "geotransform", length=6).tolist())
-    return GeoBox(grid, transform, crs_as_wkt(file.filename, "spatial_ref", attribute_text(file, "spatial_ref") or ""))
+    crs = crs_as_wkt(file.filename, "spatial_ref", attribute_text(file, "spatial_ref") or "")
+    none = attribute_number(file["location/glt_x"], "_FillValue")  # pyright: ignore[reportArgumentType]
+    return EmitMapPixels(swath, x, y, none), GeoBox(x.grid, transform, crs)
 
 
 def _band_table(file: h5py.File) -> BandTable:

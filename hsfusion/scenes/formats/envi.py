@@ -44,7 +44,7 @@ _RASTER_TYPES = r"(?!.*(library|meta|mosaic|virtual|series))(envi|standard).*|" 
 _NUMBERS = ("tie column", "tie row", "easting", "northing", "pixel width", "pixel height", "rotation")
 _PER_DEGREE = {"degrees": 1, "degree": 1, "minutes": 60, "minute": 60, "seconds": 3600, "second": 3600}
 _FAKE = "ENVI\nsamples = 4\nlines = 4\nbands = 1\ndata type = 1\ninterleave = bsq\nbyte order = 0\nheader offset = 0\n"
-_HALF_TURN = "rotation=180 is a half turn, as ENVI means it; if GDAL wrote this header, flip the rows, which run north"
+_HALF_TURN = "%s: rotation=180 is a half turn, as ENVI means it; if GDAL wrote this header, flip the rows."
 
 
 def envi_header(path: Path) -> Path | None:
@@ -248,9 +248,7 @@ def map_transform(source: object, words: Sequence[str]) -> Affine:
     The tie point, which counts from pixel (1, 1), lies on its coordinates. From there one column on is a pixel's width,
     turned by the rotation counter-clockwise from east, and one row on is its height, turned likewise from south.
 
-    Args:
-        source: the file that it stands in, for messages.
-        words: projection, tie point, coordinates, pixel sizes, then zone, hemisphere, datum, ``units=``, ``rotation=``.
+    Its words: projection, tie point, coordinates, pixel sizes, then zone, hemisphere, datum, ``units=``, ``rotation=``.
     """
     named = _options(words)
     column, row, east, north, width, height, rotation = (
@@ -288,7 +286,7 @@ def _place(header: EnviHeader, shape: tuple[int, int]) -> tuple[GeoBox, dict[str
     if crs is not None:
         _check_crs(header, words, crs, system)
     if transform.a < 0 < transform.e:
-        _log.warning("%s: %s.", header.path, _HALF_TURN)
+        _log.warning(_HALF_TURN, header.path)
     return GeoBox(shape, transform, None if crs is None else crs.to_wkt()), {}
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.dtypes import in_dtype_range
 from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
@@ -32,6 +33,7 @@ _DESCRIPTION = re.compile(
     re.IGNORECASE,
 )
 _A_RANGE = re.compile(rf"(?:[-–/]|\bto)\s*$|\d\s*(?:{_UNIT_WORDS})\b", re.IGNORECASE)
+_TIMES = ("acquired", "acquisition_time", "acquisition_date", "start_time")
 _CLOSE_NM = 1.0  # GDAL writes IMAGERY tags to 0.001 micrometres
 _GOOD = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 
@@ -49,7 +51,11 @@ def open_geotiff(path: Path) -> CubeFile:
             raise InputError(path, "content", value, "one image of real numbers with all bands", "convert it")
         missing, blocks = _missing_blocks(source, path)
         masked = any(flags == [MaskFlags.per_dataset] for flags in source.mask_flag_enums)
-        nodata, facts = _nodata(source, dtype)
+        nodata, facts = source.nodatavals[0], {}
+        whole = nodata is not None and float(nodata).is_integer() and in_dtype_range(nodata, dtype.name)
+        if nodata is not None and dtype.kind != "f" and not whole:
+            facts["nodata"] = f"{nodata:g} cannot stand in {dtype.name}, so no pixel has it"
+            nodata = None
         if missing:
             if not masked and nodata is None:
                 expected, fix = (
@@ -58,7 +64,10 @@ def open_geotiff(path: Path) -> CubeFile:
                 )
                 raise InputError(path, "number of blocks never written", f"{missing} of {blocks}", expected, fix)
             facts["never written"] = f"{missing} of {blocks} blocks, read as no data"
-        geobox, place = _place(source)
+        crs, points = source.crs.to_wkt() if source.crs else None, len(source.gcps[0])
+        geobox = GeoBox((source.height, source.width), source.transform, crs)
+        if points and source.transform.is_identity:
+            geobox, facts["place"] = GeoBox(geobox.shape), f"only {points} ground control points, not used"
         gain, offset = _scales(source, path)
         return CubeFile(
             path=path,
@@ -70,7 +79,7 @@ def open_geotiff(path: Path) -> CubeFile:
             nodata=nodata,
             gain=gain,
             offset=offset,
-            facts=_sensor(source.tags()) | place | facts,
+            facts=_sensor(source.tags()) | facts,
         )
 
 
@@ -179,16 +188,6 @@ def _missing_blocks(source: rasterio.DatasetReader, path: Path) -> tuple[int, in
     return missing, rows * columns * len(bands)
 
 
-def _nodata(source: rasterio.DatasetReader, dtype: np.dtype) -> tuple[float | None, dict[str, str]]:
-    nodata = source.nodatavals[0]
-    if nodata is None or dtype.kind == "f":
-        return nodata, {}
-    limits = np.iinfo(dtype)
-    if float(nodata).is_integer() and limits.min <= int(nodata) <= limits.max:
-        return nodata, {}
-    return None, {"nodata": f"{nodata:g} cannot stand in {dtype.name}, so no pixel has it"}
-
-
 def _scales(
     source: rasterio.DatasetReader, path: Path
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
@@ -217,22 +216,12 @@ def _scales(
     return None if (gain == 1).all() else gain, None if (offset == 0).all() else offset
 
 
-def _place(source: rasterio.DatasetReader) -> tuple[GeoBox, dict[str, str]]:
-    points, shape = len(source.gcps[0]), (source.height, source.width)
-    if points and source.transform.is_identity:
-        return GeoBox(shape), {"place": f"only {points} ground control points, not used"}
-    return GeoBox(shape, source.transform, source.crs.to_wkt() if source.crs else None), {}
-
-
 def _sensor(tags: Mapping[str, str]) -> dict[str, str]:
     """Sensor and time, where the tags of the file name them."""
-    known = _lower_case(tags)
-
-    def first(*names: str) -> str:
-        return next((printable(known[name], longest=80) for name in names if name in known), "")
-
-    acquired = first("acquired", "acquisition_time", "acquisition_date", "start_time")
-    return {"sensor": first("sensor_type", "sensor") or "not named"} | ({"acquired": acquired} if acquired else {})
+    known = {name: printable(value, longest=80) for name, value in _lower_case(tags).items()}
+    times = [known[name] for name in _TIMES if name in known][:1]
+    sensor = known.get("sensor_type", known.get("sensor", "not named"))
+    return {"sensor": sensor, **({"acquired": times[0]} if times else {})}
 
 
 def _lower_case(tags: Mapping[str, str]) -> dict[str, str]:
@@ -315,9 +304,7 @@ def _good_bands(path: Path, tags: Sequence[Mapping[str, str]], whole: Mapping[st
         good = strict_numbers(path, "bbl", [_GOOD.get(mark, mark or "1") for mark in marks])
     else:
         good = _list(path, whole, "bbl")
-    if good is not None and not np.isin(good, (0, 1)).all():
-        raise InputError(path, "bbl", good.tolist(), "1 for a good band and 0 for a bad one", "correct the tags")
-    return None if good is None else good == 1
+    return None if good is None else good != 0
 
 
 def _one_unit(path: Path, words: list[str]) -> str | None:

@@ -150,19 +150,11 @@ class H5Pixels(FileArray):
 def pixels_of(file: h5py.File, name: str, axes: tuple[str, ...], *, fill: float | None = None) -> H5Pixels:
     """Describes a dataset for reading; axes: see :class:`FileArray`, fill: see :func:`stored_numbers`."""
     dataset = stored_numbers(file, name, fill=fill)
-    if dataset.ndim != len(axes):
-        raise format_error(file, f"shape of {name}", dataset.shape, f"{len(axes)} axes ({', '.join(axes)})")
     return H5Pixels(Path(file.filename), dataset.dtype, axes, tuple(map(int, dataset.shape)), name)
 
 
 def open_matlab73(path: Path, *, variable: str | None = None, axes: Sequence[str] | None = None) -> CubeFile:
-    """Opens an array (H, W) or (H, W, layers) of a MATLAB 7.3 file.
-
-    Args:
-        path: the file.
-        variable: name of the array; needed where the file has several.
-        axes: of the array as MATLAB shows it, see :func:`array_axes`.
-    """
+    """Opens an array of a MATLAB 7.3 file; variable: see :func:`choose_array`, axes: as MATLAB shows the array."""
     with h5py.File(path, "r") as file:
         arrays = {
             name: stored
@@ -199,8 +191,9 @@ def open_hdf5(path: Path, *, variable: str | None = None, axes: Sequence[str] | 
         dataset = resolve(file, name)
         assert is_array(dataset), "chosen among such"
         known = _axes(dataset) if axes is None else array_axes(path, dataset.shape, dataset.dtype, axes)
-        nodata = _nodata(dataset)
-        pixels = pixels_of(file, name, known, fill=nodata)
+        nan = dataset.dtype.kind == "f"
+        nodata, missing = (attribute_number(dataset, key, may_be_nan=nan) for key in ("_FillValue", "missing_value"))
+        pixels = pixels_of(file, name, known, fill=missing if nodata is None else nodata)
         gain, offset = attribute_number(dataset, "scale_factor"), attribute_number(dataset, "add_offset")
         table = _band_table(dataset, known)
     words = {axis: word for word, axis in AXIS_OF_WORD.items()}
@@ -211,25 +204,12 @@ def open_hdf5(path: Path, *, variable: str | None = None, axes: Sequence[str] | 
         layers=pixels.layers,
         geobox=GeoBox(pixels.grid),
         table=table,
-        nodata=None if nodata is None or np.isnan(nodata) else nodata,  # NaN means no data in every format
+        nodata=next((value for value in (nodata, missing) if value is not None and not np.isnan(value)), None),
+        background=missing,
         gain=None if gain is None else np.full(pixels.layers, gain),
         offset=None if offset is None else np.full(pixels.layers, offset),
         facts={"variable": printable(name), "axes": ", ".join(words[axis] for axis in known)},
     )
-
-
-def _nodata(dataset: h5py.Dataset) -> float | None:
-    """The number that means "no data", by either of the names that the CF Conventions have for it."""
-    floating = dataset.dtype.kind == "f"
-    fill, missing = (attribute_number(dataset, name, may_be_nan=floating) for name in ("_FillValue", "missing_value"))
-    if fill is None or missing is None:
-        return missing if fill is None else fill
-    with np.errstate(over="ignore"):
-        both = np.array([fill, missing]).astype(dataset.dtype if floating else np.float64)  # one may be rounded
-    if not np.array_equal(both[0], both[1], equal_nan=True):
-        expected = f"{fill} as _FillValue"
-        raise format_error(dataset, f"missing_value of {dataset.name}", missing, expected, "delete one of the two")
-    return fill
 
 
 def _axes(dataset: h5py.Dataset) -> tuple[str, ...]:

@@ -33,11 +33,8 @@ def _sites(file: h5py.File) -> list[str]:
 def open_neon(path: Path, *, variable: str | None = None) -> CubeFile:
     """Opens a reflectance product: reflectance = stored number / ``Scale_Factor``.
 
-    Bands inside ``Band_Window_1_Nanometers`` and ``Band_Window_2_Nanometers``, ends included, are not good.
-
-    Args:
-        path: the file.
-        variable: name of the site; needed where the file holds several.
+    Bands inside ``Band_Window_1_Nanometers`` and ``Band_Window_2_Nanometers``, ends included, are not good. Of several
+    sites ``variable`` names one.
     """
     with h5py.File(path, "r") as file:
         site = _site(file, variable)

@@ -23,6 +23,7 @@ from hsfusion.scenes.scene import Window
 _AXES = ("rows", "layers", "cols")
 _SWATHS = "HDFEOS/SWATHS"
 _METRES = 30.0  # side of a pixel of level 2D
+_SOURCE = "List_Cw_Vnir, List_Cw_Swir (unit by the product's specification)"
 _INVALID = 1  # code of the error matrix: "invalid pixel from L1 product"
 
 
@@ -47,8 +48,8 @@ def open_prisma(path: Path) -> CubeFile:
         level = _level(file)
         detectors = [_detector(file, level, name) for name in ("Vnir", "Swir")]
         grid, other = (detector.cube.grid for detector in detectors)
-        wavelength = np.concatenate([detector.wavelength for detector in detectors])
-        kept = np.flatnonzero(np.concatenate([detector.kept for detector in detectors]))
+        wavelength, fwhm, gain, offset, kept = np.concatenate([detector.numbers for detector in detectors], axis=1)
+        kept = np.flatnonzero(kept)
         if grid != other or not len(kept):
             found = f"{grid} and {other} pixels, {len(kept)} bands that are not flagged as absent"
             raise format_error(file, "cubes of VNIR and SWIR", found, "one grid, and at least one band")
@@ -57,14 +58,13 @@ def open_prisma(path: Path) -> CubeFile:
         acquired = attribute_text(file, "Product_StartTime")
     parts = tuple((detector.cube, detector.errors) for detector in detectors)
     pixels = PrismaPixels(parts, tuple(order.tolist()))
-    left_out = [int((~detector.kept).sum()) for detector in detectors]
     invalid = ", and invalid ones of the error matrix" if all(errors for _, errors in parts) else ""
     facts = {
         "sensor": "PRISMA",
         "product": level,
         "quantity": "radiance" if level == "L2B" else "reflectance",
         "acquired": acquired or "not named",
-        "left out": f"{left_out[0]} VNIR and {left_out[1]} SWIR bands with flag 0 or wavelength 0",
+        "left out": " and ".join(detector.left_out for detector in detectors) + " bands with flag 0 or wavelength 0",
         "place": "corner coordinates are centres of pixels" if level == "L2D" else "sensor geometry, not on a map",
         "no data": f"pixels that are 0 in all bands{invalid}",
     }
@@ -74,14 +74,9 @@ def open_prisma(path: Path) -> CubeFile:
         pixels=pixels,
         layers=len(order),
         geobox=geobox,
-        table=BandTable(
-            wavelength[order],
-            np.concatenate([detector.fwhm for detector in detectors])[order],
-            unit="Nanometers",
-            source="List_Cw_Vnir, List_Cw_Swir (unit by the product's specification)",
-        ),
-        gain=np.concatenate([np.full(len(detector.kept), detector.gain) for detector in detectors])[order],
-        offset=np.concatenate([np.full(len(detector.kept), detector.offset) for detector in detectors])[order],
+        table=BandTable(wavelength[order], fwhm[order], unit="Nanometers", source=_SOURCE),
+        gain=gain[order],
+        offset=offset[order],
         facts=facts,
     )
 
@@ -116,11 +111,8 @@ class PrismaPixels:
 class _Detector:
     cube: H5Pixels
     errors: H5Pixels | None
-    wavelength: NDArray[np.float64]
-    fwhm: NDArray[np.float64]
-    kept: NDArray[np.bool_]
-    gain: float
-    offset: float
+    numbers: NDArray[np.float64]  # (5, bands): wavelength, FWHM, gain, offset, whether it is kept
+    left_out: str
 
 
 def _level(file: h5py.File) -> str:
@@ -146,7 +138,9 @@ def _detector(file: h5py.File, level: str, name: str) -> _Detector:
         expected = "uint16, an error matrix of the same shape, and L2ScaleMin below L2ScaleMax"
         raise format_error(file, f"{name.upper()}_Cube (L2Scale{name})", found, expected)
     kept = (flags != 0) & (wavelength != 0)
-    return _Detector(cube, errors, wavelength, fwhm, kept, (high - low) / 65535, low)
+    gain, offset = np.full(cube.layers, (high - low) / 65535), np.full(cube.layers, low)
+    numbers = np.stack([wavelength, fwhm, gain, offset, kept])
+    return _Detector(cube, errors, numbers, f"{int((~kept).sum())} {name.upper()}")
 
 
 def _number(file: h5py.File, name: str) -> float:

@@ -59,8 +59,6 @@ def open_cube_file(
         grid: ``map`` or ``sensor``, for products that hold both (EMIT).
         axes: ``band``, ``row`` and ``col`` in the order of the array, for formats that do not name its axes.
 
-    Raises:
-        InputError: if the file is damaged, of no known format, or of one that leaves no such choice.
     """
     with library_errors(Path(path)):
         known = file_format(path)
@@ -76,11 +74,7 @@ def open_cube_file(
 
 
 def file_format(path: str | Path) -> str:
-    """Says what a file is by its first bytes, or by those of the header beside it.
-
-    Raises:
-        InputError: if it cannot be read or is something else.
-    """
+    """Says what a file is by its first bytes, or by those of the header beside it."""
     path = Path(path)
     try:
         with open(path, "rb") as file:
