@@ -27,11 +27,6 @@ def _escaped(letter: str) -> str:
     return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
 
 
-def unescaped(stream: Any) -> Any:
-    """A stream without the escapes that the command line puts around it: for progress bars and styled text."""
-    return getattr(stream, "unescaped", stream)
-
-
 class HsFusionError(Exception):
     """An expected failure, told in one line and without a traceback."""
 

@@ -182,7 +182,7 @@ def test_classifiers_can_be_added_to_a_folder_or_left_out(tiny, tmp_path):
         ("top_k=[10,3]", "expected rising whole numbers"),
         ("retrain=[forest]", "expected a list of svm, network"),
         ("seed=1", "use seeds=N"),
-        ("trainer.devices=2", "jobs=N for several processes"),
+        ("trainer.devices=2", "trainer.devices is 2, expected 1"),
     ],
 )
 def test_words_that_do_not_fit_are_refused(tiny, word, part):
