@@ -1,8 +1,7 @@
 """Scene descriptions: a YAML file that says where a scene's files are and what their numbers mean.
 
-Nothing in a description is called or resolved. It is parsed into plain values of known keys and types, and scenes are
-opened from those: it never becomes part of the composed configuration, where Hydra would call what it names in
-``_target_`` and OmegaConf would resolve ``${oc.env:NAME}``.
+Nothing in a description is called or resolved: it is parsed into plain values of known keys and types, and never
+becomes part of the composed configuration, where Hydra would call its ``_target_``.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from hsfusion.scenes.opening import open_labelled_scene, open_scene, open_with_s
 from hsfusion.scenes.scene import Scene
 
 _TARGET = "hsfusion.scenes.open_labelled_scene"
-_LARGEST = 2**63  # of whole numbers
 # what a word without quotes is read as: nothing but numbers as YAML 1.2 and Hydra write them, and null
 _NUMBERS = {
     "int": (r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
@@ -35,10 +33,9 @@ _NUMBERS = {
 
 
 class DescriptionLoader(yaml.SafeLoader):
-    """YAML as plain values: of words without quotes, numbers and null are read as such, all others are text.
+    """YAML as plain values: of words without quotes only numbers and null are no text, other than in YAML 1.1.
 
-    YAML 1.1, which PyYAML reads, would take ``no`` for False, ``010`` for 8 and ``1:30`` for 90, and ``1e-4`` for text.
-    A key that stands twice is an error.
+    That takes ``no`` for False, ``010`` for 8, ``1:30`` for 90 and ``1e-4`` for text. Keys stand once.
     """
 
     yaml_implicit_resolvers: ClassVar = {}
@@ -71,62 +68,48 @@ DescriptionLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(
 ConfigurationLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|false)\Z"), list("tf"))
 
 
-def _is_word(value: object) -> bool:
-    return isinstance(value, str)
+_Check = Callable[[object], bool]
 
 
-def _is_whole(value: object) -> bool:
-    return type(value) is int and abs(value) <= _LARGEST
+def _one(*types: type) -> _Check:
+    return lambda value: type(value) in types
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, float) or _is_whole(value)
-
-
-def _is_name(value: object) -> bool:
-    return _is_word(value) or _is_number(value)
-
-
-def _is_interval(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
-
-
-def _list_of(*kinds: Callable[[object], bool]) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, list) and all(any(holds(item) for holds in kinds) for item in value)
+def _list(*types: type) -> _Check:
+    return lambda value: isinstance(value, list) and all(type(one) in types for one in value)
 
 
 def _by_name(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_is_name, value)) and all(map(_is_word, value.values()))
+    return isinstance(value, dict) and _list(str, int, float)([*value]) and _list(str)([*value.values()])
 
 
-_WORD = (_is_word, "a word (in quotation marks where it looks like a number)")
-_FILE = (_is_word, "a file")
-_NUMBER = (_is_number, "a number")
-_WORDS = _list_of(_is_word)
+def _are_bad_bands(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, str) or (_list(int, float)(one) and len(one) == 2) for one in value
+    )
+
+
 # key of a scene -> whether a value may stand there, and what may; on command lines and in descriptions alike
-_KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
-    **dict.fromkeys(("cube", "labels", "path", "file"), _FILE),
-    **dict.fromkeys(("variable", "grid", "wavelength_unit", "labels_variable", "class_field"), _WORD),
-    **dict.fromkeys(("scale", "offset", "nodata"), _NUMBER),
-    "name": (_is_name, "a word"),
-    "sensor": (_is_word, "the name of a sensor, or a CSV file of its bands"),
-    "files": (_WORDS, "a list of files"),
-    "scenes": (_WORDS, "a list of descriptions (.yaml) and names of scenes"),
-    "axes": (_WORDS, "a list of the words band, row and col, such as [band,row,col]"),
-    "wavelengths": (lambda v: _is_word(v) or _list_of(_is_number)(v), "a file, or a list of numbers"),
+_KINDS: dict[str, tuple[_Check, str]] = {
+    **dict.fromkeys(("cube", "labels", "path", "file"), (_one(str), "a file")),
+    **dict.fromkeys(
+        ("variable", "grid", "wavelength_unit", "labels_variable", "class_field"),
+        (_one(str), "a word (in quotation marks where it looks like a number)"),
+    ),
+    **dict.fromkeys(("scale", "offset", "nodata"), (_one(int, float), "a number")),
+    "name": (_one(str, int, float), "a word"),
+    "sensor": (_one(str), "the name of a sensor, or a CSV file of its bands"),
+    "files": (_list(str), "a list of files"),
+    "scenes": (_list(str), "a list of descriptions (.yaml) and names of scenes"),
+    "axes": (_list(str), "a list of the words band, row and col, such as [band,row,col]"),
+    "wavelengths": (lambda v: isinstance(v, str) or _list(int, float)(v), "a file, or a list of numbers"),
     "bad_bands": (
-        _list_of(_is_word, _is_interval),
+        _are_bad_bands,
         "a list of intervals [first_nm, last_nm] and names, such as [water_vapour, [400, 420]]",
     ),
-    "unlabelled": (lambda v: _is_whole(v) or _list_of(_is_whole)(v), "a code, or a list of codes"),
-    "class_names": (
-        lambda v: _WORDS(v) or _by_name(v),
-        "names by code, such as {1: corn, 2: woods}, or a list of names",
-    ),
-    "class_colors": (
-        lambda v: _WORDS(v) or _by_name(v),
-        'colours by code, such as {1: "#e6b800"}, or a list of colours',
-    ),
+    "unlabelled": (lambda v: type(v) is int or _list(int)(v), "a code, or a list of codes"),
+    "class_names": (lambda v: _list(str)(v) or _by_name(v), "a list of names, or names by code: {1: corn, 2: woods}"),
+    "class_colors": (lambda v: _list(str)(v) or _by_name(v), 'colours, or colours by code: {1: "#e6b800"}'),
     "sources": (_by_name, "files by name, such as {lidar: dsm.tif}"),
 }
 #: the keys that take one word or one path
@@ -140,13 +123,9 @@ def expected_of(key: str) -> str | None:
 
 
 def check_scene_value(source: object, key: str, value: object, *, field: str | None = None) -> None:
-    """Makes sure that a value is of the type that a key of a scene takes; other keys are passed over.
+    """Makes sure that a plain value is of the type that a key of a scene takes; other keys are passed over.
 
-    Args:
-        source: the file, or the part of the configuration, that holds it.
-        key: name of the key.
-        value: plain values, lists and mappings of them.
-        field: what messages call the key; None for its name.
+    Messages name the ``source`` that holds it, and call the key ``field``.
     """
     if key not in _KINDS or (value is None and key not in _NEVER_NULL):
         return
@@ -165,23 +144,23 @@ def scene_keys() -> list[str]:
 def read_description(path: str | Path, *, needed: Sequence[str] = ("cube",)) -> dict[str, Any]:
     """Reads a description; relative paths in it start at its own folder.
 
-    ``defaults``, and ``_target_`` where it is that of a scene, are passed over, so that one file serves here and in a
-    folder of ``--config-dir``. Every other key that starts with ``_``, at any depth, and ``${`` are refused.
+    ``defaults`` and the ``_target_`` of a scene are passed over, as they stand in files of ``--config-dir``. Other keys
+    that start with ``_``, at any depth, and ``${`` are refused.
     """
     path = Path(path).absolute()
     content = _parsed(path, path, DescriptionLoader, what="description")
     content.pop("defaults", None)
     if content.get("_target_") == _TARGET:
         del content["_target_"]
-    for field, value in _active(content):
-        expected = "keys that do not start with _, and nothing with ${"
-        raise InputError(path, field, printable(value, longest=80), expected, "rename or remove it")
     keys = scene_keys()
+    expected, fix = "keys that do not start with _, and nothing with ${", "rename or remove it"
+    wrong = [(field, printable(value, longest=80), expected, fix) for field, value in _active(content)]
+    for key in [key for key in content if key not in keys]:
+        close = get_close_matches(key, keys, 1)
+        wrong.append(("key", key, " | ".join(keys), f"did you mean {close[0]}?" if close else "remove it"))
+    if wrong:
+        raise InputError(path, *wrong[0])
     for key, value in content.items():
-        if key not in keys:
-            close = get_close_matches(str(key), keys, 1)
-            fix = f"did you mean {close[0]}?" if close else "remove it"
-            raise InputError(path, "key", key, " | ".join(keys), fix)
         check_scene_value(path, key, value)
     content = {key: value for key, value in content.items() if value is not None}
     for key in needed:
@@ -209,12 +188,7 @@ def open_path(path: str | Path, *, labels: str | Path | None = None, **options: 
     Args:
         path: the cube, in any supported format, or a description.
         labels: raster or vector file of the ground truth; None for a scene without labels.
-        **options: the keys of a description: wavelengths, class_field, nodata, scale, ...; see
-            :func:`hsfusion.scenes.open_scene` and :func:`hsfusion.scenes.open_labelled_scene`. A description holds its
-            own.
-
-    Returns:
-        a scene with labels, to train on, or without
+        **options: the keys of a description, which a description itself takes no more of.
     """
     if str(path).endswith((".yaml", ".yml")):
         given = {**({} if labels is None else {"labels": labels}), **options}
@@ -228,7 +202,7 @@ def open_path(path: str | Path, *, labels: str | Path | None = None, **options: 
 
 
 def read_descriptions(files: Sequence[str], *, needed: Sequence[str] = ("cube",)) -> list[dict[str, Any]]:
-    """Reads several descriptions, for a configuration that is to say all."""
+    """Reads several descriptions."""
     if isinstance(files, str) or not files:
         raise InputError("scene", "files", files, "[PATH, ...]", "correct scene.files")
     return [read_description(file, needed=needed) for file in files]

@@ -19,17 +19,11 @@ _OGC = {("OGC", "CRS84"): 4326, ("OGC", "CRS83"): 4269, ("OGC", "CRS27"): 4267}
 
 @dataclass(frozen=True)
 class GeoBox:
-    """Shape, transform and coordinate system of a raster.
+    """Shape, transform and coordinate system of a raster."""
 
-    Attributes:
-        shape: (H, W) in pixels.
-        transform: from (column, row) to map coordinates, in the unit of the CRS; the identity where nothing is known.
-        crs: coordinate reference system as WKT, or None where unknown.
-    """
-
-    shape: tuple[int, int]
-    transform: Affine = IDENTITY
-    crs: str | None = None
+    shape: tuple[int, int]  # (H, W) in pixels
+    transform: Affine = IDENTITY  # from (column, row) to map coordinates, in the unit of the CRS
+    crs: str | None = None  # as WKT; None where unknown
 
     @property
     def is_bare(self) -> bool:
@@ -43,10 +37,9 @@ class GeoBox:
 
 
 def check_same_grid(geobox: GeoBox, other: GeoBox, *, source: object, reference: object) -> None:
-    """Makes sure that two rasters lie on one grid.
+    """Makes sure that two rasters (``source`` and ``reference`` in messages) lie on one grid, to 1e-3 pixel.
 
-    A raster without georeference (identity transform and no CRS) is taken to lie on any grid of its shape. Corners may
-    differ by 1e-3 pixel. ``source`` and ``reference`` name the two in the message.
+    One without georeference (identity transform and no CRS) is taken to lie on any grid of its shape.
     """
     place = f"as {reference}"
     if geobox.shape != other.shape:
@@ -67,7 +60,7 @@ def _shift(geobox: GeoBox, other: GeoBox) -> float:
     """By how many pixels of another grid of the same shape the corners lie off, at most along an axis."""
     shifts = [0.0]
     for corner in ((0, 0), (other.shape[1], 0), (0, other.shape[0]), other.shape[::-1]):
-        col, row = _apply(~other.transform, *_apply(geobox.transform, *corner))
+        col, row = ~other.transform @ (geobox.transform @ corner)
         shifts += [abs(col - corner[0]), abs(row - corner[1])]
     return max(shifts)
 
@@ -94,12 +87,11 @@ def describe_place(geobox: GeoBox) -> dict[str, str]:
         return {"CRS": "not named"} if geobox.crs is None else {"CRS": crs_name(geobox.crs), "transform": "not named"}
     place = {"CRS": "not named" if geobox.crs is None else crs_name(geobox.crs)}
     unit = _unit(geobox)
-    a, b, c, d, e, f = tuple(geobox.transform)[:6]
+    a, b, _, d, e, _ = tuple(geobox.transform)[:6]
     size = f"{math.hypot(a, d):.6g} x {math.hypot(b, e):.6g} {unit}".rstrip()
     turned = math.degrees(math.atan2(d, a))
     rows, columns = geobox.shape
-    corners = [(c + a * col + b * row, f + d * col + e * row) for row in (0, rows) for col in (0, columns)]
-    xs, ys = zip(*corners, strict=True)
+    xs, ys = zip(*(geobox.transform @ (col, row) for row in (0, rows) for col in (0, columns)), strict=True)
     digits = 6 if unit == "degrees" else 1
     return place | {
         "pixel size": size + (f", rows turned by {turned:.3g} degrees from the x axis" if b or d else ""),
@@ -120,8 +112,3 @@ def _unit(geobox: GeoBox) -> str:
 
 def _epsg(crs: CRS) -> int | None:
     return _OGC.get(crs.to_authority() or ("", ""), crs.to_epsg())
-
-
-def _apply(transform: Affine, x: float, y: float) -> tuple[float, float]:
-    a, b, c, d, e, f = tuple(transform)[:6]
-    return a * x + b * y + c, d * x + e * y + f

@@ -31,19 +31,14 @@ _NO_CLASS_NAMES = {
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Ground truth on the grid of a scene, with what its file says of the classes.
+    """Ground truth on the grid of a scene, with what its file says of the classes, by code."""
 
-    Attributes:
-        codes: (H, W) int64, 0 for unlabelled, others from 1 to 65535.
-        names: by code, of classes that the file names.
-        colors: ``#rrggbb`` by code, of classes that the file gives a colour.
-        original: by code, what the file calls the class: a code, which may have been renumbered, or a word.
-    """
-
-    codes: NDArray[np.int64]
-    names: Mapping[int, str]
-    colors: Mapping[int, str]
-    original: Mapping[int, int | str]
+    codes: NDArray[np.int64]  # (H, W), 0 for unlabelled, others from 1 to 65535
+    names: Mapping[int, str]  # of classes that the file names
+    colors: Mapping[int, str]  # ``#rrggbb``, likewise
+    original: Mapping[
+        int, int | str
+    ]  # what the file calls the class: a code, which may have been renumbered, or a word
 
     def legend(
         self,
@@ -51,11 +46,9 @@ class Labels:
         names: Sequence[str] | Mapping[Any, str] | None = None,
         colors: Sequence[str] | Mapping[Any, str] | None = None,
     ) -> Legend:
-        """The legend. Names and colours that are given go before those of the file.
+        """The legend, in which names, and colours (``#rrggbb``), that are given go before those of the file.
 
-        Args:
-            names: by code **of the file** (or its word), or a list that starts with the name of its code 1.
-            colors: ``#rrggbb``, likewise.
+        They go by the code **of the file** (or its word), or are a list that starts with that of its code 1.
         """
         black = [code for code, color in self.colors.items() if color == "#000000"]  # colour tables are filled up with
         file_colors = {code: one for code, one in self.colors.items() if len(black) < 2 or code not in black}
@@ -74,13 +67,7 @@ class Labels:
 
 @dataclass(frozen=True, eq=False)
 class LabelledScene:
-    """A scene with ground truth on its grid.
-
-    Attributes:
-        scene: the scene.
-        labels: (H, W) int64, class codes, 0 for unlabelled.
-        legend: the classes.
-    """
+    """A scene with ground truth on its grid: (H, W) class codes, 0 for unlabelled, and the legend of the classes."""
 
     scene: Scene
     labels: NDArray[np.int64]
@@ -88,8 +75,7 @@ class LabelledScene:
 
     def __post_init__(self) -> None:
         """Checks the shape of the labels."""
-        reference = f"the scene {self.scene.name}"
-        check_same_grid(GeoBox(self.labels.shape), self.scene.geobox, source="labels", reference=reference)
+        check_same_grid(GeoBox(self.labels.shape), self.scene.geobox, source="labels", reference=self.scene.name)
 
     def __repr__(self) -> str:
         """The scene in one line, and how much of it is labelled."""
@@ -97,13 +83,9 @@ class LabelledScene:
         return f"LabelledScene({self.scene!r}, {labelled})"
 
     def where(self, valid: NDArray[np.bool_]) -> LabelledScene:
-        """Drops the labels of pixels (H, W) that are not valid, and classes that then have none, and logs that.
-
-        At least two classes have to be left.
-        """
+        """Drops the labels of pixels (H, W) that are not valid, and classes (but for two) that then have none."""
         kept = np.where(valid, self.labels, 0)
-        lost = int(((self.labels > 0) & ~valid).sum())
-        if lost:
+        if lost := int(((self.labels > 0) & ~valid).sum()):
             _log.warning("%d labelled pixels have no data and are left out.", lost)
         kept_classes = [i for i, code in enumerate(self.legend.codes) if (kept == code).any()]
         for i in set(range(len(self.legend.codes))) - set(kept_classes):
@@ -149,10 +131,9 @@ def read_labels(
         index, classes = draw_classes(path, grid, reference=reference, **options)
         return _numbered(path, index, classes, Categories({}, {}))
     file = open_cube_file(path, variable=variable)
-    if class_field is not None:
-        raise file.error("scene.class_field", class_field, f"nothing, as {file.format} has no fields", "drop it")
-    if file.layers != 1:
-        raise file.error("number of bands", file.layers, "one band (H, W) of class codes", "keep one layer of labels")
+    if class_field is not None or file.layers != 1:
+        field, given = ("scene.class_field", class_field) if class_field else ("number of bands", file.layers)
+        raise file.error(field, given, "one band (H, W) of class codes, without fields", "keep one layer of labels")
     check_same_grid(file.geobox, scene.geobox, source=path, reference=f"the scene {scene.name}")
     index, codes = raster_codes(file, none)
     categories = read_categories(file)
@@ -163,14 +144,9 @@ def read_labels(
 
 
 def raster_codes(file: CubeFile, unlabelled: Collection[int]) -> tuple[NDArray[np.int64], list[int]]:
-    """Reads class codes of any whole number type, exactly.
+    """Reads class codes of any whole number type, exactly: (H, W) index of the code, and the codes, ascending.
 
-    Args:
-        file: a raster of one layer; its numbers may not be scaled.
-        unlabelled: codes that mean "no class", beside nodata, NaN and what is masked.
-
-    Returns:
-        (H, W) index of the code of each pixel, -1 for none, and the codes, ascending.
+    The index is -1 for unlabelled codes, nodata, NaN, and what is masked.
     """
     scaled = any(one is not None and (one != neutral).any() for one, neutral in ((file.gain, 1), (file.offset, 0)))
     if scaled or file.pixels.dtype.kind not in "biuf":
@@ -195,13 +171,10 @@ def raster_codes(file: CubeFile, unlabelled: Collection[int]) -> tuple[NDArray[n
 
 
 def on_one_legend(first: Labels, second: Labels) -> tuple[Labels, Labels, Labels]:
-    """Labels of two files of one scene with one numbering, by what the files call the classes.
+    """Labels of two files of one scene with one numbering, by what the files call the classes, and both together.
 
-    Codes are kept where the two agree on them; otherwise all classes are numbered anew. No pixel may be labelled in
-    both, and both name classes by codes, or both by words.
-
-    Returns:
-        The first, the second, and both together.
+    Codes are kept where the two agree on them. Both have to name classes by codes, or both by words, and no pixel may
+    be labelled in both.
     """
     classes: set[Any] = {*first.original.values(), *second.original.values()}
     if len({type(value) for value in classes}) > 1:

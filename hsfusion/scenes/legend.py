@@ -38,17 +38,11 @@ _WHOLE = re.compile(r"[+-]?\d{1,18}(\.0+)?", re.ASCII)
 
 @dataclass(frozen=True)
 class Legend:
-    """Codes, names and colours of the K classes, in the order of the network's outputs.
+    """Codes, names and colours of the K classes, in the order of the network's outputs."""
 
-    Attributes:
-        codes: K integers from 1 to 65535, ascending; 0 is always "unlabelled".
-        names: K names, unique.
-        colors: K colours as ``#rrggbb``.
-    """
-
-    codes: tuple[int, ...]
-    names: tuple[str, ...]
-    colors: tuple[str, ...]
+    codes: tuple[int, ...]  # from 1 to 65535, ascending; 0 is always "unlabelled"
+    names: tuple[str, ...]  # unique
+    colors: tuple[str, ...]  # ``#rrggbb``
 
     def __post_init__(self) -> None:
         """Checks codes, names and colours."""
@@ -71,11 +65,7 @@ class Legend:
         names: Mapping[int, str] | None = None,
         colors: Mapping[int, str] | None = None,
     ) -> Legend:
-        """Legend of the codes that occur in labels (H, W), 0 being unlabelled.
-
-        Codes without a name are called ``class <code>``; those without a colour (``#rrggbb``) take the next of the
-        palette that is free.
-        """
+        """Legend of the codes but 0 in labels (H, W), without a name ``class <code>``, without a colour a free one."""
         codes = [int(code) for code in np.unique(labels) if code != 0]
         colored = {int(code): str(color).lower() for code, color in (colors or {}).items()}
         free = [color for color in PALETTE if color not in colored.values()] or list(PALETTE)
@@ -89,8 +79,7 @@ class Legend:
 
     def indices(self, labels: NDArray[np.integer]) -> NDArray[np.int64]:
         """Class indices 0..K-1 of codes; -1 for codes that are not in the legend (such as 0)."""
-        position = np.searchsorted(self.codes, labels)
-        position = np.minimum(position, len(self.codes) - 1)
+        position = np.minimum(np.searchsorted(self.codes, labels), len(self.codes) - 1)
         return np.where(np.asarray(self.codes)[position] == labels, position, -1)
 
 
@@ -135,23 +124,17 @@ def read_categories(file: CubeFile) -> Categories:
     if kind != "GeoTIFF":
         return Categories({}, {})
     try:
-        colors, tags = _tiff_classes(file.path)
-        beside = read_pam(file.path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(file.path.absolute(), driver="GTiff") as source:
+                tags = source.tags()
+                table = source.colormap(1) if source.colorinterp[0].name == "palette" else {}
+        names = dict(enumerate(read_pam(file.path)))
     except (RasterioError, ElementTree.ParseError, ValueError, LookupError) as error:
         what = "names and colours of classes"
         raise InputError(file.path, what, "unreadable", "those that GDAL writes", f"write it anew ({error})") from error
-    return Categories(_named({**dict(enumerate(beside)), **tags}), colors)
-
-
-def _tiff_classes(path: Path) -> tuple[dict[int, str], dict[int, str]]:
-    """Colours by code, of the colour table, and names by code, of the tags."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path.absolute(), driver="GTiff") as source:
-            tags = source.tags()
-            table = source.colormap(1) if source.colorinterp[0].name == "palette" else {}
-    names = {int(match[1]): name for tag, name in tags.items() if (match := _TAG.fullmatch(tag))}
-    return {code: f"#{r:02x}{g:02x}{b:02x}" for code, (r, g, b, _) in table.items()}, names
+    names |= {int(match[1]): name for tag, name in tags.items() if (match := _TAG.fullmatch(tag))}
+    return Categories(_named(names), {code: f"#{r:02x}{g:02x}{b:02x}" for code, (r, g, b, _) in table.items()})
 
 
 def _named(names: Mapping[int, str]) -> dict[int, str]:
@@ -167,8 +150,14 @@ def pam_path(path: Path) -> Path:
 def write_pam(path: Path, *, crs: str | None, categories: Sequence[str]) -> None:
     """Writes what an existing GeoTIFF cannot hold beside it: its CRS (WKT), and the name of each value from 0 on."""
     root = ElementTree.Element("PAMDataset")
-    if crs is not None and (place := _crs_element(path, crs)) is not None:
-        root.append(place)
+    with rasterio.open(path.absolute(), driver="GTiff") as file:
+        is_held = crs is None or file.crs == CRS.from_wkt(crs)
+    stored = ElementTree.parse(pam_path(path)).find("SRS") if pam_path(path).is_file() else None
+    if stored is not None:  # GDAL knows that the keys of the GeoTIFF do not hold it
+        stored.tail = None
+        root.append(stored)
+    elif not is_held:
+        ElementTree.SubElement(root, "SRS", dataAxisToSRSAxisMapping="1,2").text = crs
     if categories:
         band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
         names = ElementTree.SubElement(band, "CategoryNames")
@@ -182,25 +171,7 @@ def write_pam(path: Path, *, crs: str | None, categories: Sequence[str]) -> None
 
 def read_pam(path: Path) -> tuple[str, ...]:
     """The name of each value from 0 on that stands beside a GeoTIFF; empty where none does."""
-    root = _root(path)
-    nodes = [] if root is None else root.findall("PAMRasterBand[@band='1']/CategoryNames/Category")
+    if not pam_path(path).is_file():
+        return ()
+    nodes = ElementTree.parse(pam_path(path)).findall("PAMRasterBand[@band='1']/CategoryNames/Category")
     return tuple(node.text or "" for node in nodes)
-
-
-def _root(path: Path) -> ElementTree.Element | None:
-    return ElementTree.parse(pam_path(path)).getroot() if pam_path(path).is_file() else None
-
-
-def _crs_element(path: Path, crs: str) -> ElementTree.Element | None:
-    """The CRS as PAM holds it, where a GeoTIFF does not; None where it does."""
-    root = _root(path)
-    stored = None if root is None else root.find("SRS")
-    if stored is not None:  # GDAL knows that the keys of the GeoTIFF do not hold it
-        stored.tail = None
-        return stored
-    with rasterio.open(path.absolute(), driver="GTiff") as file:
-        if file.crs == CRS.from_wkt(crs):
-            return None
-    element = ElementTree.Element("SRS", dataAxisToSRSAxisMapping="1,2")
-    element.text = crs
-    return element

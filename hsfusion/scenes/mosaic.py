@@ -67,7 +67,7 @@ class Mosaic:
         self.parts = [Part(*part) for part in zip(scenes, rows.tolist()[:-1], orders, strict=True)]
 
     def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Reads a window: (C + E, height, width) float32, or those layers of it, NaN where there are no data."""
+        """Reads a window, or all: (C + E, height, width) float32, or those layers, NaN where there are no data."""
         if window is None:
             return read_all(self, layers)
         values = np.full((layer_count(self), window.height, window.width), np.nan, np.float32)
@@ -77,9 +77,8 @@ class Mosaic:
             right = min(window.col + window.width, width)
             if top < bottom and window.col < right:
                 part = scene.read(Window(top - first, window.col, bottom - top, right - window.col))
-                values[order >= 0, top - window.row : bottom - window.row, : right - window.col] = part[
-                    order[order >= 0]
-                ]
+                rows = slice(top - window.row, bottom - window.row)
+                values[order >= 0, rows, : right - window.col] = part[order[order >= 0]]
         return take_layers(values, layers)
 
     def provenance(self) -> list[dict[str, Any]]:
@@ -92,11 +91,7 @@ class Mosaic:
 
 
 def join_scenes(labelled: Sequence[LabelledScene]) -> LabelledScene:
-    """Joins scenes with their ground truth; classes of one name become one class.
-
-    Codes are kept where all scenes agree on them, and are renumbered from 1 otherwise.
-    A single scene is returned as it is. Values of all have to be in one unit.
-    """
+    """Joins scenes in one unit with their ground truth, see :func:`on_common_legend`; a single one stays as it is."""
     if len(labelled) == 1:
         return labelled[0]
     scene = Mosaic([part.scene for part in labelled])
@@ -154,10 +149,7 @@ def median_spectrum(scene: Scene, layers: NDArray[np.int64]) -> NDArray[np.float
 
 
 def check_same_unit(levels: NDArray, expected: NDArray, *, source: object, reference: object) -> None:
-    """Refuses typical values (L,) that differ by more than light and ground make them differ: 30 times, in the median.
-
-    Values that are NaN are not known. ``source`` and ``reference`` name the two scenes in the message.
-    """
+    """Refuses typical values (L,) of two scenes, NaN where unknown, whose ratio has a median above 30 or below 1/30."""
     known = np.isfinite(levels) & np.isfinite(expected) & (levels != 0) & (expected != 0)
     levels, expected = np.abs(levels[known]), np.abs(expected[known])
     times = float(np.median(levels / expected)) if levels.size else 1.0
@@ -168,18 +160,11 @@ def check_same_unit(levels: NDArray, expected: NDArray, *, source: object, refer
 
 
 def far_from_training(levels: NDArray, mean: NDArray, std: NDArray) -> str | None:
-    """Tells whether a scene is so unlike the training pixels that it may be in another unit.
+    """Tells in a sentence whether a scene is so unlike the training pixels that it may be in another unit; else None.
 
-    A band counts where both its deviation and its ratio are large: deviations alone would name every dark or bright
-    scene, ratios alone one of water.
-
-    Args:
-        levels: (L,) typical values of the bands of the scene, NaN where unknown.
-        mean: (L,) of the training pixels.
-        std: (L,) of the training pixels.
-
-    Returns:
-        A sentence on the bands that are far off; None where they are less than a quarter of those that are known.
+    A quarter of its bands, of which ``levels`` (L,) are typical values, NaN where unknown, differs from mean (L,) and
+    std (L,) of the training pixels in both its deviation and its ratio: deviations alone would name every dark or
+    bright scene, ratios alone one of water.
     """
     known = np.isfinite(levels) & (std > 0) & (mean != 0)
     deviations = np.abs(levels - mean)[known] / std[known]
@@ -188,24 +173,24 @@ def far_from_training(levels: NDArray, mean: NDArray, std: NDArray) -> str | Non
     if not far.size or far.mean() < _SHARE:
         return None
     return (
-        f"in {far.mean():.0%} of the bands that the model uses, the median of the scene is more than {_TIMES:g} times "
-        f"the mean of the training pixels, or less than 1/{_TIMES:g} of it, and over {_DEVIATIONS:g} standard "
-        f"deviations away (median of these bands: {np.median(deviations[far]):.3g}): the map is likely to be wrong. "
-        "Check that both scenes are in the same unit (reflectance, radiance or counts; scene.scale); if they are, the "
-        "model has seen no such ground: fine-tune it on labelled pixels of this scene"
+        f"in {far.mean():.0%} of the bands that the model uses, the median of the scene is over {_TIMES:g} times the "
+        f"mean of the training pixels, or under 1/{_TIMES:g} of it, and over {_DEVIATIONS:g} standard deviations away: "
+        "the map is likely to be wrong. Check that both scenes are in the same unit (reflectance, radiance or counts; "
+        "scene.scale); if they are, fine-tune the model on labelled pixels of this scene"
     )
 
 
 def _order(scene: Scene, first: Scene) -> NDArray[np.int64]:
+    every = replace(scene.bands, good=np.ones(len(scene.bands), bool))  # the bad ones are matched too, and stay bad
+    order, wrong = match_bands(first.bands, every), None
+    missing = first.bands.wavelength_nm[(order < 0) & first.bands.good]
     if scene.sources != first.sources:
         expected = f"{first.sources or 'none'} as in {first.name}"
-        fix = "give all scenes the same sources"
-        raise InputError(scene.name, "further rasters", scene.sources or "none", expected, fix)
-    every = replace(scene.bands, good=np.ones(len(scene.bands), bool))  # the bad ones are matched too, and stay bad
-    order = match_bands(first.bands, every)
-    missing = first.bands.wavelength_nm[(order < 0) & first.bands.good]
-    if missing.size:
+        wrong = ("further rasters", scene.sources or "none", expected, "give all scenes the same sources")
+    elif missing.size:
         listed = ", ".join(f"{nm:.1f}" for nm in missing) + " nm"
         fix = "give scenes of one sensor, or mark these bands as bad with bad_bands"
-        raise InputError(scene.name, "missing bands", listed, f"the good bands of {first.name}, to half a FWHM", fix)
+        wrong = ("missing bands", listed, f"the good bands of {first.name}, to half a FWHM", fix)
+    if wrong:
+        raise InputError(scene.name, *wrong)
     return np.append(order, np.arange(len(scene.bands), layer_count(scene)))

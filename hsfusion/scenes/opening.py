@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile
+from hsfusion.scenes.formats.cube_file import BandTable, CubeFile
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.labels import LabelledScene, read_labels
 from hsfusion.scenes.scene import Scene, StackedScene, Window, check_band_count, describe, read_all, take_layers
@@ -59,22 +59,14 @@ class FileScene:
 
     def provenance(self) -> list[dict[str, Any]]:
         """What the numbers mean, see :meth:`Scene.provenance`."""
-
-        def one_or_each(values: NDArray[np.float64] | None, neutral: float) -> float | list[float]:
-            if values is None:
-                return neutral
-            return float(values[0]) if (values == values[0]).all() else values.tolist()
-
-        return [
-            {
-                "name": self.name,
-                "format": self.file.format,
-                "scale": one_or_each(self.file.gain, 1.0),
-                "offset": one_or_each(self.file.offset, 0.0),
-                "nodata": None if self.file.nodata is None else str(self.file.nodata),
-                "wavelengths": self.file.table.source,
-            }
-        ]
+        file = self.file
+        numbers = {
+            key: neutral if values is None else float(values[0]) if np.ptp(values) == 0 else values.tolist()
+            for key, values, neutral in (("scale", file.gain, 1.0), ("offset", file.offset, 0.0))
+        }
+        nodata = None if file.nodata is None else str(file.nodata)
+        entry = {"name": self.name, "format": file.format, **numbers, "nodata": nodata}
+        return [{**entry, "wavelengths": file.table.source}]
 
     def files(self) -> list[Path]:
         """The file."""
@@ -106,7 +98,7 @@ def open_scene(
         axes: ``band``, ``row`` and ``col`` in the order of the array, for files of arrays that do not name their axes
             (HDF5, netCDF), or have another order than rows, columns, bands (MATLAB, NumPy).
         wavelengths: table of the bands, see :meth:`Bands.from_csv`, or a list of centres in ``wavelength_unit``; goes
-            before those of the file. Its marks of bad bands still hold, and its FWHM where none is given.
+            before those of the file, of which the marks of bad bands still hold.
         wavelength_unit: ``nm`` or ``um``, where wavelengths are named without a unit. Units are never guessed.
         scale: physical values are stored values times this, for files that do not say so themselves.
         offset: what is added after that.
@@ -141,15 +133,18 @@ def with_user_metadata(
     nodata: float | None = None,
 ) -> CubeFile:
     """A file with the metadata that the user gives, see :func:`open_scene`; its wavelengths may still be missing."""
+    wrong = None
     if (scale is not None or offset is not None) and (file.gain is not None or file.offset is not None):
         value = f"{1.0 if file.gain is None else file.gain[0]:g} in the file itself"
-        raise file.error("scale", value, "scene.scale and scene.offset null", "remove them from the command")
-    numbers = (("scene.scale", scale, 0.0, "a positive number"), ("scene.offset", offset, -np.inf, "a number"))
-    for key, value, lowest, expected in numbers:
-        if value is not None and not lowest < value < np.inf:
-            raise file.error(key, value, expected, f"correct {key}")
-    if nodata is not None and file.nodata is not None and not np.isclose(nodata, file.nodata, equal_nan=True):
-        raise file.error("nodata", file.nodata, f"{nodata:g} as scene.nodata says", "remove scene.nodata")
+        wrong = ("scale", value, "scene.scale and scene.offset null", "remove them from the command")
+    elif scale is not None and not 0 < scale < np.inf:
+        wrong = ("scene.scale", scale, "a positive number", "correct scene.scale")
+    elif offset is not None and not np.isfinite(offset):
+        wrong = ("scene.offset", offset, "a number", "correct scene.offset")
+    elif nodata is not None and file.nodata is not None and not np.isclose(nodata, file.nodata, equal_nan=True):
+        wrong = ("nodata", file.nodata, f"{nodata:g} as scene.nodata says", "remove scene.nodata")
+    if wrong:
+        raise file.error(*wrong)
     file = replace(
         file,
         gain=file.gain if scale is None else np.full(file.layers, float(scale)),
@@ -161,41 +156,23 @@ def with_user_metadata(
         return file
     table = _given_table(file, wavelengths)
     good = [marks for marks in (file.table.good, table.good) if marks is not None]
-    fwhm = _stored_fwhm(file, unit=table.unit or wavelength_unit) if table.fwhm is None else table.fwhm
-    return replace(file, table=replace(table, fwhm=fwhm, good=np.logical_and.reduce(good) if good else None))
+    return replace(file, table=replace(table, good=np.logical_and.reduce(good) if good else None))
 
 
 def _given_table(file: CubeFile, given: str | Path | Sequence[float]) -> BandTable:
     if isinstance(given, str | Path):
         bands = Bands.from_csv(given)
-        check_band_count(file.path, file.layers, bands.wavelength_nm)
-        return BandTable(bands.wavelength_nm, bands.fwhm_nm, bands.good, unit="nm", source=str(given))
-    centres = np.array(list(given), float)
-    check_band_count(file.path, file.layers, centres)
-    return BandTable(centres, source="scene.wavelengths")
-
-
-def _stored_fwhm(file: CubeFile, *, unit: str | None) -> NDArray[np.float64] | None:
-    """FWHM of the file's own table in another unit; None where either unit is not known."""
-    stored, wanted = (NM_PER_UNIT.get((word or "").strip().lower()) for word in (file.table.unit, unit))
-    if file.table.fwhm is None or wanted is None:
-        return None
-    if stored is None:
-        _log.warning("%s: FWHM of the file are not used, as it names no known unit.", file.path)
-        return None
-    return file.table.fwhm * (stored / wanted)
+        table = BandTable(bands.wavelength_nm, bands.fwhm_nm, bands.good, unit="nm", source=str(given))
+    else:
+        table = BandTable(np.array(list(given), float), source="scene.wavelengths")
+    check_band_count(file.path, file.layers, np.asarray(table.wavelength))
+    return table
 
 
 def open_with_sources(path: str | Path, *, sources: Mapping[str, str | Path] | None = None, **reading: Any) -> Scene:
-    """Opens a cube and further rasters on its grid, for a command.
+    """Opens a cube (see :func:`open_scene`) and further rasters on its grid (name -> file, (H, W) or several layers).
 
-    What looks wrong about the cube is logged, as ``hsfusion inspect`` shows it. Of a large one, evenly spaced rows are
-    looked at.
-
-    Args:
-        path: see :func:`open_scene`.
-        sources: name -> file of each further raster, (H, W) or several layers.
-        **reading: what :func:`open_scene` takes.
+    What looks wrong about the cube is logged, as ``hsfusion inspect`` shows it.
     """
     scene = open_scene(path, **reading)
     _warn(scene, survey(scene), scene.bands)
@@ -232,15 +209,9 @@ def open_labelled_scene(
     """
     opened = open_scene(cube, **reading).load()
     opened.bands = _checked(opened)
-    return with_labels(
-        with_sources(opened, sources),
-        labels=labels,
-        labels_variable=labels_variable,
-        class_names=class_names,
-        class_colors=class_colors,
-        class_field=class_field,
-        unlabelled=unlabelled,
-    )
+    of_labels = {"labels_variable": labels_variable, "class_field": class_field, "unlabelled": unlabelled}
+    scene = with_sources(opened, sources)
+    return with_labels(scene, labels=labels, class_names=class_names, class_colors=class_colors, **of_labels)
 
 
 def with_labels(
@@ -259,22 +230,22 @@ def with_labels(
 
 def with_sources(scene: Scene, sources: Mapping[str, str | Path] | None) -> Scene:
     """Adds further rasters to a scene, named as in :func:`open_with_sources`."""
-    if not sources:
-        return scene
-    return StackedScene(scene, {str(name): open_cube_file(file) for name, file in sources.items()})
+    rasters = {str(name): open_cube_file(file) for name, file in (sources or {}).items()}
+    return StackedScene(scene, rasters) if rasters else scene
 
 
 def _checked(scene: FileScene) -> Bands:
     """Marks bands that hold one number only, or no data, everywhere, and logs what else looks wrong."""
     pixels = survey(scene)
     suspects = np.flatnonzero(pixels.dead & scene.bands.good)
-    empty = suspects if pixels.is_whole else suspects[_constant(scene, suspects)]
+    if pixels.pixels < pixels.total and suspects.size:
+        suspects = suspects[_constant(scene, suspects)]
     good = np.array(scene.bands.good)
-    good[empty] = False
+    good[suspects] = False
     if not good.any():
         raise scene.file.error("number of good bands that hold more than one number", 0, "at least 1", "check the file")
-    if empty.size:
-        nm = ", ".join(f"{centre:.0f}" for centre in scene.bands.wavelength_nm[empty])
+    if suspects.size:
+        nm = ", ".join(f"{centre:.0f}" for centre in scene.bands.wavelength_nm[suspects])
         _log.warning("%s: not used, for they hold one number only or no data: %s nm.", scene.name, nm)
     bands = replace(scene.bands, good=good)
     _warn(scene, pixels, bands)
@@ -289,8 +260,6 @@ def _warn(scene: FileScene, pixels: Survey, bands: Bands) -> None:
 
 def _constant(scene: FileScene, layers: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether layers (L,) hold no more than one number in all of a scene that is too large to have been looked at."""
-    if not layers.size:
-        return np.zeros(0, bool)
     height, width = scene.geobox.shape
     lowest, highest = np.full(len(layers), np.inf), np.full(len(layers), -np.inf)
     rows = max(1, _NUMBERS // (width * len(layers)))

@@ -37,23 +37,16 @@ _STEP = 8  # rows between those of which the area is computed; that of the other
 
 @dataclass(frozen=True)
 class RasterProfile:
-    """How a raster is stored.
-
-    Attributes:
-        scale: what a stored number is multiplied by to get its value.
-        colormap: RGBA of each value; may be empty.
-        layer_names: description of each layer; may be empty.
-        categories: name of each value from 0 on; may be empty.
-    """
+    """How a raster is stored; colour map, names of layers and categories may be empty."""
 
     dtype: np.dtype
     count: int
     nodata: float | None
-    scale: float
+    scale: float  # what a stored number is multiplied by to get its value
     tags: Mapping[str, str]
-    colormap: Mapping[int, tuple[int, int, int, int]]
+    colormap: Mapping[int, tuple[int, int, int, int]]  # RGBA of each value
     layer_names: tuple[str, ...]
-    categories: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()  # name of each value from 0 on
 
 
 #: gives windows and their values (layers, h, w)
@@ -65,8 +58,7 @@ def write_class_map(
 ) -> None:
     """Writes class codes (H, W) as a GeoTIFF with colour table, class names and nodata 0, see :func:`write_raster`.
 
-    The names stand in the tags ``class_<code>``, and as GDAL category names in ``<path>.aux.xml``, where QGIS and
-    GDAL look for them.
+    The names stand in the tags ``class_<code>``, and in ``<path>.aux.xml``, where QGIS and GDAL look for them.
     """
     profile = class_profile(legend, tags or {})
     _write_whole(path, codes.astype(profile.dtype)[None], geobox=geobox, profile=profile)
@@ -92,16 +84,9 @@ def write_raster(
     colormap: Mapping[int, tuple[int, int, int, int]] | None = None,
     layer_names: Sequence[str] = (),
 ) -> None:
-    """Writes a tiled GeoTIFF with DEFLATE, reads it back, and only then gives it its name.
+    """Writes values (H, W) or (layers, H, W), uint8, uint16 or float32, as a tiled GeoTIFF with DEFLATE.
 
-    Args:
-        path: where to.
-        values: (H, W) or (layers, H, W), uint8, uint16 or float32.
-        geobox: the grid.
-        nodata: value that means "no data".
-        tags: tags of the file.
-        colormap: RGBA of each value.
-        layer_names: description of each layer, or nothing.
+    It gets its name after it was read back. ``colormap`` is the RGBA of each value.
     """
     layers = values if values.ndim == 3 else values[None]
     profile = RasterProfile(layers.dtype, len(layers), nodata, 1.0, tags or {}, colormap or {}, tuple(layer_names))
@@ -144,22 +129,14 @@ def write_blocks(
 ) -> None:
     """Writes a tiled GeoTIFF with DEFLATE block by block, in one thread, and reads it back.
 
-    The same blocks give the same bytes. What a GeoTIFF cannot hold goes to ``<path>.aux.xml``. Call it within
-    :func:`no_georeference_is_fine`, as all functions here that take blocks.
-
-    Args:
-        path: where to.
-        blocks: gives windows and their values (layers, h, w), always the same; it is called twice.
-        geobox: the grid.
-        profile: how to store it.
-        overviews: how smaller copies of the raster come about, ``mode`` or ``average``; None for no copies.
+    The same blocks give the same bytes; they are called twice. What a GeoTIFF cannot hold goes to ``<path>.aux.xml``.
+    ``overviews`` says how smaller copies come about, ``mode`` or ``average``; None for no copies. Call it, as all
+    functions here that take blocks, within :func:`no_georeference_is_fine`.
     """
-    options = {
-        "driver": "GTiff",
-        **{"count": profile.count, "height": geobox.shape[0], "width": geobox.shape[1]},
-        **{"dtype": profile.dtype, "nodata": profile.nodata, "bigtiff": "if_safer"},
-        **{"crs": geobox.crs, "transform": geobox.transform, "compress": "deflate", "tiled": True},
-    }
+    height, width = geobox.shape
+    options = {"driver": "GTiff", "bigtiff": "if_safer", "compress": "deflate", "tiled": True}
+    options |= {"count": profile.count, "height": height, "width": width, "dtype": profile.dtype}
+    options |= {"nodata": profile.nodata, "crs": geobox.crs, "transform": geobox.transform}
     with _writing(path):
         with rasterio.open(path.absolute(), "w", **options) as file:
             for window, values in blocks():
@@ -223,10 +200,10 @@ def _rgba(color: str) -> tuple[int, int, int, int]:
 def verify_written(
     path: Path, blocks: Blocks, *, geobox: GeoBox, profile: RasterProfile, overviews: Sequence[int] | None = None
 ) -> None:
-    """Makes sure that a GeoTIFF holds what it has to, and lies on the disk; for the arguments see :func:`write_blocks`.
+    """Makes sure that a GeoTIFF holds what it has to, and lies on the disk; see :func:`write_blocks`.
 
-    A full disk can tear the smaller copies alone, and raises nothing: they are read, too. ``overviews`` are the factors
-    by which they are smaller; None for whichever there are.
+    A full disk can tear the smaller copies alone, and raises nothing: they are read, too, with the factors
+    ``overviews`` (None for any).
     """
     with _writing(path):
         for name in filter(Path.exists, (path, pam_path(path))):
@@ -252,10 +229,8 @@ def verify_written(
 def _comparisons(
     file: rasterio.DatasetReader, blocks: Blocks, geobox: GeoBox, profile: RasterProfile
 ) -> dict[str, bool]:
-    """Whether pixels, place, names, colours and the like read back as they were given."""
-    nodata = profile.nodata
-    table = file.colormap(1) if profile.colormap else {}
-    tags = file.tags()
+    """Whether pixels, place, and what says what they mean, read back as they were given."""
+    nodata, tags = profile.nodata, file.tags()
     return {
         "pixels": all(
             np.array_equal(file.read(window=_rasterio_window(window)), values, equal_nan=values.dtype.kind == "f")
@@ -263,9 +238,7 @@ def _comparisons(
         ),
         "transform": np.allclose(np.array(file.transform), np.array(geobox.transform), rtol=1e-12, atol=0),
         "nodata": file.nodata == nodata or (nodata is not None and bool(np.isnan([file.nodata or 0, nodata]).all())),
-        "colours": all(table.get(value) == color for value, color in profile.colormap.items()),
         "tags": all(tags.get(name) == text for name, text in profile.tags.items()),
-        "names of layers": not profile.layer_names or file.descriptions == profile.layer_names,
         "scale": set(file.scales) == {profile.scale},
     }
 
@@ -298,10 +271,7 @@ class ClassAreas:
 
 
 def class_areas(codes: Iterable[tuple[Window, NDArray[np.integer]]], *, legend: Legend, geobox: GeoBox) -> ClassAreas:
-    """Adds up the pixels of each of the K classes, and their areas.
-
-    ``codes`` are windows of the map, and their (1, h, w) codes; a pixel's area is that of its row's middle one.
-    """
+    """Adds up the pixels of each of the K classes, and their areas, over windows and their (1, h, w) codes."""
     size = len(legend.codes)
     place = np.full(2**16, size)  # the last is everything else
     place[list(legend.codes)] = np.arange(size)
@@ -317,11 +287,9 @@ def class_areas(codes: Iterable[tuple[Window, NDArray[np.integer]]], *, legend: 
 
 
 def pixel_areas_m2(geobox: GeoBox, window: Window) -> NDArray[np.float64]:
-    """Area on the ground of the pixel in the middle of each row of a window: (h,) in square metres.
+    """Area on the ground of the pixel in the middle of each row of a window: (h,) in square metres, NaN where unknown.
 
-    Its corners are brought to Lambert's azimuthal equal-area projection about the nearer pole, on the ellipsoid of the
-    CRS, in which the area of the four-cornered figure is taken. It has no seam at 180 degrees nor at the pole. NaN
-    where there is no CRS, where it has no place on an ellipsoid (a site plan), or off its edge.
+    That of its corners in Lambert's azimuthal equal-area projection about the nearer pole, on the ellipsoid of the CRS.
     """
     crs = CRS() if geobox.crs is None else CRS.from_wkt(geobox.crs)
     ellipsoid = _ELLIPSOID.search(crs.to_wkt()) if crs.is_geographic or crs.is_projected else None
@@ -332,10 +300,8 @@ def pixel_areas_m2(geobox: GeoBox, window: Window) -> NDArray[np.float64]:
     sampled = np.unique(np.append(np.arange(0, window.height, _STEP), window.height - 1))
     columns, rows = np.meshgrid([left, left + 1], window.row + sampled)  # (n, 2)
     a, b, c, d, e, f = tuple(geobox.transform)[:6]
-    x, y = (
-        np.stack([u * columns + v * rows + w, u * columns + v * (rows + 1) + w])  # (2, n, 2): upper, lower corners
-        for u, v, w in ((a, b, c), (d, e, f))
-    )
+    rows = np.stack([rows, rows + 1])  # (2, n, 2): upper, lower corners
+    x, y = a * columns + b * rows + c, d * columns + e * rows + f
     if crs.is_geographic:  # grids of the whole Earth may end half a pixel beyond the poles, where no ground is
         pole = (1 - 1e-9) * np.pi / 2 / crs.units_factor[1]  # the other pole itself has no place in the projection
         y = np.clip(y, -pole, pole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -53,19 +54,17 @@ class Scene(Protocol):
         ...
 
     def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Reads a window: (C + E, height, width) float32 in the scene's own units, NaN where there are no data.
+        """Reads a window, or all: (C + E, height, width) float32 in the scene's own units, NaN where there are no data.
 
-        Args:
-            window: the rectangle; None for the whole scene.
-            layers: (L,) indices of the bands and further layers to read, in this order; None for all.
+        Of ``layers``, (L,) indices of bands and further layers, only these are read, in this order.
         """
         ...
 
     def provenance(self) -> list[dict[str, Any]]:
-        """What the numbers mean, as plain values for logs and model files.
+        """What the numbers mean, as plain values for logs and model files, of each cube that is a file.
 
-        For each cube that is a file ``name``, ``format``, ``scale`` and ``offset`` (a number, or one for each band:
-        physical values are stored values times scale plus offset), ``nodata`` and ``wavelengths``.
+        ``name``, ``format``, ``scale`` and ``offset`` (a number, or one for each band: physical values are stored
+        values times scale plus offset), ``nodata`` and ``wavelengths``.
         """
         ...
 
@@ -86,12 +85,7 @@ def describe(scene: Scene) -> str:
 
 
 class ArrayRaster:
-    """Layers in memory.
-
-    Args:
-        layers: (E, H, W), any real dtype, NaN where there are no data.
-        geobox: shape and place; None for a grid without georeference.
-    """
+    """Layers (E, H, W) of any real dtype in memory, NaN where there are no data."""
 
     path: Path | None = None
 
@@ -101,21 +95,14 @@ class ArrayRaster:
         self.geobox = geobox or GeoBox((int(layers.shape[1]), int(layers.shape[2])))
 
     def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Reads a window: (E, height, width) float32, or those layers of it, NaN where there are no data."""
+        """Reads a window, or all: (E, height, width) float32, or those layers, NaN where there are no data."""
         row, col, height, width = Window(0, 0, *self.geobox.shape) if window is None else window
         part = take_layers(self._values[:, row : row + height, col : col + width], layers)
         return finite_or_nan(np.array(part, dtype=np.float32))
 
 
 class ArrayScene(ArrayRaster):
-    """A scene in memory.
-
-    Args:
-        cube: (C, H, W), any real dtype, NaN where there are no data.
-        bands: the C bands.
-        name: what figures and files call the scene.
-        geobox: shape and place; None for a grid without georeference.
-    """
+    """A scene in memory: a cube (C, H, W) of any real dtype, NaN where there are no data, and its C bands."""
 
     sources: tuple[tuple[str, int], ...] = ()
     __repr__ = describe  # pyright: ignore[reportAssignmentType]
@@ -136,7 +123,34 @@ class ArrayScene(ArrayRaster):
         return []
 
 
-class StackedScene:
+class DerivedScene(ABC):
+    """A scene made of another one, with the place, files and scales of that, and its name if none is given."""
+
+    __repr__ = describe  # pyright: ignore[reportAssignmentType]
+
+    def __init__(
+        self, scene: Scene, *, bands: Bands, sources: Sequence[tuple[str, int]], name: str | None = None
+    ) -> None:
+        self.scene, self.bands, self.sources = scene, bands, tuple(sources)
+        self.name, self.geobox = scene.name if name is None else name, scene.geobox
+
+    def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Reads a window, or all: (C + E, height, width) float32, or those layers, NaN where there are no data."""
+        return read_all(self, layers) if window is None else self._read(window, layers)
+
+    @abstractmethod
+    def _read(self, window: Window, layers: NDArray[np.int64] | None) -> NDArray[np.float32]: ...
+
+    def provenance(self) -> list[dict[str, Any]]:
+        """That of the other scene."""
+        return self.scene.provenance()
+
+    def files(self) -> list[Path]:
+        """Those of the other scene."""
+        return self.scene.files()
+
+
+class StackedScene(DerivedScene):
     """A scene with further rasters on its grid: lidar heights, radar backscatter, thermal bands.
 
     Args:
@@ -144,32 +158,23 @@ class StackedScene:
         rasters: name -> raster with the same number of rows and columns, in the same place.
     """
 
-    __repr__ = describe  # pyright: ignore[reportAssignmentType]
-
     def __init__(self, scene: Scene, rasters: Mapping[str, ArrayRaster | CubeFile]) -> None:
         for name, raster in rasters.items():
             check_same_grid(raster.geobox, scene.geobox, source=name, reference=scene.name)
-        self.name, self.bands, self.geobox = scene.name, scene.bands, scene.geobox
-        self.sources = (*scene.sources, *((name, raster.layers) for name, raster in rasters.items()))
-        self.scene, self.rasters = scene, list(rasters.values())
-        self._parts = [scene, *rasters.values()]
+        sources = (*scene.sources, *((name, raster.layers) for name, raster in rasters.items()))
+        super().__init__(scene, bands=scene.bands, sources=sources)
+        self.rasters = list(rasters.values())
 
-    def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Reads a window: (C + E, height, width) float32, or those layers of it, NaN where there are no data."""
-        if window is None:
-            return read_all(self, layers)
-        return take_layers(np.concatenate([part.read(window) for part in self._parts]), layers)
-
-    def provenance(self) -> list[dict[str, Any]]:
-        """That of the cube."""
-        return self.scene.provenance()
+    def _read(self, window: Window, layers: NDArray[np.int64] | None) -> NDArray[np.float32]:
+        parts = [part.read(window) for part in (self.scene, *self.rasters)]
+        return take_layers(np.concatenate(parts), layers)
 
     def files(self) -> list[Path]:
         """Those of the cube, and the further rasters'."""
         return [*self.scene.files(), *(raster.path for raster in self.rasters if raster.path is not None)]
 
 
-class BandSelection:
+class BandSelection(DerivedScene):
     """A scene with the bands and further layers of another, matched by wavelength and by name, never by index.
 
     Args:
@@ -180,46 +185,33 @@ class BandSelection:
             take no band from those.
     """
 
-    __repr__ = describe  # pyright: ignore[reportAssignmentType]
-
     def __init__(
         self, scene: Scene, *, bands: Bands, sources: Sequence[tuple[str, int]], needed: NDArray[np.bool_]
     ) -> None:
+        order, wrong = match_bands(bands, scene.bands, needed=needed[: len(bands)]), None
+        missing = bands.wavelength_nm[(order < 0) & needed[: len(bands)]]
         if dict(scene.sources) != dict(sources):
             expected = f"{dict(sources) or 'none'}, as the model was trained with"
             fix = "give them as scene.sources={name: file}"
-            raise InputError(scene.name, "further rasters", dict(scene.sources) or "none", expected, fix)
-        order = match_bands(bands, scene.bands, needed=needed[: len(bands)])
-        missing = bands.wavelength_nm[(order < 0) & needed[: len(bands)]]
-        if missing.size:
+            wrong = ("further rasters", dict(scene.sources) or "none", expected, fix)
+        elif missing.size:
             field = f"{missing.size} of {int(needed[: len(bands)].sum())} bands that the model uses"
             listed = "missing (" + ", ".join(f"{nm:.1f}" for nm in missing) + " nm)"
             fix = "give a scene of the same sensor, or fine-tune the model on this one"
-            raise InputError(scene.name, field, listed, "a good band within half a FWHM of each", fix)
+            wrong = (field, listed, "a good band within half a FWHM of each", fix)
+        if wrong:
+            raise InputError(scene.name, *wrong)
+        super().__init__(scene, bands=bands, sources=sources)
         start, first = len(scene.bands), {}
         for name, number in scene.sources:
             first[name], start = start, start + number
         layers = [first[name] + i for name, number in sources for i in range(number)]
-        self.scene = scene
         self._order = np.array([*order, *layers], np.int64)
-        self.name, self.geobox = scene.name, scene.geobox
-        self.bands, self.sources = bands, tuple(sources)
 
-    def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Reads a window: (C + E, height, width) float32, or those layers of it, NaN where there are no data."""
-        if window is None:
-            return read_all(self, layers)
+    def _read(self, window: Window, layers: NDArray[np.int64] | None) -> NDArray[np.float32]:
         order = self._order if layers is None else self._order[layers]
         assert (order >= 0).all(), "a band that is not there was asked for"
         return self.scene.read(window, order)
-
-    def provenance(self) -> list[dict[str, Any]]:
-        """That of the scene."""
-        return self.scene.provenance()
-
-    def files(self) -> list[Path]:
-        """Those of the scene."""
-        return self.scene.files()
 
 
 def fingerprint(scene: Scene) -> dict[str, Any]:
@@ -255,8 +247,7 @@ def pixel_blocks(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     """Reads single pixels (N,), flat indices row * W + col, in squares of 256 pixels, so that memory suffices.
 
-    Yields:
-        places (n,) in ``pixels``, and the numbers (n, L) float32 of those layers, NaN where there are no data.
+    Yields their places (n,) in ``pixels``, and numbers (n, L) float32 of those layers, NaN where there are no data.
     """
     width = scene.geobox.shape[1]
     rows, cols = np.divmod(pixels, width)

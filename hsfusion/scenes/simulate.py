@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
 from hsfusion.scenes.labels import LabelledScene
-from hsfusion.scenes.scene import Scene, Window, describe, layer_count, read_all
+from hsfusion.scenes.scene import DerivedScene, Scene, Window, layer_count
 from hsfusion.spectra import Bands, band_spacing_nm
 from hsfusion.spectra.sensors import sensor_bands, sensor_name
 
@@ -23,14 +22,13 @@ _WIDEST_SEAM = 1.5  # bands no further apart than so many of their widths leave 
 _STANDARD_DEVIATIONS_PER_FWHM = 1 / 2.3548200450309493  # of a Gaussian: 1 / sqrt(8 ln 2)
 
 
-class SimulatedScene:
+class SimulatedScene(DerivedScene):
     """A scene with the bands that a sensor would have seen.
 
     Each band is a weighted mean of the scene's good bands: a Gaussian response of the band's FWHM, integrated over the
-    FWHM of each of them (:class:`spectral.BandResampler`, which cuts the response at half a FWHM from its centre), or
-    over their spacing where that is a little wider. Bands of which they cover less than 90 % of the response within the
-    FWHM are left out, so nothing is made up beyond the scene's range or across its gaps. Bands narrower than the
-    scene's own cannot become sharper than these. Noise and pixel size stay those of the scene.
+    FWHM of each of them (:class:`spectral.BandResampler`), or over their spacing where that is a little wider. Bands of
+    which they cover less than 90 % of the response within the FWHM are left out, so nothing is made up beyond the
+    scene's range or across its gaps. Bands cannot become sharper than the scene's own; noise and pixel size stay.
 
     Args:
         scene: the scene, of C bands; its further layers follow the simulated bands unchanged.
@@ -42,8 +40,6 @@ class SimulatedScene:
         left_out: those of the good bands of the sensor that cannot.
         narrower: number of the C' bands that are narrower than the scene's own at their place.
     """
-
-    __repr__ = describe  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, scene: Scene, bands: Bands, *, name: str) -> None:
         wanted = _some(bands, np.flatnonzero(bands.good))
@@ -58,17 +54,14 @@ class SimulatedScene:
             value, expected = _range(source) if own.size else "empty", f"bands of {name} inside it ({_range(wanted)})"
             fix = "choose a scene and a sensor that see the same wavelengths"
             raise InputError(scene.name, "range of the good bands", value, expected, fix)
-        self.scene, self.name, self.geobox, self.sources = scene, name, scene.geobox, scene.sources
-        self.bands, self.left_out = _some(wanted, np.flatnonzero(covered)), _some(wanted, np.flatnonzero(~covered))
+        super().__init__(scene, bands=_some(wanted, np.flatnonzero(covered)), sources=scene.sources, name=name)
+        self.left_out = _some(wanted, np.flatnonzero(~covered))
         self._matrix = np.zeros((len(self.bands), len(scene.bands)), np.float32)
         self._matrix[:, own] = _resampling(seamless, self.bands)  # (C', C)
         nearest = np.abs(self.bands.wavelength_nm[:, None] - source.wavelength_nm).argmin(axis=1)  # (C',)
         self.narrower = int((_widths(self.bands) < widths[nearest]).sum())
 
-    def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Reads a window: (C' + E, height, width) float32, or those layers of it, NaN where a band it is made of is."""
-        if window is None:
-            return read_all(self, layers)
+    def _read(self, window: Window, layers: NDArray[np.int64] | None) -> NDArray[np.float32]:
         number = len(self.bands)
         layers = np.arange(layer_count(self)) if layers is None else layers
         is_band = layers < number
@@ -80,14 +73,6 @@ class SimulatedScene:
         values[is_band] = _mixed(weights[:, needed], read[: needed.size])
         values[~is_band] = read[needed.size :]
         return values
-
-    def provenance(self) -> list[dict[str, Any]]:
-        """That of the scene it is made from."""
-        return self.scene.provenance()
-
-    def files(self) -> list[Path]:
-        """Those of the scene it is made from."""
-        return self.scene.files()
 
 
 @overload
@@ -102,20 +87,14 @@ def simulate(of: LabelledScene | Scene, sensor: str) -> LabelledScene | Simulate
     if isinstance(of, LabelledScene):
         return replace(of, scene=simulate(of.scene, sensor))
     scene = SimulatedScene(of, sensor_bands(sensor), name=f"{of.name}_{sensor_name(sensor)}")
-    left, asked = len(scene.left_out), len(scene.bands) + len(scene.left_out)
+    left = [f"{nm:.0f}" for nm in scene.left_out.wavelength_nm]
     _log.info(
-        "%s: %d of the %d bands of the sensor; %d lie where %s has no good bands%s. %d are narrower than its own, "
+        "%s: %d of the %d bands of the sensor; %d lie where %s has no good bands (%s). %d are narrower than its own, "
         "which cannot be sharpened.",
-        *(scene.name, len(scene.bands), asked, left, of.name, f" ({_places(scene)})" if left else "", scene.narrower),
+        *(scene.name, len(scene.bands), len(scene.bands) + len(left), len(left), of.name),
+        *(", ".join(left[:8]) + " nm" if left else "none", scene.narrower),
     )
     return scene
-
-
-def _places(scene: SimulatedScene) -> str:
-    """The stretches of wavelength in which bands were left out, as words."""
-    out, there = np.sort(scene.left_out.wavelength_nm), np.sort(scene.bands.wavelength_nm)
-    stretches = np.split(out, np.flatnonzero(np.diff(np.searchsorted(there, out))) + 1)
-    return ", ".join(f"{s[0]:.0f}" + (f"-{s[-1]:.0f}" if s.size > 1 else "") for s in stretches[:8]) + " nm"
 
 
 def _mixed(weights: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -28,9 +28,7 @@ _FILLS = (-9999.0, -999.0, -32768.0, -2147483648.0)  # in files of any type; bes
 _IMPOSSIBLE = 1e19  # nothing that is measured is as large, in any unit
 _SENSIBLE_NM = (300.0, 15_000.0)  # imaging spectrometers see from the near ultraviolet to the thermal infrared
 _WIDE, _NARROW = 5.0, 0.1  # FWHM, in median spacings, that can hardly be meant
-_PILE = 0.001  # share of pixels at one extreme value that no picture has by chance
-_LEAST_PIXELS = 10  # of such a pile
-_BELOW_ZERO = 0.01
+_BLANK = 0.001  # share of pixels that are 0 in all bands
 _SHOWN = 3
 _LINES, _SAMPLES, _PLACES = 16, 32, 3  # of the sample
 _SIDE, _LEAST_SQUARE = 32, 256  # of that in which a curve along lines or samples has to show
@@ -65,20 +63,15 @@ class Survey:
     dead: NDArray[np.bool_]  # (C,) bands without data, or with one value everywhere
 
     @property
-    def is_whole(self) -> bool:
-        """Whether every pixel was looked at."""
-        return self.pixels == self.total
-
-    @property
     def sample(self) -> str:
         """What shares are shares of, in words."""
-        return "the pixels" if self.is_whole else f"the {self.pixels:,} pixels that were looked at"
+        return "the pixels" if self.pixels == self.total else f"the {self.pixels:,} pixels that were looked at"
 
 
 def survey(cube: Scene | ArrayRaster, *, most_pixels: int | None = None) -> Survey:
     """Looks at every pixel of a small cube, or at evenly spaced windows of whole rows of a large one.
 
-    It stops at about ``most_pixels``, or as many as hold 100 million numbers, and takes some 300 MB at most.
+    Large is more than ``most_pixels``, or 100 million numbers.
     """
     rows, columns = cube.geobox.shape
     layers = cube.read(Window(0, 0, 1, 1)).shape[0]
@@ -175,19 +168,13 @@ def _quantiles(band: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def plausibility_warnings(file: CubeFile, survey: Survey, bands: Bands | None) -> list[str]:
-    """Lists what looks wrong about a cube, one sentence each; ``bands`` are None where wavelengths are not known.
-
-    Numbers that are meant to be typed are stored ones, and exact; shares are those of the pixels that were looked at.
-    """
+    """Lists what looks wrong about a cube, one sentence each; ``bands`` are None where wavelengths are not known."""
     marked = file.table.good if bands is None else bands.good
     good = np.ones(file.layers, bool) if marked is None else np.array(marked)
-    used, fills = good & ~survey.dead, _fills(file, survey)
+    used = good & ~survey.dead
     lines = [] if bands is None else [*_wavelengths(bands)]
-    lines += _nodata(file, survey, fills)
-    if used.any():
-        lines += [*_scale(file, survey, used), *_ceilings(file, survey, used & ~fills[1], bands)]
-        lines += _negative(survey, used, fills[0])
-    return [*lines, *_dead(survey, good, bands), *_layout(file)]
+    lines += [*_nodata(file, survey), *(_scale(file, survey, used) if used.any() else ())]
+    return [*lines, *_layout(file)]
 
 
 def format_band_ranges(chosen: NDArray[np.bool_], bands: Bands | None) -> str:
@@ -211,10 +198,6 @@ def _wavelengths(bands: Bands) -> Iterator[str]:
         steps = [f"band {i + 1} to {i + 2} ({nm[i]:.1f} to {nm[i + 1]:.1f} nm)" for i in back]
         times = "once" if back.size == 1 else f"{back.size} times"
         yield f"wavelengths step back {times}: {', '.join(steps[:_SHOWN])}. File order is kept."
-    value, count = np.unique(nm, return_counts=True)
-    if (count > 1).any():
-        twice = [f"{nm:g} nm ({n} bands)" for nm, n in zip(value[count > 1], count[count > 1], strict=True)]
-        yield f"wavelengths occur more than once: {', '.join(twice[:_SHOWN])}."
     spacing = float(np.median(np.abs(step[step != 0]))) if step.any() else np.nan
     width = np.nan if bands.fwhm_nm is None else float(np.median(bands.fwhm_nm))
     if width < _NARROW * spacing or width > _WIDE * spacing:
@@ -230,12 +213,13 @@ def _fills(file: CubeFile, survey: Survey) -> NDArray[np.bool_]:
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         values += [limits.min, limits.min + 1] if dtype.kind == "i" else []
-        values += [limits.max, limits.max - 1] if dtype.itemsize > 2 else []  # no sensor counts as far
+        values += [limits.max, limits.max - 1] if dtype.itemsize > 1 else []
     ends = np.stack([survey.lowest, survey.highest])
     return np.logical_or.reduce([ends == _physical(file, value) for value in values] + [np.abs(ends) > _IMPOSSIBLE])
 
 
-def _nodata(file: CubeFile, survey: Survey, fills: NDArray[np.bool_]) -> Iterator[str]:
+def _nodata(file: CubeFile, survey: Survey) -> Iterator[str]:
+    fills = _fills(file, survey)
     nodata, declared, share = file.nodata, "the file declares no nodata", survey.sample
     if nodata is not None:
         source = "scene.nodata is" if file.nodata_given else "the file declares nodata"
@@ -249,11 +233,11 @@ def _nodata(file: CubeFile, survey: Survey, fills: NDArray[np.bool_]) -> Iterato
         for stored, bands in _by_number(file, chosen, place):
             hold = "1 band holds" if len(bands) == 1 else f"{len(bands)} bands hold"
             yield (
-                f"{hold} {exact(stored)} (in up to {shares[bands].max():.1%} of {share}), which often means no data, "
-                f"but {declared}: {_advice(file, stored)} if so."
+                f"{hold} {exact(stored)} (in up to {shares[bands].max():.1%} of {share}), which often means no "
+                f"data or saturation, but {declared}: {_advice(file, stored)} if so."
             )
     unshifted = file.offset is None or not file.offset.any()  # else a stored 0 is no physical 0
-    if file.layers > 1 and survey.blank > _PILE and nodata != 0 and unshifted:
+    if file.layers > 1 and survey.blank > _BLANK and nodata != 0 and unshifted:
         yield (
             f"{survey.blank:.1%} of {share} are 0 in all bands that have data there, which often means no data: "
             f"{_advice(file, 0)} if so."
@@ -291,42 +275,6 @@ def _scale(file: CubeFile, survey: Survey, used: NDArray[np.bool_]) -> Iterator[
         yield f"{most} after the scale {factor:g}, but reflectance ends near 1: check the scale."
     elif factor < 1 and 0 < typical < 0.005:
         yield f"{most} after the scale {factor:g}: they may have been scaled before."
-
-
-def _ceilings(file: CubeFile, survey: Survey, used: NDArray[np.bool_], bands: Bands | None) -> Iterator[str]:
-    """Piles of pixels at the upper end: saturated, clipped, or no data."""
-    dtype, highest = file.pixels.dtype, survey.highest
-    top = {1: [8], 2: [10, 12, 14, 15, 16]}.get(dtype.itemsize, []) if dtype.kind in "iu" else []
-    full = np.logical_or.reduce([highest == _physical(file, 2.0**bits - 1) for bits in top] or [np.zeros(1, bool)])
-    values, count = np.unique(highest[used], return_counts=True)
-    steps = (highest - survey.lowest) / (1 if file.gain is None else file.gain)
-    fine = (dtype.kind == "f") | (steps > 1000)  # bands of few steps share a maximum anyway
-    often = np.isin(highest, values[count >= 3]) & fine  # one ceiling for many
-    least = max(_PILE, _LEAST_PIXELS / survey.pixels)
-    high = used & (full | often) & (survey.at_highest > least) & (highest != 0)
-    for stored, piled in _by_number(file, high, survey.highest_at):
-        names = format_band_ranges(np.isin(np.arange(file.layers), piled), bands)
-        yield (
-            f"stored values pile up at {exact(stored)} in bands {names} (in up to {survey.at_highest[piled].max():.1%} "
-            f"of {survey.sample}): saturated, clipped, or no data; {_advice(file, stored)} if they are no data."
-        )
-
-
-def _negative(survey: Survey, used: NDArray[np.bool_], fills: NDArray[np.bool_]) -> Iterator[str]:
-    fill = np.where(fills & (survey.lowest < 0), survey.at_lowest, 0)  # has a line of its own
-    values = (1 - survey.no_data - fill)[used].sum()
-    negative = (survey.negative - fill)[used].sum() / max(values, 1e-12)
-    if negative > _BELOW_ZERO:
-        yield f"{negative:.1%} of the values in good bands are negative."
-
-
-def _dead(survey: Survey, good: NDArray[np.bool_], bands: Bands | None) -> Iterator[str]:
-    unmarked = survey.dead & good
-    if survey.dead.all():
-        yield "no band holds more than one value."
-    elif unmarked.any():
-        chosen = format_band_ranges(unmarked, bands)
-        yield f"bands {chosen} are dead (no data, or one value in all of {survey.sample}) but not marked as bad."
 
 
 def _layout(file: CubeFile) -> Iterator[str]:

@@ -46,7 +46,7 @@ _EXACT = 2**53  # up to here every whole number is a float64
 
 @dataclass(frozen=True, eq=False)
 class VectorLayer:
-    """N features of a layer: geometries (N,), values (N,) of the class field and ids (N,) as stored, and the CRS."""
+    """N features of a layer, with the values of the class field and ids as stored."""
 
     path: Path
     shapes: NDArray[np.object_]
@@ -81,20 +81,16 @@ def draw_classes(
     unlabelled: Collection[int],
     reference: str,
 ) -> tuple[NDArray[np.int32], list[Any]]:
-    """Draws polygons and points on the grid of a scene, in whose CRS geometries are brought corner by corner.
+    """Draws polygons and points on the grid of a scene: (H, W) index of the class, -1 for none, and the classes.
 
-    A polygon takes the pixels whose centres it holds, a point the pixel that it lies in. Pixels that two classes claim
-    get none. Whatever labels nothing is counted in the log. ``driver`` is what :func:`vector_format` gave,
-    ``unlabelled`` are codes that mean "no class", and ``reference`` is what messages call the scene.
-
-    Returns:
-        (H, W) index of the class, -1 for none, and the classes
+    Geometries are brought to its CRS corner by corner. A polygon takes the pixels whose centres it holds, a point the
+    pixel that it lies in. Pixels that two classes claim get none. Whatever labels nothing is counted in the log.
     """
     _check_place(path, geobox, reference)
     features = _read_layer(path, driver=driver, layer=layer, class_field=class_field)
     classes, which = _classes_of(features, unlabelled)
     missing = shapely.is_missing(features.shapes) | shapely.is_empty(features.shapes)
-    _count(path, int((missing & (which >= 0)).sum()), "features without a geometry, left out")
+    _count(path, (missing & (which >= 0)).sum(), "features without a geometry, left out")
     which[missing] = -1
     used = np.flatnonzero(which >= 0)
     parts, owner = _parts(_in_pixels(features, used, geobox))
@@ -158,7 +154,7 @@ def _json_crs(path: Path) -> str | None:
 
 
 def _check_whole(path: Path, driver: str) -> None:
-    """Makes sure that a GeoPackage or Shapefile is as long as its header says: GDAL reads what is left of one."""
+    """Refuses a GeoPackage or Shapefile that is shorter than its header says: GDAL reads what is left of one."""
     parts = {"GPKG": [path], "ESRI Shapefile": [path, *(_beside(path, suffix) for suffix in (".shx", ".dbf"))]}
     for part in parts.get(driver, ()):
         start, size = b"", 0
@@ -289,10 +285,7 @@ def _in_pixels(features: VectorLayer, used: NDArray[np.int64], geobox: GeoBox) -
 
 
 def _parts(shapes: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
-    """The shapes, with one for each polygon of a multipolygon, and (n,) whose they are.
-
-    GDAL draws a hole where two polygons of a multipolygon overlap, and shapely calls those that touch invalid.
-    """
+    """The shapes, with multipolygons (in whose overlaps GDAL draws holes) in parts, and (n,) whose they are."""
     several = shapely.get_type_id(shapes) == _MULTIPOLYGON
     parts, owner = shapely.get_parts(shapes[several], return_index=True)
     owners = np.concatenate([np.flatnonzero(~several), np.flatnonzero(several)[owner]])
@@ -336,6 +329,6 @@ def _drawn(
     return np.where(claimed_twice, -1, lowest)
 
 
-def _count(path: Path, number: int, what: str) -> None:
+def _count(path: Path, number: np.integer | int, what: str) -> None:
     if number:
         _log.warning("%s: %s: %d.", path, what, number)

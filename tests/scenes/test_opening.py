@@ -171,32 +171,17 @@ MARKED = {
 @pytest.mark.parametrize(
     ("table", "fwhm", "good"),
     [
-        ("wavelength_nm\n450\n550\n650\n", [10, 20, 30], [True, False, True]),
+        ("wavelength_nm\n450\n550\n650\n", None, [True, False, True]),
         ("wavelength_nm,fwhm_nm\n450,7\n550,8\n650,9\n", [7, 8, 9], [True, False, True]),
-        ("wavelength_nm,good\n450,0\n550,1\n650,1\n", [10, 20, 30], [False, False, True]),
+        ("wavelength_nm,good\n450,0\n550,1\n650,1\n", None, [False, False, True]),
     ],
 )
-def test_wavelengths_of_the_user_leave_the_bad_bands_and_widths_of_the_file(tmp_path, table, fwhm, good):
+def test_wavelengths_of_the_user_leave_the_bad_bands_of_the_file(tmp_path, table, fwhm, good):
     (tmp_path / "bands.csv").write_text(table)
     bands = open_scene(envi(tmp_path, **MARKED), wavelengths=tmp_path / "bands.csv").bands
     assert bands.wavelength_nm.tolist() == NM
-    np.testing.assert_allclose(bands.fwhm_nm, fwhm)
+    assert (bands.fwhm_nm if fwhm is None else bands.fwhm_nm.tolist()) == fwhm
     assert bands.good.tolist() == good
-
-
-@pytest.mark.parametrize(("unit", "factor"), [("nm", 1), ("um", 1000)])
-def test_widths_of_the_file_are_brought_to_the_unit_of_a_list(tmp_path, unit, factor):
-    listed = [nm / factor for nm in NM]
-    bands = open_scene(envi(tmp_path, **MARKED), wavelengths=listed, wavelength_unit=unit).bands
-    np.testing.assert_allclose(bands.wavelength_nm, NM)
-    np.testing.assert_allclose(bands.fwhm_nm, [10, 20, 30])
-    assert bands.good.tolist() == [True, False, True]
-
-
-def test_widths_without_a_unit_are_left_out_and_that_is_said(tmp_path, caplog):
-    path = envi(tmp_path, **{key: MARKED[key] for key in ("fwhm", "bbl")})
-    assert open_scene(path, wavelengths=NM, wavelength_unit="nm").bands.fwhm_nm is None
-    assert "FWHM of the file are not used" in caplog.text
 
 
 def test_bad_interval_without_a_band_is_logged(path, caplog):

@@ -95,9 +95,7 @@ def test_cloud_optimised_copy_has_names_and_place(tmp_path, crs):
     [
         ("transform", {"transform": Affine(21, 0, 500000, 0, -20, 5500000)}),
         ("nodata", {"nodata": 7}),
-        ("colours", {"colormap": {1: (9, 9, 9, 255)}}),
         ("tags", {"tags": {"scene": "other"}}),
-        ("names of layers", {"layer_names": ("other",)}),
         ("scale", {"scale": 2.0}),
         ("class names", {"categories": ("other",)}),
         ("CRS", {"crs": wkt("EPSG:32634")}),

@@ -122,7 +122,7 @@ def test_bands_narrower_than_the_scenes_own_are_counted_and_told(tmp_path, caplo
         simulated = simulate(scene(), str(path))
     assert simulated.narrower == 2
     assert caplog.messages == [
-        "field_mine: 3 of the 5 bands of the sensor; 2 lie where field has no good bands (1100-1120 nm). "
+        "field_mine: 3 of the 5 bands of the sensor; 2 lie where field has no good bands (1100, 1120 nm). "
         "2 are narrower than its own, which cannot be sharpened."
     ]
 
