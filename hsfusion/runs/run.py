@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
@@ -118,6 +119,10 @@ class Run:
             f"Run({self.name!r}, overall accuracy {test['overall_accuracy']:.4f} on {split['test_pixels']} test "
             f"pixels, {split['kind']} split, {used} of {bands} bands in use)"
         )
+
+    def _repr_html_(self) -> str:
+        """What it is, and the heaviest windows, for notebooks."""
+        return f"<p>{html.escape(repr(self))}</p>{self.weights._repr_html_()}"
 
     def predict(self, scene: Any, out: str | Path | None = None, **options: Any) -> Any:
         """Classifies a scene, a path, or an array (C, H, W) with the bands of this run, see :func:`hsfusion.predict`.

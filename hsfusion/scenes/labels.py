@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,10 @@ class LabelledScene:
         """The scene in one line, and how much of it is labelled."""
         labelled = f"{np.count_nonzero(self.labels):,} labelled pixels of {len(self.legend.codes)} classes"
         return f"LabelledScene({self.scene!r}, {labelled})"
+
+    def _repr_html_(self) -> str:
+        """The scene and its classes, for notebooks."""
+        return f"<p>{escape(repr(self))}</p>{self.legend._repr_html_()}"
 
     def where(self, valid: NDArray[np.bool_]) -> LabelledScene:
         """Drops the labels of pixels (H, W) that are not valid, and classes (but for two) that then have none."""

@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -56,6 +57,14 @@ class Legend:
             wrong = ("colour", repr(odd[0]), "#rrggbb", "write colours like #ffcc00, in quotation marks")
         if wrong:
             raise InputError("legend", *wrong)
+
+    def _repr_html_(self) -> str:
+        """A table with the colours of the classes, for notebooks."""
+        cells = zip(self.codes, self.names, self.colors, strict=True)
+        rows = [
+            f'<tr><td style="background: {c}"></td><td>{n}</td><td>{escape(name)}</td></tr>' for n, name, c in cells
+        ]
+        return f"<table><tr><th></th><th>code</th><th>class</th></tr>{''.join(rows)}</table>"
 
     @classmethod
     def of(

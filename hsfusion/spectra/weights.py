@@ -99,6 +99,12 @@ class BandWeights:
             "weight": self.weight.tolist(),
         }
 
+    def to_dataframe(self) -> Any:
+        """The table as a DataFrame of pandas, where that is installed."""
+        import pandas  # pyright: ignore[reportMissingImports]
+
+        return pandas.DataFrame(self.to_dict())
+
     def to_csv(self, path: str | Path) -> None:
         """Writes the columns band, wavelength_nm, fwhm_nm, good, group, weight; bands count from 1.
 

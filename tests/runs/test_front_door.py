@@ -158,6 +158,13 @@ def test_representations_are_one_line_and_say_what_the_object_is(run):
     )
 
 
+def test_notebooks_get_tables_in_which_names_are_text(run, scene):
+    assert "overall accuracy" in run._repr_html_() and run.weights._repr_html_() in run._repr_html_()
+    legend = replace(scene.legend, names=("<script>", *scene.legend.names[1:]))
+    shown = replace(scene, legend=legend)._repr_html_()
+    assert scene.legend.colors[0] in shown and "&lt;script&gt;" in shown and "<script" not in shown
+
+
 def test_weights_are_drawn_into_axes(run):
     from matplotlib import pyplot
 

@@ -1,3 +1,4 @@
+import os
 import struct
 
 import numpy as np
@@ -5,7 +6,9 @@ import pytest
 from scene_files.matlab import CUBE, DAMAGED, FULL, LABELS, NUMBERS, START, matrix, packed, write
 from scene_files.one_line import error_of
 
+from hsfusion.errors import InputError
 from hsfusion.scenes import open_labelled_scene
+from hsfusion.scenes.formats.arrays import isolated
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.scene import Window
 
@@ -75,3 +78,8 @@ def test_numbers_that_are_not_real_are_an_error(tmp_path, name, said):
 def test_damaged_file_is_one_line(tmp_path, name):
     (tmp_path / "cube.mat").write_bytes(DAMAGED[name])
     error_of(tmp_path / "cube.mat")
+
+
+def test_reader_that_crashes_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"cube.mat: content is unreadable \(the reader ended with code -6\)"):
+        isolated(tmp_path / "cube.mat", os.abort)

@@ -1,14 +1,20 @@
 """Arrays whose files do not name their axes: NumPy (``.npy``, ``.npz``) and MATLAB 5 (``save`` without ``-v7.3``).
 
 Axes are (H, W) or (H, W, layers) as the public benchmarks come, unless told otherwise. Nothing in a file is unpickled.
+A damaged file of MATLAB 5 can crash scipy, which therefore runs in a process of its own.
 """
 
 from __future__ import annotations
 
+import os
+import pickle
+import subprocess
+import sys
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,13 +62,49 @@ def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dt
 
 def open_matlab(path: Path, *, variable: str | None = None, axes: Sequence[str] | None = None) -> CubeFile:
     """Opens an array of a MATLAB 5 file, which is read into memory; see :func:`choose_array`, :func:`array_axes`."""
+    name, array = isolated(path, _load_matlab, path, variable)
+    return _cube_in_memory(path, name, array, axes, "MATLAB 5")
+
+
+def _load_matlab(path: Path, variable: str | None) -> tuple[str, NDArray]:
+    """Name and numbers of the array that is meant."""
     from scipy.io import loadmat, whosmat  # not above: slow to import
 
     shapes = {name: shape for name, shape, kind in whosmat(path, appendmat=False) if kind in MATLAB_CLASSES}
     name = choose_array(path, shapes, variable)
     # numbers keep the type that they are stored in, which may be smaller than that of the array
-    array = loadmat(path, appendmat=False, variable_names=[name], mat_dtype=False)[name]
-    return _cube_in_memory(path, name, array, axes, "MATLAB 5")
+    return name, loadmat(path, appendmat=False, variable_names=[name], mat_dtype=False)[name]
+
+
+def isolated(path: Path, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns or raises in a process of its own, which a damaged file may crash."""
+    # not in a pool of multiprocessing, which runs the user's script a second time where that has no __main__ guard
+    paths = os.pathsep.join([str(Path(__file__).parents[3]), *filter(None, sys.path)])
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", f"from {__name__} import _answer; _answer()"],
+        input=pickle.dumps((function, arguments)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        check=False,
+    )
+    if ended.returncode:
+        value = f"unreadable (the reader ended with code {ended.returncode})"
+        raise InputError(path, "content", value, "a whole file", "write the file anew")
+    answer = pickle.loads(ended.stdout)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _answer() -> None:
+    """What the process of :func:`isolated` runs."""
+    function, arguments = pickle.load(sys.stdin.buffer)
+    try:
+        answer = function(*arguments)
+    except Exception as error:  # raised again where it was called
+        answer = error
+    pickle.dump(answer, sys.stdout.buffer, protocol=5)
 
 
 def array_axes(path: Path, shape: tuple[int, ...], dtype: np.dtype, axes: Sequence[str] | None) -> tuple[str, ...]:
