@@ -137,6 +137,7 @@ def explain(error: BaseException) -> str | None:
 
 def _unknown_key(key: str) -> tuple[str, str, str]:
     """Key, what is expected instead, and how to correct it."""
+    key = key.removeprefix("scene@")  # as scene.of=NAME is handed to Hydra
     valid, last = sorted(valid_keys()), key.rpartition(".")[2]
     if key in valid:
         return key, "a key of this command", "it belongs to another command, or another choice of the group"

@@ -182,6 +182,7 @@ def _draw_sensors(path: Path, rows: list[dict[str, Any]], scenes: dict[str, Any]
     name, kind = scenes[AS_IT_IS].scene.name, rows[0]["split"]["kind"]
     title = f"{name} as other sensors would see it: {kind} split, {seeds} seed(s), ± 1 standard deviation"
     stem = path.with_suffix("") if path.suffix in (".png", ".svg") else path
+    stem.parent.mkdir(parents=True, exist_ok=True)
     save_figure(sensors_figure(accuracies, bands, title=title), stem)
     print(f"figure       {stem}.png")
 

@@ -12,7 +12,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 
 from hsfusion import __version__
 from hsfusion.errors import HsFusionError, InputError, printable
@@ -91,9 +90,15 @@ def _run(args: list[str]) -> int:
 
 
 def _tell(line: str) -> None:
-    """Writes a line to stderr; none where it is closed."""
-    with suppress(AttributeError, OSError, ValueError):
-        print(line, file=sys.stderr, flush=True)
+    """Writes a line to stderr. Where it, or stdout, is closed, nothing more is written there, nor at the exit."""
+    for stream, text in ((sys.stdout, ""), (sys.stderr, f"{line}\n")):
+        try:
+            stream.write(text)
+            stream.flush()
+        except (AttributeError, ValueError):  # closed before the start: Python has no stream then
+            continue
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _dispatch(args: list[str]) -> None:
