@@ -54,7 +54,7 @@ def test_description_of_a_scene_can_be_simulated_and_is_recorded(hsfusion, tmp_p
         (["scene=simulated", "scene.sensor=enmap", "scene.of=salinas_b"], "did you mean scene=salinas_a?"),
         (["scene=simulated", "scene.sensor=emit", "scene.of=file", "scene.of.labels=x"], "scene.of.cube is missing"),
         (["scene=simulated", "scene.sensor=enmap", "scene.of=cube", "scene.of.path=5"], "5: file is No such file"),
-        (["scene.of=salinas"], "key is scene.of, expected a key of this command. Fix: it belongs to another"),
+        (["scene.of=salinas"], "key is scene.of, expected a key of the configuration"),
     ],
 )
 def test_words_that_do_not_fit_are_one_line(hsfusion, tmp_path, words, part):
