@@ -155,9 +155,10 @@ def _seeds(cfg: DictConfig) -> range:
 
 
 def _listed(cfg: DictConfig, key: str) -> list[Any]:
-    if not OmegaConf.is_list(cfg[key]):
-        _refuse(key, cfg[key], "a list")
-    return list(cfg[key])
+    entries = plain(cfg[key])
+    if not isinstance(entries, list) or any(entries.count(entry) > 1 for entry in entries):
+        _refuse(key, entries, "a list, each entry once")
+    return entries
 
 
 def _refuse(key: str, value: object, expected: str) -> None:

