@@ -43,8 +43,9 @@ class Bands:
                 raise InputError("bands", f"length of {field}", values.size, expected, "give every band one value")
         for field, values, lowest in (("wavelength_nm", wavelength, _SHORTEST_NM), ("fwhm_nm", fwhm, _NARROWEST_NM)):
             if values is not None and not (fits := (lowest <= values) & (values <= _LONGEST_NM)).all():
-                fix = "correct the band table, multiply micrometres by 1000"
-                raise InputError("bands", field, values[~fits][0], f"nm, {lowest:g} to {_LONGEST_NM:g}", fix)
+                numbers = "positive numbers" if values is fwhm else f"numbers of at least {lowest:g}"
+                expected, fix = f"{numbers} in nm, at most {_LONGEST_NM:g}", "correct the band table or its unit"
+                raise InputError("bands", field, values[~fits][0], expected, fix)
         for field, values in (("wavelength_nm", wavelength), ("fwhm_nm", fwhm), ("good", good)):
             object.__setattr__(self, field, values)
 
@@ -113,13 +114,16 @@ def _table(path: str | Path) -> list[dict[str, str]]:
     """Rows of a band table, every cell below its column."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+            reader = csv.DictReader(line for line in file if not line.startswith("#"))
+            rows, names = list(reader), reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(path, "band table", "unreadable", "a CSV file", f"check the path ({error})") from error
     if not rows or "wavelength_nm" not in rows[0]:
         columns = list(rows[0]) if rows else "without a row"
         expected = "a column wavelength_nm with a row for each band"
         raise InputError(path, "header", columns, expected, "name the column of the band centres in nm wavelength_nm")
+    if twice := [name for name in names if name and names.count(name) > 1]:
+        raise InputError(path, "header", f"{twice[0]} twice", "each column once", "keep the right one of the two")
     for i, row in enumerate(rows, 1):
         if None in row:  # cells beyond the header
             expected = f"{len(row) - 1} as in the header"

@@ -252,7 +252,7 @@ def test_odd_names_of_descriptions_are_found(hsfusion, tmp_path):
 def test_cube_without_labels_is_refused_by_train(hsfusion, tmp_path):
     done = hsfusion("train", "scene=cube", "scene.path=x.npy", cwd=tmp_path)
     assert done.returncode == 2
-    assert "x.npy: file is No such file" in done.stderr.splitlines()[-1]
+    assert "x.npy: file is missing" in done.stderr.splitlines()[-1]
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((9, 9, 2)))
     keys = ("scene=cube", "scene.path=x.npy", "scene.wavelengths=[500,600]", "scene.wavelength_unit=nm")
     done = hsfusion("train", *keys, cwd=tmp_path)

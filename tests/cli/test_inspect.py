@@ -288,7 +288,7 @@ def test_composite_names_the_bands_it_shows(folder, monkeypatch, first, title):
 WRONG = {
     "no file": (["labels=labels.npy"], "files is missing, expected one file"),
     "two files": (["cube.img", "labels.npy"], "files is cube.img labels.npy, expected one file"),
-    "file that is not there": (["none.img"], "none.img: file is No such file"),
+    "file that is not there": (["none.img"], "none.img: file is missing"),
     "misspelt key": (["cube.img", "label=labels.npy"], "Fix: did you mean labels?"),
     "misspelt option": (["cube.img", "--plott"], "Fix: did you mean --plot?"),
     "several values": (["cube.img", "nodata=1,2"], "scene.nodata is 1,2, expected one value"),

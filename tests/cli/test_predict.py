@@ -244,7 +244,7 @@ def test_other_bands_are_an_explicit_choice_and_what_they_cover_is_told(files, h
     ("more", "code", "part"),
     [
         (["run=nowhere"], 2, "nowhere: file is missing"),
-        (["scene=nowhere.tif"], 2, "nowhere.tif: file is No such file"),
+        (["scene=nowhere.tif"], 2, "nowhere.tif: file is missing"),
         (["out=map.png"], 2, "out is map.png, expected a name that ends in .tif"),
         (
             ["out=no/such/map.tif"],

@@ -53,7 +53,7 @@ def test_description_of_a_scene_can_be_simulated_and_is_recorded(hsfusion, tmp_p
         (["scene=simulated", "scene.sensor=5"], "sensor: name is 5, expected enmap | prisma"),
         (["scene=simulated", "scene.sensor=enmap", "scene.of=salinas_b"], "did you mean scene=salinas_a?"),
         (["scene=simulated", "scene.sensor=emit", "scene.of=file", "scene.of.labels=x"], "scene.of.cube is missing"),
-        (["scene=simulated", "scene.sensor=enmap", "scene.of=cube", "scene.of.path=5"], "5: file is No such file"),
+        (["scene=simulated", "scene.sensor=enmap", "scene.of=cube", "scene.of.path=5"], "5: file is missing"),
         (["scene.of=salinas"], "key is scene.of, expected a key of the configuration"),
     ],
 )

@@ -246,6 +246,14 @@ def test_nodata_that_is_nan_keeps_nan(tmp_path):
     np.testing.assert_array_equal(read(write(tmp_path / "c.tif", cube, nodata=np.nan)), cube)
 
 
+def test_nodata_that_differs_between_bands_is_refused(tmp_path):
+    path = write(tmp_path / "c.tif", CUBE.astype("i2"))
+    bands = (f'<PAMRasterBand band="{i}"><NoDataValue>{i}</NoDataValue></PAMRasterBand>' for i in (1, 2, 3))
+    (tmp_path / "c.tif.aux.xml").write_text(f"<PAMDataset>{''.join(bands)}</PAMDataset>")
+    with pytest.raises(InputError, match=r"nodata value is 1\.0 and 2\.0 and 3\.0, expected one for all .* -a_nodata"):
+        open_cube_file(path)
+
+
 @pytest.mark.parametrize("nodata", [-9999, 7.5, 300, 1e30])
 def test_nodata_that_the_type_cannot_hold_marks_no_pixel(tmp_path, nodata):
     path = write(tmp_path / "c.tif", CUBE.astype("u1"))

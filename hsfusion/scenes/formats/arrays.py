@@ -44,6 +44,9 @@ def open_npz(path: Path, *, variable: str | None = None, axes: Sequence[str] | N
     with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
         warnings.simplefilter("ignore")  # that Python 2 wrote a header
         names = [name for name in archive.namelist() if name.endswith(".npy")]
+        if len(set(names)) < len(names):
+            twice = max(names, key=names.count).removesuffix(".npy")
+            raise InputError(path, "variable", f"{printable(twice)} twice", "each name once", "write the file anew")
         headers = {name.removesuffix(".npy"): _header(archive, name) for name in names}
     shapes = {name: shape for name, (shape, dtype) in headers.items() if dtype.kind in "iufb"}
     name = choose_array(path, shapes, variable)

@@ -51,7 +51,7 @@ def open_geotiff(path: Path) -> CubeFile:
             raise InputError(path, "content", value, "one image of real numbers with all bands", "convert it")
         missing, blocks = _missing_blocks(source, path)
         masked = any(flags == [MaskFlags.per_dataset] for flags in source.mask_flag_enums)
-        nodata, facts = source.nodatavals[0], {}
+        nodata, facts = _one_nodata(source, path), {}
         whole = nodata is not None and float(nodata).is_integer() and in_dtype_range(nodata, dtype.name)
         if nodata is not None and dtype.kind != "f" and not whole:
             facts["nodata"] = f"{nodata:g} cannot stand in {dtype.name}, so no pixel has it"
@@ -81,6 +81,14 @@ def open_geotiff(path: Path) -> CubeFile:
             offset=offset,
             facts=_sensor(source.tags()) | facts,
         )
+
+
+def _one_nodata(source: rasterio.DatasetReader, path: Path) -> float | None:
+    values = {str(value) for value in source.nodatavals}  # as words NaN equals itself
+    if len(values) > 1:
+        value, fix = " and ".join(sorted(values)), "set one with gdal_edit.py -a_nodata"
+        raise InputError(path, "nodata value", value, "one for all bands", fix)
+    return source.nodatavals[0]
 
 
 def is_tiff(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Which format a file has, told by its content and never by its name, and who reads it."""
+"""Which format a file has, detected from its content and never from its name, and who reads it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,8 @@ def file_format(path: str | Path) -> str:
             start = file.read(128)
     except OSError as error:
         fix = "name a file (relative paths start at the folder of the command)"
-        raise InputError(path, "file", error.strerror, "a readable raster", fix) from error
+        what = {FileNotFoundError: "missing", IsADirectoryError: "a folder"}.get(type(error), error.strerror)
+        raise InputError(path, "file", what, "a readable raster", fix) from error
     known = next((name for name, starts in _STARTS.items() if start.startswith(starts)), "")
     if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_XML):
         return "product"
