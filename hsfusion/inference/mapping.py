@@ -8,6 +8,7 @@ import logging
 import os
 import sqlite3
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -48,7 +49,8 @@ class Journal:
     """An SQLite file of plain values that say what is computed, the plan, and of each finished tile.
 
     It is locked as long as it is open, and a tile is in it as a whole or not at all; a file of another plan is emptied.
-    A killed run leaves it for the next one to continue from.
+    A killed run leaves it for the next one to continue from. Of tiles that a power failure or a bad disk changed, the
+    CRC-32 before the numbers no longer fits, and they do not count as finished.
     """
 
     def __init__(self, path: Path, plan: Mapping[str, Any]) -> None:
@@ -76,22 +78,35 @@ class Journal:
     def tiles(self) -> set[int]:
         """The numbers of the finished tiles."""
         with _failures(self.path):
-            return {number for (number,) in self._file.execute("SELECT number FROM tiles")}
+            rows = self._file.execute("SELECT number, content FROM tiles")
+            return {number for number, content in rows if _is_whole(content)}
 
     def append(self, tile: int, layers: NDArray[np.generic]) -> None:
         """Adds a finished tile by its number; :meth:`read` gives the same bytes."""
         with _failures(self.path):
-            self._file.execute("REPLACE INTO tiles VALUES (?, ?)", (tile, layers.tobytes()))
+            numbers = layers.tobytes()
+            self._file.execute("REPLACE INTO tiles VALUES (?, ?)", (tile, _checksum(numbers) + numbers))
             self._file.commit()
 
     def read(self, tile: int) -> bytes:
         """What was added for a tile; several threads may ask at once."""
         with self._reading, _failures(self.path):
-            return self._file.execute("SELECT content FROM tiles WHERE number = ?", (tile,)).fetchone()[0]
+            content = self._file.execute("SELECT content FROM tiles WHERE number = ?", (tile,)).fetchone()[0]
+        if not _is_whole(content):
+            raise EnvironmentFailure(f"{self.path}: tile {tile} was changed. Fix: start again.")
+        return content[4:]
 
     def close(self) -> None:
         """Lets other processes write to the file; what :func:`contextlib.closing` calls."""
         self._file.close()
+
+
+def _checksum(numbers: bytes) -> bytes:
+    return zlib.crc32(numbers).to_bytes(4, "little")
+
+
+def _is_whole(content: object) -> bool:
+    return isinstance(content, bytes) and content[:4] == _checksum(content[4:])
 
 
 @contextmanager
@@ -170,7 +185,8 @@ def map_scene(
     plan |= {"border": request.border, "probabilities": request.probabilities}  # what decides on the numbers
     mine = range(shard.rank, len(tiles), shard.world)
     with closing(_journal(request, plan, shard.rank, shard.world)) as journal:
-        missing = [i for i in mine if i not in journal.tiles]
+        finished = journal.tiles
+        missing = [i for i in mine if i not in finished]
         total, left = (sum(tiles[i].height * tiles[i].width for i in part) for part in (mine, missing))
         windows = [tiles[i] for i in missing]
         found = classify(network, scene, windows, batch=request.batch, probabilities=request.probabilities)

@@ -1,3 +1,4 @@
+import sqlite3
 from contextlib import closing
 
 import numpy as np
@@ -23,6 +24,20 @@ def test_tiles_are_there_when_it_is_opened_again(tmp_path):
         journal.append(7, np.arange(4, dtype="<u2"))
     with closing(Journal(tmp_path / "j", PLAN)) as journal:
         assert journal.read(7) == np.arange(4, dtype="<u2").tobytes()
+
+
+@pytest.mark.parametrize("content", [bytes(14), b"", None, "text"])
+def test_tile_that_was_changed_does_not_count(tmp_path, content):
+    path = filled(tmp_path / "j")
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("UPDATE tiles SET content = ? WHERE number = 3", (content,))
+        file.commit()
+    with closing(Journal(path, PLAN)) as journal:
+        assert journal.tiles == {1}
+        with pytest.raises(EnvironmentFailure, match="tile 3 was changed"):
+            journal.read(3)
+        journal.append(3, np.full(10, 3, np.uint8))
+        assert journal.tiles == {1, 3}
 
 
 def test_damaged_journal_is_an_error_that_says_what_to_do(tmp_path):
