@@ -63,6 +63,7 @@ class WeightedSum(nn.Module):
         for name, value, choices in (("kind", kind, get_args(Kind)), ("constraint", constraint, get_args(Constraint))):
             if value not in choices:
                 raise ValueError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
+        _check_numbers(kind, num_inputs, num_instances, neighbourhood)
         if channels is None and (kind.startswith("channel") or predicted):
             raise ValueError(f"channels is None, expected the number of channels for kind {kind!r}")
         self.num_inputs = num_inputs
@@ -169,6 +170,17 @@ class WeightedSum(nn.Module):
             raise ValueError(
                 f"got {len(inputs)} inputs of {width} channels, expected {self.num_inputs} of {self.channels or 'any'}"
             )
+
+
+def _check_numbers(kind: str, num_inputs: int, num_instances: int | None, neighbourhood: int) -> None:
+    table = num_instances is not None
+    for name, value, wrong, expected in (
+        ("num_inputs", num_inputs, num_inputs < 1, "at least 1"),
+        ("neighbourhood", neighbourhood, neighbourhood < 1 or neighbourhood % 2 == 0, "an odd number of positions"),
+        ("num_instances", num_instances, table and not kind.endswith("instance"), f"None for kind {kind!r}"),
+    ):
+        if wrong:
+            raise ValueError(f"{name} is {value}, expected {expected}")
 
 
 def _initial(init: str | float | Sequence[float], n: int, rows: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:

@@ -135,6 +135,12 @@ class ModelSettings(Settings):
     dropout: float = within(0.2, 0, 0.99)
     backbone: str | Callable[..., nn.Module] = "small_cnn"
 
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        super().__post_init__()
+        if self.neighbourhood % 2 == 0:
+            raise refusal("model.neighbourhood", self.neighbourhood, "an odd number of pixels")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(Settings):

@@ -124,11 +124,15 @@ def test_gradients_are_right(kind, table, constraint):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"kind": "pixel"}, {"constraint": "l1"}, {"kind": "channel"}, {"init": "zeros"}, {"init": 0.0}]
+    "bad",
+    [
+        *({"kind": "pixel"}, {"constraint": "l1"}, {"kind": "channel"}, {"init": "zeros"}, {"init": 0.0}),
+        *({"num_inputs": 0}, {"neighbourhood": 2}, {"neighbourhood": 0}, {"num_instances": 3}),
+    ],
 )
 def test_wrong_arguments_are_refused(bad):
     with pytest.raises(ValueError, match="expected"):
-        WeightedSum(2, **({"kind": "scalar"} | bad))
+        WeightedSum(**({"num_inputs": 2, "kind": "scalar"} | bad))
 
 
 def test_a_normal_start_is_spread_evenly_over_the_channels():

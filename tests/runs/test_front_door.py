@@ -90,6 +90,7 @@ def test_every_name_of_the_front_door_is_listed_and_can_be_imported():
         ({"model": {"chanels": 3}}, ["model.chanels", "did you mean model.channels?"]),
         ({"label_smoothing": 2}, ["label_smoothing is 2", "between 0 and 0.99"]),
         ({"model": {"channels": 0}}, ["model.channels is 0", "at least 1"]),
+        ({"model": {"neighbourhood": 2}}, ["model.neighbourhood is 2", "an odd number of pixels"]),
     ],
 )
 def test_unknown_setting_or_value_out_of_range_is_one_line_that_names_it(scene, fields, words):
