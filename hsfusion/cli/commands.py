@@ -83,7 +83,7 @@ def predict(cfg: DictConfig) -> None:
         logging.getLogger("hsfusion").setLevel(logging.ERROR)  # the first process shows the warnings
     settings = prediction.PredictSettings(**values_of(prediction.PredictSettings, cfg))
     register_backbones(cfg.backbones)
-    if cfg.scene is None:
+    if cfg.get("scene") is None:
         raise _refusal("scene", "missing", "a file", "add scene=PATH")
     scene = instantiate(cfg.scene)
     out = Path(cfg.out or f"{getattr(scene, 'scene', scene).name}_map.tif")

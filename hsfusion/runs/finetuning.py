@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hsfusion.data.leakage import all_seen, check_no_leakage
-from hsfusion.errors import HsFusionError, InputError
+from hsfusion.errors import InputError
 from hsfusion.nn import BACKBONES, DEFAULT_BACKBONE, FusionNetwork
 from hsfusion.runs.experiment import Experiment, InitialModel, initialise, prepare_experiment, used_layers
 from hsfusion.runs.folder import training_log, write_json
@@ -132,9 +132,10 @@ def _compare_with_scratch(run: Run, header: ModelHeader, *, epochs: int) -> None
         place.mkdir()
     try:
         other = fit(settings, initialise(training.experiment.split, settings), place)
-    except HsFusionError as error:  # what was fine-tuned is worth keeping
-        _log.warning("the network from scratch: %s", error)
-        return
+    except Exception:
+        if run.folder is not None:  # what was fine-tuned is worth keeping
+            _log.warning("The fine-tuned run is whole, in %s; only the network from scratch failed.", run.folder)
+        raise
     reached = other.val_accuracy
     run.metrics["scratch"] = {
         "test": other.metrics["test"],

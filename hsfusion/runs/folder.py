@@ -100,7 +100,11 @@ def training_log(command: str = "") -> Iterator[MemoryHandler]:
         with training_log(command) as memory:
             yield memory
     except Exception as error:
-        _log.error("%s: %s", type(error).__name__, error, exc_info=not isinstance(error, HsFusionError))
+        trace = None if isinstance(error, HsFusionError) else (type(error), error, error.__traceback__)
+        words = type(error).__name__, error
+        record = _log.makeRecord(_log.name, logging.ERROR, __file__, 0, "%s: %s", words, trace)
+        for handler in set(root.handlers).difference(before):  # the caller shows it on the screen
+            handler.handle(record)
         raise
     finally:
         for handler in [handler for handler in root.handlers if handler not in before]:

@@ -184,7 +184,7 @@ def files(tmp_path):
         ("small.npy", "bands.csv", ["small.npy: shape (rows, columns) is (20, 19), expected (20, 20)"]),
         ("two.npy", "four.csv", ["cube.npy: number of wavelengths is 4, expected 3"]),
         ("labels.npy", "bands.csv", ["expected at least 2"]),
-        ("none.npy", "bands.csv", ["none.npy: file is No such file"]),
+        ("none.npy", "bands.csv", ["none.npy: file is missing"]),
     ],
 )
 def test_files_that_do_not_fit_are_named(hsfusion, files, labels, table, parts):
@@ -192,6 +192,20 @@ def test_files_that_do_not_fit_are_named(hsfusion, files, labels, table, parts):
     done = hsfusion("train", *words, cwd=files)
     assert done.returncode == 2, done.stderr
     assert [part for part in parts if part not in done.stderr.splitlines()[-1]] == []
+
+
+@pytest.mark.parametrize(("cube", "what"), [("none.tif", "missing"), (".", "a folder")])
+def test_cube_that_is_not_there_is_one_line(hsfusion, tmp_path, cube, what):
+    done = hsfusion("train", "scene=file", f"scene.cube={cube}", "scene.labels=none.tif", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("hsfusion: error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert f"file is {what}, expected a readable raster" in done.stderr
+
+
+def test_prediction_without_a_scene_says_so(hsfusion, tmp_path):
+    done = hsfusion("predict", "run=r1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "scene is missing, expected a file. Fix: add scene=PATH" in done.stderr
 
 
 def test_run_folder_in_use_is_left_alone(hsfusion, tmp_path):
@@ -216,6 +230,9 @@ def test_diverged_run_is_exit_4(hsfusion, tmp_path):
     done = hsfusion("train", "optimizer=sgd", "optimizer.lr=1e30", cwd=tmp_path, small=True)
     assert done.returncode == 4, done.stderr
     assert "training: " in done.stderr.splitlines()[-1]
+    (log,) = tmp_path.glob("**/train.log")
+    assert "DivergedError: training: " in log.read_text()
+    assert "DivergedError" not in done.stderr
 
 
 def test_run_that_diverges_in_its_last_step_is_exit_4(hsfusion, tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from hsfusion.errors import DivergedError
 from hsfusion.training.model_file import load_model
 
 # the axis of DESIS ends at 1000 nm, that of the synthetic scene at 2500 nm
@@ -76,6 +77,20 @@ def test_frozen_parts_keep_their_bits(hsfusion, folder):
     assert not frozen["fusion.coefficients"].any()  # what is learned on top of the carried responses
     assert late["fusion.coefficients"].any()
     assert not torch.equal(before["cnn.classifier.weight"], frozen["cnn.classifier.weight"])
+
+
+def test_scratch_network_that_fails_is_an_error_and_leaves_the_fine_tuned_run(hsfusion, folder, tmp_path, monkeypatch):
+    def failing(*_):
+        raise DivergedError("training: loss is nan, expected a number. Fix: lower optimizer.lr.")
+
+    monkeypatch.setattr("hsfusion.runs.finetuning.fit", failing)
+    words = [f"pretrained={folder / 'first'}", *ON_DESIS, *SHORT, "scratch_epochs=1", "run_dir=second"]
+    done = hsfusion("finetune", *words, cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert "fine-tuned run is whole, in second" in done.stderr
+    assert "loss is nan" in done.stderr.splitlines()[-1]
+    assert (tmp_path / "second" / "model.safetensors").is_file()
+    assert "DivergedError: training: loss is nan" in (tmp_path / "second" / "train.log").read_text()
 
 
 def test_a_run_goes_on_from_its_own_checkpoint(hsfusion, folder, tuned):
