@@ -40,11 +40,13 @@ def command() -> None:
     number, width_nm = given.get("select"), given.get("width")
     if width_nm is not None and number is None:
         raise InputError("command line", "width", width_nm, "with select=K", "add select=K")
+    out, written = Path(given.get("out", folders[0] / "weights")), []
+    if out.is_file():
+        raise InputError("command line", "out", f"a file, {out}", "a folder", "choose another out")
     weights, evidence = _weights_and_evidence(folders, given)
     selection = None if number is None else select(weights, number, width_nm=width_nm)
     from hsfusion.runs.weight_files import write_weights
 
-    out, written = Path(given.get("out", folders[0] / "weights")), []
     if evidence is not None:
         from hsfusion.evidence.page import add_evidence
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
+from hsfusion.runs.folder import checked_keys
 from hsfusion.runs.run import Run, load_run
 from hsfusion.spectra import BandWeights
 from hsfusion.spectra.weights import WeightSpread, ranked_bands, untrained_weight
@@ -55,16 +56,15 @@ class RunRecord:
     @classmethod
     def of(cls, run: Run) -> RunRecord:
         """What a run says of itself."""
-        split, test = run.metrics["split"], run.metrics["test"]
+        with checked_keys(run.folder):
+            split, test, seed = (run.metrics[key] for key in ("split", "test", "seed"))
+            numbers = split["kind"], split["leakage"], test["overall_accuracy"], test["average_accuracy"]
         carried = run.folder is not None and (run.folder / "transfer.json").exists()
         return cls(
             run.folder,
             run.header.scene_name or "",
-            run.metrics["seed"],
-            split["kind"],
-            split["leakage"],
-            test["overall_accuracy"],
-            test["average_accuracy"],
+            seed,
+            *numbers,
             run.beats_chance,
             run.duplicates,
             run.header.fusion,

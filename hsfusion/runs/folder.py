@@ -207,3 +207,13 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         value = "unreadable" if path.exists() else "missing"
         raise InputError(path.parent, path.name, value, "that of a finished run", _FIX) from error
+
+
+@contextmanager
+def checked_keys(folder: Path | None) -> Iterator[None]:
+    """Refuses the content of a run folder of which a value is missing, or is another than it has to be."""
+    try:
+        yield
+    except (KeyError, TypeError) as error:
+        value = f"without a value that is needed ({printable(error)})"
+        raise InputError(folder, "content", value, "that of a finished run", _FIX) from error

@@ -16,7 +16,15 @@ from hsfusion import __version__
 from hsfusion.data.leakage import training_mask
 from hsfusion.data.splits import TRAIN, Split
 from hsfusion.errors import InputError
-from hsfusion.runs.folder import group_members, make_folder, read_json, versions, write_json, write_rasters
+from hsfusion.runs.folder import (
+    checked_keys,
+    group_members,
+    make_folder,
+    read_json,
+    versions,
+    write_json,
+    write_rasters,
+)
 from hsfusion.scenes import Legend, read_class_map
 from hsfusion.scenes.scene import read_pixels
 from hsfusion.spectra import BandWeights, group_of_bands
@@ -103,7 +111,9 @@ class Run:
     @property
     def trained(self) -> Training:
         """The training of a run that was trained in this process."""
-        assert self.training is not None, "a run that was loaded: copy its folder"
+        if self.training is None:
+            source, expected = self.folder or self.name, "one trained in this process"
+            raise InputError(source, "run", "loaded", expected, "copy its folder")
         return self.training
 
     @property
@@ -205,12 +215,14 @@ def load_run(folder: str | Path) -> Run:
         what = "a file" if folder.exists() else "missing"
         raise InputError(folder, "run", what, "the folder of a run", "name a folder that hsfusion train wrote")
     checks = read_json(folder / "verdict.json")
+    with checked_keys(folder):
+        beats_chance, pairs = checks["beats_chance"], tuple(Duplicate(*pair) for pair in checks["duplicates"])
     return Run(
         folder.name,
         weights=BandWeights.from_csv(folder / "band_weights.csv"),
         metrics=read_json(folder / "metrics.json"),
-        beats_chance=checks["beats_chance"],
-        duplicates=tuple(Duplicate(*pair) for pair in checks["duplicates"]),
+        beats_chance=beats_chance,
+        duplicates=pairs,
         folder=folder,
     )
 

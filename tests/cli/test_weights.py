@@ -515,6 +515,7 @@ def test_tables_of_the_first_version_are_read(three):
         (["run0", "--plot"], "word is --plot"),
         (["run0", "other"], "other: bands is 30 from 400 to 1560 nm, 30 in use, expected 60 from 400 to 1580 nm"),
         (["run0", "evidence"], "expected one evidence folder alone"),
+        (["run0", "out=run0/metrics.json"], "out is a file, run0/metrics.json, expected a folder"),
     ],
 )
 def test_bad_words_end_in_one_line(tmp_path, three, monkeypatch, words, match):
@@ -526,6 +527,14 @@ def test_bad_words_end_in_one_line(tmp_path, three, monkeypatch, words, match):
         call(*words, monkeypatch=monkeypatch)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run0" / "weights").exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "verdict.json"])
+@pytest.mark.parametrize("content", ["{}", "[]", '{"split": 1, "test": {}, "seed": 0, "beats_chance": true}'])
+def test_a_run_folder_without_a_value_that_is_needed_is_one_line(three, name, content):
+    (three[0] / name).write_text(content)
+    with pytest.raises(InputError, match=r"run0: content is without a value .*, expected that of a finished run"):
+        compare(three[:1])
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "model.safetensors"])

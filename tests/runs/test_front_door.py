@@ -137,6 +137,12 @@ def test_loaded_run_equals_the_saved_one(run, saved, scene):
         assert torch.equal(loaded.network.eval()(cube), run.network.eval()(cube))
 
 
+def test_loaded_run_is_not_saved_again(saved, tmp_path):
+    with pytest.raises(InputError, match="run is loaded, expected one trained in this process"):
+        hs.load_run(saved).save(tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
 def test_array_of_the_training_scene_gives_its_class_map(run, scene):
     codes = run.predict(scene.scene.read((0, 0, 40, 40)))
     assert (codes == run.class_map).all()
