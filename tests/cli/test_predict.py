@@ -89,7 +89,6 @@ def expected(files, hsfusion, tmp_path_factory):
     folder = tmp_path_factory.mktemp("expected")
     done = hsfusion(*words(files, "probabilities=true"), cwd=folder, drawn=True)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("scene: bands 44 (3000 nm) are dead") == 1  # as inspect shows it
     return folder
 
 
@@ -284,7 +283,7 @@ def opened_for(files, tmp_path, change):
         (lambda cube: cube * 0.5, None),
         (
             lambda cube: cube * 9,
-            "flight: in 100% of the bands that the model uses, the median of the scene is more than",
+            "flight: in 100% of the bands that the model uses, the median of the scene is over 2.5 ",
         ),
         (
             lambda cube: np.where(np.arange(80) < 3, -999, cube),
@@ -340,7 +339,7 @@ def test_several_processes_give_the_bytes_of_one(files, expected, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "destroy_process_group" not in done.stderr  # torch warns where it is forgotten
-    assert done.stderr.count("are dead") == 1  # shown by one process
+    assert done.stderr.count("step back once") == 1  # shown by one process
     for name in ALL:
         assert digest(tmp_path / name) == digest(expected / name)
     assert not list(tmp_path.glob(".*"))

@@ -87,9 +87,6 @@ CONTENT = {
     "code in the optimizer": put("optimizer_states", 0, "state", value=payloads.code),
     "code at the top": put("hook", value=payloads.shell),
     "a connection": put("callbacks", "History", "curves", value=payloads.resolver),
-    "no weights": drop("state_dict"),
-    "no loops": drop("loops"),
-    "a tensor alone": lambda content: torch.zeros(3),
 }  # fmt: skip
 
 

@@ -152,12 +152,3 @@ def test_copy_of_a_run_folder_goes_on_and_no_file_that_its_checkpoint_names_is_d
     assert (tmp_path / "new" / "model.safetensors").is_file()
     assert len(run.training.result.weight_history[0]) == SETTINGS.epochs
     assert checkpoint.read_bytes() == before
-
-
-def test_checkpoint_of_another_network_is_refused_in_one_line(tmp_path, interrupted):
-    moved = shutil.copytree(interrupted, tmp_path / "moved")
-    change = hostile_checkpoints.drop("state_dict", hostile_checkpoints.WEIGHT)
-    checkpoint = moved / "checkpoints" / "last.ckpt"
-    checkpoint.write_bytes(hostile_checkpoints.saved(checkpoint.read_bytes(), change))
-    with pytest.raises(InputError, match="state_dict is of another network"):
-        train(SCENE, settings=SETTINGS, resume=moved)
