@@ -23,6 +23,7 @@ _FRONT_DOOR = {
     "gather_evidence": ("hsfusion.evidence.stages", "gather_evidence"),
     "load_evidence": ("hsfusion.evidence.store", "read_evidence"),
     "blocks": ("hsfusion.runs.settings", "blocks"),
+    "fields": ("hsfusion.runs.settings", "fields_split"),
     "random_pixels": ("hsfusion.runs.settings", "random_pixels"),
     "fixed_split": ("hsfusion.runs.settings", "fixed_split"),
     "even_groups": ("hsfusion.runs.settings", "even_groups"),
@@ -44,6 +45,7 @@ __all__ = [
     "blocks",
     "compare",
     "even_groups",
+    "fields",
     "finetune",
     "fixed_split",
     "gather_evidence",
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
         interval_groups,
         random_pixels,
     )
+    from hsfusion.runs.settings import fields_split as fields
     from hsfusion.runs.training import train
     from hsfusion.scenes.description import open_path as open_scene
     from hsfusion.spectra import BandWeights

@@ -38,6 +38,7 @@ def test_default_configuration_takes_the_defaults_of_the_code():
         "model/default": build_network,
         "data/patches": PatchDataModule,
         "split/blocks": splits.blocks,
+        "split/fields": splits.fields,
         "split/random": splits.random,
         "split/fixed": splits.fixed,
         "scene/synthetic": synthetic.synthetic_scene,

@@ -54,7 +54,7 @@ def compare_fusions(
 ) -> Iterator[Row]:
     """Kinds of fusion, each with every number of bands to keep, and some of :data:`BASELINES` on the same pixels.
 
-    None keeps as many bands as are worth their cost; ``seeds`` are of networks and splits.
+    None keeps as many bands as are worth their cost; ``seeds`` are of networks, and of splits without one.
     """
     methods = {}
     for fusion, keep in product(fusions, keep_bands):

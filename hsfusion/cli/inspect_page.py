@@ -140,7 +140,9 @@ def _model_page(found: ModelInspection) -> dict[str, _Rows]:
             for code, name, color in zip(classes.codes, classes.names, classes.colors, strict=True)
         ],
         "Training scene": [(key, str(value)) for key, value in scene.items()],
-        "Accuracies": [(name.replace("_", " "), f"{value:.4f}") for name, value in test.items() if name != "per_class"]
+        "Accuracies": [
+            (name.replace("_", " "), f"{value:.4f}") for name, value in test.items() if isinstance(value, float)
+        ]
         or [("test", "not named")],
     }
 

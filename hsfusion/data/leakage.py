@@ -43,7 +43,8 @@ def check_no_leakage(split: Split, header: dict[str, Any]) -> None:
         mask = _unpacked(seen["pixels"], split.roles.shape)
         leaked = int((dilate(mask, split.radius) & (split.roles == TEST)).sum())
         if leaked:
-            of = f"the model was trained with (seed={header.get('seed', 0)})"
+            seed = (header.get("split") or {}).get("seed", header.get("seed", 0))
+            of = f"the model was trained with (split.seed={seed})"
             if seen is not header.get("seen"):
                 of = "an earlier training of the model on this ground had"
             field = "number of test pixels that the pretrained model has seen"

@@ -26,16 +26,18 @@ class Split:
     """Which pixel is used for what.
 
     Attributes:
-        kind: ``blocks``, ``random`` or ``fixed``.
+        kind: ``blocks``, ``fields``, ``random`` or ``fixed``.
         labelled: the scene with the ground truth that was split.
         roles: (H, W) uint8: 0 unused, 1 training, 2 validation, 3 test, 4 buffer.
         radius: radius of the receptive field in pixels, for which ``leakage`` is measured.
+        seed: that it was drawn with.
     """
 
     kind: str
     labelled: LabelledScene
     roles: NDArray[np.uint8]
     radius: int
+    seed: int = 0
 
     def count(self, role: int) -> int:
         """Number of pixels with a role."""
@@ -48,9 +50,22 @@ class Split:
     @property
     def leakage(self) -> float:
         """Share of test pixels whose receptive field holds a training or validation pixel."""
+        return self._share_near(np.isin(self.roles, (TRAIN, VAL)), self.radius)
+
+    @property
+    def patch_overlap(self) -> float:
+        """Share of test pixels whose patch, the receptive field, shares a pixel with a patch trained on."""
+        return self._share_near(self.roles == TRAIN, 2 * self.radius)
+
+    def in_seen_fields(self) -> NDArray[np.bool_]:
+        """Which test pixels, in the order of :meth:`pixels`, lie in a field that holds training pixels: (T,)."""
+        labels = self.labelled.labels
+        fields, roles = connected_fields(labels), self.roles.ravel()[np.flatnonzero(labels)]
+        return np.isin(fields, fields[roles == TRAIN])[roles == TEST]
+
+    def _share_near(self, mask: NDArray[np.bool_], distance: int) -> float:
         test = self.roles == TEST
-        seen = (self.roles == TRAIN) | (self.roles == VAL)
-        return float(dilate(seen, self.radius)[test].mean()) if test.any() else 0.0
+        return float(dilate(mask, distance)[test].mean()) if test.any() else 0.0
 
     def holes(self, valid: NDArray[np.bool_]) -> float:
         """Share of training pixels whose receptive field holds a pixel that is not valid (H, W)."""
@@ -69,6 +84,26 @@ def dilate(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     return dilated
 
 
+def connected_fields(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Number of the field of each of the N labelled pixels of labels (H, W), row by row: (N,).
+
+    A field is a set of pixels of one class that are connected by their edges or corners.
+    """
+    from scipy.sparse import coo_array  # slow to import
+    from scipy.sparse.csgraph import connected_components
+
+    pixels = _LabelledPixels.of(labels)
+    width, number = pixels.shape[1] + 1, np.arange(pixels.flat.size)  # a column between the ends of two rows
+    places, pairs = pixels.rows * width + pixels.cols, []
+    for step in (1, width - 1, width, width + 1):
+        other = np.minimum(np.searchsorted(places, places + step), number[-1:])
+        alike = (places[other] == places + step) & (pixels.classes[other] == pixels.classes)
+        pairs.append(np.stack([number[alike], other[alike]]))
+    first, second = np.concatenate(pairs, axis=1)
+    graph = coo_array((np.ones(first.size, bool), (first, second)), shape=(number.size, number.size))
+    return connected_components(graph, directed=False)[1]
+
+
 #: what the configuration of a split becomes; called with the labelled scene, ``radius=`` and ``seed=``
 Splitter = Callable[..., Split]
 
@@ -77,27 +112,29 @@ def blocks(
     labelled: LabelledScene,
     *,
     radius: int,
-    seed: int,
+    seed: int | None,
     valid: NDArray[np.bool_] | None = None,
     block_pixels: int = 8,
     fraction: float = 0.3,
     per_class: int | None = None,
     val_fraction: float = 0.1,
     val_per_class: int | None = None,
+    buffer: str | int = "radius",
 ) -> Split:
     """Spatially disjoint square blocks for training, validation and test, with a buffer between them.
 
     Blocks are assigned class by class, the rarest first, each to the role that lacks most of that class; this is
     repeated on grids with random offsets. Kept is the assignment in which the fewest classes miss a side and the shares
     come nearest. Only labelled pixels are looked at, so that the size of the scene does not matter. Validation pixels
-    within the radius of a training pixel, and test pixels within the radius of either, become buffer, so that the
-    leakage is exactly 0. On a scene of small fields that is a third of the labelled pixels and more, and a rare class
-    may be missing among the validation pixels.
+    within the buffer of a training pixel, and test pixels within the buffer of either, become buffer: with a buffer of
+    the radius the leakage is exactly 0, with twice the radius no test patch shares a pixel with a patch trained on. On
+    a scene of small fields that is a third of the labelled pixels and more, and a rare class may be missing among the
+    validation pixels.
 
     Args:
         labelled: the scene with its ground truth.
         radius: radius of the receptive field, in pixels.
-        seed: of the random assignment.
+        seed: of the random assignment; None in settings for that of the run.
         valid: (H, W), False for pixels without data, which get no role; None for all valid.
         block_pixels: edge of a block.
         fraction: share of the labelled pixels in training blocks.
@@ -105,26 +142,45 @@ def blocks(
         val_fraction: share of the labelled pixels in validation blocks.
         val_per_class: at most so many validation pixels of each class, drawn from the validation blocks; None for as
             many as ``per_class``: who has few labels to train on has few to choose an epoch by.
+        buffer: ``radius``, ``double`` for twice the radius, or a number of pixels.
     """
-    _check_shares(fraction, val_fraction)
     labelled = labelled if valid is None else labelled.where(valid)
-    rng = np.random.default_rng([seed, 1])
-    pixels = _LabelledPixels.of(labelled.labels)
-    best, best_score = np.zeros(pixels.flat.size, np.uint8), np.inf
-    for _ in range(_CANDIDATES):
-        roles = _assign_blocks(pixels, rng, block_pixels, fraction, val_fraction)
-        _add_buffer(roles, pixels, radius)
-        score = _imbalance(pixels, roles, fraction, val_fraction)
-        if score < best_score:
-            best, best_score = roles, score
-    for role, most in ((TRAIN, per_class), (VAL, val_per_class or per_class)):
-        for code in labelled.legend.codes if most is not None else ():
-            chosen = rng.permutation(np.flatnonzero((pixels.codes[pixels.classes] == code) & (best == role)))
-            best[chosen[most:]] = UNUSED
-    whole = np.zeros(labelled.labels.shape, np.uint8)
-    whole.flat[pixels.flat] = best
-    split = Split("blocks", labelled, whole, radius)
+    pixels, rng = _LabelledPixels.of(labelled.labels), np.random.default_rng([seed or 0, 1])
+    shares, distance = _checked_shares(fraction, val_fraction), _buffer_pixels(buffer, radius)
+    roles = _best_of_many(
+        pixels, lambda: _assign(_blocks_of(pixels, rng, block_pixels), pixels, rng, shares), shares, distance
+    )
+    split = Split("blocks", labelled, _whole(pixels, roles, rng, per_class, val_per_class), radius)
     _check_classes(split, fix="lower split.block_pixels, drop the class or label it in more places")
+    return split
+
+
+def fields(
+    labelled: LabelledScene,
+    *,
+    radius: int,
+    seed: int | None,
+    valid: NDArray[np.bool_] | None = None,
+    fraction: float = 0.3,
+    per_class: int | None = None,
+    val_fraction: float = 0.1,
+    val_per_class: int | None = None,
+    buffer: str | int = "radius",
+) -> Split:
+    """Whole fields for training, validation and test: pixels of one class that touch stay on one side.
+
+    The first field of a class, in random order, is trained on and the second tested on; a class of one field has no
+    test pixels. Further ones go to the role that lacks most of the class. Everything else, and the arguments, are those
+    of :func:`blocks`.
+    """
+    field_of = connected_fields(labelled.labels)
+    if valid is not None:
+        field_of, labelled = field_of[valid.ravel()[np.flatnonzero(labelled.labels)]], labelled.where(valid)
+    pixels, rng = _LabelledPixels.of(labelled.labels), np.random.default_rng([seed or 0, 4])
+    shares, distance = _checked_shares(fraction, val_fraction), _buffer_pixels(buffer, radius)
+    roles = _best_of_many(pixels, lambda: _assign(field_of, pixels, rng, shares, first=(TRAIN, TEST)), shares, distance)
+    split = Split("fields", labelled, _whole(pixels, roles, rng, per_class, val_per_class), radius)
+    _check_classes(split, fix="drop the class or label it in more places")
     return split
 
 
@@ -132,7 +188,7 @@ def random(
     labelled: LabelledScene,
     *,
     radius: int,
-    seed: int,
+    seed: int | None,
     valid: NDArray[np.bool_] | None = None,
     fraction: float = 0.1,
     per_class: int | None = None,
@@ -144,9 +200,9 @@ def random(
 
     Arguments are those of :func:`blocks`, but shares are those of each class, and ``per_class`` replaces ``fraction``.
     """
-    _check_shares(fraction, val_fraction)
+    _checked_shares(fraction, val_fraction)
     labelled = labelled if valid is None else labelled.where(valid)
-    rng = np.random.default_rng([seed, 2])
+    rng = np.random.default_rng([seed or 0, 2])
     roles = np.zeros(labelled.labels.shape, np.uint8)
     for code, name in zip(labelled.legend.codes, labelled.legend.names, strict=True):
         pixels = rng.permutation(np.flatnonzero(labelled.labels == code))
@@ -170,7 +226,7 @@ def fixed(
     labelled: LabelledScene,
     *,
     radius: int,
-    seed: int,
+    seed: int | None,
     valid: NDArray[np.bool_] | None = None,
     train: str | Path,
     test: str | Path,
@@ -193,7 +249,7 @@ def fixed(
         raise InputError(test, "pixels also in split.train", int(both.sum()), "0", "remove them from one")
     truth = LabelledScene(labelled.scene, of_both.codes, _like(labelled, of_both).legend(names=class_names))
     truth = truth if valid is None else truth.where(valid)
-    rng = np.random.default_rng([seed, 3])
+    rng = np.random.default_rng([seed or 0, 3])
     roles = np.where(test_labels > 0, TEST, np.where(train_labels > 0, TRAIN, UNUSED)).astype(np.uint8)
     roles[truth.labels == 0] = UNUSED
     for code in truth.legend.codes if val_fraction > 0 else ():
@@ -274,31 +330,81 @@ class _LabelledPixels:
         return near
 
 
-def _assign_blocks(
-    pixels: _LabelledPixels, rng: np.random.Generator, block: int, fraction: float, val_fraction: float
+def _best_of_many(
+    pixels: _LabelledPixels, assign: Callable[[], NDArray[np.uint8]], shares: tuple[float, float], buffer: int
 ) -> NDArray[np.uint8]:
-    """Assigns blocks class by class, the rarest first, to the role that lacks most of that class: roles (N,)."""
+    """The roles (N,), with a buffer, of the random assignment that comes nearest to the shares."""
+    best, best_score = np.zeros(pixels.flat.size, np.uint8), np.inf
+    for _ in range(_CANDIDATES):
+        roles = assign()
+        _add_buffer(roles, pixels, buffer)
+        score = _imbalance(pixels, roles, *shares)
+        if score < best_score:
+            best, best_score = roles, score
+    return best
+
+
+def _whole(
+    pixels: _LabelledPixels,
+    roles: NDArray[np.uint8],
+    rng: np.random.Generator,
+    per_class: int | None,
+    val_per_class: int | None,
+) -> NDArray[np.uint8]:
+    """Roles (H, W) of the scene from those of its labelled pixels (N,), with at most so many pixels of each class."""
+    for role, most in ((TRAIN, per_class), (VAL, val_per_class or per_class)):
+        for k in range(pixels.codes.size if most is not None else 0):
+            chosen = rng.permutation(np.flatnonzero((pixels.classes == k) & (roles == role)))
+            roles[chosen[most:]] = UNUSED
+    whole = np.zeros(pixels.shape, np.uint8)
+    whole.flat[pixels.flat] = roles
+    return whole
+
+
+def _blocks_of(pixels: _LabelledPixels, rng: np.random.Generator, block: int) -> NDArray[np.int64]:
+    """Number of the block of each pixel (N,), on a grid with a random offset."""
     row_block = (pixels.rows + rng.integers(block)) // block
     col_block = (pixels.cols + rng.integers(block)) // block
-    place = row_block * (col_block.max(initial=0) + 1) + col_block
-    occupied = np.bincount(place) > 0
-    number = (np.cumsum(occupied) - 1)[place]  # of the block of each pixel, among those with labelled pixels
+    return row_block * (col_block.max(initial=0) + 1) + col_block
+
+
+def _assign(
+    units: NDArray[np.int64],
+    pixels: _LabelledPixels,
+    rng: np.random.Generator,
+    shares: tuple[float, float],
+    *,
+    first: tuple[int, ...] = (),
+) -> NDArray[np.uint8]:
+    """Assigns units (N,) class by class, the rarest first, to the role that lacks most of that class: roles (N,).
+
+    The first units of a class, in random order, get the roles ``first``.
+    """
+    occupied = np.bincount(units) > 0
+    number = (np.cumsum(occupied) - 1)[units]  # of the unit of each pixel, among those with labelled pixels
     size = (int(occupied.sum()), pixels.codes.size)
     counts = np.bincount(number * size[1] + pixels.classes, minlength=size[0] * size[1]).reshape(size).astype(float)
-    share = np.array([fraction, val_fraction, 1 - fraction - val_fraction])
+    share = np.array([*shares, 1 - shares[0] - shares[1]])
     wanted = counts.sum(0)[:, None] * share  # (K, 3), pixels still to be assigned
     role = np.zeros(size[0], np.uint8)
     for k in np.argsort(counts.sum(0)):
-        for i in rng.permutation(np.flatnonzero((counts[:, k] > 0) & (role == 0))):
-            role[i] = TRAIN + int(np.argmax(wanted[k] / share**0.5))
+        for n, i in enumerate(rng.permutation(np.flatnonzero((counts[:, k] > 0) & (role == 0)))):
+            role[i] = first[n] if n < len(first) else TRAIN + int(np.argmax(wanted[k] / share**0.5))
             wanted[:, role[i] - TRAIN] -= counts[i]
     return role[number]
 
 
-def _add_buffer(roles: NDArray[np.uint8], pixels: _LabelledPixels, radius: int) -> None:
+def _add_buffer(roles: NDArray[np.uint8], pixels: _LabelledPixels, distance: int) -> None:
     """Makes pixels buffer, in place, that are too near to pixels of another role."""
-    roles[pixels.near(roles == VAL, roles == TRAIN, radius)] = BUFFER
-    roles[pixels.near(roles == TEST, (roles == TRAIN) | (roles == VAL), radius)] = BUFFER
+    roles[pixels.near(roles == VAL, roles == TRAIN, distance)] = BUFFER
+    roles[pixels.near(roles == TEST, (roles == TRAIN) | (roles == VAL), distance)] = BUFFER
+
+
+def _buffer_pixels(buffer: str | int, radius: int) -> int:
+    pixels = {"radius": radius, "double": 2 * radius}.get(str(buffer), buffer)
+    if type(pixels) is not int or pixels < 0:
+        raise InputError("split", "buffer", buffer, "radius, double or a number of pixels", "correct split.buffer")
+    return pixels
 
 
 def _imbalance(pixels: _LabelledPixels, roles: NDArray[np.uint8], fraction: float, val_fraction: float) -> float:
@@ -322,12 +428,13 @@ def _check_classes(split: Split, *, fix: str) -> None:
         if code not in test:
             _log.warning("Class %s has no test pixels in this split; it does not count in the accuracies.", name)
     for role, name in ((TEST, "test"), (VAL, "validation")):
-        if split.kind == "blocks" and not split.count(role):
-            fix = "choose smaller shares, smaller blocks or a smaller model.receptive_field"
+        if split.kind in ("blocks", "fields") and not split.count(role):
+            fix = "choose smaller shares, smaller blocks, a smaller buffer or a smaller model.receptive_field"
             raise InputError("split", f"number of {name} pixels", 0, "at least 1", fix)
 
 
-def _check_shares(fraction: float, val_fraction: float) -> None:
+def _checked_shares(fraction: float, val_fraction: float) -> tuple[float, float]:
     if not (fraction > 0 and val_fraction > 0 and fraction + val_fraction < 1):
         given, expected = f"{fraction:g} + {val_fraction:g}", "two positive shares that leave something for the test"
         raise InputError("split", "fraction + val_fraction", given, expected, "lower them")
+    return fraction, val_fraction

@@ -153,7 +153,7 @@ def _first_of(task: Task) -> Task:
 def split_of(task: Task, which: str, seed: int) -> Split:
     """A split of the scene; ``which`` names it: split, that of the settings, or random_split."""
     split = task.settings.split if which == "split" else task.plan.random_split
-    settings = replace(task.settings, seed=seed, split=split)
+    settings = replace(task.settings, seed=seed, split=partial(split, seed=None))
     return split_scene(task.scene, settings)
 
 

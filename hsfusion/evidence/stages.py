@@ -63,8 +63,8 @@ def gather_evidence(
     Args:
         scene: the scene with labels, or the path of its description (YAML).
         folder: for everything: the runs and evidence.json.
-        settings: how each network is trained, ``TrainSettings(epochs=20)``; None for the defaults. Its seed has no
-            effect: those of ``plan`` replace it.
+        settings: how each network is trained, ``TrainSettings(epochs=20)``; None for the defaults. Its seed, and
+            that of its split, have no effect: those of ``plan`` replace them.
         plan: how much is trained and measured; None for the defaults.
         command: how to repeat it, for the report.
         configuration: settings and plan as YAML, for config.yaml; None for those of this call.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,8 @@ def split_scene(labelled: LabelledScene, settings: TrainSettings, *, network: Fu
     check_patch_fits(scene, 2 * radius + 1)
     valid = valid_pixels(scene, used, where=dilate(labelled.labels > 0, radius))
     with configuration_errors("split"):
-        split = settings.split(labelled, radius=radius, seed=settings.seed, valid=valid)
+        split = settings.split(labelled, radius=radius, seed=settings.split_seed, valid=valid)
+        split = replace(split, seed=settings.split_seed)
     if holes := split.holes(valid):
         _log.warning("%.1f %% of the training patches hold pixels without data, seen as the band's mean.", 100 * holes)
     roles = ((TRAIN, "training"), (VAL, "validation"), (TEST, "test"))

@@ -12,7 +12,7 @@ from hsfusion import plots
 from hsfusion.data.splits import TRAIN
 from hsfusion.runs.comparison import compare
 from hsfusion.runs.folder import group_members
-from hsfusion.runs.run import Run
+from hsfusion.runs.run import Run, independence
 from hsfusion.scenes.scene import read_all, read_pixels
 from hsfusion.spectra import BandWeights
 from hsfusion.spectra.weights import untrained_weight
@@ -69,6 +69,7 @@ def write_report(run: Run, folder: Path) -> None:
             untrained=found.untrained,
         ),
         **_experiment_content(training.experiment, weights),
+        "independence": independence(run.metrics),
         "best_step": training.result.best_step,
     }
     page = plots.report_html(content, figures=folder / "figures")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -187,6 +188,7 @@ class Run:
             f"overall accuracy {test['overall_accuracy']:.4f}, average {test['average_accuracy']:.4f}, "
             f"kappa {test['kappa']:.4f} on {split['test_pixels']} test pixels "
             f"({split['kind']} split, leakage {split['leakage']:.4f})",
+            *([f"split        {independence(self.metrics)}"] if "seen_fields" in split else ()),
         ]
         if "scratch" in self.metrics:
             other = self.metrics["scratch"]["test"]
@@ -201,6 +203,21 @@ class Run:
             paths = {what: self.folder / name for what, name in files.items()}
             lines += [f"{what:<12} {path}" for what, path in paths.items() if path.exists()]  # figures may be left out
         return "\n".join(lines)
+
+
+def independence(metrics: Mapping[str, Any]) -> str:
+    """How far the test pixels of metrics.json are apart from those trained on, in one line."""
+    split, test = metrics["split"], metrics["test"]
+    known, new = (
+        "none" if value is None else f"{value:.4f}"
+        for value in (test["accuracy_seen_fields"], test["accuracy_new_fields"])
+    )
+    return (
+        f"{100 * split['train_share']:.1f} % of the labelled pixels train, {split['buffer_pixels']:,} are buffer; "
+        f"{100 * split['patch_overlap']:.1f} % of the test patches overlap one trained on; "
+        f"{100 * split['seen_fields']:.1f} % of the test pixels lie in fields trained on (accuracy {known}, "
+        f"in new fields {new})"
+    )
 
 
 def legend_of(header: ModelHeader) -> Legend:

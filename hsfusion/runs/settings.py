@@ -95,13 +95,14 @@ def _plain_kind(kind: str) -> str:
 
 
 def check_arguments(part: str, maker: Any) -> None:
-    """Checks the arguments of a partial function by its signature; whole numbers are counts, at least 1."""
+    """Checks the arguments of a partial function by its signature; whole numbers but seeds are counts, at least 1."""
     for name, value in maker.keywords.items() if isinstance(maker, partial) else ():
         parameter = signature(maker.func).parameters.get(name)
         kind = str(getattr(parameter, "annotation", ""))
         if _plain_kind(kind) not in _KINDS and type(getattr(parameter, "default", None)) in (int, float):
             kind = "float"  # as in torch, where tensors may stand for numbers
-        check_value(f"{part}.{name}", value, kind, lower=1 if kind.startswith("int") else -inf)
+        lower = -inf if not kind.startswith("int") else 0 if name == "seed" else 1
+        check_value(f"{part}.{name}", value, kind, lower=lower)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +148,7 @@ class TrainSettings(Settings):
     """How a network is trained. Every field is a key of conf/train.yaml.
 
     Attributes:
-        seed: of the split, the initial weights, the order of batches and augmentation.
+        seed: of the initial weights, the order of batches, augmentation, and the split where that has no ``seed``.
         epochs: of ``steps_per_epoch`` batches each.
         steps_per_epoch: training batches in an epoch.
         batch_size: pixels in a batch, over all devices.
@@ -214,6 +215,12 @@ class TrainSettings(Settings):
             raise refusal("parts that learn", "none", f"at least one of {', '.join(PARTS)}")
 
     @property
+    def split_seed(self) -> int:
+        """Seed of the split: its own, or that of the run."""
+        own = getattr(self.split, "keywords", {}).get("seed")
+        return self.seed if own is None else own
+
+    @property
     def steps(self) -> int:
         """Optimizer steps of the whole training."""
         return self.epochs * self.steps_per_epoch
@@ -264,6 +271,11 @@ def refusal(key: str, value: object, expected: str) -> InputError:
 def blocks(**options: Any) -> Splitter:
     """A split into spatial blocks: :func:`hsfusion.data.splits.blocks` with ``fraction=0.3``, ``per_class=10``, ..."""
     return partial(splits.blocks, **options)
+
+
+def fields_split(**options: Any) -> Splitter:
+    """A split into connected fields: :func:`hsfusion.data.splits.fields` with ``fraction=0.3``, ``buffer=...``, ..."""
+    return partial(splits.fields, **options)
 
 
 def random_pixels(**options: Any) -> Splitter:

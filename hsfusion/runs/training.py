@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProg
 from numpy.typing import NDArray
 
 from hsfusion.data.patches import PatchDataModule, SeveralDataModule
-from hsfusion.data.splits import TEST, TRAIN, VAL, Split
+from hsfusion.data.splits import BUFFER, TEST, TRAIN, VAL, Split
 from hsfusion.errors import DivergedError, EnvironmentFailure, InputError
 from hsfusion.inference import instance_weight_maps, predict_scene
 from hsfusion.nn import SETTLED, FusionNetwork, MultiSceneNetwork
@@ -302,6 +302,17 @@ def evaluate_test(split: Split, classes: NDArray[np.int64]) -> tuple[NDArray[np.
     test = split.roles == TEST
     truth = legend.indices(split.labelled.labels)[test]
     confusion = confusion_matrix(truth, classes[test], num_classes=len(legend.codes))
-    counts = {f"{name}_pixels": split.count(role) for role, name in ((TRAIN, "train"), (VAL, "val"), (TEST, "test"))}
-    of_split = {"kind": split.kind, **counts, "leakage": split.leakage}
-    return confusion, {"split": of_split, "test": accuracies(confusion, names=legend.names)}
+    roles = {"train": TRAIN, "val": VAL, "test": TEST, "buffer": BUFFER}
+    seen, right = split.in_seen_fields(), truth == classes[test]
+    of_split = {
+        "kind": split.kind,
+        "seed": split.seed,
+        **{f"{name}_pixels": split.count(role) for name, role in roles.items()},
+        "train_share": split.count(TRAIN) / int((split.labelled.labels > 0).sum()),
+        "leakage": split.leakage,
+        "patch_overlap": split.patch_overlap,
+        "seen_fields": float(seen.mean()),
+    }
+    fields = {"accuracy_seen_fields": seen, "accuracy_new_fields": ~seen}
+    by_field = {name: float(right[those].mean()) if those.any() else None for name, those in fields.items()}
+    return confusion, {"split": of_split, "test": {**accuracies(confusion, names=legend.names), **by_field}}

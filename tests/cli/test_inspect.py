@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from hsfusion.errors import InputError
 from hsfusion.runs.inspection import inspect_file
 from hsfusion.scenes.formats import registry
 from hsfusion.scenes.survey import survey
+from hsfusion.training.model_file import load_model, save_model
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 BANDS, LINES, SAMPLES = 30, 16, 20
@@ -374,3 +376,14 @@ def test_a_model_is_told(hsfusion, run, tmp_path):
     assert facts["number"].startswith("211: ") and "bands, weight " in done.stdout
     told = json.loads(hsfusion("inspect", str(run / "model.safetensors"), "--json", cwd=tmp_path).stdout)
     assert len(told["band_weights"]) == 211 and told["groups"]
+
+
+def test_fields_that_were_not_tested_have_no_accuracy(hsfusion, run, tmp_path):
+    network, header = load_model(run / "model.safetensors")
+    assert header.test is not None
+    test = {**header.test, "accuracy_seen_fields": None, "accuracy_new_fields": 0.5}
+    save_model(tmp_path / "m.safetensors", network, header=replace(header, test=test))
+    done = hsfusion("inspect", "m.safetensors", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "accuracy new fields  0.5000" in done.stdout
+    assert "accuracy seen fields" not in done.stdout

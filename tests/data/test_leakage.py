@@ -31,7 +31,7 @@ def test_test_pixels_that_a_model_was_trained_on_are_refused_and_its_own_split_p
     header = {"seen": training_mask(split(0, seed=0)), "seed": 0}
     check_no_leakage(split(0, seed=0), header)
     check_no_leakage(other, header)
-    with pytest.raises(InputError, match=r"test pixels that the pretrained model has seen is .* \(seed=0\)"):
+    with pytest.raises(InputError, match=r"test pixels that the pretrained model has seen is .* \(split.seed=0\)"):
         check_no_leakage(split(0, seed=1), header)
 
 

@@ -2,10 +2,23 @@ import hashlib
 
 import numpy as np
 import pytest
-from scipy.ndimage import maximum_filter
+from scipy.ndimage import label, maximum_filter
 
 from hsfusion.data.public import INDIAN_PINES_CLASSES, indian_pines
-from hsfusion.data.splits import BUFFER, TEST, TRAIN, UNUSED, VAL, Split, blocks, dilate, fixed, random
+from hsfusion.data.splits import (
+    BUFFER,
+    TEST,
+    TRAIN,
+    UNUSED,
+    VAL,
+    Split,
+    blocks,
+    connected_fields,
+    dilate,
+    fields,
+    fixed,
+    random,
+)
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayScene, LabelledScene, Legend
@@ -53,6 +66,63 @@ def test_blocks_put_nearly_every_class_on_both_sides(pines, seed):
     assert 0.25 < share < 0.35
 
 
+@pytest.mark.parametrize("splitter", [blocks, fields])
+def test_no_two_patches_share_a_pixel_with_twice_the_radius(pines, splitter):
+    split = splitter(pines, radius=3, seed=0, buffer="double")
+    assert split.count(TEST) > 100
+    assert split.patch_overlap == slow_leakage(np.where(split.roles == VAL, UNUSED, split.roles), 6) == 0
+    assert splitter(pines, radius=3, seed=0).patch_overlap > 0.1
+
+
+def test_buffer_is_a_number_of_pixels(pines):
+    for pixels in (0, 1, 5):
+        split = blocks(pines, radius=3, seed=0, buffer=pixels)
+        seen = np.isin(split.roles, (TRAIN, VAL))
+        touched = [dilate(seen, pixels + more)[split.roles == TEST].any() for more in (0, 1)]
+        assert touched == [False, True]
+        assert (split.leakage > 0) == (pixels < 3)
+
+
+@pytest.mark.parametrize("buffer", [-1, 1.5, True, "twice", None])
+def test_buffer_of_another_kind_is_refused(pines, buffer):
+    with pytest.raises(InputError, match=r"buffer is .*, expected radius, double or a number of pixels"):
+        blocks(pines, radius=3, seed=0, buffer=buffer)
+
+
+@pytest.mark.parametrize("shape", [(40, 31), (1, 50), (50, 1)])
+def test_fields_are_the_connected_pixels_of_a_class(shape):
+    labels = np.random.default_rng(0).integers(0, 4, shape)
+    expected = np.zeros(shape, int)
+    for code in (1, 2, 3):
+        numbers, _ = label(labels == code, np.ones((3, 3)))
+        expected += np.where(numbers > 0, numbers + 1000 * code, 0)
+    pairs = {*zip(connected_fields(labels).tolist(), expected[labels > 0].tolist(), strict=True)}
+    assert len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_field_is_never_on_two_sides(pines, seed):
+    split = fields(pines, radius=3, seed=seed)
+    field_of, roles = connected_fields(pines.labels), split.roles[pines.labels > 0]
+    for number in range(field_of.max() + 1):
+        assert len({*roles[field_of == number]} - {BUFFER}) <= 1
+    assert split.leakage == 0
+    assert not split.in_seen_fields().any()
+    assert {*np.unique(pines.labels[split.roles == TRAIN])} == set(range(1, 17))
+    assert 0.2 < split.count(TRAIN) / (pines.labels > 0).sum() < 0.45
+
+
+def test_field_that_pixels_without_data_cut_in_two_stays_on_one_side():
+    labels, valid = np.ones((15, 63), int), np.ones((15, 63), bool)
+    labels[:, 32:], labels[:, 7::8] = 2, 0  # eight fields
+    valid[7] = False
+    for seed in range(5):
+        split = fields(labelled(labels), radius=0, seed=seed, valid=valid)
+        np.testing.assert_array_equal(split.roles[:7], split.roles[8:])
+        assert not split.roles[7].any()
+        assert all(split.count(role) for role in (TRAIN, VAL, TEST))
+
+
 def test_validation_pixels_keep_away_from_training_pixels(pines):
     split = blocks(pines, radius=3, seed=0)
     as_test = np.where(split.roles == VAL, TEST, np.where(split.roles == TRAIN, TRAIN, UNUSED))
@@ -68,7 +138,7 @@ def test_random_split_leaks_and_says_how_much(pines):
         assert {TRAIN, VAL, TEST} <= set(of_class)
 
 
-@pytest.mark.parametrize("splitter", [blocks, random])
+@pytest.mark.parametrize("splitter", [blocks, fields, random])
 def test_split_is_a_function_of_the_seed(pines, splitter):
     first, again, other = (splitter(pines, radius=3, seed=seed).roles for seed in (1, 1, 2))
     assert (first == again).all()
@@ -88,6 +158,9 @@ def test_split_is_a_function_of_the_seed(pines, splitter):
         (blocks, {"seed": 4, "per_class": 6, "val_per_class": 9, "block_pixels": 6}, "c4d60d27d4e7112f"),
         (blocks, {"radius": 1, "seed": 5}, "fccb64bf20d6beb4"),
         (blocks, {"seed": 6, "block_pixels": 11, "radius": 0}, "1542393ccb71e1ed"),
+        (blocks, {"seed": None, "buffer": 3}, "493fbbbf1cc79d90"),
+        (fields, {}, "aca0715e7dee3afb"),
+        (fields, {"seed": 3, "per_class": 5}, "65143460b904e98c"),
     ],
 )
 def test_split_of_a_seed_never_changes(pines, splitter, settings, digest):
@@ -215,6 +288,16 @@ def test_leakage_of_a_split_by_hand():
     assert Split("fixed", scene, roles, 1).leakage == 0.0
     assert Split("fixed", scene, roles, 2).leakage == 0.5
     assert Split("fixed", scene, roles, 3).leakage == 1.0
+    assert Split("fixed", scene, roles, 0).patch_overlap == 0.0
+    assert Split("fixed", scene, roles, 1).patch_overlap == 0.5
+    assert Split("fixed", scene, roles, 3).patch_overlap == 1.0
+
+
+def test_test_pixels_in_fields_that_are_trained_on_by_hand():
+    labels = np.array([[1, 1, 2, 2, 0, 1, 1], [0, 0, 1, 2, 0, 0, 1]])
+    roles = np.array([[TRAIN, TEST, VAL, TEST, UNUSED, TEST, TEST], [UNUSED, UNUSED, TEST, BUFFER, 0, 0, TEST]])
+    split = Split("fixed", labelled(labels), roles.astype(np.uint8), 1)
+    assert split.in_seen_fields().tolist() == [True, False, False, False, True, False]
 
 
 def test_synthetic_scene_carries_its_classes_in_the_windows_only():

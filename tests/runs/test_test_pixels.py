@@ -1,0 +1,90 @@
+"""What metrics.json says of the test pixels, and which seed splits."""
+
+import json
+
+import numpy as np
+import pytest
+
+import hsfusion as hs
+from hsfusion.data.splits import BUFFER, TEST, TRAIN, UNUSED, VAL, Split
+from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.evidence.jobs import EvidenceSettings, Task, split_of
+from hsfusion.runs.experiment import split_scene
+from hsfusion.runs.run import independence
+from hsfusion.runs.settings import TrainSettings
+from hsfusion.runs.training import evaluate_test
+from hsfusion.scenes import ArrayScene, LabelledScene, Legend
+from hsfusion.spectra import Bands
+
+LABELS = np.array([[1, 1, 1, 1, 0, 2, 2, 2, 0, 1, 1, 2]])
+ROLES = np.array([[TRAIN, BUFFER, TEST, TEST, UNUSED, TRAIN, VAL, TEST, UNUSED, TEST, TEST, UNUSED]], np.uint8)
+CLASSES = np.array([[0, 0, 0, 1, 0, 1, 1, 1, 0, 1, -1, 0]])
+
+
+def by_hand(roles=ROLES):
+    scene = ArrayScene(np.zeros((2, *LABELS.shape)), bands=Bands.from_wavelengths([500.0, 600.0]), name="hand")
+    return Split("fixed", LabelledScene(scene, LABELS, Legend.of(LABELS)), roles, 1, seed=7)
+
+
+def test_independence_of_the_test_pixels_by_hand():
+    _, metrics = evaluate_test(by_hand(), CLASSES)
+    assert metrics["split"] == {
+        "kind": "fixed",
+        "seed": 7,
+        "train_pixels": 2,
+        "val_pixels": 1,
+        "test_pixels": 5,
+        "buffer_pixels": 1,
+        "train_share": 0.2,
+        "leakage": 0.2,
+        "patch_overlap": 0.6,
+        "seen_fields": 0.6,
+    }
+    test = metrics["test"]
+    assert test["accuracy_seen_fields"] == pytest.approx(2 / 3)
+    assert test["accuracy_new_fields"] == 0.0
+    assert test["overall_accuracy"] == pytest.approx(2 / 5)
+    assert independence(metrics) == (
+        "20.0 % of the labelled pixels train, 1 are buffer; 60.0 % of the test patches overlap one trained on; "
+        "60.0 % of the test pixels lie in fields trained on (accuracy 0.6667, in new fields 0.0000)"
+    )
+
+
+@pytest.mark.parametrize(("unused", "missing"), [([0, 5], "seen"), ([9, 10], "new")])
+def test_accuracy_of_fields_that_there_are_none_of_is_null(unused, missing):
+    roles = ROLES.copy()
+    roles[0, unused] = UNUSED
+    metrics = evaluate_test(by_hand(roles), CLASSES)[1]
+    values = json.loads(json.dumps({kind: metrics["test"][f"accuracy_{kind}_fields"] for kind in ("seen", "new")}))
+    assert [kind for kind, value in values.items() if value is None] == [missing]
+    assert "none" in independence(metrics)
+
+
+@pytest.mark.parametrize("own", [0, 5])
+def test_split_has_a_seed_apart_from_that_of_the_network(own):
+    scene = synthetic_scene(seed=0, height=40, width=40)
+    splits = [
+        split_scene(scene, TrainSettings(seed=seed, split=hs.blocks(**options)))
+        for seed, options in ((1, {"seed": own}), (2, {"seed": own}), (own, {}), (1, {"seed": None}))
+    ]
+    assert [split.seed for split in splits] == [own, own, own, 1]
+    assert (splits[0].roles == splits[1].roles).all()
+    assert (splits[0].roles == splits[2].roles).all()
+    assert (splits[0].roles != splits[3].roles).any()
+
+
+def test_evidence_replaces_the_seed_of_the_split():
+    settings = TrainSettings(split=hs.fields(seed=3, buffer=0))
+    task = Task(synthetic_scene(seed=0, height=40, width=40), settings, EvidenceSettings(), "k")
+    assert [split_of(task, "split", seed).seed for seed in (0, 1)] == [0, 1]
+
+
+def test_splitter_of_ones_own_gets_the_seed_of_the_run():
+    seeds = []
+
+    def mine(labelled, *, seed, radius, valid):
+        seeds.append(seed)
+        return Split("mine", labelled, np.full(labelled.labels.shape, TRAIN, np.uint8), radius)
+
+    split_scene(synthetic_scene(seed=0, height=20, width=20), TrainSettings(seed=4, split=mine))
+    assert seeds == [4]
