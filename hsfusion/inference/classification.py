@@ -1,4 +1,4 @@
-"""Classifying every pixel of a scene, tile by tile, and how much each group of bands counts at it."""
+"""Classifying every pixel of a scene, tile by tile, smoothed if asked for, and how much each group of bands counts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from hsfusion.inference.folding import FoldedNetwork, PixelMatrix
 from hsfusion.nn import BandFusion, FusionNetwork
 from hsfusion.scenes import Scene, Window
+from hsfusion.scenes.mosaic import sample_spectra
 
 Device = torch.device | str
 
@@ -27,6 +29,10 @@ _SAMPLE = 8  # tiles full of data on which two precisions are compared
 _MOST_CHANGED = 0.001  # share of pixels
 _MOST_WAITING = 2**30  # bytes of tiles that were read ahead
 _MOST_PATCHES = 1000  # that are classified at once
+#: Pixels that the filter of the probabilities looks at in each direction, and the deviation of its Gaussian over them.
+RADIUS = 5
+_COMPONENTS = 3  # of the scene, which guide the filter
+_DEVIATION = 0.5  # of the Gaussian over their differences, in standard deviations of the first
 
 
 class TilePrediction(NamedTuple):
@@ -95,6 +101,72 @@ def classify(
     pixels = read_ahead(scene, tiles, radius=radius, layers=layers, depth=depth)
     while part := list(islice(pixels, batch)):
         yield from _classified(network, part, probabilities)
+
+
+@torch.inference_mode()
+def classify_smoothed(
+    network: FoldedNetwork, scene: Scene, tiles: Sequence[Window], *, batch: int = 1, probabilities: bool = False
+) -> Iterator[TilePrediction]:
+    """Like :func:`classify`, with probabilities that :func:`bilateral` has filtered.
+
+    Each tile is computed with a margin of :data:`RADIUS` pixels, so that the result does not depend on the tiles.
+    """
+    layers, device = network.layers.cpu().numpy(), network.fill.device
+    matrix = guide_matrix(scene, layers)
+    height, width = scene.geobox.shape
+    wide = []
+    for row, col, rows, cols in tiles:
+        top, left = max(0, row - RADIUS), max(0, col - RADIUS)
+        bottom, right = min(height, row + rows + RADIUS), min(width, col + cols + RADIUS)
+        wide.append(Window(top, left, bottom - top, right - left))
+    predictions = classify(network, scene, wide, batch=batch, probabilities=True)
+    for tile, (window, _, _, shares) in zip(tiles, predictions, strict=True):
+        guide = np.tensordot(matrix, scene.read(window, layers), 1)  # (3, h, w)
+        smooth = bilateral(*(torch.from_numpy(values).to(device) for values in (shares, guide)))
+        top, left = tile.row - window.row, tile.col - window.col
+        smooth = smooth[:, top : top + tile.height, left : left + tile.width].cpu()
+        confidence, classes = smooth.max(0)
+        classes = classes.to(torch.int16).masked_fill_(confidence.isnan(), -1)
+        yield TilePrediction(tile, classes.numpy(), confidence.numpy(), smooth.numpy() if probabilities else None)
+
+
+def bilateral(shares: Tensor, guide: Tensor) -> Tensor:
+    """Means of the shares in squares of 11 x 11 pixels, weighted by distance and by likeness in the guide.
+
+    The weight of a pixel at distance d whose guide differs by g is ``exp(-(d / RADIUS)^2 / 2 - |g|^2 / 2)`` (Petschnigg
+    et al. 2004, doi:10.1145/1015706.1015777).
+
+    Args:
+        shares: (K, H, W), NaN where there are no data; these pixels stay as they are, and count nowhere.
+        guide: (D, H, W), in standard deviations of the Gaussian.
+    """
+    missing, guide = shares[:1].isnan(), guide.nan_to_num()
+    known = torch.cat([(~missing).to(shares.dtype), shares.masked_fill(missing, 0)])  # (1 + K, H, W)
+    around, likeness = (F.pad(values, (RADIUS,) * 4) for values in (known, guide))
+    total, (height, width) = torch.zeros_like(known), guide.shape[1:]
+    for i in range(2 * RADIUS + 1):
+        for j in range(2 * RADIUS + 1):
+            there = slice(None), slice(i, i + height), slice(j, j + width)
+            distance = ((i - RADIUS) ** 2 + (j - RADIUS) ** 2) / RADIUS**2 + (likeness[there] - guide).square().sum(0)
+            total += torch.exp(-distance / 2) * around[there]
+    return (total[1:] / total[:1]).masked_fill(missing, torch.nan)
+
+
+def guide_matrix(scene: Scene, layers: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What makes the guide of spectra: (3, L), the first principal components of the standardised layers (L,).
+
+    They are those of windows spread over the scene; zeros where these hold no data, so that distance alone counts.
+    """
+    values = sample_spectra(scene, layers).astype(np.float64)
+    values = values[:, np.isfinite(values).all(0)]
+    if not values.size:
+        return np.zeros((_COMPONENTS, len(layers)), np.float32)
+    deviation = values.std(1)
+    deviation[deviation == 0] = np.inf  # of a constant layer
+    values = (values - values.mean(1, keepdims=True)) / deviation[:, None]
+    variances, vectors = np.linalg.eigh(values @ values.T / values.shape[1])  # ascending
+    first = vectors[:, : -_COMPONENTS - 1 : -1].T / deviation
+    return (first / (_DEVIATION * max(variances[-1], 1e-12) ** 0.5)).astype(np.float32)
 
 
 def tiles_of(shape: tuple[int, int], edge: int = TILE) -> list[Window]:

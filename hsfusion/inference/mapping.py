@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import EnvironmentFailure, InputError
-from hsfusion.inference.classification import TilePrediction, classify, tiles_of
+from hsfusion.inference.classification import TilePrediction, classify, classify_smoothed, tiles_of
 from hsfusion.inference.folding import FoldedNetwork
 from hsfusion.scenes import GeoBox, Legend, Scene, Window
 from hsfusion.scenes.rasters import (
@@ -132,6 +132,7 @@ class MapRequest:
     confidence: bool = True  # whether to write <out>_confidence.tif
     probabilities: bool = False  # whether to write <out>_probabilities.tif, a layer for each class
     border: str = "reflect"  # or valid, to leave out pixels of which the receptive field leaves the scene
+    smooth: str = "none"  # or bilateral, to filter the probabilities
     format: Literal["geotiff", "cog"] = "geotiff"  # cog for cloud-optimised files
     batch: int = 1  # tiles that are computed at once
 
@@ -182,14 +183,15 @@ def map_scene(
     """
     tiles = tiles_of(scene.geobox.shape)
     plan = {**plan, "shape": list(scene.geobox.shape), "tiles": len(tiles), "codes": list(request.legend.codes)}
-    plan |= {"border": request.border, "probabilities": request.probabilities}  # what decides on the numbers
+    plan |= {name: getattr(request, name) for name in ("border", "probabilities", "smooth")}  # which decide on numbers
     mine = range(shard.rank, len(tiles), shard.world)
     with closing(_journal(request, plan, shard.rank, shard.world)) as journal:
         finished = journal.tiles
         missing = [i for i in mine if i not in finished]
         total, left = (sum(tiles[i].height * tiles[i].width for i in part) for part in (mine, missing))
         windows = [tiles[i] for i in missing]
-        found = classify(network, scene, windows, batch=request.batch, probabilities=request.probabilities)
+        compute = classify_smoothed if request.smooth == "bilateral" else classify
+        found = compute(network, scene, windows, batch=request.batch, probabilities=request.probabilities)
         for i, tile in zip(missing, progress(found, total - left, total), strict=True):
             journal.append(i, _pack(tile, request, network.receptive_field // 2, scene.geobox.shape))
         if shard.rank > 0:

@@ -136,6 +136,13 @@ def on_common_legend(labelled: Sequence[LabelledScene]) -> list[LabelledScene]:
 
 def median_spectrum(scene: Scene, layers: NDArray[np.int64]) -> NDArray[np.float32]:
     """Median of layers (L,) over windows spread over the scene: (L,), NaN where they hold no data there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of layers without data
+        return np.nanmedian(sample_spectra(scene, layers), axis=1)
+
+
+def sample_spectra(scene: Scene, layers: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Layers (L,) of the N pixels of windows spread over the scene: (L, N), NaN where they hold no data."""
     height, width = scene.geobox.shape
     rows, cols = (np.linspace(0, max(size - _EDGE, 0), _WINDOWS).astype(int) for size in (height, width))
     parts = []
@@ -143,9 +150,7 @@ def median_spectrum(scene: Scene, layers: NDArray[np.int64]) -> NDArray[np.float
         for col in {int(cols[i]), int(cols[-1 - i])}:  # along both diagonals, for a swath may lie along one
             window = Window(int(rows[i]), col, min(_EDGE, height), min(_EDGE, width))
             parts.append(scene.read(window, layers).reshape(len(layers), -1))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of layers without data
-        return np.nanmedian(np.concatenate(parts, axis=1), axis=1)
+    return np.concatenate(parts, axis=1)
 
 
 def check_same_unit(levels: NDArray, expected: NDArray, *, source: object, reference: object) -> None:

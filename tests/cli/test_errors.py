@@ -52,6 +52,7 @@ CASES = [
     ("train", ["optimizer.lr=null"], "optimizer.lr is null, expected a number"),
     ("train", ["split.fraction=half"], "split.fraction is half, expected a number"),
     ("train", ["split.seed=-1"], "split.seed is -1, expected at least 0"),
+    ("predict", ["run=r", "smooth=median"], "smooth is median, expected none , bilateral"),
     ("train", ["split.block_pixels=0"], "split.block_pixels is 0, expected at least 1"),
     ("train", ["groups.number=null"], "groups.number is null, expected a whole number"),
     ("finetune", ["pretrained=r", "freeze=null"], "freeze is null, expected a list of response"),

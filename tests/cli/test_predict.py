@@ -307,6 +307,14 @@ def test_valid_border_leaves_out_what_the_network_cannot_see_whole(files, expect
     assert not (tmp_path / "map_confidence.tif").exists()
 
 
+def test_smoothed_map_says_so_in_its_tags(files, expected, hsfusion, tmp_path):
+    done = hsfusion(*words(files, "smooth=bilateral"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with rasterio.open(tmp_path / "map.tif") as file, rasterio.open(expected / "map.tif") as plain:
+        assert (file.tags()["smooth"], plain.tags()["smooth"]) == ("bilateral", "none")
+        assert np.argwhere(file.read(1) == 0).tolist() == [[10, 20]]
+
+
 def test_cloud_optimised_map_holds_the_same(files, expected, hsfusion, tmp_path):
     done = hsfusion(*words(files, "format=cog"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr

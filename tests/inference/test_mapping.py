@@ -1,6 +1,8 @@
 """Maps get their names together, and nothing is left behind."""
 
 import errno
+import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,6 +33,8 @@ def made():
     torch.manual_seed(0)
     network = build_network(scene.bands, even_groups(scene.bands, number=4), num_classes=4, channels=4, width=8).eval()
     network.mean.copy_(torch.from_numpy(cube.mean((1, 2))))
+    with torch.no_grad():
+        network.cnn.classifier.weight.mul_(30)  # so that pixels differ
     box = GeoBox(SHAPE, Affine(20, 0, 1000, 0, -20, 5000), CRS.from_user_input(OBLIQUE).to_wkt())
     return FoldedNetwork(network), ArrayScene(cube, bands=scene.bands, name="s", geobox=box)
 
@@ -138,6 +142,25 @@ def test_run_that_ends_between_two_names_is_finished_by_the_next(made, whole, tm
     map_scene(*made, order(tmp_path), plan={}, beside=table)
     assert content(tmp_path) == whole
     assert not list(tmp_path.glob(".*"))
+
+
+def test_smoothed_map_that_was_stopped_goes_on_to_the_same_bytes(made, whole, tmp_path):
+    (tmp_path / "smooth").mkdir()
+    map_scene(*made, order(tmp_path / "smooth", smooth="bilateral"), plan={}, beside=table)
+    expected = content(tmp_path / "smooth")
+    assert expected["map_probabilities.tif"] != whole["map_probabilities.tif"]
+
+    def stopped(tiles, done, total):
+        yield from itertools.islice(tiles, 2)
+        raise KeyboardInterrupt
+
+    (tmp_path / "stopped").mkdir()
+    for smooth, files in (("none", whole), ("bilateral", expected)):  # the journal of another map is not gone on from
+        request = order(tmp_path / "stopped", smooth="bilateral")
+        with pytest.raises(KeyboardInterrupt):
+            map_scene(*made, request, plan={}, beside=table, progress=stopped)
+        map_scene(*made, replace(request, smooth=smooth), plan={}, beside=table)
+        assert content(tmp_path / "stopped") == files
 
 
 def test_scene_without_data_leaves_nothing(made, tmp_path):
