@@ -127,6 +127,36 @@ def prepare(
     return TrainingCube(torch.from_numpy(values), index, classes, mean, std, radius)
 
 
+def noise_differences(cube: TrainingCube, split: Split) -> NDArray[np.float32]:
+    """Standardised differences (P, C) of training pixels that are neighbours in a row or a column."""
+    pixels, width = split.pixels(TRAIN), split.roles.shape[1]
+    right = pixels[np.isin(pixels + 1, pixels) & (pixels % width < width - 1)]
+    below = pixels[np.isin(pixels + width, pixels)]
+    pairs = [(right, right + 1), (below, below + width)]
+    return np.concatenate([cube.spectra(second) - cube.spectra(first) for first, second in pairs])
+
+
+def noise_whitening(cube: TrainingCube, split: Split) -> NDArray[np.float64]:
+    r"""Matrix (C, C) that makes the noise of standardised bands alike and independent, each band as near as can be.
+
+    :math:`N^{-1/2}`, with half the covariance of :func:`noise_differences` for N and a thousandth of its mean variance
+    on the diagonal, its rows scaled so that the training pixels have a standard deviation of 1 (zero-phase whitening,
+    Kessy et al. 2018, doi:10.1080/00031305.2016.1277159). The identity where there are fewer than 50 neighbours.
+    """
+    differences = noise_differences(cube, split)
+    spectra = cube.spectra(split.pixels(TRAIN))
+    used = np.flatnonzero(spectra.any(0))
+    whole = np.eye(spectra.shape[1])
+    if len(differences) < 50:
+        return whole
+    noise = np.cov(differences[:, used].T.astype(np.float64)) / 2
+    values, vectors = np.linalg.eigh(noise + np.eye(used.size) * 1e-3 * np.trace(noise) / used.size)
+    matrix = vectors * values**-0.5 @ vectors.T
+    matrix /= (spectra[:, used] @ matrix.T).std(0)[:, None]
+    whole[np.ix_(used, used)] = matrix
+    return whole
+
+
 @dataclass(eq=False)
 class StepSampler(Sampler[tuple[int, Tensor]]):
     """Yields ``(step, pixels)`` for the steps of one epoch.
@@ -211,8 +241,8 @@ class PatchDataModule(pl.LightningDataModule):
         seed: of order and augmentation.
         batch_size: pixels in a training batch, over all ranks.
         steps_per_epoch: training batches in an epoch.
-        noise: standard deviation of the noise added to each band in training, in standard deviations of the band; the
-            same for all pixels of a patch.
+        noise: standard deviation of the noise added to each band in training, in standard deviations of the band as
+            the network sees it (whitened or not); the same for all pixels of a patch.
         flips: ``dihedral`` for flips and quarter turns, ``none``.
         range_dropout: share of the training patches that show the spectrum only below, or only above, a random
             wavelength, and its mean elsewhere, as a sensor of that range would: a network that is to move to other
@@ -245,6 +275,8 @@ class PatchDataModule(pl.LightningDataModule):
         self._radius = cube.radius
         self._padded_width = cube.index.shape[1]
         self._index = cube.index.reshape(-1)
+        self._cube, self._split = cube, split
+        self._coloring: NDArray[np.float32] | None = None  # (C, C), of the noise where bands are whitened
         self._values = cube.values
         self._classes = cube.classes
         self._statistics = {"mean": torch.from_numpy(cube.mean), "std": torch.from_numpy(cube.std)}
@@ -257,6 +289,9 @@ class PatchDataModule(pl.LightningDataModule):
             for name, values in self._statistics.items():
                 if isinstance(buffer := getattr(network, name, None), Tensor):
                     buffer.copy_(values)
+            if isinstance(buffer := getattr(network, "whitening", None), Tensor):
+                buffer.copy_(torch.from_numpy(noise_whitening(self._cube, self._split)))
+                self._coloring = np.linalg.inv(buffer.double().cpu().numpy()).T.astype(np.float32)
 
     def train_dataloader(self) -> DataLoader:
         """Batches ``(step, pixels)``."""
@@ -306,6 +341,7 @@ class PatchDataModule(pl.LightningDataModule):
         patches = self._gathered(flat, side)
         if self._noise > 0:
             noise = rng.standard_normal((pixels.numel(), 1, 1, bands), dtype=np.float32) * np.float32(self._noise)
+            noise = noise if self._coloring is None else noise @ self._coloring
             patches = patches + torch.from_numpy(noise).to(pixels.device)
         if self._range_dropout > 0:
             # bands are standardised: 0 is the mean

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hsfusion.nn import FusionNetwork
+from hsfusion.nn.band_fusion import crop
 
 
 class FoldedNetwork(nn.Module):
@@ -42,6 +43,7 @@ class FoldedNetwork(nn.Module):
             self.front: nn.Module = InstanceFront(network, self.layers, first)
         else:
             self.front = PixelMatrix(*_matrix(network, self.layers, first))
+        self.linear = network.linear
         self.convolutions = nn.Sequential(*hidden)
         self.classifier = cnn.classifier
         self.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -76,7 +78,11 @@ class FoldedNetwork(nn.Module):
     def convolve(self, fused: Tensor) -> Tensor:
         """From what :attr:`front` returns to float32 logits; hidden layers in the number type of their weights."""
         first = next(self.convolutions.parameters(), self.classifier.weight)
-        return self.classifier(self.convolutions(fused.to(first.dtype)).float())
+        if self.linear is None:
+            return self.classifier(self.convolutions(fused.to(first.dtype)).float())
+        hidden, direct = fused.split([fused.shape[1] - self.classifier.out_channels, self.classifier.out_channels], 1)
+        logits = self.classifier(self.convolutions(hidden.to(first.dtype)).float())
+        return self.linear.mix(logits, crop(direct, self.receptive_field // 2).float())
 
 
 class PixelMatrix(nn.Module):
@@ -167,9 +173,15 @@ def _after(norm: nn.BatchNorm2d, convolution: nn.Module | None) -> nn.Conv2d:
 
 
 def _matrix(network: FusionNetwork, layers: Tensor, first: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    """Standardisation, fusion and first convolution as weight (M, L) and bias (M,); computed in float64."""
+    """Standardisation, fusion and first convolution as weight (M, L) and bias (M,); computed in float64.
+
+    The K rows of a linear part follow.
+    """
     assert first.bias is not None
-    matrix = (network.fusion.matrix() * network.fusion.openness).double()
-    weight = first.weight[:, :, 0, 0].double() @ matrix / network.std.double()
-    bias = first.bias.double() - weight[:, layers] @ network.mean[layers].double()
+    weight, bias = first.weight[:, :, 0, 0].double() @ network.matrix().double(), first.bias.double()
+    if network.linear is not None:
+        weight = torch.cat([weight, network.linear.weight.double()])
+        bias = torch.cat([bias, network.linear.bias.double()])
+    weight = weight / network.std.double()
+    bias = bias - weight[:, layers] @ network.mean[layers].double()
     return weight[:, layers].float(), bias.float()

@@ -125,7 +125,7 @@ class BandFusion(nn.Module):
 
         (B, G, H', W') for instance, (B, G, M, H', W') for channel_instance; H' = H - 2 * margin.
         """
-        return _crop(self.group_sum.predict(*self.group_tensors(x)), self.margin)
+        return crop(self.group_sum.predict(*self.group_tensors(x)), self.margin)
 
     def group_sizes(self, weights: Tensor) -> Tensor:
         """How much each group counts in each channel, (B, G, M, H, W) with sum 1 over G.
@@ -145,12 +145,12 @@ class BandFusion(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Fuses standardised bands (B, C, H, W) to (B, M, H - 2 * margin, W - 2 * margin)."""
         if self.kind.endswith("instance"):
-            return _crop(self.group_sum(*self.group_tensors(x)), self.margin)
+            return crop(self.group_sum(*self.group_tensors(x)), self.margin)
         if self.gates is None:
-            return _matrix_product(x, self.matrix())
+            return matrix_product(x, self.matrix())
         if self.training:
-            return _matrix_product(self.gates(x), self.matrix())
-        return _matrix_product(x, self.matrix() * self.openness)
+            return matrix_product(self.gates(x), self.matrix())
+        return matrix_product(x, self.matrix() * self.openness)
 
 
 class FreeFusion(nn.Module):
@@ -181,7 +181,7 @@ class FreeFusion(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, H, W) to (B, M, H, W)."""
-        return _matrix_product(x, self.matrix())
+        return matrix_product(x, self.matrix())
 
 
 def _index_bands(fusion: nn.Module, *_: object) -> None:
@@ -208,10 +208,12 @@ def _start(membership: Tensor, log_prior: Tensor, *, basis: Tensor, channels: in
     return _START_HEIGHT * bump / bump.square().sum(-1, keepdim=True)
 
 
-def _matrix_product(x: Tensor, matrix: Tensor) -> Tensor:
+def matrix_product(x: Tensor, matrix: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, M, H, W) by a matrix (M, C) at every pixel."""
     # a channels-last cube makes the move free and this one plain matrix product
     return (x.movedim(1, -1) @ matrix.T.to(x.dtype)).movedim(-1, 1)
 
 
-def _crop(x: Tensor, margin: int) -> Tensor:
+def crop(x: Tensor, margin: int) -> Tensor:
+    """(..., H, W) without so many pixels at each edge."""
     return x[..., margin : x.shape[-2] - margin, margin : x.shape[-1] - margin] if margin else x

@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from hsfusion.nn.band_fusion import BandFusion, FreeFusion
+from hsfusion.nn.band_fusion import BandFusion, FreeFusion, crop, matrix_product
 
 #: makes a backbone from the number of channels, ``width`` and ``receptive_field``
 BackboneMaker = Callable[..., nn.Module]
@@ -192,6 +192,42 @@ class PixelClassifier(nn.Module):
         return self.classifier(self.dropout(self.features(self.norm(x))))
 
 
+class LinearPart(nn.Module):
+    r"""A linear classifier of the centre pixel, and its share in what the network says.
+
+    .. math::
+        \log p = w \log p_\mathrm{network} + (1 - w) \log p_\mathrm{linear} + \mathrm{const}
+
+    A scene of few labels or of mixed pixels may hold no more than what is linear in its bands; a network has to learn
+    that from noise. The share w, between 0 and 1, is fitted on validation pixels once both are trained.
+
+    Args:
+        bands: C.
+        num_classes: K.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    network_share: Tensor
+    temperature: Tensor
+
+    def __init__(self, bands: int, num_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(num_classes, bands))
+        self.register_buffer("bias", torch.zeros(num_classes))
+        self.register_buffer("network_share", torch.ones(()))
+        self.register_buffer("temperature", torch.ones(()))
+
+    def direct(self, x: Tensor) -> Tensor:
+        """Logits (B, K, H, W) of standardised bands (B, C, H, W)."""
+        return matrix_product(x, self.weight) + self.bias[:, None, None]
+
+    def mix(self, logits: Tensor, direct: Tensor) -> Tensor:
+        """Logarithms of the weighted geometric mean of the probabilities that two sets of logits (B, K, H, W) give."""
+        network = (logits / self.temperature).log_softmax(1)
+        return self.network_share * network + (1 - self.network_share) * direct.log_softmax(1)
+
+
 class FusionNetwork(nn.Module):
     """Standardisation, band fusion and classifier in one module that takes a scene's own values.
 
@@ -200,17 +236,31 @@ class FusionNetwork(nn.Module):
         cnn: from M channels to K classes, around any backbone.
         mean: (C,), subtracted from each band.
         std: (C,), positive, each band is divided by it.
+        whitens: whether the fusion sees noise-whitened bands, by the buffer ``whitening`` (C, C).
+        linear: a classifier of the centre pixel beside the network; None for none.
     """
 
     mean: Tensor
     std: Tensor
+    whitening: Tensor | None
 
-    def __init__(self, fusion: BandFusion | FreeFusion, cnn: PixelClassifier, *, mean: Tensor, std: Tensor) -> None:
+    def __init__(
+        self,
+        fusion: BandFusion | FreeFusion,
+        cnn: PixelClassifier,
+        *,
+        mean: Tensor,
+        std: Tensor,
+        whitens: bool = False,
+        linear: LinearPart | None = None,
+    ) -> None:
         super().__init__()
         self.fusion = fusion
         self.cnn = cnn
         self.register_buffer("mean", mean.float())
         self.register_buffer("std", std.float())
+        self.register_buffer("whitening", torch.eye(len(mean)) if whitens else None)
+        self.linear = linear
 
     @property
     def receptive_field(self) -> int:
@@ -220,7 +270,15 @@ class FusionNetwork(nn.Module):
     @property
     def used_bands(self) -> Tensor:
         """(C,) bool, the bands that can make a difference."""
-        return self.fusion.membership.any(0) & (self.fusion.openness > 0)
+        used = self.fusion.membership.any(0) & (self.fusion.openness > 0)
+        if self.whitening is not None:
+            used = (self.whitening[used] != 0).any(0)
+        return used if self.linear is None else used | (self.linear.weight != 0).any(0)
+
+    def matrix(self) -> Tensor:
+        """(M, C) from standardised bands to fused channels, gates and whitening included; not for instance kinds."""
+        matrix = self.fusion.matrix() * self.fusion.openness
+        return matrix if self.whitening is None else matrix @ self.whitening
 
     def standardise(self, x: Tensor) -> Tensor:
         """Brings (B, C, H, W) in the scene's own unit to mean 0 and standard deviation 1 per band."""
@@ -228,7 +286,11 @@ class FusionNetwork(nn.Module):
 
     def classify(self, x: Tensor) -> Tensor:
         """Like :meth:`forward`, for bands that are standardised already."""
-        return self.cnn(self.fusion(x))
+        whitened = x if self.whitening is None else matrix_product(x, self.whitening)
+        logits = self.cnn(self.fusion(whitened))
+        if self.linear is None:
+            return logits
+        return self.linear.mix(logits, self.linear.direct(crop(x, self.receptive_field // 2)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K, H - receptive_field + 1, W - ...) of bands (B, C, H, W) in the unit of the training scene."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hsfusion.data.patches import TrainingCube, check_patch_fits, prepare, valid_pixels
+from hsfusion.data.patches import TrainingCube, check_patch_fits, noise_whitening, prepare, valid_pixels
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
 from hsfusion.errors import HsFusionError, InputError
 from hsfusion.nn import FusionNetwork, check_backbone
@@ -76,6 +76,7 @@ def new_model(settings: TrainSettings, scene: Scene, class_names: Sequence[str])
         groups = list(settings.groups(scene.bands))
     architecture = asdict(settings.model)
     architecture |= backbone_arguments(architecture.pop("backbone"))
+    architecture["linear"] &= not settings.model.fusion.endswith("instance")  # whose matrix depends on the pixels
     with configuration_errors("model"):
         network = build_network(
             scene.bands, groups, sources=scene.sources, num_classes=len(class_names), **architecture
@@ -139,6 +140,8 @@ def _standardised(split: Split, initial: InitialModel) -> Experiment:
     cube = prepare(split, network.used_bands.numpy(), roles=(TRAIN, VAL))
     network.mean.copy_(torch.from_numpy(cube.mean))
     network.std.copy_(torch.from_numpy(cube.std))
+    if network.whitening is not None:
+        network.whitening.copy_(torch.from_numpy(noise_whitening(cube, split)))
     network.train()  # Lightning leaves it as it is
     gates = network.fusion.gates
     if gates is not None and gates.kept.any():  # settled for good: processes that train together would miss gradients

@@ -73,7 +73,8 @@ def prepare_jointly(
     pooled = np.concatenate([scene.bands.wavelength_nm[scene.bands.good] for scene in scenes])
     with configuration_errors("groups"):  # the same for all, from the good bands of all
         groups = list(settings.groups(Bands(pooled, None, np.ones(pooled.shape, bool))))
-    settings = replace(settings, groups=lambda bands: groups)
+    model = replace(settings.model, whitening="none", linear=False)  # which belong to the bands of one scene
+    settings = replace(settings, groups=lambda bands: groups, model=model)
     splits = [split_scene(part, settings) for part in labelled]
     check_apart(splits)
     common = on_common_legend([split.labelled for split in splits])

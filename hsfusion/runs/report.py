@@ -16,6 +16,7 @@ from hsfusion.runs.run import Run, independence
 from hsfusion.scenes.scene import read_all, read_pixels
 from hsfusion.spectra import BandWeights
 from hsfusion.spectra.weights import untrained_weight
+from hsfusion.trust.baselines import BASELINES
 from hsfusion.trust.verdict import FREE
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def write_report(run: Run, folder: Path) -> None:
         "beats_chance": run.beats_chance,
         "unreadable": FREE if run.header.fusion == "free" else None,
         "metrics": run.metrics,
+        **_baseline_content(run.metrics.get("baselines")),
         "versions": run.metrics["versions"],
         "configuration": training.configuration,
         "reproduce": training.command,
@@ -71,9 +73,19 @@ def write_report(run: Run, folder: Path) -> None:
         **_experiment_content(training.experiment, weights),
         "independence": independence(run.metrics),
         "best_step": training.result.best_step,
+        "network_share": training.result.weights.network_share,
     }
     page = plots.report_html(content, figures=folder / "figures")
     (folder / "report.html").write_text(page, encoding="utf-8")
+
+
+def _baseline_content(baselines: dict[str, Any] | None) -> dict[str, Any]:
+    """The best classifier without a network, and how far the network is ahead of it."""
+    if not baselines:
+        return {"ahead": None}
+    key = max(baselines, key=lambda name: baselines[name]["overall_accuracy"])
+    ahead = baselines[key]["network_ahead"]
+    return {"ahead": ahead, "best_baseline_key": key, "best_baseline": BASELINES[key], "baseline_names": BASELINES}
 
 
 def _weight_figures(

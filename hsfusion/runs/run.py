@@ -190,6 +190,10 @@ class Run:
             f"({split['kind']} split, leakage {split['leakage']:.4f})",
             *([f"split        {independence(self.metrics)}"] if "seen_fields" in split else ()),
         ]
+        if self.metrics.get("baselines"):
+            from hsfusion.runs.baselines import baseline_lines  # with torch: reading a run goes without
+
+            lines += baseline_lines(self.metrics["baselines"])
         if "scratch" in self.metrics:
             other = self.metrics["scratch"]["test"]
             lines.append(

@@ -119,6 +119,9 @@ class ModelSettings(Settings):
         keep_bands: number of bands to choose; None for as many as are worth their cost.
         neighbourhood: pixels from which instance weights are predicted, odd.
         dropout: share of hidden channels dropped in training.
+        whitening: noise for bands whitened by the noise of the training pixels, the differences of neighbours; none.
+        linear: whether a logistic regression on the spectra stands beside the network, with a share that validation
+            pixels decide.
         backbone: small_cnn, residual, the name of another registered one, or what makes it; further arguments by
             :func:`functools.partial`. See :mod:`hsfusion.nn.network`.
     """
@@ -134,11 +137,18 @@ class ModelSettings(Settings):
     keep_bands: int | None = within(None, 1)
     neighbourhood: int = within(3, 1)
     dropout: float = within(0.2, 0, 0.99)
+    whitening: str = choice("none", "none", "noise")
+    linear: bool = True
     backbone: str | Callable[..., nn.Module] = "small_cnn"
 
     def __post_init__(self) -> None:
-        """Checks the values."""
+        """Checks the values, and what cannot go together."""
         super().__post_init__()
+        if self.keep_bands is not None and (self.fusion == "free" or self.whitening != "none"):
+            expected = "null with the free convolution, which has no gates, and with whitened bands, which mix all"
+            raise InputError("model", "keep_bands", self.keep_bands, expected, "remove model.keep_bands")
+        if self.whitening != "none" and self.fusion.endswith("instance"):
+            raise InputError("model", "whitening", self.whitening, "none with instance weights", "set it to none")
         if self.neighbourhood % 2 == 0:
             raise refusal("model.neighbourhood", self.neighbourhood, "an odd number of pixels")
 
@@ -169,6 +179,9 @@ class TrainSettings(Settings):
         groups: makes the band groups from the scene's bands.
         split: divides the labelled pixels into training, validation and test.
         model: the network; a mapping for what differs from the defaults.
+        select: changes of the model, each a mapping of its fields, that are tried on the scene's validation pixels
+            before the training and taken if they are clearly better, see :mod:`hsfusion.runs.validation`; () for none.
+        baselines: all for classifiers without a network on the same pixels, see :mod:`hsfusion.runs.baselines`; none.
         optimizer: makes an optimizer from parameter groups; None for AdamW with lr=0.001 and weight_decay=0.01.
         trainer: makes Lightning's Trainer from the keywords that a run sets; None for one on a GPU if there is one.
         loggers: each makes a Lightning logger from ``save_dir``.
@@ -196,6 +209,8 @@ class TrainSettings(Settings):
     groups: GroupMaker = field(default_factory=lambda: even_groups(14))
     split: Splitter = splits.blocks
     model: ModelSettings = field(default_factory=ModelSettings)
+    select: tuple[Mapping[str, Any], ...] = ({"whitening": "noise"},)
+    baselines: str = choice("all", "all", "none")
     optimizer: Callable[..., torch.optim.Optimizer] | None = None
     trainer: Callable[..., pl.Trainer] | None = None
     loggers: tuple[Callable[..., Logger], ...] = ()

@@ -23,10 +23,12 @@ from hsfusion.data.splits import BUFFER, TEST, TRAIN, VAL, Split
 from hsfusion.errors import DivergedError, EnvironmentFailure, InputError
 from hsfusion.inference import instance_weight_maps, predict_scene
 from hsfusion.nn import SETTLED, FusionNetwork, MultiSceneNetwork
-from hsfusion.runs.experiment import Experiment, as_labelled, configuration_errors, prepare_experiment
-from hsfusion.runs.folder import interrupted_checkpoint, start_folder, training_log
+from hsfusion.runs.baselines import compare_with_baselines
+from hsfusion.runs.experiment import Experiment, as_labelled, configuration_errors, prepare_experiment, used_layers
+from hsfusion.runs.folder import interrupted_checkpoint, start_folder, training_log, write_json
 from hsfusion.runs.run import Run, Training, run_of
 from hsfusion.runs.settings import TrainSettings, describe, with_fields
+from hsfusion.runs.validation import fit_linear_part, selected
 from hsfusion.scenes import LabelledScene
 from hsfusion.training.building import WeightReadout
 from hsfusion.training.callbacks import History, KeepBest, WeightHistory
@@ -103,10 +105,16 @@ def train(
         labelled = as_labelled(scene)
         configuration = configuration or describe(settings)
         checkpoint = None if resume is None else interrupted_checkpoint(Path(resume), configuration)
+        choices: list[dict[str, Any]] = []
+        if prepare is None:
+            settings, choices = selected(labelled, settings, resume=resume)
         experiment = (prepare or prepare_experiment)(labelled, settings)
         architecture = experiment.initial.architecture
         path = None if folder is None else start_folder(Path(folder), configuration, log, architecture=architecture)
+        if path is not None:
+            write_json(path / "choices.json", {"choices": choices})
         result = fit(settings, experiment, path, checkpoint=checkpoint)
+        result.metrics["choices"] = choices
         run = run_of(name or labelled.scene.name, Training(settings, experiment, result, command, configuration))
         if path is not None and result.is_main:
             run.write_outputs(path, figures=settings.figures)
@@ -122,7 +130,12 @@ def fit(
     fitted = fit_network(
         settings, experiment.network, [(experiment, data)], folder, pretrained=pretrained, checkpoint=checkpoint
     )
-    return read_result(experiment, fitted, data)
+    fit_linear_part(experiment, data, seed=settings.seed)
+    result = read_result(experiment, fitted, data)
+    if settings.baselines != "none":
+        used = used_layers(experiment.split.labelled.scene, settings)
+        result.metrics["baselines"] = compare_with_baselines(experiment.split, result.classes, used, seed=settings.seed)
+    return result
 
 
 def fit_network(

@@ -21,6 +21,7 @@ from hsfusion.nn import (
     BandFusion,
     FreeFusion,
     FusionNetwork,
+    LinearPart,
     PixelClassifier,
     StochasticGates,
 )
@@ -44,6 +45,8 @@ def build_network(
     keep_bands: int | None = None,
     neighbourhood: int = 3,
     dropout: float = 0.2,
+    whitening: str = "none",
+    linear: bool = False,
     response: str = "learned",
     backbone: str | BackboneMaker = DEFAULT_BACKBONE,
     backbone_options: Mapping[str, Any] | None = None,
@@ -59,39 +62,34 @@ def build_network(
     Raises:
         HsFusionError: on a value that is none of these, or a group without a band.
     """
-    _check_fusion(fusion, keep_bands)
-    layers = sum(number for _, number in sources)
     try:
         if fusion == "free":
-            fused = FreeFusion(torch.from_numpy(np.append(bands.good, np.ones(layers, bool)))[None], channels=channels)
+            fused = FreeFusion(torch.from_numpy(_with_layers(bands.good, sources))[None], channels=channels)
         else:
-            inside = membership(groups, bands) if response == "learned" else np.tile(bands.good, (len(groups), 1))
-            shape = () if response == "learned" else (len(groups) + len(sources), channels)
+            carried = response == "carried"
+            inside = np.tile(bands.good, (len(groups), 1)) if carried else membership(groups, bands)
             fused = BandFusion(
-                **_spectral_tensors(bands, groups, sources, inside, knot_spacing_nm=knot_spacing_nm, shape=shape),
-                gates=_gates(bands, np.asarray(inside.any(0)), layers=layers, keep_bands=keep_bands),
+                **_spectral_tensors(bands, groups, sources, inside, knot_spacing_nm, channels * carried),
+                gates=_gates(bands, np.asarray(inside.any(0)), sources, keep_bands=keep_bands),
                 channels=channels,
                 kind=fusion,  # pyright: ignore[reportArgumentType]
                 constraint=constraint,  # pyright: ignore[reportArgumentType]
                 neighbourhood=neighbourhood,
             )
         features = _features(backbone, channels, width, receptive_field - 2 * fused.margin, backbone_options or {})
-        return _standardising(fused, PixelClassifier(features, channels, num_classes, dropout=dropout))
+        cnn = PixelClassifier(features, channels, num_classes, dropout=dropout)
     except (TypeError, ValueError) as error:
         raise HsFusionError(f"model: {error}. Fix: correct it in the configuration.") from error
+    return _standardising(fused, cnn, whitening, linear)
 
 
-def _check_fusion(fusion: str, keep_bands: int | None) -> None:
-    if fusion not in FUSIONS:
-        raise InputError("model", "fusion", fusion, " | ".join(FUSIONS), "correct model.fusion")
-    if fusion == "free" and keep_bands is not None:
-        expected = "null with the free convolution, which has no gates"
-        raise InputError("model", "keep_bands", keep_bands, expected, "remove model.keep_bands")
-
-
-def _standardising(fused: BandFusion | FreeFusion, cnn: PixelClassifier) -> FusionNetwork:
+def _standardising(fused: BandFusion | FreeFusion, cnn: PixelClassifier, whitening: str, linear: bool) -> FusionNetwork:
+    """The network that standardises by 0 and 1, with a linear part that has no share yet."""
     size = fused.membership.shape[1]
-    network = FusionNetwork(fused, cnn, mean=torch.zeros(size), std=torch.ones(size))
+    part = LinearPart(size, cnn.classifier.out_channels) if linear else None
+    network = FusionNetwork(
+        fused, cnn, mean=torch.zeros(size), std=torch.ones(size), whitens=whitening == "noise", linear=part
+    )
     return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
@@ -154,11 +152,13 @@ def _spectral_tensors(
     groups: Sequence[BandGroup],
     sources: Sequence[tuple[str, int]],
     inside: NDArray[np.bool_],
-    *,
     knot_spacing_nm: float | None,
-    shape: tuple[int, ...],
+    channels: int,
 ) -> dict[str, torch.Tensor]:
-    """Membership (G + S, C + E), basis and prior: each further raster is a group, its layers have free logits."""
+    """Membership (G + S, C + E), basis and prior: each further raster is a group, its layers have free logits.
+
+    The prior is one of each group and channel where ``channels`` is not 0.
+    """
     names = [group.name for group in groups] + [name for name, _ in sources]
     if len(set(names)) < len(names) or any(not name or "|" in name for name, _ in sources):
         raise InputError(
@@ -175,13 +175,19 @@ def _spectral_tensors(
     return {
         "membership": torch.block_diag(*blocks).bool(),
         "basis": torch.block_diag(basis, torch.eye(sum(layers), dtype=basis.dtype)),
-        "prior": torch.from_numpy(width_nm).repeat(*shape, 1),
+        "prior": torch.from_numpy(width_nm).repeat(*((len(names), channels) if channels else ()), 1),
     }
 
 
+def _with_layers(good: NDArray[np.bool_], sources: Sequence[tuple[str, int]]) -> NDArray[np.bool_]:
+    """(C + E,): good bands, and every layer of further rasters."""
+    return np.append(good, np.ones(sum(number for _, number in sources), bool))
+
+
 def _gates(
-    bands: Bands, used: NDArray[np.bool_], *, layers: int, keep_bands: int | None
+    bands: Bands, used: NDArray[np.bool_], sources: Sequence[tuple[str, int]], *, keep_bands: int | None
 ) -> StochasticGates | BandCentres:
+    layers = sum(number for _, number in sources)
     if keep_bands is None:
         gate_of = np.zeros(len(bands) + layers, np.int64)
         centres, gate_of[: len(bands)][used] = np.unique(bands.wavelength_nm[used], return_inverse=True)
@@ -207,7 +213,8 @@ class WeightReadout:
     response: NDArray[np.float64]  # (G, M, C), non-negative, sums to 1 over C; 0 where every band of a group is closed
     group_weights: NDArray[np.float64]  # (G, M), signed; the mean over the sample for instance kinds
     channel_share: NDArray[np.float64]  # (M,), sums to 1
-    weight: NDArray[np.float64]  # (C,), the band weights, non-negative, sums to 1
+    weight: NDArray[np.float64]  # (C,), the band weights, non-negative, sums to 1; with whitening and linear part
+    network_share: float  # of the network in its logits; the rest is the linear part's, if it has one
 
     def __init__(self, network: FusionNetwork, sample: torch.Tensor | None = None) -> None:
         fusion, training = network.fusion, network.training
@@ -217,7 +224,7 @@ class WeightReadout:
             if isinstance(fusion, FreeFusion):
                 # no groups and no simplex: rows of the matrix, each scaled to sum to 1 in absolute value
                 rows = _array(fusion.matrix())
-                self.response = (np.abs(rows) / np.maximum(np.abs(rows).sum(1, keepdims=True), 1e-300))[None]
+                self.response = _shares(rows)[None]
                 self.group_weights = magnitude = np.ones((1, rows.shape[0]))
             else:
                 response = _array(fusion.response * fusion.openness)
@@ -225,8 +232,15 @@ class WeightReadout:
                 self.response = response / np.maximum(open_share, 1e-300)[:, :, None]
                 self.group_weights, magnitude = _group_weights(fusion, sample)
                 self.group_weights = self.group_weights * open_share * _array(fusion.passed)
+            self.weight = combine(self.response, magnitude, channel_share=self.channel_share)
+            if network.whitening is not None:  # what reaches a channel from each band before whitening
+                self.weight = self.channel_share @ _shares(_array(network.matrix()))
+            self.network_share = 1.0
+            if network.linear is not None:
+                self.network_share = float(network.linear.network_share)
+                direct = _array(network.linear.weight - network.linear.weight.mean(0))  # what softmax does not ignore
+                self.weight = self.network_share * self.weight + (1 - self.network_share) * _shares(direct).mean(0)
         network.train(training)
-        self.weight = combine(self.response, magnitude, channel_share=self.channel_share)
 
 
 def _group_weights(fusion: BandFusion, sample: torch.Tensor | None) -> tuple[NDArray, NDArray]:
@@ -244,6 +258,11 @@ def _group_weights(fusion: BandFusion, sample: torch.Tensor | None) -> tuple[NDA
         magnitude = fusion.group_sizes(mean[None, :, :, None, None])[0, :, :, 0, 0]
     shape = (mean.shape[0], fusion.channels)
     return _array(mean.expand(shape)), _array(magnitude.expand(shape))
+
+
+def _shares(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Absolute values (M, C), each row summing to 1."""
+    return np.abs(matrix) / np.maximum(np.abs(matrix).sum(1, keepdims=True), 1e-300)
 
 
 def _array(tensor: torch.Tensor) -> NDArray[np.float64]:

@@ -11,11 +11,18 @@ SOURCES = [("lidar", 2), ("radar", 1)]
 LIDAR, CLOSED, RADAR, LAYERS = 30, 31, 32, 33
 
 
-def trained(fusion):
+def trained(fusion, **options):
     """As a training leaves it: nothing is where it started, and one layer of the lidar is closed where gates are."""
     torch.manual_seed(0)
     net = build_network(
-        BANDS, even_groups(BANDS, number=3), num_classes=4, sources=SOURCES, fusion=fusion, channels=6, width=8
+        BANDS,
+        even_groups(BANDS, number=3),
+        num_classes=4,
+        sources=SOURCES,
+        fusion=fusion,
+        channels=6,
+        width=8,
+        **options,
     )
     net(torch.randn(8, LAYERS, 9, 9))
     with torch.no_grad():
@@ -38,6 +45,22 @@ def trained(fusion):
 def networks(request):
     net = trained(request.param)
     return net, FoldedNetwork(net)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fusion", ["scalar", "channel", "none", "free"])
+def test_whitening_and_linear_part_fold_into_the_one_matrix(fusion):
+    net = trained(fusion, whitening="noise", linear=True)
+    net.whitening[:30, :30] += 0.1 * torch.randn(30, 30)
+    net.linear.weight.normal_()
+    net.linear.bias.normal_()
+    net.linear.network_share.fill_(0.4)
+    net.linear.temperature.fill_(1.7)
+    x, folded = pixels(net), FoldedNetwork(net)
+    torch.testing.assert_close(folded(x[:, folded.layers]), net(x), atol=1e-4, rtol=1e-4)
+    network, direct = net(x), net.linear.direct(net.standardise(x))[..., 3:-3, 3:-3].log_softmax(1)
+    net.linear.network_share.fill_(1.0)
+    torch.testing.assert_close(network, 0.4 * net(x) + 0.6 * direct, atol=1e-5, rtol=1e-5)
 
 
 def pixels(net):

@@ -14,6 +14,8 @@ TINY = {
     "steps_per_epoch": 5,
     "threads": 1,
     "figures": False,
+    "select": (),
+    "baselines": "none",
     "groups": hs.even_groups(4),
     "model": {"channels": 4, "width": 8, "receptive_field": 5},
 }

@@ -1,0 +1,72 @@
+"""Classifiers without a network on the pixels of a run, and how far the network is ahead of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hsfusion.data.patches import PatchDataModule, TrainingCube, noise_differences, prepare
+from hsfusion.data.splits import TEST, TRAIN, VAL, Split
+from hsfusion.training.classifier import accuracies, confusion_matrix
+from hsfusion.trust.baselines import BASELINES, BLOCK, PixelTable, fit_baselines, paired_difference
+
+_log = logging.getLogger(__name__)
+
+
+def compare_with_baselines(
+    split: Split, classes: NDArray[np.integer], used: NDArray[np.bool_], *, seed: int
+) -> dict[str, Any]:
+    """Fits :data:`BASELINES` on the training pixels and tests them where the network was tested.
+
+    Args:
+        split: which pixel is used for what.
+        classes: (H, W) class indices by the network.
+        used: (C + E,) bands and layers that the network could use.
+        seed: of folds, draws and trees.
+
+    Returns:
+        for metrics.json: name -> accuracies, chosen ``setting``, ``seconds``, and ``network_ahead``: the difference of
+        the overall accuracies with the ends of its 95 % interval over blocks of 8 x 8 test pixels
+    """
+    cube = prepare(split, used, roles=(TRAIN, VAL, TEST))
+    train, val, test = (pixel_table(cube, split, role) for role in (TRAIN, VAL, TEST))
+    right = classes.ravel()[split.pixels(TEST)] == test.classes
+    rows, cols = np.divmod(split.pixels(TEST), split.roles.shape[1])
+    blocks = rows // BLOCK * split.roles.shape[1] + cols // BLOCK
+    names = split.labelled.legend.names
+    table = {}
+    for found in fit_baselines(train, val, test, noise=noise_differences(cube, split), seed=seed):
+        metrics = accuracies(confusion_matrix(test.classes, found.classes, num_classes=len(names)), names=names)
+        table[found.name] = {
+            **{key: metrics[key] for key in ("overall_accuracy", "average_accuracy", "kappa")},
+            "setting": found.setting,
+            "seconds": found.seconds,
+            "network_ahead": paired_difference(right, found.classes == test.classes, blocks),
+        }
+    return table
+
+
+def pixel_table(cube: TrainingCube, split: Split, role: int) -> PixelTable:
+    """The pixels of a role as classifiers without a network see them."""
+    pixels = split.pixels(role)
+    patches = PatchDataModule(cube, split, seed=0)
+    parts = [patches.patches(some, step=None).mean((2, 3)) for some in torch.from_numpy(pixels).split(1024)]
+    context = torch.cat(parts).numpy() if parts else np.zeros((0, cube.values.shape[1]), np.float32)
+    return PixelTable(cube.spectra(pixels), context, cube.classes.numpy()[pixels])
+
+
+def baseline_lines(table: dict[str, Any]) -> list[str]:
+    """The baselines and the best of them beside the network, for the summary of a run."""
+    ranked = sorted(table.items(), key=lambda item: -item[1]["overall_accuracy"])
+    name, best = ranked[0]
+    ahead, low, high = best["network_ahead"]
+    others = ", ".join(f"{BASELINES[key]} {row['overall_accuracy']:.4f}" for key, row in ranked)
+    lines = [f"without a network: {others}"]
+    lines.append(f"network ahead of {BASELINES[name]} by {ahead:+.4f} (95 % interval {low:+.4f} to {high:+.4f})")
+    if low <= 0:
+        lines.append(f"warning: the network is not clearly better than {BASELINES[name]}, which is simpler")
+    return lines

@@ -1,0 +1,239 @@
+"""Classifiers without a network, on the same pixels: what a network has to beat."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigh
+from scipy.special import log_softmax
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold
+from sklearn.svm import SVC
+
+#: name -> what it is, in the words of tables
+BASELINES = {
+    "lda": "shrinkage LDA",
+    "logistic": "logistic regression",
+    "svm": "RBF SVM",
+    "svm_context": "RBF SVM, pixel and mean of the patch",
+    "svm_mnf": "RBF SVM, MNF components and their mean",
+    "forest": "random forest",
+}
+BLOCK = 8  # pixels, edge of the blocks that are drawn for intervals: pixels of a field are right or wrong together
+_SVM_GRID = {"C": [1.0, 10.0, 100.0, 1000.0], "gamma": ["scale", 0.003, 0.001]}
+_PENALTIES = (0.01, 0.1, 1.0, 10.0)  # C of the logistic regression
+_COMPONENTS = 40  # of the noise-whitened spectra
+_MOST = 5000  # training pixels of an SVM, whose time grows with their square
+
+
+@dataclass(frozen=True, eq=False)
+class PixelTable:
+    """Pixels as classifiers without a network see them.
+
+    Attributes:
+        spectra: (N, C), standardised.
+        context: (N, C), mean of the standardised spectra over the receptive field.
+        classes: (N,) class indices.
+    """
+
+    spectra: NDArray[np.floating]
+    context: NDArray[np.floating]
+    classes: NDArray[np.integer]
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.classes)
+
+    def __getitem__(self, rows: NDArray[np.integer]) -> PixelTable:
+        """Some of the pixels."""
+        return PixelTable(self.spectra[rows], self.context[rows], self.classes[rows])
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One classifier, fitted and applied.
+
+    Attributes:
+        name: one of :data:`BASELINES`.
+        classes: (T,) predicted class indices of the test pixels.
+        setting: what the validation pixels chose.
+        seconds: to choose, fit and apply.
+    """
+
+    name: str
+    classes: NDArray[np.int64]
+    setting: dict[str, Any]
+    seconds: float
+
+
+def fit_baselines(
+    train: PixelTable,
+    val: PixelTable,
+    test: PixelTable,
+    *,
+    noise: NDArray[np.floating],
+    names: Sequence[str] = tuple(BASELINES),
+    seed: int = 0,
+) -> Iterator[Baseline]:
+    """Fits classifiers on the training pixels, their settings chosen by the validation pixels.
+
+    Where there are no validation pixels, folds of the training pixels choose.
+
+    Args:
+        train: training pixels; support vector machines take at most 5,000 of them, in the shares of the classes.
+        val: validation pixels; may be empty.
+        test: test pixels, of which only the spectra are looked at.
+        noise: (P, C) standardised differences of neighbouring training pixels, for the MNF components.
+        names: of :data:`BASELINES`.
+        seed: of folds, draws and trees.
+    """
+    for name in names:
+        start = time.perf_counter()
+        shown = thinned(train, seed=seed) if name.startswith("svm") else train
+        features = _features(name, shown, noise)
+        estimator, grid = _estimator(name, seed)
+        setting = _chosen(estimator, grid, features(shown), shown.classes, features(val), val.classes, seed=seed)
+        estimator.set_params(**setting).fit(features(shown), shown.classes)
+        yield Baseline(name, estimator.predict(features(test)), setting, time.perf_counter() - start)
+
+
+def thinned(table: PixelTable, *, seed: int, most: int = _MOST) -> PixelTable:
+    """At most so many pixels, in the shares of the classes, at least one of each class."""
+    if len(table) <= most:
+        return table
+    rng = np.random.default_rng([seed, 6])
+    groups = [rng.permutation(np.flatnonzero(table.classes == k)) for k in np.unique(table.classes)]
+    return table[np.sort(np.concatenate([rows[: max(1, rows.size * most // len(table))] for rows in groups]))]
+
+
+def linear_classifier(
+    train: PixelTable, val: PixelTable, *, num_classes: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Multinomial logistic regression on spectra: weight (K, C) and bias (K,) of the logits.
+
+    The penalty is that of the highest likelihood of the validation pixels, or of folds of the training pixels.
+    Classes without training pixels get a bias of -20.
+    """
+    estimator: Any = LogisticRegression(max_iter=500)
+    grid = {"C": list(_PENALTIES)}
+    setting = _chosen(estimator, grid, train.spectra, train.classes, val.spectra, val.classes, seed=seed)
+    estimator.set_params(**setting).fit(train.spectra, train.classes)
+    present = estimator.classes_
+    weight, bias = np.zeros((num_classes, train.spectra.shape[1])), np.full(num_classes, -20.0)
+    if len(present) == 2:  # scikit-learn keeps one row
+        weight[present], bias[present] = np.outer([-0.5, 0.5], estimator.coef_[0]), [0.0, 0.0]
+        bias[present] = np.array([-0.5, 0.5]) * estimator.intercept_[0]
+    else:
+        weight[present], bias[present] = estimator.coef_, estimator.intercept_
+    return weight, bias
+
+
+def temperature(logits: NDArray[np.floating], classes: NDArray[np.integer]) -> float:
+    """What logits (N, K) are divided by for the highest likelihood of the classes (N,): Guo et al. 2017."""
+    return min(np.geomspace(0.25, 4, 33).tolist(), key=lambda t: -log_likelihood(logits / t, classes))
+
+
+def network_share(network: NDArray[np.floating], linear: NDArray[np.floating], classes: NDArray[np.integer]) -> float:
+    """Share w of the highest likelihood of the classes (N,) by w and 1 - w times two log probabilities of logits."""
+    network, linear = log_softmax(network, 1), log_softmax(linear, 1)
+    shares = np.linspace(0, 1, 21).tolist()
+    return max(shares, key=lambda w: log_likelihood(w * network + (1 - w) * linear, classes))
+
+
+def log_likelihood(logits: NDArray[np.floating], classes: NDArray[np.integer]) -> float:
+    """Mean logarithm of the probability of the classes (N,) by logits (N, K)."""
+    return float(log_likelihoods(logits, classes).mean())
+
+
+def log_likelihoods(logits: NDArray[np.floating], classes: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Logarithm of the probability of each of the classes (N,) by logits (N, K)."""
+    return log_softmax(logits.astype(np.float64), 1)[np.arange(len(classes)), classes]
+
+
+def paired_difference(
+    right: NDArray[np.bool_], other: NDArray[np.bool_], blocks: NDArray[np.integer], *, seed: int = 0, draws: int = 2000
+) -> tuple[float, float, float]:
+    """Difference of two overall accuracies on the same pixels, with a 95 % interval over blocks of pixels.
+
+    Pixels of a field are right or wrong together, so blocks are drawn, not pixels (block bootstrap, percentiles).
+
+    Args:
+        right: (T,) whether the first is right.
+        other: (T,) whether the second is right.
+        blocks: (T,) number of the block that each pixel lies in.
+        seed: of the draws.
+        draws: number of bootstrap draws.
+
+    Returns:
+        first minus second, and the ends of the interval
+    """
+    gain = right.astype(float) - other
+    _, block = np.unique(blocks, return_inverse=True)
+    sums, counts = np.bincount(block, gain), np.bincount(block)
+    drawn = np.random.default_rng([seed, 7]).integers(len(sums), size=(draws, len(sums)))
+    low, high = np.quantile(sums[drawn].sum(1) / counts[drawn].sum(1), [0.025, 0.975])
+    return float(gain.mean()), float(low), float(high)
+
+
+def _estimator(name: str, seed: int) -> tuple[Any, dict[str, list[Any]]]:
+    if name == "lda":
+        return LinearDiscriminantAnalysis(solver="lsqr"), {"shrinkage": ["auto", 0.01, 0.1]}
+    if name == "logistic":
+        return LogisticRegression(max_iter=500), {"C": list(_PENALTIES)}
+    if name == "forest":
+        return RandomForestClassifier(300, n_jobs=-1, random_state=seed), {}
+    return SVC(), _SVM_GRID
+
+
+def _features(
+    name: str, train: PixelTable, noise: NDArray[np.floating]
+) -> Callable[[PixelTable], NDArray[np.floating]]:
+    """What a classifier sees of pixels, from statistics of the training pixels."""
+    if name == "svm_context":
+        return lambda table: np.hstack([table.spectra, table.context])
+    if name != "svm_mnf":
+        return lambda table: table.spectra
+    axes = noise_components(train.spectra, noise)[:, :_COMPONENTS]
+    axes /= (train.spectra @ axes).std() + 1e-12  # in units of the noise: what holds little signal counts little
+    return lambda table: np.hstack([table.spectra @ axes, table.context @ axes])
+
+
+def noise_components(spectra: NDArray[np.floating], noise: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Minimum noise fraction: axes (C, C) in order of signal to noise, the highest first.
+
+    Solves ``S v = lambda N v`` for the covariance S of spectra (N, C) and N of the noise, half of that of differences
+    of neighbours (P, C), with a thousandth of its mean variance on the diagonal (Green et al. 1988,
+    doi:10.1109/36.3001). Principal components where there are no neighbours.
+    """
+    covariance = np.cov(noise.T) / 2 if len(noise) > 1 else np.eye(spectra.shape[1])
+    ridge = 1e-3 * np.trace(covariance) / len(covariance)
+    return eigh(np.cov(spectra.T), covariance + (ridge + 1e-12) * np.eye(len(covariance)))[1][:, ::-1]
+
+
+def _chosen(
+    estimator: Any,
+    grid: dict[str, list[Any]],
+    x: NDArray[np.floating],
+    y: NDArray[np.integer],
+    x_val: NDArray[np.floating],
+    y_val: NDArray[np.integer],
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """The setting of a grid that is most often right on the validation pixels, or on folds of the training pixels."""
+    if not grid:
+        return {}
+    if len(y_val):
+        folds: Any = PredefinedSplit(np.r_[np.full(len(y), -1), np.zeros(len(y_val), int)])
+        x, y = np.vstack([x, x_val]), np.r_[y, y_val]
+    else:
+        smallest = int(np.bincount(y)[np.unique(y)].min())
+        folds = StratifiedKFold(max(2, min(3, smallest)), shuffle=True, random_state=seed)
+    return GridSearchCV(estimator, grid, cv=folds, refit=False).fit(x, y).best_params_

@@ -1,0 +1,88 @@
+import json
+
+import numpy as np
+import pytest
+
+import hsfusion as hs
+from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.runs import validation
+from hsfusion.runs.settings import ModelSettings, TrainSettings
+
+TINY = TrainSettings(
+    epochs=2,
+    steps_per_epoch=3,
+    threads=1,
+    figures=False,
+    groups=hs.even_groups(4),
+    model=ModelSettings(channels=4, width=8, receptive_field=5),
+)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return synthetic_scene(seed=0, height=40, width=40)
+
+
+@pytest.mark.parametrize(("gain", "spread", "taken"), [(0.1, 0.01, True), (0.1, 5.0, False), (-0.1, 0.01, False)])
+def test_a_change_is_taken_if_it_gains_more_than_one_standard_error(scene, monkeypatch, gain, spread, taken):
+    def judge(settings, split):
+        pixels = split.count(2)
+        noise = np.random.default_rng(0).standard_normal(pixels)
+        whitened = settings.model.whitening == "noise"
+        return np.full(pixels, -1.0) + (gain + spread * (noise - noise.mean()) if whitened else 0.0)
+
+    monkeypatch.setattr(validation, "_judge", judge)
+    settings, rows = validation.select_model(scene, TINY)
+    assert (settings.model.whitening == "noise") == taken == rows[1]["taken"]
+    assert rows[0]["gain"] == (0.0, 0.0)
+    assert rows[1]["change"] == {"whitening": "noise"}
+
+
+def test_nothing_is_tried_where_nothing_is_to_be_chosen(scene, monkeypatch):
+    monkeypatch.setattr(validation, "_judge", None)
+    settings = hs.TrainSettings(model={"whitening": "noise"})
+    assert validation.select_model(scene, settings) == (settings, [])
+
+
+def test_run_says_what_was_tried_and_how_far_it_is_ahead_and_a_resumed_one_keeps_the_choice(scene, tmp_path):
+    run = hs.train(scene, settings=TINY, folder=tmp_path / "run")
+    choices = json.loads((tmp_path / "run" / "choices.json").read_text())["choices"]
+    assert [choice["taken"] for choice in choices].count(True) == 1
+    rows = run.metrics["baselines"]
+    assert rows.keys() == {"lda", "logistic", "svm", "svm_context", "svm_mnf", "forest"}
+    for row in rows.values():
+        ahead, low, high = row["network_ahead"]
+        assert low <= ahead <= high
+        assert ahead == pytest.approx(run.metrics["test"]["overall_accuracy"] - row["overall_accuracy"])
+    assert "network ahead of" in run.summary()
+    tampered = [{**choice, "taken": not choice["taken"]} for choice in choices]
+    (tmp_path / "run" / "choices.json").write_text(json.dumps({"choices": tampered}))
+    other = next(choice["change"] for choice in tampered if choice["taken"])
+    again, _ = validation.selected(scene, TINY, resume=tmp_path / "run")
+    assert again.model.whitening == other.get("whitening", "none")
+
+
+def test_share_of_the_linear_part_is_what_the_validation_pixels_say(scene):
+    run = hs.train(scene, settings=TINY, select=(), baselines="none")
+    linear = run.network.linear
+    assert 0 <= float(linear.network_share) <= 1
+    assert (linear.weight != 0).any()
+    x = scene.scene.read()[:, :12, :12]
+    assert run.predict(x).shape == (12, 12)
+    np.testing.assert_allclose(run.weights.weight.sum(), 1, atol=1e-6)
+
+
+def test_whitened_bands_have_independent_noise():
+    from hsfusion.data.patches import noise_differences, noise_whitening, prepare
+    from hsfusion.data.splits import blocks
+
+    scene = synthetic_scene(seed=0, height=60, width=60)
+    split = blocks(scene, radius=2, seed=0)
+    cube = prepare(split, np.ones(len(scene.scene.bands), bool))
+    matrix = noise_whitening(cube, split)
+    noise = noise_differences(cube, split) @ matrix.T
+    covariance = np.cov(noise.T)
+    off = covariance / np.sqrt(np.outer(covariance.diagonal(), covariance.diagonal())) - np.eye(len(covariance))
+    assert np.abs(off).max() < 0.15
+    spectra = cube.spectra(split.pixels(1)) @ matrix.T
+    np.testing.assert_allclose(spectra.std(0), 1, rtol=1e-4)
