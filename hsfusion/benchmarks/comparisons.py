@@ -22,13 +22,21 @@ from hsfusion.data.splits import TEST, TRAIN, VAL
 from hsfusion.errors import InputError
 from hsfusion.inference import predict_scene
 from hsfusion.nn import FusionNetwork
-from hsfusion.runs.experiment import initialise, new_model, prepare_experiment, split_scene, used_layers
-from hsfusion.runs.finetuning import first_step_as_good, pretrained_model, scratch_settings, transferred_model
+from hsfusion.runs.experiment import new_model, prepare_experiment, split_scene, used_layers
+from hsfusion.runs.finetuning import (
+    alternatives,
+    best_of,
+    first_step_as_good,
+    pretrained_model,
+    starting_experiment,
+    transferred_model,
+    unknown_classes,
+)
 from hsfusion.runs.folder import versions
+from hsfusion.runs.run import Training
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.runs.training import evaluate_test, fit
 from hsfusion.scenes import LabelledScene
-from hsfusion.scenes.legend import is_named
 from hsfusion.scenes.simulate import simulate
 from hsfusion.spectra.sensors import sensor_name
 from hsfusion.training.model_file import ModelHeader
@@ -141,7 +149,7 @@ def compare_finetuning(
         job, make = replace(settings, seed=seed), partial(transferred_model, network=network, header=header)
         yield from _untrained_rows(scene, job, header=header, make=make)
         for number in labels:
-            yield from _finetuned_rows(scene, job, header=header, make=make, number=number, epochs=scratch_epochs)
+            yield from _finetuned_rows(scene, job, network, header, number=number, epochs=scratch_epochs)
 
 
 def _untrained_rows(scene: LabelledScene, settings: TrainSettings, *, header: ModelHeader, make: Any) -> list[Row]:
@@ -154,8 +162,7 @@ def _untrained_rows(scene: LabelledScene, settings: TrainSettings, *, header: Mo
         rows.append(_row("where it was trained", settings.seed, header.to_dict(), seconds=0.0))
     experiment = prepare_experiment(scene, settings, make=make)
     labelled = experiment.split.labelled
-    known = {name.strip() for name in header.classes.names if is_named(name)}
-    if set(labelled.legend.names) <= known:
+    if not unknown_classes(header, labelled.legend.names):
         as_it_is = make(labelled.scene, labelled.legend.names).network
         for method, network in (("carried over", as_it_is), ("carried over, rescaled", experiment.network)):
             metrics = evaluate_test(experiment.split, predict_scene(network, labelled.scene)[0])[1]
@@ -164,20 +171,27 @@ def _untrained_rows(scene: LabelledScene, settings: TrainSettings, *, header: Mo
 
 
 def _finetuned_rows(
-    scene: LabelledScene, settings: TrainSettings, *, header: ModelHeader, make: Any, number: int | None, epochs: int
+    scene: LabelledScene,
+    settings: TrainSettings,
+    network: FusionNetwork,
+    header: ModelHeader,
+    *,
+    number: int | None,
+    epochs: int,
 ) -> list[Row]:
-    """A network fine-tuned, and one from scratch on the same pixels."""
+    """A network fine-tuned, one from scratch on the same pixels, and what fine-tuning keeps of these and untouched."""
     if number is not None:  # who has few labels has few to choose an epoch by, too
         settings = replace(settings, split=partial(settings.split, per_class=number, val_per_class=number))
-    experiment = prepare_experiment(scene, settings, make=make)
-    scratch = scratch_settings(settings, header, epochs=epochs)
-    tuned, other = fit(settings, experiment), fit(scratch, initialise(experiment.split, scratch))
+    experiment = starting_experiment(scene, settings, network=network, header=header)
+    tuned = Training(settings, experiment, fit(settings, experiment), "", "")
+    trainings = alternatives(tuned, network, header, scratch_epochs=epochs)
     label = "all labels" if number is None else f"{number} labels"
-    rows = []
-    for method, result in (("fine-tuned", tuned), ("scratch", other)):
+    rows, results = [], {"fine-tuned": tuned.result, "kept": trainings[best_of(trainings)].result}
+    results |= {"scratch": trainings["scratch"].result} if "scratch" in trainings else {}
+    for method, result in results.items():
         rows.append(_row(f"{method}, {label}", settings.seed, result.metrics))
-        if other.val_accuracy is not None:
-            rows[-1]["step_as_good"] = first_step_as_good(result.history, other.val_accuracy)
+        if method != "kept" and "scratch" in results and results["scratch"].val_accuracy is not None:
+            rows[-1]["step_as_good"] = first_step_as_good(result.history, results["scratch"].val_accuracy)
     return rows
 
 

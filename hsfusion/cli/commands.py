@@ -110,7 +110,7 @@ def check_finetune_words(cfg: DictConfig) -> None:
         expected = "nothing: they are those of the pretrained model"
         raise _refusal("model and groups", ", ".join(without_effect), expected, fix)
     if cfg.scratch_epochs is not None and cfg.trainer.devices not in (1, "1", "auto"):
-        fix = "leave out scratch_epochs, and train the other network by itself"
+        fix = "set scratch_epochs=null, and train the other network by itself"
         raise _refusal("trainer.devices", cfg.trainer.devices, "1 with scratch_epochs", fix)
 
 

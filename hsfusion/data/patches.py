@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -20,6 +20,7 @@ from hsfusion.scenes import Scene
 from hsfusion.scenes.scene import pixel_blocks, read_pixels
 
 _NUMBERS = 2**22  # standardised at a time, in float64
+_MOST_SPECTRA = 20_000  # of which a covariance is computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,8 @@ class TrainingCube:
         classes: (H * W,) int64, class index of each pixel, -1 where unlabelled.
         mean: (C,) float64, of the training pixels.
         std: (C,) float64, of the training pixels.
+        covariance: (C (C + 1) / 2,) float64, of at most 20,000 standardised training spectra, the upper triangle row
+            after row; 0 for bands that are not used.
         radius: r, radius of the receptive field in pixels.
     """
 
@@ -41,7 +44,14 @@ class TrainingCube:
     classes: Tensor
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
+    covariance: NDArray[np.float64]
     radius: int
+
+    @property
+    def statistics(self) -> dict[str, Tensor]:
+        """The buffers of a :class:`hsfusion.nn.FusionNetwork` that hold them."""
+        values = {"mean": self.mean, "std": self.std, "covariance": self.covariance}
+        return {name: torch.from_numpy(value) for name, value in values.items()}
 
     def spectra(self, pixels: NDArray[np.int64]) -> NDArray[np.float32]:
         """Standardised spectra (N, C) of pixels (N,), given as flat indices in the scene."""
@@ -102,7 +112,11 @@ def band_statistics(spectra: NDArray[np.floating]) -> tuple[NDArray[np.float64],
 
 
 def prepare(
-    split: Split, used_bands: NDArray[np.bool_], *, roles: Sequence[int] = (TRAIN, VAL, TEST, BUFFER)
+    split: Split,
+    used_bands: NDArray[np.bool_],
+    *,
+    roles: Sequence[int] = (TRAIN, VAL, TEST, BUFFER),
+    known: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> TrainingCube:
     """Reads the patches of a split, standardised with statistics of its training pixels.
 
@@ -110,21 +124,26 @@ def prepare(
         split: the scene and its training pixels.
         used_bands: (C + E,), False for bands that the network does not use; they become 0.
         roles: of the pixels whose patches are read, training pixels among them.
+        known: mean, std and covariance to use in place of those of the training pixels.
     """
     labelled, radius = split.labelled, split.radius
     pixels = np.flatnonzero(dilate(np.isin(split.roles, roles), radius))
     index = np.full(split.roles.shape, pixels.size, np.int32)
     index.flat[pixels] = np.arange(pixels.size)
     values = read_pixels(labelled.scene, pixels)  # (P, C)
-    mean, std = band_statistics(values[index[split.roles == TRAIN]])
+    train = index[split.roles == TRAIN]
+    mean, std = band_statistics(values[train]) if known is None else (known["mean"], known["std"])
     mean, std = np.where(used_bands, mean, 0.0), np.where(used_bands, std, 1.0)
     rows = max(1, _NUMBERS // values.shape[1])
     for part in np.split(values, range(rows, len(values), rows)):
         with np.errstate(over="ignore"):  # of undeclared fill values, which the survey of the scene names
             part[:] = np.where(used_bands & np.isfinite(part), (part - mean) / std, 0.0)
+    some = values[train[:: max(1, -(-len(train) // _MOST_SPECTRA))]].astype(np.float64)
+    covariance = np.atleast_2d(np.cov(some.T, ddof=0))[np.triu_indices(some.shape[1])]
+    covariance = covariance if known is None else known["covariance"]
     index = torch.from_numpy(np.pad(index, radius, mode="reflect"))
     classes = torch.from_numpy(labelled.legend.indices(labelled.labels).ravel())
-    return TrainingCube(torch.from_numpy(values), index, classes, mean, std, radius)
+    return TrainingCube(torch.from_numpy(values), index, classes, mean, std, covariance, radius)
 
 
 def noise_differences(cube: TrainingCube, split: Split) -> NDArray[np.float32]:
@@ -279,7 +298,7 @@ class PatchDataModule(pl.LightningDataModule):
         self._coloring: NDArray[np.float32] | None = None  # (C, C), of the noise where bands are whitened
         self._values = cube.values
         self._classes = cube.classes
-        self._statistics = {"mean": torch.from_numpy(cube.mean), "std": torch.from_numpy(cube.std)}
+        self._statistics = cube.statistics
         self._offsets = _patch_offsets(cube.radius, self._padded_width, flips)
 
     def setup(self, stage: str) -> None:

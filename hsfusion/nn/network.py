@@ -242,6 +242,7 @@ class FusionNetwork(nn.Module):
 
     mean: Tensor
     std: Tensor
+    covariance: Tensor
     whitening: Tensor | None
 
     def __init__(
@@ -259,6 +260,7 @@ class FusionNetwork(nn.Module):
         self.cnn = cnn
         self.register_buffer("mean", mean.float())
         self.register_buffer("std", std.float())
+        self.register_buffer("covariance", torch.eye(len(mean))[*torch.triu_indices(len(mean), len(mean))])
         self.register_buffer("whitening", torch.eye(len(mean)) if whitens else None)
         self.linear = linear
 
@@ -266,6 +268,14 @@ class FusionNetwork(nn.Module):
     def receptive_field(self) -> int:
         """Odd number of pixels: edge of the square of the scene that one output pixel sees."""
         return self.cnn.receptive_field + 2 * self.fusion.margin
+
+    @property
+    def spectral_covariance(self) -> Tensor:
+        """(C, C) of the standardised training spectra; the buffer ``covariance`` holds its upper triangle."""
+        whole = self.covariance.new_zeros(len(self.mean), len(self.mean))
+        rows, columns = torch.triu_indices(*whole.shape)
+        whole[rows, columns] = whole[columns, rows] = self.covariance
+        return whole
 
     @property
     def used_bands(self) -> Tensor:

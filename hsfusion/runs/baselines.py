@@ -11,35 +11,34 @@ from numpy.typing import NDArray
 
 from hsfusion.data.patches import PatchDataModule, TrainingCube, noise_differences, prepare
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split
+from hsfusion.runs.experiment import used_layers
+from hsfusion.runs.settings import TrainSettings
 from hsfusion.training.classifier import accuracies, confusion_matrix
 from hsfusion.trust.baselines import BASELINES, BLOCK, PixelTable, fit_baselines, paired_difference
 
 _log = logging.getLogger(__name__)
 
 
-def compare_with_baselines(
-    split: Split, classes: NDArray[np.integer], used: NDArray[np.bool_], *, seed: int
-) -> dict[str, Any]:
-    """Fits :data:`BASELINES` on the training pixels and tests them where the network was tested.
+def compare_with_baselines(split: Split, classes: NDArray[np.integer], settings: TrainSettings) -> dict[str, Any]:
+    """Fits the baselines of the settings on the training pixels and tests them where the network was tested.
 
     Args:
         split: which pixel is used for what.
         classes: (H, W) class indices by the network.
-        used: (C + E,) bands and layers that the network could use.
-        seed: of folds, draws and trees.
+        settings: of the network, which could use the same bands.
 
     Returns:
         for metrics.json: name -> accuracies, chosen ``setting``, ``seconds``, and ``network_ahead``: the difference of
         the overall accuracies with the ends of its 95 % interval over blocks of 8 x 8 test pixels
     """
-    cube = prepare(split, used, roles=(TRAIN, VAL, TEST))
+    cube = prepare(split, used_layers(split.labelled.scene, settings), roles=(TRAIN, VAL, TEST))
     train, val, test = (pixel_table(cube, split, role) for role in (TRAIN, VAL, TEST))
     right = classes.ravel()[split.pixels(TEST)] == test.classes
     rows, cols = np.divmod(split.pixels(TEST), split.roles.shape[1])
     blocks = rows // BLOCK * split.roles.shape[1] + cols // BLOCK
     names = split.labelled.legend.names
-    table = {}
-    for found in fit_baselines(train, val, test, noise=noise_differences(cube, split), seed=seed):
+    table, noise = {}, noise_differences(cube, split)
+    for found in fit_baselines(train, val, test, names=settings.baselines, noise=noise, seed=settings.seed):
         metrics = accuracies(confusion_matrix(test.classes, found.classes, num_classes=len(names)), names=names)
         table[found.name] = {
             **{key: metrics[key] for key in ("overall_accuracy", "average_accuracy", "kappa")},

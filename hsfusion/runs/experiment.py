@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -96,7 +96,7 @@ def prepare_experiment(labelled: LabelledScene, settings: TrainSettings, make: M
     split = split_scene(labelled, settings, network=initial.network)
     if split.labelled.legend.names != labelled.legend.names:  # a fixed split brings classes of its own
         return initialise(split, settings, make=make)
-    return _standardised(split, initial)
+    return standardised(split, initial)
 
 
 def split_scene(labelled: LabelledScene, settings: TrainSettings, *, network: FusionNetwork | None = None) -> Split:
@@ -132,14 +132,17 @@ def initialise(split: Split, settings: TrainSettings, *, make: ModelMaker | None
     """Makes the network for a split, standardised with its training pixels."""
     torch.manual_seed(settings.seed)
     make = make or partial(new_model, settings)
-    return _standardised(split, make(split.labelled.scene, split.labelled.legend.names))
+    return standardised(split, make(split.labelled.scene, split.labelled.legend.names))
 
 
-def _standardised(split: Split, initial: InitialModel) -> Experiment:
+def standardised(
+    split: Split, initial: InitialModel, *, known: Mapping[str, NDArray[np.float64]] | None = None
+) -> Experiment:
+    """Standardises patches and network by the training pixels, or by statistics that are known."""
     network = initial.network
-    cube = prepare(split, network.used_bands.numpy(), roles=(TRAIN, VAL))
-    network.mean.copy_(torch.from_numpy(cube.mean))
-    network.std.copy_(torch.from_numpy(cube.std))
+    cube = prepare(split, network.used_bands.numpy(), roles=(TRAIN, VAL), known=known)
+    for name, values in cube.statistics.items():
+        network.get_buffer(name).copy_(values)
     if network.whitening is not None:
         network.whitening.copy_(torch.from_numpy(noise_whitening(cube, split)))
     network.train()  # Lightning leaves it as it is

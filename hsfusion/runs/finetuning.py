@@ -1,22 +1,25 @@
-"""Fine-tuning: a trained network transferred to a new scene and trained on, beside one from scratch if asked for."""
+"""Fine-tuning: a trained network transferred to a new scene and trained on, or what is better without."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hsfusion.data.leakage import all_seen, check_no_leakage
+from hsfusion.data.splits import VAL
 from hsfusion.errors import InputError
 from hsfusion.nn import BACKBONES, DEFAULT_BACKBONE, FusionNetwork
-from hsfusion.runs.experiment import Experiment, InitialModel, initialise, prepare_experiment, used_layers
+from hsfusion.runs.baselines import compare_with_baselines
+from hsfusion.runs.experiment import Experiment, InitialModel, initialise, prepare_experiment, standardised, used_layers
 from hsfusion.runs.folder import training_log, write_json
-from hsfusion.runs.run import Run
-from hsfusion.runs.settings import FINETUNE_EPOCHS, ModelSettings, TrainSettings, blocks
-from hsfusion.runs.training import fit, train
+from hsfusion.runs.run import Run, Training, run_of
+from hsfusion.runs.settings import FINETUNE_EPOCHS, SCRATCH_EPOCHS, ModelSettings, TrainSettings, blocks
+from hsfusion.runs.training import FittedNetwork, fit, patch_data, read_result, train
+from hsfusion.runs.validation import validation_logits
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.legend import is_named
 from hsfusion.training.model_file import ModelHeader, load_model
@@ -30,24 +33,27 @@ def finetune(
     scene: LabelledScene | str | Path,
     *,
     settings: TrainSettings | None = None,
-    scratch_epochs: int | None = None,
+    scratch_epochs: int | None = SCRATCH_EPOCHS,
     per_class: int | None = None,
     **options: Any,
 ) -> Run:
     """Transfers a trained network to another scene, sensor or set of classes, and trains it on.
+
+    What is kept is the best on the validation pixels of three: the network as fine-tuned, untouched as it was
+    transferred (as by ``predict bands=resample``, if it knows all classes), and trained from scratch.
 
     Args:
         pretrained: the run, its folder, or its model file.
         scene: the scene with labels, or the path of its description (YAML).
         settings: of the training; None for the defaults with 20 epochs. Its ``model`` has no effect on the transferred
             network, which keeps its own.
-        scratch_epochs: epochs of a second network that starts from scratch on the same pixels; None for none.
+        scratch_epochs: epochs of the network from scratch; None for none.
         per_class: training pixels of each class, short for ``split=blocks(per_class=...)``.
         **options: ``folder``, ``resume`` and whatever else :func:`hsfusion.train` takes; fields of
             :class:`TrainSettings` among them.
 
     Returns:
-        the run; its ``metrics["scratch"]`` are those of the network from scratch
+        the run; its ``metrics["kept"]`` is finetuned, untouched or scratch, and there are metrics of each
 
     Raises:
         InputError: if test pixels were seen by the pretrained network.
@@ -58,9 +64,7 @@ def finetune(
     with training_log():
         prepare = partial(_transferred_experiment, network=network, header=header, scratch_epochs=scratch_epochs)
         run = train(scene, settings=settings or TrainSettings(epochs=FINETUNE_EPOCHS), prepare=prepare, **options)
-        if scratch_epochs is not None:
-            _compare_with_scratch(run, header, epochs=scratch_epochs)
-    return run
+        return _keep_best(run, network, header, scratch_epochs=scratch_epochs)
 
 
 def pretrained_model(pretrained: Run | str | Path) -> tuple[FusionNetwork, ModelHeader]:
@@ -77,9 +81,14 @@ def model_path(run: str | Path) -> Path:
 
 
 def transferred_model(
-    scene: Scene, class_names: Sequence[str], *, network: FusionNetwork, header: ModelHeader
+    scene: Scene,
+    class_names: Sequence[str],
+    *,
+    network: FusionNetwork,
+    header: ModelHeader,
+    responses: Literal["kept", "folded"] = "kept",
 ) -> InitialModel:
-    """The pretrained network, transferred to the scene."""
+    """The pretrained network, transferred to the scene: as fine-tuning starts, or folded, as it is best untouched."""
     transferred = transfer(
         network,
         header=header,
@@ -87,10 +96,59 @@ def transferred_model(
         sources=scene.sources,
         class_names=class_names,
         fresh_classes=[name for name in class_names if not is_named(name)],
+        responses=responses,
     )
-    report = transferred.report.standardised_anew()
     seen = all_seen(header.to_dict())
-    return InitialModel(transferred.network, list(transferred.groups), transferred.architecture, report, seen)
+    return InitialModel(
+        transferred.network, list(transferred.groups), transferred.architecture, transferred.report, seen
+    )
+
+
+def starting_experiment(
+    labelled: LabelledScene, settings: TrainSettings, *, network: FusionNetwork, header: ModelHeader
+) -> Experiment:
+    """What fine-tuning starts from; the linear part of the network waits for the end.
+
+    Patches are standardised by the training pixels, or as the pretrained network expects them where that is better on
+    the validation pixels: few training pixels, as many of each class, are not what a scene is like.
+    """
+    known = {}
+
+    def make(scene: Scene, names: Sequence[str]) -> InitialModel:
+        initial = transferred_model(scene, names, network=network, header=header)
+        known.update(
+            {name: initial.network.get_buffer(name).double().numpy() for name in ("mean", "std", "covariance")}
+        )
+        if initial.network.linear is not None:
+            initial.network.linear.network_share.fill_(1)
+            initial.network.linear.temperature.fill_(1)
+        return initial
+
+    experiment = prepare_experiment(labelled, settings, make=make)
+    initial = experiment.initial
+    assert initial.transfer is not None, "a transferred network"
+    anew = replace(initial, transfer=initial.transfer.standardised_anew())
+    comparable = initial.transfer.knows_statistics and experiment.split.count(VAL)
+    if not comparable or unknown_classes(header, experiment.split.labelled.legend.names):
+        return replace(experiment, initial=anew)
+    accuracy = _accuracy_at_start(experiment, settings)
+    as_known = standardised(experiment.split, initial, known=known)
+    if _accuracy_at_start(as_known, settings) >= accuracy:
+        return as_known
+    return standardised(experiment.split, anew)
+
+
+def unknown_classes(header: ModelHeader, names: Sequence[str]) -> list[str]:
+    """Those of some class names that a model does not know, or that are no names but codes."""
+    known = {name.strip() for name in header.classes.names if is_named(name)}
+    return [name for name in names if name.strip() not in known]
+
+
+def _accuracy_at_start(experiment: Experiment, settings: TrainSettings) -> float:
+    """Overall accuracy of the network on the validation pixels."""
+    logits, truth = validation_logits(experiment, patch_data(settings, experiment))
+    experiment.network.train()
+    return float((logits.argmax(1) == truth).mean())
 
 
 def _transferred_experiment(
@@ -102,8 +160,7 @@ def _transferred_experiment(
     scratch_epochs: int | None,
 ) -> Experiment:
     """Refuses what would be known too late, and logs what was transferred before hours of training."""
-    make = partial(transferred_model, network=network, header=header)
-    experiment = prepare_experiment(labelled, settings, make=make)
+    experiment = starting_experiment(labelled, settings, network=network, header=header)
     check_no_leakage(experiment.split, header.to_dict())
     if scratch_epochs is not None:  # whether its groups fit the scene
         used_layers(labelled.scene, scratch_settings(settings, header, epochs=scratch_epochs))
@@ -122,35 +179,108 @@ def _transferred_experiment(
     return experiment
 
 
-def _compare_with_scratch(run: Run, header: ModelHeader, *, epochs: int) -> None:
-    """Trains a network from scratch on the same pixels, and adds what it reached to the metrics of the run."""
+def _keep_best(run: Run, network: FusionNetwork, header: ModelHeader, *, scratch_epochs: int | None) -> Run:
+    """The run of what is best on the validation pixels, with the metrics of all three in it and in its folder."""
+    tuned, place = run.trained, None if run.folder is None else run.folder / "scratch"
+    trainings = alternatives(tuned, network, header, scratch_epochs=scratch_epochs, place=place)
+    reached = {name: validation_accuracy(training) for name, training in trainings.items()}
+    kept = best_of(trainings)
+    best = run if kept == "finetuned" else _run_of(run, trainings[kept])
+    best.metrics["kept"] = kept
+    for name, training in trainings.items():
+        of = training.result
+        best.metrics[name] = {"test": of.metrics["test"], "val_overall_accuracy": reached[name], "step": of.best_step}
+        if name != "untouched":
+            best.metrics[name] |= {"timing": of.metrics["timing"], "epochs": training.settings.epochs}
+    if "scratch" in trainings and (accuracy := trainings["scratch"].result.val_accuracy) is not None:
+        best.metrics["scratch"]["finetuned_there_at_step"] = first_step_as_good(tuned.result.history, accuracy)
+    if run.folder is not None:
+        _write(best, run.folder, figures=tuned.settings.figures)
+    return best
+
+
+def _run_of(run: Run, training: Training) -> Run:
+    """The run of another network than that which was fine-tuned, compared with baselines as that was."""
+    experiment, settings, metrics = training.experiment, run.trained.settings, dict(run.metrics)
+    if settings.baselines:
+        split = experiment.split
+        metrics["baselines"] = compare_with_baselines(split, training.result.classes, settings)
+    best = run_of(run.name, training)
+    best.metrics = metrics | best.metrics
+    return best
+
+
+def alternatives(
+    tuned: Training,
+    network: FusionNetwork,
+    header: ModelHeader,
+    *,
+    scratch_epochs: int | None,
+    place: Path | None = None,
+) -> dict[str, Training]:
+    """What was fine-tuned; untouched, if it knows all classes; and from scratch, if asked for, with a new folder."""
+    trainings = {"finetuned": tuned}
+    if new := unknown_classes(header, tuned.experiment.split.labelled.legend.names):
+        _log.info("untouched, the network does not know %s", ", ".join(new))
+    else:
+        trainings["untouched"] = _untouched(tuned, network, header)
+    if scratch_epochs is not None:
+        trainings |= _from_scratch(tuned, scratch_settings(tuned.settings, header, epochs=scratch_epochs), place)
+    return trainings
+
+
+def best_of(trainings: Mapping[str, Training]) -> str:
+    """The first of those with the highest accuracy on the validation pixels; without these, the first."""
+    return max(trainings, key=lambda name: validation_accuracy(trainings[name]) or 0.0)
+
+
+def _write(run: Run, folder: Path, *, figures: bool) -> None:
+    """Brings the folder of the fine-tuned network to what was kept."""
+    if run.folder is None:
+        (folder / "transfer.json").unlink()
+        run.write_outputs(folder, figures=figures)
+        return
+    write_json(folder / "metrics.json", run.metrics)
+    if figures:
+        from hsfusion.runs.report import write_report
+
+        write_report(run, folder)
+
+
+def _untouched(tuned: Training, network: FusionNetwork, header: ModelHeader) -> Training:
+    """The network as ``predict bands=resample`` would use it, with the split and the curves of the fine-tuned one."""
+    experiment = tuned.experiment
+    labelled = experiment.split.labelled
+    names = labelled.legend.names
+    initial = transferred_model(labelled.scene, names, network=network, header=header, responses="folded")
+    experiment = replace(experiment, initial=initial)
+    fitted = FittedNetwork(**{entry.name: getattr(tuned.result, entry.name) for entry in fields(FittedNetwork)})
+    data = patch_data(tuned.settings, experiment)
+    result = read_result(experiment, replace(fitted, best_step=0), data)
+    return replace(tuned, experiment=experiment, result=result)
+
+
+def _from_scratch(tuned: Training, settings: TrainSettings, place: Path | None) -> dict[str, Training]:
+    """A network trained from scratch on the same pixels, by name; none where it failed."""
     _log.info("for comparison: a network from scratch, on the same pixels")
-    training = run.trained
-    settings = scratch_settings(training.settings, header, epochs=epochs)
-    place = None if run.folder is None else run.folder / "scratch"
     if place is not None:
         place.mkdir()
     try:
-        other = fit(settings, initialise(training.experiment.split, settings), place)
+        experiment = initialise(tuned.experiment.split, settings)
+        result = fit(settings, experiment, place)
     except Exception:
-        if run.folder is not None:  # what was fine-tuned is worth keeping
-            _log.warning("The fine-tuned run is whole, in %s; only the network from scratch failed.", run.folder)
+        if place is not None:  # what was fine-tuned is worth keeping
+            _log.warning("The fine-tuned run is whole, in %s; only the network from scratch failed.", place.parent)
         raise
-    reached = other.val_accuracy
-    run.metrics["scratch"] = {
-        "test": other.metrics["test"],
-        "timing": other.metrics["timing"],
-        "epochs": epochs,
-        "step": other.best_step,
-        "val_overall_accuracy": reached,
-        "finetuned_there_at_step": None if reached is None else first_step_as_good(training.result.history, reached),
-    }
-    if run.folder is not None:
-        write_json(run.folder / "metrics.json", run.metrics)
-        if settings.figures:
-            from hsfusion.runs.report import write_report
+    return {"scratch": replace(tuned, settings=settings, experiment=experiment, result=result)}
 
-            write_report(run, run.folder)
+
+def validation_accuracy(training: Training) -> float | None:
+    """Overall accuracy of the class map on the validation pixels; None without any."""
+    split = training.experiment.split
+    pixels = split.pixels(VAL)
+    truth = split.labelled.legend.indices(split.labelled.labels).ravel()[pixels]
+    return float((training.result.classes.ravel()[pixels] == truth).mean()) if len(pixels) else None
 
 
 def scratch_settings(settings: TrainSettings, header: ModelHeader, *, epochs: int) -> TrainSettings:
@@ -161,7 +291,8 @@ def scratch_settings(settings: TrainSettings, header: ModelHeader, *, epochs: in
         backbone = partial(BACKBONES[backbone], **options)  # known, for the model file was read with it
     same = {**same, "backbone": backbone}
     model = replace(settings.model, **{key: same[key] for key in same if key in vars(ModelSettings())})
-    return replace(settings, model=model, epochs=epochs, freeze=(), patience=None, thaw_at={}, lr_scales={})
+    whole = {"freeze": (), "patience": None, "thaw_at": {}, "lr_scales": {}, "baselines": ()}
+    return replace(settings, model=model, epochs=epochs, **whole)
 
 
 def first_step_as_good(history: dict[str, tuple[list[int], list[float]]], accuracy: float) -> int | None:

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
 _Settings = TypeVar("_Settings", bound="Settings")
 #: kinds of fusion
+BASELINES = ("lda", "logistic", "svm", "svm_context", "svm_mnf", "forest")
 FUSIONS = ("scalar", "channel", "instance", "channel_instance", "none", "free")
 #: parts of the network that can be frozen, thawed and slowed
 PARTS = ("response", "group_weights", "cnn", "classifier")
 FINETUNE_EPOCHS = 20  # a transferred network needs fewer
+SCRATCH_EPOCHS = 20  # of the network that fine-tuning is compared with
 #: makes the band groups of a scene
 GroupMaker = Callable[[Bands], Sequence[BandGroup]]
 # type of a field or argument, as it is annotated -> what it takes, and how messages call that
@@ -138,7 +140,7 @@ class ModelSettings(Settings):
     neighbourhood: int = within(3, 1)
     dropout: float = within(0.2, 0, 0.99)
     whitening: str = choice("none", "none", "noise")
-    linear: bool = True
+    linear: bool = False
     backbone: str | Callable[..., nn.Module] = "small_cnn"
 
     def __post_init__(self) -> None:
@@ -181,7 +183,7 @@ class TrainSettings(Settings):
         model: the network; a mapping for what differs from the defaults.
         select: changes of the model, each a mapping of its fields, that are tried on the scene's validation pixels
             before the training and taken if they are clearly better, see :mod:`hsfusion.runs.validation`; () for none.
-        baselines: all for classifiers without a network on the same pixels, see :mod:`hsfusion.runs.baselines`; none.
+        baselines: classifiers without a network on the same pixels, see :mod:`hsfusion.trust.baselines`.
         optimizer: makes an optimizer from parameter groups; None for AdamW with lr=0.001 and weight_decay=0.01.
         trainer: makes Lightning's Trainer from the keywords that a run sets; None for one on a GPU if there is one.
         loggers: each makes a Lightning logger from ``save_dir``.
@@ -209,8 +211,8 @@ class TrainSettings(Settings):
     groups: GroupMaker = field(default_factory=lambda: even_groups(14))
     split: Splitter = splits.blocks
     model: ModelSettings = field(default_factory=ModelSettings)
-    select: tuple[Mapping[str, Any], ...] = ({"whitening": "noise"},)
-    baselines: str = choice("all", "all", "none")
+    select: tuple[Mapping[str, Any], ...] = ()
+    baselines: tuple[str, ...] = choice(BASELINES, *BASELINES)
     optimizer: Callable[..., torch.optim.Optimizer] | None = None
     trainer: Callable[..., pl.Trainer] | None = None
     loggers: tuple[Callable[..., Logger], ...] = ()

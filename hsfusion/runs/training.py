@@ -24,7 +24,7 @@ from hsfusion.errors import DivergedError, EnvironmentFailure, InputError
 from hsfusion.inference import instance_weight_maps, predict_scene
 from hsfusion.nn import SETTLED, FusionNetwork, MultiSceneNetwork
 from hsfusion.runs.baselines import compare_with_baselines
-from hsfusion.runs.experiment import Experiment, as_labelled, configuration_errors, prepare_experiment, used_layers
+from hsfusion.runs.experiment import Experiment, as_labelled, configuration_errors, prepare_experiment
 from hsfusion.runs.folder import interrupted_checkpoint, start_folder, training_log, write_json
 from hsfusion.runs.run import Run, Training, run_of
 from hsfusion.runs.settings import TrainSettings, describe, with_fields
@@ -114,7 +114,10 @@ def train(
         if path is not None:
             write_json(path / "choices.json", {"choices": choices})
         result = fit(settings, experiment, path, checkpoint=checkpoint)
-        result.metrics["choices"] = choices
+        if choices:
+            result.metrics["choices"] = choices
+        if settings.baselines:
+            result.metrics["baselines"] = compare_with_baselines(experiment.split, result.classes, settings)
         run = run_of(name or labelled.scene.name, Training(settings, experiment, result, command, configuration))
         if path is not None and result.is_main:
             run.write_outputs(path, figures=settings.figures)
@@ -131,11 +134,7 @@ def fit(
         settings, experiment.network, [(experiment, data)], folder, pretrained=pretrained, checkpoint=checkpoint
     )
     fit_linear_part(experiment, data, seed=settings.seed)
-    result = read_result(experiment, fitted, data)
-    if settings.baselines != "none":
-        used = used_layers(experiment.split.labelled.scene, settings)
-        result.metrics["baselines"] = compare_with_baselines(experiment.split, result.classes, used, seed=settings.seed)
-    return result
+    return read_result(experiment, fitted, data)
 
 
 def fit_network(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # a header is read without torch
 
     from hsfusion.nn import FusionNetwork
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _KEY = "hsfusion"  # of the metadata: one only, for safetensors keeps several in no fixed order
 _OPTIONAL = ("hsfusion_version", "versions", "training_scene", "split", "test", "seed", "seen", "seen_before")
 _TYPES = {"float32": "F32", "int64": "I64", "bool": "BOOL"}

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
-from typing import Any, NamedTuple
+from statistics import median
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,13 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hsfusion.errors import InputError
-from hsfusion.nn import BandCentres, BandFusion, FreeFusion, FusionNetwork, WeightedSum
+from hsfusion.nn import BandFusion, FreeFusion, FusionNetwork, WeightedSum
 from hsfusion.nn.band_fusion import LOG_NOTHING
 from hsfusion.spectra import BandGroup, Bands
-from hsfusion.spectra.resampling import resample_values, resampling_matrix
+from hsfusion.spectra.resampling import BandPrediction, predict_bands, resampling_matrix
 from hsfusion.training.building import WeightReadout, build_network
 from hsfusion.training.model_file import ModelHeader
 
+# channels of which the new bands predict a smaller share of the variance are named
+_LEAST_R2 = 0.5
 # a group, or one channel's response in it, of which less than this is covered says nothing about the rest
 _LEAST_COVERED = 0.01
 _FRESH = ("fusion.coefficients", "fusion.gates.gate_of", "fusion.gates.position")
@@ -39,6 +42,9 @@ class GroupOrigin(NamedTuple):
     origin: str  # of its responses: resampled, copied or fresh
 
 
+_FOLDED = {"fusion": "free", "response": "learned", "whitening": "none"}  # of the architecture
+
+
 @dataclass(frozen=True, eq=False)
 class TransferPlan:
     """Where the tensors of the new network come from."""
@@ -46,6 +52,7 @@ class TransferPlan:
     old: Bands  # C
     new: Bands  # C'
     share: NDArray[np.float64]  # (C + E, C' + E'), what each new band or layer takes over of each old one
+    prediction: BandPrediction
     rows: tuple[GroupOrigin, ...]  # G', groups and rasters
     layers: tuple[GroupOrigin, ...]  # E', of each layer the row of its raster
 
@@ -73,6 +80,7 @@ class TransferReport:
     fresh: tuple[str, ...]  # ... that start anew
     groups: tuple[GroupCoverage, ...]  # every group and further raster that the network had
     outside_share: float  # share of all band weights on bands that the new scene does not cover, 0 to 1
+    expected_r2: tuple[float, ...]  # of each channel's variance in training spectra, () where responses are resampled
     dropped_groups: tuple[str, ...]  # of which the new scene covers nothing
     dropped_sources: tuple[str, ...]  # that the new scene lacks
     dropped_classes: tuple[str, ...]
@@ -83,24 +91,41 @@ class TransferReport:
 
     def standardised_anew(self) -> TransferReport:
         """The report of a network whose mean and standard deviation are those of the new training pixels."""
-        resampled = tuple(part for part in self.resampled if part not in ("mean", "std"))
-        return replace(self, resampled=resampled, fresh=("mean", "std", *self.fresh))
+        fitted = ("mean", "std", "covariance")
+        copied, resampled, fresh = (
+            tuple(part for part in parts if part.partition("[")[0] not in fitted)
+            for parts in (self.copied, self.resampled, self.fresh)
+        )
+        return replace(self, copied=copied, resampled=resampled, fresh=(*fitted, *fresh))
+
+    @property
+    def knows_statistics(self) -> bool:
+        """Whether mean and standard deviation of all bands and layers come from the old network."""
+        return not any(part.startswith("mean[") for part in self.fresh)
 
     def coverage_lines(self) -> list[str]:
         """What the new bands cover, as a text table, line by line."""
         width = max(len("group"), *(len(group.name) for group in self.groups))
         table = [f"{'group':{width}}  weight  covered"]
         table += [f"{g.name:{width}}  {g.weight:6.3f}  {100 * g.coverage:5.1f} %" for g in self.groups]
-        little = [g.name for g in self.groups if 0 < g.coverage < 0.5 and g.name not in self.dropped_groups]
-        if little:
-            table.append(f"less than half covered, the rest stands for the whole: {', '.join(little)}")
         table.append(f"outside the new bands: {100 * self.outside_share:.1f} % of the band weights")
-        if self.outside_share > 0.5:
+        little = [g.name for g in self.groups if 0 < g.coverage < 0.5 and g.name not in self.dropped_groups]
+        if self.expected_r2:
+            table.append(self._prediction())
+        elif little:
+            table.append(f"less than half covered, the rest stands for the whole: {', '.join(little)}")
+        if self.outside_share > 0.5 and not self.expected_r2:
             table.append("that is most of it: expect little of what the network has learned")
         for title in ("dropped_groups", "dropped_sources", "dropped_classes"):
             if names := getattr(self, title):
                 table.append(f"{title.replace('_', ' ')}: {', '.join(names)}")
         return table
+
+    def _prediction(self) -> str:
+        """How well the new bands predict the channels, and which they do not."""
+        r2, poor = self.expected_r2, [str(m) for m, of in enumerate(self.expected_r2) if of < _LEAST_R2]
+        text = f"channels predicted from the new bands: R2 {min(r2):.2f} to {max(r2):.2f}, median {median(r2):.2f}"
+        return f"{text}; below {_LEAST_R2} in {len(poor)} of {len(r2)}: {', '.join(poor)}" if poor else text
 
     def lines(self) -> list[str]:
         """The whole report as a text table, line by line."""
@@ -128,16 +153,17 @@ def transfer(
     sources: Sequence[tuple[str, int]],
     class_names: Sequence[str],
     fresh_classes: Sequence[str] = (),
+    responses: Literal["kept", "folded"] = "folded",
 ) -> TransferredNetwork:
     """Transfers a trained network to another sensor, other rasters and other classes.
 
-    The response of each group and channel, times the gates, is a density over wavelength: it is distributed over the
-    new bands by :func:`hsfusion.spectra.resampling.resampling_matrix` and scaled to keep its sum, so that a group that
-    is covered in part counts as much as before. A group of which less than 1 % is covered is dropped: with the
-    constraints signed, convex and none the fused channels are the old ones without it, affine weights go on summing to
-    1 by an even shift, and predicted weights share its part between the others. The CNN is copied, and so are classes
-    of the same name; other classes start anew. A new raster starts with a hundredth of the mean group weight, or with
-    all of it where no group weights are learned.
+    The folded matrix of the network is multiplied by the bands that :func:`predict_bands` predicts from the new ones,
+    and is a free convolution there; so is the linear part. Where responses are kept, which leaves band weights readable
+    by groups, or group weights depend on the pixels (instance kinds), the response of each group and channel, times the
+    gates, is a density over wavelength that
+    is distributed over the new bands by :func:`hsfusion.spectra.resampling.resampling_matrix` and scaled to keep its
+    sum; a group of which less than 1 % is covered is dropped. The CNN is copied, and so are classes of the same name;
+    other classes start anew. A new raster starts with a hundredth of the mean group weight.
 
     Args:
         network: the trained network; left as it is.
@@ -146,6 +172,7 @@ def transfer(
         sources: name and number of layers of each further raster of the new scene.
         class_names: K' names of the new scene's classes.
         fresh_classes: those of them that start anew, even if the model has a class of that name.
+        responses: folded, or kept; those of whitened bands and of a free convolution are folded always.
 
     Returns:
         the new network; what is random in it is drawn from torch's global generator.
@@ -165,22 +192,34 @@ def transfer(
     new = [GroupOrigin(s[0], rasters_at.get(s), "copied" if s in rasters_at else "fresh") for s in sources]
     layers = [row for row, (_, number) in zip(new, sources, strict=True) for _ in range(number)]
     rows = [GroupOrigin(groups[g].name, g, "resampled") for g in left] + new
-    architecture = dict(header.architecture)
-    if not isinstance(network.fusion, FreeFusion):
-        architecture |= {"keep_bands": None, "response": "carried"}
+    instance = network.fusion.kind.endswith("instance")
+    kept_apart = instance or (responses == "kept" and network.whitening is None and network.fusion.kind != "free")
+    architecture = {**header.architecture, **({"response": "carried"} if kept_apart else _FOLDED), "keep_bands": None}
     kept = tuple(groups[g] for g in left)
     transferred = build_network(bands, kept, num_classes=len(classes), sources=sources, **architecture)
-    plan = TransferPlan(old, bands, share, tuple(rows), tuple(layers))
+    prediction = _prediction(network, old=old, new=bands, share=share)
+    plan = TransferPlan(old, bands, share, prediction, tuple(rows), tuple(layers))
     tensors = _filled(transferred, network, plan=plan, classes=classes)
     report = TransferReport(
         **{origin: _with_origin(tensors, origin) for origin in ("copied", "resampled", "fresh")},
         groups=tuple(coverages),
         outside_share=outside,
-        dropped_groups=tuple(group.name for g, group in enumerate(groups) if g not in left),
+        expected_r2=() if instance else _expected_r2(network, prediction),
+        dropped_groups=tuple(group.name for g, group in enumerate(groups) if kept_apart and g not in left),
         dropped_sources=tuple(name for name, number in rasters if (name, number) not in sources),
         dropped_classes=tuple(name for row, name in enumerate(named) if row not in classes.values()),
     )
     return TransferredNetwork(transferred.eval(), kept, architecture, report)
+
+
+def _expected_r2(network: FusionNetwork, prediction: BandPrediction) -> tuple[float, ...]:
+    return tuple(prediction.expected_r2(network.matrix().detach().cpu().double().numpy()).round(4).tolist())
+
+
+def _prediction(network: FusionNetwork, *, old: Bands, new: Bands, share: NDArray[np.float64]) -> BandPrediction:
+    tensors = network.mean, network.std, network.spectral_covariance
+    mean, std, covariance = (tensor.cpu().double().numpy() for tensor in tensors)
+    return predict_bands((mean, std, covariance), old=old, new=new, share=share)
 
 
 def _filled(
@@ -188,10 +227,13 @@ def _filled(
 ) -> dict[str, TransferredTensor]:
     """Loads all tensors into the new network, and returns them."""
     start = transferred.state_dict()
-    tensors = _statistics_tensors(network, plan) | _cnn_tensors(network, classes, start)
-    if isinstance(network.fusion, FreeFusion):
-        tensors |= _free_tensors(network.fusion, plan, start)
+    tensors = (
+        _statistics_tensors(plan) | _cnn_tensors(network, classes, start) | _linear_tensors(network, plan, classes)
+    )
+    if isinstance(transferred.fusion, FreeFusion):
+        tensors |= _predicted_tensors(network, plan, start)
     else:
+        assert isinstance(network.fusion, BandFusion), "a free convolution stays one"
         tensors |= _fusion_tensors(network.fusion, plan, start)
     transferred.load_state_dict({name: tensor for name, (tensor, _) in tensors.items()})
     return tensors
@@ -268,33 +310,47 @@ def _nothing_covered(old: Bands, new: Bands) -> InputError:
     return InputError("scene", "range of the good bands", ranges[0], expected, fix)
 
 
-def _statistics_tensors(network: FusionNetwork, plan: TransferPlan) -> dict[str, TransferredTensor]:
-    """Mean and standard deviation; a band just beyond the old ones has those of the bands whose mass it takes."""
-    used = network.fusion.membership.any(0).cpu().numpy()
-    if isinstance(network.fusion.gates, BandCentres):  # copies of a band were never looked at
-        used &= ((network.fusion.gates.rank >= 0) | network.fusion.gates.always).cpu().numpy()
-    old, share = replace(plan.old, good=used[: len(plan.old)]), plan.share * used[:, None]
-    took = share.sum(0)
-    tensors: dict[str, TransferredTensor] = {}
-    for name, nothing in (("mean", 0.0), ("std", 1.0)):
-        values = network.get_buffer(name).cpu().double().numpy()
-        taken = np.where(took > 0, values @ share / np.where(took > 0, took, 1), nothing)
-        curve = resample_values(values[: len(old)], old=old, new=plan.new)
-        taken[: len(curve)] = np.where(np.isnan(curve), taken[: len(curve)], curve)
-        tensors[name] = torch.from_numpy(taken), plan.band_origins
-    return tensors
+def _statistics_tensors(plan: TransferPlan) -> dict[str, TransferredTensor]:
+    """Mean, standard deviation and covariance of the new bands, as far as the old ones say."""
+    prediction = plan.prediction
+    triangle = prediction.covariance[np.triu_indices(len(prediction.mean))]
+    return {
+        "mean": (torch.from_numpy(prediction.mean), plan.band_origins),
+        "std": (torch.from_numpy(prediction.std), plan.band_origins),
+        "covariance": (torch.from_numpy(triangle), {"": "resampled"}),
+    }
 
 
-def _free_tensors(fusion: FreeFusion, plan: TransferPlan, start: Mapping[str, Tensor]) -> dict[str, TransferredTensor]:
-    """The rows of the matrix, dealt to the new bands."""
-    share = torch.from_numpy(plan.share)
-    fresh = torch.tensor([False] * len(plan.new) + [row.old is None for row in plan.layers])  # (C' + E',)
-    weight = fusion.matrix().detach().cpu().double() @ share
-    inside = fusion.membership.cpu().double() @ share > 0
+def _predicted_tensors(
+    network: FusionNetwork, plan: TransferPlan, start: Mapping[str, Tensor]
+) -> dict[str, TransferredTensor]:
+    """The folded matrix of the network, moved to the new bands; new rasters start with small weights."""
+    fresh = torch.tensor([False] * len(plan.new) + [row.old is None for row in plan.layers])
+    weight = network.matrix().detach().cpu().double() @ torch.from_numpy(plan.prediction.matrix)
+    known = torch.from_numpy(plan.prediction.known)
     return {
         "fusion.weight": (torch.where(fresh, _SMALL * start["fusion.weight"], weight), plan.band_origins),
-        "fusion.membership": (inside | fresh, {"": "resampled"}),
+        "fusion.membership": ((known | fresh)[None], {"": "resampled"}),
     }
+
+
+def _linear_tensors(
+    network: FusionNetwork, plan: TransferPlan, classes: Mapping[str, int | None]
+) -> dict[str, TransferredTensor]:
+    """The linear part, moved to the new bands; it counts for nothing where a class is new."""
+    if network.linear is None:
+        return {}
+    old = {name: value.cpu().double() for name, value in network.linear.state_dict().items()}
+    rows = [row for row in classes.values() if row is not None]
+    places = torch.tensor([row is not None for row in classes.values()])
+    weight, bias = torch.zeros(len(classes), plan.share.shape[1]).double(), torch.zeros(len(classes)).double()
+    weight[places] = old["weight"][rows] @ torch.from_numpy(plan.prediction.matrix)
+    bias[places] = old["bias"][rows]
+    new = {"weight": weight, "bias": bias, "network_share": old["network_share"], "temperature": old["temperature"]}
+    if not places.all():
+        new["network_share"] = torch.ones(())
+    origin = {key: "fresh" if row is None else "resampled" for key, row in classes.items()}
+    return {f"linear.{name}": (value, origin if value.dim() else {"": "copied"}) for name, value in new.items()}
 
 
 def _fusion_tensors(

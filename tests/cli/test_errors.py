@@ -106,7 +106,7 @@ def test_what_cannot_be_used_is_named_with_what_the_key_wants(refusal, command, 
     ("words", "part"),
     [
         (["model.channels=8"], "model and groups is model.channels=8, expected nothing"),
-        (["groups=classic"], "model and groups is groups=classic, expected nothing"),
+        (["groups=classic", "scratch_epochs=null"], "model and groups is groups=classic, expected nothing"),
         (["groups=classic", "scratch_epochs=2"], None),
         (["scratch_epochs=2", "trainer.devices=2"], "trainer.devices is 2, expected 1 with scratch_epochs"),
     ],
@@ -120,7 +120,8 @@ NULLS = [
     (path.stem, key)
     for path in (CONF / "train.yaml", CONF / "finetune.yaml", CONF / "predict.yaml")
     for key, value in OmegaConf.to_container(OmegaConf.load(path), resolve=False).items()
-    if value is not None and key not in ("defaults", "hydra", "name", "run", "pretrained", "backbones")
+    if value is not None
+    and key not in ("defaults", "hydra", "name", "run", "pretrained", "backbones", "scratch_epochs")
 ]
 
 

@@ -12,7 +12,7 @@ from hsfusion.training.model_file import load_model
 ON_DESIS = ["scene=simulated", "scene.of=synthetic", "scene.of.height=40", "scene.of.width=40", "scene.sensor=desis"]
 SHORT = [
     *("trainer=cpu", "trainer.max_epochs=2", "data.steps_per_epoch=5", "split.block_pixels=8"),
-    *("threads=1", "progress=false"),
+    *("threads=1", "progress=false", "baselines=[]", "scratch_epochs=null"),
 ]
 
 
@@ -25,10 +25,12 @@ def folder(run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tuned(hsfusion, folder):
-    done = hsfusion("finetune", "pretrained=first", *ON_DESIS, *SHORT, "scratch_epochs=2", "run_dir=second", cwd=folder)
+    done = hsfusion(
+        "finetune", "pretrained=first", *ON_DESIS, *SHORT[:-1], "scratch_epochs=2", "run_dir=second", cwd=folder
+    )
     assert done.returncode == 0, done.stderr
     assert "covered" in done.stdout
-    assert "from scratch" in done.stdout
+    assert "scratch" in done.stdout.split("on the same test pixels; kept by validation accuracy: ")[0]
     return folder / "second"
 
 
@@ -52,14 +54,20 @@ def test_weights_lie_on_the_new_bands_and_sum_to_one(tuned):
     assert sum(float(row["weight"]) for row in rows) == pytest.approx(1, abs=1e-6)
 
 
-def test_metrics_hold_the_network_from_scratch_on_the_same_pixels(tuned):
+def test_metrics_hold_three_networks_on_the_same_pixels_and_the_best_of_validation_is_kept(tuned):
     metrics = json.loads((tuned / "metrics.json").read_text())
-    supports = [
-        [row["support"] for row in part["per_class"].values()] for part in (metrics["test"], metrics["scratch"]["test"])
-    ]
-    assert supports[0] == supports[1]
+    three = {name: metrics[name] for name in ("finetuned", "untouched", "scratch")}
+    supports = [[row["support"] for row in part["test"]["per_class"].values()] for part in three.values()]
+    assert supports[0] == supports[1] == supports[2]
     assert metrics["scratch"]["epochs"] == 2
-    assert metrics["scratch"]["test"] != metrics["test"]
+    reached = {name: part["val_overall_accuracy"] for name, part in three.items()}
+    assert len(set(reached.values())) > 1
+    assert reached[metrics["kept"]] == max(reached.values())
+    assert metrics["test"] == three[metrics["kept"]]["test"]
+    assert load_model(tuned / "model.safetensors")[1].test == metrics["test"]
+    assert "(kept)" in (tuned / "report.html").read_text()
+    transfer = json.loads((tuned / "transfer.json").read_text())
+    assert len(transfer["expected_r2"]) == 4
 
 
 def test_frozen_parts_keep_their_bits(hsfusion, folder):
@@ -68,8 +76,7 @@ def test_frozen_parts_keep_their_bits(hsfusion, folder):
         done = hsfusion("finetune", *words, *more, f"run_dir={name}", cwd=folder)
         assert done.returncode == 0, done.stderr
     before = load_model(folder / "first" / "model.safetensors")[0].state_dict()
-    frozen = load_model(folder / "frozen" / "model.safetensors")[0].state_dict()
-    late = load_model(folder / "late" / "model.safetensors")[0].state_dict()
+    frozen, late = (end_of(folder / name) for name in ("frozen", "late"))
     cnn = [name for name in before if name.startswith("cnn.") and "classifier" not in name]
     for name in cnn:
         assert torch.equal(before[name], frozen[name]), name
@@ -93,8 +100,14 @@ def test_scratch_network_that_fails_is_an_error_and_leaves_the_fine_tuned_run(hs
     assert "DivergedError: training: loss is nan" in (tmp_path / "second" / "train.log").read_text()
 
 
+def end_of(run):
+    """Tensors of the network at the last step, whichever was kept."""
+    tensors = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return {name.removeprefix("network."): tensor for name, tensor in tensors.items()}
+
+
 def test_a_run_goes_on_from_its_own_checkpoint(hsfusion, folder, tuned):
-    words = ["pretrained=first", *ON_DESIS, *SHORT, "scratch_epochs=2"]
+    words = ["pretrained=first", *ON_DESIS, *SHORT[:-1], "scratch_epochs=2"]
     done = hsfusion("finetune", *words, "resume=second", "run_dir=resumed", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert (folder / "resumed" / "model.safetensors").read_bytes() == (tuned / "model.safetensors").read_bytes()
@@ -111,7 +124,7 @@ def test_a_run_with_patience_can_be_resumed(hsfusion, folder):
 
 
 def test_a_run_is_resumed_by_the_command_that_made_it(hsfusion, folder, tuned):
-    done = hsfusion("train", "resume=second", *ON_DESIS, *SHORT, cwd=folder)
+    done = hsfusion("train", "resume=second", *ON_DESIS, *SHORT[:-1], cwd=folder)
     assert done.returncode == 2
     assert "by the command that started it, or start a new run" in done.stderr
     done = hsfusion("train", "freeze=[cnn]", cwd=folder)
@@ -167,7 +180,7 @@ def test_no_wavelength_in_common_lists_both_sides(hsfusion, folder):
 
 def test_classes_named_by_their_codes_only_start_anew(hsfusion, folder):
     words = cube_file(folder, wavelengths_nm=range(450, 2400, 10))
-    assert hsfusion("train", *words, "run_dir=unnamed", cwd=folder).returncode == 0
+    assert hsfusion("train", *words[:-1], "run_dir=unnamed", cwd=folder).returncode == 0
     cube = np.load(folder / "other.npy")
     np.save(folder / "other.npy", cube[:, ::-1])
     labels = np.load(folder / "other_labels.npy")
@@ -190,12 +203,12 @@ def test_class_names_that_collide_list_both_sides(hsfusion, folder):
 
 
 def test_benchmark_compares_on_the_same_pixels_with_few_labels(hsfusion, folder):
-    words = ["pretrained=first", *ON_DESIS, *SHORT, "labels=[3]", "seeds=1", "scratch_epochs=2", "json=out.json"]
+    words = ["pretrained=first", *ON_DESIS, *SHORT[:-1], "labels=[3]", "seeds=1", "scratch_epochs=2", "json=out.json"]
     done = hsfusion("benchmark", "finetune", *words, cwd=folder)
     assert done.returncode == 0, done.stderr
     runs = {row["method"]: row for row in json.loads((folder / "out.json").read_text())["runs"]}
     untrained = ["where it was trained", "carried over", "carried over, rescaled"]
-    assert list(runs) == [*untrained, "fine-tuned, 3 labels", "scratch, 3 labels"]
+    assert list(runs) == [*untrained, "fine-tuned, 3 labels", "kept, 3 labels", "scratch, 3 labels"]
     tuned, scratch = runs["fine-tuned, 3 labels"]["split"], runs["scratch, 3 labels"]["split"]
     assert tuned == scratch
     assert tuned["train_pixels"] <= 12
@@ -203,7 +216,7 @@ def test_benchmark_compares_on_the_same_pixels_with_few_labels(hsfusion, folder)
 
 
 def test_benchmark_refuses_seeds_whose_test_pixels_are_known_before_it_trains(hsfusion, folder):
-    words = ["pretrained=first", "scene=synthetic", "scene.height=40", "scene.width=40", *SHORT, "seeds=2"]
+    words = ["pretrained=first", "scene=synthetic", "scene.height=40", "scene.width=40", *SHORT[:-1], "seeds=2"]
     done = hsfusion("benchmark", "finetune", *words, "labels=[3]", "json=no.json", cwd=folder)
     assert done.returncode == 2
     assert "test pixels that the pretrained model has seen" in done.stderr

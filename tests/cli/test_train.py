@@ -1,5 +1,6 @@
 import csv
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -192,7 +193,7 @@ def test_terminated_run_exits_with_143_and_keeps_its_checkpoint(tmp_path):
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 143
-    again = f"hsfusion train {' '.join(words[2:-1])} resume=cut"
+    again = f"hsfusion train {shlex.join(words[2:-1])} resume=cut"
     assert (tmp_path / "stderr").read_text().splitlines()[-1:] == [f"hsfusion: interrupted. Continue with: {again}"]
     assert torch.load(checkpoint, weights_only=True)["global_step"] >= 5
 

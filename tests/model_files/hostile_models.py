@@ -130,7 +130,7 @@ def drop(key: str):
 
 HEADERS = {
     "older version": put("format_version", 1),
-    "version of the future": put("format_version", 4),
+    "version of the future": put("format_version", 5),
     "no bands": drop("bands"),
     "no classes": drop("classes"),
     "fewer centres than bands": put("bands.wavelength_nm", [450.0] * 39),

@@ -254,10 +254,12 @@ def test_evidence_takes_the_places_of_what_one_run_says(drawn: Path) -> None:
     assert "Stability" not in alone and "Every training" in alone
 
 
-def test_comparison_with_scratch_stands_beside_what_was_taken_over() -> None:
-    scratch = {"test": {**METRICS["test"], "kappa": 0.85}, "finetuned_there_at_step": None, "step": 12}
-    words = Page(report(transfer=["copied  cnn"], metrics={**METRICS, "scratch": scratch})).words
-    assert {"Taken over", "copied  cnn", "from scratch", "0.7500", "0.8500", "never", "12"} <= set(words)
+def test_comparison_with_untouched_and_scratch_stands_beside_what_was_taken_over() -> None:
+    tuned, scratch = ({"test": {**METRICS["test"], "kappa": k}, "val_overall_accuracy": k} for k in (0.75, 0.85))
+    three = {"kept": "scratch", "finetuned": tuned, "scratch": scratch}
+    words = Page(report(transfer=["copied  cnn"], metrics={**METRICS, **three})).words
+    assert {"Taken over", "copied  cnn", "fine-tuned", "from scratch (kept)", "0.7500", "0.8500"} <= set(words)
+    assert "untouched" not in words  # it does not know the classes
     assert "Taken over" not in Page(report()).words
 
 

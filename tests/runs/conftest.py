@@ -15,7 +15,7 @@ TINY = {
     "threads": 1,
     "figures": False,
     "select": (),
-    "baselines": "none",
+    "baselines": (),
     "groups": hs.even_groups(4),
     "model": {"channels": 4, "width": 8, "receptive_field": 5},
 }

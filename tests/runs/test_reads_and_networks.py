@@ -12,7 +12,7 @@ from hsfusion.nn import FusionNetwork
 from hsfusion.scenes import LabelledScene, opening
 from hsfusion.scenes.formats.cube_file import CubeFile
 
-SHORT = {"epochs": 1, "steps_per_epoch": 2, "threads": 1, "groups": hs.even_groups(4)}
+SHORT = {"select": (), "epochs": 1, "steps_per_epoch": 2, "threads": 1, "groups": hs.even_groups(4)}
 SMALL = {"channels": 4, "width": 8, "receptive_field": 5}
 
 
@@ -86,11 +86,11 @@ def test_kept_cube_gives_the_numbers_of_the_file_and_travels_without_them(cube):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(scene)).read(), file.read())
 
 
-def test_fine_tuning_builds_one_network_more_than_the_pretrained_one(tmp_path, networks):
+def test_fine_tuning_builds_a_network_for_each_that_it_compares(tmp_path, networks):
     scene = synthetic_scene(seed=0, height=40, width=40)
     hs.train(scene, model=SMALL, **SHORT, figures=False).save(tmp_path / "run", figures=False)
     networks.clear()
     other = synthetic_scene(seed=1, height=40, width=40)
     run = hs.finetune(tmp_path / "run", other, scratch_epochs=1, **SHORT, figures=False)
-    assert len(networks) == 3  # as it was, as it was transferred, and the one from scratch
+    assert len(networks) == 4  # as it was, transferred to be fine-tuned and as it is, and the one from scratch
     assert run.metrics["scratch"]["epochs"] == 1

@@ -14,7 +14,8 @@ TINY = TrainSettings(
     threads=1,
     figures=False,
     groups=hs.even_groups(4),
-    model=ModelSettings(channels=4, width=8, receptive_field=5),
+    select=({"whitening": "noise"},),
+    model=ModelSettings(channels=4, width=8, receptive_field=5, linear=True),
 )
 
 
@@ -40,7 +41,7 @@ def test_a_change_is_taken_if_it_gains_more_than_one_standard_error(scene, monke
 
 def test_nothing_is_tried_where_nothing_is_to_be_chosen(scene, monkeypatch):
     monkeypatch.setattr(validation, "_judge", None)
-    settings = hs.TrainSettings(model={"whitening": "noise"})
+    settings = hs.TrainSettings(model={"whitening": "noise"}, select=[{"whitening": "noise"}])
     assert validation.select_model(scene, settings) == (settings, [])
 
 
@@ -63,7 +64,7 @@ def test_run_says_what_was_tried_and_how_far_it_is_ahead_and_a_resumed_one_keeps
 
 
 def test_share_of_the_linear_part_is_what_the_validation_pixels_say(scene):
-    run = hs.train(scene, settings=TINY, select=(), baselines="none")
+    run = hs.train(scene, settings=TINY, select=(), baselines=())
     linear = run.network.linear
     assert 0 <= float(linear.network_share) <= 1
     assert (linear.weight != 0).any()

@@ -5,7 +5,7 @@ import pytest
 
 from hsfusion.data.public import indian_pines_bands
 from hsfusion.spectra import Bands
-from hsfusion.spectra.resampling import resample_values, resampling_matrix
+from hsfusion.spectra.resampling import mixing_matrix, resampling_matrix
 from hsfusion.spectra.sensors import sensor_bands
 
 SPECTROMETERS = ("enmap", "prisma", "emit", "desis", "aviris_classic")
@@ -129,20 +129,20 @@ def test_values_are_interpolated_and_averaged():
     old = axis(np.arange(380, 521, 10), 10)
     line = 3.0 + 0.01 * old.wavelength_nm
     new = axis([405, 441, 452], [10, 10, 40])
-    np.testing.assert_allclose(resample_values(line, old=old, new=new), 3 + 0.01 * new.wavelength_nm)
+    np.testing.assert_allclose(mixing_matrix(old, new) @ line, 3 + 0.01 * new.wavelength_nm)
     bump = (old.wavelength_nm == 450).astype(float)
-    narrow, broad = resample_values(bump, old=old, new=axis([450, 450], [10, 40]))
+    narrow, broad = mixing_matrix(old, axis([450, 450], [10, 40])) @ bump
     assert narrow == pytest.approx(1)
     assert 0.2 < broad < 0.3
 
 
 def test_values_beyond_the_old_bands_are_not_made_up():
     old = axis([400, 410, 420], 10, good=[True, True, False])
-    values = resample_values(np.array([[1.0, 2, np.nan], [3, 3, 3]]), old=old, new=axis([380, 400, 405, 414, 420], 10))
-    np.testing.assert_allclose(values, [[np.nan, 1, 1.5, 2, np.nan], [np.nan, 3, 3, 3, np.nan]])
+    mix = mixing_matrix(old, axis([380, 400, 405, 414, 420], 10))
+    np.testing.assert_allclose(mix, [[0, 0, 0], [1, 0, 0], [0.5, 0.5, 0], [0, 1, 0], [0, 0, 0]])
 
 
 def test_average_at_the_end_of_the_old_bands_does_not_lean_to_one_side():
     old = axis(np.arange(400, 501, 10), 10)
     line = 0.01 * old.wavelength_nm
-    np.testing.assert_allclose(resample_values(line, old=old, new=axis([402, 498], 15)), [4.02, 4.98])
+    np.testing.assert_allclose(mixing_matrix(old, axis([402, 498], 15)) @ line, [4.02, 4.98])

@@ -76,13 +76,13 @@ def test_names_that_only_a_careless_reader_would_interpret_are_names(tmp_path, s
 
 
 @pytest.mark.parametrize(
-    ("version", "advice"), [(1, "older: train again"), (2, "older: train again"), (4, "newer: update hsfusion")]
+    ("version", "advice"), [(1, "older: train again"), (3, "older: train again"), (5, "newer: update hsfusion")]
 )
 def test_file_of_another_version_says_which_and_what_to_do(tmp_path, sound, version, advice):
     data = with_header(sound, put("format_version", version))
     for read in (load_model, read_header):
         (tmp_path / "other.safetensors").write_bytes(data)
-        with pytest.raises(InputError, match=f"format_version is {version}, expected 3.*{advice}"):
+        with pytest.raises(InputError, match=f"format_version is {version}, expected 4.*{advice}"):
             read(tmp_path / "other.safetensors")
 
 

@@ -1,0 +1,84 @@
+"""What fine-tuning starts from, and what it keeps."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import hsfusion as hs
+from hsfusion.runs.finetuning import starting_experiment
+from hsfusion.runs.settings import TrainSettings
+from hsfusion.scenes import ArrayScene
+
+LEARNS = {
+    "steps_per_epoch": 20,
+    "threads": 1,
+    "figures": False,
+    "select": (),
+    "baselines": (),
+    "groups": hs.even_groups(4),
+    "model": {"channels": 8, "width": 8, "receptive_field": 3, "linear": False},
+}
+
+
+@pytest.fixture(scope="module")
+def learned(scene):
+    return hs.train(scene, epochs=5, **LEARNS)
+
+
+def few(**fields):
+    return TrainSettings(**{**LEARNS, "split": hs.blocks(per_class=3), **fields})
+
+
+def test_patches_are_standardised_as_is_better_on_the_validation_pixels(scene, learned):
+    cube, bands = scene.scene.read(), scene.scene.bands
+    start = partial_start(scene, learned)
+    np.testing.assert_allclose(start.network.mean, learned.network.mean, rtol=1e-4)
+    assert "mean" in start.initial.transfer.resampled
+    np.testing.assert_array_equal(start.cube.mean, start.network.mean.double())
+    bright = replace(scene, scene=ArrayScene(3 * cube + 2, bands=bands, name=scene.scene.name))
+    start = partial_start(bright, learned)
+    spectra = bright.scene.read().reshape(len(bands), -1)[:, start.split.pixels(1)]
+    np.testing.assert_allclose(start.network.mean, spectra.mean(1), rtol=1e-4)
+    assert {"mean", "std", "covariance"} <= set(start.initial.transfer.fresh)
+
+
+def partial_start(scene, run):
+    return starting_experiment(scene, few(), network=run.network, header=run.header)
+
+
+def test_without_a_chance_to_learn_the_untouched_network_is_kept(scene, learned, tmp_path):
+    ruined = {"steps_per_epoch": 1, "epochs": 1, "optimizer": None, "scratch_epochs": 1, "lr_scales": {"cnn": 1000.0}}
+    run = hs.finetune(learned, scene, settings=few(), folder=tmp_path / "run", **ruined)
+    reached = {name: run.metrics[name]["val_overall_accuracy"] for name in ("finetuned", "untouched", "scratch")}
+    assert run.metrics["kept"] == max(reached, key=lambda name: reached[name])
+    assert reached["scratch"] < reached["untouched"]
+    again = hs.load_run(tmp_path / "run")
+    assert again.metrics == run.metrics
+    for name, tensor in again.network.state_dict().items():
+        np.testing.assert_array_equal(tensor, run.network.state_dict()[name])
+    assert f"kept by validation accuracy: {run.metrics['kept']}" in run.summary()
+
+
+def test_what_scratch_learns_better_is_kept_without_the_transfer(scene, tmp_path):
+    blind = hs.train(scene, **{**LEARNS, "epochs": 1, "steps_per_epoch": 1})
+    run = hs.finetune(
+        blind,
+        scene,
+        settings=few(freeze=("response", "group_weights", "cnn")),
+        epochs=1,
+        scratch_epochs=15,
+        folder=tmp_path / "run",
+    )
+    assert run.metrics["kept"] == "scratch"
+    assert run.metrics["test"] == run.metrics["scratch"]["test"]
+    assert hs.load_run(tmp_path / "run").header.fusion == "channel"
+    assert not (tmp_path / "run" / "transfer.json").exists()
+
+
+def test_untouched_is_left_out_where_it_does_not_know_the_classes(scene, learned):
+    names = {code: f"other {code}" for code in scene.legend.codes}
+    other = replace(scene, legend=replace(scene.legend, names=tuple(names.values())))
+    run = hs.finetune(learned, other, settings=few(), epochs=1, scratch_epochs=None)
+    assert run.metrics["kept"] == "finetuned"
+    assert "untouched" not in run.metrics and "scratch" not in run.metrics
