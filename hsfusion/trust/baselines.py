@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from scipy.linalg import eigh
 from scipy.special import log_softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold
 from sklearn.svm import SVC
@@ -99,8 +101,7 @@ def fit_baselines(
         shown = thinned(train, seed=seed) if name.startswith("svm") else train
         features = _features(name, shown, noise)
         estimator, grid = _estimator(name, seed)
-        setting = _chosen(estimator, grid, features(shown), shown.classes, features(val), val.classes, seed=seed)
-        estimator.set_params(**setting).fit(features(shown), shown.classes)
+        setting = _fit_chosen(estimator, grid, features(shown), shown.classes, features(val), val.classes, seed=seed)
         yield Baseline(name, estimator.predict(features(test)), setting, time.perf_counter() - start)
 
 
@@ -123,8 +124,7 @@ def linear_classifier(
     """
     estimator: Any = LogisticRegression(max_iter=500)
     grid = {"C": list(_PENALTIES)}
-    setting = _chosen(estimator, grid, train.spectra, train.classes, val.spectra, val.classes, seed=seed)
-    estimator.set_params(**setting).fit(train.spectra, train.classes)
+    _fit_chosen(estimator, grid, train.spectra, train.classes, val.spectra, val.classes, seed=seed)
     present = estimator.classes_
     weight, bias = np.zeros((num_classes, train.spectra.shape[1])), np.full(num_classes, -20.0)
     if len(present) == 2:  # scikit-learn keeps one row
@@ -217,6 +217,24 @@ def noise_components(spectra: NDArray[np.floating], noise: NDArray[np.floating])
     return eigh(np.cov(spectra.T), covariance + (ridge + 1e-12) * np.eye(len(covariance)))[1][:, ::-1]
 
 
+def _fit_chosen(
+    estimator: Any,
+    grid: dict[str, list[Any]],
+    x: NDArray[np.floating],
+    y: NDArray[np.integer],
+    x_val: NDArray[np.floating],
+    y_val: NDArray[np.integer],
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """Fits with the setting of a grid that is most often right on validation pixels, or on folds of training pixels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # after 500 steps it is near enough
+        setting = _chosen(estimator, grid, x, y, x_val, y_val, seed=seed) if grid else {}
+        estimator.set_params(**setting).fit(x, y)
+    return setting
+
+
 def _chosen(
     estimator: Any,
     grid: dict[str, list[Any]],
@@ -227,9 +245,6 @@ def _chosen(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """The setting of a grid that is most often right on the validation pixels, or on folds of the training pixels."""
-    if not grid:
-        return {}
     if len(y_val):
         folds: Any = PredefinedSplit(np.r_[np.full(len(y), -1), np.zeros(len(y_val), int)])
         x, y = np.vstack([x, x_val]), np.r_[y, y_val]
