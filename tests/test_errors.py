@@ -11,7 +11,7 @@ from hsfusion.errors import InputError, printable
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("Wälder 水田 😀 «a»", "Wälder 水田 😀 «a»"),
+        ("Wälder 水田 😀 §a§", "Wälder 水田 😀 §a§"),
         ("a\x1b[2Jb", r"a\x1b[2Jb"),
         ("a\r\nb\tc", r"a\r\nb\tc"),
         ("\x07\x7f\x9b31m", r"\x07\u007f\u009b31m"),

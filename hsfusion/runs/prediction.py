@@ -128,17 +128,15 @@ def predict(
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     network, header, digest = _model(run)
-    opened = _opened(scene)
-    matched, network, tags, coverage = match_scene(opened, network, header, bands=settings.bands)
+    matched, network, tags, coverage = match_scene(_opened(scene), network, header, bands=settings.bands)
     folded = FoldedNetwork(network).to(compute_device(settings.device))
     folded, precision = with_precision(folded, matched, settings.precision)
     tags |= {"hsfusion_version": __version__, "hsfusion_model_sha256": digest, "scene": matched.name}
-    tags["smooth"] = settings.smooth
     out = Path(out or f"{matched.name}_map.tif")
     chosen: dict[str, Any] = {
         name: getattr(settings, name) for name in ("confidence", "probabilities", "smooth", "border", "format")
     }
-    batch = settings.batch or batch_for(folded)
+    tags, batch = {**tags, "smooth": settings.smooth}, settings.batch or batch_for(folded)
     request = MapRequest(out=out, legend=legend_of(header), tags=tags, batch=batch, **chosen)
     _check_inputs(request, matched, run)
     plan = {

@@ -77,13 +77,12 @@ def build_network(
                 neighbourhood=neighbourhood,
             )
         features = _features(backbone, channels, width, receptive_field - 2 * fused.margin, backbone_options or {})
-        cnn = PixelClassifier(features, channels, num_classes, dropout=dropout)
+        return _network(fused, PixelClassifier(features, channels, num_classes, dropout=dropout), whitening, linear)
     except (TypeError, ValueError) as error:
         raise HsFusionError(f"model: {error}. Fix: correct it in the configuration.") from error
-    return _standardising(fused, cnn, whitening, linear)
 
 
-def _standardising(fused: BandFusion | FreeFusion, cnn: PixelClassifier, whitening: str, linear: bool) -> FusionNetwork:
+def _network(fused: BandFusion | FreeFusion, cnn: PixelClassifier, whitening: str, linear: bool) -> FusionNetwork:
     """The network that standardises by 0 and 1, with a linear part that has no share yet."""
     size = fused.membership.shape[1]
     part = LinearPart(size, cnn.classifier.out_channels) if linear else None

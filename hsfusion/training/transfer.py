@@ -185,9 +185,7 @@ def transfer(
     old, groups, rasters = header.bands, header.groups, header.sources
     share = _with_layers(resampling_matrix(old, bands), old=rasters, new=sources)
     coverages, outside = _coverages(network, header, share=share)
-    left = [g for g, _ in enumerate(groups) if coverages[g].coverage >= _LEAST_COVERED]
-    if not left:
-        raise _nothing_covered(old, bands)
+    left = _covered_groups(coverages[: len(groups)], old, bands)
     rasters_at = {raster: len(groups) + i for i, raster in enumerate(rasters)}
     new = [GroupOrigin(s[0], rasters_at.get(s), "copied" if s in rasters_at else "fresh") for s in sources]
     layers = [row for row, (_, number) in zip(new, sources, strict=True) for _ in range(number)]
@@ -302,12 +300,14 @@ def _coverages(
     return coverages, float(learned.weight[: len(bands)] @ (1 - covered[: len(bands)]))
 
 
-def _nothing_covered(old: Bands, new: Bands) -> InputError:
+def _covered_groups(coverages: Sequence[GroupCoverage], old: Bands, new: Bands) -> list[int]:
+    if left := [g for g, group in enumerate(coverages) if group.coverage >= _LEAST_COVERED]:
+        return left
     nms = [bands.wavelength_nm[bands.good] for bands in (new, old)]
     ranges = [f"{nm.min():g} to {nm.max():g} nm" if nm.size else "empty, no band is good" for nm in nms]
     expected = f"bands where the model looks, within {ranges[1]}"
     fix = "correct the unit of the wavelengths, or choose a model and a scene of one spectral range"
-    return InputError("scene", "range of the good bands", ranges[0], expected, fix)
+    raise InputError("scene", "range of the good bands", ranges[0], expected, fix)
 
 
 def _statistics_tensors(plan: TransferPlan) -> dict[str, TransferredTensor]:

@@ -228,27 +228,13 @@ def _fit_chosen(
     seed: int,
 ) -> dict[str, Any]:
     """Fits with the setting of a grid that is most often right on validation pixels, or on folds of training pixels."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # after 500 steps it is near enough
-        setting = _chosen(estimator, grid, x, y, x_val, y_val, seed=seed) if grid else {}
-        estimator.set_params(**setting).fit(x, y)
-    return setting
-
-
-def _chosen(
-    estimator: Any,
-    grid: dict[str, list[Any]],
-    x: NDArray[np.floating],
-    y: NDArray[np.integer],
-    x_val: NDArray[np.floating],
-    y_val: NDArray[np.integer],
-    *,
-    seed: int,
-) -> dict[str, Any]:
-    if len(y_val):
-        folds: Any = PredefinedSplit(np.r_[np.full(len(y), -1), np.zeros(len(y_val), int)])
-        x, y = np.vstack([x, x_val]), np.r_[y, y_val]
-    else:
+    folds = PredefinedSplit(np.r_[np.full(len(y), -1), np.zeros(len(y_val), int)])
+    if not len(y_val):
         smallest = int(np.bincount(y)[np.unique(y)].min())
         folds = StratifiedKFold(max(2, min(3, smallest)), shuffle=True, random_state=seed)
-    return GridSearchCV(estimator, grid, cv=folds, refit=False).fit(x, y).best_params_
+    search = GridSearchCV(estimator, grid, cv=folds, refit=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # after 500 steps it is near enough
+        setting = search.fit(np.vstack([x, x_val]), np.r_[y, y_val]).best_params_ if grid else {}
+        estimator.set_params(**setting).fit(x, y)
+    return setting
