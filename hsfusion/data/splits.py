@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayScene, LabelledScene, Labels, read_labels
-from hsfusion.scenes.labels import on_one_legend
+from hsfusion.scenes.labels import on_one_legend, read_ids
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import Bands
 
@@ -31,6 +31,7 @@ class Split:
         roles: (H, W) uint8: 0 unused, 1 training, 2 validation, 3 test, 4 buffer.
         radius: radius of the receptive field in pixels, for which ``leakage`` is measured.
         seed: that it was drawn with.
+        fields: (N,) number of the field that each labelled pixel lies in, row by row; None for connected fields.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Split:
     roles: NDArray[np.uint8]
     radius: int
     seed: int = 0
+    fields: NDArray[np.int64] | None = None
 
     def count(self, role: int) -> int:
         """Number of pixels with a role."""
@@ -60,7 +62,8 @@ class Split:
     def in_seen_fields(self) -> NDArray[np.bool_]:
         """Which test pixels, in the order of :meth:`pixels`, lie in a field that holds training pixels: (T,)."""
         labels = self.labelled.labels
-        fields, roles = connected_fields(labels), self.roles.ravel()[np.flatnonzero(labels)]
+        fields, roles = self.fields, self.roles.ravel()[np.flatnonzero(labels)]
+        fields = connected_fields(labels) if fields is None else fields
         return np.isin(fields, fields[roles == TRAIN])[roles == TEST]
 
     def _share_near(self, mask: NDArray[np.bool_], distance: int) -> float:
@@ -150,7 +153,7 @@ def blocks(
     roles = _best_of_many(
         pixels, lambda: _assign(_blocks_of(pixels, rng, block_pixels), pixels, rng, shares), shares, distance
     )
-    split = Split("blocks", labelled, _whole(pixels, roles, rng, per_class, val_per_class), radius)
+    split = Split("blocks", labelled, _whole(pixels, roles, rng, per_class, val_per_class), radius, seed or 0)
     _check_classes(split, fix="lower split.block_pixels, drop the class or label it in more places")
     return split
 
@@ -166,20 +169,31 @@ def fields(
     val_fraction: float = 0.1,
     val_per_class: int | None = None,
     buffer: str | int = "radius",
+    ids: str | Path | None = None,
+    field: str | None = None,
 ) -> Split:
-    """Whole fields for training, validation and test: pixels of one class that touch stay on one side.
+    """Whole fields for training, validation and test: pixels of one class that touch, or of one id, stay on one side.
 
     The first field of a class, in random order, is trained on and the second tested on; a class of one field has no
-    test pixels. Further ones go to the role that lacks most of the class. Everything else, and the arguments, are those
-    of :func:`blocks`.
+    test pixels. Further ones go to the role that lacks most of the class. Everything else, and the other arguments, are
+    those of :func:`blocks`.
+
+    With ``ids``, fields are those of a raster of ids on the grid of the scene, 0 for none, or of polygons, as those
+    that the labels are drawn from, whose attribute ``field`` holds the id; labelled pixels without one are left out.
     """
-    field_of = connected_fields(labelled.labels)
+    if ids is None:
+        field_of = connected_fields(labelled.labels)
+    else:
+        number = np.where(labelled.labels > 0, read_ids(ids, labelled.scene, field=field), -1)
+        if lost := int(((labelled.labels > 0) & (number < 0)).sum()):
+            _log.warning("%d labelled pixels lie in no field of %s and are left out.", lost, ids)
+        field_of, labelled = number[number >= 0], replace(labelled, labels=np.where(number < 0, 0, labelled.labels))
     if valid is not None:
         field_of, labelled = field_of[valid.ravel()[np.flatnonzero(labelled.labels)]], labelled.where(valid)
     pixels, rng = _LabelledPixels.of(labelled.labels), np.random.default_rng([seed or 0, 4])
     shares, distance = _checked_shares(fraction, val_fraction), _buffer_pixels(buffer, radius)
     roles = _best_of_many(pixels, lambda: _assign(field_of, pixels, rng, shares, first=(TRAIN, TEST)), shares, distance)
-    split = Split("fields", labelled, _whole(pixels, roles, rng, per_class, val_per_class), radius)
+    split = Split("fields", labelled, _whole(pixels, roles, rng, per_class, val_per_class), radius, seed or 0, field_of)
     _check_classes(split, fix="drop the class or label it in more places")
     return split
 
@@ -219,7 +233,7 @@ def random(
     _log.warning(
         "The random split is leaky: neighbours of test pixels are trained on. Use split=blocks for honest numbers."
     )
-    return Split("random", labelled, roles, radius)
+    return Split("random", labelled, roles, radius, seed or 0)
 
 
 def fixed(
@@ -255,7 +269,7 @@ def fixed(
     for code in truth.legend.codes if val_fraction > 0 else ():
         pixels = rng.permutation(np.flatnonzero((train_labels == code) & (roles == TRAIN)))
         roles.flat[pixels[: round(val_fraction * pixels.size)]] = VAL
-    split = Split("fixed", truth, roles, radius)
+    split = Split("fixed", truth, roles, radius, seed or 0)
     _check_classes(split, fix="give training pixels of every class")
     return split
 
@@ -337,7 +351,8 @@ def _best_of_many(
     best, best_score = np.zeros(pixels.flat.size, np.uint8), np.inf
     for _ in range(_CANDIDATES):
         roles = assign()
-        _add_buffer(roles, pixels, buffer)
+        for role, others in ((VAL, (TRAIN,)), (TEST, (TRAIN, VAL))):
+            roles[pixels.near(roles == role, np.isin(roles, others), buffer)] = BUFFER
         score = _imbalance(pixels, roles, *shares)
         if score < best_score:
             best, best_score = roles, score
@@ -378,7 +393,7 @@ def _assign(
 ) -> NDArray[np.uint8]:
     """Assigns units (N,) class by class, the rarest first, to the role that lacks most of that class: roles (N,).
 
-    The first units of a class, in random order, get the roles ``first``.
+    The first units of a class, in random order, get those of the roles ``first`` that have nothing of it yet.
     """
     occupied = np.bincount(units) > 0
     number = (np.cumsum(occupied) - 1)[units]  # of the unit of each pixel, among those with labelled pixels
@@ -388,16 +403,11 @@ def _assign(
     wanted = counts.sum(0)[:, None] * share  # (K, 3), pixels still to be assigned
     role = np.zeros(size[0], np.uint8)
     for k in np.argsort(counts.sum(0)):
+        lacking = [one for one in first if not counts[role == one, k].any()]
         for n, i in enumerate(rng.permutation(np.flatnonzero((counts[:, k] > 0) & (role == 0)))):
-            role[i] = first[n] if n < len(first) else TRAIN + int(np.argmax(wanted[k] / share**0.5))
+            role[i] = lacking[n] if n < len(lacking) else TRAIN + int(np.argmax(wanted[k] / share**0.5))
             wanted[:, role[i] - TRAIN] -= counts[i]
     return role[number]
-
-
-def _add_buffer(roles: NDArray[np.uint8], pixels: _LabelledPixels, distance: int) -> None:
-    """Makes pixels buffer, in place, that are too near to pixels of another role."""
-    roles[pixels.near(roles == VAL, roles == TRAIN, distance)] = BUFFER
-    roles[pixels.near(roles == TEST, (roles == TRAIN) | (roles == VAL), distance)] = BUFFER
 
 
 def _buffer_pixels(buffer: str | int, radius: int) -> int:

@@ -148,7 +148,7 @@ def bilateral(shares: Tensor, guide: Tensor) -> Tensor:
         for j in range(2 * RADIUS + 1):
             there = slice(None), slice(i, i + height), slice(j, j + width)
             distance = ((i - RADIUS) ** 2 + (j - RADIUS) ** 2) / RADIUS**2 + (likeness[there] - guide).square().sum(0)
-            total += torch.exp(-distance / 2) * around[there]
+            total.addcmul_(torch.exp(-distance / 2), around[there])
     return (total[1:] / total[:1]).masked_fill(missing, torch.nan)
 
 

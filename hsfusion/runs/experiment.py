@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,6 @@ def split_scene(labelled: LabelledScene, settings: TrainSettings, *, network: Fu
     valid = valid_pixels(scene, used, where=dilate(labelled.labels > 0, radius))
     with configuration_errors("split"):
         split = settings.split(labelled, radius=radius, seed=settings.split_seed, valid=valid)
-        split = replace(split, seed=settings.split_seed)
     if holes := split.holes(valid):
         _log.warning("%.1f %% of the training patches hold pixels without data, seen as the band's mean.", 100 * holes)
     roles = ((TRAIN, "training"), (VAL, "validation"), (TEST, "test"))

@@ -129,23 +129,37 @@ def read_labels(
         unlabelled: code, or codes, that mean "no class", beside the file's own nodata.
     """
     path, none = Path(path), {int(code) for code in np.ravel(unlabelled)}
-    driver = vector_format(path)
-    if driver is not None:
+    index, classes, categories = _indexed(path, scene, variable, class_field, none)
+    zero = categories.names.get(0, "")
+    if 0 in none and (index < 0).any() and zero and zero.lower() not in _NO_CLASS_NAMES:
+        _log.warning("%s calls code 0 %s, but scene.unlabelled says that it is no class.", path, zero)
+    return _numbered(path, index, classes, categories)
+
+
+def read_ids(path: str | Path, scene: Scene, *, field: str | None = None) -> NDArray[np.int64]:
+    """Numbers the fields that the pixels of a scene lie in: (H, W), -1 for none.
+
+    ``path`` is a raster of ids, 0 for none, or polygons with an attribute ``field``; see :func:`read_labels`.
+    """
+    if field is None and vector_format(Path(path)):
+        raise InputError(path, "split.field", "missing", "the attribute that holds the ids", "give split.field=NAME")
+    return _indexed(Path(path), scene, None, field, {0})[0].astype(np.int64)
+
+
+def _indexed(
+    path: Path, scene: Scene, variable: str | None, class_field: str | None, none: Collection[int]
+) -> tuple[NDArray[np.integer], Sequence[int | str], Categories]:
+    """(H, W) index of the class of each pixel, -1 for none; the classes; and what the file says of them."""
+    if driver := vector_format(path):
         grid, reference = scene.geobox, f"the scene {scene.name}"
         options = {"driver": driver, "layer": variable, "class_field": class_field, "unlabelled": none}
-        index, classes = draw_classes(path, grid, reference=reference, **options)
-        return _numbered(path, index, classes, Categories({}, {}))
+        return *draw_classes(path, grid, reference=reference, **options), Categories({}, {})
     file = open_cube_file(path, variable=variable)
     if class_field is not None or file.layers != 1:
         field, given = ("scene.class_field", class_field) if class_field else ("number of bands", file.layers)
         raise file.error(field, given, "one band (H, W) of class codes, without fields", "keep one layer of labels")
     check_same_grid(file.geobox, scene.geobox, source=path, reference=f"the scene {scene.name}")
-    index, codes = raster_codes(file, none)
-    categories = read_categories(file)
-    zero = categories.names.get(0, "")
-    if 0 in none and (index < 0).any() and zero and zero.lower() not in _NO_CLASS_NAMES:
-        _log.warning("%s calls code 0 %s, but scene.unlabelled says that it is no class.", path, zero)
-    return _numbered(path, index, codes, categories)
+    return *raster_codes(file, none), read_categories(file)
 
 
 def raster_codes(file: CubeFile, unlabelled: Collection[int]) -> tuple[NDArray[np.int64], list[int]]:

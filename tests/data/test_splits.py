@@ -2,6 +2,7 @@ import hashlib
 
 import numpy as np
 import pytest
+from scene_files.vectors import pixels, scene_of, write
 from scipy.ndimage import label, maximum_filter
 
 from hsfusion.data.public import INDIAN_PINES_CLASSES, indian_pines
@@ -21,7 +22,7 @@ from hsfusion.data.splits import (
 )
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
-from hsfusion.scenes import ArrayScene, LabelledScene, Legend
+from hsfusion.scenes import ArrayScene, LabelledScene, Legend, read_labels
 from hsfusion.spectra import Bands
 
 
@@ -75,12 +76,12 @@ def test_no_two_patches_share_a_pixel_with_twice_the_radius(pines, splitter):
 
 
 def test_buffer_is_a_number_of_pixels(pines):
-    for pixels in (0, 1, 5):
-        split = blocks(pines, radius=3, seed=0, buffer=pixels)
+    for number in (0, 1, 5):
+        split = blocks(pines, radius=3, seed=0, buffer=number)
         seen = np.isin(split.roles, (TRAIN, VAL))
-        touched = [dilate(seen, pixels + more)[split.roles == TEST].any() for more in (0, 1)]
+        touched = [dilate(seen, number + more)[split.roles == TEST].any() for more in (0, 1)]
         assert touched == [False, True]
-        assert (split.leakage > 0) == (pixels < 3)
+        assert (split.leakage > 0) == (number < 3)
 
 
 @pytest.mark.parametrize("buffer", [-1, 1.5, True, "twice", None])
@@ -121,6 +122,38 @@ def test_field_that_pixels_without_data_cut_in_two_stays_on_one_side():
         np.testing.assert_array_equal(split.roles[:7], split.roles[8:])
         assert not split.roles[7].any()
         assert all(split.count(role) for role in (TRAIN, VAL, TEST))
+
+
+def test_fields_by_id_stay_on_one_side_and_pixels_without_one_are_left_out(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    ids, labels = np.kron(np.arange(24).reshape(4, 6), np.ones((8, 8), int)), rng.integers(0, 3, (32, 48))
+    np.save(tmp_path / "ids.npy", ids * 100_000)  # the first, 0, is none
+    valid = np.ones(ids.shape, bool)
+    valid[20] = False
+    for seed in range(3):
+        split = fields(labelled(labels), radius=1, seed=seed, ids=tmp_path / "ids.npy", valid=valid)
+        for number in range(24):
+            assert len({*split.roles[ids == number]} - {BUFFER, UNUSED}) <= 1
+        assert not split.roles[(ids == 0) | ~valid].any()
+        assert all(split.count(role) for role in (TRAIN, VAL, TEST))
+        assert not split.in_seen_fields().any()
+        assert split.seed == seed
+    lost = int((labels[ids == 0] > 0).sum())
+    assert f"{lost} labelled pixels lie in no field of {tmp_path / 'ids.npy'} and are left out." in caplog.messages
+
+
+def test_fields_by_an_attribute_of_polygons(tmp_path):
+    scene, parcel = scene_of((8, 32)), np.array([*"abcdefghabijklmn"], object)  # two of them in two pieces
+    strips = [pixels(0, 2 * i, 8, 2) for i in range(16)]
+    path = write(tmp_path / "fields.gpkg", strips, parcel=parcel, crop=[1, 2] * 8)
+    labels = read_labels(path, scene, class_field="crop").codes
+    truth = LabelledScene(scene, labels, Legend.of(labels))
+    with pytest.raises(InputError, match=r"split.field is missing.*give split.field=NAME"):
+        fields(truth, radius=0, seed=0, ids=path)
+    for seed in range(5):
+        roles = fields(truth, radius=0, seed=seed, ids=path, field="parcel").roles[0, ::2]
+        assert (roles[:2] == roles[8:10]).all()
+        assert all(set(roles[side::2]) == {TRAIN, VAL, TEST} for side in (0, 1))
 
 
 def test_validation_pixels_keep_away_from_training_pixels(pines):
