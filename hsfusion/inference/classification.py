@@ -45,9 +45,11 @@ class TilePrediction(NamedTuple):
 
 
 def predict_scene(
-    network: FusionNetwork, scene: Scene, *, device: Device = "cpu"
+    network: FusionNetwork, scene: Scene, *, smooth: str = "none", device: Device = "cpu"
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Classifies a scene that fits in memory, reflected at its border, so that every pixel gets a class.
+
+    With ``smooth`` bilateral, by probabilities that :func:`bilateral` has filtered.
 
     Returns:
         class indices (H, W), -1 where a band that the network uses holds no data, and confidence (H, W): the softmax
@@ -56,7 +58,8 @@ def predict_scene(
     folded = FoldedNetwork(network).to(device)
     classes = np.full(scene.geobox.shape, -1, np.int64)
     confidence = np.full(scene.geobox.shape, np.nan, np.float32)
-    for (row, col, height, width), index, share, _ in classify(folded, scene, tiles_of(scene.geobox.shape)):
+    compute = classify_smoothed if smooth == "bilateral" else classify
+    for (row, col, height, width), index, share, _ in compute(folded, scene, tiles_of(scene.geobox.shape)):
         classes[row : row + height, col : col + width] = index
         confidence[row : row + height, col : col + width] = share
     return classes, confidence

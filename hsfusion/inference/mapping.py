@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import EnvironmentFailure, InputError
-from hsfusion.inference.classification import TilePrediction, classify, classify_smoothed, tiles_of
+from hsfusion.inference.classification import RADIUS, TilePrediction, classify, classify_smoothed, tiles_of
 from hsfusion.inference.folding import FoldedNetwork
 from hsfusion.scenes import GeoBox, Legend, Scene, Window
 from hsfusion.scenes.rasters import (
@@ -131,7 +131,7 @@ class MapRequest:
     tags: Mapping[str, str]  # of the files
     confidence: bool = True  # whether to write <out>_confidence.tif
     probabilities: bool = False  # whether to write <out>_probabilities.tif, a layer for each class
-    border: str = "reflect"  # or valid, to leave out pixels of which the receptive field leaves the scene
+    border: str = "reflect"  # or valid, to leave out pixels that draw on what lies beyond the edge of the scene
     smooth: str = "none"  # or bilateral, to filter the probabilities
     format: Literal["geotiff", "cog"] = "geotiff"  # cog for cloud-optimised files
     batch: int = 1  # tiles that are computed at once
@@ -190,10 +190,10 @@ def map_scene(
         missing = [i for i in mine if i not in finished]
         total, left = (sum(tiles[i].height * tiles[i].width for i in part) for part in (mine, missing))
         windows = [tiles[i] for i in missing]
-        compute = classify_smoothed if request.smooth == "bilateral" else classify
+        compute, around = (classify_smoothed, RADIUS) if request.smooth == "bilateral" else (classify, 0)
         found = compute(network, scene, windows, batch=request.batch, probabilities=request.probabilities)
         for i, tile in zip(missing, progress(found, total - left, total), strict=True):
-            journal.append(i, _pack(tile, request, network.receptive_field // 2, scene.geobox.shape))
+            journal.append(i, _pack(tile, request, network.receptive_field // 2 + around, scene.geobox.shape))
         if shard.rank > 0:
             journal.close()  # for process 0 to read
         shard.wait()

@@ -32,7 +32,7 @@ from hsfusion.nn import FusionNetwork
 from hsfusion.runs.finetuning import model_path
 from hsfusion.runs.run import Run, legend_of
 from hsfusion.runs.settings import Settings, choice, refusal, replaced, within
-from hsfusion.scenes import ArrayScene, BandSelection, LabelledScene, Legend, Scene, open_scene
+from hsfusion.scenes import BandSelection, LabelledScene, Legend, Scene, open_scene
 from hsfusion.scenes.description import open_described_cube
 from hsfusion.scenes.mosaic import check_same_unit, far_from_training, median_spectrum
 from hsfusion.scenes.rasters import ClassAreas, read_reduced
@@ -56,7 +56,8 @@ class PredictSettings(Settings):
         probabilities: write ``<out>_probabilities.tif``, with a layer for each class.
         smooth: none, or bilateral to filter the probabilities, see
             :func:`hsfusion.inference.classification.bilateral`. Accuracies of the run are those of the map without it.
-        border: reflect, or valid to leave out pixels of which the receptive field leaves the scene.
+        border: reflect, or valid to leave out pixels of which the receptive field, or with smoothing that of a pixel
+            which is averaged, leaves the scene.
         format: geotiff or cog.
         precision: float32, bf16, or auto for bf16 where the processor gains and the map hardly changes.
         device: auto, cpu or cuda.
@@ -154,14 +155,12 @@ def predict(
 
 
 def predict_array(
-    run: Run, scene: Scene | LabelledScene | NDArray, *, bands: str = "match"
+    run: Run, scene: Scene | LabelledScene | str | Path, *, bands: str = "match", smooth: str = "none"
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Class codes (H, W), 0 without data, and confidence (H, W) of a scene, or of an array (C, H, W) of its bands."""
-    header = run.header
-    if isinstance(scene, np.ndarray):
-        scene = ArrayScene(scene, bands=header.bands, name="array")
-    matched, network, *_ = match_scene(_opened(scene), run.network, header, bands=bands)
-    index, confidence = predict_scene(network, matched)
+    """Class codes (H, W), 0 without data, and confidence (H, W) of a scene; see :class:`PredictSettings`."""
+    PredictSettings(bands=bands, smooth=smooth)  # checks them
+    matched, network, *_ = match_scene(_opened(scene), run.network, run.header, bands=bands)
+    index, confidence = predict_scene(network, matched, smooth=smooth)
     return np.array([*run.legend.codes, 0])[index], confidence  # index -1 is the 0 at the end
 
 

@@ -26,7 +26,7 @@ from hsfusion.runs.folder import (
     write_json,
     write_rasters,
 )
-from hsfusion.scenes import Legend, read_class_map
+from hsfusion.scenes import ArrayScene, Legend, read_class_map
 from hsfusion.scenes.scene import read_pixels
 from hsfusion.spectra import BandWeights, group_of_bands
 from hsfusion.spectra.weights import write_group_weights_csv, write_history_csv, write_response_csv
@@ -135,13 +135,21 @@ class Run:
         """What it is, and the heaviest windows, for notebooks."""
         return f"<p>{html.escape(repr(self))}</p>{self.weights._repr_html_()}"
 
-    def predict(self, scene: Any, out: str | Path | None = None, **options: Any) -> Any:
+    def predict(self, scene: Any, out: str | Path | None = None, *, nodata: float | None = None, **options: Any) -> Any:
         """Classifies a scene, a path, or an array (C, H, W) with the bands of this run, see :func:`hsfusion.predict`.
 
-        Without ``out``, the class map to write, it gives class codes (H, W) of a scene in memory, 0 without data.
+        Without ``out``, the class map to write, it gives class codes (H, W) of a scene that fits in memory, 0 without
+        data, and takes the options ``bands`` and ``smooth``. An array holds NaN, or the value ``nodata``, for no data.
         """
         from hsfusion.runs.prediction import predict, predict_array
 
+        if isinstance(scene, np.ndarray):
+            values = scene if nodata is None else np.where(scene == nodata, np.nan, scene)
+            scene = ArrayScene(values, bands=self.header.bands, name="array")
+        elif nodata is not None:
+            raise InputError(
+                "predict", "nodata", nodata, "none for a scene, which knows its own", "open it with nodata="
+            )
         return predict_array(self, scene, **options)[0] if out is None else predict(self, scene, out, **options)
 
     def save(self, folder: str | Path, *, figures: bool = True) -> Path:

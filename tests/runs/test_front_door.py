@@ -21,7 +21,7 @@ from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
 from hsfusion.inference import predict_scene
 from hsfusion.runs.settings import TrainSettings
-from hsfusion.scenes import write_class_map
+from hsfusion.scenes import read_class_map, write_class_map
 from hsfusion.spectra import even_groups
 from hsfusion.training.building import build_network
 from hsfusion.training.classifier import FusionClassifier
@@ -147,6 +147,20 @@ def test_array_of_the_training_scene_gives_its_class_map(run, scene):
     codes = run.predict(scene.scene.read((0, 0, 40, 40)))
     assert (codes == run.class_map).all()
     assert set(np.unique(codes)) <= set(run.legend.codes)
+
+
+def test_array_is_smoothed_as_a_map_is_and_knows_its_value_for_no_data(run, scene, tmp_path):
+    cube = scene.scene.read((0, 0, 40, 40))
+    cube[:, 5, 7] = -9999
+    codes = run.predict(cube, smooth="bilateral", nodata=-9999)
+    assert np.argwhere(codes == 0).tolist() == [[5, 7]]
+    assert (codes != run.predict(cube, nodata=-9999)).any()
+    run.predict(cube, tmp_path / "map.tif", smooth="bilateral", nodata=-9999)
+    assert (read_class_map(tmp_path / "map.tif") == codes).all()
+    with pytest.raises(InputError, match="nodata is -9999, expected none for a scene"):
+        run.predict(scene, nodata=-9999)
+    with pytest.raises(InputError, match="smooth is yes"):
+        run.predict(cube, smooth="yes")
 
 
 def test_array_with_another_number_of_bands_is_refused_in_one_line(run, scene):
