@@ -156,7 +156,7 @@ def fit_network(
     gates = network.fusion.gates
     settled = 0 if gates is None or gates.kept.any() else int(SETTLED * module.total_steps) + 1
     measured = [(part.network, sample_patches(part.network, patches, part.split, most=256)) for part, patches in parts]
-    history, best, weights = History(), KeepBest(val_pixels, first_step=settled), WeightHistory(measured)
+    history, best, weights = History(), KeepBest(first_step=settled), WeightHistory(measured)
     callbacks: list[pl.Callback] = [history, weights, best]
     if folder is not None:
         callbacks.append(LastCheckpoint(folder / "checkpoints", "last", enable_version_counter=False))

@@ -11,6 +11,8 @@ import torch
 from hsfusion.nn import FusionNetwork
 from hsfusion.training.building import WeightReadout
 
+_FORGOTTEN = 1 / 3  # of the losses so far, at each epoch
+
 
 class _Checkpointed(pl.Callback):
     """A callback of which the attributes named in ``kept`` go into the checkpoint."""
@@ -70,31 +72,31 @@ class WeightHistory(_Checkpointed):
 
 
 class KeepBest(_Checkpointed):
-    """Keeps the weights of the last epoch that is as good as the best, by overall accuracy on n validation ``pixels``.
+    """Keeps the weights of the epoch with the lowest smoothed validation loss.
 
-    As good means: within one standard error, ``sqrt(p (1 - p) / n)``, of the highest accuracy p so far. Validation
-    pixels are few; the plain maximum is often a lucky early epoch. The start counts as an epoch, where it is validated;
-    epochs that end before ``first_step`` do not: bands were still opening and closing. The weights go into the
-    checkpoint, so that a resumed run chooses among all epochs. ``step`` is None as long as there was no validation.
+    The loss is that of the validation pixels, an exponential mean over the epochs so far that forgets a third at each:
+    validation pixels are few, and the plain minimum is often a lucky early epoch. The start counts as an epoch, where
+    it is validated; epochs that end before ``first_step`` do not: bands were still opening and closing. The weights go
+    into the checkpoint, so that a resumed run chooses among all epochs. ``step`` is None as long as there was no
+    validation.
     """
 
-    kept = ("step", "_best", "_weights")
+    kept = ("step", "_best", "_smooth", "_weights")
 
-    def __init__(self, pixels: int, *, first_step: int = 0) -> None:
-        self.pixels = pixels
+    def __init__(self, *, first_step: int = 0) -> None:
         self.first_step = first_step
         self.step: int | None = None
-        self._best = 0.0
+        self._best = self._smooth = 0.0
         self._weights: dict[str, torch.Tensor] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compares the epoch with the best so far."""
-        accuracy = trainer.callback_metrics.get("val/overall_accuracy")
-        if accuracy is None or trainer.global_step < self.first_step:
+        loss = trainer.callback_metrics.get("val/loss")
+        if loss is None or trainer.global_step < self.first_step:
             return
-        self._best = max(self._best, float(accuracy))
-        if float(accuracy) >= self._best - (self._best * (1 - self._best) / self.pixels) ** 0.5:
-            self.step = trainer.global_step
+        self._smooth += (float(loss) - self._smooth) * (1.0 if self.step is None else _FORGOTTEN)
+        if self.step is None or self._smooth < self._best:
+            self.step, self._best = trainer.global_step, self._smooth
             self._weights = {name: tensor.detach().cpu().clone() for name, tensor in pl_module.state_dict().items()}
 
     def restore(self, module: pl.LightningModule) -> None:
