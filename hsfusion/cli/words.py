@@ -23,6 +23,7 @@ CONF = next(
 _SCENES = {"scene": "scene", "scene.of": "scene@scene.of"}
 _TEXTS = {"name", "run_dir", "folder", "resume", "run", "pretrained", "json", "figure", "out"}
 _TEXTS |= {"split.train", "split.test", *(f"{scene}.{key}" for scene in _SCENES for key in (*WORD_KEYS, "cache"))}
+_LISTS = {"select", "baselines"}
 # what commas separate: text in quotation marks, and any other
 _PART = re.compile(r"""\s*(?:'[^']*'|"[^"]*"|[^,])+""")
 
@@ -40,14 +41,17 @@ def hydra_words(words: Sequence[str], config_name: str) -> list[str]:
 def hydra_word(word: str, *, multirun: bool) -> str:
     """A ``key=value`` as Hydra has to get it, in quotation marks of Hydra's grammar where they are needed.
 
-    A key that takes one word or one path gets the text as it stands, except for ``null`` and text in quotation marks;
-    with ``--multirun`` commas separate, but in the name of an existing file. Hydra's grammar decides on all other keys.
+    ``none`` stands for an empty list. A key that takes one word or one path gets the text as it stands, except for
+    ``null`` and text in quotation marks; with ``--multirun`` commas separate, but in the name of an existing file.
+    Hydra's grammar decides on all other keys.
     """
     key, _, value = word.partition("=")
     name = key.lstrip("+")
     if value == "null" and (CONF / name).is_dir():
         options = " | ".join(path.stem for path in sorted((CONF / name).glob("*.yaml")))
         raise InputError("command line", name, value, options, "choose one of these")
+    if value == "none" and name in _LISTS:
+        return f"{key}=[]"
     if not value or name not in _TEXTS:
         return word
     return f"{key}={','.join(_quoted(name, part) for part in _parts(value, multirun=multirun))}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -198,6 +198,7 @@ class Run:
             f"({split['kind']} split, leakage {split['leakage']:.4f})",
             *([f"split        {independence(self.metrics)}"] if "seen_fields" in split else ()),
         ]
+        lines += [f"tried        {line}" for line in choice_lines(self.metrics.get("choices", ()))]
         if self.metrics.get("baselines"):
             from hsfusion.runs.baselines import baseline_lines  # with torch: reading a run goes without
 
@@ -214,6 +215,16 @@ class Run:
             paths = {what: self.folder / name for what, name in files.items()}
             lines += [f"{what:<12} {path}" for what, path in paths.items() if path.exists()]  # figures may be left out
         return "\n".join(lines)
+
+
+def choice_lines(choices: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was tried on the validation pixels, one line each."""
+    return [
+        f"{', '.join(f'{name} {value}' for name, value in row['change'].items()) or 'as it is'}: validation "
+        f"log-likelihood {row['log_likelihood']:.3f}, gain {row['gain'][0]:+.3f} +- {row['gain'][1]:.3f}"
+        f"{', taken' if row['taken'] else ''}"
+        for row in choices
+    ]
 
 
 def independence(metrics: Mapping[str, Any]) -> str:

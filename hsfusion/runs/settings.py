@@ -31,6 +31,11 @@ BASELINES = ("lda", "logistic", "svm", "svm_context", "svm_mnf", "forest")
 FUSIONS = ("scalar", "channel", "instance", "channel_instance", "none", "free")
 #: parts of the network that can be frozen, thawed and slowed
 PARTS = ("response", "group_weights", "cnn", "classifier")
+#: what ``select`` may change beside the model: ``lr`` is the optimizer's
+SELECTABLE = (
+    *("epochs", "batch_size", "noise", "flips", "range_dropout", "class_weights", "label_smoothing"),
+    *("lr", "fusion_lr_scale", "band_cost", "freeze", "thaw_at", "lr_scales"),
+)
 FINETUNE_EPOCHS = 20  # a transferred network needs fewer
 SCRATCH_EPOCHS = 20  # of the network that fine-tuning is compared with
 #: makes the band groups of a scene
@@ -181,8 +186,9 @@ class TrainSettings(Settings):
         groups: makes the band groups from the scene's bands.
         split: divides the labelled pixels into training, validation and test.
         model: the network; a mapping for what differs from the defaults.
-        select: changes of the model, each a mapping of its fields, that are tried on the scene's validation pixels
-            before the training and taken if they are clearly better, see :mod:`hsfusion.runs.validation`; () for none.
+        select: changes that are tried on the scene's validation pixels before the training and made if they are clearly
+            better, see :mod:`hsfusion.runs.validation`; each a mapping of fields of the model and of
+            :data:`SELECTABLE`, fewer ``epochs`` only. () for none.
         baselines: classifiers without a network on the same pixels, see :mod:`hsfusion.trust.baselines`.
         optimizer: makes an optimizer from parameter groups; None for AdamW with lr=0.001 and weight_decay=0.01.
         trainer: makes Lightning's Trainer from the keywords that a run sets; None for one on a GPU if there is one.
@@ -223,6 +229,8 @@ class TrainSettings(Settings):
         if isinstance(self.model, Mapping):
             object.__setattr__(self, "model", replaced(ModelSettings(), self.model))
         super().__post_init__()
+        for change in self.select:
+            check_value("select", change, "Mapping", choices=(*ModelSettings.keys(), *SELECTABLE))
         for part in ("groups", "split", "optimizer"):
             check_arguments(part, getattr(self, part))
         if all(

@@ -236,7 +236,7 @@ def _trainer(
 def _classifier(
     settings: TrainSettings, network: FusionNetwork | MultiSceneNetwork, counts: NDArray[np.integer]
 ) -> FusionClassifier:
-    optimizer = settings.optimizer or partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.01)
+    optimizer = settings.optimizer or torch.optim.AdamW  # lr=0.001, weight_decay=0.01
     with configuration_errors("optimizer"):
         optimizer([torch.nn.Parameter(torch.zeros(1))])  # values out of range show here and not in the middle of it
     return FusionClassifier(

@@ -1,11 +1,12 @@
-"""What the validation pixels of a scene decide: the model, after short trainings, and the share of its linear part."""
+"""What the validation pixels of a scene decide: settings, after short trainings, and the share of the linear part."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from hsfusion.data.patches import PatchDataModule
-from hsfusion.data.splits import TRAIN, VAL, Split
+from hsfusion.data.splits import TRAIN, VAL, Split, Splitter
 from hsfusion.errors import InputError
 from hsfusion.nn import BandCentres
 from hsfusion.runs.experiment import Experiment, initialise, split_scene
 from hsfusion.runs.folder import read_json
-from hsfusion.runs.settings import ModelSettings, TrainSettings, replaced
+from hsfusion.runs.settings import TrainSettings, replaced
 from hsfusion.scenes import LabelledScene
 from hsfusion.trust.baselines import BLOCK, PixelTable, linear_classifier, log_likelihoods, network_share, temperature
 
@@ -61,29 +62,62 @@ def validation_logits(experiment: Experiment, data: PatchDataModule) -> tuple[ND
 def selected(
     labelled: LabelledScene, settings: TrainSettings, *, resume: str | Path | None = None
 ) -> tuple[TrainSettings, list[dict[str, Any]]]:
-    """The settings with the model that the scene's validation pixels choose, and what was tried.
+    """The settings that the scene's validation pixels choose, and what was tried.
 
     A resumed run takes what was chosen when it began. Processes that train together choose nothing.
     """
+    tried = _candidates(settings)
+    widest = max(candidate.model.receptive_field for _, candidate in tried) // 2
+    if widest > settings.model.receptive_field // 2:  # what is chosen shall not move pixels to another role
+        split = partial(_buffered, split=settings.split, widest=widest, seed=settings.split_seed)
+        tried = [(change, replace(candidate, split=split)) for change, candidate in tried]
+    settings = tried[0][1]
     if resume is not None and (Path(resume) / "choices.json").is_file():
         choices = read_json(Path(resume) / "choices.json")["choices"]
         taken = next((choice["change"] for choice in choices if choice["taken"]), {})
-        return replace(settings, model=replaced(settings.model, taken)), choices
+        return changed(settings, taken), choices
     together = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if together or getattr(settings.trainer, "keywords", {}).get("devices", 1) not in (1, "auto"):
         _log.info("select: nothing is tried where processes train together")
         return settings, []
-    return select_model(labelled, settings)
+    return (settings, []) if len(tried) == 1 else _chosen(labelled, tried)
+
+
+def _candidates(settings: TrainSettings) -> list[tuple[Mapping[str, Any], TrainSettings]]:
+    """The settings as they are, and those of each change that goes with them and changes something."""
+    tried: list[tuple[Mapping[str, Any], TrainSettings]] = [({}, settings)]
+    for change in settings.select:
+        try:
+            candidate = changed(settings, change)
+        except InputError as error:
+            _log.info("select: %s does not go with the other settings: %s", dict(change), error)
+            continue
+        if candidate not in [known for _, known in tried]:
+            tried.append((change, candidate))
+    return tried
+
+
+def changed(settings: TrainSettings, change: Mapping[str, Any]) -> TrainSettings:
+    """Settings with one of the changes that ``settings.select`` names."""
+    fields = {name: value for name, value in change.items() if hasattr(settings, name)}
+    if "lr" in change:
+        fields["optimizer"] = partial(settings.optimizer or torch.optim.AdamW, lr=change["lr"])
+    return replaced(settings, {**fields, "model": {name: change[name] for name in change.keys() - fields - {"lr"}}})
+
+
+def _buffered(labelled: LabelledScene, *, split: Splitter, widest: int, radius: int, **options: Any) -> Split:
+    """A split with the buffer that the widest receptive field needs, for a network of another radius."""
+    return replace(split(labelled, radius=widest, **options), radius=radius)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A change of the model that was tried.
+    """A change of the settings that was tried.
 
     Attributes:
-        change: fields of :class:`ModelSettings`; empty for the model as it is.
+        change: fields of :class:`TrainSettings` and :class:`ModelSettings`; empty for the settings as they are.
         log_likelihood: mean of the validation pixels, after calibration by one temperature.
-        gain: over the model as it is, with the standard error over blocks of pixels.
+        gain: over the settings as they are, with the standard error over blocks of pixels.
         taken: whether the network is trained so.
     """
 
@@ -93,48 +127,37 @@ class Choice:
     taken: bool = False
 
 
-def select_model(labelled: LabelledScene, settings: TrainSettings) -> tuple[TrainSettings, list[dict[str, Any]]]:
-    """Trains the model, and each change that ``settings.select`` names, for a few epochs on the training pixels.
+def _chosen(
+    labelled: LabelledScene, tried: Sequence[tuple[Mapping[str, Any], TrainSettings]]
+) -> tuple[TrainSettings, list[dict[str, Any]]]:
+    """Trains with each of the settings for a few epochs on the training pixels; the first are those as they are.
 
-    All see the same split, and together they take no more epochs than the training itself. The change with the highest
-    log-likelihood of the validation pixels replaces the model as it is if it gains more than one standard error.
+    All see the same split, and together they take no more epochs than the training itself: a change of ``epochs`` can
+    only ask for fewer than the others take. The change with the highest log-likelihood of the validation pixels is
+    made if it gains more than one standard error.
 
     Returns:
-        the settings to train with, and a row for each model that was tried
+        the settings to train with, and a row for each that was tried
     """
-    models: list[tuple[Mapping[str, Any], ModelSettings]] = [({}, settings.model)]
-    for change in settings.select:
-        try:
-            model = replaced(settings.model, change)
-        except InputError as error:
-            _log.info("select: %s does not go with the model: %s", dict(change), error)
-            continue
-        if model not in [known for _, known in models]:
-            models.append((change, model))
-    if len(models) == 1:
-        return settings, []
+    settings = tried[0][1]
     split = split_scene(labelled, settings)
     if not split.count(VAL):
         return settings, []
-    epochs = max(1, min(_MOST_EPOCHS, settings.epochs // len(models)))
-    short = replace(settings, epochs=epochs, patience=None, progress=False, loggers=(), callbacks=())
-    tried = [(change, model, _judge(replace(short, model=model), split)) for change, model in models]
-    base = tried[0][2]
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    most = max(1, min(_MOST_EPOCHS, settings.epochs // len(tried)))
+    quiet = {"patience": None, "progress": False, "loggers": (), "callbacks": ()}
+    judged = [_judge(replace(short, epochs=min(most, short.epochs), **quiet), split) for _, short in tried]
     rows, cols = np.divmod(split.pixels(VAL), split.roles.shape[1])
     blocks = rows // BLOCK * split.roles.shape[1] + cols // BLOCK
-    choices = [Choice(change, float(of.mean()), _gain(of - base, blocks)) for change, _, of in tried]
+    choices = [
+        Choice(change, float(of.mean()), _gain(of - judged[0], blocks))
+        for (change, _), of in zip(tried, judged, strict=True)
+    ]
     better = [i for i, choice in enumerate(choices) if choice.gain[0] > choice.gain[1]]
     best = max(better, key=lambda i: choices[i].log_likelihood, default=0)
-    for i, choice in enumerate(choices):
-        _log.info(
-            "select: %s, validation log-likelihood %.3f, gain %.3f +- %.3f%s",
-            dict(choice.change) or "model as it is",
-            choice.log_likelihood,
-            *choice.gain,
-            ", taken" if i == best else "",
-        )
-    tables = [asdict(replace(choice, taken=i == best)) for i, choice in enumerate(choices)]
-    return replace(settings, model=tried[best][1]), tables
+    _log.info("select: %s taken", dict(choices[best].change) or "settings as they are")
+    return tried[best][1], [asdict(replace(choice, taken=i == best)) for i, choice in enumerate(choices)]
 
 
 def _judge(settings: TrainSettings, split: Split) -> NDArray[np.float64]:

@@ -56,6 +56,9 @@ TEXTS = {
     "seed=1_000": 1000,
     "progress=false": False,
     "scene.bad_bands=[water_vapour, [400, 420]]": ["water_vapour", [400, 420]],
+    "select=none": [],
+    "baselines=none": [],
+    "model.whitening=none": "none",
     "scene.class_names={1: corn, 2: woods}": {1: "corn", 2: "woods"},
 }
 

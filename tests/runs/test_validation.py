@@ -1,11 +1,16 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import hsfusion as hs
+from hsfusion.data.splits import VAL
 from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.errors import InputError
 from hsfusion.runs import validation
+from hsfusion.runs.experiment import prepare_experiment
 from hsfusion.runs.settings import ModelSettings, TrainSettings
 
 TINY = TrainSettings(
@@ -33,7 +38,7 @@ def test_a_change_is_taken_if_it_gains_more_than_one_standard_error(scene, monke
         return np.full(pixels, -1.0) + (gain + spread * (noise - noise.mean()) if whitened else 0.0)
 
     monkeypatch.setattr(validation, "_judge", judge)
-    settings, rows = validation.select_model(scene, TINY)
+    settings, rows = validation.selected(scene, TINY)
     assert (settings.model.whitening == "noise") == taken == rows[1]["taken"]
     assert rows[0]["gain"] == (0.0, 0.0)
     assert rows[1]["change"] == {"whitening": "noise"}
@@ -42,7 +47,35 @@ def test_a_change_is_taken_if_it_gains_more_than_one_standard_error(scene, monke
 def test_nothing_is_tried_where_nothing_is_to_be_chosen(scene, monkeypatch):
     monkeypatch.setattr(validation, "_judge", None)
     settings = hs.TrainSettings(model={"whitening": "noise"}, select=[{"whitening": "noise"}])
-    assert validation.select_model(scene, settings) == (settings, [])
+    assert validation.selected(scene, settings) == (settings, [])
+
+
+def test_changes_are_tried_on_one_split_and_together_take_no_more_epochs_than_the_training(scene, monkeypatch):
+    select = ({"receptive_field": 9, "band_cost": 0.0}, {"epochs": 3}, {"epochs": 50, "lr": 0.01})
+    given, seen = replace(TINY, epochs=24, select=select), []
+
+    def judge(settings, split):
+        seen.append((settings, split))
+        return np.full(split.count(VAL), float(settings.band_cost))
+
+    monkeypatch.setattr(validation, "_judge", judge)
+    chosen, rows = validation.selected(scene, given)
+    assert [settings.epochs for settings, _ in seen] == [6, 6, 3, 6]
+    assert [settings.model.receptive_field for settings, _ in seen] == [5, 9, 5, 5]
+    assert seen[3][0].optimizer([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"] == 0.01
+    assert len(rows) == 4 and rows[0]["taken"]
+    own, wide = prepare_experiment(scene, chosen).split, prepare_experiment(scene, seen[1][0]).split
+    assert (own.radius, wide.radius) == (2, 4)
+    for split in (own, wide):
+        assert (split.roles == seen[0][1].roles).all()
+    assert wide.leakage == 0
+
+
+def test_names_that_select_cannot_change_are_refused():
+    with pytest.raises(InputError, match=r"select is .'receptive_feild': 3., expected keys and values of fusion, "):
+        hs.TrainSettings(select=[{"receptive_feild": 3}])
+    with pytest.raises(InputError, match="select"):
+        hs.TrainSettings(select=[{"seed": 3}])
 
 
 def test_run_says_what_was_tried_and_how_far_it_is_ahead_and_a_resumed_one_keeps_the_choice(scene, tmp_path):
@@ -56,6 +89,7 @@ def test_run_says_what_was_tried_and_how_far_it_is_ahead_and_a_resumed_one_keeps
         assert low <= ahead <= high
         assert ahead == pytest.approx(run.metrics["test"]["overall_accuracy"] - row["overall_accuracy"])
     assert "network ahead of" in run.summary()
+    assert "tried        whitening noise: validation log-likelihood " in run.summary()
     tampered = [{**choice, "taken": not choice["taken"]} for choice in choices]
     (tmp_path / "run" / "choices.json").write_text(json.dumps({"choices": tampered}))
     other = next(choice["change"] for choice in tampered if choice["taken"])
