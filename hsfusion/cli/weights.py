@@ -45,16 +45,12 @@ def command() -> None:
         raise InputError("command line", "out", f"a file, {out}", "a folder", "choose another out")
     weights, evidence = _weights_and_evidence(folders, given)
     selection = None if number is None else select(weights, number, width_nm=width_nm)
-    from hsfusion.runs.weight_files import write_weights
+    from hsfusion.runs.weight_files import add_evidence, write_page, write_weights
 
     if evidence is not None:
-        from hsfusion.evidence.page import add_evidence
-
         written.append(add_evidence(weights, evidence, Path(given["evidence"])))
     written += write_weights(weights, out, selection)
     if weights.evidence is not None:
-        from hsfusion.evidence.page import write_page
-
         written.append(write_page(weights, folders[0], out))
     _print_page(weights)
     if selection is not None:

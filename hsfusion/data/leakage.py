@@ -59,9 +59,6 @@ def all_seen(header: dict[str, Any]) -> tuple[dict[str, Any], ...]:
 
 
 def _same_ground(seen: dict[str, Any], split: Split) -> bool:
-    if "place" not in seen:  # of a model file written before: it knows which pixels were labelled, and no more
-        mask = (split.labelled.labels > 0).tobytes()
-        return seen["ground"] == hashlib.sha256(repr(split.roles.shape).encode() + mask).hexdigest()
     return seen["ground"] == _ground_truth_digest(split) and not _apart(
         seen["place"], _place(split.labelled.scene.geobox)
     )

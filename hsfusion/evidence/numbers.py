@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,12 @@ from numpy.typing import NDArray
 
 from hsfusion.evidence.jobs import DIRECTIONS, FILLS, REPEATS, EvidenceSettings, Job, choose, retrain
 from hsfusion.evidence.store import read_json
-from hsfusion.spectra import Bands, BandWeights
-from hsfusion.trust.faithfulness import Curve, band_windows, order_by_weight
+from hsfusion.runs.comparison import Profiles
+from hsfusion.spectra import BandWeights
+from hsfusion.trust.faithfulness import Curve, order_by_weight
 from hsfusion.trust.rankings import random_bands, smallest_number
-from hsfusion.trust.stability import (
-    Stability,
-    compared_bands,
-    quartiles,
-    relative_profiles,
-    top_bands,
-    uniformity_p,
-    window_stability,
-)
-from hsfusion.trust.verdict import FREE, Duplicate, Verdict, WavelengthWindow, verdict, weight_windows
+from hsfusion.trust.stability import compared_bands, quartiles
+from hsfusion.trust.verdict import FREE, Duplicate, Verdict, verdict
 
 _STEPS = 15  # numbers of windows at which the curves are known, at most
 #: split, that of the settings, or random_split; and its seed
@@ -34,84 +27,19 @@ _DRAWS = 20  # of random bands; the first is everybody's, the others are ...
 _DRAWN = ("svm", "split")  # ... for the classifier that is quick enough, on the split that counts
 
 
-@dataclass(frozen=True, eq=False)
-class Profiles:
-    """The weights (S, T, C) of S runs of each of T resamples; ``used`` are the (C',) bands that networks may use."""
-
-    bands: Bands
-    group: tuple[str, ...]
-    used: NDArray[np.int64]
-    weight: NDArray[np.float64]
-    untrained: NDArray[np.float64]
-
-    @property
-    def runs(self) -> NDArray[np.float64]:
-        """(S T, C)."""
-        return self.weight.reshape(-1, self.weight.shape[2])
-
-    @property
-    def ensemble(self) -> NDArray[np.float64]:
-        """(C,) the profile that is reported: the median of all runs."""
-        return quartiles(self.runs).median
-
-    @property
-    def ensembles(self) -> NDArray[np.float64]:
-        """(T, C) the median of each resample, whose runs have seeds of their own; of a single one its S runs."""
-        if self.weight.shape[1] == 1:
-            return self.weight[:, 0]
-        return np.stack([quartiles(runs).median for runs in self.weight.transpose(1, 0, 2)])
-
-    def relative(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What is judged of weights (..., C): those of the bands in use (..., C'), relative to untrained networks."""
-        return relative_profiles(weight, self.untrained)[..., self.used]
-
-    @property
-    def windows(self) -> NDArray[np.bool_]:
-        """(U, C) windows of 7 neighbouring bands that networks may use."""
-        within = band_windows(self.bands.wavelength_nm[self.used])
-        windows = np.zeros((len(within), len(self.bands)), bool)
-        windows[:, self.used] = within
-        return windows
-
-    @property
-    def selected(self) -> NDArray[np.bool_]:
-        """(S T, C) the bands of each run that training raised most; the only one in use."""
-        chosen, number = np.zeros(self.runs.shape, bool), compared_bands(self.used.size)[0]
-        chosen[:, self.used] = top_bands(self.relative(self.runs), number) if self.used.size > 1 else True
-        return chosen
-
-    @property
-    def heaviest(self) -> tuple[WavelengthWindow, ...]:
-        """The windows of greatest weight."""
-        weights = BandWeights(self.bands, self.group, self.ensemble)
-        return weight_windows(weights, self.selected, profiles=self.runs, untrained=self.untrained)
-
-    def stabilities(self) -> dict[str, Stability]:
-        """Indices by name: of the single runs, and the one reported, of ensembles where there are any."""
-        seeds, resamples, _ = self.weight.shape
-        if seeds * resamples == 1 or self.used.size == 1:
-            return {}
-        nm, (bands, half_width) = self.bands.wavelength_nm[self.used], compared_bands(self.used.size)
-        members = {"single": (self.runs, 1), "reported": (self.ensembles, seeds if resamples > 1 else 1)}
-        return {
-            name: window_stability(self.relative(weight), nm, bands=bands, half_width=half_width, members=number)
-            for name, (weight, number) in members.items()
-        }
-
-
 def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, Any]:
     """Stability, spread, top windows and uniformity; ``control`` (S, T, C) are other untrained networks."""
-    spread, (bands, half_width) = quartiles(profiles.runs), compared_bands(profiles.used.size)
+    spread, (bands, half_width) = profiles.spread, compared_bands(profiles.used.size)
     nm, names = profiles.bands.wavelength_nm[profiles.used], [profiles.group[c] for c in profiles.used]
     stabilities = profiles.stabilities()
     untrained = replace(profiles, weight=control).stabilities().get("reported")
     stabilities |= {} if untrained is None else {"untrained": untrained}
     found: dict[str, Any] = {
         "profiles": profiles.runs.tolist(),
-        "ensemble": profiles.ensemble.tolist(),
+        "ensemble": profiles.reported.weight.tolist(),
         "quartiles": {"lower": spread.lower.tolist(), "upper": spread.upper.tolist()},
         "untrained": profiles.untrained.tolist(),
-        "selection_frequency": profiles.selected.mean(0).tolist(),
+        "selection_frequency": spread.frequency.tolist(),
         "stability": {"bands": bands, "half_width": half_width, **{k: asdict(of) for k, of in stabilities.items()}},
         "top_windows": [
             {
@@ -125,9 +53,8 @@ def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, 
             for window in profiles.heaviest
         ],
     }
-    if len(profiles.ensembles) > 1 and len(profiles.windows) > 1:
-        rows = profiles.relative(profiles.ensembles)
-        found["uniformity_p"] = uniformity_p(rows, profiles.windows[:, profiles.used])
+    if (p := profiles.uniformity_p) is not None:
+        found["uniformity_p"] = p
     return found
 
 
@@ -152,7 +79,7 @@ def curve_plan(profiles: Profiles) -> dict[str, Any]:
     windows = profiles.windows
     number = np.unique(np.round(len(windows) * np.linspace(0, 1, _STEPS) ** 1.5).astype(int))
     return {
-        "order": order_by_weight(profiles.ensemble, windows, then=profiles.runs.mean(0)).tolist(),
+        "order": order_by_weight(profiles.reported.weight, windows, then=profiles.runs.mean(0)).tolist(),
         "windows": [np.flatnonzero(window).tolist() for window in windows],
         "number": number.tolist(),
     }

@@ -27,7 +27,6 @@ from hsfusion.evidence.jobs import (
 )
 from hsfusion.evidence.numbers import (
     Pair,
-    Profiles,
     chosen_jobs,
     curve_plan,
     faithfulness_of,
@@ -37,6 +36,7 @@ from hsfusion.evidence.numbers import (
     verdict_of,
 )
 from hsfusion.evidence.store import NAME, read_json, write_json
+from hsfusion.runs.comparison import Profiles
 from hsfusion.runs.experiment import as_labelled
 from hsfusion.runs.run import duplicate_bands
 from hsfusion.runs.settings import TrainSettings, describe, refusal, replaced
@@ -122,12 +122,14 @@ class _Stages:
         first, shape = tables[0], (plan.seeds, plan.resamples, -1)
         untrained = untrained_weights(self._task, self._split, _UNTRAINED + len(pairs))
         weight, control = np.stack([table.weight for table in tables]), untrained[_UNTRAINED:]
-        profiles = Profiles(first.bands, first.group, self._used, weight.reshape(shape), untrained[:_UNTRAINED].mean(0))
         of_layers = np.mean([[w for _, w in table.sources] for table in tables], axis=0).tolist()
-        names = [name for name, _ in first.sources]
+        sources = tuple(zip((name for name, _ in first.sources), of_layers, strict=True))
+        profiles = Profiles(
+            *(first.bands, first.group, self._used), weight.reshape(shape), untrained[:_UNTRAINED].mean(0), sources
+        )
         settings = self._task.settings
         self.content |= {
-            "sources": [{"name": n, "weight": mean} for n, mean in zip(names, of_layers, strict=True)],
+            "sources": [{"name": name, "weight": mean} for name, mean in sources],
             "scene": scene.name,
             "fusion": settings.model.fusion,
             "split": {"kind": self._split.kind, "seed": plan.of_split, "leakage": self._split.leakage},

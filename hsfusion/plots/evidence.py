@@ -1,4 +1,4 @@
-"""Several runs: their groups, and whether the bands of great weight matter; other sensors."""
+"""Whether the bands of great weight matter; other sensors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hsfusion.plots.style import (
     open_frame,
     titled_figure,
 )
-from hsfusion.plots.weights import STRONG_WATER_VAPOUR_NM, broken_at_gaps
+from hsfusion.plots.weights import STRONG_WATER_VAPOUR_NM
 
 _READABLE = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1.0}  # under a text that a curve may cross
 _FILLS = {"mean": "set to their mean", "conditional": "predicted from the kept"}
@@ -41,60 +41,11 @@ _RANKINGS = {
     "SVM weights, spread": (Color.ORANGE, ":", "P"),
 }
 _CLASSIFIERS = {"network": "network", "svm": "SVM"}
-_COLUMNS = 4
 _ACCURACY_HEIGHT_IN = 2.3
 _ROW_HEIGHT_IN = 0.24
 _MARGINS_IN = 1.2  # of title, legends and axis labels
 _APART = 0.15  # of the metrics of one sensor
 _LOOKS = ((Color.BLUE, "o"), (Color.VERMILION, "D"))  # by colour and by shape
-
-
-@rc_context(STYLE)
-def group_profiles_figure(
-    wavelength_nm: ArrayLike,
-    weight: ArrayLike,
-    *,
-    runs: ArrayLike,
-    groups: Sequence[tuple[str, float, float]],
-    spread: tuple[ArrayLike, ArrayLike] | None,
-    title: str,
-) -> Figure:
-    """Draws the weights (C,) inside each band group, in any order, in a panel of its own, all with one scale.
-
-    The median and quartiles of what the runs (R, C) give a group are in the title of its panel; the spread is of their
-    bands, None for one run. Every group (name, lower_nm, upper_nm) holds one band at least.
-    """
-    nm, reported, profiles = (np.asarray(values, float) for values in (wavelength_nm, weight, runs))
-    columns = min(_COLUMNS, len(groups))
-    rows = -(-len(groups) // columns)
-    figure = titled_figure(PAGE_WIDTH_IN, 1.25 * rows + 0.7, title=title)
-    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-    for axes, (name, lower, upper) in zip(panels, groups, strict=False):
-        inside = (nm >= lower) & (nm < upper)
-        x, y = broken_at_gaps(nm[inside], reported[inside])
-        if spread is not None:
-            edges = (broken_at_gaps(nm[inside], np.asarray(edge)[inside])[1] for edge in spread)
-            axes.fill_between(x, *edges, color=Color.SKY_BLUE, alpha=0.5, lw=0)
-        axes.plot(x, y, color=Color.BLACK, marker="o", ms=1.6, lw=1.1)
-        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-        low, middle, high = np.quantile(profiles[:, inside].sum(1), [0.25, 0.5, 0.75])
-        quartiles = f" (runs {100 * low:.1f}–{100 * high:.1f})" if len(profiles) > 1 else ""
-        axes.set_title(f"{name}\n{100 * middle:.1f} %{quartiles}", fontsize=SMALL_PT, fontweight="normal")
-    for axes in panels:  # once all have their curves, for they share the scale
-        _from_zero(axes)
-    for axes in panels[len(groups) :]:
-        axes.set_visible(False)
-    note = "; in brackets: quartiles of what the runs give the group" if len(profiles) > 1 else ""
-    figure.supxlabel(f"wavelength (nm){note}", fontsize=8)
-    figure.supylabel("band weight (% of the total)", fontsize=8)
-    return figure
-
-
-def _from_zero(axes: Axes) -> None:
-    """Weights from 0 on, in percent."""
-    axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(PERCENT)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 @rc_context(STYLE)

@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 from hsfusion.errors import InputError
 from hsfusion.runs.folder import checked_keys
 from hsfusion.runs.run import Run, load_run
-from hsfusion.spectra import BandWeights
+from hsfusion.spectra import Bands, BandWeights
 from hsfusion.spectra.weights import WeightSpread, ranked_bands, untrained_weight
 from hsfusion.trust.stability import (
     Stability,
     compared_bands,
-    nogueira,
     quartiles,
     relative_profiles,
     top_bands,
     uniformity_p,
-    widened,
+    window_stability,
 )
 from hsfusion.trust.verdict import FREE, Duplicate, Verdict, WavelengthWindow, verdict, weight_windows
 
@@ -109,10 +108,6 @@ class WeightComparison:
             return "not finished"
         return None if self.verdict.word in {"supported", "not tested"} else self.verdict.word
 
-    def stamped(self, title: str) -> str:
-        """A title with the warning, if there is one."""
-        return title if self.stamp is None else f"{title} [{self.stamp}]"
-
     @property
     def origin(self) -> str:
         """Of which runs the reported weights are."""
@@ -123,6 +118,85 @@ class WeightComparison:
         nm, group = self.reported.bands.wavelength_nm, self.reported.group
         inside = np.flatnonzero((nm >= lower_nm) & (nm <= upper_nm))
         return "|".join(dict.fromkeys(name for c in inside for name in group[c].split("|") if name))
+
+
+@dataclass(frozen=True, eq=False)
+class Profiles:
+    """The weights (S, T, C) of S runs of each of T resamples; ``used`` are the (C',) bands that networks may use."""
+
+    bands: Bands
+    group: tuple[str, ...]
+    used: NDArray[np.int64]
+    weight: NDArray[np.float64]
+    untrained: NDArray[np.float64]  # (C,)
+    sources: tuple[tuple[str, float], ...] = ()  # mean weight of each layer of further rasters
+
+    @property
+    def runs(self) -> NDArray[np.float64]:
+        """(S T, C)."""
+        return self.weight.reshape(-1, self.weight.shape[2])
+
+    @property
+    def reported(self) -> BandWeights:
+        """The median of all runs."""
+        return BandWeights(self.bands, self.group, quartiles(self.runs).median, self.sources)
+
+    @property
+    def ensembles(self) -> NDArray[np.float64]:
+        """(T, C) the median of each resample, whose runs have seeds of their own; of a single one its S runs."""
+        if self.weight.shape[1] == 1:
+            return self.weight[:, 0]
+        return np.stack([quartiles(runs).median for runs in self.weight.transpose(1, 0, 2)])
+
+    def relative(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What is judged of weights (..., C): those of the bands in use (..., C'), relative to untrained networks."""
+        return relative_profiles(weight, self.untrained)[..., self.used]
+
+    @property
+    def windows(self) -> NDArray[np.bool_]:
+        """(U, C) windows of 7 neighbouring bands that networks may use."""
+        from hsfusion.trust.faithfulness import band_windows  # with scikit-learn
+
+        within = band_windows(self.bands.wavelength_nm[self.used])
+        windows = np.zeros((len(within), len(self.bands)), bool)
+        windows[:, self.used] = within
+        return windows
+
+    @property
+    def selected(self) -> NDArray[np.bool_]:
+        """(S T, C) the bands of each run that training raised most."""
+        chosen = np.zeros(self.runs.shape, bool)
+        chosen[:, self.used] = top_bands(self.relative(self.runs), compared_bands(self.used.size)[0])
+        return chosen
+
+    @property
+    def spread(self) -> WeightSpread:
+        """Quartiles and shares of selection over the runs."""
+        of = quartiles(self.runs)
+        return WeightSpread(of.lower, of.upper, self.selected.mean(0))
+
+    @property
+    def heaviest(self) -> tuple[WavelengthWindow, ...]:
+        """The windows of greatest weight."""
+        return weight_windows(self.reported, self.selected, profiles=self.runs, untrained=self.untrained)
+
+    @property
+    def uniformity_p(self) -> float | None:
+        """The p-value of weights that are those of untrained networks; None where nothing can be compared."""
+        rows, windows = self.relative(self.ensembles), self.windows
+        return uniformity_p(rows, windows[:, self.used]) if min(len(rows), len(windows)) > 1 else None
+
+    def stabilities(self) -> dict[str, Stability]:
+        """Indices by name: of the single runs, and the one reported, of ensembles where there are any."""
+        seeds, resamples, _ = self.weight.shape
+        if seeds * resamples == 1:
+            return {}
+        nm, (bands, half_width) = self.bands.wavelength_nm[self.used], compared_bands(self.used.size)
+        members = {"single": (self.runs, 1), "reported": (self.ensembles, seeds if resamples > 1 else 1)}
+        return {
+            name: window_stability(self.relative(weight), nm, bands=bands, half_width=half_width, members=number)
+            for name, (weight, number) in members.items()
+        }
 
 
 def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
@@ -140,63 +214,41 @@ def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
     every = np.stack([[*run.weights.weight, *(w for _, w in run.weights.sources)] for run in opened])  # (R, C + E)
     _check_no_copies(opened, every)
     first, number = opened[0].weights, len(opened[0].weights.bands)
-    profiles, used = every[:, :number], _used(first)
-    relative = relative_profiles(profiles, untrained_weight(first))[:, used]
-    selected = np.zeros(profiles.shape, bool)
-    if used.size > 1:  # a lone band is selected by every run
-        selected[:, used] = top_bands(relative, compared_bands(used.size)[0])
-    reported, spread = first, None
-    if len(opened) > 1:
-        of = quartiles(profiles)
-        sources = zip((name for name, _ in first.sources), every[:, number:].mean(0).tolist(), strict=True)
-        reported = BandWeights(first.bands, first.group, of.median, tuple(sources))
-        spread = WeightSpread(of.lower, of.upper, selected.mean(0))
+    sources = zip((name for name, _ in first.sources), every[:, number:].mean(0).tolist(), strict=True)
+    profiles = Profiles(
+        *(first.bands, first.group, _used(first)), every[:, None, :number], untrained_weight(first), tuple(sources)
+    )
     records, header = tuple(map(RunRecord.of, opened)), opened[0].header
+    several, free = len(records) > 1, any(run.fusion == "free" for run in records)
+    stability, windows = profiles.stabilities().get("reported"), profiles.heaviest
+    pairs = {(pair.first, pair.second): pair for run in records for pair in run.duplicates}
+    judged = verdict(
+        windows,
+        beats_chance=[run.beats_chance for run in records],
+        uniformity_p=profiles.uniformity_p,
+        stability=stability,
+        p_values={},
+        pairs=[pairs[key] for key in sorted(pairs)],
+        wavelength_nm=first.bands.wavelength_nm,
+        unreadable=FREE if free else _TRANSFERRED if several and any(run.carried for run in records) else None,
+    )
     known = () if header.fusion == "free" else header.groups
-    groups = tuple((group.name, group.lower_nm, group.upper_nm) for group in known)
-    return _judged(records, profiles, reported, spread, relative=relative, selected=selected, groups=groups)
+    return WeightComparison(
+        records,
+        profiles.runs,
+        profiles.reported,
+        profiles.spread if several else None,
+        stability,
+        windows,
+        profiles.untrained,
+        judged,
+        tuple((group.name, group.lower_nm, group.upper_nm) for group in known),
+    )
 
 
 def _used(table: BandWeights) -> NDArray[np.int64]:
     """(C',) the bands that networks may use: good ones in a group."""
     return np.flatnonzero(table.bands.good & np.array([bool(group) for group in table.group]))
-
-
-def _judged(
-    runs: tuple[RunRecord, ...],
-    profiles: NDArray[np.float64],
-    reported: BandWeights,
-    spread: WeightSpread | None,
-    *,
-    relative: NDArray[np.float64],
-    selected: NDArray[np.bool_],
-    groups: tuple[tuple[str, float, float], ...],
-) -> WeightComparison:
-    """The weights with their windows, stability and verdict; ``relative`` is (R, C'), ``selected`` (R, C)."""
-    from hsfusion.trust.faithfulness import band_windows  # with scikit-learn
-
-    nm, used = reported.bands.wavelength_nm, _used(reported)
-    stability = uniform = unreadable = None
-    if len(runs) > 1:
-        half_width = compared_bands(used.size)[1]
-        stability = nogueira(widened(selected[:, used], nm[used], half_width=half_width))
-        # windows hold 7 bands at most
-        uniform = uniformity_p(relative, band_windows(nm[used])) if used.size > 7 else None
-        unreadable = _TRANSFERRED if any(run.carried for run in runs) else None
-    untrained = untrained_weight(reported)
-    windows = weight_windows(reported, selected, profiles=profiles, untrained=untrained)
-    pairs = {(pair.first, pair.second): pair for run in runs for pair in run.duplicates}
-    judged = verdict(
-        windows,
-        beats_chance=[run.beats_chance for run in runs],
-        uniformity_p=uniform,
-        stability=stability,
-        p_values={},
-        pairs=[pairs[key] for key in sorted(pairs)],
-        wavelength_nm=nm,
-        unreadable=FREE if any(run.fusion == "free" for run in runs) else unreadable,
-    )
-    return WeightComparison(runs, profiles, reported, spread, stability, windows, untrained, judged, groups)
 
 
 def _check_no_copies(runs: Sequence[Run], weights: NDArray[np.float64]) -> None:

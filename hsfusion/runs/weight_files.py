@@ -1,16 +1,23 @@
-"""Tables and figures of compared band weights."""
+"""Tables, figures and pages of compared band weights."""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, astuple
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from hsfusion import plots
+from hsfusion.errors import InputError
 from hsfusion.runs.comparison import Selection, WeightComparison
-from hsfusion.runs.folder import plain_values
+from hsfusion.runs.folder import plain_values, read_json
 from hsfusion.spectra.weights import ranked_bands, write_table
+
+_PAGE = "report.html"
 
 
 def write_weights(weights: WeightComparison, folder: Path, selection: Selection | None = None) -> list[Path]:
@@ -31,7 +38,7 @@ def write_weights(weights: WeightComparison, folder: Path, selection: Selection 
         if rows:
             write_table(folder / f"{name}.csv", rows[0], (row.values() for row in rows))
             written.append(folder / f"{name}.csv")
-    figures = {"band_weights": curve_figure(weights), **_group_figure(weights), **evidence_figures(weights)}
+    figures = {"band_weights": curve_figure(weights), **evidence_figures(weights)}
     for stem, figure in figures.items():
         plots.save_figure(figure, folder / stem)
     return [*written, *(folder / f"{stem}.svg" for stem in figures)]
@@ -43,7 +50,7 @@ def _write_groups(weights: WeightComparison, selection: Selection, folder: Path)
     path.parent.mkdir(exist_ok=True)
     lines = [
         f"# {len(selection.intervals)} chosen by band weights, each a group of its own:",
-        f"# {weights.stamped(f'{weights.scene}, {weights.origin}')}",
+        f"# {weights.scene}, {weights.origin}" + (f" [{weights.stamp}]" if weights.stamp else ""),
         f"# hsfusion train --config-dir {folder} groups={selection.stem} band_cost=0 scene=...",
         "_target_: hsfusion.spectra.intervals\n_partial_: true\nnm:",
         *(f"  {name}: [{lower!r}, {upper!r}]" for name, lower, upper in selection.intervals),
@@ -103,22 +110,6 @@ def curve_figure(weights: WeightComparison) -> Any:
     )
 
 
-def _group_figure(weights: WeightComparison) -> dict[str, Any]:
-    """The weights group by group."""
-    if not weights.groups:
-        return {}
-    spread = weights.spread
-    figure = plots.group_profiles_figure(
-        weights.reported.bands.wavelength_nm,
-        weights.reported.weight,
-        runs=weights.profiles,
-        groups=weights.groups,
-        spread=None if spread is None else (spread.lower, spread.upper),
-        title=weights.stamped(f"Band weights by group: {weights.scene}, {weights.origin}"),
-    )
-    return {"groups": figure}
-
-
 def evidence_figures(weights: WeightComparison) -> dict[str, Any]:
     """Draws what the evidence says about faithfulness and retraining; empty without evidence."""
     content, figures = weights.evidence or {}, {}
@@ -150,3 +141,54 @@ def smallest_numbers(weights: WeightComparison) -> dict[tuple[str, str], int | N
     content = weights.evidence or {}
     found = content.get("top_k", {}).get("cheapest", {})
     return {(content["split"]["kind"], classifier): number for classifier, number in found.items()}
+
+
+def write_page(weights: WeightComparison, source: Path, folder: Path) -> Path:
+    """Writes the report of an evidence folder, the source of the weights, beside the figures; returns its path."""
+    assert weights.evidence is not None, "run folders have reports of their own"
+    assert weights.runs[0].folder is not None, "read from a folder"
+    configuration = source / "config.yaml"
+    content = {
+        "title": f"hsfusion: evidence on the band weights of {weights.scene}",
+        "configuration": configuration.read_text(encoding="utf-8") if configuration.exists() else "",
+        "versions": read_json(weights.runs[0].folder / "metrics.json").get("versions", {}),
+        "reproduce": weights.evidence["command"],
+    }
+    page = plots.evidence_html(weights.evidence, content=content, figures=folder)
+    path = folder / _PAGE
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def add_evidence(weights: WeightComparison, evidence: WeightComparison, source: Path) -> Path:
+    """Puts the evidence of a folder, its source, on the same split, scene and bands, into the report of a run."""
+    run, content = weights.runs[0], evidence.evidence
+    assert content is not None and run.folder is not None, "both are read from folders"
+    split, chance = evidence.runs[0].split, "" if run.beats_chance else ", no better than chance"
+    of_run = f"{run.split} split, {run.fusion} fusion{chance}, {_bands(weights)}"
+    of_evidence = f"{split} split, {content['fusion']} fusion, {_bands(evidence)}"
+    nm = [of.reported.bands.wavelength_nm for of in (weights, evidence)]
+    if of_run != of_evidence or not np.allclose(*nm, rtol=0, atol=1e-3):
+        expected = f"what the evidence is on: {of_evidence}, of the same wavelengths"
+        raise InputError(run.folder, "run", of_run, expected, "run hsfusion benchmark evidence on this scene")
+    if evidence.verdict is None:
+        raise InputError(source, "verdict", "none yet", "a finished evidence run", "let it finish")
+    path = run.folder / _PAGE
+    try:
+        page = path.read_text(encoding="utf-8")
+        with TemporaryDirectory() as drawn:
+            for stem, figure in {"band_weights": curve_figure(evidence), **evidence_figures(evidence)}.items():
+                plots.save_figure(figure, Path(drawn) / stem)
+            page = plots.with_evidence(page, content, name=source.resolve().name, figures=Path(drawn))
+    except (OSError, ValueError) as error:
+        raise InputError(path, "content", f"unreadable ({error})", "the report of a run", "train anew") from error
+    partial = path.with_name(f".{_PAGE}.{os.getpid()}")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def _bands(weights: WeightComparison) -> str:
+    """Scene, and number of bands in groups."""
+    group = weights.reported.group
+    return f"scene {weights.scene}, {sum(map(bool, group))} of {len(group)} bands"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.scenes.formats.cube_file import CubeFile, Pixels
+from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.formats.envi import LAYOUTS, EnviPixels
 from hsfusion.scenes.scene import ArrayRaster, Scene, Window
 from hsfusion.spectra import Bands
@@ -31,13 +30,9 @@ _WIDE, _NARROW = 5.0, 0.1  # FWHM, in median spacings, that can hardly be meant
 _BLANK = 0.001  # share of pixels that are 0 in all bands
 _SHOWN = 3
 _LINES, _SAMPLES, _PLACES = 16, 32, 3  # of the sample
-_SIDE, _LEAST_SQUARE = 32, 256  # of that in which a curve along lines or samples has to show
 _LEAST_NUMBERS = 1000
 # Read as written, no real cube was rougher than in a wrong way; of 210 wrong readings, 202 were found under this limit.
 _FAR_SMOOTHER = 0.6
-# Share of the variance between the means along an axis: of nine real cubes and 1080 crops in the right order, one crop
-# reached the limit along rows or columns; with bands as rows or columns, five of nine did.
-_LIKE_BANDS, _UNLIKE_BANDS = 0.7, 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,12 +278,6 @@ def _layout(file: CubeFile) -> Iterator[str]:
             f"neighbouring pixels and bands are far more alike when the binary is read as {smoother[0].upper()}, "
             f"{smoother[1]}: interleave or byte order of the header are probably wrong."
         )
-    if (axis := suspect_axis_order(file)) is not None:
-        rows, columns = file.geobox.shape
-        yield (
-            f"values follow one curve along the {axis}, as they should along the bands: the axes of the array are "
-            f"probably in another order than rows, columns, bands (here {rows} x {columns} x {file.layers})."
-        )
 
 
 def _fits(value: float, dtype: np.dtype) -> bool:
@@ -339,36 +328,10 @@ def suspect_interleave(file: CubeFile) -> tuple[str, str] | None:
     return order, "little endian" if best[1].newbyteorder("<") == best[1] else "big endian"
 
 
-def suspect_axis_order(file: CubeFile) -> str | None:
-    """``rows`` or ``columns`` where numbers follow one curve along them, as they do along bands, and not along bands.
-
-    All pixels of a scene have much of their spectra in common: light, atmosphere, sensor. Rows have nothing in common.
-    """
-    lines, samples = file.geobox.shape
-    if isinstance(file.pixels, EnviPixels) or min(lines, samples, file.layers) < 2 or lines * samples < _LEAST_SQUARE:
-        return None
-    ranks = _rank_sample(file, file.pixels, most=(_SIDE, _SIDE))  # (places, C, h, w)
-    if np.isfinite(ranks).sum() < _LEAST_NUMBERS:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of layers without data
-        bands, rows, columns = (_explained(ranks, axis) for axis in (1, 2, 3))
-    axis, share = ("rows", rows) if rows > columns else ("columns", columns)
-    return axis if share > _LIKE_BANDS and bands < _UNLIKE_BANDS else None
-
-
-def _explained(ranks: NDArray[np.float64], axis: int) -> float:
-    """Share of the variance at each place that lies between the means along an axis."""
-    means = np.nanmean(ranks, axis=tuple({1, 2, 3} - {axis}))  # (places, n)
-    between = np.nanmean((means - np.nanmean(means, axis=1, keepdims=True)) ** 2)
-    spread = np.nanmean((ranks - np.nanmean(ranks, axis=(1, 2, 3), keepdims=True)) ** 2)
-    return float(between / spread) if spread > 0 else 0.0
-
-
-def _rank_sample(file: CubeFile, pixels: Pixels, *, most: tuple[int, int]) -> NDArray[np.float64]:
+def _rank_sample(file: CubeFile, pixels: EnviPixels) -> NDArray[np.float64]:
     """Ranks 0..1 of blocks (places, C, h, w) of stored numbers, equal ones sharing theirs; NaN for no data."""
     grid = file.geobox.shape
-    height, width = map(min, grid, most)
+    height, width = map(min, grid, (_LINES, _SAMPLES))
     blocks = []
     for i in range(_PLACES):  # from one corner to the other
         row, col = (int((size - part) * (i + 0.5) / _PLACES) for size, part in zip(grid, (height, width), strict=True))
@@ -386,7 +349,7 @@ def _rank_sample(file: CubeFile, pixels: Pixels, *, most: tuple[int, int]) -> ND
 
 def _roughness(file: CubeFile, pixels: EnviPixels) -> float:
     """Mean step of ranks between neighbours in each direction, relative to that between any two numbers, summed."""
-    ranks = _rank_sample(file, pixels, most=(_LINES, _SAMPLES))  # (places, C, h, w)
+    ranks = _rank_sample(file, pixels)  # (places, C, h, w)
     known = ranks[np.isfinite(ranks)]
     if known.size < _LEAST_NUMBERS:
         return np.nan

@@ -17,7 +17,6 @@ from hsfusion.errors import InputError
 from hsfusion.spectra.bands import Bands
 from hsfusion.spectra.groups import band_spacing_nm
 
-_NO_WAVELENGTH = ("nan", "")  # of layers of further rasters; the second in files of version 0.1
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how a formula starts; apostrophes so that what has one already comes back
 
 
@@ -99,12 +98,6 @@ class BandWeights:
             "weight": self.weight.tolist(),
         }
 
-    def to_dataframe(self) -> Any:
-        """The table as a DataFrame of pandas, where that is installed."""
-        import pandas  # pyright: ignore[reportMissingImports]
-
-        return pandas.DataFrame(self.to_dict())
-
     def to_csv(self, path: str | Path) -> None:
         """Writes the columns band, wavelength_nm, fwhm_nm, good, group, weight; bands count from 1.
 
@@ -123,8 +116,8 @@ class BandWeights:
         try:
             with open(path, newline="", encoding="utf-8") as file:
                 lines = list(csv.DictReader(file))
-            rows = [row for row in lines if row["wavelength_nm"] not in _NO_WAVELENGTH]
-            layers = [row for row in lines if row["wavelength_nm"] in _NO_WAVELENGTH]
+            rows = [row for row in lines if row["wavelength_nm"] != "nan"]
+            layers = [row for row in lines if row["wavelength_nm"] == "nan"]
             widths = [row.get("fwhm_nm") for row in rows]
             fwhm = np.array([float(width) for width in widths if width]) if all(widths) else None
             good = np.array([row.get("good", "1") == "1" for row in rows])
@@ -137,10 +130,6 @@ class BandWeights:
         except (OSError, KeyError, TypeError, ValueError, csv.Error, InputError) as error:
             expected = "a band_weights.csv of hsfusion"
             raise InputError(path, "table", repr(error), expected, "name a run's file") from error
-
-    def window_total(self, centre_nm: float, *, half_width_nm: float) -> float:
-        """Weight of all bands within ``centre_nm ± half_width_nm``, both ends included."""
-        return float(self.weight[np.abs(self.bands.wavelength_nm - centre_nm) <= half_width_nm].sum())
 
     def group_totals(self) -> dict[str, float]:
         """Weight of each group and of each further raster, in the order in which they first occur."""

@@ -20,9 +20,10 @@ from hsfusion.cli.commands import scene_of, settings_of
 from hsfusion.cli.words import CONF
 from hsfusion.errors import InputError
 from hsfusion.evidence.jobs import EvidenceSettings, Task, split_of, untrained_weights, used_bands
-from hsfusion.evidence.numbers import Profiles, stability_of, verdict_of
+from hsfusion.evidence.numbers import stability_of, verdict_of
 from hsfusion.evidence.stages import sweep
 from hsfusion.evidence.store import write_json
+from hsfusion.runs.comparison import Profiles
 from hsfusion.runs.run import duplicate_bands
 from hsfusion.scenes import ArrayScene
 from hsfusion.scenes.scene import read_all

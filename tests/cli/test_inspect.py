@@ -248,15 +248,6 @@ def test_bad_bands_that_hit_nothing_are_a_warning(folder):
     assert warnings[-1].startswith("cube: bad_bands: no band lies from 2000 to 2100 nm")
 
 
-def test_axes_in_another_order_are_a_warning(folder):
-    wave = 0.3 + 0.2 * np.sin(np.arange(60) / 9)[:, None, None]
-    cube = wave + np.random.default_rng(0).normal(0, 0.03, (60, 40, 40))
-    given = {"wavelengths": np.arange(400, 800, 10).tolist(), "wavelength_unit": "nm"}
-    np.save(folder / "cube.npy", cube)
-    (warning,) = inspect_file(str(folder / "cube.npy"), given).warnings
-    assert "probably in another order than rows, columns, bands (here 60 x 40 x 40)" in warning
-
-
 def test_plot_writes_three_figures_and_replaces_them(folder, monkeypatch, capsys, undrawn):
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["inspect", *words])

@@ -178,7 +178,7 @@ def test_one_run_is_drawn_and_judged_as_one(three, monkeypatch, capsys):
     assert "verdict: one run only" in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} == {
         *("weights.csv", "weights.json", "windows.csv"),
-        *(f"{stem}.{kind}" for stem in ("band_weights", "groups") for kind in ("svg", "png")),
+        *(f"{stem}.{kind}" for stem in ("band_weights",) for kind in ("svg", "png")),
     }
     assert "one run only" in (out / "band_weights.svg").read_text()
     table = rows(out / "weights.csv")
@@ -361,7 +361,7 @@ def _small():
 def test_an_evidence_folder_is_drawn_whole(tmp_path, monkeypatch, capsys, undrawn):
     folder = write_evidence(tmp_path / "evidence")
     call(folder, "select=10", monkeypatch=monkeypatch)
-    stems = ("band_weights", "groups", "faithfulness", "top_k", "group_importance")
+    stems = ("band_weights", "faithfulness", "top_k", "group_importance")
     assert {path.name for path in (folder / "weights").glob("*.svg")} == {f"{stem}.svg" for stem in stems}
     said = capsys.readouterr().out
     assert "verdict: supported" in said

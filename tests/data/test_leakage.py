@@ -1,4 +1,3 @@
-import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -98,17 +97,6 @@ def test_the_same_classes_in_another_place_are_another_ground(other, same):
     one = split(0, seed=0)
     assert refused(changed(one, geobox=HERE), changed(one, geobox=other)) == same
     assert refused(changed(one, geobox=other), changed(one, geobox=HERE)) == same
-
-
-def test_model_files_of_before_are_still_compared_by_which_pixels_are_labelled():
-    one = split(0, seed=0)
-    entry = training_mask(one)
-    assert entry is not None
-    del entry["place"]
-    entry["ground"] = hashlib.sha256(b"(40, 40)" + (one.labelled.labels > 0).tobytes()).hexdigest()
-    check_no_leakage(one, {"seen": entry})
-    with pytest.raises(InputError, match="has seen"):
-        check_no_leakage(split(1, seed=0), {"seen": entry})
 
 
 def test_a_header_keeps_the_latest_grounds(other):

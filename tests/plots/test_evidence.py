@@ -17,7 +17,6 @@ from hsfusion.plots import (
     band_weights_figure,
     faithfulness_figure,
     group_importance_figure,
-    group_profiles_figure,
     save_figure,
     sensors_figure,
     top_k_figure,
@@ -128,37 +127,6 @@ def test_importance_bars_are_the_losses_and_tell_p() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["VIS", "NIR"]
 
 
-def groups_figure(spread: bool) -> Figure:
-    median = np.median(RUNS, axis=0)
-    lower, upper = np.quantile(RUNS, [0.25, 0.75], axis=0)
-    edges = (lower, upper) if spread else None
-    runs = RUNS if spread else RUNS[:1]
-    return group_profiles_figure(NM, median, runs=runs, groups=GROUPS, spread=edges, title="by group")
-
-
-def test_each_group_has_a_panel_of_its_own_bands_on_one_scale() -> None:
-    figure = groups_figure(spread=True)
-    assert [np.asarray(axes.get_lines()[0].get_xdata()).tolist() for axes in figure.axes] == [
-        NM[NM < 700].tolist(),
-        NM[NM >= 700].tolist(),
-    ]
-    assert len({axes.get_ylim() for axes in figure.axes}) == 1
-    low, high = np.quantile(RUNS[:, NM < 700].sum(1), [0.25, 0.75])
-    assert f"(runs {100 * low:.1f}–{100 * high:.1f})" in figure.axes[0].get_title(loc="left")
-
-
-def test_scale_of_all_groups_reaches_the_largest_weight() -> None:
-    weight = np.where(NM < 700, 0.01, 0.03)
-    figure = group_profiles_figure(NM, weight, runs=[weight], groups=GROUPS, spread=(weight, 2 * weight), title="")
-    assert all(axes.get_ylim()[1] > 0.06 for axes in figure.axes)
-
-
-def test_one_run_has_no_quartiles_by_group() -> None:
-    figure = groups_figure(spread=False)
-    assert not any(axes.collections for axes in figure.axes)
-    assert "runs" not in figure.axes[0].get_title(loc="left")
-
-
 def test_selection_frequency_stands_in_a_strip_under_the_weights() -> None:
     frequency = (NM < 600).astype(float)
     figure = drawn(
@@ -173,7 +141,7 @@ def test_selection_frequency_stands_in_a_strip_under_the_weights() -> None:
     assert "quartiles" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-@pytest.mark.parametrize("figure", [faithfulness, top_k, lambda: groups_figure(True)])
+@pytest.mark.parametrize("figure", [faithfulness, top_k])
 def test_no_text_runs_out_of_the_figure(figure) -> None:
     assert fits(figure())
 

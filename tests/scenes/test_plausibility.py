@@ -10,14 +10,7 @@ from hsfusion.scenes import GeoBox, Window
 from hsfusion.scenes.formats.cube_file import ArrayPixels, BandTable, CubeFile
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.geobox import describe_place
-from hsfusion.scenes.survey import (
-    exact,
-    format_band_ranges,
-    plausibility_warnings,
-    survey,
-    suspect_axis_order,
-    suspect_interleave,
-)
+from hsfusion.scenes.survey import exact, format_band_ranges, plausibility_warnings, survey, suspect_interleave
 from hsfusion.spectra import Bands
 
 NM = np.arange(400.0, 1000, 10)
@@ -123,10 +116,6 @@ CASES = {
     "border": (
         {"values": changed(pixels(), (slice(None), 0), 0)},
         "5.0% of the pixels are 0 in all bands that have data",
-    ),
-    "axes": (
-        {"values": np.moveaxis(pixels().repeat(3, 2)[..., :60], 2, 0)},
-        "values follow one curve along the rows, as they should along the bands",
     ),
 }
 
@@ -262,43 +251,3 @@ def test_noise_and_tiny_cubes_and_single_bands_are_not_doubted(tmp_path):
 def test_formats_that_cannot_be_read_in_a_wrong_way_are_not_doubted(tmp_path):
     np.save(tmp_path / "cube.npy", fields_of_crops())
     assert suspect_interleave(open_cube_file(tmp_path / "cube.npy")) is None
-
-
-def npy(folder, values):
-    np.save(folder / "cube.npy", values)
-    return open_cube_file(folder / "cube.npy")
-
-
-@pytest.mark.parametrize("levels", [1.0, 0.0])
-def test_bands_in_the_place_of_rows_or_columns_are_found(tmp_path, levels):
-    cube = fields_of_crops() + levels * 3000 * np.sin(np.arange(60) / 9)[:, None, None]  # (C, H, W)
-    found = "rows" if levels else None  # spectra that have nothing in common cannot be told from anything else
-    assert suspect_axis_order(npy(tmp_path, cube)) == found
-    assert suspect_axis_order(npy(tmp_path, cube.transpose(1, 0, 2))) == (found and "columns")
-    assert suspect_axis_order(npy(tmp_path, cube.transpose(1, 2, 0))) is None
-
-
-def test_axes_of_noise_and_slopes_and_tiny_or_empty_cubes_are_not_doubted(tmp_path):
-    rng = np.random.default_rng(0)
-    noise = rng.random((30, 40, 20))
-    small = np.sin(np.arange(15) / 3)[:, None, None] + rng.normal(0, 0.01, (15, 17, 20))
-    slope = np.linspace(0, 1, 40)[:, None, None] + np.sin(np.arange(30) / 5) + rng.normal(0, 0.05, (40, 20, 30))
-    gaps = slope.copy()
-    gaps[..., 3:] = np.nan
-    for values in (
-        noise,
-        slope,
-        gaps,
-        noise[:3, :3],
-        noise[:1],
-        small,
-        np.zeros((9, 20, 30)),
-        np.full((9, 20, 30), np.nan),
-    ):
-        assert suspect_axis_order(npy(tmp_path, values)) is None
-
-
-def test_raw_cubes_name_their_axes_themselves(tmp_path):
-    cube = fields_of_crops() + 3000 * np.sin(np.arange(60) / 9)[:, None, None]
-    file = write(tmp_path, cube.transpose(1, 2, 0), dtype="f4", real=("bsq", "<"), said=("bsq", "<"))
-    assert suspect_axis_order(file) is None

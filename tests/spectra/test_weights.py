@@ -79,12 +79,10 @@ def test_layers_of_other_rasters_count_and_come_back_from_csv(tmp_path):
         BandWeights(bands, ("a", "a"), np.array([0.3, 0.2]))
 
 
-def test_window_totals_include_both_ends():
+def test_bands_without_groups_have_no_totals():
     weights = BandWeights(
         Bands.from_wavelengths([400.0, 410.0, 420.0, 500.0]), ("",) * 4, np.array([0.1, 0.2, 0.3, 0.4])
     )
-    assert weights.window_total(410, half_width_nm=10) == pytest.approx(0.6)
-    assert weights.window_total(450, half_width_nm=5) == 0
     assert weights.group_totals() == {}
 
 
