@@ -50,5 +50,5 @@ def test_default_configuration_takes_the_defaults_of_the_code():
         for given_by_the_code in ("valid", "sources", "response", "backbone", "backbone_options"):
             defaults.pop(given_by_the_code, None)
         for key, value in defaults.items():
-            same = [list(v) for v in value] if key == "windows_nm" else value
+            same = [list(v) for v in value] if key in ("windows_nm", "proxies") else value
             assert config[key] == same, f"{name}: {key}"

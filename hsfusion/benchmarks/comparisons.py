@@ -1,28 +1,29 @@
-"""Methods beside each other on the same pixels, over several seeds: networks, baselines, sensors, fine-tuning.
+"""Methods beside each other on the same pixels, over several seeds: sensors and fine-tuning.
 
 Each comparison yields a row for each method and seed when it is ready; ``table`` shows the mean over the seeds.
 """
 
 from __future__ import annotations
 
-import json
+import os
+import platform
+import re
+import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from itertools import product
+from datetime import UTC, datetime
+from functools import cache, partial
 from math import inf
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
 from hsfusion.data.leakage import check_no_leakage
-from hsfusion.data.patches import prepare
-from hsfusion.data.splits import TEST, TRAIN, VAL
 from hsfusion.errors import InputError
 from hsfusion.inference import predict_scene
 from hsfusion.nn import FusionNetwork
-from hsfusion.runs.experiment import new_model, prepare_experiment, split_scene, used_layers
+from hsfusion.runs.experiment import new_model, prepare_experiment
 from hsfusion.runs.finetuning import (
     alternatives,
     best_of,
@@ -35,77 +36,42 @@ from hsfusion.runs.finetuning import (
 from hsfusion.runs.folder import versions
 from hsfusion.runs.run import Training
 from hsfusion.runs.settings import TrainSettings
-from hsfusion.runs.training import evaluate_test, fit
+from hsfusion.runs.training import evaluate_test, fit, train
 from hsfusion.scenes import LabelledScene
 from hsfusion.scenes.simulate import simulate
 from hsfusion.spectra.sensors import sensor_name
 from hsfusion.training.model_file import ModelHeader
-from hsfusion.trust.rankings import forest_predictions, svm_predictions
 
-#: per-pixel classifiers beside the networks
-BASELINES = ("svm", "forest")
 #: the scene with its own bands, beside sensors
 AS_IT_IS = "as it is"
-_METRICS = ("overall_accuracy", "average_accuracy", "kappa", "mean_iou")
+_METRICS = ("overall_accuracy", "average_accuracy", "kappa")
 
 Row = dict[str, Any]
-
-
-def compare_fusions(
-    scene: LabelledScene,
-    settings: TrainSettings,
-    *,
-    seeds: Sequence[int],
-    fusions: Sequence[str],
-    keep_bands: Sequence[int | None],
-    baselines: Sequence[str],
-) -> Iterator[Row]:
-    """Kinds of fusion, each with every number of bands to keep, and some of :data:`BASELINES` on the same pixels.
-
-    None keeps as many bands as are worth their cost; ``seeds`` are of networks, and of splits without one.
-    """
-    methods = {}
-    for fusion, keep in product(fusions, keep_bands):
-        model = replace(settings.model, fusion=fusion, keep_bands=keep)
-        name = fusion if keep is None else f"{fusion}, {keep} bands"
-        methods[name] = partial(_network_row, scene, replace(settings, model=model))
-    methods |= {name: partial(_baseline_row, scene, settings) for name in baselines}
-    return _rows(methods, seeds)
 
 
 def compare_sensors(
     scenes: dict[str, LabelledScene], settings: TrainSettings, *, seeds: Sequence[int]
 ) -> Iterator[Row]:
     """The network on a scene as several sensors see it, from :func:`sensor_scenes`."""
-    return _rows({name: partial(_network_row, scene, settings) for name, scene in scenes.items()}, seeds)
+    settings = replace(settings, baselines=())
+    return (network_row(scene, settings, name, seed) for seed in seeds for name, scene in scenes.items())
 
 
-def _rows(methods: Mapping[str, Callable[[str, int], Row]], seeds: Sequence[int]) -> Iterator[Row]:
-    return (row_of(name, seed) for seed in seeds for name, row_of in methods.items())
-
-
-def _network_row(scene: LabelledScene, settings: TrainSettings, name: str, seed: int) -> Row:
-    job = replace(settings, seed=seed)
-    result = fit(job, prepare_experiment(scene, job))
-    in_use = int((result.weights.weight > 0).sum())
-    return {**_row(name, seed, result.metrics), "bands_in_use": in_use, "bands": len(scene.scene.bands)}
-
-
-def _baseline_row(scene: LabelledScene, settings: TrainSettings, name: str, seed: int) -> Row:
-    """A per-pixel classifier on the pixels of the split that the settings make."""
-    settings = replace(settings, seed=seed)
-    split = split_scene(scene, settings)
-    cube = prepare(split, used_layers(scene.scene, settings))
-    classes = cube.classes.numpy()
-    train, val = ((cube.spectra(split.pixels(role)), classes[split.pixels(role)]) for role in (TRAIN, VAL))
-    test, start = cube.spectra(split.pixels(TEST)), time.perf_counter()
-    if name == "svm":
-        predicted = svm_predictions(train, val, test, seed=seed)
-    else:
-        predicted = forest_predictions(train, test, seed=seed)
-    seconds, whole = time.perf_counter() - start, classes.copy()
-    whole[split.pixels(TEST)] = predicted
-    return _row(name, seed, evaluate_test(split, whole.reshape(split.roles.shape))[1], seconds=seconds)
+def network_row(scene: LabelledScene, settings: TrainSettings, name: str, seed: int) -> Row:
+    """One training with its choices and baselines; ``choice_seconds`` hold all but training and baselines."""
+    start = time.perf_counter()
+    run = train(scene, settings=replace(settings, seed=seed))
+    baselines, row = run.metrics.get("baselines", {}), _row(name, seed, run.metrics)
+    baseline_seconds = sum(of["seconds"] for of in baselines.values())
+    return {
+        **row,
+        "choice_seconds": time.perf_counter() - start - row["seconds"] - baseline_seconds,
+        "baseline_seconds": baseline_seconds,
+        "bands_in_use": int((run.weights.weight > 0).sum()),
+        "bands": len(scene.scene.bands),
+        "choices": run.metrics.get("choices", []),
+        "baselines": baselines,
+    }
 
 
 def sensor_scenes(scene: LabelledScene, settings: TrainSettings, sensors: Sequence[str]) -> dict[str, LabelledScene]:
@@ -241,7 +207,33 @@ def table(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def write_rows(path: Path, rows: Sequence[Row], *, configuration: dict[str, Any]) -> None:
-    """Writes what there is so far, so that a long benchmark that is cut short loses nothing."""
-    content = {"config": configuration, "versions": versions(), "summary": summarise(rows), "runs": list(rows)}
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+def document(
+    rows: Sequence[Row], *, summary: dict[str, Any], command: str, configuration: dict[str, Any]
+) -> dict[str, Any]:
+    """What a benchmark writes: rows and summary, and when, where and by what they were measured."""
+    cpu = Path("/proc/cpuinfo")
+    models = re.findall(r"model name\s*: (.*)", cpu.read_text()) if cpu.exists() else []
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": {
+            "platform": platform.platform(),
+            "processor": models[0] if models else platform.processor(),
+            "cores": os.cpu_count(),
+        },
+        "command": command,
+        "config": configuration,
+        "versions": versions(),
+        "summary": summary,
+        "runs": list(rows),
+    }
+
+
+@cache
+def commit() -> str | None:
+    """The commit of a checkout at the first call, ``-dirty`` with changes; None for an installed package."""
+    root = Path(__file__).parents[2]
+    words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    if not (root / ".git").exists():
+        return None
+    return subprocess.run(words, capture_output=True, text=True).stdout.strip() or None

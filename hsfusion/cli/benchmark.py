@@ -4,36 +4,113 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from hsfusion.cli.app import plain, run_app
+from hsfusion.cli.words import CONF, hydra_words
 from hsfusion.errors import InputError
 
+# keys of benchmark accuracy that change no number of a row
+_FREE = ("rows", "seeds", "first_seed", "json", "suite_folder", "progress")
 _DRAWN = {"overall accuracy": "overall_accuracy", "average accuracy": "average_accuracy"}
 
 
 def accuracy(cfg: DictConfig) -> None:
-    """Trains each kind of fusion and each baseline on the same pixels with every seed; prints a table, writes JSON."""
-    from hsfusion.benchmarks.comparisons import BASELINES, compare_fusions
-    from hsfusion.cli.commands import scene_of, settings_of
+    """Trains each kind of fusion beside the baselines with every seed, on one scene or a suite; prints a table."""
+    from hsfusion.benchmarks.accuracy import compare_fusions, suite_table, summarise_scenes, with_baselines
+    from hsfusion.benchmarks.comparisons import commit, table
+    from hsfusion.cli.commands import scene_of, settings_of, show_warnings
 
-    lists = {key: _listed(cfg, key) for key in ("fusions", "keep_bands", "baselines")}
-    if not set(lists["baselines"]) <= set(BASELINES):
-        _refuse("baselines", lists["baselines"], f"a list of {', '.join(BASELINES)}")
-    _collect(cfg, compare_fusions(scene_of(cfg), settings_of(cfg), seeds=_seeds(cfg), **lists))
+    lists = {key: _listed(cfg, key) for key in ("fusions", "keep_bands")}
+    seeds, suite, configuration = _seeds(cfg), None if cfg.scenes is None else _suite(cfg), plain(cfg)
+    for key in _FREE if suite is None else {*_FREE, "scene", "split", "name"}:
+        del configuration[key]
+    entries = [{"name": str(cfg.name)}] if suite is None else suite
+    configuration["suite"] = suite
+    earlier = _earlier_rows(cfg, configuration)
+
+    def measured() -> Iterator[dict[str, Any]]:
+        for entry in _chosen_rows(cfg, entries):
+            done = {(row["method"], row["seed"]) for row in earlier if row["scene"] == entry["name"]}
+            of = cfg if suite is None else _row_config(cfg, entry["words"])
+            for row in compare_fusions(scene_of(of), settings_of(of), seeds=seeds, done=done, **lists):
+                yield {"scene": entry["name"], **row, "commit": commit()}
+
+    show_warnings()
+    rows = _collect(cfg, measured(), summarise=summarise_scenes, configuration=configuration, earlier=earlier)
+    if suite is None:
+        print("\n".join(table(with_baselines(rows))))
+    print("\n".join(suite_table(rows)))
+
+
+def _suite(cfg: DictConfig) -> list[dict[str, Any]]:
+    """The rows of a suite."""
+    words = HydraConfig.get().overrides.task
+    if given := [word for word in words if word.lstrip("+~").startswith(("scene=", "scene.", "split"))]:
+        _refuse("scene and split", ", ".join(given), "nothing: they are those of the suite's rows")
+    path = CONF / "suite.yaml" if cfg.scenes == "suite" else Path(str(cfg.scenes))
+    if not path.is_file():
+        _refuse("scenes", cfg.scenes, "suite, or a YAML file like conf/suite.yaml")
+    return plain(OmegaConf.load(path))
+
+
+def _chosen_rows(cfg: DictConfig, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that were asked for and whose files exist; those without are named in one line."""
+    names = [entry["name"] for entry in entries]
+    wanted = names if cfg.rows is None else _listed(cfg, "rows")
+    if not set(wanted) <= set(names):
+        _refuse("rows", wanted, f"a list of {', '.join(names)}")
+    chosen, missing = [], []
+    for entry in entries:
+        if entry["name"] in wanted:
+            paths = [word.partition("=")[2] for word in entry.get("words", ()) if "{folder}" in word]
+            known = cfg.suite_folder is not None or not paths
+            there = known and all(Path(path.replace("{folder}", str(cfg.suite_folder))).exists() for path in paths)
+            (chosen if there else missing).append(entry)
+    if missing:
+        print(f"skipped, no files in suite_folder={cfg.suite_folder}: {', '.join(entry['name'] for entry in missing)}")
+    return chosen
+
+
+def _row_config(cfg: DictConfig, words: list[str]) -> DictConfig:
+    """The configuration with scene and split of a row of the suite."""
+    row = compose(
+        "train", overrides=hydra_words([w.replace("{folder}", str(cfg.suite_folder)) for w in words], "train")
+    )
+    changed = cfg.copy()
+    OmegaConf.set_struct(changed, False)
+    changed.scene, changed.split = row.scene, row.split
+    return changed
+
+
+def _earlier_rows(cfg: DictConfig, configuration: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows that the same command left in its file."""
+    if cfg.json is None or not Path(str(cfg.json)).exists():
+        return []
+    try:
+        content = json.loads(Path(str(cfg.json)).read_text(encoding="utf-8"))
+        if content["config"] == json.loads(json.dumps(configuration)):
+            return content["runs"]
+    except (ValueError, LookupError, TypeError):
+        pass
+    fix = "choose another file, or delete it"
+    raise InputError(cfg.json, "content", "that of another command", "rows of this command to go on with", fix)
 
 
 def sensors(cfg: DictConfig) -> None:
     """Trains the network on the scene as it is and as each sensor would see it; prints a table, draws a figure."""
-    from hsfusion.benchmarks.comparisons import compare_sensors, sensor_scenes
+    from hsfusion.benchmarks.comparisons import compare_sensors, sensor_scenes, summarise, table
     from hsfusion.cli.commands import scene_of, settings_of
     from hsfusion.spectra.sensors import sensor_name
 
@@ -42,14 +119,15 @@ def sensors(cfg: DictConfig) -> None:
         _refuse("sensors", named, "each name once")
     seeds, settings = _seeds(cfg), settings_of(cfg)
     scenes = sensor_scenes(scene_of(cfg), settings, named)
-    rows = _collect(cfg, compare_sensors(scenes, settings, seeds=seeds))
+    rows = _collect(cfg, compare_sensors(scenes, settings, seeds=seeds), summarise=summarise, configuration=plain(cfg))
+    print("\n".join(table(rows)))
     if cfg.figure is not None:
         _draw_sensors(Path(cfg.figure), rows, scenes, seeds=len(seeds))
 
 
 def finetune(cfg: DictConfig) -> None:
     """Fine-tunes and trains from scratch on the same pixels, for each number of labels and seed; prints a table."""
-    from hsfusion.benchmarks.comparisons import compare_finetuning, pretrained_models
+    from hsfusion.benchmarks.comparisons import compare_finetuning, pretrained_models, summarise, table
     from hsfusion.cli.commands import check_finetune_words, scene_of, settings_of
 
     labels = _listed(cfg, "labels")
@@ -58,7 +136,8 @@ def finetune(cfg: DictConfig) -> None:
     check_finetune_words(cfg)
     seeds, scene, settings = _seeds(cfg), scene_of(cfg), settings_of(cfg)
     models = pretrained_models(scene, settings, str(cfg.pretrained), seeds)
-    _collect(cfg, compare_finetuning(scene, settings, models=models, labels=labels, scratch_epochs=cfg.scratch_epochs))
+    rows = compare_finetuning(scene, settings, models=models, labels=labels, scratch_epochs=cfg.scratch_epochs)
+    print("\n".join(table(_collect(cfg, rows, summarise=summarise, configuration=plain(cfg)))))
 
 
 def evidence(cfg: DictConfig) -> None:
@@ -102,7 +181,7 @@ def speed(cfg: DictConfig, kind: str) -> None:
 
 
 KINDS = {
-    "accuracy": (accuracy, "networks beside an SVM and a random forest on the same pixels, over several seeds"),
+    "accuracy": (accuracy, "networks beside classifiers without one on the same pixels, over several seeds or a suite"),
     "sensors": (sensors, "networks on a scene as other sensors would see it: would Sentinel-2 be enough?"),
     "finetune": (finetune, "fine-tuning beside training from scratch, on the same few labels"),
     "evidence": (evidence, "how stable and how faithful the band weights are, over seeds and resamples"),
@@ -129,20 +208,33 @@ def command() -> None:
     run_app(partial(speed, kind=kind) if task is speed else task, f"benchmark_{kind}")
 
 
-def _collect(cfg: DictConfig, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _collect(
+    cfg: DictConfig,
+    measured: Iterable[dict[str, Any]],
+    *,
+    summarise: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    configuration: dict[str, Any],
+    earlier: Sequence[dict[str, Any]] = (),
+) -> list[dict[str, Any]]:
     """Prints each row and writes all so far, as they come; a file that cannot be written fails before anything runs."""
-    from hsfusion.benchmarks.comparisons import table, write_rows
+    from hsfusion.benchmarks.comparisons import document
+    from hsfusion.cli.app import command_again
+    from hsfusion.evidence.store import write_json
 
-    collected: list[dict[str, Any]] = []
-    for row in chain([None], rows):
+    words = shlex.split(command_again(str(HydraConfig.get().job.config_name).replace("_", " ")))
+    # without the folders of this machine
+    named = [word.partition("=")[::2] if word.startswith(("json=", "suite_folder=")) else (word, "") for word in words]
+    command = shlex.join(f"{key}={Path(path).name}" if path else key for key, path in named)
+    rows = list(earlier)
+    for row in chain([None], measured):
         if row is not None:
-            collected.append(row)
+            rows.append(row)
             text = f"overall accuracy {row['overall_accuracy']:.4f}, {row['seconds']:.0f} s"
-            print(f"seed {row['seed']} {row['method']:<18} {text}", flush=True)
+            print(f"{row.get('scene', '')} seed {row['seed']} {row['method']:<18} {text}".lstrip(), flush=True)
         if cfg.json is not None:
-            write_rows(Path(str(cfg.json)), collected, configuration=plain(cfg))
-    print("\n".join(table(collected)))
-    return collected
+            content = document(rows, summary=summarise(rows), command=command, configuration=configuration)
+            write_json(Path(str(cfg.json)), content)
+    return rows
 
 
 def _seeds(cfg: DictConfig) -> range:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from hsfusion.scenes import ArrayRaster, ArrayScene, LabelledScene, Legend, StackedScene
@@ -21,6 +22,7 @@ def synthetic_scene(
     contrast: float = 1.0,
     noise: float = 0.5,
     step_m: float | None = None,
+    proxies: Sequence[tuple[float, float]] = (),
 ) -> LabelledScene:
     """A scene whose classes differ inside the given windows, each [lower, upper) in nm, and nowhere else.
 
@@ -31,7 +33,9 @@ def synthetic_scene(
 
     ``contrast`` is the distance of two neighbouring levels and ``noise`` a standard deviation, in units of reflectance
     x 10. ``step_m`` adds a raster of heights named lidar, in which the last class stands so much above the others in m;
-    its spectra are those of the class before.
+    its spectra are those of the class before. ``proxies`` are wavelengths in nm outside the windows, each with a
+    correlation: the first band there follows the middle of the first window that closely, the second of the second, and
+    so on around.
     """
     rng = np.random.default_rng([seed, 10])
     nm = np.arange(400.0, 2501.0, 10.0)
@@ -49,6 +53,9 @@ def synthetic_scene(
         levels = (np.arange(num_classes) // 2**i) % 2 if len(windows_nm) > 1 else np.arange(num_classes)
         inside = (nm >= lower) & (nm < upper)
         values[inside] += contrast * (levels[index] - levels.mean())[None]
+    for i, (proxy, correlation) in enumerate(proxies):
+        band, followed = np.abs(nm - [[proxy], [np.mean(windows_nm[i % len(windows_nm)])]]).argmin(1)
+        values[band] = values[band].mean() + _following(values[followed], correlation, seed=[seed, 16, i])
     labels = truth.astype(np.int64) + 1
     scene = ArrayScene(values.astype(np.float32) / 10, bands=Bands.from_wavelengths(nm), name="synthetic")
     if step_m is not None:
@@ -57,3 +64,9 @@ def synthetic_scene(
     return LabelledScene(
         scene, labels, Legend.of(labels, names={int(code): f"material {code}" for code in np.unique(labels) if code})
     )
+
+
+def _following(band: NDArray[np.float64], correlation: float, *, seed: list[int]) -> NDArray[np.float64]:
+    """A band (H, W) of mean 0 and as much variance that correlates with another."""
+    noise = np.random.default_rng(seed).normal(0, band.std(), band.shape)
+    return correlation * (band - band.mean()) + np.sqrt(1 - correlation**2) * noise

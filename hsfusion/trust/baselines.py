@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.special import log_softmax
+from scipy.stats import t as student_t
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
@@ -180,6 +181,15 @@ def paired_difference(
     drawn = np.random.default_rng([seed, 7]).integers(len(sums), size=(draws, len(sums)))
     low, high = np.quantile(sums[drawn].sum(1) / counts[drawn].sum(1), [0.025, 0.975])
     return float(gain.mean()), float(low), float(high)
+
+
+def paired_interval(differences: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Mean of paired differences, one of each split, and the ends of its 95 % t-interval; None for those of one."""
+    mean = float(np.mean(differences))
+    if len(differences) < 2:
+        return mean, None, None
+    half = float(student_t.ppf(0.975, len(differences) - 1) * np.std(differences, ddof=1) / len(differences) ** 0.5)
+    return mean, mean - half, mean + half
 
 
 def _estimator(name: str, seed: int) -> tuple[Any, dict[str, list[Any]]]:

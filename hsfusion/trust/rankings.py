@@ -1,4 +1,4 @@
-"""Choosing k bands by the band weights, rankings and per-pixel classifiers that have to be beaten.
+"""Choosing k bands by the band weights, and rankings that have to be beaten.
 
 Rankings see training pixels only.
 """
@@ -9,14 +9,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_selection import mutual_info_classif
-from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold
-from sklearn.svm import SVC, LinearSVC
+from sklearn.svm import LinearSVC
 
 from hsfusion.errors import InputError
+from hsfusion.trust.baselines import PixelTable, fit_baselines
 
-_SVM_GRID = {"C": [10.0, 100.0, 1000.0], "gamma": ["scale", 1e-3]}
 _EXPLAINED = 0.99  # share of the variance that the components behind the PCA loadings explain
 
 #: k -> (k,) indices of bands
@@ -129,27 +127,6 @@ def choices(
     }
 
 
-def svm_predictions(train: Pixels, val: Pixels, test: NDArray[np.floating], *, seed: int) -> NDArray[np.int64]:
-    """Classes (T,) of an RBF SVM trained on the training pixels, C and gamma chosen by the validation pixels.
-
-    Where there are none, three folds of the training pixels choose. ``test`` are standardised spectra (T, C).
-    """
-    x, y = train
-    if len(val[1]):
-        folds = PredefinedSplit(np.r_[np.full(len(y), -1), np.zeros(len(val[1]), int)])
-        search = GridSearchCV(SVC(), _SVM_GRID, cv=folds, refit=False).fit(np.r_[x, val[0]], np.r_[y, val[1]])
-    else:
-        smallest = int(np.bincount(y)[np.unique(y)].min())
-        folds = StratifiedKFold(max(2, min(3, smallest)), shuffle=True, random_state=seed)
-        search = GridSearchCV(SVC(), _SVM_GRID, cv=folds, refit=False).fit(x, y)
-    return SVC(**search.best_params_).fit(x, y).predict(test)
-
-
-def forest_predictions(train: Pixels, test: NDArray[np.floating], *, seed: int) -> NDArray[np.int64]:
-    """Classes (T,) of a random forest of 500 trees, for standardised spectra (T, C)."""
-    return RandomForestClassifier(500, n_jobs=-1, random_state=seed).fit(*train).predict(test)
-
-
 def retrain_score(
     train: Pixels, val: Pixels, *, test: Pixels, bands: NDArray[np.integer], seed: int
 ) -> tuple[float | None, float]:
@@ -157,9 +134,10 @@ def retrain_score(
 
     The first is None without validation pixels, which choose C and gamma.
     """
-    asked = np.concatenate([val[0], test[0]])[:, bands]
-    seen = svm_predictions((train[0][:, bands], train[1]), (val[0][:, bands], val[1]), asked, seed=seed)
-    right = seen == np.concatenate([val[1], test[1]])
+    both = np.concatenate([val[0], test[0]]), np.concatenate([val[1], test[1]])
+    tables = [PixelTable(x[:, bands], x[:, bands], y) for x, y in (train, val, both)]
+    [svm] = fit_baselines(*tables, noise=train[0][:0], names=("svm",), seed=seed)
+    right = svm.classes == both[1]
     return float(right[: len(val[1])].mean()) if len(val[1]) else None, float(right[len(val[1]) :].mean())
 
 

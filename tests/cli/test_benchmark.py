@@ -2,21 +2,64 @@ import json
 
 import pytest
 
+SMALL = ["model.channels=4", "model.receptive_field=3", "trainer=cpu", "threads=1", "trainer.max_epochs=1"]
+SMALL += ["data.steps_per_epoch=2", "groups.number=4", "select=[]"]
 
-def test_accuracy_compares_networks_and_baselines_on_the_same_pixels(hsfusion, tmp_path):
-    words = ["accuracy", "seeds=2", "fusions=[scalar]", "json=out.json", "trainer.max_epochs=1"]
-    small = ["scene=synthetic", "scene.height=40", "scene.width=40", "model.channels=4", "trainer=cpu", "threads=1"]
-    done = hsfusion("benchmark", *words, *small, cwd=tmp_path)
+
+def test_accuracy_compares_networks_and_the_baselines_of_the_run(hsfusion, tmp_path):
+    words = ["accuracy", "scene=synthetic", "scene.height=40", "scene.width=40", *SMALL, "baselines=[lda,svm]"]
+    words += ["fusions=[scalar,free]", "json=out.json", f"suite_folder={tmp_path}"]
+    done = hsfusion("benchmark", *words, "seeds=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    first = json.loads((tmp_path / "out.json").read_text())
+    assert {"date", "commit", "machine", "versions"} <= first.keys()
+    assert str(tmp_path) not in json.dumps(first)
+    done = hsfusion("benchmark", *words, "seeds=2", cwd=tmp_path)  # goes on
+    assert done.returncode == 0, done.stderr
+    assert "seed 0" not in done.stdout
     result = json.loads((tmp_path / "out.json").read_text())
+    assert result["runs"][:2] == first["runs"]
     rows = {(row["seed"], row["method"]): row for row in result["runs"]}
-    assert set(rows) == {(seed, method) for seed in (0, 1) for method in ("scalar", "svm", "forest")}
-    for seed in (0, 1):
-        assert rows[seed, "scalar"]["split"] == rows[seed, "svm"]["split"] == rows[seed, "forest"]["split"]
-    mean = (rows[0, "svm"]["overall_accuracy"] + rows[1, "svm"]["overall_accuracy"]) / 2
-    assert result["summary"]["svm"]["overall_accuracy"]["mean"] == pytest.approx(mean)
-    assert rows[0, "svm"]["overall_accuracy"] > 0.5  # four classes, told apart by two windows
-    assert list(tmp_path.iterdir()) == [tmp_path / "out.json"]
+    assert set(rows) == {(seed, method) for seed in (0, 1) for method in ("scalar", "free")}
+    accuracies = [{name: of["overall_accuracy"] for name, of in rows[s, "scalar"]["baselines"].items()} for s in (0, 1)]
+    assert [list(of) for of in accuracies] == [["lda", "svm"]] * 2
+    assert not rows[0, "free"]["baselines"]  # the same pixels: fitted once
+    summary = result["summary"]["synthetic"]
+    assert summary["svm"]["overall_accuracy"]["mean"] == pytest.approx(
+        (accuracies[0]["svm"] + accuracies[1]["svm"]) / 2
+    )
+    best = max(("lda", "svm"), key=lambda name: accuracies[0][name] + accuracies[1][name])
+    gains = [rows[seed, "free"]["overall_accuracy"] - accuracies[seed][best] for seed in (0, 1)]
+    ahead = summary["free"]["ahead"]
+    assert (ahead["baseline"], ahead["splits"]) == (best, 2)
+    assert ahead["mean"] == pytest.approx(sum(gains) / 2)
+    assert ahead["high"] - ahead["mean"] == pytest.approx(12.7062 * abs(gains[0] - gains[1]) / 2, rel=1e-4)
+    done = hsfusion("benchmark", *words, "band_cost=0", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "that of another command" in done.stderr
+
+
+def test_suite_measures_the_rows_whose_files_exist(hsfusion, tmp_path):
+    words = ["accuracy", "scenes=suite", "seeds=1", *SMALL, "baselines=[lda]", "json=out.json", "suite_folder=none"]
+    done = hsfusion("benchmark", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    skipped = next(line for line in done.stdout.splitlines() if line.startswith("skipped"))
+    assert skipped.endswith("indian_pines_hong, indian_pines_dase, salinas_a_10, enmap_potsdam_west, muufl_crop")
+    runs = json.loads((tmp_path / "out.json").read_text())["runs"]
+    kinds = {row["scene"]: row["split"]["kind"] for row in runs}
+    names = {"blocks": "blocks", "fields": "fields", "random": "random"}
+    expected = {f"indian_pines_{name}": kind for name, kind in names.items()}
+    assert kinds == expected | {"synthetic_proxies": "blocks"}
+    assert all(row["baselines"]["lda"]["overall_accuracy"] > 0.3 for row in runs)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("indian_pines_fields  ")]
+    assert "shrinkage LDA" in line
+
+
+def test_rows_of_a_suite_can_be_chosen(hsfusion, tmp_path):
+    words = ["accuracy", "scenes=suite", "seeds=1", *SMALL, "baselines=[lda]", "rows=[synthetic_proxies]"]
+    done = hsfusion("benchmark", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "skipped" not in done.stdout and "indian_pines" not in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -24,7 +67,10 @@ def test_accuracy_compares_networks_and_baselines_on_the_same_pixels(hsfusion, t
     [
         (["accurcy"], "hsfusion benchmark accuracy"),
         (["accuracy", "fusions=channel"], "fusions is channel, expected a list"),
-        (["accuracy", "baselines=[svn]"], "baselines is ['svn']"),
+        (["accuracy", "baselines=[svn]"], "baselines is ('svn',)"),
+        (["accuracy", "scenes=suite", "rows=[nowhere]"], "rows is ['nowhere']"),
+        (["accuracy", "scenes=suite", "split=fields"], "those of the suite's rows"),
+        (["accuracy", "scenes=none.yaml"], "scenes is none.yaml"),
         (["accuracy", "seed=3"], "use seeds=N"),
         (["accuracy", "keep_bands=20"], "keep_bands is 20, expected a list"),
         (["fusion", "kinds=[chanel]"], "kinds is ('chanel',)"),

@@ -350,3 +350,15 @@ def test_holes_are_training_pixels_that_see_a_pixel_without_data():
     valid = np.ones((1, 9), bool)
     valid[0, 4] = False
     assert Split("fixed", None, roles, 2).holes(valid) == 0.5
+
+
+def test_proxies_follow_bands_of_the_windows_as_closely_as_asked():
+    keys = {"seed": 0, "proxies": [(900.0, 0.99), (1600.0, 0.95)]}
+    scene, plain = synthetic_scene(**keys).scene, synthetic_scene(seed=0).scene
+    values, nm = scene.read(), scene.bands.wavelength_nm
+    at = {wavelength: int(np.abs(nm - wavelength).argmin()) for wavelength in (670, 2200, 900, 1600)}
+    for proxy, followed, correlation in ((900, 670, 0.99), (1600, 2200, 0.95)):
+        found = np.corrcoef(values[at[proxy]].ravel(), values[at[followed]].ravel())[0, 1]
+        assert found == pytest.approx(correlation, abs=0.005)
+    others = np.setdiff1d(np.arange(nm.size), [at[900], at[1600]])
+    np.testing.assert_array_equal(values[others], plain.read()[others])

@@ -9,6 +9,7 @@ from hsfusion.trust.baselines import (
     network_share,
     noise_components,
     paired_difference,
+    paired_interval,
     temperature,
 )
 
@@ -76,3 +77,10 @@ def test_components_are_ordered_by_signal_to_noise():
     spectra = rng.standard_normal((500, 3)) * np.array([3.0, 10.0, 0.1])
     axes = noise_components(spectra, rng.standard_normal((500, 3)) * scale * 2**0.5)
     assert np.abs(axes[:, 0]).argmax() == 0
+
+
+def test_interval_of_paired_differences_is_that_of_student():
+    mean, low, high = paired_interval([0.01, 0.03, 0.02, 0.04, 0.05])
+    half = 2.7764 * np.sqrt(0.00025 / 5)
+    np.testing.assert_allclose([mean, low, high], [0.03, 0.03 - half, 0.03 + half], rtol=1e-4)
+    assert paired_interval([0.01]) == (0.01, None, None)
