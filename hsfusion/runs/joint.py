@@ -17,6 +17,7 @@ from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
 from hsfusion.errors import InputError
 from hsfusion.nn import MultiSceneNetwork
 from hsfusion.nn.multi_scene import GroupWeights
+from hsfusion.runs.baselines import compare_with_baselines
 from hsfusion.runs.experiment import Experiment, as_labelled, configuration_errors, initialise, split_scene
 from hsfusion.runs.folder import interrupted_checkpoint, is_folder_name, start_folder, training_log, write_json
 from hsfusion.runs.run import Run, Training, run_of
@@ -56,6 +57,9 @@ def train_jointly(
         architecture = parts[0].initial.architecture
         path = None if folder is None else start_folder(Path(folder), configuration, log, architecture=architecture)
         results = fit_jointly(settings, parts, network, folder=path, checkpoint=checkpoint)
+        for part, result in results if settings.baselines else ():
+            on_these_bands = replace(settings, groups=lambda bands, part=part: part.initial.groups)
+            result.metrics["baselines"] = compare_with_baselines(part.split, result.classes, on_these_bands)
         runs = [run_of(name, Training(settings, part, result, command, configuration)) for part, result in results]
         if path is not None and results[0][1].is_main:
             _write(runs, path, settings)
@@ -73,7 +77,9 @@ def prepare_jointly(
     pooled = np.concatenate([scene.bands.wavelength_nm[scene.bands.good] for scene in scenes])
     with configuration_errors("groups"):  # the same for all, from the good bands of all
         groups = list(settings.groups(Bands(pooled, None, np.ones(pooled.shape, bool))))
-    model = replace(settings.model, whitening="none", linear=False)  # which belong to the bands of one scene
+    model = replace(settings.model, whitening="none", linear=False)
+    if model != settings.model or settings.select:
+        _log.info("Whitening, the linear part and select go by the pixels of one scene, and are left out.")
     settings = replace(settings, groups=lambda bands: groups, model=model)
     splits = [split_scene(part, settings) for part in labelled]
     check_apart(splits)

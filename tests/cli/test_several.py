@@ -139,6 +139,7 @@ def test_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(configured, tmp_
 
 def test_run_folder_holds_a_run_folder_of_each_scene(hsfusion, scenes, tmp_path):
     words = [f"scene.scenes=[{scenes[0]},synthetic@enmap]", "scene=several", "run_dir=run", *FIELD]
+    words += ["baselines=[lda]", "model.linear=true"]
     done = hsfusion("train", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "run"
@@ -148,7 +149,10 @@ def test_run_folder_holds_a_run_folder_of_each_scene(hsfusion, scenes, tmp_path)
     metrics = json.loads((run / "metrics.json").read_text())
     right = tested = 0
     for name in ("north", "synthetic_enmap"):
-        of_scene = json.loads((run / name / "metrics.json").read_text())["test"]
+        written = json.loads((run / name / "metrics.json").read_text())
+        of_scene = written["test"]
+        ahead = of_scene["overall_accuracy"] - written["baselines"]["lda"]["overall_accuracy"]
+        assert written["baselines"]["lda"]["network_ahead"][0] == pytest.approx(ahead)
         assert metrics["scenes"][name]["test"] == of_scene
         support = sum(row["support"] for row in of_scene["per_class"].values())
         right, tested = right + of_scene["overall_accuracy"] * support, tested + support
@@ -157,6 +161,7 @@ def test_run_folder_holds_a_run_folder_of_each_scene(hsfusion, scenes, tmp_path)
         assert (run / name / "report.html").is_file()
         with rasterio.open(run / name / "map.tif") as file:
             assert list(file.shape) == header.training_scene["shape"]
+    assert "the linear part and select go by the pixels of one scene" in (run / "train.log").read_text()
     assert metrics["test"]["overall_accuracy"] == pytest.approx(right / tested)
 
 
