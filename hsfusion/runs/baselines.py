@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,20 +10,20 @@ import torch
 from numpy.typing import NDArray
 
 from hsfusion.data.patches import PatchDataModule, TrainingCube, noise_differences, prepare
-from hsfusion.data.splits import TEST, TRAIN, VAL, Split
+from hsfusion.data.splits import TEST, TRAIN, UNUSED, VAL, Split
 from hsfusion.runs.experiment import used_layers
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.training.classifier import accuracies, confusion_matrix
 from hsfusion.trust.baselines import BASELINES, BLOCK, PixelTable, fit_baselines, paired_difference
 
-_log = logging.getLogger(__name__)
+_MOST_TESTED = 20_000  # pixels that classifiers are compared on: their patches lie in memory
 
 
 def compare_with_baselines(split: Split, classes: NDArray[np.integer], settings: TrainSettings) -> dict[str, Any]:
     """Fits the baselines of the settings on the training pixels and tests them where the network was tested.
 
     Args:
-        split: which pixel is used for what.
+        split: which pixel is used for what; of more than 20,000 test pixels every n-th counts.
         classes: (H, W) class indices by the network.
         settings: of the network, which could use the same bands.
 
@@ -31,6 +31,10 @@ def compare_with_baselines(split: Split, classes: NDArray[np.integer], settings:
         for metrics.json: name -> accuracies, chosen ``setting``, ``seconds``, and ``network_ahead``: the difference of
         the overall accuracies with the ends of its 95 % interval over blocks of 8 x 8 test pixels
     """
+    tested = split.pixels(TEST)
+    roles = split.roles.copy()
+    roles.flat[np.delete(tested, np.s_[:: -(-len(tested) // _MOST_TESTED)])] = UNUSED
+    split = replace(split, roles=roles)
     cube = prepare(split, used_layers(split.labelled.scene, settings), roles=(TRAIN, VAL, TEST))
     train, val, test = (pixel_table(cube, split, role) for role in (TRAIN, VAL, TEST))
     right = classes.ravel()[split.pixels(TEST)] == test.classes

@@ -15,7 +15,6 @@ from scipy.special import log_softmax
 from scipy.stats import t as student_t
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold
 from sklearn.svm import SVC
@@ -33,7 +32,8 @@ BLOCK = 8  # pixels, edge of the blocks that are drawn for intervals: pixels of 
 _SVM_GRID = {"C": [1.0, 10.0, 100.0, 1000.0], "gamma": ["scale", 0.003, 0.001]}
 _PENALTIES = (0.01, 0.1, 1.0, 10.0)  # C of the logistic regression
 _COMPONENTS = 40  # of the noise-whitened spectra
-_MOST = 5000  # training pixels of an SVM, whose time grows with their square
+_MOST = 20_000  # training pixels
+_MOST_OF_SVM = 5000  # whose time grows with their square
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +87,12 @@ def fit_baselines(
 ) -> Iterator[Baseline]:
     """Fits classifiers on the training pixels, their settings chosen by the validation pixels.
 
-    Where there are no validation pixels, folds of the training pixels choose.
+    Where there are no validation pixels, folds of the training pixels choose. The discriminant needs more training
+    pixels than classes, and is left out where there are no more.
 
     Args:
-        train: training pixels; support vector machines take at most 5,000 of them, in the shares of the classes.
+        train: training pixels, of which at most 20,000 are taken, in the shares of the classes, and 5,000 by support
+            vector machines.
         val: validation pixels; may be empty.
         test: test pixels, of which only the spectra are looked at.
         noise: (P, C) standardised differences of neighbouring training pixels, for the MNF components.
@@ -98,15 +100,17 @@ def fit_baselines(
         seed: of folds, draws and trees.
     """
     for name in names:
+        if name == "lda" and len(train) == len(np.unique(train.classes)):
+            continue
         start = time.perf_counter()
-        shown = thinned(train, seed=seed) if name.startswith("svm") else train
+        shown = thinned(train, seed=seed, most=_MOST_OF_SVM if name.startswith("svm") else _MOST)
         features = _features(name, shown, noise)
         estimator, grid = _estimator(name, seed)
         setting = _fit_chosen(estimator, grid, features(shown), shown.classes, features(val), val.classes, seed=seed)
         yield Baseline(name, estimator.predict(features(test)), setting, time.perf_counter() - start)
 
 
-def thinned(table: PixelTable, *, seed: int, most: int = _MOST) -> PixelTable:
+def thinned(table: PixelTable, *, seed: int, most: int) -> PixelTable:
     """At most so many pixels, in the shares of the classes, at least one of each class."""
     if len(table) <= most:
         return table
@@ -178,8 +182,9 @@ def paired_difference(
     gain = right.astype(float) - other
     _, block = np.unique(blocks, return_inverse=True)
     sums, counts = np.bincount(block, gain), np.bincount(block)
-    drawn = np.random.default_rng([seed, 7]).integers(len(sums), size=(draws, len(sums)))
-    low, high = np.quantile(sums[drawn].sum(1) / counts[drawn].sum(1), [0.025, 0.975])
+    rng = np.random.default_rng([seed, 7])
+    drawn = (rng.integers(len(sums), size=len(sums)) for _ in range(draws))
+    low, high = np.quantile([sums[some].sum() / counts[some].sum() for some in drawn], [0.025, 0.975])
     return float(gain.mean()), float(low), float(high)
 
 
@@ -240,11 +245,12 @@ def _fit_chosen(
     """Fits with the setting of a grid that is most often right on validation pixels, or on folds of training pixels."""
     folds = PredefinedSplit(np.r_[np.full(len(y), -1), np.zeros(len(y_val), int)])
     if not len(y_val):
-        smallest = int(np.bincount(y)[np.unique(y)].min())
-        folds = StratifiedKFold(max(2, min(3, smallest)), shuffle=True, random_state=seed)
+        counts = np.bincount(y)[np.unique(y)].tolist()
+        folds = StratifiedKFold(max(2, min(3, *counts)), shuffle=True, random_state=seed)
+        grid = grid if max(counts) > 1 else {}  # of single pixels there are no folds
     search = GridSearchCV(estimator, grid, cv=folds, refit=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # after 500 steps it is near enough
+        warnings.simplefilter("ignore", UserWarning)  # of classes of a pixel; and after 500 steps it is near enough
         setting = search.fit(np.vstack([x, x_val]), np.r_[y, y_val]).best_params_ if grid else {}
         estimator.set_params(**setting).fit(x, y)
     return setting

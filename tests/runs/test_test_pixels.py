@@ -9,6 +9,7 @@ import hsfusion as hs
 from hsfusion.data.splits import BUFFER, TEST, TRAIN, UNUSED, VAL, Split
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.evidence.jobs import EvidenceSettings, Task, split_of
+from hsfusion.runs import baselines as runs
 from hsfusion.runs.experiment import split_scene
 from hsfusion.runs.run import independence
 from hsfusion.runs.settings import TrainSettings
@@ -88,3 +89,19 @@ def test_splitter_of_ones_own_gets_the_seed_of_the_run():
 
     split_scene(synthetic_scene(seed=0, height=20, width=20), TrainSettings(seed=4, split=mine))
     assert seeds == [4]
+
+
+def test_of_many_test_pixels_every_nth_is_compared_with_baselines(monkeypatch):
+    scene = synthetic_scene(seed=0, height=30, width=30, num_classes=3)
+    settings = TrainSettings(model={"receptive_field": 3}, baselines=("lda",))
+    split = split_scene(scene, settings)
+    right = scene.legend.indices(scene.labels)
+    whole = runs.compare_with_baselines(split, right, settings)["lda"]
+    monkeypatch.setattr(runs, "_MOST_TESTED", split.count(TEST) // 3)
+    tested = []
+    monkeypatch.setattr(runs, "fit_baselines", lambda *tables, **_: tested.append(tables) or [])
+    assert runs.compare_with_baselines(split, right, settings) == {}
+    train, _, test = tested[0]
+    assert len(train) == split.count(TRAIN)
+    assert test.classes.tolist() == right.ravel()[split.pixels(TEST)][::4].tolist()
+    assert whole["network_ahead"][0] == pytest.approx(1 - whole["overall_accuracy"])

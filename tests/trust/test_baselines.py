@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from hsfusion.trust import baselines
 from hsfusion.trust.baselines import (
     BASELINES,
     PixelTable,
@@ -34,6 +35,29 @@ def test_every_baseline_learns_what_is_there_and_names_what_it_chose():
 def test_without_validation_pixels_folds_choose():
     rows = fit_baselines(table(0), table(1)[np.arange(0)], table(2), noise=np.zeros((0, 8)), names=["lda", "svm_mnf"])
     assert all((row.classes == table(2).classes).mean() > 0.9 for row in rows)
+
+
+@pytest.mark.parametrize("number", [1, 7])
+def test_classes_of_a_single_pixel_are_fitted_without_a_warning(number):
+    train = table(0)[np.r_[np.arange(0, 3 * number, 3), 1, 2]]
+    for val in (table(1), table(1)[:0]):
+        rows = list(fit_baselines(train, val, table(2), noise=np.zeros((0, 8))))
+        assert [row.name for row in rows] == list(BASELINES)[number == 1 :]
+
+
+def test_more_pixels_than_can_be_fitted_in_seconds_are_thinned_in_the_shares_of_their_classes(monkeypatch):
+    monkeypatch.setattr(baselines, "_MOST", 30)
+    monkeypatch.setattr(baselines, "_MOST_OF_SVM", 12)
+    fitted = []
+
+    def watched(estimator, grid, x, y, *more, **options):
+        fitted.append(np.bincount(y).tolist())
+        estimator.fit(x, y)
+        return {}
+
+    monkeypatch.setattr(baselines, "_fit_chosen", watched)
+    list(fit_baselines(table(0), table(1), table(2), noise=np.zeros((0, 8))))
+    assert fitted == [[10] * 3] * 2 + [[4] * 3] * 3 + [[10] * 3]
 
 
 @pytest.mark.parametrize("present", [2, 3])
