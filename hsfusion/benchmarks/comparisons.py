@@ -112,7 +112,8 @@ def compare_finetuning(
     ``models`` are by seed, from :func:`pretrained_models`.
     """
     for seed, (network, header) in models.items():
-        job, make = replace(settings, seed=seed), partial(transferred_model, network=network, header=header)
+        make = partial(transferred_model, network=network, header=header, responses="folded")
+        job = replace(settings, seed=seed)
         yield from _untrained_rows(scene, job, header=header, make=make)
         for number in labels:
             yield from _finetuned_rows(scene, job, network, header, number=number, epochs=scratch_epochs)

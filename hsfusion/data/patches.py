@@ -147,8 +147,23 @@ def prepare(
 
 
 def noise_differences(cube: TrainingCube, split: Split) -> NDArray[np.float32]:
-    """Standardised differences (P, C) of training pixels that are neighbours in a row or a column."""
-    pixels, width = split.pixels(TRAIN), split.roles.shape[1]
+    """Standardised differences (P, C) of training pixels that are neighbours in a row or a column.
+
+    Where they are fewer than bands, of all pixels in training patches but validation and test pixels: few labels lie
+    apart, and noise needs none.
+    """
+    inside = split.roles == TRAIN
+    differences = _neighbour_differences(cube, inside)
+    if len(differences) < cube.values.shape[1]:
+        patches = dilate(inside, split.radius) & ~np.isin(split.roles, (VAL, TEST))
+        differences = _neighbour_differences(cube, patches)
+    return differences
+
+
+def _neighbour_differences(cube: TrainingCube, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Differences (P, C) of neighbours among some pixels (H, W) with data."""
+    pixels, width = np.flatnonzero(inside), inside.shape[1]
+    pixels = pixels[cube.spectra(pixels).any(1)]
     right = pixels[np.isin(pixels + 1, pixels) & (pixels % width < width - 1)]
     below = pixels[np.isin(pixels + width, pixels)]
     pairs = [(right, right + 1), (below, below + width)]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hsfusion.data.patches import TrainingCube, check_patch_fits, noise_whitening, prepare, valid_pixels
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
 from hsfusion.errors import HsFusionError, InputError
-from hsfusion.nn import FusionNetwork, check_backbone
+from hsfusion.nn import FreeFusion, FusionNetwork, check_backbone
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.description import open_described
@@ -143,7 +143,11 @@ def standardised(
     for name, values in cube.statistics.items():
         network.get_buffer(name).copy_(values)
     if network.whitening is not None:
-        network.whitening.copy_(torch.from_numpy(noise_whitening(cube, split)))
+        whitening = torch.from_numpy(noise_whitening(cube, split))
+        if initial.transfer is not None and isinstance(network.fusion, FreeFusion):  # which goes on making what it made
+            folded = network.matrix().detach().double()
+            network.fusion.weight.data.copy_(torch.linalg.solve(whitening, folded, left=False))
+        network.whitening.copy_(whitening)
     network.train()  # Lightning leaves it as it is
     gates = network.fusion.gates
     if gates is not None and gates.kept.any():  # settled for good: processes that train together would miss gradients

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from hsfusion.data.leakage import all_seen, check_no_leakage
 from hsfusion.data.splits import VAL
 from hsfusion.errors import InputError
-from hsfusion.nn import BACKBONES, DEFAULT_BACKBONE, FusionNetwork
+from hsfusion.nn import BACKBONES, DEFAULT_BACKBONE, FusionNetwork, LinearPart
 from hsfusion.runs.baselines import compare_with_baselines
 from hsfusion.runs.experiment import Experiment, InitialModel, initialise, prepare_experiment, standardised, used_layers
 from hsfusion.runs.folder import training_log, write_json
@@ -119,9 +119,8 @@ def starting_experiment(
         known.update(
             {name: initial.network.get_buffer(name).double().numpy() for name in ("mean", "std", "covariance")}
         )
-        if initial.network.linear is not None:
-            initial.network.linear.network_share.fill_(1)
-            initial.network.linear.temperature.fill_(1)
+        if (linear := initial.network.linear) is not None:
+            linear.load_state_dict(LinearPart(linear.weight.shape[1], len(names)).state_dict())
         return initial
 
     experiment = prepare_experiment(labelled, settings, make=make)

@@ -26,7 +26,6 @@ from hsfusion.training.model_file import ModelHeader
 _LEAST_R2 = 0.5
 # a group, or one channel's response in it, of which less than this is covered says nothing about the rest
 _LEAST_COVERED = 0.01
-_FRESH = ("fusion.coefficients", "fusion.gates.gate_of", "fusion.gates.position")
 # what a new raster counts for at first, in multiples of the mean group weight
 _SMALL = 0.01
 
@@ -40,9 +39,6 @@ class GroupOrigin(NamedTuple):
     name: str
     old: int | None  # its place among the old groups and rasters, None for a new raster
     origin: str  # of its responses: resampled, copied or fresh
-
-
-_FOLDED = {"fusion": "free", "response": "learned", "whitening": "none"}  # of the architecture
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +168,8 @@ def transfer(
         sources: name and number of layers of each further raster of the new scene.
         class_names: K' names of the new scene's classes.
         fresh_classes: those of them that start anew, even if the model has a class of that name.
-        responses: folded, or kept; those of whitened bands and of a free convolution are folded always.
+        responses: folded, or kept. Those of whitened bands and of a free convolution are folded always; to keep them is
+            to train on in whitened bands, with a whitening that is the identity until that of the new scene is known.
 
     Returns:
         the new network; what is random in it is drawn from torch's global generator.
@@ -192,7 +189,9 @@ def transfer(
     rows = [GroupOrigin(groups[g].name, g, "resampled") for g in left] + new
     instance = network.fusion.kind.endswith("instance")
     kept_apart = instance or (responses == "kept" and network.whitening is None and network.fusion.kind != "free")
-    architecture = {**header.architecture, **({"response": "carried"} if kept_apart else _FOLDED), "keep_bands": None}
+    changed = {"response": "carried"} if kept_apart else {"response": "learned", "fusion": "free"}
+    whitens = {"whitening": "none"} if responses == "folded" else {}
+    architecture = {**header.architecture, **changed, **whitens, "keep_bands": None}
     kept = tuple(groups[g] for g in left)
     transferred = build_network(bands, kept, num_classes=len(classes), sources=sources, **architecture)
     prediction = _prediction(network, old=old, new=bands, share=share)
@@ -233,6 +232,7 @@ def _filled(
     else:
         assert isinstance(network.fusion, BandFusion), "a free convolution stays one"
         tensors |= _fusion_tensors(network.fusion, plan, start)
+    tensors |= {name: (tensor, {"": "fresh"}) for name, tensor in start.items() if name not in tensors}
     transferred.load_state_dict({name: tensor for name, (tensor, _) in tensors.items()})
     return tensors
 
@@ -326,7 +326,7 @@ def _predicted_tensors(
 ) -> dict[str, TransferredTensor]:
     """The folded matrix of the network, moved to the new bands; new rasters start with small weights."""
     fresh = torch.tensor([False] * len(plan.new) + [row.old is None for row in plan.layers])
-    weight = network.matrix().detach().cpu().double() @ torch.from_numpy(plan.prediction.matrix)
+    weight = torch.from_numpy(plan.prediction.channels(network.matrix().detach().cpu().double().numpy()))
     known = torch.from_numpy(plan.prediction.known)
     return {
         "fusion.weight": (torch.where(fresh, _SMALL * start["fusion.weight"], weight), plan.band_origins),
@@ -382,7 +382,6 @@ def _fusion_tensors(
         "fusion.basis": (start["fusion.basis"], {"": "resampled"}),
         "fusion.log_prior": (torch.from_numpy(prior).log().clamp_min(LOG_NOTHING), origins),
         "fusion.passed": (torch.from_numpy(transmitted), not_fresh),
-        **{name: (start[name], {"": "fresh"}) for name in _FRESH},
         "fusion.gates.kept": (torch.from_numpy((prior > 0).any((0, 1))), {"": "resampled"}),
     }
 

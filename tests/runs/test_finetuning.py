@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import hsfusion as hs
-from hsfusion.runs.finetuning import starting_experiment
+from hsfusion.data.patches import noise_whitening
+from hsfusion.runs.finetuning import starting_experiment, transferred_model
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.scenes import ArrayScene
 
@@ -41,6 +42,21 @@ def test_patches_are_standardised_as_is_better_on_the_validation_pixels(scene, l
     spectra = bright.scene.read().reshape(len(bands), -1)[:, start.split.pixels(1)]
     np.testing.assert_allclose(start.network.mean, spectra.mean(1), rtol=1e-4)
     assert {"mean", "std", "covariance"} <= set(start.initial.transfer.fresh)
+
+
+def test_a_whitened_network_starts_as_it_is_untouched_on_bands_that_are_whitened_anew(scene):
+    model = {**LEARNS["model"], "whitening": "noise", "linear": True}
+    whitened = hs.train(scene, epochs=1, **{**LEARNS, "model": model})
+    start = partial_start(scene, whitened)
+    np.testing.assert_allclose(start.network.whitening, noise_whitening(start.cube, start.split), rtol=1e-5)
+    of_model = {"network": whitened.network, "header": whitened.header}
+    untouched = transferred_model(scene.scene, scene.legend.names, responses="folded", **of_model).network
+    assert untouched.whitening is None
+    expected = untouched.matrix().detach().numpy()
+    np.testing.assert_allclose(start.network.matrix().detach(), expected, atol=1e-4 * np.abs(expected).max())
+    assert start.network.linear.network_share == 1 and not start.network.linear.weight.any()
+    tuned = hs.finetune(whitened, scene, settings=few(), epochs=1, scratch_epochs=None).trained.experiment.network
+    assert tuned.linear.weight.any()
 
 
 def partial_start(scene, run):

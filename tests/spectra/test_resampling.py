@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from hsfusion.data.public import indian_pines_bands
+from hsfusion.scenes import ArrayScene
+from hsfusion.scenes.simulate import simulate
 from hsfusion.spectra import Bands
 from hsfusion.spectra.resampling import mixing_matrix, resampling_matrix
 from hsfusion.spectra.sensors import sensor_bands
@@ -125,24 +127,32 @@ def test_ten_thousand_bands_are_quick():
     assert resampling_matrix(fine, coarse).sum() > 9900
 
 
-def test_values_are_interpolated_and_averaged():
+def test_new_bands_see_old_ones_by_a_gaussian_within_their_fwhm():
     old = axis(np.arange(380, 521, 10), 10)
-    line = 3.0 + 0.01 * old.wavelength_nm
-    new = axis([405, 441, 452], [10, 10, 40])
-    np.testing.assert_allclose(mixing_matrix(old, new) @ line, 3 + 0.01 * new.wavelength_nm)
-    bump = (old.wavelength_nm == 450).astype(float)
-    narrow, broad = mixing_matrix(old, axis([450, 450], [10, 40])) @ bump
-    assert narrow == pytest.approx(1)
-    assert 0.2 < broad < 0.3
+    middle, between, broad = mixing_matrix(old, axis([450, 405, 450], [8, 10, 40]))
+    np.testing.assert_allclose(middle, old.wavelength_nm == 450)
+    np.testing.assert_allclose(between[[2, 3]], 0.5)
+    sd = 40 / 2.354820045
+    density = np.exp(-0.5 * (np.arange(-20, 20, 0.01) / sd) ** 2)
+    assert broad[7] == pytest.approx(density[1500:2500].sum() / density.sum(), abs=1e-3)
+    assert (broad > 0).sum() == 5
+
+
+def test_a_band_of_the_sensor_itself_is_not_blurred_again():
+    old = axis(np.arange(380, 521, 4), 10)
+    np.testing.assert_array_equal(mixing_matrix(old, axis([400, 404], 10))[:, 4:8], np.eye(4)[1:3])
+    assert (mixing_matrix(old, axis([400], 11)) > 0).sum() > 1
 
 
 def test_values_beyond_the_old_bands_are_not_made_up():
     old = axis([400, 410, 420], 10, good=[True, True, False])
-    mix = mixing_matrix(old, axis([380, 400, 405, 414, 420], 10))
+    mix = mixing_matrix(old, axis([380, 400, 405, 412, 420], 10))
     np.testing.assert_allclose(mix, [[0, 0, 0], [1, 0, 0], [0.5, 0.5, 0], [0, 1, 0], [0, 0, 0]])
 
 
-def test_average_at_the_end_of_the_old_bands_does_not_lean_to_one_side():
-    old = axis(np.arange(400, 501, 10), 10)
-    line = 0.01 * old.wavelength_nm
-    np.testing.assert_allclose(mixing_matrix(old, axis([402, 498], 15)) @ line, [4.02, 4.98])
+@pytest.mark.parametrize("sensor", SPECTROMETERS)
+def test_a_sensor_is_expected_to_see_what_a_simulation_of_it_shows(sensor):
+    bands = indian_pines_bands()
+    shown = simulate(ArrayScene(np.eye(len(bands), dtype=np.float32)[:, :, None], bands=bands, name="each"), sensor)
+    expected = mixing_matrix(bands, shown.bands)
+    np.testing.assert_allclose(expected, shown.read()[:, :, 0], atol=1e-5)

@@ -286,9 +286,9 @@ def test_standardisation_is_resampled():
     network, header = trained()
     network.mean.copy_(torch.tensor(TEN_NM.wavelength_nm)), network.std.fill_(2.0)
     set_covariance(network, np.ones((61, 61)))
-    nm = np.array([500.0, 505, 512.5, 1004])
+    nm = np.array([500.0, 505, 515, 1004])
     carried = carry(network, header, Bands(nm, np.full(4, 10.0), np.ones(4, bool))).network
-    np.testing.assert_allclose(carried.mean, [500, 505, 512.5, 1000])  # 1000 nm is the last that is known
+    np.testing.assert_allclose(carried.mean, [500, 505, 515, 1000])  # 1000 nm is the last that is known
     np.testing.assert_allclose(carried.std, 2)
 
 
