@@ -149,9 +149,9 @@ def bilateral(shares: Tensor, guide: Tensor) -> Tensor:
     total, (height, width) = torch.zeros_like(known), guide.shape[1:]
     for i in range(2 * RADIUS + 1):
         for j in range(2 * RADIUS + 1):
-            there = slice(None), slice(i, i + height), slice(j, j + width)
-            distance = ((i - RADIUS) ** 2 + (j - RADIUS) ** 2) / RADIUS**2 + (likeness[there] - guide).square().sum(0)
-            total.addcmul_(torch.exp(-distance / 2), around[there])
+            window = slice(None), slice(i, i + height), slice(j, j + width)
+            distance = ((i - RADIUS) ** 2 + (j - RADIUS) ** 2) / RADIUS**2 + (likeness[window] - guide).square().sum(0)
+            total.addcmul_(torch.exp(-distance / 2), around[window])
     return (total[1:] / total[:1]).masked_fill(missing, torch.nan)
 
 

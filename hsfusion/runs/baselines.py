@@ -42,13 +42,13 @@ def compare_with_baselines(split: Split, classes: NDArray[np.integer], settings:
     blocks = rows // BLOCK * split.roles.shape[1] + cols // BLOCK
     names = split.labelled.legend.names
     table, noise = {}, noise_differences(cube, split)
-    for found in fit_baselines(train, val, test, names=settings.baselines, noise=noise, seed=settings.seed):
-        metrics = accuracies(confusion_matrix(test.classes, found.classes, num_classes=len(names)), names=names)
-        table[found.name] = {
+    for fitted in fit_baselines(train, val, test, names=settings.baselines, noise=noise, seed=settings.seed):
+        metrics = accuracies(confusion_matrix(test.classes, fitted.classes, num_classes=len(names)), names=names)
+        table[fitted.name] = {
             **{key: metrics[key] for key in ("overall_accuracy", "average_accuracy", "kappa")},
-            "setting": found.setting,
-            "seconds": found.seconds,
-            "network_ahead": paired_difference(right, found.classes == test.classes, blocks),
+            "setting": fitted.setting,
+            "seconds": fitted.seconds,
+            "network_ahead": paired_difference(right, fitted.classes == test.classes, blocks),
         }
     return table
 

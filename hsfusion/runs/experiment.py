@@ -86,7 +86,7 @@ def new_model(settings: TrainSettings, scene: Scene, class_names: Sequence[str])
 
 
 def prepare_experiment(labelled: LabelledScene, settings: TrainSettings, make: ModelMaker | None = None) -> Experiment:
-    """Splits a scene, makes the network, a new one if not told otherwise, and standardises the training pixels."""
+    """Splits a scene, makes the network, by default a new one, and standardises the training pixels."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     if make is None:
@@ -144,6 +144,8 @@ def standardised(
         network.get_buffer(name).copy_(values)
     if network.whitening is not None:
         whitening = torch.from_numpy(noise_whitening(cube, split))
+        if whitening.equal(torch.eye(len(whitening)).double()):
+            _log.warning("Bands are not whitened: fewer than 50 pairs of training pixels are neighbours.")
         if initial.transfer is not None and isinstance(network.fusion, FreeFusion):  # which goes on making what it made
             folded = network.matrix().detach().double()
             network.fusion.weight.data.copy_(torch.linalg.solve(whitening, folded, left=False))

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +11,15 @@ from hsfusion.data.patches import (
     StepSampler,
     band_statistics,
     check_patch_fits,
+    noise_whitening,
     prepare,
     valid_pixels,
 )
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, blocks, dilate, random
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
+from hsfusion.runs.experiment import initialise
+from hsfusion.runs.settings import TrainSettings, even_groups
 from hsfusion.scenes import ArrayScene, LabelledScene, Legend
 from hsfusion.spectra import Bands
 
@@ -36,6 +42,49 @@ def test_statistics_are_of_training_pixels_only(split):
     again = prepare(Split(split.kind, changed, split.roles, split.radius), ALL)
     assert (again.mean == reference.mean).all()
     assert (again.std == reference.std).all()
+    assert (again.covariance == reference.covariance).all()
+    assert (noise_whitening(again, split) == noise_whitening(reference, split)).all()
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    """Blocks of classes 1 to 3 that differ in all of five bands, under noise that is alike in the first two."""
+    rng = np.random.default_rng(0)
+    labels = np.kron(rng.integers(1, 4, (4, 4)), np.ones((16, 16), int))
+    cube = 5 * rng.standard_normal((5, 4))[:, labels] + rng.standard_normal((5, *labels.shape))
+    cube[1] += 3 * cube[0]
+    cube[4] = 7  # a band that says nothing
+    scene = ArrayScene(cube, bands=Bands.from_wavelengths(np.arange(5) * 100 + 500.0), name="noisy")
+    return random(LabelledScene(scene, labels, Legend.of(labels)), radius=1, seed=0, fraction=0.5)
+
+
+def test_whitening_makes_the_noise_of_training_pixels_white_and_keeps_their_variance(noisy):
+    cube = prepare(noisy, np.ones(5, bool))
+    whitening, spectra = noise_whitening(cube, noisy), cube.spectra(noisy.pixels(TRAIN))
+    within = spectra[cube.classes.numpy()[noisy.pixels(TRAIN)] == 0]
+    assert np.corrcoef(within[:, :2].T)[0, 1] > 0.9
+    assert np.abs(np.corrcoef((within @ whitening.T)[:, :4].T) - np.eye(4)).max() < 0.25
+    np.testing.assert_allclose((spectra @ whitening.T).std(0), [1, 1, 1, 1, 0], atol=1e-5)
+    assert whitening[4].tolist() == [0, 0, 0, 0, 1]
+
+
+def test_noise_is_white_for_a_network_of_whitened_bands(noisy):
+    cube = prepare(noisy, np.ones(5, bool))
+    data = PatchDataModule(cube, noisy, seed=0, noise=0.05, flips="none")
+    network = torch.nn.Module()
+    network.register_buffer("whitening", torch.eye(5))
+    data.trainer = SimpleNamespace(lightning_module=SimpleNamespace(network=network), global_rank=0, world_size=1)
+    data.setup("fit")
+    pixels = torch.from_numpy(noisy.pixels(TRAIN))
+    added = (data.patches(pixels, step=0) - data.patches(pixels, step=None))[:, :, 1, 1] @ network.whitening.T
+    np.testing.assert_allclose(torch.cov(added.T), 0.05**2 * np.eye(5), atol=4e-4)
+
+
+def test_too_few_neighbours_whiten_nothing(noisy, caplog):
+    few = replace(noisy, roles=np.where(dilate(np.arange(4096).reshape(64, 64) % 97 == 0, 0), noisy.roles, 0))
+    settings = TrainSettings(model={"whitening": "noise", "receptive_field": 3}, groups=even_groups(1))
+    assert initialise(few, settings).network.whitening.equal(torch.eye(5))
+    assert "Bands are not whitened: fewer than 50 pairs of training pixels are neighbours." in caplog.messages
 
 
 def test_statistics_leave_out_nan_and_survive_constant_and_empty_bands():
