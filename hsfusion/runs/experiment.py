@@ -145,7 +145,7 @@ def standardised(
     if network.whitening is not None:
         whitening = torch.from_numpy(noise_whitening(cube, split))
         if whitening.equal(torch.eye(len(whitening)).double()):
-            _log.warning("Bands are not whitened: fewer than 50 pairs of training pixels are neighbours.")
+            _log.warning("Bands are not whitened: training patches hold fewer than 50 pairs of neighbours.")
         if initial.transfer is not None and isinstance(network.fusion, FreeFusion):  # which goes on making what it made
             folded = network.matrix().detach().double()
             network.fusion.weight.data.copy_(torch.linalg.solve(whitening, folded, left=False))
