@@ -48,7 +48,7 @@ def compare_with_baselines(split: Split, classes: NDArray[np.integer], settings:
             **{key: metrics[key] for key in ("overall_accuracy", "average_accuracy", "kappa")},
             "setting": fitted.setting,
             "seconds": fitted.seconds,
-            "network_ahead": paired_difference(right, fitted.classes == test.classes, blocks),
+            "network_ahead": list(paired_difference(right, fitted.classes == test.classes, blocks)),
         }
     return table
 

@@ -123,7 +123,7 @@ class Choice:
 
     change: Mapping[str, Any]
     log_likelihood: float
-    gain: tuple[float, float]
+    gain: list[float]
     taken: bool = False
 
 
@@ -172,8 +172,8 @@ def _judge(settings: TrainSettings, split: Split) -> NDArray[np.float64]:
     return log_likelihoods(logits / temperature(logits, classes), classes)
 
 
-def _gain(difference: NDArray[np.float64], blocks: NDArray[np.integer]) -> tuple[float, float]:
+def _gain(difference: NDArray[np.float64], blocks: NDArray[np.integer]) -> list[float]:
     """Mean of differences (V,), and its standard error where those of a block go together."""
     mean = float(difference.mean())
     _, block = np.unique(blocks, return_inverse=True)
-    return mean, float(np.sqrt(np.square(np.bincount(block, difference - mean)).sum()) / len(difference))
+    return [mean, float(np.sqrt(np.square(np.bincount(block, difference - mean)).sum()) / len(difference))]

@@ -40,7 +40,7 @@ def test_a_change_is_taken_if_it_gains_more_than_one_standard_error(scene, monke
     monkeypatch.setattr(validation, "_judge", judge)
     settings, rows = validation.selected(scene, TINY)
     assert (settings.model.whitening == "noise") == taken == rows[1]["taken"]
-    assert rows[0]["gain"] == (0.0, 0.0)
+    assert rows[0]["gain"] == [0.0, 0.0]
     assert rows[1]["change"] == {"whitening": "noise"}
 
 
@@ -82,6 +82,7 @@ def test_run_says_what_was_tried_and_how_far_it_is_ahead_and_a_resumed_one_keeps
     run = hs.train(scene, settings=TINY, folder=tmp_path / "run")
     choices = json.loads((tmp_path / "run" / "choices.json").read_text())["choices"]
     assert [choice["taken"] for choice in choices].count(True) == 1
+    assert hs.load_run(tmp_path / "run").metrics == run.metrics
     rows = run.metrics["baselines"]
     assert rows.keys() == {"lda", "logistic", "svm", "svm_context", "svm_mnf", "forest"}
     for row in rows.values():
