@@ -76,7 +76,9 @@ def new_model(settings: TrainSettings, scene: Scene, class_names: Sequence[str])
         groups = list(settings.groups(scene.bands))
     architecture = asdict(settings.model)
     architecture |= backbone_arguments(architecture.pop("backbone"))
-    architecture["linear"] &= not settings.model.fusion.endswith("instance")  # whose matrix depends on the pixels
+    if settings.model.linear and settings.model.fusion.endswith("instance"):
+        architecture["linear"] = False  # the matrix depends on the pixels
+        _log.info("Networks with instance weights have no linear part.")
     with configuration_errors("model"):
         network = build_network(
             scene.bands, groups, sources=scene.sources, num_classes=len(class_names), **architecture
