@@ -29,20 +29,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hsfusion.data.public import indian_pines
-from hsfusion.errors import EnvironmentFailure
 from hsfusion.inference import FoldedNetwork, MapRequest, map_scene
-from hsfusion.inference.classification import TILE, batch_for, read_with_halo, tiles_of, with_precision
-from hsfusion.inference.folding import PixelMatrix
+from hsfusion.inference.classification import TILE, batch_for, read_with_halo, tiles_of
 from hsfusion.nn import FusionNetwork, WeightedSum
 from hsfusion.nn.weighted_sum import Kind
-from hsfusion.runs.finetuning import model_path
-from hsfusion.runs.settings import Settings, choice, refusal, within
+from hsfusion.runs.prediction import compute_device
+from hsfusion.runs.settings import Settings, choice, within
 from hsfusion.scenes import Legend, Scene, Window, open_scene
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import even_groups
 from hsfusion.training.building import build_network
-from hsfusion.training.model_file import load_model
 
 _KINDS = tuple(kind for kind in get_args(Kind) if kind != "none")
 _PER_GIB = 2**30 if sys.platform == "darwin" else 2**20
@@ -73,8 +70,7 @@ class _OnDevice(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise EnvironmentFailure("device is cuda, expected what this machine has. Fix: use device=cpu.")
+        compute_device(self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,23 +185,19 @@ class PredictBenchmark(_OnDevice):
     Fields are the keys of conf/benchmark_predict.yaml, which explains them.
     """
 
-    run: str | None = None
-    receptive_field: int = 7
     rows: int = within(2000, 1)
     columns: int = within(2000, 1)
     formats: tuple[str, ...] = choice(("bip", "bsq", "geotiff"), *INTERLEAVES, "geotiff")
     patches: int = within(20_000, 1)
     repeats: int = within(3, 1)
-    precision: str = "float32"
     folder: str | None = None
 
     def measure(self) -> dict[str, Any]:
         """Pixels per second of each candidate."""
         scene = indian_pines().scene
-        network = self._network(scene)
+        torch.manual_seed(0)
+        network = build_network(scene.bands, even_groups(scene.bands, number=14), num_classes=16).eval()
         folded = FoldedNetwork(network).to(self.device)
-        if not isinstance(folded.front, PixelMatrix) or network.used_bands.numel() != len(scene.bands):
-            raise refusal("run", self.run, "a model of Indian Pines with weights that are fixed")
         pixels, work, files = {}, {}, {}
         with tempfile.TemporaryDirectory(prefix="hsfusion-", dir=self.folder) as folder:
             pixels["patch loop"], work["patch loop"] = self.patches, self._patch_loop(network, scene)
@@ -236,13 +228,6 @@ class PredictBenchmark(_OnDevice):
             lines.append(f"{name:<26}{rate:>12,.0f}{ratios[0]:>14.1f}{ratios[1]:>9.2f}")
         return [*lines, f"{result['bands']} bands, peak memory {result['peak_gib']:.2f} GiB"]
 
-    def _network(self, scene: Scene) -> FusionNetwork:
-        if self.run is not None:
-            return load_model(model_path(self.run))[0]
-        torch.manual_seed(0)
-        groups = even_groups(scene.bands, number=14)
-        return build_network(scene.bands, groups, num_classes=16, receptive_field=self.receptive_field).eval()
-
     def _patch_loop(self, network: FusionNetwork, scene: Scene) -> Work:
         """What toolboxes do: a patch for each pixel, in batches, through the same network."""
         radius = network.receptive_field // 2
@@ -267,9 +252,8 @@ class PredictBenchmark(_OnDevice):
 
         def run() -> None:
             scene = _opened(path, like)
-            chosen, precision = with_precision(network, scene, self.precision)
             request = MapRequest(out=path.with_suffix(".map.tif"), legend=legend, tags={}, batch=batch_for(network))
-            map_scene(chosen, scene, request, plan={"precision": precision})
+            map_scene(network, scene, request, plan={})
             _finish(self.device)
 
         return run
@@ -372,7 +356,6 @@ class FusionBenchmark(_OnDevice):
         return [output, *inputs]
 
     def _peak_bytes(self, sum_of: Callable[..., Tensor]) -> int:
-        """Peak memory of inputs, forward and backward."""
         if self.device == "cpu":
             return peak_bytes_cpu(lambda: self._step(sum_of, self._inputs()))
         before = torch.cuda.memory_allocated()

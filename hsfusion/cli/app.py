@@ -107,7 +107,6 @@ def command_again(command: str, *more: str) -> str:
 
 
 def _config_dirs() -> list[str]:
-    """The folders of ``--config-dir`` on the command line."""
     words = sys.argv[1:]
     folders = [word.partition("=")[2] for word in words if word.startswith("--config-dir=")]
     return folders + [after for word, after in pairwise(words) if word in {"--config-dir", "-cd"}]

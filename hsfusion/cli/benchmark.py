@@ -219,7 +219,7 @@ def _collect(
     """Prints each row and writes all so far, as they come; a file that cannot be written fails before anything runs."""
     from hsfusion.benchmarks.comparisons import document
     from hsfusion.cli.app import command_again
-    from hsfusion.evidence.store import write_json
+    from hsfusion.runs.folder import write_json
 
     words = shlex.split(command_again(str(HydraConfig.get().job.config_name).replace("_", " ")))
     # without the folders of this machine

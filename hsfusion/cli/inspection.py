@@ -123,7 +123,6 @@ def _unknown(field: str, word: str, known: list[str]) -> InputError:
 
 
 def _print_page(found: Inspection | ModelInspection) -> None:
-    """Prints the page as plain text."""
     from hsfusion.runs.inspection import ModelInspection
 
     path, left = found.path.absolute(), " " * (_LEFT + 4)

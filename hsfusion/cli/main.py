@@ -135,7 +135,6 @@ def guarded(action: Callable[[], None]) -> int:
 
 
 def _explained(error: Exception) -> tuple[str, int]:
-    """Message and exit code of an error."""
     for expected in (error, error.__cause__):  # Hydra wraps what a constructor raises
         if isinstance(expected, HsFusionError):
             return str(expected), expected.exit_code

@@ -93,7 +93,6 @@ def _weights_and_evidence(
 
 
 def _print_page(weights: WeightComparison) -> None:
-    """Prints runs, verdict and windows."""
     several = len(weights.runs) > 1
     print(f"{weights.scene}: {len(weights.reported.bands)} bands, {len(weights.runs)} run(s)\n")
     print("    overall  average  leakage  seed  split     run")

@@ -121,7 +121,6 @@ def _file(
     download: bool,
     cache: str | Path | None,
 ) -> Path:
-    """The file that the user names, or else the one behind an address."""
     if given is not None:
         _compare(Path(given), sha256)
         return Path(given)

@@ -22,9 +22,9 @@ from rich.progress import track
 from hsfusion.data.patches import PatchDataModule, prepare
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, Splitter, resampled, with_bands
 from hsfusion.errors import EnvironmentFailure
-from hsfusion.evidence.store import write_json
 from hsfusion.inference.classification import MaskedNetwork
 from hsfusion.runs.experiment import initialise, new_model, split_scene, used_layers
+from hsfusion.runs.folder import write_json
 from hsfusion.runs.run import Training, run_of
 from hsfusion.runs.settings import Settings, TrainSettings, choice, random_pixels, refusal, within
 from hsfusion.runs.training import fit, sample_patches
@@ -45,23 +45,7 @@ _FIRST_UNTRAINED = 2**40  # above the seeds that a training can be given
 
 @dataclass(frozen=True, kw_only=True)
 class EvidenceSettings(Settings):
-    """How evidence is collected. Every field is a key of conf/benchmark_evidence.yaml.
-
-    Attributes:
-        resamples: random parts of the training pixels.
-        resample_share: share of the training pixels of each class in them.
-        seeds: trainings on each of them, every one with a seed of its own.
-        first_seed: the first of these seeds.
-        split_seed: seed of the one split that all trainings share; None for ``first_seed``.
-        jobs: processes at once; None for one on each core, or one on a GPU.
-        faithfulness_pixels: test pixels of which bands are removed, drawn at random where there are more.
-        top_k: numbers of bands to choose and to train on alone.
-        retrain: what is trained on the chosen bands: svm, network.
-        retrain_epochs: of these networks.
-        top_k_seeds: splits of each kind on which bands are chosen, from ``split_seed`` on.
-        top_k_members: trainings that give the weights on each of these splits but the first.
-        random_split: the split of random pixels on which bands are chosen, too.
-    """
+    """How evidence is collected. Every field is a key of conf/benchmark_evidence.yaml, which explains them."""
 
     resamples: int = within(5, 1)
     resample_share: float = within(0.8, 0.05, 1)
@@ -250,18 +234,16 @@ def retrain(
 ) -> None:
     """Writes the accuracies on validation and test pixels of a classifier trained on the bands of each ranking."""
     split = split_of(task, which, split_seed)
-    score = _svm_accuracies if classifier == "svm" else _network_accuracies
-    scores = {
-        bands: score(task, split, np.array(bands), split_seed) for bands in dict.fromkeys(map(tuple, chosen.values()))
-    }
+    scores = {}
+    for bands in dict.fromkeys(map(tuple, chosen.values())):
+        if classifier == "svm":
+            train, val, test = _pixels(task, split)
+            scores[bands] = retrain_score(train, val, test=test, bands=np.array(bands), seed=split_seed)
+        else:
+            scores[bands] = _network_accuracies(task, split, np.array(bands), split_seed)
     write_json(
         path, {name: dict(zip(("val", "test"), scores[tuple(bands)], strict=True)) for name, bands in chosen.items()}
     )
-
-
-def _svm_accuracies(task: Task, split: Split, bands: NDArray[np.int64], seed: int) -> tuple[float | None, float]:
-    train, val, test = _pixels(task, split)
-    return retrain_score(train, val, test=test, bands=bands, seed=seed)
 
 
 def _network_accuracies(task: Task, split: Split, bands: NDArray[np.int64], seed: int) -> tuple[float | None, float]:

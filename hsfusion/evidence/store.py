@@ -1,10 +1,9 @@
-"""Files of an evidence folder: JSON that is complete or missing, and ``evidence.json`` read back as objects."""
+"""``evidence.json`` read back as objects."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
 from hsfusion.runs.comparison import RunRecord, WeightComparison
-from hsfusion.runs.folder import plain_values
 from hsfusion.spectra import Bands, BandWeights
 from hsfusion.spectra.weights import WeightSpread
 from hsfusion.trust.stability import Stability
@@ -22,24 +20,11 @@ from hsfusion.trust.verdict import Verdict, WavelengthWindow
 NAME = "evidence.json"
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a file that is complete or missing, even if the process is killed; what is not finite becomes null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_file = path.with_name(f".{path.name}.{os.getpid()}")
-    partial_file.write_text(json.dumps(plain_values(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    partial_file.replace(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What :func:`write_json` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def read_evidence(folder: str | Path) -> WeightComparison:
     """Reads an evidence folder; stages that are not done yet are left out."""
     path = Path(folder) / NAME
     try:
-        return _comparison(path.parent, read_json(path))
+        return _comparison(path.parent, json.loads(path.read_text(encoding="utf-8")))
     except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         value = f"unreadable ({type(error).__name__}: {error})"
         raise InputError(path, "content", value, "that of an evidence run", "run the evidence again") from error

@@ -97,7 +97,7 @@ def classify(
     """Classifies tiles of :func:`tiles_of` in their order, reading ahead in a thread.
 
     A pixel's numbers depend neither on which tiles are asked for nor on ``batch``, the number of tiles that are
-    computed at once, which is halved whenever memory does not suffice. The scene has the network's bands and layers.
+    computed at once. The scene has the network's bands and layers.
     """
     radius, layers = network.receptive_field // 2, network.layers.cpu().numpy()
     depth = max(2, min(2 * batch, _MOST_WAITING // (4 * len(layers) * TILE**2)))
@@ -268,14 +268,7 @@ def _classified(
         for one in part:
             yield from _classified(network, [one], probabilities)
         return
-    try:
-        results = _compute(network, [values for _, values in part], probabilities)
-    except torch.OutOfMemoryError:
-        if len(part) == 1:
-            raise
-        for half in (part[: len(part) // 2], part[len(part) // 2 :]):
-            yield from _classified(network, half, probabilities)
-        return
+    results = _compute(network, [values for _, values in part], probabilities)
     for (window, _), (classes, confidence, shares) in zip(part, results, strict=True):
         yield TilePrediction(window, classes, confidence, shares)
 

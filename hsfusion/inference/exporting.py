@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from hsfusion import __version__
-from hsfusion.errors import InputError
 from hsfusion.inference.folding import FoldedNetwork
 
 #: under what name the description lies in the metadata of an ONNX file
@@ -35,12 +34,11 @@ def describe(network: FoldedNetwork, header: Mapping[str, Any], *, model_sha256:
     in the order of the logits. ``unit`` and ``missing`` tell what numbers and NaN in the input mean. Header and SHA-256
     are of the model file.
     """
-    entries, classes, scene = _layers(header), header["classes"], header.get("training_scene")
-    last, outputs = int(network.layers.max()), network.classifier.out_channels
-    if last >= len(entries) or outputs != len(classes["codes"]):
-        given, expected = f"{len(entries)} and {len(classes['codes'])}", f"at least {last + 1} and {outputs}"
-        fix = "give the header of the same model file"
-        raise InputError("header", "number of layers and of classes", given, f"{expected}, as in the network", fix)
+    bands, classes, scene = header["bands"], header["classes"], header.get("training_scene")
+    widths = bands["fwhm_nm"] or [None] * len(bands["wavelength_nm"])
+    pairs = zip(bands["wavelength_nm"], widths, strict=True)
+    entries: list[dict[str, Any]] = [{"wavelength_nm": centre, "fwhm_nm": width} for centre, width in pairs]
+    entries += [{"source": of["name"], "layer": i} for of in header["sources"] for i in range(of["layers"])]
     means = zip(network.layers.tolist(), network.fill.tolist(), strict=True)
     return {
         "hsfusion_version": __version__,
@@ -84,15 +82,3 @@ def export_onnx(network: FoldedNetwork, path: Path, *, header: Mapping[str, Any]
     assert program is not None
     program.model.metadata_props[ONNX_KEY] = text
     program.save(path, external_data=False)
-
-
-def _layers(header: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What each of the C + E layers of the whole network is."""
-    bands = header["bands"]
-    widths = bands["fwhm_nm"] or [None] * len(bands["wavelength_nm"])
-    spectral = [
-        {"wavelength_nm": centre, "fwhm_nm": width}
-        for centre, width in zip(bands["wavelength_nm"], widths, strict=True)
-    ]
-    further = [{"source": source["name"], "layer": i} for source in header["sources"] for i in range(source["layers"])]
-    return [*spectral, *further]

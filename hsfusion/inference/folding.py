@@ -146,7 +146,6 @@ def _is_chain(module: nn.Module) -> bool:
 
 
 def _is_pixelwise(module: nn.Module) -> bool:
-    """Whether a module is one matrix product for each pixel."""
     return (
         type(module) is nn.Conv2d
         and (*module.kernel_size, *module.stride, module.groups) == (1, 1, 1, 1, 1)

@@ -257,7 +257,6 @@ class _Map(NamedTuple):
 
 
 def _maps(request: MapRequest, layers: Callable[[Callable[[bytes, Window], NDArray]], Blocks]) -> list[_Map]:
-    """The maps of a request; the class map is the last."""
     names = request.legend.names
     profile = RasterProfile(np.dtype(np.uint8), 1, _NO_SHARE, SHARE, request.tags, {}, ("confidence",))
     every = replace(profile, count=len(names), layer_names=names)
@@ -275,10 +274,10 @@ def _write_files(
     request: MapRequest, geobox: GeoBox, maps: list[_Map], beside: Callable[[], Mapping[Path, bytes]]
 ) -> list[Path]:
     """Writes all files under other names first, a thread for each map; the class map gets its name last."""
-    written = [file.path for file in maps]
+    written = [each.path for each in maps]
     try:
         with no_georeference_is_fine(), ThreadPoolExecutor(len(maps)) as pool:
-            for done in [pool.submit(_write_map, file, geobox, request.format) for file in maps]:
+            for done in [pool.submit(_write_map, each, geobox, request.format) for each in maps]:
                 done.result()
         contents = beside()
         written = [*contents, *written]

@@ -1,7 +1,6 @@
 """The network: weighted sums with learnable weights, band fusion, backbones. PyTorch only."""
 
-from hsfusion.nn.band_fusion import BandFusion, FreeFusion
-from hsfusion.nn.gates import SETTLED, BandCentres, StochasticGates
+from hsfusion.nn.band_fusion import SETTLED, BandCentres, BandFusion, FreeFusion, StochasticGates
 from hsfusion.nn.multi_scene import MultiSceneNetwork
 from hsfusion.nn.network import (
     BACKBONES,

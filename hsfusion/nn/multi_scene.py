@@ -9,8 +9,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from hsfusion.nn.band_fusion import BandFusion
-from hsfusion.nn.gates import StochasticGates
+from hsfusion.nn.band_fusion import BandFusion, StochasticGates
 from hsfusion.nn.network import FusionNetwork, PixelClassifier
 from hsfusion.nn.weighted_sum import Constraint, Kind, WeightedSum
 

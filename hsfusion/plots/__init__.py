@@ -1,7 +1,7 @@
 """Figures and the HTML report: arrays in, figures out; the only importer of matplotlib and jinja2."""
 
 from hsfusion.plots.accuracy import confusion_figure, training_figure
-from hsfusion.plots.evidence import faithfulness_figure, group_importance_figure, sensors_figure, top_k_figure
+from hsfusion.plots.evidence import faithfulness_figure, sensors_figure, top_k_figure
 from hsfusion.plots.maps import (
     class_map_figure,
     composite,
@@ -26,7 +26,6 @@ __all__ = [
     "confusion_figure",
     "evidence_html",
     "faithfulness_figure",
-    "group_importance_figure",
     "group_weights_figure",
     "instance_weights_figure",
     "map_figure",

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
@@ -23,7 +22,6 @@ from hsfusion.plots.style import (
     open_frame,
     titled_figure,
 )
-from hsfusion.plots.weights import STRONG_WATER_VAPOUR_NM
 
 _READABLE = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1.0}  # under a text that a curve may cross
 _FILLS = {"mean": "set to their mean", "conditional": "predicted from the kept"}
@@ -41,9 +39,6 @@ _RANKINGS = {
     "SVM weights, spread": (Color.ORANGE, ":", "P"),
 }
 _CLASSIFIERS = {"network": "network", "svm": "SVM"}
-_ACCURACY_HEIGHT_IN = 2.3
-_ROW_HEIGHT_IN = 0.24
-_MARGINS_IN = 1.2  # of title, legends and axis labels
 _APART = 0.15  # of the metrics of one sensor
 _LOOKS = ((Color.BLUE, "o"), (Color.VERMILION, "D"))  # by colour and by shape
 
@@ -137,31 +132,8 @@ def _draw_full(axes: Axes, full: float, smallest: int | None) -> dict[str, Any]:
 
 
 def _note(axes: Axes, text: str, *, va: str) -> None:
-    """Writes into the upper or lower right corner."""
     at = (0.98, 0.96 if va == "top" else 0.05)
     axes.text(*at, text, transform=axes.transAxes, ha="right", va=va, fontsize=SMALL_PT, bbox=_READABLE, zorder=5)
-
-
-@rc_context(STYLE)
-def group_importance_figure(groups: Sequence[tuple[str, float, float | None]], *, title: str) -> Figure:
-    """Draws the accuracy lost where a band group (name, loss, p or None) is exchanged between pixels."""
-    figure = Figure(figsize=(0.7 * PAGE_WIDTH_IN, 0.19 * len(groups) + 1.1), layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(title, wrap=True)
-    y = np.arange(len(groups))
-    losses = [loss for _, loss, _ in groups]
-    axes.barh(y, losses, color=Color.BLUE, height=0.7)
-    axes.axvline(0, color=Color.BLACK, lw=0.6)
-    for i, (_, loss, p) in enumerate(groups):
-        words = f"{100 * loss:.1f}" + ("" if p is None else f"  p = {p:.2g}")
-        axes.annotate(words, (max(loss, 0), i), (3, 0), textcoords="offset points", va="center", fontsize=6)
-    axes.set_yticks(y, [name for name, _, _ in groups])
-    axes.invert_yaxis()
-    axes.margins(x=0.22)
-    axes.set_xlabel("overall accuracy lost (percentage points)")
-    axes.xaxis.set_major_formatter(PERCENT)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
 
 
 def _finish(axes: Axes) -> None:
@@ -177,23 +149,15 @@ def sensors_figure(
     *,
     title: str,
 ) -> Figure:
-    """Draws the accuracies with each sensor over the seeds, and below the bands that each sensor has.
+    """Draws the accuracies with each sensor over the seeds.
 
     Every seed is a small mark; the large one is the mean, the line one standard deviation (n - 1) to both sides.
     ``accuracies`` are by sensor and metric (two at most); ``bands`` are centres (C,) and FWHM (C,) in nm.
     """
-    rows_in = _ROW_HEIGHT_IN * (len(bands) + 1)
-    figure = titled_figure(PAGE_WIDTH_IN, _ACCURACY_HEIGHT_IN + rows_in + _MARGINS_IN, title=title)
-    upper, lower = figure.subplots(2, 1, height_ratios=[_ACCURACY_HEIGHT_IN, rows_in])
-    _draw_sensor_accuracies(upper, accuracies)
-    upper.set_xticks(range(len(bands)), [f"{name}\n{np.size(nm)} bands" for name, (nm, _) in bands.items()])
-    _draw_sensor_bands(lower, bands)
-    open_frame(upper)
-    lower.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def _draw_sensor_accuracies(axes: Axes, accuracies: Mapping[str, Mapping[str, ArrayLike]]) -> None:
+    figure = titled_figure(PAGE_WIDTH_IN, 3.0, title=title)
+    axes = figure.subplots()
+    axes.set_xticks(range(len(bands)), [f"{name}\n{np.size(nm)} bands" for name, (nm, _) in bands.items()])
+    open_frame(axes)
     metrics = list(next(iter(accuracies.values())))
     for i, (metric, (color, marker)) in enumerate(zip(metrics, _LOOKS, strict=False)):
         shift = _APART * (i - (len(metrics) - 1) / 2)
@@ -209,23 +173,4 @@ def _draw_sensor_accuracies(axes: Axes, accuracies: Mapping[str, Mapping[str, Ar
     axes.set_xlim(-0.5, len(accuracies) - 0.5)
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(metrics), columnspacing=1.2, borderaxespad=0.2)
-
-
-def _draw_sensor_bands(axes: Axes, bands: Mapping[str, tuple[ArrayLike, ArrayLike | None]]) -> None:
-    """One row for each sensor: a tick at each centre, over a bar as wide as the band."""
-    for lower, upper in STRONG_WATER_VAPOUR_NM:
-        axes.axvspan(lower, upper, fc="#EEEEEE", lw=0, zorder=0)
-    for row, (centres, widths) in enumerate(bands.values()):
-        nm = np.asarray(centres, float)
-        if widths is not None:
-            fwhm = np.asarray(widths, float)
-            spans = list(zip(nm - fwhm / 2, fwhm, strict=True))
-            axes.broken_barh(spans, (row - 0.3, 0.6), fc=Color.SKY_BLUE, lw=0, zorder=2)
-        axes.vlines(nm, row - 0.3, row + 0.3, colors=Color.BLACK, lw=0.35, zorder=3)
-    axes.set_yticks(range(len(bands)), list(bands))
-    axes.set_ylim(len(bands) - 0.5, -0.5)  # the first at the top
-    axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("wavelength (nm)")
-    looks = ((Color.BLACK, "centre of a band"), (Color.SKY_BLUE, "its FWHM"), ("#EEEEEE", "water vapour"))
-    handles = [Patch(fc=color, label=label) for color, label in looks]
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
+    return figure

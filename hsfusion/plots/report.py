@@ -114,12 +114,10 @@ def _environment() -> Environment:
     environment.trim_blocks = environment.lstrip_blocks = True
     environment.filters["mean"] = lambda values: float(np.mean(values))
     environment.filters["percent"] = lambda value: f"{100 * value:.1f} %"
-    environment.filters["digits"] = _digits
+    environment.filters["digits"] = lambda value, digits: (
+        "undefined" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
+    )
     return environment
-
-
-def _digits(value: float | None, digits: int) -> str:
-    return "undefined" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
 
 
 def _page(name: str, content: Mapping[str, Any], figures: Path) -> str:

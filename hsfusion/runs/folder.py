@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hsfusion import __version__
 from hsfusion.errors import HsFusionError, InputError, printable
 from hsfusion.scenes import Mosaic, write_class_map, write_raster
-from hsfusion.scenes.description import parse_configuration, read_configuration
+from hsfusion.scenes.description import read_configuration
 
 if TYPE_CHECKING:
     from hsfusion.runs.experiment import Experiment
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _ENV = "HSFUSION_RUN_DIR"  # tells the processes of a distributed run the folder
 _FIX = "name the folder of a finished run, or train anew"
-_SPLIT_NAMES = {0: "unused", 1: "training", 2: "validation", 3: "test", 4: "buffer"}
+#: what the numbers of a split, from 0 on, stand for
+ROLES = ("unused", "training", "validation", "test", "buffer")
 # settings that may differ where a run goes on: nothing of it changes what the run computes
 _FREE = {"resume", "run_dir", "name", "progress", "threads", "figures", "logger", "loggers"}
 _FREE |= {"trainer.accelerator", "trainer.devices"}
@@ -122,7 +123,7 @@ def interrupted_checkpoint(run: Path, configuration: str) -> Path:
         if not file.is_file():
             raise InputError(run, str(file.relative_to(run)), "missing", "a run folder", "correct resume")
     before = _leaves(read_configuration(run / "config.yaml"))
-    now = _leaves(parse_configuration(configuration))
+    now = _leaves(read_configuration(configuration))
     for key in sorted(before.keys() | now.keys()):
         if (was := before.get(key)) != now.get(key):
             fix = f"resume with {key}={was}, by the command that started it, or start a new run"
@@ -174,7 +175,7 @@ def write_rasters(class_map: NDArray[np.integer], experiment: Experiment, result
     if result.instance_maps is not None:
         names, path = group_members(experiment)[0], folder / "instance_weights.tif"
         write_raster(path, result.instance_maps, geobox=geobox, nodata=nan, tags=tags, layer_names=names)
-    roles = {f"role_{role}": name for role, name in _SPLIT_NAMES.items()}
+    roles = {f"role_{role}": name for role, name in enumerate(ROLES)}
     write_raster(folder / "split.tif", experiment.split.roles, geobox=geobox, tags=roles)
 
 
@@ -196,8 +197,11 @@ def plain_values(value: Any) -> Any:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a mapping of plain values, indented."""
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    """Writes a file that is complete or missing, even if the process is killed; what is not finite becomes null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(plain_values(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -195,10 +195,6 @@ def match_scene(
     """The scene with the model's bands, or the network with the scene's; tags for the map, and what the bands cover."""
     tags, wanted, coverage = {"bands": bands}, header.bands, ()
     if bands == "resample":
-        if dict(scene.sources) != dict(header.sources):
-            expected = f"{dict(header.sources) or 'none'}, as the model was trained with"
-            fix = "give them as scene.sources={name: file}, or fine-tune the model on this scene"
-            raise InputError(scene.name, "further rasters", dict(scene.sources) or "none", expected, fix)
         names = header.classes.names
         transferred = transfer(network, header=header, bands=scene.bands, sources=scene.sources, class_names=names)
         network, report = transferred.network, transferred.report
@@ -261,7 +257,6 @@ def _shard() -> Iterator[Shard]:
 
 
 def _progress_bar(tiles: Iterator[TilePrediction], done: int, total: int) -> Iterator[TilePrediction]:
-    """Shows how far the map is, and the time left."""
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("map", total=total, completed=done)
         for tile in tiles:
@@ -270,7 +265,6 @@ def _progress_bar(tiles: Iterator[TilePrediction], done: int, total: int) -> Ite
 
 
 def _files_beside(areas: ClassAreas, class_map: Path, *, request: MapRequest, scene: str) -> Mapping[Path, bytes]:
-    """The table of areas and the quick look, which get their names together with the maps."""
     return {
         request.beside(_TABLE): _area_table(areas, request.legend),
         request.out.with_suffix(".png"): _quick_look(class_map, request.legend, scene=scene),
@@ -290,7 +284,6 @@ def _area_table(areas: ClassAreas, legend: Legend) -> bytes:
 
 
 def _quick_look(class_map: Path, legend: Legend, *, scene: str) -> bytes:
-    """PNG of a map, in at most 1200 x 1200 pixels, over its legend."""
     from hsfusion import plots
 
     pixels, title = read_reduced(class_map, most=1200), f"Class map: {scene}"

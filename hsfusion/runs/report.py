@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hsfusion import plots
 from hsfusion.data.splits import TRAIN
 from hsfusion.runs.comparison import compare
-from hsfusion.runs.folder import group_members
+from hsfusion.runs.folder import ROLES, group_members
 from hsfusion.runs.run import Run, independence
 from hsfusion.scenes.scene import read_all, read_pixels
 from hsfusion.spectra import BandWeights
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from hsfusion.runs.training import TrainingResult
 
 _MOST_PIXELS = 5000  # of a class, whose mean spectrum is drawn
-_ROLES = ("unused", "training", "validation", "test", "buffer")
 
 
 def write_figures(run: Run, folder: Path) -> None:
@@ -80,7 +79,6 @@ def write_report(run: Run, folder: Path) -> None:
 
 
 def _baseline_content(baselines: dict[str, Any] | None) -> dict[str, Any]:
-    """The best classifier without a network, and how far the network is ahead of it."""
     if not baselines:
         return {"ahead": None}
     key = max(baselines, key=lambda name: baselines[name]["overall_accuracy"])
@@ -161,18 +159,17 @@ def _class_spectra(experiment: Experiment) -> dict[str, tuple[NDArray[np.float64
 
 
 def _experiment_content(experiment: Experiment, weights: BandWeights) -> dict[str, Any]:
-    """What the page says of scene, split and network."""
     split, transfer = experiment.split, experiment.initial.transfer
     used = np.sort(weights.bands.wavelength_nm[weights.weight > 0])
     listed = experiment.initial.architecture["keep_bands"] is not None
     named = f": {', '.join(f'{nm:.0f}' for nm in used)} nm" if listed else ""
-    counts = np.bincount(split.roles.ravel(), minlength=len(_ROLES)).tolist()
+    counts = np.bincount(split.roles.ravel(), minlength=len(ROLES)).tolist()
     return {
         "scene": split.labelled.scene.name,
         "bands_in_use": f"{used.size} of {len(weights.bands)}{named}",
         "shape": split.labelled.labels.shape,
         "classes": len(split.labelled.legend.codes),
         "labelled_pixels": int((split.labelled.labels > 0).sum()),
-        "roles": dict(zip(_ROLES, counts, strict=True)),
+        "roles": dict(zip(ROLES, counts, strict=True)),
         "transfer": () if transfer is None else transfer.lines(),
     }

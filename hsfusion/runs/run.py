@@ -88,10 +88,10 @@ class Run:
             return model_header(self.training.experiment, self.metrics)
         return read_header(self._folder / "model.safetensors")
 
-    @property
+    @cached_property
     def network(self) -> FusionNetwork:
         """The trained network, on the CPU."""
-        return self._loaded_network if self.training is None else self.training.experiment.network
+        return self.training.experiment.network if self.training else load_model(self._folder / "model.safetensors")[0]
 
     @cached_property
     def legend(self) -> Legend:
@@ -104,10 +104,6 @@ class Run:
         if self.training is None:
             return read_class_map(self._folder / "map.tif")
         return np.array([*self.legend.codes, 0])[self.training.result.classes]  # index -1 is the 0 at the end
-
-    @cached_property
-    def _loaded_network(self) -> FusionNetwork:
-        return load_model(self._folder / "model.safetensors")[0]
 
     @property
     def trained(self) -> Training:

@@ -121,9 +121,6 @@ def evidence_figures(weights: WeightComparison) -> dict[str, Any]:
             total=len(weights.reported.bands),
             title=f"Are the bands of great weight used? {weights.scene}",
         )
-        groups = [(group["name"], group["importance"], group.get("p")) for group in curves.get("groups", [])]
-        title = f"Permuted band groups: {weights.scene}"
-        figures |= {"group_importance": plots.group_importance_figure(groups, title=title)} if groups else {}
     if top_k:
         kinds = dict.fromkeys((content["split"]["kind"], "random"))  # the configured one first
         figures["top_k"] = plots.top_k_figure(
@@ -189,6 +186,5 @@ def add_evidence(weights: WeightComparison, evidence: WeightComparison, source: 
 
 
 def _bands(weights: WeightComparison) -> str:
-    """Scene, and number of bands in groups."""
     group = weights.reported.group
     return f"scene {weights.scene}, {sum(map(bool, group))} of {len(group)} bands"

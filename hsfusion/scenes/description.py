@@ -219,14 +219,10 @@ def to_yaml(values: dict[str, Any]) -> str:
     return yaml.dump(values, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False)
 
 
-def read_configuration(path: Path) -> dict[str, Any]:
-    """The configuration of a run, as :func:`to_yaml` wrote it, as plain values: nothing in it is resolved or called."""
-    return _parsed(path, path, ConfigurationLoader, what="configuration")
-
-
-def parse_configuration(text: str) -> dict[str, Any]:
-    """The values of a configuration that :func:`to_yaml` made text of."""
-    return _parsed("configuration", text, ConfigurationLoader, what="configuration")
+def read_configuration(source: Path | str) -> dict[str, Any]:
+    """A configuration that :func:`to_yaml` made a file or text of, as plain values: nothing is resolved or called."""
+    named = source if isinstance(source, Path) else "configuration"
+    return _parsed(named, source, ConfigurationLoader, what="configuration")
 
 
 def _parsed(source: object, text: str | Path, loader: type[yaml.SafeLoader], *, what: str) -> dict[str, Any]:

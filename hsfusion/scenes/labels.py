@@ -246,7 +246,6 @@ def _final_codes(classes: Sequence[Any]) -> dict[Any, int]:
 
 
 def _tell_numbers(source: Path | str, final: Mapping[Any, int]) -> None:
-    """Lists the codes of classes, if they are not the file's own."""
     if all(value == code for value, code in final.items()):
         return
     if isinstance(next(iter(final)), int):

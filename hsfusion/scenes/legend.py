@@ -147,7 +147,6 @@ def read_categories(file: CubeFile) -> Categories:
 
 
 def _named(names: Mapping[int, str]) -> dict[int, str]:
-    """Names in one line each, without those that are empty."""
     return {code: one_line(name) for code, name in names.items() if name.strip()}
 
 

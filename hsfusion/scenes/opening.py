@@ -253,7 +253,6 @@ def _checked(scene: FileScene) -> Bands:
 
 
 def _warn(scene: FileScene, pixels: Survey, bands: Bands) -> None:
-    """Logs what looks wrong about a scene, as ``inspect`` shows it."""
     for warning in plausibility_warnings(scene.file, pixels, bands):
         _log.warning("%s: %s", scene.name, warning)
 

@@ -244,7 +244,6 @@ def _comparisons(
 
 
 def _rasterio_window(window: Window) -> RasterioWindow:
-    """A window as rasterio has it."""
     return RasterioWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]
 
 

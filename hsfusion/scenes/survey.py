@@ -169,7 +169,12 @@ def plausibility_warnings(file: CubeFile, survey: Survey, bands: Bands | None) -
     used = good & ~survey.dead
     lines = [] if bands is None else [*_wavelengths(bands)]
     lines += [*_nodata(file, survey), *(_scale(file, survey, used) if used.any() else ())]
-    return [*lines, *_layout(file)]
+    if (smoother := suspect_interleave(file)) is not None:
+        lines.append(
+            f"neighbouring pixels and bands are far more alike when the binary is read as {smoother[0].upper()}, "
+            f"{smoother[1]}: interleave or byte order of the header are probably wrong."
+        )
+    return lines
 
 
 def format_band_ranges(chosen: NDArray[np.bool_], bands: Bands | None) -> str:
@@ -270,14 +275,6 @@ def _scale(file: CubeFile, survey: Survey, used: NDArray[np.bool_]) -> Iterator[
         yield f"{most} after the scale {factor:g}, but reflectance ends near 1: check the scale."
     elif factor < 1 and 0 < typical < 0.005:
         yield f"{most} after the scale {factor:g}: they may have been scaled before."
-
-
-def _layout(file: CubeFile) -> Iterator[str]:
-    if (smoother := suspect_interleave(file)) is not None:
-        yield (
-            f"neighbouring pixels and bands are far more alike when the binary is read as {smoother[0].upper()}, "
-            f"{smoother[1]}: interleave or byte order of the header are probably wrong."
-        )
 
 
 def _fits(value: float, dtype: np.dtype) -> bool:

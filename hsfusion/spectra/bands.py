@@ -111,7 +111,6 @@ def _read_only(values: object, dtype: type) -> NDArray:
 
 
 def _table(path: str | Path) -> list[dict[str, str]]:
-    """Rows of a band table, every cell below its column."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(line for line in file if not line.startswith("#"))

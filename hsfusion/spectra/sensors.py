@@ -120,5 +120,4 @@ def _laid_out(part: _Range) -> NDArray[np.float64]:
 
 
 def _along(values: tuple[float, ...], number: int) -> NDArray[np.float64]:
-    """Values at points spread evenly over a number of bands, joined by straight lines."""
     return np.interp(np.linspace(0, 1, number), np.linspace(0, 1, len(values)), values)

@@ -116,8 +116,8 @@ class BandWeights:
         try:
             with open(path, newline="", encoding="utf-8") as file:
                 lines = list(csv.DictReader(file))
-            rows = [row for row in lines if row["wavelength_nm"] != "nan"]
-            layers = [row for row in lines if row["wavelength_nm"] == "nan"]
+            rows = [row for row in lines if row["wavelength_nm"] not in ("nan", "")]
+            layers = [row for row in lines if row["wavelength_nm"] in ("nan", "")]
             widths = [row.get("fwhm_nm") for row in rows]
             fwhm = np.array([float(width) for width in widths if width]) if all(widths) else None
             good = np.array([row.get("good", "1") == "1" for row in rows])

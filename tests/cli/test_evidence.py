@@ -20,10 +20,9 @@ from hsfusion.cli.commands import scene_of, settings_of
 from hsfusion.cli.words import CONF
 from hsfusion.errors import InputError
 from hsfusion.evidence.jobs import EvidenceSettings, Task, split_of, untrained_weights, used_bands
-from hsfusion.evidence.numbers import stability_of, verdict_of
-from hsfusion.evidence.stages import sweep
-from hsfusion.evidence.store import write_json
+from hsfusion.evidence.stages import stability_of, sweep, verdict_of
 from hsfusion.runs.comparison import Profiles
+from hsfusion.runs.folder import write_json
 from hsfusion.runs.run import duplicate_bands
 from hsfusion.scenes import ArrayScene
 from hsfusion.scenes.scene import read_all

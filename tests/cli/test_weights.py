@@ -361,7 +361,7 @@ def _small():
 def test_an_evidence_folder_is_drawn_whole(tmp_path, monkeypatch, capsys, undrawn):
     folder = write_evidence(tmp_path / "evidence")
     call(folder, "select=10", monkeypatch=monkeypatch)
-    stems = ("band_weights", "faithfulness", "top_k", "group_importance")
+    stems = ("band_weights", "faithfulness", "top_k")
     assert {path.name for path in (folder / "weights").glob("*.svg")} == {f"{stem}.svg" for stem in stems}
     said = capsys.readouterr().out
     assert "verdict: supported" in said
@@ -399,9 +399,9 @@ def test_the_page_of_an_evidence_folder_shows_its_figures(tmp_path, monkeypatch,
     call(folder, monkeypatch=monkeypatch)
     page = (folder / "weights" / "report.html").read_text()
     assert len(page.encode()) < 2_000_000
-    headings = ("Bands removed and put in", "Band groups exchanged between pixels", "Retrained on k bands")
+    headings = ("Bands removed and put in", "Values of a group exchanged between pixels", "Retrained on k bands")
     assert all(page.count(heading) for heading in headings)
-    assert "not shown here" not in page and page.count("<img") >= 4
+    assert "not shown here" not in page and page.count("<img") >= 3
 
 
 def run_with_report(folder, **keys):

@@ -88,23 +88,6 @@ def test_classes_do_not_depend_on_the_size_of_cells(split, edge):
         np.testing.assert_allclose(confidence, share[row : row + height, col : col + width], atol=1e-5)
 
 
-def test_memory_that_does_not_suffice_halves_the_batch(split, monkeypatch):
-    folded, scene = FoldedNetwork(network(split.labelled.scene.bands)), split.labelled.scene
-    plain, sizes = folded.classify, []
-
-    def narrow(x):
-        sizes.append(len(x))
-        if len(x) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return plain(x)
-
-    monkeypatch.setattr(folded, "classify", narrow)
-    tiles = tiles_of((32, 32), edge=8)
-    found = list(classify(folded, scene, tiles, batch=4))
-    assert sizes[:4] == [4, 2, 1, 1]
-    assert [tile.window for tile in found] == tiles
-
-
 def test_bf16_is_taken_only_where_the_map_stays(monkeypatch, split):
     folded, scene = FoldedNetwork(network(split.labelled.scene.bands)), split.labelled.scene
     assert with_precision(folded, scene, "auto") == (folded, "float32")  # a small scene

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hsfusion.benchmarks.speed import peak_bytes_cpu
-from hsfusion.nn import WeightedSum, weighted_sum_autograd
+from hsfusion.nn import WeightedSum, weighted_sum
 
 CASES = ["none", "scalar", "channel", "instance", "channel_instance", "table", "channel_table"]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
@@ -36,12 +36,12 @@ def inputs(*, dtype=torch.float32, grad=True):
 @pytest.mark.parametrize("piece", [1, 7, 50])
 @pytest.mark.parametrize("weight_shape", [(1, 1, 1, 1), (1, 4, 1, 1), (2, 1, 5, 6), (2, 4, 5, 6), (2, 1, 1, 1)])
 def test_gradients_taken_in_pieces_are_those_of_the_expression(monkeypatch, weight_shape, piece):
-    monkeypatch.setattr(weighted_sum_autograd, "_PIECE_CPU", piece)
+    monkeypatch.setattr(weighted_sum, "_PIECE_CPU", piece)
     x = inputs(dtype=torch.float64)
     x[0] = x[0].detach().contiguous(memory_format=torch.channels_last).requires_grad_()
     weights = torch.randn(3, *weight_shape, dtype=torch.float64, requires_grad=True)
     upstream = torch.randn(2, 4, 5, 6, dtype=torch.float64)
-    result = weighted_sum_autograd.weighted_sum(weights, *x)
+    result = weighted_sum.weighted_sum(weights, *x)
     expected = sum(w * v for w, v in zip(weights, x, strict=True))
     torch.testing.assert_close(result, expected)
     for got, wanted in zip(

@@ -8,19 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from hsfusion.plots import (
-    band_weights_figure,
-    faithfulness_figure,
-    group_importance_figure,
-    save_figure,
-    sensors_figure,
-    top_k_figure,
-)
+from hsfusion.plots import band_weights_figure, faithfulness_figure, save_figure, sensors_figure, top_k_figure
 
 NM = np.arange(400.0, 1000, 10)
 RUNS = np.random.default_rng(0).dirichlet(np.ones(NM.size), 5)
@@ -120,13 +111,6 @@ def test_one_split_and_one_classifier_are_enough() -> None:
     assert [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()] == ["SVM, blocks split"]
 
 
-def test_importance_bars_are_the_losses_and_tell_p() -> None:
-    axes = group_importance_figure([("VIS", 0.25, 0.048), ("NIR", -0.01, None)], title="groups").axes[0]
-    assert [bar.get_width() for bar in axes.patches if isinstance(bar, Rectangle)] == [0.25, -0.01]
-    assert [text.get_text() for text in axes.texts] == ["25.0  p = 0.048", "-1.0"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["VIS", "NIR"]
-
-
 def test_selection_frequency_stands_in_a_strip_under_the_weights() -> None:
     frequency = (NM < 600).astype(float)
     figure = drawn(
@@ -168,18 +152,6 @@ def test_mean_and_spread_of_each_sensor_stand_in_one_column() -> None:
     np.testing.assert_allclose([s[1, 1] - s[0, 1] for s in none.get_segments()], 0, atol=1e-9)
     ticks = [text.get_text() for text in upper.get_xticklabels()]
     assert ticks == ["as it is\n210 bands", "EnMAP\n3 bands", "Landsat OLI\n2 bands"]
-
-
-def test_every_band_is_a_tick_over_a_bar_of_its_width() -> None:
-    lower = sensors_figure(SENSOR_ACCURACIES, SENSOR_BANDS, title="a scene").axes[1]
-    ticks = [c for c in lower.collections if isinstance(c, LineCollection)]
-    for (centres, _), drawn in zip(SENSOR_BANDS.values(), ticks, strict=True):
-        assert [segment[0, 0] for segment in drawn.get_segments()] == np.asarray(centres).tolist()
-    bars = [c for c in lower.collections if not isinstance(c, LineCollection)]
-    assert len(bars) == 2  # none where widths are unknown
-    extents = [path.get_extents() for path in bars[1].get_paths()]
-    np.testing.assert_allclose([(box.x0, box.x1) for box in extents], [(452, 512), (2106.5, 2293.5)])
-    assert lower.get_ylim() == (2.5, -0.5)  # the first at the top
 
 
 def test_one_seed_has_no_spread_and_the_figure_is_written_twice(tmp_path: Path) -> None:

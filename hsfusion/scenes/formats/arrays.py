@@ -55,7 +55,6 @@ def open_npz(path: Path, *, variable: str | None = None, axes: Sequence[str] | N
 
 
 def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of the numbers of a member."""
     with archive.open(name) as member:
         version = np.lib.format.read_magic(member)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -70,7 +69,6 @@ def open_matlab(path: Path, *, variable: str | None = None, axes: Sequence[str] 
 
 
 def _load_matlab(path: Path, variable: str | None) -> tuple[str, NDArray]:
-    """Name and numbers of the array that is meant."""
     from scipy.io import loadmat, whosmat  # not above: slow to import
 
     shapes = {name: shape for name, shape, kind in whosmat(path, appendmat=False) if kind in MATLAB_CLASSES}
@@ -101,7 +99,6 @@ def isolated(path: Path, function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _answer() -> None:
-    """What the process of :func:`isolated` runs."""
     function, arguments = pickle.load(sys.stdin.buffer)
     try:
         answer = function(*arguments)

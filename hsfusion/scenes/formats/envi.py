@@ -210,7 +210,6 @@ def _band_table(header: EnviHeader, layers: int) -> BandTable:
 def _scaling(
     header: EnviHeader, layers: int
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, dict[str, str]]:
-    """Gain and offset (layers,), None for 1 and 0, and what is worth telling of them."""
     factor = header.number("reflectance scale factor")
     pairs = {
         kind: [header.numbers(f"{kind} {word} values", length=layers) for word in ("gain", "offset")]

@@ -225,7 +225,6 @@ def _scales(
 
 
 def _sensor(tags: Mapping[str, str]) -> dict[str, str]:
-    """Sensor and time, where the tags of the file name them."""
     known = {name: printable(value, longest=80) for name, value in _lower_case(tags).items()}
     times = [known[name] for name in _TIMES if name in known][:1]
     sensor = known.get("sensor_type", known.get("sensor", "not named"))

@@ -174,14 +174,9 @@ def open_hdf5(path: Path, *, variable: str | None = None, axes: Sequence[str] | 
     """Opens an array of an HDF5 file that is no known product.
 
     The axes of an array of three are named by dimension scales and labels, or by a list of wavelengths that is as long
-    as one axis only. Where an axis of bands is all that is known, rows come before columns. Nothing is flipped.
-
-    Args:
-        path: the file.
-        variable: path of a dataset with two or three axes inside the file, needed where there are several.
-            ``_FillValue``, ``missing_value``, ``scale_factor`` and ``add_offset`` are honoured (CF Conventions 1.11,
-            sections 2.5.1 and 8.1).
-        axes: see :func:`array_axes`; in place of what the file says.
+    as one axis only, unless ``axes`` does (:func:`array_axes`). Where an axis of bands is all that is known, rows come
+    before columns. Nothing is flipped. ``_FillValue``, ``missing_value``, ``scale_factor`` and ``add_offset`` are
+    honoured (CF Conventions 1.11, sections 2.5.1 and 8.1).
     """
     with h5py.File(path, "r") as file:
         arrays: dict[str, tuple[int, ...]] = {}
@@ -214,7 +209,8 @@ def open_hdf5(path: Path, *, variable: str | None = None, axes: Sequence[str] | 
 
 def _axes(dataset: h5py.Dataset) -> tuple[str, ...]:
     """What each axis of a dataset is: as its dimensions say, or by the only one as long as a list of wavelengths."""
-    known = [_axis(words) for words in _dimension_words(dataset)]
+    meanings = [_meanings(words) for words in _dimension_words(dataset)]
+    known = [axes.pop() if len(axes) == 1 else None for axes in meanings]  # names may say nothing, or different things
     lengths = {len(stored) for stored in _lists(dataset, _is_wavelengths)}
     fits = [i for i, length in enumerate(dataset.shape) if length in lengths]
     by_length = ["layers" if [i] == fits else axis for i, axis in enumerate(known)]
@@ -237,12 +233,6 @@ def _completed(known: list[str | None], rank: int) -> tuple[str, ...] | None:
     if len(known) != rank or len(missing) != known.count(None) or (len(missing) > 1 and missing != ["rows", "cols"]):
         return None
     return tuple(axis or missing.pop(0) for axis in known)
-
-
-def _axis(words: Iterable[str]) -> str | None:
-    """What an axis is by its names; None where they say nothing, or different things."""
-    axes = _meanings(words)
-    return axes.pop() if len(axes) == 1 else None
 
 
 def _meanings(words: Iterable[str]) -> set[str]:
@@ -329,7 +319,6 @@ def _band_table(dataset: h5py.Dataset, axes: tuple[str, ...]) -> BandTable:
 
 
 def _numbers(stored: h5py.Dataset) -> NDArray[np.float64]:
-    """The numbers of a list, unpacked as the CF Conventions have it."""
     gain, offset = attribute_number(stored, "scale_factor"), attribute_number(stored, "add_offset")
     numbers = np.asarray(stored_numbers(stored.file, stored.name or "")[()], np.float64)
     return numbers * (1 if gain is None else gain) + (offset or 0)

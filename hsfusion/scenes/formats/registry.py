@@ -11,12 +11,10 @@ import h5py
 from hsfusion.errors import InputError
 from hsfusion.scenes.formats.arrays import open_matlab, open_npy, open_npz
 from hsfusion.scenes.formats.cube_file import CubeFile, library_errors
-from hsfusion.scenes.formats.emit import is_emit, open_emit
 from hsfusion.scenes.formats.envi import envi_header, header_places, open_envi
 from hsfusion.scenes.formats.geotiff import TIFF_STARTS, open_geotiff
 from hsfusion.scenes.formats.hdf5 import is_array, open_hdf5, open_matlab73, resolve
-from hsfusion.scenes.formats.neon import is_neon, open_neon
-from hsfusion.scenes.formats.prisma import is_prisma, open_prisma
+from hsfusion.scenes.formats.hdf5_products import is_emit, is_neon, is_prisma, open_emit, open_neon, open_prisma
 from hsfusion.scenes.formats.products import is_product_image, open_product
 
 _STARTS = {
@@ -50,15 +48,9 @@ _CHOICES = {
 def open_cube_file(
     path: str | Path, *, variable: str | None = None, grid: str | None = None, axes: Sequence[str] | None = None
 ) -> CubeFile:
-    """Opens the layers of a file, whatever its format.
+    """Opens the layers of a file, whatever its format; for the arguments see :func:`hsfusion.scenes.open_scene`.
 
-    Args:
-        path: the file.
-        variable: name of the array to take, for formats that hold several; also of one inside a product of HDF5, which
-            is then taken as it is.
-        grid: ``map`` or ``sensor``, for products that hold both (EMIT).
-        axes: ``band``, ``row`` and ``col`` in the order of the array, for formats that do not name its axes.
-
+    An array inside a product of HDF5 that ``variable`` names is taken as it is.
     """
     with library_errors(Path(path)):
         known = file_format(path)
