@@ -153,7 +153,7 @@ def _finetuned_rows(
     tuned = Training(settings, experiment, fit(settings, experiment), "", "")
     trainings = alternatives(tuned, network, header, scratch_epochs=epochs)
     label = "all labels" if number is None else f"{number} labels"
-    rows, results = [], {"fine-tuned": tuned.result, "kept": trainings[best_of(trainings)].result}
+    rows, results = [], {"fine-tuned": tuned.result, "kept": trainings[best_of(trainings)[0]].result}
     results |= {"scratch": trainings["scratch"].result} if "scratch" in trainings else {}
     for method, result in results.items():
         rows.append(_row(f"{method}, {label}", settings.seed, result.metrics))

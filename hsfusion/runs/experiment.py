@@ -34,6 +34,8 @@ class InitialModel:
 
     Attributes:
         architecture: plain keyword arguments that build the network again.
+        class_shares: (K,) of the classes where the network comes from, for validation pixels that were drawn evenly of
+            each class; None where they are as they come.
     """
 
     network: FusionNetwork
@@ -41,6 +43,7 @@ class InitialModel:
     architecture: dict[str, Any]
     transfer: TransferReport | None = None
     seen_before: tuple[dict[str, Any], ...] = ()
+    class_shares: NDArray[np.float64] | None = None
 
 
 #: makes the network: called with the scene and the names of its classes

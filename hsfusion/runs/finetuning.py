@@ -9,6 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hsfusion.data.leakage import all_seen, check_no_leakage
 from hsfusion.data.splits import VAL
 from hsfusion.errors import InputError
@@ -19,7 +22,7 @@ from hsfusion.runs.folder import training_log, write_json
 from hsfusion.runs.run import Run, Training, run_of
 from hsfusion.runs.settings import FINETUNE_EPOCHS, SCRATCH_EPOCHS, ModelSettings, TrainSettings, blocks
 from hsfusion.runs.training import FittedNetwork, fit, patch_data, read_result, train
-from hsfusion.runs.validation import validation_logits
+from hsfusion.runs.validation import validation_logits, validation_score
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.legend import is_named
 from hsfusion.training.model_file import ModelHeader, load_model
@@ -121,7 +124,7 @@ def starting_experiment(
         )
         if (linear := initial.network.linear) is not None:
             linear.load_state_dict(LinearPart(linear.weight.shape[1], len(names)).state_dict())
-        return initial
+        return replace(initial, class_shares=_class_shares(header, settings, names))
 
     experiment = prepare_experiment(labelled, settings, make=make)
     initial = experiment.initial
@@ -135,6 +138,18 @@ def starting_experiment(
     if _accuracy_at_start(as_known, settings) >= accuracy:
         return as_known
     return standardised(experiment.split, anew)
+
+
+def _class_shares(header: ModelHeader, settings: TrainSettings, names: Sequence[str]) -> NDArray[np.float64] | None:
+    """Shares (K,) of the classes among the test pixels of the model, where validation pixels are drawn by class."""
+    drawn = getattr(settings.split, "keywords", {})
+    if header.test is None or not (drawn.get("per_class") or drawn.get("val_per_class")):
+        return None
+    try:
+        support = np.array([float(header.test["per_class"][name]["support"]) for name in names])
+    except (KeyError, TypeError, ValueError):  # not of all classes
+        return None
+    return support / support.sum() if (support > 0).all() else None
 
 
 def unknown_classes(header: ModelHeader, names: Sequence[str]) -> list[str]:
@@ -182,13 +197,17 @@ def _keep_best(run: Run, network: FusionNetwork, header: ModelHeader, *, scratch
     """The run of what is best on the validation pixels, with the metrics of all three in it and in its folder."""
     tuned, place = run.trained, None if run.folder is None else run.folder / "scratch"
     trainings = alternatives(tuned, network, header, scratch_epochs=scratch_epochs, place=place)
-    reached = {name: validation_accuracy(training) for name, training in trainings.items()}
-    kept = best_of(trainings)
+    kept, reached = best_of(trainings)
     best = run if kept == "finetuned" else _run_of(run, trainings[kept])
     best.metrics["kept"] = kept
     for name, training in trainings.items():
         of = training.result
-        best.metrics[name] = {"test": of.metrics["test"], "val_overall_accuracy": reached[name], "step": of.best_step}
+        best.metrics[name] = {
+            "test": of.metrics["test"],
+            "val_overall_accuracy": validation_accuracy(training),
+            "val_log_likelihood": reached.get(name),
+            "step": of.best_step,
+        }
         if name != "untouched":
             best.metrics[name] |= {"timing": of.metrics["timing"], "epochs": training.settings.epochs}
     if "scratch" in trainings and (accuracy := trainings["scratch"].result.val_accuracy) is not None:
@@ -228,9 +247,19 @@ def alternatives(
     return trainings
 
 
-def best_of(trainings: Mapping[str, Training]) -> str:
-    """The first of those with the highest accuracy on the validation pixels; without these, the first."""
-    return max(trainings, key=lambda name: validation_accuracy(trainings[name]) or 0.0)
+def best_of(trainings: Mapping[str, Training]) -> tuple[str, dict[str, float]]:
+    """The network with the highest calibrated log-likelihood of the validation pixels, and that of each.
+
+    Without validation pixels, the first and nothing. Accuracy counts few pixels, and as many of each class where they
+    are drawn so: it prefers what has forgotten how frequent the classes are. These therefore count by their shares
+    where the network comes from, if that is known.
+    """
+    first = next(iter(trainings.values())).experiment
+    parts = {name: (of.experiment, patch_data(of.settings, of.experiment)) for name, of in trainings.items()}
+    if not first.split.count(VAL):
+        return next(iter(trainings)), {}
+    scores = {name: validation_score(*part, first.initial.class_shares) for name, part in parts.items()}
+    return max(scores, key=lambda name: scores[name]), scores
 
 
 def _write(run: Run, folder: Path, *, figures: bool) -> None:
@@ -252,7 +281,8 @@ def _untouched(tuned: Training, network: FusionNetwork, header: ModelHeader) -> 
     labelled = experiment.split.labelled
     names = labelled.legend.names
     initial = transferred_model(labelled.scene, names, network=network, header=header, responses="folded")
-    experiment = replace(experiment, initial=initial)
+    known = {name: initial.network.get_buffer(name).double().numpy() for name in ("mean", "std", "covariance")}
+    experiment = standardised(experiment.split, initial, known=known)
     fitted = FittedNetwork(**{entry.name: getattr(tuned.result, entry.name) for entry in fields(FittedNetwork)})
     data = patch_data(tuned.settings, experiment)
     result = read_result(experiment, replace(fitted, best_step=0), data)

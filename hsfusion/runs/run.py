@@ -202,7 +202,7 @@ class Run:
         if "kept" in self.metrics:
             names = [name for name in ("finetuned", "untouched", "scratch") if name in self.metrics]
             reached = ", ".join(f"{name} {self.metrics[name]['test']['overall_accuracy']:.4f}" for name in names)
-            lines.append(f"{reached} on the same test pixels; kept by validation accuracy: {self.metrics['kept']}")
+            lines.append(f"{reached} on the same test pixels; kept by validation likelihood: {self.metrics['kept']}")
         if self.header.architecture.get("keep_bands") is not None:
             kept = sorted(self.weights.bands.wavelength_nm[self.weights.weight > 0])
             lines.append(f"kept bands   {', '.join(f'{nm:.0f}' for nm in kept)} nm")

@@ -28,7 +28,7 @@ from hsfusion.runs.experiment import Experiment, as_labelled, configuration_erro
 from hsfusion.runs.folder import interrupted_checkpoint, start_folder, training_log, write_json
 from hsfusion.runs.run import Run, Training, run_of
 from hsfusion.runs.settings import TrainSettings, describe, with_fields
-from hsfusion.runs.validation import fit_linear_part, selected
+from hsfusion.runs.validation import average_with_start, fit_linear_part, selected
 from hsfusion.scenes import LabelledScene
 from hsfusion.training.building import WeightReadout
 from hsfusion.training.callbacks import History, KeepBest, WeightHistory
@@ -130,9 +130,12 @@ def fit(
     """Trains the network of an experiment in place, keeps the best epoch by validation pixels, classifies the scene."""
     data = patch_data(settings, experiment)
     pretrained = experiment.initial.transfer is not None
+    start = {name: tensor.clone() for name, tensor in experiment.network.state_dict().items()} if pretrained else {}
     fitted = fit_network(
         settings, experiment.network, [(experiment, data)], folder, pretrained=pretrained, checkpoint=checkpoint
     )
+    if start:
+        average_with_start(experiment, start, data)
     fit_linear_part(experiment, data, seed=settings.seed)
     return read_result(experiment, fitted, data)
 

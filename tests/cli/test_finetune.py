@@ -30,7 +30,7 @@ def tuned(hsfusion, folder):
     )
     assert done.returncode == 0, done.stderr
     assert "covered" in done.stdout
-    assert "scratch" in done.stdout.split("on the same test pixels; kept by validation accuracy: ")[0]
+    assert "scratch" in done.stdout.split("on the same test pixels; kept by validation likelihood: ")[0]
     return folder / "second"
 
 
@@ -60,7 +60,7 @@ def test_metrics_hold_three_networks_on_the_same_pixels_and_the_best_of_validati
     supports = [[row["support"] for row in part["test"]["per_class"].values()] for part in three.values()]
     assert supports[0] == supports[1] == supports[2]
     assert metrics["scratch"]["epochs"] == 2
-    reached = {name: part["val_overall_accuracy"] for name, part in three.items()}
+    reached = {name: part["val_log_likelihood"] for name, part in three.items()}
     assert len(set(reached.values())) > 1
     assert reached[metrics["kept"]] == max(reached.values())
     assert metrics["test"] == three[metrics["kept"]]["test"]

@@ -4,12 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import hsfusion as hs
 from hsfusion.data.patches import noise_whitening
 from hsfusion.runs.finetuning import starting_experiment, transferred_model
 from hsfusion.runs.settings import TrainSettings
+from hsfusion.runs.training import patch_data
+from hsfusion.runs.validation import average_with_start, validation_logits, validation_score
 from hsfusion.scenes import ArrayScene
+from hsfusion.trust.baselines import log_likelihoods, temperature
 
 LEARNS = {
     "steps_per_epoch": 20,
@@ -59,6 +63,32 @@ def test_a_whitened_network_starts_as_it_is_untouched_on_bands_that_are_whitened
     assert tuned.linear.weight.any()
 
 
+def test_what_fine_tuning_ruins_goes_back_to_its_start_and_what_it_learns_stays(scene, learned):
+    start = partial_start(scene, learned)
+    data = patch_data(few(), start)
+    good = {name: tensor.clone() for name, tensor in start.network.state_dict().items()}
+    with torch.no_grad():
+        start.network.cnn.classifier.weight.copy_(-start.network.cnn.classifier.weight)
+    bad = {name: tensor.clone() for name, tensor in start.network.state_dict().items()}
+    for first in (good, bad):  # the network is the other one
+        start.network.load_state_dict(bad if first is good else good)
+        average_with_start(start, first, data)
+        for name, tensor in start.network.state_dict().items():
+            np.testing.assert_array_equal(tensor, good[name])
+
+
+def test_validation_pixels_that_are_drawn_by_class_count_by_the_shares_of_the_model(scene, learned):
+    start = partial_start(scene, learned)
+    support = [part["support"] for part in learned.metrics["test"]["per_class"].values()]
+    np.testing.assert_allclose(start.initial.class_shares, np.array(support) / sum(support))
+    whole = starting_experiment(scene, few(split=hs.blocks()), network=learned.network, header=learned.header)
+    assert whole.initial.class_shares is None
+    data, rare = patch_data(few(), start), np.eye(len(support))[int(np.argmin(support))]
+    logits, classes = validation_logits(start, data)
+    of_rare = log_likelihoods(logits / temperature(logits, classes), classes)[classes == rare.argmax()]
+    assert validation_score(start, data, rare) == pytest.approx(of_rare.mean())
+
+
 def partial_start(scene, run):
     return starting_experiment(scene, few(), network=run.network, header=run.header)
 
@@ -66,14 +96,14 @@ def partial_start(scene, run):
 def test_without_a_chance_to_learn_the_untouched_network_is_kept(scene, learned, tmp_path):
     ruined = {"steps_per_epoch": 1, "epochs": 1, "optimizer": None, "scratch_epochs": 1, "lr_scales": {"cnn": 1000.0}}
     run = hs.finetune(learned, scene, settings=few(), folder=tmp_path / "run", **ruined)
-    reached = {name: run.metrics[name]["val_overall_accuracy"] for name in ("finetuned", "untouched", "scratch")}
+    reached = {name: run.metrics[name]["val_log_likelihood"] for name in ("finetuned", "untouched", "scratch")}
     assert run.metrics["kept"] == max(reached, key=lambda name: reached[name])
     assert reached["scratch"] < reached["untouched"]
     again = hs.load_run(tmp_path / "run")
     assert again.metrics == run.metrics
     for name, tensor in again.network.state_dict().items():
         np.testing.assert_array_equal(tensor, run.network.state_dict()[name])
-    assert f"kept by validation accuracy: {run.metrics['kept']}" in run.summary()
+    assert f"kept by validation likelihood: {run.metrics['kept']}" in run.summary()
 
 
 def test_what_scratch_learns_better_is_kept_without_the_transfer(scene, tmp_path):
