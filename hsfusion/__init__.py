@@ -21,7 +21,7 @@ _FRONT_DOOR = {
     "compare": ("hsfusion.runs.comparison", "compare"),
     "load_run": ("hsfusion.runs.run", "load_run"),
     "gather_evidence": ("hsfusion.evidence.stages", "gather_evidence"),
-    "load_evidence": ("hsfusion.evidence.store", "read_evidence"),
+    "load_evidence": ("hsfusion.runs.comparison", "read_evidence"),
     "blocks": ("hsfusion.runs.settings", "blocks"),
     "fields": ("hsfusion.runs.settings", "fields_split"),
     "random_pixels": ("hsfusion.runs.settings", "random_pixels"),
@@ -63,9 +63,9 @@ __all__ = [
 if TYPE_CHECKING:
     from hsfusion.data.public import indian_pines
     from hsfusion.evidence.stages import gather_evidence
-    from hsfusion.evidence.store import read_evidence as load_evidence
     from hsfusion.nn import WeightedSum
     from hsfusion.runs.comparison import compare
+    from hsfusion.runs.comparison import read_evidence as load_evidence
     from hsfusion.runs.finetuning import finetune
     from hsfusion.runs.joint import train_jointly
     from hsfusion.runs.prediction import PredictSettings, predict

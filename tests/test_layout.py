@@ -112,7 +112,7 @@ def test_modules_import_only_what_their_part_may():
         ("data", "from omegaconf import OmegaConf"),
         ("cli", "import matplotlib.pyplot as plt"),
         ("runs", "import hydra"),
-        ("runs", "from hsfusion.evidence.store import read_evidence"),
+        ("runs", "from hsfusion.evidence.stages import gather_evidence"),
         ("spectra", "from hsfusion.plots import plot_band_weights"),
     ],
 )

@@ -10,10 +10,9 @@ from typing import Any
 
 from hsfusion.cli.words import word_value
 from hsfusion.errors import InputError
-from hsfusion.runs.comparison import WeightComparison, compare, select
+from hsfusion.runs.comparison import EVIDENCE, WeightComparison, compare, read_evidence, select
 from hsfusion.runs.settings import check_value
 
-_EVIDENCE = "evidence.json"
 _WIDTH = 100
 _HELP = """hsfusion weights RUN [RUN ...] [select=K [width=NM]] [evidence=FOLDER] [out=FOLDER]
 
@@ -82,9 +81,7 @@ def _weights_and_evidence(
     folders: list[Path], given: dict[str, Any]
 ) -> tuple[WeightComparison, WeightComparison | None]:
     """What the folders hold, and the evidence that is to go into the report of a run."""
-    from hsfusion.evidence.store import read_evidence
-
-    is_evidence = any((folder / _EVIDENCE).exists() for folder in folders)
+    is_evidence = any((folder / EVIDENCE).exists() for folder in folders)
     if len(folders) > 1 and (is_evidence or "evidence" in given):
         expected = "one evidence folder alone, or one run folder with evidence=FOLDER"
         raise InputError("command line", "folders", ", ".join(map(str, folders)), expected, "name one")

@@ -32,8 +32,7 @@ from hsfusion.evidence.jobs import (
     untrained_weights,
     used_bands,
 )
-from hsfusion.evidence.store import NAME
-from hsfusion.runs.comparison import Profiles
+from hsfusion.runs.comparison import EVIDENCE, Profiles
 from hsfusion.runs.experiment import as_labelled
 from hsfusion.runs.folder import read_json, write_json
 from hsfusion.runs.run import duplicate_bands
@@ -208,7 +207,7 @@ class _Stages:
         judged = verdict_of(profiles, self.content)
         windows = [{**asdict(window), "weight": window.share} for window in judged.windows]
         self.content["verdict"] = {**asdict(judged), "windows": windows}
-        write_json(self._folder / NAME, self.content)
+        write_json(self._folder / EVIDENCE, self.content)
 
 
 def _claim(folder: Path, configuration: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,8 @@ from hsfusion.trust.stability import (
 )
 from hsfusion.trust.verdict import FREE, Duplicate, Verdict, WavelengthWindow, verdict, weight_windows
 
+#: the file that an evidence run leaves
+EVIDENCE = "evidence.json"
 _TRANSFERRED = "Runs that were transferred from another network start from its weights: that they agree is no evidence."
 
 
@@ -274,6 +278,64 @@ def _check_same_bands(first: Run, run: Run) -> None:
             for nm, used, names in zip((nm, other), (used, of_run), sources, strict=True)
         )
         raise InputError(run.folder or run.name, "bands", value, expected, "compare runs of the same bands only")
+
+
+def read_evidence(folder: str | Path) -> WeightComparison:
+    """Reads an evidence folder; stages that are not done yet are left out."""
+    path = Path(folder) / EVIDENCE
+    try:
+        return _from_content(path.parent, json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        value = f"unreadable ({type(error).__name__}: {error})"
+        raise InputError(path, "content", value, "that of an evidence run", "run the evidence again") from error
+
+
+def _from_content(folder: Path, content: dict[str, Any]) -> WeightComparison:
+    bands = Bands.from_dict(content["bands"])
+
+    def per_band(values: Any) -> NDArray[np.float64]:
+        return np.array(values, np.float64).reshape(len(bands))
+
+    sources = tuple((source["name"], source["weight"]) for source in content["sources"])
+    reported = BandWeights(bands, tuple(content["band_groups"]), per_band(content["ensemble"]), sources)
+    lower, upper = (per_band(content["quartiles"][key]) for key in ("lower", "upper"))
+    agreement: dict[str, Any] = content.get("stability", {}).get("reported") or {}
+    stability: dict[str, Any] = {key: math.nan if value is None else value for key, value in agreement.items()}
+    verdict: dict[str, Any] | None = content.get("verdict")
+    limits = tuple((group["name"], group["lower_nm"], group["upper_nm"]) for group in content["groups"])
+    return WeightComparison(
+        tuple(_record(folder, content, run) for run in content["runs"]),
+        np.array(content["profiles"], np.float64).reshape(len(content["runs"]), len(bands)),
+        reported,
+        WeightSpread(lower, upper, per_band(content["selection_frequency"])),
+        Stability(**stability) if stability else None,
+        _windows(content.get("top_windows", [])),
+        per_band(content["untrained"]),
+        None
+        if verdict is None
+        else Verdict(verdict["word"], tuple(verdict["sentences"]), _windows(verdict["windows"])),
+        limits,
+        content,
+    )
+
+
+def _record(folder: Path, content: dict[str, Any], run: dict[str, Any]) -> RunRecord:
+    return RunRecord(
+        folder / "runs" / Path(run["folder"]).name,  # the folder may have been moved
+        content["scene"],
+        run["seed"],
+        content["split"]["kind"],
+        content["split"]["leakage"],
+        run["overall_accuracy"],
+        run["average_accuracy"],
+        run["beats_chance"],
+        resample=run["resample"],
+    )
+
+
+def _windows(rows: list[dict[str, Any]]) -> tuple[WavelengthWindow, ...]:
+    names = ("lower_nm", "upper_nm", "weight", "raised", "frequency")
+    return tuple(WavelengthWindow(*(row[name] for name in names)) for row in rows)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, astuple
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from hsfusion import plots
 from hsfusion.errors import InputError
 from hsfusion.runs.comparison import Selection, WeightComparison
-from hsfusion.runs.folder import plain_values, read_json
+from hsfusion.runs.folder import read_json, write_json
 from hsfusion.spectra.weights import ranked_bands, write_table
 
 _PAGE = "report.html"
@@ -27,9 +26,7 @@ def write_weights(weights: WeightComparison, folder: Path, selection: Selection 
         "weights": ranked_bands(weights.reported, weights.spread, untrained=weights.untrained),
         "windows": window_rows(weights),
     }
-    content = {**_summary(weights), "windows": tables["windows"], "bands": tables["weights"]}
-    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-    (folder / "weights.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "weights.json", {**_summary(weights), "windows": tables["windows"], "bands": tables["weights"]})
     written = [folder / "weights.json"]
     if selection is not None:
         tables[selection.stem] = list(selection.rows)
@@ -82,14 +79,13 @@ def _summary(weights: WeightComparison) -> dict[str, Any]:
         asdict(run) | {"folder": run.folder and str(run.folder), "duplicates": list(map(astuple, run.duplicates))}
         for run in weights.runs
     ]
-    content = {
+    return {
         "scene": weights.scene,
         "runs": runs,
         "further_rasters": [{"name": name, "weight": weight} for name, weight in weights.reported.sources],
         "stability": None if stability is None else asdict(stability),
         "verdict": None if verdict is None else {"word": verdict.word, "sentences": verdict.sentences},
     }
-    return plain_values(content)
 
 
 def curve_figure(weights: WeightComparison) -> Any:

@@ -12,8 +12,7 @@ import pytest
 
 from hsfusion.cli import weights as command
 from hsfusion.errors import InputError
-from hsfusion.evidence.store import read_evidence
-from hsfusion.runs.comparison import compare
+from hsfusion.runs.comparison import compare, read_evidence
 from hsfusion.runs.weight_files import smallest_numbers
 from hsfusion.spectra import BandGroup, Bands, BandWeights
 from hsfusion.spectra.weights import untrained_weight, write_group_weights_csv, write_response_csv

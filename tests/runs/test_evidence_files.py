@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hsfusion.errors import InputError
-from hsfusion.evidence.store import read_evidence
+from hsfusion.runs.comparison import read_evidence
 
 NM = np.arange(400.0, 800, 20)
 CURVE = {
