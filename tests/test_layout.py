@@ -56,7 +56,7 @@ OWNERS = {
         *("runs", "evidence", "benchmarks", "cli"),
     },
     "scipy": {"scenes", "data", "trust"},
-    "sklearn": {"trust"},
+    "sklearn": {"trust", "data"},
     "tensorly": {"data"},
 }
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "base", "core", "misc"}

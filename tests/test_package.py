@@ -47,7 +47,15 @@ def test_default_configuration_takes_the_defaults_of_the_code():
     for name, target in pairs.items():
         config = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / f"{name}.yaml"))
         defaults = {k: p.default for k, p in inspect.signature(target).parameters.items() if p.default is not p.empty}
-        for given_by_the_code in ("valid", "sources", "response", "backbone", "backbone_options"):
+        for given_by_the_code in (
+            "valid",
+            "sources",
+            "response",
+            "backbone",
+            "backbone_options",
+            "whitening",
+            "linear",
+        ):
             defaults.pop(given_by_the_code, None)
         for key, value in defaults.items():
             same = [list(v) for v in value] if key in ("windows_nm", "proxies") else value

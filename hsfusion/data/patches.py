@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from hsfusion.data.noise import noise_whitening
 from hsfusion.data.splits import BUFFER, TEST, TRAIN, VAL, Split, dilate
 from hsfusion.errors import InputError
 from hsfusion.scenes import Scene
@@ -144,51 +145,6 @@ def prepare(
     index = torch.from_numpy(np.pad(index, radius, mode="reflect"))
     classes = torch.from_numpy(labelled.legend.indices(labelled.labels).ravel())
     return TrainingCube(torch.from_numpy(values), index, classes, mean, std, covariance, radius)
-
-
-def noise_differences(cube: TrainingCube, split: Split) -> NDArray[np.float32]:
-    """Standardised differences (P, C) of training pixels that are neighbours in a row or a column.
-
-    Where they are fewer than bands, of all pixels in training patches but validation and test pixels: few labels lie
-    apart, and noise needs none.
-    """
-    inside = split.roles == TRAIN
-    differences = _neighbour_differences(cube, inside)
-    if len(differences) < cube.values.shape[1]:
-        patches = dilate(inside, split.radius) & ~np.isin(split.roles, (VAL, TEST))
-        differences = _neighbour_differences(cube, patches)
-    return differences
-
-
-def _neighbour_differences(cube: TrainingCube, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Differences (P, C) of neighbours among some pixels (H, W) with data."""
-    pixels, width = np.flatnonzero(inside), inside.shape[1]
-    pixels = pixels[cube.spectra(pixels).any(1)]
-    right = pixels[np.isin(pixels + 1, pixels) & (pixels % width < width - 1)]
-    below = pixels[np.isin(pixels + width, pixels)]
-    pairs = [(right, right + 1), (below, below + width)]
-    return np.concatenate([cube.spectra(second) - cube.spectra(first) for first, second in pairs])
-
-
-def noise_whitening(cube: TrainingCube, split: Split) -> NDArray[np.float64]:
-    r"""Matrix (C, C) that makes the noise of standardised bands alike and independent, each band as near as can be.
-
-    :math:`N^{-1/2}`, with half the covariance of :func:`noise_differences` for N and a thousandth of its mean variance
-    on the diagonal, its rows scaled so that the training pixels have a standard deviation of 1 (zero-phase whitening,
-    Kessy et al. 2018, doi:10.1080/00031305.2016.1277159). The identity where there are fewer than 50 neighbours.
-    """
-    differences = noise_differences(cube, split)
-    spectra = cube.spectra(split.pixels(TRAIN))
-    used = np.flatnonzero(spectra.any(0))
-    whole = np.eye(spectra.shape[1])
-    if len(differences) < 50:
-        return whole
-    noise = np.cov(differences[:, used].T.astype(np.float64)) / 2
-    values, vectors = np.linalg.eigh(noise + np.eye(used.size) * 1e-3 * np.trace(noise) / used.size)
-    matrix = vectors * values**-0.5 @ vectors.T
-    matrix /= (spectra[:, used] @ matrix.T).std(0)[:, None]
-    whole[np.ix_(used, used)] = matrix
-    return whole
 
 
 @dataclass(eq=False)

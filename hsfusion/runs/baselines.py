@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hsfusion.data.patches import PatchDataModule, TrainingCube, noise_differences, prepare
+from hsfusion.data.noise import noise_differences
+from hsfusion.data.patches import PatchDataModule, TrainingCube, prepare
 from hsfusion.data.splits import TEST, TRAIN, UNUSED, VAL, Split
 from hsfusion.runs.experiment import used_layers
 from hsfusion.runs.settings import TrainSettings
@@ -71,5 +72,6 @@ def baseline_lines(table: dict[str, Any]) -> list[str]:
     lines = [f"without a network: {others}"]
     lines.append(f"network ahead of {BASELINES[name]} by {ahead:+.4f} (95 % interval {low:+.4f} to {high:+.4f})")
     if low <= 0:
-        lines.append(f"warning: the network is not clearly better than {BASELINES[name]}, which is simpler")
+        how = "worse than" if high < 0 else "not clearly better than"
+        lines.append(f"warning: the network is {how} {BASELINES[name]}, which is simpler")
     return lines

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hsfusion.data.patches import TrainingCube, check_patch_fits, noise_whitening, prepare, valid_pixels
+from hsfusion.data.noise import noise_whitening
+from hsfusion.data.patches import TrainingCube, check_patch_fits, prepare, valid_pixels
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
 from hsfusion.errors import HsFusionError, InputError
 from hsfusion.nn import FreeFusion, FusionNetwork, check_backbone
@@ -79,6 +80,7 @@ def new_model(settings: TrainSettings, scene: Scene, class_names: Sequence[str])
         groups = list(settings.groups(scene.bands))
     architecture = asdict(settings.model)
     architecture |= backbone_arguments(architecture.pop("backbone"))
+    architecture["whitening"] = "noise" if settings.model.whitens else "none"
     if settings.model.linear and settings.model.fusion.endswith("instance"):
         architecture["linear"] = False  # the matrix depends on the pixels
         _log.info("Networks with instance weights have no linear part.")

@@ -211,7 +211,7 @@ def _keep_best(run: Run, network: FusionNetwork, header: ModelHeader, *, scratch
         if name != "untouched":
             best.metrics[name] |= {"timing": of.metrics["timing"], "epochs": training.settings.epochs}
     if "scratch" in trainings and (accuracy := trainings["scratch"].result.val_accuracy) is not None:
-        best.metrics["scratch"]["finetuned_there_at_step"] = first_step_as_good(tuned.result.history, accuracy)
+        best.metrics["scratch"]["finetuned_step_as_good"] = first_step_as_good(tuned.result.history, accuracy)
     if run.folder is not None:
         _write(best, run.folder, figures=tuned.settings.figures)
     return best

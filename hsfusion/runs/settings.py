@@ -126,7 +126,8 @@ class ModelSettings(Settings):
         keep_bands: number of bands to choose; None for as many as are worth their cost.
         neighbourhood: pixels from which instance weights are predicted, odd.
         dropout: share of hidden channels dropped in training.
-        whitening: noise for bands whitened by the noise of the training pixels, the differences of neighbours; none.
+        whitening: noise for bands whitened by the noise of the training pixels, the differences of neighbours; none;
+            auto for noise, or none where a few bands are chosen, or weights depend on the pixels.
         linear: whether a logistic regression on the spectra stands beside the network, with a share that validation
             pixels decide.
         backbone: small_cnn, residual, the name of another registered one, or what makes it; further arguments by
@@ -144,20 +145,26 @@ class ModelSettings(Settings):
     keep_bands: int | None = within(None, 1)
     neighbourhood: int = within(3, 1)
     dropout: float = within(0.2, 0, 0.99)
-    whitening: str = choice("none", "none", "noise")
-    linear: bool = False
+    whitening: str = choice("auto", "auto", "noise", "none")
+    linear: bool = True
     backbone: str | Callable[..., nn.Module] = "small_cnn"
 
     def __post_init__(self) -> None:
         """Checks the values, and what cannot go together."""
         super().__post_init__()
-        if self.keep_bands is not None and (self.fusion == "free" or self.whitening != "none"):
+        if self.keep_bands is not None and (self.fusion == "free" or self.whitening == "noise"):
             expected = "null with the free convolution, which has no gates, and with whitened bands, which mix all"
             raise InputError("model", "keep_bands", self.keep_bands, expected, "remove model.keep_bands")
-        if self.whitening != "none" and self.fusion.endswith("instance"):
+        if self.whitening == "noise" and self.fusion.endswith("instance"):
             raise InputError("model", "whitening", self.whitening, "none with instance weights", "set it to none")
         if self.neighbourhood % 2 == 0:
             raise refusal("model.neighbourhood", self.neighbourhood, "an odd number of pixels")
+
+    @property
+    def whitens(self) -> bool:
+        """Whether bands are whitened."""
+        chosen = self.keep_bands is not None or self.fusion.endswith("instance")
+        return self.whitening == "noise" or (self.whitening == "auto" and not chosen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +204,7 @@ class TrainSettings(Settings):
     """
 
     seed: int = within(0, 0, 2**32)
-    epochs: int = within(60, 1, key="trainer.max_epochs")
+    epochs: int = within(30, 1, key="trainer.max_epochs")
     steps_per_epoch: int = within(50, 1, key="data.steps_per_epoch")
     batch_size: int = within(64, 2, key="data.batch_size")
     noise: float = within(0.05, 0, key="data.noise")

@@ -111,7 +111,7 @@ def train(
         experiment = (prepare or prepare_experiment)(labelled, settings)
         architecture = experiment.initial.architecture
         path = None if folder is None else start_folder(Path(folder), configuration, log, architecture=architecture)
-        if path is not None:
+        if path is not None and choices:
             write_json(path / "choices.json", {"choices": choices})
         result = fit(settings, experiment, path, checkpoint=checkpoint)
         if choices:
@@ -136,7 +136,7 @@ def fit(
     )
     if start:
         average_with_start(experiment, start, data)
-    fit_linear_part(experiment, data, seed=settings.seed)
+    fit_linear_part(experiment, data)
     return read_result(experiment, fitted, data)
 
 

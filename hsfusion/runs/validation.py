@@ -17,35 +17,39 @@ from numpy.typing import NDArray
 from hsfusion.data.patches import PatchDataModule
 from hsfusion.data.splits import TRAIN, VAL, Split, Splitter
 from hsfusion.errors import InputError
-from hsfusion.nn import BandCentres
 from hsfusion.runs.experiment import Experiment, initialise, split_scene
 from hsfusion.runs.folder import read_json
 from hsfusion.runs.settings import TrainSettings, replaced
 from hsfusion.scenes import LabelledScene
-from hsfusion.trust.baselines import BLOCK, PixelTable, linear_classifier, log_likelihoods, network_share, temperature
+from hsfusion.trust.baselines import BLOCK, linear_classifier, log_likelihoods, network_share, temperature
 
 _log = logging.getLogger(__name__)
 _MOST_EPOCHS = 20  # of a short training
 
 
-def fit_linear_part(experiment: Experiment, data: PatchDataModule, *, seed: int) -> None:
-    """Fits the linear part of a trained network, if it has one, and its share by the validation pixels."""
+def fit_linear_part(experiment: Experiment, data: PatchDataModule) -> None:
+    """Fits the linear part of a trained network, if it has one, to the bands that it uses.
+
+    Its share is the one of the highest likelihood of the validation pixels.
+    """
     network, split, cube = experiment.network, experiment.split, experiment.cube
-    linear, gates = network.linear, network.fusion.gates
-    if linear is None or not split.count(VAL):
+    linear, fusion = network.linear, network.fusion
+    if linear is None:
         return
-    bands = network.used_bands if isinstance(gates, BandCentres) else network.fusion.membership.any(0)
-    tables = []
-    for role in (TRAIN, VAL):
-        spectra = cube.spectra(split.pixels(role))[:, bands.numpy()]
-        tables.append(PixelTable(spectra, spectra, cube.classes.numpy()[split.pixels(role)]))
-    train, val = tables
-    weight, bias = linear_classifier(train, val, num_classes=len(linear.bias), seed=seed)
-    logits, direct = validation_logits(experiment, data)[0], val.spectra @ weight.T + bias
-    softness, direct_softness = temperature(logits, val.classes), temperature(direct, val.classes)
-    share = network_share(logits / softness, direct / direct_softness, val.classes)
-    linear.weight[:, bands] = torch.from_numpy(weight / direct_softness).float()
-    linear.bias.copy_(torch.from_numpy(bias / direct_softness))
+    if not split.count(VAL):
+        _log.info("no validation pixels, no linear part: its share could not be chosen")
+        return
+    bands = (fusion.membership.any(0) & (fusion.openness > 0)).cpu()
+    train, val = (
+        (cube.spectra(split.pixels(role))[:, bands.numpy()], cube.classes.numpy()[split.pixels(role)])
+        for role in (TRAIN, VAL)
+    )
+    weight, bias = linear_classifier(train, val, num_classes=len(linear.bias))
+    logits, direct = validation_logits(experiment, data)[0], val[0] @ weight.T + bias
+    softness = temperature(logits, val[1])
+    share = network_share(logits / softness, direct, val[1])
+    linear.weight[:, bands] = torch.from_numpy(weight).to(linear.weight)
+    linear.bias.copy_(torch.from_numpy(bias))
     linear.temperature.fill_(softness)
     linear.network_share.fill_(share)
     _log.info("the map rests to %.0f %% on the network, to %.0f %% on the linear part", 100 * share, 100 * (1 - share))
@@ -201,7 +205,7 @@ def _judge(settings: TrainSettings, split: Split) -> NDArray[np.float64]:
     experiment = initialise(replace(split, radius=settings.model.receptive_field // 2), settings)
     data = patch_data(settings, experiment)
     fit_network(settings, experiment.network, [(experiment, data)], None)
-    fit_linear_part(experiment, data, seed=settings.seed)
+    fit_linear_part(experiment, data)
     logits, classes = validation_logits(experiment, data)
     return log_likelihoods(logits / temperature(logits, classes), classes)
 

@@ -204,6 +204,9 @@ class WeightReadout:
     The gates are part of both: the product of group weight and response is what the forward pass multiplies a
     standardised band by. Layers of further rasters count as bands here, at the end.
 
+    Of a network with whitened bands they are the weights of these: of what a band shows beside the noise that it has in
+    common with others.
+
     Args:
         network: the network.
         sample: (B, C, H, W) standardised patches of training pixels; needed for instance weights only.
@@ -212,7 +215,7 @@ class WeightReadout:
     response: NDArray[np.float64]  # (G, M, C), non-negative, sums to 1 over C; 0 where every band of a group is closed
     group_weights: NDArray[np.float64]  # (G, M), signed; the mean over the sample for instance kinds
     channel_share: NDArray[np.float64]  # (M,), sums to 1
-    weight: NDArray[np.float64]  # (C,), the band weights, non-negative, sums to 1; with whitening and linear part
+    weight: NDArray[np.float64]  # (C,), the band weights, non-negative, sums to 1; of network and linear part
     network_share: float  # of the network in its logits; the rest is the linear part's, if it has one
 
     def __init__(self, network: FusionNetwork, sample: torch.Tensor | None = None) -> None:
@@ -232,8 +235,6 @@ class WeightReadout:
                 self.group_weights, magnitude = _group_weights(fusion, sample)
                 self.group_weights = self.group_weights * open_share * _array(fusion.passed)
             self.weight = combine(self.response, magnitude, channel_share=self.channel_share)
-            if network.whitening is not None:  # what reaches a channel from each band before whitening
-                self.weight = self.channel_share @ _shares(_array(network.matrix()))
             self.network_share = 1.0
             if network.linear is not None:
                 self.network_share = float(network.linear.network_share)

@@ -120,24 +120,32 @@ def thinned(table: PixelTable, *, seed: int, most: int) -> PixelTable:
 
 
 def linear_classifier(
-    train: PixelTable, val: PixelTable, *, num_classes: int, seed: int
+    train: tuple[NDArray[np.floating], NDArray[np.integer]],
+    val: tuple[NDArray[np.floating], NDArray[np.integer]],
+    *,
+    num_classes: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Multinomial logistic regression on spectra: weight (K, C) and bias (K,) of the logits.
+    """Multinomial logistic regression: weight (K, C) and bias (K,) of the logits, calibrated by a temperature.
 
-    The penalty is that of the highest likelihood of the validation pixels, or of folds of the training pixels.
-    Classes without training pixels get a bias of -20.
+    From spectra (N, C) and classes (N,) of training and validation pixels. The penalty is that of the highest
+    likelihood of the validation pixels. Classes without training pixels get a bias of -20.
     """
-    estimator: Any = LogisticRegression(max_iter=500)
-    grid = {"C": list(_PENALTIES)}
-    _fit_chosen(estimator, grid, train.spectra, train.classes, val.spectra, val.classes, seed=seed)
-    present = estimator.classes_
-    weight, bias = np.zeros((num_classes, train.spectra.shape[1])), np.full(num_classes, -20.0)
-    if len(present) == 2:  # scikit-learn keeps one row
-        weight[present], bias[present] = np.outer([-0.5, 0.5], estimator.coef_[0]), [0.0, 0.0]
-        bias[present] = np.array([-0.5, 0.5]) * estimator.intercept_[0]
-    else:
-        weight[present], bias[present] = estimator.coef_, estimator.intercept_
-    return weight, bias
+    model = LogisticRegression(max_iter=100, warm_start=True)
+    best = (-np.inf, np.zeros((num_classes, train[0].shape[1])), np.zeros(num_classes))
+    step = -(-len(train[1]) // _MOST)
+    for penalty in _PENALTIES:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # after 100 steps it is near enough
+            model.set_params(C=penalty).fit(train[0][::step], train[1][::step])
+        rows, intercepts = np.asarray(model.coef_), np.asarray(model.intercept_)
+        if len(rows) == 1:  # of two classes scikit-learn keeps one row
+            rows, intercepts = np.outer([-0.5, 0.5], rows[0]), np.outer([-0.5, 0.5], intercepts)[:, 0]
+        weight, bias = np.zeros_like(best[1]), np.full(num_classes, -20.0)
+        weight[model.classes_], bias[model.classes_] = rows, intercepts
+        softness = temperature(val[0] @ weight.T + bias, val[1])
+        weight, bias = weight / softness, bias / softness
+        best = max(best, (log_likelihood(val[0] @ weight.T + bias, val[1]), weight, bias), key=lambda tried: tried[0])
+    return best[1], best[2]
 
 
 def temperature(logits: NDArray[np.floating], classes: NDArray[np.integer]) -> float:

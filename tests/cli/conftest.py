@@ -34,6 +34,7 @@ SMALL = [
     "model.width=8",
     "model.receptive_field=5",
     "model.linear=false",
+    "model.whitening=none",
     "select=[]",
     "baselines=[]",
     "trainer=cpu",

@@ -285,7 +285,7 @@ def test_command_and_python_write_the_same_bytes(run, tmp_path):
         steps_per_epoch=5,
         threads=1,
         groups=even_groups(4),
-        model={"channels": 4, "width": 8, "receptive_field": 5},
+        model={"channels": 4, "width": 8, "receptive_field": 5, "linear": False, "whitening": "none"},
     )
     trained.save(tmp_path / "python", figures=False)
     for name in ("model.safetensors", "band_weights.csv", "response.csv", "map.tif", "confidence.tif", "split.tif"):

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from hsfusion.data.noise import noise_whitening
 from hsfusion.data.patches import (
     PatchDataModule,
     SeveralDataModule,
     StepSampler,
     band_statistics,
     check_patch_fits,
-    noise_whitening,
     prepare,
     valid_pixels,
 )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import hsfusion as hs
-from hsfusion.data.patches import noise_whitening
+from hsfusion.data.noise import noise_whitening
 from hsfusion.runs.finetuning import starting_experiment, transferred_model
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.runs.training import patch_data

@@ -56,6 +56,7 @@ def _train(labelled, *, seed, fusion="channel", raw=False, epochs=20, band_cost=
         fusion=fusion,
         keep_bands=keep_bands,
         sources=scene.sources,
+        whitening="none" if raw or keep_bands else "noise",
     )
     used = build(num_classes=2).used_bands.numpy()
     split = blocks(labelled, radius=3, seed=seed, valid=valid_pixels(scene, used), block_pixels=8)

@@ -1,0 +1,67 @@
+"""Noise of a scene, from differences of neighbouring pixels, and the matrix that whitens it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import FactorAnalysis
+
+from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
+
+if TYPE_CHECKING:
+    from hsfusion.data.patches import TrainingCube
+
+_FACTORS = 20  # of the noise that bands have in common
+_MOST_DIFFERENCES = 20_000
+
+
+def noise_differences(cube: TrainingCube, split: Split) -> NDArray[np.float32]:
+    """Standardised differences (P, C) of training pixels that are neighbours in a row or a column.
+
+    Where they are fewer than bands, of all pixels in training patches but validation and test pixels: few labels lie
+    apart, and noise needs none.
+    """
+    inside = split.roles == TRAIN
+    differences = _neighbour_differences(cube, inside)
+    if len(differences) < cube.values.shape[1]:
+        patches = dilate(inside, split.radius) & ~np.isin(split.roles, (VAL, TEST))
+        differences = _neighbour_differences(cube, patches)
+    return differences
+
+
+def _neighbour_differences(cube: TrainingCube, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Differences (P, C) of neighbours among some pixels (H, W) with data."""
+    pixels, width = np.flatnonzero(inside), inside.shape[1]
+    pixels = pixels[cube.spectra(pixels).any(1)]
+    right = pixels[np.isin(pixels + 1, pixels) & (pixels % width < width - 1)]
+    below = pixels[np.isin(pixels + width, pixels)]
+    pairs = [(right, right + 1), (below, below + width)]
+    return np.concatenate([cube.spectra(second) - cube.spectra(first) for first, second in pairs])
+
+
+def noise_whitening(cube: TrainingCube, split: Split) -> NDArray[np.float64]:
+    r"""Matrix (C, C) that makes the noise of standardised bands alike and independent, each band as near as can be.
+
+    The noise is what :func:`noise_differences` show: up to 20 factors that bands have in common, such as illumination,
+    and a part of each band alone (factor analysis). With its correlation N the matrix is :math:`N^{-1/2}` (zero-phase
+    whitening, Kessy et al. 2018, doi:10.1080/00031305.2016.1277159), its rows scaled so that the training pixels have a
+    standard deviation of 1. The full covariance would mix each band with its next neighbours, too, so that band weights
+    were no longer those of bands. The identity where there are fewer than 50 differences.
+    """
+    differences = noise_differences(cube, split)
+    differences = differences[:: max(1, -(-len(differences) // _MOST_DIFFERENCES))].astype(np.float64)
+    spectra = cube.spectra(split.pixels(TRAIN))
+    used = np.flatnonzero(spectra.any(0))
+    whole = np.eye(spectra.shape[1])
+    if len(differences) < 50:
+        return whole
+    scale = np.sqrt(differences[:, used].var(0) + 1e-3 * differences[:, used].var(0).mean())
+    model = FactorAnalysis(min(_FACTORS, used.size // 2)).fit(differences[:, used] / scale)
+    noise = model.components_.T @ model.components_ + np.diag(np.maximum(model.noise_variance_, 1e-3))
+    values, vectors = np.linalg.eigh(noise)
+    matrix = vectors * values**-0.5 @ vectors.T / scale
+    matrix /= (spectra[:, used] @ matrix.T).std(0)[:, None]
+    whole[np.ix_(used, used)] = matrix
+    return whole
