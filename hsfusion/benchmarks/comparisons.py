@@ -14,9 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
-from math import inf
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, stdev
 from typing import Any
 
 from hsfusion.data.leakage import check_no_leakage
@@ -27,7 +26,6 @@ from hsfusion.runs.experiment import new_model, prepare_experiment
 from hsfusion.runs.finetuning import (
     alternatives,
     best_of,
-    first_step_as_good,
     pretrained_model,
     starting_experiment,
     transferred_model,
@@ -120,20 +118,16 @@ def compare_finetuning(
 
 
 def _untrained_rows(scene: LabelledScene, settings: TrainSettings, *, header: ModelHeader, make: Any) -> list[Row]:
-    """The network where it was trained, as its file says; and transferred to here, if it knows all classes.
-
-    With the mean and standard deviation that it brings along, and with those of the training pixels here.
-    """
+    """The network where it was trained, as its file says; and transferred to here, if it knows all classes."""
     rows = []
     if header.test is not None and header.split is not None:
         rows.append(_row("where it was trained", settings.seed, header.to_dict(), seconds=0.0))
     experiment = prepare_experiment(scene, settings, make=make)
     labelled = experiment.split.labelled
     if not unknown_classes(header, labelled.legend.names):
-        as_it_is = make(labelled.scene, labelled.legend.names).network
-        for method, network in (("carried over", as_it_is), ("carried over, rescaled", experiment.network)):
-            metrics = evaluate_test(experiment.split, predict_scene(network, labelled.scene)[0])[1]
-            rows.append(_row(method, settings.seed, metrics, seconds=0.0))
+        untouched = make(labelled.scene, labelled.legend.names).network
+        metrics = evaluate_test(experiment.split, predict_scene(untouched, labelled.scene)[0])[1]
+        rows.append(_row("carried over", settings.seed, metrics, seconds=0.0))
     return rows
 
 
@@ -157,8 +151,6 @@ def _finetuned_rows(
     results |= {"scratch": trainings["scratch"].result} if "scratch" in trainings else {}
     for method, result in results.items():
         rows.append(_row(f"{method}, {label}", settings.seed, result.metrics))
-        if method != "kept" and "scratch" in results and results["scratch"].val_accuracy is not None:
-            rows[-1]["step_as_good"] = first_step_as_good(result.history, results["scratch"].val_accuracy)
     return rows
 
 
@@ -200,11 +192,7 @@ def table(rows: Sequence[Row]) -> list[str]:
         if "bands" in of_method[0]:
             used = sorted({row["bands_in_use"] for row in of_method})
             text += f", {'-'.join(map(str, used[:: max(1, len(used) - 1)]))} of {of_method[0]['bands']} bands in use"
-        text += f", leakage {values['leakage']:.3f}, {values['seconds']:.0f} s"
-        if steps := [row["step_as_good"] for row in of_method if "step_as_good" in row]:
-            middle = median(inf if step is None else step for step in steps)  # inf where it never was
-            text += f", as good as scratch after {middle:.0f} steps"
-        lines.append(text)
+        lines.append(f"{text}, leakage {values['leakage']:.3f}, {values['seconds']:.0f} s")
     return lines
 
 

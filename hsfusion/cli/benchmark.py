@@ -267,11 +267,7 @@ def _draw_sensors(path: Path, rows: list[dict[str, Any]], scenes: dict[str, Any]
         label: {metric: [row[key] for row in rows if row["method"] == name] for metric, key in _DRAWN.items()}
         for name, label in labels.items()
     }
-    seen = {label: scenes[name].scene.bands for name, label in labels.items()}
-    bands = {
-        label: (of.wavelength_nm[of.good], None if of.fwhm_nm is None else of.fwhm_nm[of.good])
-        for label, of in seen.items()
-    }
+    bands = {label: int(scenes[name].scene.bands.good.sum()) for name, label in labels.items()}
     name, kind = scenes[AS_IT_IS].scene.name, rows[0]["split"]["kind"]
     title = f"{name} as other sensors would see it: {kind} split, {seeds} seed(s), ± 1 standard deviation"
     stem = path.with_suffix("") if path.suffix in (".png", ".svg") else path

@@ -48,7 +48,7 @@ def train(cfg: DictConfig) -> None:
         if "scenes" not in cfg.scene:
             _show(training.train(scene_of(cfg), **options))
             return
-        trained = joint.train_jointly(several_scenes(cfg), group_weights=cfg.scene.group_weights, **options)
+        trained = joint.train_jointly(several_scenes(cfg), **options)
     if any(run.folder is None for run in trained):
         return
     metrics = joint.joint_metrics(trained)
@@ -95,8 +95,7 @@ def predict(cfg: DictConfig) -> None:
         print(*made.coverage, sep="\n", end="\n" if made.coverage else "")
         print(
             f"map        {made.out}\nquick look {made.quick_look}\nareas      {made.table}\n"
-            f"{made.pixels:,} pixels in {made.seconds:.1f} s ({made.pixels / made.seconds:,.0f} pixels/s, "
-            f"{made.precision})"
+            f"{made.pixels:,} pixels in {made.seconds:.1f} s ({made.pixels / made.seconds:,.0f} pixels/s)"
         )
 
 

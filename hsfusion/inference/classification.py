@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,8 +25,6 @@ Device = torch.device | str
 #: Edge in pixels of the squares that are computed at once. Always the same, and counted from the scene's corner: what a
 #: pixel's numbers are must not depend on how much memory there was.
 TILE = 256
-_SAMPLE = 8  # tiles full of data on which two precisions are compared
-_MOST_CHANGED = 0.001  # share of pixels
 _MOST_WAITING = 2**30  # bytes of tiles that were read ahead
 _MOST_PATCHES = 1000  # that are classified at once
 #: Pixels that the filter of the probabilities looks at in each direction, and the deviation of its Gaussian over them.
@@ -221,27 +219,11 @@ def read_ahead(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def with_precision(network: FoldedNetwork, scene: Scene, precision: str) -> tuple[FoldedNetwork, str]:
-    """Chooses the number type of the convolutions; the matrix product before them stays float32.
-
-    ``float32``, ``bf16``, or ``auto``: bf16 if the processor multiplies it faster, the scene is large, and fewer than
-    0.1 % of the pixels of a sample change their class. The choice is always the same.
-    """
-    tiles = tiles_of(scene.geobox.shape)
-    if precision == "float32" or (precision == "auto" and not (_gains_by_bf16(network) and len(tiles) > 8 * _SAMPLE)):
-        return network, "float32"
-    rounded = copy.deepcopy(network)
-    rounded.convolutions.bfloat16()
-    if precision == "bf16":
-        return rounded, "bf16"
-    sample = [tiles[i] for i in np.random.default_rng(0).permutation(len(tiles))[: 4 * _SAMPLE]]
-    compared = changed = 0
-    for one, other in zip(classify(network, scene, sample), classify(rounded, scene, sample), strict=True):
-        compared += int((one.classes >= 0).sum())
-        changed += int((one.classes != other.classes).sum())
-        if compared >= _SAMPLE * TILE**2:
-            return (rounded, "bf16") if changed < _MOST_CHANGED * compared else (network, "float32")
-    return network, "float32"  # too little of it holds data
+def rounded(network: FoldedNetwork) -> FoldedNetwork:
+    """A copy with convolutions in bfloat16; the matrix product before them stays float32."""
+    half = copy.deepcopy(network)
+    half.convolutions.bfloat16()
+    return half
 
 
 def batch_for(network: FoldedNetwork) -> int:
@@ -252,13 +234,6 @@ def batch_for(network: FoldedNetwork) -> int:
     # floats that one pixel needs at a time: its bands, and what goes into and comes out of the widest layer
     floats = len(network.layers) + 4 * max(p.shape[0] for p in network.parameters() if p.dim() == 4)
     return max(1, min(8, free // (4 * 4 * floats * TILE**2)))  # more would lie in the host's memory too
-
-
-def _gains_by_bf16(network: FoldedNetwork) -> bool:
-    if network.fill.device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capability: Any = torch.cpu
-    return capability._is_avx512_bf16_supported() or capability._is_amx_tile_supported()
 
 
 def _classified(

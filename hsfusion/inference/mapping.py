@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import EnvironmentFailure, InputError
-from hsfusion.inference.classification import RADIUS, TilePrediction, classify, classify_smoothed, tiles_of
+from hsfusion.inference.classification import TilePrediction, classify, classify_smoothed, tiles_of
 from hsfusion.inference.folding import FoldedNetwork
 from hsfusion.scenes import GeoBox, Legend, Scene, Window
 from hsfusion.scenes.rasters import (
@@ -131,7 +131,6 @@ class MapRequest:
     tags: Mapping[str, str]  # of the files
     confidence: bool = True  # whether to write <out>_confidence.tif
     probabilities: bool = False  # whether to write <out>_probabilities.tif, a layer for each class
-    border: str = "reflect"  # or valid, to leave out pixels that draw on what lies beyond the edge of the scene
     smooth: str = "none"  # or bilateral, to filter the probabilities
     format: Literal["geotiff", "cog"] = "geotiff"  # cog for cloud-optimised files
     batch: int = 1  # tiles that are computed at once
@@ -183,17 +182,17 @@ def map_scene(
     """
     tiles = tiles_of(scene.geobox.shape)
     plan = {**plan, "shape": list(scene.geobox.shape), "tiles": len(tiles), "codes": list(request.legend.codes)}
-    plan |= {name: getattr(request, name) for name in ("border", "probabilities", "smooth")}  # which decide on numbers
+    plan |= {name: getattr(request, name) for name in ("probabilities", "smooth")}  # which decide on numbers
     mine = range(shard.rank, len(tiles), shard.world)
     with closing(_journal(request, plan, shard.rank, shard.world)) as journal:
         finished = journal.tiles
         missing = [i for i in mine if i not in finished]
         total, left = (sum(tiles[i].height * tiles[i].width for i in part) for part in (mine, missing))
         windows = [tiles[i] for i in missing]
-        compute, around = (classify_smoothed, RADIUS) if request.smooth == "bilateral" else (classify, 0)
+        compute = classify_smoothed if request.smooth == "bilateral" else classify
         found = compute(network, scene, windows, batch=request.batch, probabilities=request.probabilities)
         for i, tile in zip(missing, progress(found, total - left, total), strict=True):
-            journal.append(i, _pack(tile, request, network.receptive_field // 2 + around, scene.geobox.shape))
+            journal.append(i, _pack(tile, request))
         if shard.rank > 0:
             journal.close()  # for process 0 to read
         shard.wait()
@@ -208,15 +207,10 @@ def _journal(request: MapRequest, plan: Mapping[str, Any], rank: int, world: int
     return Journal(path, {**plan, "rank": rank, "world": world})
 
 
-def _pack(tile: TilePrediction, request: MapRequest, radius: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
+def _pack(tile: TilePrediction, request: MapRequest) -> NDArray[np.uint8]:
     """Codes as two bytes, then confidence, then probabilities as one."""
     codes = np.array([*request.legend.codes, 0], "<u2")[tile.classes]  # index -1 is the 0 at the end
     shares = tile.confidence[None] if tile.probabilities is None else np.stack([tile.confidence, *tile.probabilities])
-    if request.border == "valid":
-        row, col, height, width = tile.window
-        rows, cols = np.arange(row, row + height)[:, None], np.arange(col, col + width)
-        inside = (rows >= radius) & (rows < shape[0] - radius) & (cols >= radius) & (cols < shape[1] - radius)
-        codes, shares = np.where(inside, codes, codes.dtype.type(0)), np.where(inside, shares, np.nan)
     stored = np.where(np.isnan(shares), _NO_SHARE, np.rint(shares / SHARE))
     return np.concatenate([codes.ravel().view(np.uint8), stored.astype(np.uint8).ravel()])
 

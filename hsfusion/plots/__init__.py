@@ -14,7 +14,7 @@ from hsfusion.plots.maps import (
 from hsfusion.plots.quality import band_quality_figure, spectra_figure
 from hsfusion.plots.report import evidence_html, report_html, weight_content, with_evidence
 from hsfusion.plots.style import save_figure
-from hsfusion.plots.weights import band_weights_figure, group_weights_figure, plot_band_weights, weight_history_figure
+from hsfusion.plots.weights import band_weights_figure, group_weights_figure, plot_band_weights
 
 __all__ = [
     "band_quality_figure",
@@ -38,6 +38,5 @@ __all__ = [
     "top_k_figure",
     "training_figure",
     "weight_content",
-    "weight_history_figure",
     "with_evidence",
 ]

@@ -144,19 +144,16 @@ def _finish(axes: Axes) -> None:
 
 @rc_context(STYLE)
 def sensors_figure(
-    accuracies: Mapping[str, Mapping[str, ArrayLike]],
-    bands: Mapping[str, tuple[ArrayLike, ArrayLike | None]],
-    *,
-    title: str,
+    accuracies: Mapping[str, Mapping[str, ArrayLike]], bands: Mapping[str, int], *, title: str
 ) -> Figure:
     """Draws the accuracies with each sensor over the seeds.
 
     Every seed is a small mark; the large one is the mean, the line one standard deviation (n - 1) to both sides.
-    ``accuracies`` are by sensor and metric (two at most); ``bands`` are centres (C,) and FWHM (C,) in nm.
+    ``accuracies`` are by sensor and metric (two at most), ``bands`` the number of bands of each.
     """
     figure = titled_figure(PAGE_WIDTH_IN, 3.0, title=title)
     axes = figure.subplots()
-    axes.set_xticks(range(len(bands)), [f"{name}\n{np.size(nm)} bands" for name, (nm, _) in bands.items()])
+    axes.set_xticks(range(len(bands)), [f"{name}\n{number} bands" for name, number in bands.items()])
     open_frame(axes)
     metrics = list(next(iter(accuracies.values())))
     for i, (metric, (color, marker)) in enumerate(zip(metrics, _LOOKS, strict=False)):

@@ -1,4 +1,4 @@
-"""Band weights over wavelength, and how they are made up: groups, channels, training history, runs."""
+"""Band weights over wavelength, and how they are made up: groups, channels, runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
@@ -35,7 +34,6 @@ _AXES_WIDTH_IN = 5.8  # what the axes have of the figure once labels and legend 
 _STAMP_LEVEL, _CURVE_LEVEL, _TEXT_LEVEL = 1.8, 3.0, 5.0
 _MATRIX_WIDTH_IN = 5.6
 _VALUE_PT = 5.5
-_DECADES = 3  # of weights that the colours of the history tell apart
 
 
 @rc_context(STYLE)
@@ -283,43 +281,3 @@ def group_weights_figure(
             text = f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
             cells.text(column, row, text, ha="center", va="center", fontsize=_VALUE_PT, color=color)
     return figure
-
-
-@rc_context(STYLE)
-def weight_history_figure(
-    wavelength_nm: ArrayLike, steps: ArrayLike, weights: ArrayLike, *, title: str, best_step: int | None = None
-) -> Figure:
-    """Draws band weights (T, C) over wavelength and training step (T,) as colours, on a logarithmic scale.
-
-    The step whose weights were kept is marked.
-    """
-    nm, at, values = np.asarray(wavelength_nm, float), np.asarray(steps, float), np.asarray(weights, float)
-    figure = Figure(figsize=(PAGE_WIDTH_IN, 3.2), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, wrap=True)
-    axes.set(xlabel="wavelength (nm)", ylabel="step")
-    if not at.size:
-        axes.text(0.5, 0.5, "no epoch was finished", transform=axes.transAxes, ha="center")
-        return figure
-    rows = np.stack([broken_at_gaps(nm, row)[1] for row in values])  # (T, C and gaps)
-    x = broken_at_gaps(nm, nm)[0]
-    x += np.arange(x.size) * 1e-9 * max(float(np.ptp(x)), 1.0)  # a mesh wants equal wavelengths to ascend
-    highest = float(np.max(values, where=np.isfinite(values), initial=0)) or 1.0
-    lowest = highest / 10**_DECADES
-    norm = LogNorm(lowest, highest)
-    shown = np.ma.masked_invalid(np.maximum(rows, lowest))
-    mesh = axes.pcolormesh(_edges(x), _edges(at), shown, norm=norm, cmap="cividis", rasterized=True)
-    figure.colorbar(mesh, ax=axes, pad=0.01, extend="min", format=PercentFormatter(1.0), label="band weight")
-    if best_step is not None:
-        axes.axhline(best_step, color=Color.BLACK, lw=0.8, ls=(0, (1, 2)))
-        look = {"fontsize": SMALL_PT, "bbox": {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}}
-        right = axes.get_yaxis_transform()
-        axes.text(0.995, best_step, f"kept: step {best_step}", transform=right, ha="right", va="top", **look)
-    return figure
-
-
-def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    if centres.size == 1:
-        return centres[0] + np.array([-0.5, 0.5])
-    middle = (centres[1:] + centres[:-1]) / 2
-    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])

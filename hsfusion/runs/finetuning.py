@@ -210,8 +210,6 @@ def _keep_best(run: Run, network: FusionNetwork, header: ModelHeader, *, scratch
         }
         if name != "untouched":
             best.metrics[name] |= {"timing": of.metrics["timing"], "epochs": training.settings.epochs}
-    if "scratch" in trainings and (accuracy := trainings["scratch"].result.val_accuracy) is not None:
-        best.metrics["scratch"]["finetuned_step_as_good"] = first_step_as_good(tuned.result.history, accuracy)
     if run.folder is not None:
         _write(best, run.folder, figures=tuned.settings.figures)
     return best
@@ -322,9 +320,3 @@ def scratch_settings(settings: TrainSettings, header: ModelHeader, *, epochs: in
     model = replace(settings.model, **{key: same[key] for key in same if key in vars(ModelSettings())})
     whole = {"freeze": (), "patience": None, "thaw_at": {}, "lr_scales": {}, "baselines": ()}
     return replace(settings, model=model, epochs=epochs, **whole)
-
-
-def first_step_as_good(history: dict[str, tuple[list[int], list[float]]], accuracy: float) -> int | None:
-    """The first step at which the validation accuracy was reached; None if it never was."""
-    steps, values = history.get("val/overall_accuracy", ([], []))
-    return next((step for step, value in zip(steps, values, strict=True) if value >= accuracy), None)

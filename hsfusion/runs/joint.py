@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from hsfusion.data.leakage import training_mask
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
 from hsfusion.errors import InputError
 from hsfusion.nn import MultiSceneNetwork
-from hsfusion.nn.multi_scene import GroupWeights
 from hsfusion.runs.baselines import compare_with_baselines
 from hsfusion.runs.experiment import Experiment, as_labelled, configuration_errors, initialise, split_scene
 from hsfusion.runs.folder import interrupted_checkpoint, is_folder_name, start_folder, training_log, write_json
@@ -36,7 +35,6 @@ def train_jointly(
     scenes: Sequence[LabelledScene | str | Path],
     *,
     settings: TrainSettings | None = None,
-    group_weights: str = "shared",
     name: str = "joint",
     folder: str | Path | None = None,
     resume: str | Path | None = None,
@@ -46,14 +44,14 @@ def train_jointly(
 ) -> list[Run]:
     """Trains one network on several scenes at once: one response over wavelength, read at the bands of each scene.
 
-    Args and result are those of :func:`hsfusion.train`, but for ``scenes``, at least two of unlike names, and
-    ``group_weights``, shared by them or per_scene. The folder gets a run folder for each scene.
+    Args and result are those of :func:`hsfusion.train`, but for ``scenes``, at least two of unlike names. The folder
+    gets a run folder for each scene.
     """
     settings = with_fields(settings, fields)
     with training_log(command) as log:
         configuration = configuration or describe(settings)
         checkpoint = None if resume is None else interrupted_checkpoint(Path(resume), configuration)
-        parts, network = prepare_jointly([as_labelled(scene) for scene in scenes], settings, group_weights)
+        parts, network = prepare_jointly([as_labelled(scene) for scene in scenes], settings)
         architecture = parts[0].initial.architecture
         path = None if folder is None else start_folder(Path(folder), configuration, log, architecture=architecture)
         results = fit_jointly(settings, parts, network, folder=path, checkpoint=checkpoint)
@@ -67,7 +65,7 @@ def train_jointly(
 
 
 def prepare_jointly(
-    labelled: Sequence[LabelledScene], settings: TrainSettings, group_weights: str = "shared"
+    labelled: Sequence[LabelledScene], settings: TrainSettings
 ) -> tuple[list[Experiment], MultiSceneNetwork]:
     """Splits each scene and builds the networks; those of the parts are trained as one, the second."""
     scenes = [part.scene for part in labelled]
@@ -86,8 +84,8 @@ def prepare_jointly(
     common = on_common_legend([split.labelled for split in splits])
     parts = [initialise(replace(split, labelled=part), settings) for split, part in zip(splits, common, strict=True)]
     with configuration_errors("model"):
-        network = MultiSceneNetwork([part.network for part in parts], group_weights=cast(GroupWeights, group_weights))
-    _log.info("%d scenes share responses and CNN; group weights: %s", len(parts), group_weights)
+        network = MultiSceneNetwork([part.network for part in parts])
+    _log.info("%d scenes share responses, group weights and CNN", len(parts))
     _log.info("Every band stays open: gates would stand in front of the bands of one sensor.")
     return parts, network
 

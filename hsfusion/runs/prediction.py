@@ -26,7 +26,7 @@ from rich.progress import Progress
 from hsfusion import __version__
 from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.inference import FoldedNetwork, MapRequest, map_scene, predict_scene
-from hsfusion.inference.classification import TilePrediction, batch_for, with_precision
+from hsfusion.inference.classification import TilePrediction, batch_for, rounded
 from hsfusion.inference.mapping import Shard
 from hsfusion.nn import FusionNetwork
 from hsfusion.runs.finetuning import model_path
@@ -56,10 +56,9 @@ class PredictSettings(Settings):
         probabilities: write ``<out>_probabilities.tif``, with a layer for each class.
         smooth: none, or bilateral to filter the probabilities, see
             :func:`hsfusion.inference.classification.bilateral`. Accuracies of the run are those of the map without it.
-        border: reflect, or valid to leave out pixels of which the receptive field, or with smoothing that of a pixel
-            which is averaged, leaves the scene.
         format: geotiff or cog.
-        precision: float32, bf16, or auto for bf16 where the processor gains and the map hardly changes.
+        precision: float32, or bf16 for convolutions in bfloat16: faster on processors that know it, and a few pixels
+            change their class.
         device: auto, cpu or cuda.
         batch: tiles that are computed at once; None chooses by the free memory.
         threads: processor threads; None leaves the choice to PyTorch.
@@ -70,9 +69,8 @@ class PredictSettings(Settings):
     confidence: bool = True
     probabilities: bool = False
     smooth: str = choice("none", "none", "bilateral")
-    border: str = choice("reflect", "reflect", "valid")
     format: str = choice("geotiff", "geotiff", "cog")
-    precision: str = choice("auto", "auto", "float32", "bf16")
+    precision: str = choice("float32", "float32", "bf16")
     device: str = choice("auto", "auto", "cpu", "cuda")
     batch: int | None = within(None, 1)
     threads: int | None = within(None, 1)
@@ -88,7 +86,6 @@ class PredictedMap:
     areas: ClassAreas | None
     pixels: int
     seconds: float
-    precision: str
     coverage: tuple[str, ...] = ()
 
     @property
@@ -131,11 +128,11 @@ def predict(
     network, header, digest = _model(run)
     matched, network, tags, coverage = match_scene(_opened(scene), network, header, bands=settings.bands)
     folded = FoldedNetwork(network).to(compute_device(settings.device))
-    folded, precision = with_precision(folded, matched, settings.precision)
+    folded = rounded(folded) if settings.precision == "bf16" else folded
     tags |= {"hsfusion_version": __version__, "hsfusion_model_sha256": digest, "scene": matched.name}
     out = Path(out or f"{matched.name}_map.tif")
     chosen: dict[str, Any] = {
-        name: getattr(settings, name) for name in ("confidence", "probabilities", "smooth", "border", "format")
+        name: getattr(settings, name) for name in ("confidence", "probabilities", "smooth", "format")
     }
     tags, batch = {**tags, "smooth": settings.smooth}, settings.batch or batch_for(folded)
     request = MapRequest(out=out, legend=legend_of(header), tags=tags, batch=batch, **chosen)
@@ -143,7 +140,7 @@ def predict(
     plan = {
         "versions": [__version__, torch.__version__],
         "model": digest,
-        "computed": [settings.bands, precision, folded.fill.device.type],
+        "computed": [settings.bands, settings.precision, folded.fill.device.type],
         "scene": fingerprint(matched),
     }  # all that decides on the numbers: a journal of something else is not continued
     with _shard() as shard:
@@ -151,7 +148,7 @@ def predict(
         beside = partial(_files_beside, request=request, scene=matched.name)
         areas = map_scene(folded, matched, request, plan=plan, shard=shard, beside=beside, **shown)
     pixels, seconds = math.prod(matched.geobox.shape), time.perf_counter() - start
-    return PredictedMap(request.out, request.legend, areas, pixels, seconds, precision, coverage)
+    return PredictedMap(request.out, request.legend, areas, pixels, seconds, coverage)
 
 
 def predict_array(

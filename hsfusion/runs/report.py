@@ -92,7 +92,6 @@ def _weight_figures(
     learned = result.weights
     nm, names = weights.bands.wavelength_nm, group_members(experiment)[0]
     sources = dict(experiment.split.labelled.scene.sources)
-    steps, history = result.weight_history
     known = [] if experiment.network.fusion.kind == "free" else experiment.initial.groups
     groups = [(group.name, group.lower_nm, group.upper_nm) for group in known]
     figures = {
@@ -105,9 +104,6 @@ def _weight_figures(
             stamp=stamp,
             untrained=untrained_weight(weights),
             sources={name: total for name, total in weights.group_totals().items() if name in sources},
-        ),
-        "weight_history": plots.weight_history_figure(
-            nm, steps, history[:, : nm.size], title=f"Weights during training: {title}", best_step=result.best_step
         ),
         "group_weights": plots.group_weights_figure(
             learned.group_weights,

@@ -102,7 +102,7 @@ def test_one_run_is_called_one_run(page):
 def test_every_picture_says_what_it_shows(page):
     elements = Elements(page)
     pictures = elements.all("img")
-    assert len(pictures) == 7  # weights, two on how they are made up, two on accuracy, maps, split
+    assert len(pictures) == 6  # weights, group weights, two on accuracy, maps, split
     assert all(len(str(attrs["alt"])) > 60 for attrs in pictures)
 
 

@@ -58,7 +58,7 @@ def configured(scenes):
 
 
 def prepare(cfg):
-    return joint.prepare_jointly(several_scenes(cfg), settings_of(cfg), cfg.scene.group_weights)
+    return joint.prepare_jointly(several_scenes(cfg), settings_of(cfg))
 
 
 def fit(cfg, folder, checkpoint=None):
@@ -101,16 +101,12 @@ def test_each_scene_is_split_and_standardised_alone_on_one_legend(configured):
     assert north.initial.groups == south.initial.groups
 
 
-@pytest.mark.parametrize("group_weights", ["shared", "per_scene"])
-def test_models_share_coefficients_and_cnn_and_have_group_weights_of_their_own_only_where_asked(
-    configured, tmp_path, group_weights
-):
-    cfg = configured(f"scene.group_weights={group_weights}")
-    finished = fit(cfg, tmp_path / "run")
+def test_models_share_coefficients_group_weights_and_cnn(configured, tmp_path):
+    finished = fit(configured(), tmp_path / "run")
     north, south = (experiment.network.state_dict() for experiment, _ in finished)
     same = {name for name in north if north[name].shape == south[name].shape and torch.equal(north[name], south[name])}
     assert {name for name in north if name.startswith("cnn.") or name == "fusion.coefficients"} <= same
-    assert ("fusion.group_sum.raw" in same) == (group_weights == "shared")
+    assert "fusion.group_sum.raw" in same
     for experiment, outcome in finished:
         assert outcome.weights.weight.sum() == pytest.approx(1)
         assert outcome.weight_history[1].shape == (2, len(experiment.network.mean))
@@ -118,7 +114,7 @@ def test_models_share_coefficients_and_cnn_and_have_group_weights_of_their_own_o
 
 
 def test_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(configured, tmp_path, monkeypatch):
-    cfg = configured("scene.group_weights=per_scene")
+    cfg = configured()
     whole = fit(cfg, tmp_path / "whole")
 
     def stop(self, trainer, module):
@@ -178,7 +174,6 @@ def test_run_folder_holds_a_run_folder_of_each_scene(hsfusion, scenes, tmp_path)
             ["model.fusion=free"],
             "fusions of kinds ['free', 'free'] with coefficients of shapes [] have nothing to share",
         ),
-        (["model.fusion=instance", "scene.group_weights=per_scene"], "'instance' have no table"),
         (["data.batch_size=1"], "data.batch_size is 1, expected at least 2"),
     ],
 )

@@ -38,7 +38,7 @@ CONTRACT = [
     "weight_history.csv",
     *(
         f"figures/{name}.{kind}"
-        for name in ("weight_history", "band_weights", "training", "confusion", "map")
+        for name in ("group_weights", "band_weights", "training", "confusion", "map")
         for kind in ("png", "svg")
     ),
 ]

@@ -14,8 +14,7 @@ from rasterio.crs import CRS
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.inference import FoldedNetwork, MapRequest, map_scene, mapping
-from hsfusion.inference.classification import RADIUS
-from hsfusion.scenes import ArrayScene, GeoBox, Legend, read_class_map
+from hsfusion.scenes import ArrayScene, GeoBox, Legend
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import even_groups
 from hsfusion.training.building import build_network
@@ -162,13 +161,6 @@ def test_smoothed_map_that_was_stopped_goes_on_to_the_same_bytes(made, whole, tm
             map_scene(*made, request, plan={}, beside=table, progress=stopped)
         map_scene(*made, replace(request, smooth=smooth), plan={}, beside=table)
         assert content(tmp_path / "stopped") == files
-
-
-def test_smoothed_pixel_within_a_valid_border_averages_no_reflected_one(made, tmp_path):
-    map_scene(*made, order(tmp_path, border="valid", smooth="bilateral"), plan={}, beside=table)
-    rows, cols = np.nonzero(read_class_map(tmp_path / "map.tif"))
-    edge = made[0].receptive_field // 2 + RADIUS
-    assert (rows.min(), cols.min(), rows.max(), cols.max()) == (edge, edge, SHAPE[0] - edge - 1, SHAPE[1] - edge - 1)
 
 
 def test_scene_without_data_leaves_nothing(made, tmp_path):

@@ -24,19 +24,18 @@ def network(bands, *, kind="channel", knots=5, seed=0):
     return FusionNetwork(fusion, cnn, mean=torch.rand(bands), std=torch.rand(bands) + 0.5)
 
 
-@pytest.mark.parametrize("group_weights", ["shared", "per_scene"])
-def test_networks_start_alike_and_share_coefficients_and_cnn(group_weights):
+def test_networks_start_alike_and_share_coefficients_group_weights_and_cnn():
     alone = network(6)
-    several = MultiSceneNetwork([network(6), network(10, seed=1)], group_weights=group_weights)
+    several = MultiSceneNetwork([network(6), network(10, seed=1)])
     assert several[0].fusion.coefficients is several[1].fusion.coefficients
+    assert several[0].fusion.group_sum is several[1].fusion.group_sum
     assert several[0].cnn is several[1].cnn
     assert torch.equal(several[1].fusion.group_sum.weights, alone.fusion.group_sum.weights)
     assert several[1].fusion.basis.shape == (10, 5)
     names = dict(several.named_parameters())  # each once
     assert {name.split(".")[1] for name in names} == {"0"}
-    rows = 2 if group_weights == "per_scene" else 1
     own = sum(p.numel() for n, p in alone.named_parameters() if "gates" not in n)
-    assert sum(p.numel() for p in names.values()) == own + (rows - 1) * G * M
+    assert sum(p.numel() for p in names.values()) == own
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -55,28 +54,6 @@ def test_networks_that_are_taken_apart_say_what_the_whole_says(kind):
     assert apart[0].fusion.coefficients is not apart[1].fusion.coefficients
 
 
-@pytest.mark.parametrize("kind", ["scalar", "channel"])
-def test_row_of_the_table_becomes_the_weights_of_its_scene(kind):
-    several = MultiSceneNetwork(
-        [network(6, kind=kind), network(10, kind=kind), network(8, kind=kind)], group_weights="per_scene"
-    )
-    table = several.fusion.group_sum.table
-    assert table.num_instances == 3
-    torch.nn.init.normal_(table.raw)
-    for row, one in zip(table.weights, several.split_networks(), strict=True):
-        torch.testing.assert_close(one.fusion.group_sum.weights, row)
-        assert one.fusion.group_sum.raw.requires_grad
-
-
-def test_step_on_one_scene_moves_only_its_row_of_the_table():
-    several = MultiSceneNetwork([network(6), network(10)], group_weights="per_scene")
-    several.classify([torch.randn(4, 6, 5, 5), torch.zeros(0, 10, 5, 5)]).square().sum().backward()
-    gradient = several.fusion.group_sum.table.raw.grad
-    assert gradient[0].abs().sum() > 0
-    assert gradient[1].abs().sum() == 0
-    assert several.fusion.coefficients.grad.abs().sum() > 0
-
-
 def test_what_cannot_be_shared_is_refused():
     free = FusionNetwork(
         FreeFusion(torch.ones(1, 6).bool(), channels=M), network(6).cnn, mean=torch.zeros(6), std=torch.ones(6)
@@ -85,5 +62,3 @@ def test_what_cannot_be_shared_is_refused():
         MultiSceneNetwork([network(6), free])
     with pytest.raises(ValueError, match=r"shapes \[\(2, 4, 5\), \(2, 4, 6\)\]"):
         MultiSceneNetwork([network(6), network(6, knots=6)])
-    with pytest.raises(ValueError, match="have no table, expected scalar or channel"):
-        MultiSceneNetwork([network(6, kind="none"), network(8, kind="none")], group_weights="per_scene")

@@ -7,12 +7,11 @@ import itertools
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from hsfusion.plots import band_weights_figure, group_weights_figure, save_figure, weight_history_figure
+from hsfusion.plots import band_weights_figure, group_weights_figure
 from hsfusion.plots.weights import broken_at_gaps, totals_by_group
 
 GROUPS = [
@@ -176,34 +175,6 @@ def test_stamp_and_spread_are_drawn() -> None:
 
 
 STEPS_BACK_NM = np.array([400.0, 410, 420, 430, 690, 700, 700, 695])  # a gap, a step back and a copy
-
-
-def mesh(figure):
-    (found,) = (part for part in figure.axes[0].collections if isinstance(part, QuadMesh))
-    return found
-
-
-def test_history_is_drawn_by_wavelength_and_broken_at_gaps():
-    weights = np.arange(1.0, 25).reshape(3, 8) / 24
-    figure = weight_history_figure(STEPS_BACK_NM, [5, 10, 15], weights, title="t", best_step=10)
-    drawn = mesh(figure).get_array()
-    assert drawn.shape == (3, 9)
-    assert drawn.mask[:, 4].all()
-    np.testing.assert_allclose(drawn[:, :4].data, weights[:, :4])
-    np.testing.assert_allclose(drawn[:, 5:].data, weights[:, [4, 7, 5, 6]])
-    assert "kept: step 10" in [text.get_text() for text in figure.axes[0].texts]
-
-
-def test_closed_bands_are_drawn_at_the_lower_end_of_the_scale():
-    weights = np.array([[0.5, 0.5, 0, 0, 0, 0, 0, 0]])
-    drawn = mesh(weight_history_figure(STEPS_BACK_NM, [5], weights, title="t"))
-    assert drawn.get_array().min() == drawn.norm.vmin == pytest.approx(0.5 / 1000)
-
-
-def test_history_without_an_epoch_says_so(tmp_path):
-    figure = weight_history_figure(STEPS_BACK_NM, [], np.empty((0, 8)), title="t")
-    assert "no epoch" in figure.axes[0].texts[0].get_text()
-    save_figure(figure, tmp_path / "h")
 
 
 def test_channels_are_ordered_by_falling_share() -> None:

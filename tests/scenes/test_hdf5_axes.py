@@ -26,11 +26,6 @@ NAMES = {
         "row": ("d1", np.arange(5.0), {"standard_name": "projection_y_coordinate"}),
         "col": ("d2", np.arange(4.0), {"axis": "X"}),
     },
-    "units": {
-        "band": ("d0", NM, {"units": "nm"}),
-        "row": ("d1", np.arange(5.0), {"units": "degrees_north"}),
-        "col": ("d2", np.arange(4.0), {"units": "degrees_east"}),
-    },
 }
 
 
@@ -60,18 +55,15 @@ def test_axes_are_those_that_labels_name(tmp_path, order):
     assert_read_as(write(tmp_path, cube={"data": values, "labels": order}), values, order)
 
 
-@pytest.mark.parametrize(
-    "order", [("band", "row", "col"), ("row", "band", "col"), ("row", "col", "band")], ids=" ".join
-)
-@pytest.mark.parametrize("name", ["wavelengths", "metadata/wavelength_nm", "a/band_centers"])
-def test_axis_as_long_as_the_list_of_wavelengths_is_that_of_bands(tmp_path, order, name):
-    path, values = write_netcdf(tmp_path, shape_of(order), (), group="a", lists={name: NM})
-    file = assert_read_as(path, values, order)
-    np.testing.assert_array_equal(file.table.wavelength, NM)
-    assert file.table.source == name
+@pytest.mark.parametrize("name", ["wavelength", "wavelengths", "a/wavelength"])
+def test_list_of_wavelengths_beside_the_array_is_that_of_the_bands(tmp_path, name):
+    path, _ = write_netcdf(tmp_path, (6, 5, 4), ("band", "y", "x"), group="a", lists={name: NM})
+    table = open_cube_file(path).table
+    np.testing.assert_array_equal(table.wavelength, NM)
+    assert table.source == name
 
 
-def test_names_go_before_lengths(tmp_path):
+def test_list_of_another_length_is_not_that_of_the_bands(tmp_path):
     path, values = write_netcdf(tmp_path, (6, 5, 4), ("y", "x", "band"), lists={"wavelength": NM})
     file = assert_read_as(path, values, ("row", "col", "band"))
     assert file.table.wavelength is None
@@ -83,10 +75,7 @@ NOTHING = {
     "rows alone": ((6, 5, 4), ("phony_dim_0", "y", "phony_dim_2"), {}),
     "rows twice": ((6, 5, 4), ("y", "lat", "x"), {}),
     "name of two meanings": ((6, 5, 4), ("band_x", "d", "e"), {}),
-    "wavelengths that fit two axes": ((6, 5, 6), (), {"wavelength": NM}),
-    "wavelengths that fit no axis": ((7, 5, 4), (), {"wavelength": NM}),
-    "micrometres along an axis of the stage": ((7, 5, 6), (), {"x": (NM, {"units": "um"})}),
-    "flags of wavelengths": ((6, 5, 4), (), {"good_wavelengths": np.ones(6)}),
+    "wavelengths as long as one axis": ((6, 5, 4), (), {"wavelength": NM}),
 }
 
 
@@ -133,7 +122,7 @@ UNITS = {
 def test_wavelengths_and_fwhm_of_the_file_are_used_in_their_units(tmp_path, as_scale, values, attributes, factor):
     band = ("wavelength", values, attributes) if as_scale else "bands"
     lists = {"fwhm": (np.full(6, 9.0), {"units": "nm"})}
-    lists |= {} if as_scale else {"centre_wavelength": (values, attributes)}
+    lists |= {} if as_scale else {"wavelength": (values, attributes)}
     path, _ = write_netcdf(tmp_path, (6, 5, 4), (band, "y", "x"), lists=lists)
     bands = open_scene(path).bands
     np.testing.assert_allclose(bands.wavelength_nm, NM)
@@ -153,10 +142,10 @@ def test_unit_of_wavelengths_is_never_guessed(tmp_path):
     np.testing.assert_array_equal(open_scene(path, wavelength_unit="nm").bands.wavelength_nm, NM)
 
 
-def test_nearest_list_of_wavelengths_is_taken(tmp_path):
+def test_list_of_wavelengths_in_the_group_of_the_array_goes_first(tmp_path):
     nm = {"units": "nm"}
     lists = {"swir/wavelength": (NM + 1, nm), "vnir/wavelength": (NM, nm), "wavelength": (NM + 2, nm)}
-    path, _ = write_netcdf(tmp_path, (6, 5, 4), (), group="vnir", lists=lists)
+    path, _ = write_netcdf(tmp_path, (6, 5, 4), ("band", "y", "x"), group="vnir", lists=lists)
     np.testing.assert_array_equal(open_scene(path).bands.wavelength_nm, NM)
 
 
@@ -165,14 +154,6 @@ def test_wavelengths_that_are_packed_are_unpacked(tmp_path):
     band = ("wavelength", (NM - 100) * 10, attributes)
     path, _ = write_netcdf(tmp_path, (6, 5, 4), (band, "y", "x"))
     np.testing.assert_allclose(open_scene(path).bands.wavelength_nm, NM)
-
-
-@pytest.mark.parametrize("names", [("nominal_wavelength", "wavelength"), ("swir/wavelength", "vnir/wavelength")])
-def test_two_lists_of_wavelengths_equally_near_leave_them_open(tmp_path, names):
-    lists = {name: (NM + i, {"units": "nm"}) for i, name in enumerate(names)}
-    path, _ = write_netcdf(tmp_path, (6, 5, 4), ("band", "y", "x"), lists=lists)
-    with pytest.raises(InputError, match=rf"one of {', '.join(names)} is missing, expected 6 wavelengths"):
-        open_scene(path)
 
 
 def test_dimension_that_is_no_variable_gives_no_wavelengths(tmp_path):

@@ -8,7 +8,7 @@ Numbers in other files are refused, for the library makes them up where such a f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, TypeGuard
@@ -35,11 +35,6 @@ _WORDS = {
     " sample samples nsamples pixel pixels npixels crosstrack acrosstrack xtrack",
 }
 _AXIS_OF_NAME = {word: axis for axis, words in _WORDS.items() for word in words.split()}
-_WAVELENGTH = re.compile(
-    r"((cent(er|re|ral)|band|spectral|nominal|mean|radiation|sensor)_?)*(wave_?len(gth)?s?|wls?|wvls?|lambdas?)"
-    r"(_?cent(er|re)s?)?(_?3d)?(_?(nm|um))?|band_?cent(er|re)s?(_?(nm|um))?"
-)
-_FWHM = re.compile(r"(.*_)?fwhm(_.*)?|band_?widths?(_?(nm|um))?|full_width.*")
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable"  # NAME of a scale that holds no numbers
 
 
@@ -173,10 +168,11 @@ def open_matlab73(path: Path, *, variable: str | None = None, axes: Sequence[str
 def open_hdf5(path: Path, *, variable: str | None = None, axes: Sequence[str] | None = None) -> CubeFile:
     """Opens an array of an HDF5 file that is no known product.
 
-    The axes of an array of three are named by dimension scales and labels, or by a list of wavelengths that is as long
-    as one axis only, unless ``axes`` does (:func:`array_axes`). Where an axis of bands is all that is known, rows come
-    before columns. Nothing is flipped. ``_FillValue``, ``missing_value``, ``scale_factor`` and ``add_offset`` are
-    honoured (CF Conventions 1.11, sections 2.5.1 and 8.1).
+    The axes of an array of three are named by dimension scales and labels, unless ``axes`` does (:func:`array_axes`).
+    Where an axis of bands is all that is known, rows come before columns; nothing is flipped. Wavelengths are those of
+    the scale of the bands, or of a list called ``wavelength`` beside the array, FWHM those of a list called ``fwhm``.
+    ``_FillValue``, ``missing_value``, ``scale_factor`` and ``add_offset`` are honoured (CF Conventions 1.11, sections
+    2.5.1 and 8.1).
     """
     with h5py.File(path, "r") as file:
         arrays: dict[str, tuple[int, ...]] = {}
@@ -208,13 +204,10 @@ def open_hdf5(path: Path, *, variable: str | None = None, axes: Sequence[str] | 
 
 
 def _axes(dataset: h5py.Dataset) -> tuple[str, ...]:
-    """What each axis of a dataset is: as its dimensions say, or by the only one as long as a list of wavelengths."""
+    """What each axis of a dataset is, as its dimensions say."""
     meanings = [_meanings(words) for words in _dimension_words(dataset)]
     known = [axes.pop() if len(axes) == 1 else None for axes in meanings]  # names may say nothing, or different things
-    lengths = {len(stored) for stored in _lists(dataset, _is_wavelengths)}
-    fits = [i for i, length in enumerate(dataset.shape) if length in lengths]
-    by_length = ["layers" if [i] == fits else axis for i, axis in enumerate(known)]
-    axes = _completed(known, dataset.ndim) or _completed(by_length, dataset.ndim)
+    axes = _completed(known, dataset.ndim)
     if axes is not None or dataset.ndim == 2:
         return axes or ("rows", "cols")
     raise format_error(
@@ -249,21 +242,31 @@ def _dimension_words(dataset: h5py.Dataset) -> Iterator[list[str]]:
     for dimension in dataset.dims:
         scales = list(dimension.values())
         words = [dimension.label, *((scale.name or "").rpartition("/")[2] for scale in scales)]
-        words += [attribute_text(scale, name) or "" for scale in scales for name in ("standard_name", "axis")]
-        if not _meanings(words):
-            units = [_unit(scale) or "" for scale in scales]
-            words += ["wavelength" for unit in units if unit.lower() in NM_PER_UNIT]
-            words += [unit for unit in units if unit.lower().startswith("degrees_")]
-        yield words
+        yield words + [attribute_text(scale, name) or "" for scale in scales for name in ("standard_name", "axis")]
 
 
-def _lists(dataset: h5py.Dataset, kind: Callable[[h5py.Dataset], bool]) -> list[h5py.Dataset]:
-    """Lists of a kind: those in the group of a dataset, or else all of the file."""
-    lists: list[h5py.Dataset] = []
-    dataset.file.visititems(
-        lambda _, stored: lists.append(stored) if isinstance(stored, h5py.Dataset) and kind(stored) else None
-    )
-    return [stored for stored in lists if stored.parent == dataset.parent] or lists
+def _band_table(dataset: h5py.Dataset, axes: tuple[str, ...]) -> BandTable:
+    """Wavelengths of the axis of bands, of its own scale or a list called so beside the array, and their FWHM."""
+    if "layers" not in axes:
+        return BandTable()
+    axis = axes.index("layers")
+    scales = [scale for scale in dataset.dims[axis].values() if _is_wavelengths(scale)]
+    size = dataset.shape[axis]
+    found = scales or _beside(dataset, "wavelength", size) or _beside(dataset, "wavelengths", size)
+    if not found:
+        return BandTable()
+    unit, fwhm = _unit(found[0]), None
+    for stored in _beside(dataset, "fwhm", size):
+        factors = [NM_PER_UNIT.get((word or "").lower()) for word in (_unit(stored) or unit, unit)]
+        if factors[0] is not None and factors[1] is not None:
+            fwhm = _numbers(stored) * (factors[0] / factors[1])
+    return BandTable(_numbers(found[0]), fwhm, unit=unit, source=printable((found[0].name or "").strip("/")))
+
+
+def _beside(dataset: h5py.Dataset, name: str, size: int) -> list[h5py.Dataset]:
+    """A list of numbers of that name and length in the group of an array, or else at the top of the file."""
+    stored = resolve(dataset.file, f"{dataset.parent.name}/{name}") or resolve(dataset.file, name)
+    return [stored] if isinstance(stored, h5py.Dataset) and _is_list(stored) and len(stored) == size else []
 
 
 def _is_list(stored: h5py.Dataset) -> bool:
@@ -271,51 +274,14 @@ def _is_list(stored: h5py.Dataset) -> bool:
     return stored.ndim == 1 and _is_real(stored) and not name.startswith(_NO_VARIABLE)
 
 
-def _is_wavelengths(stored: h5py.Dataset) -> bool:
-    if _is_named_wavelengths(stored):
-        return _is_list(stored)
-    other = _is_fwhm(stored) or _meanings(_names(stored)[:1]) & {"rows", "cols"}
-    return (_unit(stored) or "").lower() in NM_PER_UNIT and not other and _is_list(stored)
-
-
-def _is_named_wavelengths(stored: h5py.Dataset) -> bool:
-    return any(map(_WAVELENGTH.fullmatch, _names(stored)))
-
-
-def _is_fwhm(stored: h5py.Dataset) -> bool:
-    return any(map(_FWHM.fullmatch, _names(stored))) and _is_list(stored)
-
-
-def _names(stored: h5py.Dataset) -> list[str]:
-    texts = [(stored.name or "").rpartition("/")[2]]
-    texts += [attribute_text(stored, name) or "" for name in ("standard_name", "long_name")]
-    return ["_".join(re.findall(r"\w+", text.lower())) for text in texts if text]
+def _is_wavelengths(scale: h5py.Dataset) -> bool:
+    names = (scale.name or "").rpartition("/")[2], attribute_text(scale, "standard_name") or ""
+    named = any("wavelength" in name.lower() for name in names)
+    return (named or (_unit(scale) or "").lower() in NM_PER_UNIT) and _is_list(scale)
 
 
 def _unit(stored: h5py.Dataset) -> str | None:
-    """The unit that a list names by an attribute, or at the end of its own name."""
-    named = (attribute_text(stored, name) for name in ("units", "Units", "unit", "Unit"))
-    end = re.search(r"_(nm|um)$", (stored.name or "").lower())
-    return next(filter(None, named), end[1] if end else None)
-
-
-def _band_table(dataset: h5py.Dataset, axes: tuple[str, ...]) -> BandTable:
-    """Wavelengths of the axis of bands, of its own scale or a list of that length, and their FWHM."""
-    if "layers" not in axes:
-        return BandTable()
-    scales, size = list(dataset.dims[axes.index("layers")].values()), dataset.shape[axes.index("layers")]
-    rivals = [scale for scale in scales if _is_wavelengths(scale)]
-    rivals = rivals or [stored for stored in _lists(dataset, _is_wavelengths) if len(stored) == size]
-    rivals = list(filter(_is_named_wavelengths, rivals)) or rivals
-    names = [printable((rival.name or "").strip("/")) for rival in rivals]
-    if not rivals or any(not np.array_equal(_numbers(rival), _numbers(rivals[0])) for rival in rivals):
-        return BandTable(source=f"one of {', '.join(names)}") if rivals else BandTable()
-    unit, fwhm = _unit(rivals[0]), None
-    for stored in [stored for stored in _lists(dataset, _is_fwhm) if len(stored) == size][:1]:
-        factors = [NM_PER_UNIT.get((word or "").lower()) for word in (_unit(stored) or unit, unit)]
-        if factors[0] is not None and factors[1] is not None:
-            fwhm = _numbers(stored) * (factors[0] / factors[1])
-    return BandTable(_numbers(rivals[0]), fwhm, unit=unit, source=names[0])
+    return next(filter(None, (attribute_text(stored, name) for name in ("units", "Units", "unit", "Unit"))), None)
 
 
 def _numbers(stored: h5py.Dataset) -> NDArray[np.float64]:
