@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
@@ -11,7 +12,18 @@ from torch.nn import functional as F
 
 Kind = Literal["scalar", "channel", "instance", "channel_instance", "none"]
 Constraint = Literal["none", "affine", "convex", "signed"]
+Per = Literal["pixel", "image"]
+Init = str | Sequence[float] | Tensor | Callable[[Tensor], object]
 
+# each weight vector of N inputs is a matrix (1, N) to torch.nn.init: fan-in N, fan-out 1
+_FILLS = {"xavier": nn.init.xavier_normal_, "kaiming": nn.init.kaiming_normal_, "orthogonal": nn.init.orthogonal_}
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    **{"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "elu": nn.ELU, "gelu": nn.GELU, "silu": nn.SiLU},
+    **{"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "softplus": nn.Softplus},
+}
+# what a constraint allows start weights to be
+_HELD = {"none": "finite", "affine": "with sum 1", "convex": "above 0 with sum 1", "signed": "with absolute sum 1"}
+_DESCRIBED = ("kind", "constraint", "per")  # what the tensors of a state mean
 _INDEX = (torch.int32, torch.int64)  # others are masks
 _TINY = 1e-12  # keeps the division of an all-zero weight vector finite
 # products are summed piece by piece: this many elements stay in a core's cache
@@ -26,14 +38,15 @@ class WeightedSum(nn.Module):
     Kinds of weights: one per input (``scalar``), per input and channel (``channel``), per input and instance
     (``instance``), or per input, channel and instance (``channel_instance``); ``none`` is the plain sum. With
     ``num_instances`` those of instances stand in a table with one row for each, chosen by ``index``; without, they are
-    predicted at every position from the inputs around it, so an image gets a map of weights.
+    predicted from the inputs: at every position, so that an image gets a map of weights, or one for each image.
 
     Constraints, always over the N inputs: ``none``; ``affine``, sum to 1, any sign (w and 1 - w for two inputs);
     ``convex``, softmax, non-negative and sum to 1; ``signed``, absolute values sum to 1, so that a sum can also be a
     difference of inputs.
 
     Gradients of any order, ``torch.compile``, ``torch.export`` and ONNX work. Forward-mode differentiation does not,
-    nor does ``torch.func.vmap`` over predicted weights.
+    nor does ``torch.func.vmap`` over predicted weights or an index. ``state_dict`` keeps kind, constraint and ``per``
+    as metadata: loading it into a layer where they differ is a ValueError. Bare tensors, without, load by shape alone.
 
     Args:
         num_inputs: N.
@@ -41,10 +54,16 @@ class WeightedSum(nn.Module):
         channels: C, needed by every kind but ``scalar`` and ``none`` and the ``instance`` table.
         num_instances: rows of the table for the instance kinds; None predicts the weights instead.
         constraint: see above.
-        init: raw weights: ``uniform`` (1/N each), ``normal`` (standard deviation 1/N around 0, one value from each of
-            equal parts of the distribution along the channels), ``xavier`` (Glorot), one number, N, or all of them.
-        activation: applied after the sum; None for none.
-        neighbourhood: odd width, in positions, of the square of each image position from which ``instance`` weights
+        init: weights to start with, as numbers: N, or all of them, within the constraint. Or what fills the raw
+            weights, on which the constraint acts: ``uniform`` (1/N each), ``normal`` (standard deviation 1/N around 0,
+            one value from each of equal parts of the distribution along the channels), ``xavier``, ``kaiming`` (normal
+            distributions of Glorot and He, for fan-in N and fan-out 1), ``orthogonal`` (each N channels in turn), or a
+            function as in ``torch.nn.init``, such as ``partial(nn.init.uniform_, a=-1, b=1)``, which is called with a
+            matrix (1, N) for each channel and instance.
+        activation: applied after the sum: a function, or the name of one (``relu``, ``leaky_relu``, ``elu``, ``gelu``,
+            ``silu``, ``sigmoid``, ``tanh``, ``softplus``); None for none.
+        per: ``pixel`` predicts weights at every position, ``image`` one set for each image, from its mean inputs.
+        neighbourhood: odd width, in positions, of the square of each image position from which weights per pixel
             are predicted. Zero padding is left out of the averages at the border.
     """
 
@@ -56,36 +75,33 @@ class WeightedSum(nn.Module):
         channels: int | None = None,
         num_instances: int | None = None,
         constraint: Constraint = "signed",
-        init: str | float | Sequence[float] = "uniform",
-        activation: Callable[[Tensor], Tensor] | None = None,
+        init: Init = "uniform",
+        activation: str | Callable[[Tensor], Tensor] | None = None,
+        per: Per = "pixel",
         neighbourhood: int = 1,
     ) -> None:
         super().__init__()
-        predicted = kind.endswith("instance") and num_instances is None
-        for name, value, choices in (("kind", kind, get_args(Kind)), ("constraint", constraint, get_args(Constraint))):
-            if value not in choices:
-                raise ValueError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
-        _check_numbers(kind, num_inputs, num_instances, neighbourhood)
-        if channels is None and (kind.startswith("channel") or predicted):
-            raise ValueError(f"channels is None, expected the number of channels for kind {kind!r}")
         self.num_inputs = num_inputs
         self.kind = kind
         self.channels = channels
         self.num_instances = num_instances
         self.constraint = constraint
-        self.activation = activation
+        self.activation = _activation(activation)
+        self.per = per
         self.neighbourhood = neighbourhood
+        predicted = kind.endswith("instance") and num_instances is None
+        self._check_arguments(predicted)
         per_instance = (num_inputs, channels) if kind.startswith("channel") else (num_inputs,)
         self._per_instance: tuple[int, ...] = tuple(int(size or 0) for size in per_instance)
-        rows = () if num_instances is None else (num_instances,)
-        start = _initial(init, num_inputs, rows, self._per_instance)
-        if constraint == "signed" and not bool(start.any()):
-            raise ValueError(f"init is {init}, expected values other than 0 with the constraint signed")
+        self._table_rows: tuple[int, ...] = () if num_instances is None else (num_instances,)
+        start = _start(init, (*self._table_rows, *self._per_instance), len(self._table_rows), constraint)
         self.raw = nn.Parameter(start) if kind != "none" else nn.Buffer(torch.ones(num_inputs))
         self.predictor: nn.Parameter | None = None
         if predicted:
             # starts at zero: the same weights everywhere until the data ask for something else
             self.predictor = nn.Parameter(torch.zeros(num_inputs, int(channels or 0), start.numel()))
+        self.register_state_dict_post_hook(_describe)
+        self.register_load_state_dict_pre_hook(_check_described)
 
     @property
     def weights(self) -> Tensor:
@@ -97,10 +113,13 @@ class WeightedSum(nn.Module):
             raise ValueError("predicted instance weights depend on the inputs: call predict(*inputs)")
         if self.kind == "none":
             return self.raw
-        return self._constrain(self.raw, dim=0 if self.num_instances is None else 1)
+        return self._constrain(self.raw, dim=len(self._table_rows))
 
     def predict(self, *inputs: Tensor) -> Tensor:
-        """Instance weights for inputs (B, C, ...): (B, N, ...), or (B, N, C, ...) for channel_instance."""
+        """Instance weights for inputs (B, C, ...): (B, N, ...), or (B, N, C, ...) for channel_instance.
+
+        Per image (B, N) or (B, N, C).
+        """
         return self._predict(inputs)[1]
 
     def _predict(self, inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -111,29 +130,30 @@ class WeightedSum(nn.Module):
             x, term = with_product(x, matrix.sum(0, keepdim=True) if x.shape[1] == 1 else matrix)
             passed.append(x)
             terms.append(term)
-        raw = self._average_around(sum(terms[1:], terms[0]))  # after the product: both are linear, this is cheaper
+        raw = self._average(sum(terms[1:], terms[0]))  # after the product: both are linear, this is cheaper
         bias = self.raw.reshape(1, -1, *([1] * (raw.dim() - 2)))
         raw = (raw + bias).reshape(raw.shape[0], *self._per_instance, *raw.shape[2:])
         return tuple(passed), self._constrain(raw, dim=1)
 
-    def forward(self, *inputs: Tensor, index: Tensor | None = None) -> Tensor:
+    def forward(self, *inputs: Tensor, index: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
         """Sums N tensors of one shape (B, C, ...), of which those with a single channel count for all: (B, C, ...).
 
-        ``index`` (B,) int64 chooses the rows of a table of instances. Inputs that do not fit are a ValueError, so that
-        nothing broadcasts by accident.
+        ``index`` (B,) int64 chooses the rows of a table of instances. ``weights`` take the place of the layer's, as
+        they are, whatever the constraint: (N,) for scalar and none, (N, C) for channel, (B, N) or (B, N, ...) for
+        instance, (B, N, C) or (B, N, C, ...) for channel_instance.
+
+        What does not fit is a ValueError, so that nothing broadcasts by accident.
         """
-        self._check(inputs, index)
-        if self.predictor is not None:
-            inputs, weights = self._predict(inputs)
-            weights = weights.movedim(1, 0)  # (N, B, ...) or (N, B, C, ...)
-            if self.kind == "instance":
-                weights = weights.unsqueeze(2)  # (N, B, 1, ...)
-        elif index is not None:
-            weights = self.weights[index].movedim(1, 0)  # (N, B) or (N, B, C)
-            weights = weights.reshape(*weights.shape[:2], -1, *([1] * (inputs[0].dim() - 2)))
+        self._check(inputs)
+        if weights is not None:
+            self._check_given(weights, index, inputs[0].shape)
         else:
-            weights = self.weights.reshape(self.num_inputs, 1, -1, *([1] * (inputs[0].dim() - 2)))
-        total = weighted_sum(weights, *inputs)
+            self._check_index(index, inputs[0].shape[:1])
+            if self.predictor is not None:
+                inputs, weights = self._predict(inputs)
+            else:
+                weights = self.weights if index is None else self.weights[index]
+        total = weighted_sum(self._aligned(weights, inputs[0].dim()), *inputs)
         return total if self.activation is None else self.activation(total)
 
     def extra_repr(self) -> str:
@@ -149,17 +169,37 @@ class WeightedSum(nn.Module):
             return raw / (raw.abs().sum(dim, keepdim=True) + _TINY)
         return raw
 
-    def _average_around(self, x: Tensor) -> Tensor:
+    def _average(self, x: Tensor) -> Tensor:
+        if self.per == "image":
+            return _flat(x).mean(2)
         if self.neighbourhood == 1:
             return x
         k = self.neighbourhood
         return F.avg_pool2d(x, k, stride=1, padding=k // 2, count_include_pad=False)
 
-    def _check(self, inputs: Sequence[Tensor], index: Tensor | None) -> None:
-        tables = index is not None, self.num_instances is not None
-        if tables[0] != tables[1] or (index is not None and (index.dim() != 1 or index.dtype not in _INDEX)):
-            given = index if index is None else f"{index.dtype} of shape {tuple(index.shape)}"
-            raise ValueError(f"index is {given}, expected int64 (B,) with a table of instances, else None")
+    def _aligned(self, weights: Tensor, axes: int) -> Tensor:
+        """Weights as they multiply inputs of so many axes: (N, B or 1, C or 1, ...)."""
+        weights = weights.movedim(1, 0) if self.kind.endswith("instance") else weights.unsqueeze(1)
+        weights = weights if self.kind.startswith("channel") else weights.unsqueeze(2)
+        return weights.reshape(*weights.shape, *([1] * (1 + axes - weights.dim())))
+
+    def _check_arguments(self, predicted: bool) -> None:
+        for name, choices in (("kind", Kind), ("constraint", Constraint), ("per", Per)):
+            if (value := getattr(self, name)) not in get_args(choices):
+                raise ValueError(f"{name} is {value!r}, expected one of {', '.join(get_args(choices))}")
+        kind, table, k = self.kind, self.num_instances is not None, self.neighbourhood
+        unknown = self.channels is None and (kind.startswith("channel") or predicted)
+        for name, wrong, expected in (
+            ("num_inputs", self.num_inputs < 1, "at least 1"),
+            ("neighbourhood", k < 1 or k % 2 == 0, "an odd number of positions"),
+            ("num_instances", table and not kind.endswith("instance"), f"None for kind {kind!r}"),
+            ("channels", unknown, f"the number of channels for kind {kind!r}"),
+            ("per", self.per == "image" and not predicted, "'pixel' for weights that are not predicted"),
+        ):
+            if wrong:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected {expected}")
+
+    def _check(self, inputs: Sequence[Tensor]) -> None:
         batch, width, positions = inputs[0].shape[0], max(x.shape[1] for x in inputs), inputs[0].shape[2:]
         for x in inputs:
             fits = x.shape[0] == batch and x.shape[1] in (1, width) and x.shape[2:] == positions
@@ -173,35 +213,88 @@ class WeightedSum(nn.Module):
                 f"got {len(inputs)} inputs of {width} channels, expected {self.num_inputs} of {self.channels or 'any'}"
             )
 
+    def _check_index(self, index: Tensor | None, batch: torch.Size) -> None:
+        rows = self.num_instances
+        if index is None and rows is None:
+            return
+        if index is None or rows is None or index.shape != batch or index.dtype not in _INDEX:
+            given = index if index is None else f"{index.dtype} of shape {tuple(index.shape)}"
+            raise ValueError(f"index is {given}, expected int64 {tuple(batch)} with a table of instances, else None")
+        # what is compiled cannot branch on numbers
+        if not torch.compiler.is_compiling() and ((index < 0) | (index >= rows)).any():
+            raise ValueError(f"index is {index.tolist()}, expected rows 0 to {rows - 1} of the table")
 
-def _check_numbers(kind: str, num_inputs: int, num_instances: int | None, neighbourhood: int) -> None:
-    table = num_instances is not None
-    for name, value, wrong, expected in (
-        ("num_inputs", num_inputs, num_inputs < 1, "at least 1"),
-        ("neighbourhood", neighbourhood, neighbourhood < 1 or neighbourhood % 2 == 0, "an odd number of positions"),
-        ("num_instances", num_instances, table and not kind.endswith("instance"), f"None for kind {kind!r}"),
-    ):
-        if wrong:
-            raise ValueError(f"{name} is {value}, expected {expected}")
+    def _check_given(self, weights: Tensor, index: Tensor | None, shape: torch.Size) -> None:
+        expected = [self._per_instance]
+        if self.kind.endswith("instance"):
+            expected = [(shape[0], *self._per_instance), (shape[0], *self._per_instance, *shape[2:])]
+        if weights.shape not in expected:
+            raise ValueError(f"weights are of shape {tuple(weights.shape)}, expected {' or '.join(map(str, expected))}")
+        if index is not None:
+            raise ValueError("index and weights are both given, expected one of them")
 
 
-def _initial(init: str | float | Sequence[float], n: int, rows: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
-    full = torch.empty(*rows, *shape)
-    if init == "uniform":
-        return full.fill_(1 / n)
-    if init == "normal":
-        part = torch.rand(full.shape).argsort(-1) + torch.rand(*full.shape[:-1], 1)
-        return torch.special.ndtri((part / full.shape[-1]).clamp(1e-4, 1 - 1e-4)) / n
-    if init == "xavier":
-        return nn.init.xavier_normal_(full.reshape(-1, n) if full.dim() < 2 else full).reshape(full.shape)
+def _activation(given: str | Callable[[Tensor], Tensor] | None) -> Callable[[Tensor], Tensor] | None:
+    if not isinstance(given, str):
+        return given
+    if given not in _ACTIVATIONS:
+        raise ValueError(f"activation is {given!r}, expected a function or one of {', '.join(_ACTIVATIONS)}")
+    return _ACTIVATIONS[given]()
+
+
+def _start(init: Init, shape: tuple[int, ...], dim: int, constraint: str) -> Tensor:
+    """Raw weights of a shape, with the N inputs along an axis."""
+    n = shape[dim]
     if isinstance(init, str):
-        raise ValueError(f"init is {init!r}, expected uniform, normal, xavier, a number or {n} numbers")
-    values = torch.as_tensor(init, dtype=full.dtype)
-    if values.dim() == 0:
-        return full.fill_(float(values))
-    if values.shape == full.shape:
-        return full.copy_(values)
-    return full.copy_(values.reshape(n, *([1] * (len(shape) - 1))))
+        if init == "uniform":
+            return torch.full(shape, 1 / n)
+        if init == "normal":
+            part = torch.rand(shape).argsort(-1) + torch.rand(*shape[:-1], 1)
+            return torch.special.ndtri((part / shape[-1]).clamp(1e-4, 1 - 1e-4)) / n
+        if init not in _FILLS or (init == "orthogonal" and dim == len(shape) - 1):
+            names = "uniform, normal, xavier, kaiming, orthogonal (where there are channels)"
+            raise ValueError(f"init is {init!r}, expected {names}, a function or {n} numbers")
+        raw = _filled(_FILLS[init], shape, dim, channels=n if init == "orthogonal" else 1)
+    elif callable(init):
+        raw = _filled(init, shape, dim)
+    else:
+        values = torch.as_tensor(init, dtype=torch.get_default_dtype())
+        if values.shape == (n,):
+            values = values.reshape(n, *(1 for _ in shape[dim + 1 :])).expand(shape)
+        if values.shape != shape:
+            raise ValueError(f"init is of shape {tuple(values.shape)}, expected ({n},) or {shape}")
+        raw = _unconstrained(values, dim, constraint)
+    if not raw.isfinite().all() or (constraint == "signed" and not raw.any(dim).all()):
+        raise ValueError(f"init is {init}, expected numbers {_HELD[constraint]} for constraint {constraint!r}")
+    return raw
+
+
+def _filled(fill: Callable[[Tensor], object], shape: tuple[int, ...], dim: int, channels: int = 1) -> Tensor:
+    """A tensor of a shape with N along an axis; the function fills matrices (channels, N), one after the other."""
+    outputs = torch.full((math.prod(shape[:dim]), math.prod(shape[dim + 1 :]), shape[dim]), torch.nan)  # (rows, C, N)
+    for row in outputs:
+        for matrix in row.split(channels):
+            fill(matrix)
+    return outputs.mT.reshape(shape).contiguous()
+
+
+def _unconstrained(weights: Tensor, dim: int, constraint: str) -> Tensor:
+    """Raw weights of which the constraint makes these weights; not finite where it cannot."""
+    if constraint == "none":
+        return weights.clone()
+    total = (weights.abs() if constraint == "signed" else weights).sum(dim, keepdim=True)
+    return torch.where((total - 1).abs() < 1e-4, weights.log() if constraint == "convex" else weights, torch.nan)
+
+
+def _describe(layer: WeightedSum, state: Any, prefix: str, metadata: dict[str, Any]) -> None:
+    metadata.update((name, getattr(layer, name)) for name in _DESCRIBED)
+
+
+def _check_described(layer: WeightedSum, state: Any, prefix: str, metadata: dict[str, Any], *_: Any) -> None:
+    for name in _DESCRIBED:
+        value, expected = metadata.get(name), getattr(layer, name)
+        if value not in (None, expected):
+            raise ValueError(f"{prefix}{name} of the state is {value!r}, expected {expected!r} as in the layer")
 
 
 def weighted_sum(weights: Tensor, *inputs: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from hsfusion.benchmarks.speed import peak_bytes_cpu
 from hsfusion.nn import WeightedSum, weighted_sum
 
-CASES = ["none", "scalar", "channel", "instance", "channel_instance", "table", "channel_table"]
+CASES = ["none", "scalar", "channel", "instance", "channel_instance", "image", "table", "channel_table"]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
 
@@ -17,10 +17,11 @@ def module(case, constraint="signed", channels=4):
     table = case.endswith("table")
     layer = WeightedSum(
         3,
-        kind={"table": "instance", "channel_table": "channel_instance"}.get(case, case),
+        kind={"image": "instance", "table": "instance", "channel_table": "channel_instance"}.get(case, case),
         channels=channels,
         num_instances=5 if table else None,
         constraint=constraint,
+        per="image" if case == "image" else "pixel",
         neighbourhood=3 if case == "instance" else 1,
     )
     for parameter in layer.parameters():
