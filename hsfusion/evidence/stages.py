@@ -200,6 +200,7 @@ class _Stages:
             "overall_accuracy": metrics["test"]["overall_accuracy"],
             "average_accuracy": metrics["test"]["average_accuracy"],
             "beats_chance": metrics["beats_chance"],
+            "chance": metrics.get("chance"),
         }
 
     def _write(self, profiles: Profiles) -> None:
@@ -281,6 +282,7 @@ def verdict_of(profiles: Profiles, evidence: Mapping[str, Any]) -> Verdict:
     return verdict(
         profiles.heaviest,
         beats_chance=[run["beats_chance"] for run in evidence["runs"]],
+        chance=[run.get("chance") for run in evidence["runs"]],
         uniformity_p=evidence.get("uniformity_p"),
         stability=profiles.stabilities().get("reported"),
         p_values={f"{direction}, {fill}": curves[direction][fill]["p"] for direction, fill in names},

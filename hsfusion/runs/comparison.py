@@ -41,6 +41,7 @@ class RunRecord:
         split: its kind.
         carried: whether the training started from another network.
         resample: of the training pixels; None for all of them.
+        chance: fields of :class:`hsfusion.trust.chance.Chance`; None of a run that was not compared.
     """
 
     folder: Path | None
@@ -55,6 +56,7 @@ class RunRecord:
     fusion: str = "channel"
     carried: bool = False
     resample: int | None = None
+    chance: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, run: Run) -> RunRecord:
@@ -72,6 +74,7 @@ class RunRecord:
             run.duplicates,
             run.header.fusion,
             carried or (run.training is not None and run.training.experiment.initial.transfer is not None),
+            chance=run.metrics.get("chance"),
         )
 
 
@@ -110,7 +113,7 @@ class WeightComparison:
         """The warning that figures bear; None where the weights can be shown without."""
         if self.verdict is None:
             return "not finished"
-        return None if self.verdict.word in {"supported", "not tested"} else self.verdict.word
+        return None if self.verdict.word == "supported" else self.verdict.word
 
     @property
     def origin(self) -> str:
@@ -229,6 +232,7 @@ def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
     judged = verdict(
         windows,
         beats_chance=[run.beats_chance for run in records],
+        chance=[run.chance for run in records],
         uniformity_p=profiles.uniformity_p,
         stability=stability,
         p_values={},
@@ -330,6 +334,7 @@ def _record(folder: Path, content: dict[str, Any], run: dict[str, Any]) -> RunRe
         run["average_accuracy"],
         run["beats_chance"],
         resample=run["resample"],
+        chance=run.get("chance"),
     )
 
 

@@ -61,7 +61,7 @@ class Run:
         name: what figures and pages call it.
         weights: the band weights.
         metrics: content of metrics.json: accuracies (fractions), split, timing, seed, versions.
-        beats_chance: whether the network knows more than chance about the test pixels.
+        beats_chance: whether the network knows more than what labels without meaning reach, see docs/weights.md.
         duplicates: pairs of bands that hold the same values.
         folder: where it is saved; None where it is not.
         training: what else is known of a run that was trained in this process; None for one that was loaded.
@@ -180,7 +180,7 @@ class Run:
         write_group_weights_csv(folder / "group_weights.csv", learned.group_weights, groups=names, channel_share=share)
         write_history_csv(folder / "weight_history.csv", *self.trained.result.weight_history)
         pairs = [[pair.first, pair.second, pair.correlation] for pair in self.duplicates]
-        checks = {"beats_chance": self.beats_chance, "duplicates": pairs}
+        checks = {"beats_chance": self.beats_chance, "chance": self.metrics["chance"], "duplicates": pairs}
         (folder / "verdict.json").write_text(json.dumps(checks) + "\n", encoding="utf-8")
 
     def summary(self) -> str:

@@ -6,7 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,11 @@ from hsfusion.runs.run import Run, Training, run_of
 from hsfusion.runs.settings import TrainSettings, describe, with_fields
 from hsfusion.runs.validation import average_with_start, fit_linear_part, selected
 from hsfusion.scenes import LabelledScene
+from hsfusion.scenes.scene import read_pixels
 from hsfusion.training.building import WeightReadout
 from hsfusion.training.callbacks import History, KeepBest, WeightHistory
 from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights, confusion_matrix
+from hsfusion.trust.chance import Chance, compare_with_moved_labels
 from hsfusion.trust.verdict import beats_chance
 
 _log = logging.getLogger(__name__)
@@ -299,6 +301,10 @@ def read_result(experiment: Experiment, fitted: FittedNetwork, data: PatchDataMo
         "samples_per_second": fitted.samples_per_second,
         "predict_pixels_per_second": classes.size / predict_seconds,
     }
+    chance = _compared_with_chance(experiment, classes)
+    metrics["chance"], beaten = asdict(chance), chance.beaten
+    if beaten is None:
+        beaten = beats_chance(confusion, receptive_field=network.receptive_field)
     return TrainingResult(
         **vars(fitted),
         classes=classes,
@@ -307,7 +313,21 @@ def read_result(experiment: Experiment, fitted: FittedNetwork, data: PatchDataMo
         confusion=confusion,
         weights=weights,
         metrics=metrics,
-        beats_chance=beats_chance(confusion, receptive_field=network.receptive_field),
+        beats_chance=beaten,
+    )
+
+
+def _compared_with_chance(experiment: Experiment, classes: NDArray[np.int64]) -> Chance:
+    """The map (H, W) and the labels at the validation pixels beside labels that mean nothing."""
+    split, scene = experiment.split, experiment.split.labelled.scene
+    index, train, val = experiment.cube.classes.numpy(), split.pixels(TRAIN), split.pixels(VAL)
+    return compare_with_moved_labels(
+        (train, index[train]),
+        (val, index[val]),
+        classes.ravel()[val],
+        shape=split.roles.shape,
+        read=partial(read_pixels, scene, layers=np.flatnonzero(experiment.network.used_bands.numpy())),
+        seed=split.seed,
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.spectra.weights import BandWeights
+from hsfusion.trust.chance import chance_sentence
 from hsfusion.trust.stability import Stability
 
 #: index from which agreement counts as excellent: Fleiss' benchmark, which Nogueira et al. (2018) take over
@@ -65,7 +67,9 @@ class Verdict:
 
 
 def beats_chance(confusion: NDArray[np.integer], *, receptive_field: int) -> bool:
-    """Whether a network knows more about pixels that it has not seen than chance does.
+    """Whether a network agrees with the labels of pixels that it has not seen more than chance does.
+
+    Smooth labels that mean nothing pass: it stands in where there are no moved label maps (docs/weights.md).
 
     A network that does not may put its weights anywhere, and they mean nothing. The agreement p_o of map and truth,
     from counts of test pixels (K, K) or (K, K + 1), rows truth, is compared with the agreement p_e that chance gives
@@ -128,6 +132,7 @@ def verdict(
     windows: Sequence[WavelengthWindow],
     *,
     beats_chance: Sequence[bool],
+    chance: Sequence[Mapping[str, Any] | None],
     uniformity_p: float | None,
     stability: Stability | None,
     p_values: Mapping[str, float],
@@ -138,19 +143,21 @@ def verdict(
     """Judges the band weights of one or several runs.
 
     The first that applies: *no evidence* where they cannot be read (``unreadable`` says why), where a run knows no more
-    than chance, or where the weights cannot be told from those of untrained networks; *one run only* where there is
-    nothing to compare with (no ``uniformity_p``, no ``stability``); *unstable* where the index is below 0.75; *not
-    tested* where the curves are missing; *not faithful* where all curves of deletion, or all of insertion, have p >=
-    0.05, or any curve has p > 0.1; else *supported*. Of 20 random orders the smallest p is 1/21, so that one lucky
+    than labels without meaning teach (``chance`` holds the scores of each, see docs/weights.md), or where the weights
+    cannot be told from those of untrained networks; *one run only* where there is nothing to compare with (no
+    ``uniformity_p``, no ``stability``); *unstable* where the index is below 0.75; *not tested* where the curves are
+    missing; *not faithful* where all curves of deletion, or all of insertion, have p >= 0.05, or any curve has p > 0.1;
+    else *supported*. Of 20 random orders the smallest p is 1/21, so that one lucky
     order (2/21) on one of several curves says nothing against the weights. Names of curves are the direction, or
     direction and replacement with a comma.
     """
     word, why = ("no evidence", unreadable) if unreadable else _judge(beats_chance, uniformity_p, stability, p_values)
+    compared = () if unreadable or not chance else (chance_sentence(chance),)
     if word == "no evidence":
-        return Verdict(word, (why,), ())
+        return Verdict(word, (why, *compared), ())
     named = tuple(windows[:_NAMED])
     shown = _shown(named, runs=len(beats_chance))
-    return Verdict(word, (why, *shown, *_pair_sentences(named, pairs, wavelength_nm)), named)
+    return Verdict(word, (why, *compared, *shown, *_pair_sentences(named, pairs, wavelength_nm)), named)
 
 
 def _judge(
@@ -160,8 +167,8 @@ def _judge(
     runs, lost = len(beats_chance), sum(not beats for beats in beats_chance)
     if lost or not runs:
         return "no evidence", (
-            f"{lost} of {runs} runs know no more than chance about pixels that they have not seen: "
-            "their weights mean nothing."
+            f"{lost} of {runs} runs know no more about pixels that they have not seen than chance or labels without "
+            "meaning teach: their weights mean nothing."
         )
     if uniformity_p is not None and uniformity_p >= _LEVEL:
         return "no evidence", f"The weights cannot be told from those of untrained networks (p = {uniformity_p:.2g})."

@@ -335,7 +335,7 @@ def test_caveats_come_before_the_numbers_and_no_caveats_give_no_box() -> None:
     split = {**METRICS["split"], "leakage": 0.5, "val_pixels": 0}
     words = Page(report(beats_chance=False, metrics={**METRICS, "split": split})).words
     first = words.index("Before you use these numbers")
-    assert words[first + 1].startswith("No evidence: on the test pixels")
+    assert words[first + 1].startswith("No evidence: about pixels that it has not seen")
     assert words[first + 2].startswith("The split leaks: 50.0% of the test pixels")
     assert words[first + 3].startswith("There were no validation pixels")
     assert first < words.index("0.7970")

@@ -36,6 +36,18 @@ def test_duplicate_bands_are_read(folder):
     assert hsfusion.load_run(folder).duplicates == (Duplicate(0, 4, 0.9995),)
 
 
+def test_verdict_says_what_labels_without_meaning_reach_and_that_old_runs_were_not_compared(run, folder):
+    chance = run.metrics["chance"]
+    assert json.loads((folder / "verdict.json").read_text())["chance"] == chance
+    assert run.beats_chance is (min(chance["network"], chance["labels"]) > chance["moved"])
+    scores = f"the network reaches a kappa of {chance['network']:.2f}"
+    assert scores in " ".join(hsfusion.compare([hsfusion.load_run(folder)]).verdict.sentences)
+    old = {name: of for name, of in run.metrics.items() if name != "chance"}
+    (folder / "metrics.json").write_text(json.dumps(old))
+    found = hsfusion.compare([hsfusion.load_run(folder)]).verdict
+    assert "The run was compared with chance agreement on test pixels" in " ".join(found.sentences)
+
+
 def test_settings_take_a_mapping_for_the_model():
     settings = hsfusion.TrainSettings(model={"channels": 4})
     assert settings.model == hsfusion.ModelSettings(channels=4)

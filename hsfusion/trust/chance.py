@@ -1,0 +1,163 @@
+"""What labels reach that mean nothing: the same fields in other places, by the rule in docs/weights.md."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: moved label maps: the best of 19 and the labels themselves make a level of 0.05
+MAPS = 19
+_ROUNDS = 10  # of draws
+_MOST_TRAIN, _MOST_VAL = 2000, 1000  # pixels
+_MOST_NEAR = 1 / 3  # of the pixels may stay within a quarter of height and width
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Scores on validation pixels, Cohen's kappa; None where there is nothing to compare.
+
+    Attributes:
+        network: of the network.
+        labels: of a linear discriminant on the labels as they are.
+        moved: the best of the discriminant on moved label maps.
+        maps: number of these.
+    """
+
+    network: float | None = None
+    labels: float | None = None
+    moved: float | None = None
+    maps: int = 0
+
+    @property
+    def beaten(self) -> bool | None:
+        """Whether network and labels exceed the best moved map; None where there are no 19 of them."""
+        if self.network is None or self.labels is None or self.moved is None:
+            return None
+        return min(self.network, self.labels) > self.moved
+
+
+def kappa(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> float:
+    """Cohen's kappa of class indices (N,), from -1 on; 0 where both are one class."""
+    number = int(max(truth.max(), predicted.max())) + 2
+    shares = [np.bincount(classes + 1, minlength=number) / len(truth) for classes in (truth, predicted)]
+    expected = float(shares[0] @ shares[1])
+    return (float((truth == predicted).mean()) - expected) / (1 - expected) if expected < 1 else 0.0
+
+
+def compare_with_moved_labels(
+    train: tuple[NDArray[np.int64], NDArray[np.integer]],
+    val: tuple[NDArray[np.int64], NDArray[np.integer]],
+    predicted: NDArray[np.integer],
+    *,
+    shape: tuple[int, int],
+    read: Callable[[NDArray[np.int64]], NDArray[np.floating]],
+    seed: int,
+) -> Chance:
+    """Scores a network and a linear discriminant on labels, and the discriminant on the same labels moved elsewhere.
+
+    Kappa, not the accuracy above the majority class: a classifier that does not look at the image gets 0 whatever the
+    shares of the classes, and these differ a little between maps where moved pixels have no data.
+
+    Args:
+        train: flat indices (N,) and class indices (N,) of the training pixels.
+        val: the same of the V validation pixels.
+        predicted: (V,) class indices by the network.
+        shape: (H, W) of the scene.
+        read: gives the spectra (P, C) of pixels (P,), NaN where there are no data.
+        seed: of the moves.
+    """
+    if not len(val[0]):
+        return Chance()
+    network = kappa(val[1], predicted)
+    pixels, classes = (np.concatenate([_even(train[i], _MOST_TRAIN), _even(val[i], _MOST_VAL)]) for i in (0, 1))
+    number = min(len(train[0]), _MOST_TRAIN)
+    tables, rng = [], np.random.default_rng([seed, 18])
+    for _ in range(_ROUNDS):
+        places = [moved(pixels, shape, rng) for _ in range(MAPS - len(tables))]
+        places = [to for to in places if _near(pixels, to, shape).mean() <= _MOST_NEAR]
+        if not places:
+            continue
+        spectra = read(np.concatenate(places)).reshape(len(places), len(pixels), -1)
+        whole = np.all(np.isfinite(spectra), axis=2)
+        enough = np.minimum(whole[:, :number].mean(1), whole[:, number:].mean(1)) >= 0.5
+        tables += list(zip(spectra[enough], whole[enough], strict=True))
+    if len(tables) < MAPS:
+        return Chance(network, maps=len(tables))
+    fitted = min(int(whole[:number].sum()) for _, whole in tables)
+    own = read(pixels)
+    tables.append((own, np.isfinite(own).all(1)))
+    scores = [
+        _discriminant_kappa(
+            (spectra[:number], classes[:number]), (spectra[number:], classes[number:]), whole=whole, most=fitted
+        )
+        for spectra, whole in tables
+    ]
+    return Chance(network, scores[-1], max(scores[:-1]), MAPS)
+
+
+def moved(pixels: NDArray[np.int64], shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Where pixels (N,) of a scene (H, W) go, mirrored, turned and shifted at random with wrap-around."""
+    (height, width), (rows, cols) = shape, np.divmod(pixels, shape[1])
+    mirrored, upside_down, turned = rng.integers(2, size=3)
+    shift = rng.integers(shape)
+    if mirrored:
+        cols = width - 1 - cols
+    if upside_down:
+        rows, cols = height - 1 - rows, width - 1 - cols
+    if turned and height == width:
+        rows, cols = cols, height - 1 - rows
+    return (rows + shift[0]) % height * width + (cols + shift[1]) % width
+
+
+def chance_sentence(runs: Sequence[Mapping[str, Any] | None]) -> str:
+    """What one or several runs were compared with, from the fields of :class:`Chance` of each, None of old runs."""
+    compared = [run for run in runs if run and run["moved"] is not None]
+    if len(compared) < len(runs):
+        which = "The run was" if len(runs) == 1 else f"{len(runs) - len(compared)} of {len(runs)} runs were"
+        return (
+            f"{which} compared with chance agreement on test pixels, for lack of validation pixels or of {MAPS} moved "
+            "label maps: labels that mean nothing but are smooth may pass that."
+        )
+    network, labels = (min(run[key] for run in compared) for key in ("network", "labels"))
+    least, most = ("", "") if len(runs) == 1 else ("at least ", "at most ")
+    return (
+        f"On validation pixels the network reaches a kappa of {least}{network:.2f} and a linear discriminant "
+        f"{least}{labels:.2f}; on the best of {MAPS} label maps moved elsewhere, which mean nothing, the discriminant "
+        f"reaches {most}{max(run['moved'] for run in compared):.2f}."
+    )
+
+
+def _even(values: NDArray, most: int) -> NDArray:
+    """At most so many, evenly drawn."""
+    return values[np.linspace(0, len(values) - 1, min(most, len(values))).astype(int)]
+
+
+def _near(pixels: NDArray[np.int64], to: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which pixels stay within a quarter of height and width."""
+    steps = [np.abs(a - b) for a, b in zip(np.divmod(pixels, shape[1]), np.divmod(to, shape[1]), strict=True)]
+    return np.logical_and(*(np.minimum(step, size - step) < size / 4 for step, size in zip(steps, shape, strict=True)))
+
+
+def _discriminant_kappa(
+    train: tuple[NDArray[np.floating], NDArray[np.integer]],
+    val: tuple[NDArray[np.floating], NDArray[np.integer]],
+    *,
+    whole: NDArray[np.bool_],
+    most: int,
+) -> float:
+    """Kappa of a discriminant fitted to so many training pixels; 0 where there is nothing to fit."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # slow to import
+
+    fitted, tested = (np.flatnonzero(of) for of in np.split(whole, [len(train[1])]))
+    fitted = _even(fitted, most)
+    if not 1 < len(np.unique(train[1][fitted])) < len(fitted):
+        return 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes of a pixel
+        model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(train[0][fitted], train[1][fitted])
+    return kappa(val[1][tested], np.asarray(model.predict(val[0][tested])))
