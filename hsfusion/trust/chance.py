@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 #: moved label maps: the best of 19 and the labels themselves make a level of 0.05
 MAPS = 19
-_ROUNDS = 10  # of draws
+_ROUNDS = 10  # of 19 draws
 _MOST_TRAIN, _MOST_VAL = 2000, 1000  # pixels
 _MOST_NEAR = 1 / 3  # of the pixels may stay within a quarter of height and width
 
@@ -78,15 +78,17 @@ def compare_with_moved_labels(
     number = min(len(train[0]), _MOST_TRAIN)
     tables, rng = [], np.random.default_rng([seed, 18])
     for _ in range(_ROUNDS):
-        places = [moved(pixels, shape, rng) for _ in range(MAPS - len(tables))]
+        places = [moved(pixels, shape, rng) for _ in range(MAPS)]
         places = [to for to in places if _near(pixels, to, shape).mean() <= _MOST_NEAR]
         if not places:
             continue
         spectra = read(np.concatenate(places)).reshape(len(places), len(pixels), -1)
         whole = np.all(np.isfinite(spectra), axis=2)
         enough = np.minimum(whole[:, :number].mean(1), whole[:, number:].mean(1)) >= 0.5
-        tables += list(zip(spectra[enough], whole[enough], strict=True))
-    if len(tables) < MAPS:
+        tables = [*tables, *zip(spectra[enough], whole[enough], strict=True)][:MAPS]
+        if len(tables) == MAPS:
+            break
+    else:
         return Chance(network, maps=len(tables))
     fitted = min(int(whole[:number].sum()) for _, whole in tables)
     own = read(pixels)

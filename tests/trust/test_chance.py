@@ -108,6 +108,17 @@ def test_pixels_without_data_are_left_out_and_every_map_trains_on_as_many():
     assert compare(labels, spectra).beaten
 
 
+def test_maps_are_drawn_until_enough_of_them_lie_on_data():
+    labels, spectra = fields(seed=0), ground(seed=0)
+    spectra[np.indices(SHAPE)[1].ravel() % 32 >= 16] = np.nan  # stripes: half of the moves keep half of the pixels
+    parts = [
+        (at, labels.ravel()[at])
+        for at in (np.flatnonzero(np.isfinite(spectra[:, 0]) & (roles().ravel() == role)) for role in (TRAIN, VAL))
+    ]
+    found = compare_with_moved_labels(*parts, parts[VAL][1], shape=SHAPE, read=lambda at: spectra[at], seed=0)
+    assert (found.maps, found.beaten) == (MAPS, True)
+
+
 @pytest.mark.parametrize("shape", [(12, 12), (10, 16)])
 def test_moves_keep_neighbours_and_fields_and_come_in_every_turn(shape):
     pixels, rng, turns = np.arange(shape[0] * shape[1]), np.random.default_rng(0), Counter()
