@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from hsfusion.data.public import indian_pines
 from hsfusion.inference import FoldedNetwork, MapRequest, map_scene
-from hsfusion.inference.classification import TILE, batch_for, read_with_halo, tiles_of
+from hsfusion.inference.classification import TILE, batch_for, tiles_of
 from hsfusion.nn import FusionNetwork, WeightedSum
 from hsfusion.nn.weighted_sum import Kind
 from hsfusion.runs.prediction import compute_device
@@ -134,16 +134,6 @@ def write_envi(path: Path, cube: NDArray, *, interleave: str) -> None:
     )
 
 
-def write_geotiff(path: Path, cube: NDArray) -> None:
-    """Writes a cube (C, H, W) as a tiled GeoTIFF, pixel by pixel, uncompressed."""
-    bands, lines, samples = cube.shape
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        profile = {"driver": "GTiff", "count": bands, "height": lines, "width": samples, "dtype": cube.dtype}
-        with rasterio.open(path, "w", tiled=True, interleave="pixel", **profile) as file:
-            file.write(cube)
-
-
 @contextmanager
 def ways_to_read(path: Path) -> Iterator[dict[str, Read]]:
     """Copies of a window, as stored: those of hsfusion, rasterio and ``spectral``, the latter with their files open.
@@ -187,7 +177,7 @@ class PredictBenchmark(_OnDevice):
 
     rows: int = within(2000, 1)
     columns: int = within(2000, 1)
-    formats: tuple[str, ...] = choice(("bip", "bsq", "geotiff"), *INTERLEAVES, "geotiff")
+    formats: tuple[str, ...] = choice(("bip", "bsq"), *INTERLEAVES)
     patches: int = within(20_000, 1)
     repeats: int = within(3, 1)
     folder: str | None = None
@@ -204,10 +194,9 @@ class PredictBenchmark(_OnDevice):
             pixels["bare network"], work["bare network"] = 16 * TILE**2, _bare(folded, network.receptive_field)
             for name in self.formats:
                 path = _write(Path(folder), name, scene, (self.rows, self.columns))
-                work[f"reading alone, {name}"] = _reader(folded, path, scene, network.receptive_field // 2)
-                work[f"predict, {name}"] = self._predict(folded, path, scene)
-                for key in (f"reading alone, {name}", f"predict, {name}"):
-                    pixels[key], files[key] = self.rows * self.columns, path
+                key = f"predict, {name}"
+                work[key] = self._predict(folded, path, scene.bands.wavelength_nm.tolist())
+                pixels[key], files[key] = self.rows * self.columns, path
             # what is measured is the program, not the disk: the system keeps the file in memory
             seconds = timed(work, repeats=self.repeats, before=lambda key: key in files and files[key].read_bytes())
         return {
@@ -246,33 +235,17 @@ class PredictBenchmark(_OnDevice):
 
         return run
 
-    def _predict(self, network: FoldedNetwork, path: Path, like: Scene) -> Work:
+    def _predict(self, network: FoldedNetwork, path: Path, nm: list[float]) -> Work:
         """Everything but the start of the program: open, read, classify, write, read back."""
         legend = Legend.of(np.arange(17))
 
         def run() -> None:
-            scene = _opened(path, like)
+            scene = open_scene(path, wavelengths=nm, wavelength_unit="nm")
             request = MapRequest(out=path.with_suffix(".map.tif"), legend=legend, tags={}, batch=batch_for(network))
             map_scene(network, scene, request, plan={})
             _finish(self.device)
 
         return run
-
-
-def _reader(network: FoldedNetwork, path: Path, like: Scene, radius: int) -> Work:
-    """The windows that predict reads, and nothing else."""
-    layers = network.layers.cpu().numpy()
-
-    def run() -> None:
-        scene = _opened(path, like)
-        for window in tiles_of(scene.geobox.shape):
-            read_with_halo(scene, window, radius, layers)
-
-    return run
-
-
-def _opened(path: Path, like: Scene) -> Scene:
-    return open_scene(path, wavelengths=like.bands.wavelength_nm.tolist(), wavelength_unit="nm")
 
 
 def _bare(network: FoldedNetwork, receptive_field: int) -> Work:
@@ -291,14 +264,11 @@ def _bare(network: FoldedNetwork, receptive_field: int) -> Work:
 
 
 def _write(folder: Path, name: str, scene: Scene, shape: tuple[int, int]) -> Path:
-    """The scene, repeated to a shape, as a file of a format."""
+    """The scene, repeated to a shape, as a file."""
     path, cube = folder / name, read_all(scene).astype(np.int16)
     rows, cols = (np.arange(size) % period for size, period in zip(shape, cube.shape[1:], strict=True))
     cube = cube[:, rows][:, :, cols]
-    if name == "geotiff":
-        write_geotiff(path, cube)
-    else:
-        write_envi(path, cube, interleave=name)
+    write_envi(path, cube, interleave=name)
     return path
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from hydra import compose
@@ -153,15 +152,16 @@ def evidence(cfg: DictConfig) -> None:
     plan = EvidenceSettings(**values_of(EvidenceSettings, cfg) | {"random_split": instantiate(cfg.random_split)})
     # what does not change a number: classifiers can be added later
     values = {key: cfg[key] for key in cfg if key not in ("folder", "jobs", "progress", "retrain")}
-    content = gather_evidence(
+    verdict = gather_evidence(
         scene_of(cfg),
         str(cfg.folder),
         settings=settings_of(cfg),
         plan=plan,
         command=command_again("benchmark evidence"),
         configuration=OmegaConf.to_yaml(OmegaConf.create(values), resolve=True),
-    )
-    _show_evidence(content, Path(str(cfg.folder)))
+    )["verdict"]
+    print(f"verdict: {verdict['word']}", *verdict["sentences"], sep="\n  ")
+    print(f"stability, windows and figures: {shlex.join(['hsfusion', 'weights', str(cfg.folder)])}")
 
 
 def speed(cfg: DictConfig, kind: str) -> None:
@@ -274,16 +274,3 @@ def _draw_sensors(path: Path, rows: list[dict[str, Any]], scenes: dict[str, Any]
     stem.parent.mkdir(parents=True, exist_ok=True)
     save_figure(sensors_figure(accuracies, bands, title=title), stem)
     print(f"figure       {stem}.png")
-
-
-def _show_evidence(content: dict[str, Any], folder: Path) -> None:
-    """Prints accuracy, stability and the verdict."""
-    overall = [run["overall_accuracy"] for run in content["runs"]]
-    print(f"{len(overall)} trainings, overall accuracy {mean(overall):.4f} ({min(overall):.4f} to {max(overall):.4f})")
-    if index := content["stability"].get("reported"):
-        interval = f"{index['index']:.2f} ({index['lower']:.2f} to {index['upper']:.2f})"
-        print(f"stability    {interval}, {index['profiles']} profiles of {index['members']} runs")
-    print(f"verdict      {content['verdict']['word']}")
-    for sentence in content["verdict"]["sentences"]:
-        print(f"             {sentence}")
-    print(f"evidence     {folder / 'evidence.json'}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -148,23 +148,6 @@ def _buffered(labelled: LabelledScene, *, split: Splitter, widest: int, radius: 
     return replace(split(labelled, radius=widest, **options), radius=radius)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A change of the settings that was tried.
-
-    Attributes:
-        change: fields of :class:`TrainSettings` and :class:`ModelSettings`; empty for the settings as they are.
-        log_likelihood: mean of the validation pixels, after calibration by one temperature.
-        gain: over the settings as they are, with the standard error over blocks of pixels.
-        taken: whether the network is trained so.
-    """
-
-    change: Mapping[str, Any]
-    log_likelihood: float
-    gain: list[float]
-    taken: bool = False
-
-
 def _chosen(
     labelled: LabelledScene, tried: Sequence[tuple[Mapping[str, Any], TrainSettings]]
 ) -> tuple[TrainSettings, list[dict[str, Any]]]:
@@ -175,7 +158,8 @@ def _chosen(
     made if it gains more than one standard error.
 
     Returns:
-        the settings to train with, and a row for each that was tried
+        the settings to train with, and a row for each that was tried: its change, mean log-likelihood, gain over the
+        settings as they are with the standard error over blocks of pixels, and whether it was taken
     """
     settings = tried[0][1]
     split = split_scene(labelled, settings)
@@ -188,14 +172,14 @@ def _chosen(
     judged = [_judge(replace(short, epochs=min(most, short.epochs), **quiet), split) for _, short in tried]
     rows, cols = np.divmod(split.pixels(VAL), split.roles.shape[1])
     blocks = rows // BLOCK * split.roles.shape[1] + cols // BLOCK
-    choices = [
-        Choice(change, float(of.mean()), _gain(of - judged[0], blocks))
-        for (change, _), of in zip(tried, judged, strict=True)
+    means, gains = [float(of.mean()) for of in judged], [_gain(of - judged[0], blocks) for of in judged]
+    better = [i for i, (gain, error) in enumerate(gains) if gain > error]
+    best = max(better, key=lambda i: means[i], default=0)
+    _log.info("select: %s taken", dict(tried[best][0]) or "settings as they are")
+    return tried[best][1], [
+        {"change": dict(change), "log_likelihood": means[i], "gain": gains[i], "taken": i == best}
+        for i, (change, _) in enumerate(tried)
     ]
-    better = [i for i, choice in enumerate(choices) if choice.gain[0] > choice.gain[1]]
-    best = max(better, key=lambda i: choices[i].log_likelihood, default=0)
-    _log.info("select: %s taken", dict(choices[best].change) or "settings as they are")
-    return tried[best][1], [asdict(replace(choice, taken=i == best)) for i, choice in enumerate(choices)]
 
 
 def _judge(settings: TrainSettings, split: Split) -> NDArray[np.float64]:

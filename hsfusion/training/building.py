@@ -27,8 +27,6 @@ from hsfusion.nn import (
 )
 from hsfusion.spectra import BandGroup, Bands, band_spacing_nm, combine, gaussian_basis, membership
 
-FUSIONS = ("scalar", "channel", "instance", "channel_instance", "none", "free")
-
 
 def build_network(
     bands: Bands,

@@ -7,9 +7,10 @@ from hsfusion.data.splits import blocks
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.inference import FoldedNetwork, instance_weight_maps, predict_scene
 from hsfusion.inference.classification import classify, rounded, tiles_of
+from hsfusion.runs.settings import FUSIONS
 from hsfusion.scenes import ArrayScene
 from hsfusion.spectra import BandGroup, even_groups
-from hsfusion.training.building import FUSIONS, WeightReadout, build_network
+from hsfusion.training.building import WeightReadout, build_network
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from hsfusion.inference import FoldedNetwork
 from hsfusion.nn import BACKBONES, register_backbone
 from hsfusion.runs.finetuning import scratch_settings
 from hsfusion.runs.prediction import predict_array
-from hsfusion.training.building import FUSIONS, build_network
+from hsfusion.runs.settings import FUSIONS
+from hsfusion.training.building import build_network
 from hsfusion.training.model_file import load_model, save_model
 
 SCENE = synthetic_scene(seed=0, height=40, width=40)

@@ -11,9 +11,9 @@ from sklearn import metrics
 
 from hsfusion.data.public import indian_pines_bands
 from hsfusion.errors import DivergedError, HsFusionError, InputError
-from hsfusion.runs.settings import ModelSettings
+from hsfusion.runs.settings import FUSIONS, ModelSettings
 from hsfusion.spectra import BandGroup, Bands, even_groups
-from hsfusion.training.building import FUSIONS, WeightReadout, build_network
+from hsfusion.training.building import WeightReadout, build_network
 from hsfusion.training.callbacks import History, KeepBest, WeightHistory
 from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights, confusion_matrix
 from hsfusion.training.model_file import ClassList, ModelHeader, load_model, save_model

@@ -7,10 +7,11 @@ import torch
 
 from hsfusion.data.public import indian_pines_bands
 from hsfusion.errors import InputError
+from hsfusion.runs.settings import FUSIONS
 from hsfusion.spectra import BandGroup, Bands, even_groups
 from hsfusion.spectra.resampling import resampling_matrix
 from hsfusion.spectra.sensors import sensor_bands
-from hsfusion.training.building import FUSIONS, WeightReadout, build_network
+from hsfusion.training.building import WeightReadout, build_network
 from hsfusion.training.model_file import ClassList, ModelHeader
 from hsfusion.training.transfer import transfer
 
