@@ -9,7 +9,7 @@ takes the fused channels, and is the only part that does. What makes it is calle
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -45,42 +45,8 @@ class SmallCNN(nn.Sequential):
         self.receptive_field, self.out_channels = receptive_field, sizes[-1]
 
 
-class ResidualCNN(nn.Sequential):
-    """A hidden layer at every pixel, a 3 x 3 convolution, then residual blocks of dilated 3 x 3 convolutions.
-
-    Fewer layers than :class:`SmallCNN` for a wide receptive field: the dilation doubles from block to block, and that
-    of the last block is what is left to the receptive field.
-
-    Args:
-        channels, width, receptive_field: as of :class:`SmallCNN`; a block of dilation d adds 2 d pixels.
-    """
-
-    def __init__(self, channels: int, *, width: int = 64, receptive_field: int = 15) -> None:
-        _check_receptive_field(receptive_field)
-        layers = _layer(channels, channels, 1)
-        if receptive_field > 1:
-            layers += _layer(channels, width, 3)
-        layers += [ResidualBlock(width, dilation=dilation) for dilation in _dilations(receptive_field // 2 - 1)]
-        super().__init__(*layers)
-        self.receptive_field, self.out_channels = receptive_field, width if receptive_field > 1 else channels
-
-
-class ResidualBlock(nn.Module):
-    """A 3 x 3 valid convolution of dilation d, added to what it takes in without d pixels at each edge."""
-
-    def __init__(self, width: int, *, dilation: int) -> None:
-        super().__init__()
-        self.dilation = dilation
-        self.change = nn.Sequential(nn.Conv2d(width, width, 3, dilation=dilation, bias=False), nn.BatchNorm2d(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """From (B, width, H, W) to (B, width, H - 2 d, W - 2 d)."""
-        d = self.dilation
-        return (x[..., d:-d, d:-d] + self.change(x)).relu()
-
-
 #: name in configurations and model files -> maker
-BACKBONES: dict[str, BackboneMaker] = {DEFAULT_BACKBONE: SmallCNN, "residual": ResidualCNN}
+BACKBONES: dict[str, BackboneMaker] = {DEFAULT_BACKBONE: SmallCNN}
 _PACKAGED = tuple(BACKBONES)
 
 
@@ -139,15 +105,6 @@ def _stated(backbone: nn.Module, name: str) -> int:
 
 def _layer(taken: int, given: int, size: int) -> list[nn.Module]:
     return [nn.Conv2d(taken, given, size, bias=False), nn.BatchNorm2d(given), nn.ReLU()]
-
-
-def _dilations(radius: int) -> Iterator[int]:
-    """1, 2, 4, ... and a rest, which sum to the radius."""
-    dilation = 1
-    while radius > 0:
-        yield min(dilation, radius)
-        radius -= dilation
-        dilation *= 2
 
 
 def _check_receptive_field(receptive_field: int) -> None:

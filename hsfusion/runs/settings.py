@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _Settings = TypeVar("_Settings", bound="Settings")
-#: kinds of fusion
 BASELINES = ("lda", "logistic", "svm", "svm_context", "svm_mnf", "forest")
+#: kinds of fusion
 FUSIONS = ("scalar", "channel", "instance", "channel_instance", "none", "free")
 #: parts of the network that can be frozen, thawed and slowed
 PARTS = ("response", "group_weights", "cnn", "classifier")
@@ -130,7 +130,7 @@ class ModelSettings(Settings):
             auto for noise, or none where a few bands are chosen, or weights depend on the pixels.
         linear: whether a logistic regression on the spectra stands beside the network, with a share that validation
             pixels decide.
-        backbone: small_cnn, residual, the name of another registered one, or what makes it; further arguments by
+        backbone: small_cnn, the name of another registered one, or what makes it; further arguments by
             :func:`functools.partial`. See :mod:`hsfusion.nn.network`.
     """
 
