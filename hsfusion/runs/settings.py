@@ -321,7 +321,7 @@ def fixed_split(train: str | Path, test: str | Path, **options: Any) -> Splitter
 
 
 def even_groups(number: int) -> GroupMaker:
-    """Band groups: ``number`` intervals of equal width in nm over the range of the scene's good bands."""
+    """Band groups: ``number`` intervals in nm with equal numbers of the scene's good bands."""
     return partial(spectra.even_groups, number=number)
 
 

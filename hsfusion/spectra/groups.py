@@ -58,14 +58,19 @@ def intervals(bands: Bands, *, nm: Mapping[str, Sequence[float]]) -> list[BandGr
 
 
 def even_groups(bands: Bands, *, number: int) -> list[BandGroup]:
-    """Cuts the range of the good bands into so many intervals of equal width in nm, dropping those without a band."""
-    nm = bands.wavelength_nm[bands.good]
+    """Cuts the range of the good bands into so many intervals with equal numbers of bands.
+
+    Each group starts with the same share of the weight, and a band costs the same in all: of intervals of equal width,
+    the stump of a few bands beside a gap would get a whole share for the price of these few. Of fewer wavelengths than
+    groups each is one.
+    """
+    nm = np.unique(bands.wavelength_nm[bands.good])
     if number < 1 or not nm.size:
         given = f"{number} for {nm.size} good bands"
         raise InputError("groups", "number", given, "at least 1 of both", "raise groups.number, or correct bad_bands")
-    edges = np.linspace(nm.min(), nm.max() + 1e-6, number + 1)
-    groups = [BandGroup(f"{lower:.0f}-{upper:.0f} nm", float(lower), float(upper)) for lower, upper in pairwise(edges)]
-    return [group for group in groups if ((nm >= group.lower_nm) & (nm < group.upper_nm)).any()]
+    first = np.round(np.linspace(0, nm.size, min(number, nm.size) + 1)).astype(int)[1:-1]  # of the second group on
+    edges = [nm[0], *(nm[first - 1] + nm[first]) / 2, nm[-1] + 1e-6]
+    return [BandGroup(f"{lower:.0f}-{upper:.0f} nm", float(lower), float(upper)) for lower, upper in pairwise(edges)]
 
 
 def gaussian_basis(bands: Bands, groups: Sequence[BandGroup], *, knot_spacing_nm: float | None) -> NDArray[np.float64]:

@@ -114,7 +114,7 @@ def test_json_in_the_file_names_every_part_as_before(tmp_path, sound):
         *("seed", "sources", "split", "training_scene"),
     ]
     assert header["bands"] == {**BANDS.to_dict(), "fwhm_nm": [10.0] * 40}
-    assert header["groups"][0] == {"name": "450-1100 nm", "lower_nm": 450.0, "upper_nm": pytest.approx(1100)}
+    assert header["groups"][0] == {"name": "450-1075 nm", "lower_nm": 450.0, "upper_nm": 1075.0}
     assert header["classes"] == {"codes": [1, 2, 7], "names": ["corn", "woods", "water"], "colors": ["#ff0000"] * 3}
 
 
