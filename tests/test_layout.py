@@ -41,7 +41,6 @@ OWNERS = {
     "h5py": {"scenes"},
     "pyogrio": {"scenes"},
     "shapely": {"scenes"},
-    "pooch": {"data"},
     "affine": {"scenes"},
     "matplotlib": {"plots"},
     "yaml": {"scenes"},

@@ -1,4 +1,4 @@
-"""Public scenes: Indian Pines out of a package, and files that users fetch themselves or have downloaded."""
+"""Public scenes: Indian Pines out of a package, and files that users fetch themselves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.errors import EnvironmentFailure, InputError
+from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayScene, LabelledScene, Legend, open_labelled_scene
 from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.formats.registry import file_format, open_cube_file
@@ -54,12 +54,8 @@ def benchmark_scene(
     page: str,
     cube: str | Path | None = None,
     labels: str | Path | None = None,
-    cube_url: str | None = None,
-    labels_url: str | None = None,
     cube_sha256: str | None = None,
     labels_sha256: str | None = None,
-    download: bool = False,
-    cache: str | Path | None = None,
     nominal: Mapping[str, Any] | None = None,
     wavelengths: str | Path | Sequence[float] | None = None,
     wavelength_unit: str | None = None,
@@ -67,14 +63,11 @@ def benchmark_scene(
 ) -> LabelledScene:
     """Opens a benchmark scene, from ``page``, with its ground truth.
 
-    Files are those that the user names, or, with ``download`` only, fetched from the addresses into the ``cache``; an
-    address is None where the owner wants to be asked, a checksum where none is published. Wavelengths are the user's,
-    or else the file's, or else ``nominal``, see :func:`nominal_wavelengths`. Further keywords are those of
-    :func:`hsfusion.scenes.open_labelled_scene`.
+    A checksum is None where none is published. Wavelengths are the user's, or else the file's, or else ``nominal``, see
+    :func:`nominal_wavelengths`. Further keywords are those of :func:`hsfusion.scenes.open_labelled_scene`.
     """
-    options = {"page": page, "download": download, "cache": cache}
-    cube_file = _file(name, "cube", cube, url=cube_url, sha256=cube_sha256, **options)
-    labels_file = _file(name, "labels", labels, url=labels_url, sha256=labels_sha256, **options)
+    cube_file = _file(name, "cube", cube, sha256=cube_sha256, page=page)
+    labels_file = _file(name, "labels", labels, sha256=labels_sha256, page=page)
     choices = {key: keywords.pop(key, None) for key in ("variable", "grid", "axes")}
     file = open_cube_file(cube_file, **choices)
     if wavelengths is None and nominal is not None and file.table.wavelength is None:
@@ -110,47 +103,13 @@ def nominal_wavelengths(nominal: Mapping[str, Any]) -> NDArray[np.float64]:
     return centres[~removed]
 
 
-def _file(
-    name: str,
-    key: str,
-    given: str | Path | None,
-    *,
-    url: str | None,
-    sha256: str | None,
-    page: str,
-    download: bool,
-    cache: str | Path | None,
-) -> Path:
-    if given is not None:
-        _compare(Path(given), sha256)
-        return Path(given)
-    if url is not None and download:
-        return _downloaded(url, sha256, cache=cache, fix=f"fetch the file from {page} and set scene.{key}=PATH")
-    fix = f"set scene.{key}=PATH" + (", or scene.download=true" if url else " (this page gives it on request)")
-    raise InputError("scene", f"scene.{key}", "missing", f"the {key} of {name}, from {page}", fix)
-
-
-def _downloaded(url: str, sha256: str | None, *, cache: str | Path | None, fix: str) -> Path:
-    """The file behind an address, in the folder of downloads, where it gets its name when it is whole."""
-    try:
-        import pooch  # an extra, and slow to import
-    except ImportError as error:
-        raise EnvironmentFailure("scene.download=true needs pooch. Fix: pip install 'hsfusion[download]'.") from error
-    pooch.get_logger().setLevel(logging.ERROR)  # the log tells of downloads in our words
-    file = Path(cache or pooch.os_cache("hsfusion")) / url.rpartition("/")[2]
-    if not file.exists():
-        _log.info("downloading %s to %s.", url, file)
-    try:
-        pooch.retrieve(url, sha256 and f"sha256:{sha256}", fname=file.name, path=file.parent)
-        if sha256 is None:
-            _compare(file, None)  # servers answer with pages of text as well
-    except (OSError, ValueError, InputError) as error:  # of requests, of pooch where the checksum is another, and ours
-        reason = " ".join(str(error).split())[-200:]  # the end says why
-        if isinstance(error, InputError):
-            file.unlink()
-            reason = f"the file is {error.value}"
-        raise EnvironmentFailure(f"{url} to {file.parent}: the download failed ({reason}). Fix: {fix}.") from error
-    return file
+def _file(name: str, key: str, given: str | Path | None, *, sha256: str | None, page: str) -> Path:
+    """The file that the user names, compared with the public one."""
+    if given is None:
+        expected, fix = f"the {key} of {name}, from {page}", f"fetch it there and set scene.{key}=PATH"
+        raise InputError("scene", f"scene.{key}", "missing", expected, fix)
+    _compare(Path(given), sha256)
+    return Path(given)
 
 
 def _compare(file: Path, sha256: str | None) -> None:

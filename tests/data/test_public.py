@@ -1,11 +1,5 @@
-import builtins
-import gc
 import hashlib
 import io
-import logging
-import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from scipy.io import savemat
 
 from hsfusion.data.public import benchmark_scene, nominal_wavelengths
-from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError
+from hsfusion.errors import InputError
 from hsfusion.scenes import Window
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -42,66 +36,6 @@ FILES = {"/cube.mat": mat(CUBE), "/labels.mat": mat(LABELS)}
 SHA256 = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
 
 
-class _Server(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.server.asked.append(self.path)
-        content = FILES.get(self.path.removeprefix("/short").removeprefix("/moved"))
-        if self.path.startswith("/moved"):
-            self.send_response(302)
-            self.send_header("Location", self.path.removeprefix("/moved"))
-            self.end_headers()
-        elif self.path == "/page.mat":
-            self.answer(200, b"<!DOCTYPE html><p>Please agree to our terms.")
-        elif self.path == "/for_ever.mat":
-            self.send_response(302)
-            self.send_header("Location", self.path)
-            self.end_headers()
-        elif content is None:
-            self.answer(404, b"not here")
-        elif self.path.startswith("/short"):
-            self.answer(200, content[:-50], length=len(content))
-        else:
-            self.answer(200, content)
-
-    def answer(self, code, content, length=None):
-        self.send_response(code)
-        self.send_header("Content-Length", str(length or len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *words):
-        pass
-
-
-@pytest.fixture
-def server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Server) as server:
-        server.asked = []
-        server.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def fetch(server, folder, cube="/cube.mat", **changes):
-    options = {
-        "cube_url": server.url + cube,
-        "labels_url": server.url + "/labels.mat",
-        "cube_sha256": SHA256["/cube.mat"],
-        "labels_sha256": SHA256["/labels.mat"],
-        "download": True,
-        "cache": folder / "cache",
-        "nominal": NOMINAL,
-    }
-    return benchmark_scene(name="Test", page=PAGE, **(options | changes))
-
-
-def files_in(folder):
-    return sorted(path.name for path in folder.rglob("*") if path.is_file())
-
-
 def config(name, *words):
     with initialize_config_dir(str(CONF), version_base=None):
         return compose("train", overrides=[f"scene={name}", *words]).scene
@@ -115,7 +49,6 @@ def test_configuration_has_the_bands_and_classes_of_the_public_files(name):
     assert centres.size == bands
     np.testing.assert_allclose([centres.min(), centres.max()], [first, last], atol=0.1)
     assert len(set(scene.class_names.values())) == len(scene.class_names) == classes
-    assert scene.download is False
     assert scene.cube is None
     assert all(sha256 is None or len(sha256) == 64 for sha256 in (scene.cube_sha256, scene.labels_sha256))
 
@@ -203,14 +136,10 @@ def test_cube_with_other_bands_than_the_public_one_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_missing_file_says_where_to_get_it_and_nothing_is_asked_of_the_network(name, monkeypatch):
+def test_missing_file_says_where_to_get_it(name):
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
-    def no_network(*_):
-        raise AssertionError("a socket was opened")
-
-    monkeypatch.setattr(socket, "socket", no_network)
     with pytest.raises(InstantiationException) as caught:
         instantiate(config(name))
     error = caught.value.__cause__
@@ -218,91 +147,6 @@ def test_missing_file_says_where_to_get_it_and_nothing_is_asked_of_the_network(n
     assert "scene.cube is missing" in str(error)
     assert config(name).page in str(error)
     assert "set scene.cube=PATH" in str(error)
-    assert ("scene.download=true" in str(error)) == (name != "houston_2013")
-
-
-def test_owner_who_wants_to_be_asked_is_named_even_with_download(tmp_path):
-    with pytest.raises(InputError, match="this page gives it on request"):
-        benchmark_scene(name="Test", page=PAGE, download=True, cache=tmp_path)
-
-
-@pytest.mark.parametrize("where", ["/cube.mat", "/moved/cube.mat"])
-def test_download_is_verified_kept_and_not_repeated(server, tmp_path, caplog, where):
-    caplog.set_level(logging.INFO)
-    for _ in range(2):
-        labelled = fetch(server, tmp_path, cube=where)
-        np.testing.assert_array_equal(labelled.scene.read(Window(0, 0, 4, 5)), CUBE.transpose(2, 0, 1))
-        np.testing.assert_array_equal(labelled.labels, LABELS)
-    assert server.asked.count("/cube.mat") == server.asked.count("/labels.mat") == 1
-    assert files_in(tmp_path) == ["cube.mat", "labels.mat"]
-    assert f"downloading {server.url}/labels.mat to {tmp_path}" in caplog.text
-    assert "unverified" not in caplog.text
-
-
-def test_download_without_a_checksum_is_said_to_be_unverified(server, tmp_path, caplog):
-    fetch(server, tmp_path, cube_sha256=None)
-    assert caplog.text.count("unverified") == 1
-
-
-def test_only_what_is_missing_is_downloaded(server, tmp_path):
-    (tmp_path / "mine.mat").write_bytes(FILES["/cube.mat"])
-    benchmark_scene(
-        name="Test",
-        page=PAGE,
-        cube=tmp_path / "mine.mat",
-        cube_url=f"{server.url}/cube.mat",
-        labels_url=f"{server.url}/labels.mat",
-        download=True,
-        cache=tmp_path / "cache",
-        nominal=NOMINAL,
-    )
-    assert server.asked == ["/labels.mat"]
-
-
-FAILURES = {
-    "404": ({"cube": "/nothing.mat"}, EnvironmentFailure, "download failed .*404"),
-    "cut short": ({"cube": "/short/cube.mat"}, EnvironmentFailure, "download failed"),
-    "cut short, no checksum": ({"cube": "/short/cube.mat", "cube_sha256": None}, EnvironmentFailure, "download failed"),
-    "for ever elsewhere": ({"cube": "/for_ever.mat"}, EnvironmentFailure, "download failed .*redirect"),
-    "another file": ({"cube": "/labels.mat"}, EnvironmentFailure, f"failed .*{SHA256['/labels.mat'][-40:]}"),
-    "a page of text": ({"cube": "/page.mat", "cube_sha256": None}, EnvironmentFailure, "failed .*DOCT"),
-    "a page of text, checksum": ({"cube": "/page.mat"}, EnvironmentFailure, "failed "),
-    "refused": ({"cube_url": "http://127.0.0.1:9/cube.mat"}, EnvironmentFailure, "download failed .*refused"),
-    "no address": ({"cube_url": "cube.mat"}, EnvironmentFailure, "failed "),
-}
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # requests leaves the connection to the garbage collection
-@pytest.mark.parametrize("name", FAILURES)
-def test_download_that_fails_is_one_clear_line_and_leaves_nothing(server, tmp_path, name):
-    changes, kind, says = FAILURES[name]
-    with pytest.raises(kind, match=says) as caught:
-        fetch(server, tmp_path, **changes)
-    text = str(caught.value)
-    del caught
-    gc.collect()
-    assert "\n" not in text
-    assert "Fix:" in text
-    assert files_in(tmp_path) == []
-
-
-def test_folder_of_downloads_that_cannot_be_made_is_named(server, tmp_path):
-    (tmp_path / "cache").write_text("a file")
-    with pytest.raises(EnvironmentFailure, match="cache: the download failed"):
-        fetch(server, tmp_path)
-
-
-def test_download_without_pooch_names_the_command(server, tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *words, **options):
-        if name == "pooch":
-            raise ImportError(name)
-        return real(name, *words, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(HsFusionError, match=r"needs pooch\. Fix: pip install 'hsfusion\[download\]'"):
-        fetch(server, tmp_path)
 
 
 def test_own_file_that_differs_from_the_public_one_opens_with_a_warning(tmp_path, caplog):
