@@ -252,8 +252,6 @@ class PatchDataModule(pl.LightningDataModule):
         range_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if flips not in {"dihedral", "none"}:
-            raise InputError("data", "flips", flips, "dihedral or none", "correct data.flips")
         self._pixels = {role: torch.from_numpy(split.pixels(role)) for role in (TRAIN, VAL)}
         self._width = split.roles.shape[1]
         self._seed = seed

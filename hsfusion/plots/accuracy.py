@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from hsfusion.plots.style import PAGE_WIDTH_IN, SMALL_PT, STYLE, Color, open_frame, text_width_in, titled_figure
@@ -22,7 +22,6 @@ _ACCURACIES = {
     "val/kappa": ("kappa", Color.GREEN, "-."),
     "val/mean_iou": ("mean IoU", Color.PURPLE, ":"),
 }
-_LOG_RATIO = 30.0
 _NO_SUPPORT = "#C8C8C8"
 _ZERO = "#B0B0B0"
 
@@ -53,20 +52,10 @@ def training_figure(history: Mapping[str, tuple[ArrayLike, ArrayLike]], *, best_
             axes.axvline(best_step, color=Color.BLACK, lw=0.8, ls=(0, (1, 2)), label=f"kept: step {best_step}")
         if curves is _ACCURACIES:
             axes.set_ylim(top=1.0)
-        elif _spans_decades(np.concatenate([values for _, values in series.values()])):
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.yaxis.set_minor_locator(NullLocator())
         # Above the panel, where no curve can run through it.
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, borderaxespad=0.2)
         open_frame(axes)
     return figure
-
-
-def _spans_decades(values: NDArray[np.float64]) -> bool:
-    finite = values[np.isfinite(values)]
-    return bool(finite.size and finite.min() > 0 and finite.max() / finite.min() > _LOG_RATIO)
 
 
 @rc_context(STYLE)

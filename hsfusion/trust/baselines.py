@@ -171,7 +171,7 @@ def log_likelihoods(logits: NDArray[np.floating], classes: NDArray[np.integer]) 
 
 
 def paired_difference(
-    right: NDArray[np.bool_], other: NDArray[np.bool_], blocks: NDArray[np.integer], *, seed: int = 0, draws: int = 2000
+    right: NDArray[np.bool_], other: NDArray[np.bool_], blocks: NDArray[np.integer]
 ) -> tuple[float, float, float]:
     """Difference of two overall accuracies on the same pixels, with a 95 % interval over blocks of pixels.
 
@@ -181,8 +181,6 @@ def paired_difference(
         right: (T,) whether the first is right.
         other: (T,) whether the second is right.
         blocks: (T,) number of the block that each pixel lies in.
-        seed: of the draws.
-        draws: number of bootstrap draws.
 
     Returns:
         first minus second, and the ends of the interval
@@ -190,8 +188,8 @@ def paired_difference(
     gain = right.astype(float) - other
     _, block = np.unique(blocks, return_inverse=True)
     sums, counts = np.bincount(block, gain), np.bincount(block)
-    rng = np.random.default_rng([seed, 7])
-    drawn = (rng.integers(len(sums), size=len(sums)) for _ in range(draws))
+    rng = np.random.default_rng([0, 7])
+    drawn = (rng.integers(len(sums), size=len(sums)) for _ in range(2000))
     low, high = np.quantile([sums[some].sum() / counts[some].sum() for some in drawn], [0.025, 0.975])
     return float(gain.mean()), float(low), float(high)
 

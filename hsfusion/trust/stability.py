@@ -146,9 +146,8 @@ def uniformity_p(profiles: NDArray[np.floating], windows: NDArray[np.bool_], *, 
     The statistic is the variance over the windows (U, C), in order of wavelength, of the mean profile. Each run (R, C)
     is shifted along the windows by a random number of places, which leaves its own shape and undoes what the runs have
     in common: p is the share of these draws, the runs as they are included, whose variance is as large. An F-test would
-        take
-    neighbouring windows for independent ones, and find 13 % instead of 5 % of smooth noise. Of two runs no p is below
-    one by the number of windows. Of :func:`relative_profiles`, uniform weights are those of untrained networks.
+    take neighbouring windows for independent ones, and find 13 % instead of 5 % of smooth noise. Of two runs no p is
+    below one by the number of windows. Of :func:`relative_profiles`, uniform weights are those of untrained networks.
     """
     runs, number = len(profiles), len(windows)
     weight = profiles.astype(np.float64) @ windows.T / windows.sum(1)  # (R, U), mean of a window's bands

@@ -62,17 +62,6 @@ def test_curves_differ_in_line_style_for_grey_print() -> None:
         assert len(set(styles)) == 2
 
 
-def test_loss_is_logarithmic_only_over_decades_of_positive_values() -> None:
-    def scale(*values: float) -> str:
-        return training_figure({"train/loss": (range(len(values)), values)}, best_step=None).axes[0].get_yscale()
-
-    assert scale(3, 1) == "linear"
-    assert scale(3, 0.01) == "log"
-    assert scale(3, 0.01, float("nan")) == "log"
-    assert scale(3, 0) == "linear"
-    assert scale(float("nan")) == "linear"
-
-
 def test_history_of_one_step_shows_as_a_point() -> None:
     (axes,) = training_figure({"train/loss": ([0], [2.5])}, best_step=None).axes
     assert axes.get_lines()[0].get_marker() == "o"
