@@ -129,7 +129,6 @@ class MapRequest:
     out: Path  # the class map; other files lie beside it
     legend: Legend  # the classes, in the order of the network's outputs
     tags: Mapping[str, str]  # of the files
-    confidence: bool = True  # whether to write <out>_confidence.tif
     probabilities: bool = False  # whether to write <out>_probabilities.tif, a layer for each class
     smooth: str = "none"  # or bilateral, to filter the probabilities
     format: Literal["geotiff", "cog"] = "geotiff"  # cog for cloud-optimised files
@@ -254,10 +253,11 @@ def _maps(request: MapRequest, layers: Callable[[Callable[[bytes, Window], NDArr
     names = request.legend.names
     profile = RasterProfile(np.dtype(np.uint8), 1, _NO_SHARE, SHARE, request.tags, {}, ("confidence",))
     every = replace(profile, count=len(names), layer_names=names)
-    maps = [_Map(request.out, class_profile(request.legend, request.tags), layers(_codes), "mode")]
-    if request.confidence:
-        blocks = layers(lambda payload, tile: _shares(payload, tile)[:1])
-        maps.insert(0, _Map(request.beside("confidence.tif"), profile, blocks, "average"))
+    blocks = layers(lambda payload, tile: _shares(payload, tile)[:1])
+    maps = [
+        _Map(request.beside("confidence.tif"), profile, blocks, "average"),
+        _Map(request.out, class_profile(request.legend, request.tags), layers(_codes), "mode"),
+    ]
     if request.probabilities:
         blocks = layers(lambda payload, tile: _shares(payload, tile)[1:])
         maps.insert(0, _Map(request.beside("probabilities.tif"), every, blocks, "average"))
@@ -277,10 +277,9 @@ def _write_files(
         written = [*contents, *written]
         for path, content in contents.items():
             _write_part(path, content)
-        for wanted, ending in ((request.confidence, "confidence.tif"), (request.probabilities, "probabilities.tif")):
-            if not wanted:  # of an older map
-                for old in (request.beside(ending), request.beside(f"{ending}.aux.xml")):
-                    old.unlink(missing_ok=True)
+        if not request.probabilities:  # of an older map
+            for ending in ("probabilities.tif", "probabilities.tif.aux.xml"):
+                request.beside(ending).unlink(missing_ok=True)
         for path in written:
             publish(path)
     except OSError as error:

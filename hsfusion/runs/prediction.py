@@ -52,7 +52,6 @@ class PredictSettings(Settings):
     Attributes:
         bands: match, for the model's bands, each within half a FWHM; or resample, to transfer the model to the bands
             of another sensor by wavelength, without fine-tuning.
-        confidence: write ``<out>_confidence.tif``, the probability of the class.
         probabilities: write ``<out>_probabilities.tif``, with a layer for each class.
         smooth: none, or bilateral to filter the probabilities, see
             :func:`hsfusion.inference.classification.bilateral`. Accuracies of the run are those of the map without it.
@@ -66,7 +65,6 @@ class PredictSettings(Settings):
     """
 
     bands: str = choice("match", "match", "resample")
-    confidence: bool = True
     probabilities: bool = False
     smooth: str = choice("none", "none", "bilateral")
     format: str = choice("geotiff", "geotiff", "cog")
@@ -131,9 +129,7 @@ def predict(
     folded = rounded(folded) if settings.precision == "bf16" else folded
     tags |= {"hsfusion_version": __version__, "hsfusion_model_sha256": digest, "scene": matched.name}
     out = Path(out or f"{matched.name}_map.tif")
-    chosen: dict[str, Any] = {
-        name: getattr(settings, name) for name in ("confidence", "probabilities", "smooth", "format")
-    }
+    chosen: dict[str, Any] = {name: getattr(settings, name) for name in ("probabilities", "smooth", "format")}
     tags, batch = {**tags, "smooth": settings.smooth}, settings.batch or batch_for(folded)
     request = MapRequest(out=out, legend=legend_of(header), tags=tags, batch=batch, **chosen)
     _check_inputs(request, matched, run)
