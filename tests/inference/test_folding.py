@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from hsfusion.inference import FoldedNetwork
+from hsfusion.runs.settings import FUSIONS
 from hsfusion.spectra import Bands, even_groups
-from hsfusion.training.building import FUSIONS, build_network
+from hsfusion.training.building import build_network
 
 BANDS = Bands.from_wavelengths(np.arange(400.0, 1000.0, 20.0))  # 30
 SOURCES = [("lidar", 2), ("radar", 1)]
