@@ -16,6 +16,7 @@ from hsfusion.errors import HsFusionError, InputError
 from hsfusion.runs import joint
 from hsfusion.training.callbacks import History
 from hsfusion.training.model_file import load_model
+from hsfusion.trust.chance import MAPS
 
 from .conftest import SMALL
 
@@ -154,6 +155,7 @@ def test_run_folder_holds_a_run_folder_of_each_scene(hsfusion, scenes, tmp_path)
         right, tested = right + of_scene["overall_accuracy"] * support, tested + support
         _, header = load_model(run / name / "model.safetensors")
         assert header.scene_name == name
+        assert written["chance"]["maps"] == MAPS
         assert (run / name / "report.html").is_file()
         with rasterio.open(run / name / "map.tif") as file:
             assert list(file.shape) == header.training_scene["shape"]
