@@ -58,7 +58,7 @@ def test_accuracies_can_be_recomputed_from_the_rasters(run):
     assert metrics["test"]["overall_accuracy"] == pytest.approx(accuracy)
     assert metrics["split"]["test_pixels"] == test.sum()
     assert metrics["split"]["leakage"] == 0.0
-    assert set(metrics) == {"split", "test", "timing", "seed", "versions"}
+    assert set(metrics) == {"split", "test", "timing", "chance", "seed", "versions"}
 
 
 def test_tables_agree_with_each_other(run):
