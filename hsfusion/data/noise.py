@@ -20,8 +20,8 @@ _MOST_DIFFERENCES = 20_000
 def noise_differences(cube: TrainingCube, split: Split) -> NDArray[np.float32]:
     """Standardised differences (P, C) of training pixels that are neighbours in a row or a column.
 
-    Where they are fewer than bands, of all pixels in training patches but validation and test pixels: few labels lie
-    apart, and noise needs none.
+    Where these are fewer than bands, those of all pixels in training patches but validation and test pixels: noise
+    needs no labels.
     """
     inside = split.roles == TRAIN
     differences = _neighbour_differences(cube, inside)
@@ -42,13 +42,13 @@ def _neighbour_differences(cube: TrainingCube, inside: NDArray[np.bool_]) -> NDA
 
 
 def noise_whitening(cube: TrainingCube, split: Split) -> NDArray[np.float64]:
-    r"""Matrix (C, C) that makes the noise of standardised bands alike and independent, each band as near as can be.
+    r"""Matrix (C, C) that gives standardised bands noise of equal size without correlation, and changes each least.
 
-    The noise is what :func:`noise_differences` show: up to 20 factors that bands have in common, such as illumination,
-    and a part of each band alone (factor analysis). With its correlation N the matrix is :math:`N^{-1/2}` (zero-phase
+    Factor analysis of :func:`noise_differences` separates up to 20 factors that bands share, such as illumination, from
+    the noise of single bands. With the correlation N of this model the matrix is :math:`N^{-1/2}` (zero-phase
     whitening, Kessy et al. 2018, doi:10.1080/00031305.2016.1277159), its rows scaled so that the training pixels have a
-    standard deviation of 1. The full covariance would mix each band with its next neighbours, too, so that band weights
-    were no longer those of bands. The identity where there are fewer than 50 differences.
+    standard deviation of 1. The sample covariance in place of the model would mix each band with its neighbours too, so
+    that weights were no longer those of bands. The identity where there are fewer than 50 differences.
     """
     differences = noise_differences(cube, split)
     differences = differences[:: max(1, -(-len(differences) // _MOST_DIFFERENCES))].astype(np.float64)

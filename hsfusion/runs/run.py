@@ -60,8 +60,9 @@ class Run:
     Attributes:
         name: what figures and pages call it.
         weights: the band weights.
-        metrics: content of metrics.json: accuracies (fractions), split, timing, seed, versions.
-        beats_chance: whether the network knows more than what labels without meaning reach, see docs/weights.md.
+        metrics: content of metrics.json: accuracies (fractions), split, chance, baselines and choices where there are
+            any, timing, seed, versions.
+        beats_chance: whether the network does better than classifiers of labels without meaning, see docs/weights.md.
         duplicates: pairs of bands that hold the same values.
         folder: where it is saved; None where it is not.
         training: what else is known of a run that was trained in this process; None for one that was loaded.

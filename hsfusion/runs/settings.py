@@ -127,7 +127,7 @@ class ModelSettings(Settings):
         neighbourhood: pixels from which instance weights are predicted, odd.
         dropout: share of hidden channels dropped in training.
         whitening: noise for bands whitened by the noise of the training pixels, the differences of neighbours; none;
-            auto for noise, or none where a few bands are chosen, or weights depend on the pixels.
+            auto for noise, but none with ``keep_bands`` and with weights that depend on the pixels.
         linear: whether a logistic regression on the spectra stands beside the network, with a share that validation
             pixels decide.
         backbone: small_cnn, the name of another registered one, or what makes it; further arguments by

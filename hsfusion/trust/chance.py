@@ -1,4 +1,4 @@
-"""What labels reach that mean nothing: the same fields in other places, by the rule in docs/weights.md."""
+"""What classifiers reach on labels that mean nothing: the same fields elsewhere, by the rule in docs/weights.md."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def compare_with_moved_labels(
     else:
         return Chance(network, maps=len(tables))
     fitted = min(int(whole[:number].sum()) for _, whole in tables)
-    own = read(pixels)
-    tables.append((own, np.isfinite(own).all(1)))
+    unmoved = read(pixels)
+    tables.append((unmoved, np.isfinite(unmoved).all(1)))
     scores = [
         _discriminant_kappa(
             (spectra[:number], classes[:number]), (spectra[number:], classes[number:]), whole=whole, most=fitted

@@ -142,14 +142,14 @@ def verdict(
 ) -> Verdict:
     """Judges the band weights of one or several runs.
 
-    The first that applies: *no evidence* where they cannot be read (``unreadable`` says why), where a run knows no more
-    than labels without meaning teach (``chance`` holds the scores of each, see docs/weights.md), or where the weights
-    cannot be told from those of untrained networks; *one run only* where there is nothing to compare with (no
-    ``uniformity_p``, no ``stability``); *unstable* where the index is below 0.75; *not tested* where the curves are
-    missing; *not faithful* where all curves of deletion, or all of insertion, have p >= 0.05, or any curve has p > 0.1;
-    else *supported*. Of 20 random orders the smallest p is 1/21, so that one lucky
-    order (2/21) on one of several curves says nothing against the weights. Names of curves are the direction, or
-    direction and replacement with a comma.
+    The first that applies: *no evidence* where they cannot be read (``unreadable`` says why), where a run does no
+    better than classifiers of labels without meaning (``chance`` holds the scores of each, see docs/weights.md), or
+    where the weights cannot be told from those of untrained networks; *one run only* where there is nothing to compare
+    with (no ``uniformity_p``, no ``stability``); *unstable* where the index is below 0.75; *not tested* where the
+    curves are missing; *not faithful* where all curves of deletion, or all of insertion, have p >= 0.05, or any curve
+    has p > 0.1; else *supported*. Of 20 random orders the smallest p is 1/21, so that one lucky order (2/21) on one of
+    several curves says nothing against the weights. Names of curves are the direction, or direction and replacement
+    with a comma.
     """
     word, why = ("no evidence", unreadable) if unreadable else _judge(beats_chance, uniformity_p, stability, p_values)
     compared = () if unreadable or not chance else (chance_sentence(chance),)

@@ -255,7 +255,10 @@ def test_evidence_takes_the_places_of_what_one_run_says(drawn: Path) -> None:
 
 
 def test_comparison_with_untouched_and_scratch_stands_beside_what_was_taken_over() -> None:
-    tuned, scratch = ({"test": {**METRICS["test"], "kappa": k}, "val_overall_accuracy": k} for k in (0.75, 0.85))
+    tuned, scratch = (
+        {"test": {**METRICS["test"], "kappa": k}, "val_overall_accuracy": k, "val_log_likelihood": -k}
+        for k in (0.75, 0.85)
+    )
     three = {"kept": "scratch", "finetuned": tuned, "scratch": scratch}
     words = Page(report(transfer=["copied  cnn"], metrics={**METRICS, **three})).words
     assert {"Taken over", "copied  cnn", "fine-tuned", "from scratch (kept)", "0.7500", "0.8500"} <= set(words)
@@ -335,7 +338,7 @@ def test_caveats_come_before_the_numbers_and_no_caveats_give_no_box() -> None:
     split = {**METRICS["split"], "leakage": 0.5, "val_pixels": 0}
     words = Page(report(beats_chance=False, metrics={**METRICS, "split": split})).words
     first = words.index("Before you use these numbers")
-    assert words[first + 1].startswith("No evidence: about pixels that it has not seen")
+    assert words[first + 1].startswith("No evidence: on pixels that it has not seen")
     assert words[first + 2].startswith("The split leaks: 50.0% of the test pixels")
     assert words[first + 3].startswith("There were no validation pixels")
     assert first < words.index("0.7970")
