@@ -53,7 +53,7 @@ def noise_whitening(cube: TrainingCube, split: Split) -> NDArray[np.float64]:
     differences = noise_differences(cube, split)
     differences = differences[:: max(1, -(-len(differences) // _MOST_DIFFERENCES))].astype(np.float64)
     spectra = cube.spectra(split.pixels(TRAIN))
-    used = np.flatnonzero(spectra.any(0))
+    used = np.flatnonzero(spectra[:, : len(split.labelled.scene.bands)].any(0))  # further rasters stay as they are
     whole = np.eye(spectra.shape[1])
     if len(differences) < 50:
         return whole

@@ -131,6 +131,10 @@ class BandWeights:
             expected = "a band_weights.csv of hsfusion"
             raise InputError(path, "table", repr(error), expected, "name a run's file") from error
 
+    def window_total(self, centre_nm: float, *, half_width_nm: float) -> float:
+        """Weight of all bands within ``centre_nm ± half_width_nm``, both ends included."""
+        return float(self.weight[np.abs(self.bands.wavelength_nm - centre_nm) <= half_width_nm].sum())
+
     def group_totals(self) -> dict[str, float]:
         """Weight of each group and of each further raster, in the order in which they first occur."""
         totals: dict[str, float] = {}

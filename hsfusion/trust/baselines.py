@@ -112,11 +112,16 @@ def fit_baselines(
 
 def thinned(table: PixelTable, *, seed: int, most: int) -> PixelTable:
     """At most so many pixels, in the shares of the classes, at least one of each class."""
-    if len(table) <= most:
-        return table
+    return table[_thinned(table.classes, most=most, seed=seed)]
+
+
+def _thinned(classes: NDArray[np.integer], *, most: int, seed: int) -> NDArray[np.int64]:
+    """Which of the pixels (N,), ascending."""
+    if len(classes) <= most:
+        return np.arange(len(classes))
     rng = np.random.default_rng([seed, 6])
-    groups = [rng.permutation(np.flatnonzero(table.classes == k)) for k in np.unique(table.classes)]
-    return table[np.sort(np.concatenate([rows[: max(1, rows.size * most // len(table))] for rows in groups]))]
+    groups = [rng.permutation(np.flatnonzero(classes == k)) for k in np.unique(classes)]
+    return np.sort(np.concatenate([rows[: max(1, rows.size * most // len(classes))] for rows in groups]))
 
 
 def linear_classifier(
@@ -132,11 +137,11 @@ def linear_classifier(
     """
     model = LogisticRegression(max_iter=100, warm_start=True)
     best = (-np.inf, np.zeros((num_classes, train[0].shape[1])), np.zeros(num_classes))
-    step = -(-len(train[1]) // _MOST)
+    drawn = _thinned(train[1], most=_MOST, seed=0)
     for penalty in _PENALTIES:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # after 100 steps it is near enough
-            model.set_params(C=penalty).fit(train[0][::step], train[1][::step])
+            model.set_params(C=penalty).fit(train[0][drawn], train[1][drawn])
         rows, intercepts = np.asarray(model.coef_), np.asarray(model.intercept_)
         if len(rows) == 1:  # of two classes scikit-learn keeps one row
             rows, intercepts = np.outer([-0.5, 0.5], rows[0]), np.outer([-0.5, 0.5], intercepts)[:, 0]

@@ -15,6 +15,7 @@ MAPS = 19
 _ROUNDS = 10  # of 19 draws
 _MOST_TRAIN, _MOST_VAL = 2000, 1000  # pixels
 _MOST_NEAR = 1 / 3  # of the pixels may stay within a quarter of height and width
+_MOST_ALIKE = 0.3  # adjusted mutual information of a moved map and the labels, where both lie: plots may be regular
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,15 @@ def compare_with_moved_labels(
     """
     if not len(val[0]):
         return Chance()
-    network = kappa(val[1], predicted)
+    network, labels = kappa(val[1], predicted), np.full(shape[0] * shape[1], -1)
+    labels[np.r_[train[0], val[0]]] = np.r_[train[1], val[1]]
     pixels, classes = (np.concatenate([_even(train[i], _MOST_TRAIN), _even(val[i], _MOST_VAL)]) for i in (0, 1))
     number = min(len(train[0]), _MOST_TRAIN)
     tables, rng = [], np.random.default_rng([seed, 18])
     for _ in range(_ROUNDS):
         places = [moved(pixels, shape, rng) for _ in range(MAPS)]
         places = [to for to in places if _near(pixels, to, shape).mean() <= _MOST_NEAR]
+        places = [to for to in places if _alike(classes, labels[to]) <= _MOST_ALIKE]
         if not places:
             continue
         spectra = read(np.concatenate(places)).reshape(len(places), len(pixels), -1)
@@ -143,6 +146,14 @@ def _near(pixels: NDArray[np.int64], to: NDArray[np.int64], shape: tuple[int, in
     """Which pixels stay within a quarter of height and width."""
     steps = [np.abs(a - b) for a, b in zip(np.divmod(pixels, shape[1]), np.divmod(to, shape[1]), strict=True)]
     return np.logical_and(*(np.minimum(step, size - step) < size / 4 for step, size in zip(steps, shape, strict=True)))
+
+
+def _alike(classes: NDArray[np.integer], labels: NDArray[np.integer]) -> float:
+    """How well moved classes (N,) tell the labels (N,) where they come to lie, -1 for none, whatever their names."""
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    both = labels >= 0
+    return float(adjusted_mutual_info_score(labels[both], classes[both])) if both.sum() > len(labels) / 10 else 0.0
 
 
 def _discriminant_kappa(

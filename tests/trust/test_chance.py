@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from hsfusion.trust.chance import MAPS, Chance, _near, chance_sentence, compare_with_moved_labels, kappa, moved
+from hsfusion.trust.chance import (
+    _MOST_ALIKE,
+    MAPS,
+    Chance,
+    _near,
+    chance_sentence,
+    compare_with_moved_labels,
+    kappa,
+    moved,
+)
 from hsfusion.trust.verdict import beats_chance
 
 SHAPE = 64, 64
@@ -153,3 +162,14 @@ def test_sentence_gives_the_scores_or_says_that_there_are_none():
     assert "at most 0.31" in chance_sentence(runs)
     assert "1 of 3 runs were compared with chance agreement" in chance_sentence([*runs, None])
     assert "may pass" in chance_sentence([vars(Chance())])
+
+
+@pytest.mark.parametrize(("most_alike", "beaten"), [(_MOST_ALIKE, None), (1.0, False)])
+def test_regular_plots_are_not_their_own_null(monkeypatch, most_alike, beaten):
+    rows, cols = np.indices(SHAPE) // (2 * BLOCK)
+    labels = (rows + cols) % 2
+    spectra = labels.reshape(-1, 1) + np.random.default_rng(0).normal(0, 0.1, (labels.size, 24))
+    by_a_period = lambda pixels, shape, rng: (pixels + labels.size // 2) % labels.size  # noqa: E731
+    monkeypatch.setattr("hsfusion.trust.chance.moved", by_a_period)
+    monkeypatch.setattr("hsfusion.trust.chance._MOST_ALIKE", most_alike)
+    assert compare(labels, spectra).beaten is beaten
