@@ -173,7 +173,7 @@ TENSORS = {
     "weight not a number": _fill("cnn.classifier.weight", np.nan),
     "weight infinite": _fill("fusion.coefficients", np.inf),
     "other groups than the header": lambda tensors: tensors["fusion.membership"].__setitem__(
-        2, tensors["fusion.membership"][2][::-1]
+        2, tensors["fusion.membership"][2][1:] + tensors["fusion.membership"][2][:1]
     ),
     "one missing": lambda tensors: tensors.pop("cnn.classifier.bias"),
     "one too many": lambda tensors: tensors.update(hook=["F32", [1], b"\0" * 4]),
