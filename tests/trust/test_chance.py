@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from hsfusion.data.public import indian_pines
+from hsfusion.data.splits import blocks
+from hsfusion.scenes.scene import read_pixels
 from hsfusion.trust.chance import (
     _MOST_ALIKE,
     MAPS,
@@ -173,3 +176,15 @@ def test_regular_plots_are_not_their_own_null(monkeypatch, most_alike, beaten):
     monkeypatch.setattr("hsfusion.trust.chance.moved", by_a_period)
     monkeypatch.setattr("hsfusion.trust.chance._MOST_ALIKE", most_alike)
     assert compare(labels, spectra).beaten is beaten
+
+
+def test_fields_of_a_real_scene_have_nineteen_moved_maps():
+    scene = indian_pines()
+    split = blocks(scene, radius=3, seed=0)
+    parts = [(at, scene.legend.indices(scene.labels).ravel()[at]) for at in (split.pixels(1), split.pixels(2))]
+    shape = scene.labels.shape
+    chance = compare_with_moved_labels(
+        *parts, parts[1][1], shape=shape, read=lambda at: read_pixels(scene.scene, at), seed=0
+    )
+    assert chance.maps == MAPS
+    assert chance.beaten
