@@ -26,8 +26,7 @@ from hsfusion.training.model_file import ModelHeader
 _LEAST_R2 = 0.5
 # a group, or one channel's response in it, of which less than this is covered says nothing about the rest
 _LEAST_COVERED = 0.01
-# what a new raster counts for at first, in multiples of the mean group weight
-_SMALL = 0.01
+_SMALL = 0.01  # weight of a new raster at first, in multiples of the mean group weight
 
 #: a tensor of the new network, and the origin (copied, resampled, fresh) of its rows by name; "" names all of them
 TransferredTensor = tuple[Tensor, dict[str, str]]
@@ -153,13 +152,12 @@ def transfer(
 ) -> TransferredNetwork:
     """Transfers a trained network to another sensor, other rasters and other classes.
 
-    The folded matrix of the network is multiplied by the bands that :func:`predict_bands` predicts from the new ones,
-    and is a free convolution there; so is the linear part. Where responses are kept, which leaves band weights readable
-    by groups, or group weights depend on the pixels (instance kinds), the response of each group and channel, times the
-    gates, is a density over wavelength that
-    is distributed over the new bands by :func:`hsfusion.spectra.resampling.resampling_matrix` and scaled to keep its
-    sum; a group of which less than 1 % is covered is dropped. The CNN is copied, and so are classes of the same name;
-    other classes start anew. A new raster starts with a hundredth of the mean group weight.
+    Folded, the matrix of the network is applied to the bands that :func:`predict_bands` predicts from the new ones, and
+    is a free convolution there; the linear part moves alike. Where responses are kept, or group weights depend on the
+    pixels (instance kinds), each response, times the gates, is a density over wavelength that
+    :func:`hsfusion.spectra.resampling.resampling_matrix` distributes over the new bands; a group of which less than 1 %
+    is covered is dropped. CNN and classes of the same name are copied; others start anew, new rasters with a hundredth
+    of the mean group weight.
 
     Args:
         network: the trained network; left as it is.
@@ -168,8 +166,7 @@ def transfer(
         sources: name and number of layers of each further raster of the new scene.
         class_names: K' names of the new scene's classes.
         fresh_classes: those of them that start anew, even if the model has a class of that name.
-        responses: folded, or kept. Those of whitened bands and of a free convolution are folded always; to keep them is
-            to train on in whitened bands, with a whitening that is the identity until that of the new scene is known.
+        responses: folded; or kept, for training on: a whitened network is folded for its whitened bands, then.
 
     Returns:
         the new network; what is random in it is drawn from torch's global generator.
@@ -183,8 +180,7 @@ def transfer(
     share = _with_layers(resampling_matrix(old, bands), old=rasters, new=sources)
     coverages, outside = _coverages(network, header, share=share)
     left = _covered_groups(coverages[: len(groups)], old, bands)
-    rasters_at = {raster: len(groups) + i for i, raster in enumerate(rasters)}
-    new = [GroupOrigin(s[0], rasters_at.get(s), "copied" if s in rasters_at else "fresh") for s in sources]
+    new = [_raster_origin(source, rasters, first=len(groups)) for source in sources]
     layers = [row for row, (_, number) in zip(new, sources, strict=True) for _ in range(number)]
     rows = [GroupOrigin(groups[g].name, g, "resampled") for g in left] + new
     instance = network.fusion.kind.endswith("instance")
@@ -207,6 +203,11 @@ def transfer(
         dropped_classes=tuple(name for row, name in enumerate(named) if row not in classes.values()),
     )
     return TransferredNetwork(transferred.eval(), kept, architecture, report)
+
+
+def _raster_origin(source: tuple[str, int], rasters: Sequence[tuple[str, int]], *, first: int) -> GroupOrigin:
+    known = source in rasters
+    return GroupOrigin(source[0], first + rasters.index(source) if known else None, "copied" if known else "fresh")
 
 
 def _expected_r2(network: FusionNetwork, prediction: BandPrediction) -> tuple[float, ...]:

@@ -74,15 +74,15 @@ def compare_with_moved_labels(
     """
     if not len(val[0]):
         return Chance()
-    network, labels = kappa(val[1], predicted), np.full(shape[0] * shape[1], -1)
-    labels[np.r_[train[0], val[0]]] = np.r_[train[1], val[1]]
+    network, labels = kappa(val[1], predicted), np.full(shape, -1)
+    labels.flat[np.r_[train[0], val[0]]] = np.r_[train[1], val[1]]
     pixels, classes = (np.concatenate([_even(train[i], _MOST_TRAIN), _even(val[i], _MOST_VAL)]) for i in (0, 1))
     number = min(len(train[0]), _MOST_TRAIN)
     tables, rng = [], np.random.default_rng([seed, 18])
     for _ in range(_ROUNDS):
-        places = [moved(pixels, shape, rng) for _ in range(MAPS)]
-        places = [to for to in places if _near(pixels, to, shape).mean() <= _MOST_NEAR]
-        places = [to for to in places if _alike(classes, labels[to]) <= _MOST_ALIKE]
+        places = [
+            to for to in (moved(pixels, shape, rng) for _ in range(MAPS)) if _is_null(to, pixels, classes, labels)
+        ]
         if not places:
             continue
         spectra = read(np.concatenate(places)).reshape(len(places), len(pixels), -1)
@@ -146,6 +146,15 @@ def _near(pixels: NDArray[np.int64], to: NDArray[np.int64], shape: tuple[int, in
     """Which pixels stay within a quarter of height and width."""
     steps = [np.abs(a - b) for a, b in zip(np.divmod(pixels, shape[1]), np.divmod(to, shape[1]), strict=True)]
     return np.logical_and(*(np.minimum(step, size - step) < size / 4 for step, size in zip(steps, shape, strict=True)))
+
+
+def _is_null(
+    to: NDArray[np.int64], pixels: NDArray[np.int64], classes: NDArray[np.integer], labels: NDArray[np.integer]
+) -> bool:
+    """Whether classes (N,) of pixels (N,) mean nothing where they are moved to (N,), beside labels (H, W)."""
+    if _near(pixels, to, (labels.shape[0], labels.shape[1])).mean() > _MOST_NEAR:
+        return False
+    return _alike(classes, labels.flat[to]) <= _MOST_ALIKE
 
 
 def _alike(classes: NDArray[np.integer], labels: NDArray[np.integer]) -> float:
