@@ -167,8 +167,8 @@ def _judge(
     runs, lost = len(beats_chance), sum(not beats for beats in beats_chance)
     if lost or not runs:
         return "no evidence", (
-            f"{lost} of {runs} runs know no more about pixels that they have not seen than chance or labels without "
-            "meaning teach: their weights mean nothing."
+            f"{lost} of {runs} runs do no better on pixels that they have not seen than chance, or than a classifier "
+            "of labels that mean nothing: their weights are no evidence."
         )
     if uniformity_p is not None and uniformity_p >= _LEVEL:
         return "no evidence", f"The weights cannot be told from those of untrained networks (p = {uniformity_p:.2g})."

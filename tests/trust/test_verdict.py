@@ -116,7 +116,7 @@ def test_a_window_whose_bands_take_turns_weighs_what_it_weighs_in_the_runs():
 def test_the_same_profiles_of_networks_that_know_nothing_are_no_evidence():
     found = judged(planted_profiles(np.random.default_rng(0)), knows=False)
     assert (found.word, found.windows) == ("no evidence", ())
-    assert "25 of 25 runs know no more" in found.sentences[0]
+    assert "25 of 25 runs do no better" in found.sentences[0]
 
 
 def test_flat_profiles_are_no_evidence():
@@ -153,7 +153,7 @@ def test_all_findings_good_give_supported():
 @pytest.mark.parametrize(
     ("changes", "word", "says"),
     [
-        ({"beats_chance": [True] * 24 + [False]}, "no evidence", "1 of 25 runs know no more"),
+        ({"beats_chance": [True] * 24 + [False]}, "no evidence", "1 of 25 runs do no better"),
         ({"beats_chance": []}, "no evidence", "0 of 0"),
         ({"uniformity_p": 0.3}, "no evidence", "p = 0.3"),
         ({"stability": None, "uniformity_p": None, "beats_chance": [True]}, "one run only", "another seed"),
