@@ -21,7 +21,8 @@ Draws the learned band weights of runs, compares them, and says how far they can
 RUN is a run folder of hsfusion train or finetune; several must have the same bands. Or it is one evidence folder of
 hsfusion benchmark evidence, of which everything is drawn.
 
-select=K    chooses K bands by the weights: selected_K.csv, and groups/selected_K.yaml to train on these bands alone
+select=K    chooses K bands by the weights, so far apart that they do not say the same: selected_K.csv, with centre and
+            width of a filter for each, and groups/selected_K.yaml to train on these bands alone
 width=NM    with select=K: chooses K windows of NM nm instead, those that hold most weight, and trains on broad bands
 evidence=FOLDER
             puts the verdict, stability and faithfulness of an evidence folder of the same scene into the report of RUN

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from hsfusion.data.patches import PatchDataModule, prepare
+from hsfusion.data.noise import noise_differences
+from hsfusion.data.patches import PatchDataModule, TrainingCube, prepare
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, Splitter, resampled, with_bands
 from hsfusion.errors import EnvironmentFailure
 from hsfusion.inference.classification import MaskedNetwork
@@ -59,7 +60,7 @@ class EvidenceSettings(Settings):
     retrain_epochs: int = within(20, 1)
     top_k_seeds: int = within(3, 1)
     top_k_members: int = within(3, 1)
-    random_split: Splitter = field(default_factory=random_pixels)
+    random_split: Splitter | None = field(default_factory=random_pixels)
 
     def __post_init__(self) -> None:
         """Checks the values."""
@@ -136,7 +137,7 @@ def _first_of(task: Task) -> Task:
 @lru_cache(2)
 def split_of(task: Task, which: str, seed: int) -> Split:
     """A split of the scene; ``which`` names it: split, that of the settings, or random_split."""
-    split = task.settings.split if which == "split" else task.plan.random_split
+    split: Any = task.settings.split if which == "split" else task.plan.random_split
     settings = replace(task.settings, seed=seed, split=partial(split, seed=None))
     return split_scene(task.scene, settings)
 
@@ -221,8 +222,11 @@ def score_run(
 def choose(path: Path, task: Task, *, which: str, split_seed: int, profile: list[float]) -> None:
     """Writes the bands that each ranking chooses on the training pixels of a split, from which the profile (C,) is."""
     used, nm = used_bands(task), task.scene.scene.bands.wavelength_nm
-    spectra, classes = _pixels(task, split_of(task, which, split_seed))[0]
-    named = choices(np.array(profile)[used], (spectra[:, used], classes), wavelength_nm=nm[used], seed=split_seed)
+    split = split_of(task, which, split_seed)
+    spectra, classes = _pixels(task, split)[0]
+    noise = noise_differences(_cube(task, split), split)[:, used]
+    train = spectra[:, used], classes
+    named = choices(np.array(profile)[used], train, noise=noise, wavelength_nm=nm[used], seed=split_seed)
     numbers = task.plan.top_k
     write_json(
         path, {name: {str(k): used[np.sort(choice(k))].tolist() for k in numbers} for name, choice in named.items()}
@@ -266,11 +270,16 @@ def lone_groups(bands: Bands) -> list[BandGroup]:
     return [BandGroup(f"{nm:.10g} nm", float(lower), float(upper)) for nm, lower, upper in limits]
 
 
+@lru_cache(1)
+def _cube(task: Task, split: Split) -> TrainingCube:
+    inside = np.isin(np.arange(len(used_layers(split.labelled.scene, task.settings))), used_bands(task))
+    return prepare(split, inside)
+
+
 @lru_cache(2)
 def _pixels(task: Task, split: Split) -> tuple[Pixels, Pixels, Pixels]:
     """Standardised spectra (N, C + E) and classes of the training, validation and test pixels."""
-    inside = np.isin(np.arange(len(used_layers(split.labelled.scene, task.settings))), used_bands(task))
-    cube = prepare(split, inside)
+    cube = _cube(task, split)
     classes = cube.classes.numpy()
     train, val, test = ((cube.spectra(split.pixels(role)), classes[split.pixels(role)]) for role in (TRAIN, VAL, TEST))
     return train, val, test

@@ -166,7 +166,8 @@ class _Stages:
         plan = self._plan
         own: Pair = ("split", plan.of_split)
         seeds = range(plan.of_split, plan.of_split + plan.top_k_seeds)
-        pairs: list[Pair] = [(which, seed) for which in ("split", "random_split") for seed in seeds]
+        kinds = ("split",) if plan.random_split is None else ("split", "random_split")
+        pairs: list[Pair] = [(which, seed) for which in kinds for seed in seeds]
         places = {pair: self._folder / "top_k" / f"{pair[0]}-{pair[1]}" for pair in pairs}
         jobs = {
             pair: [
@@ -397,6 +398,8 @@ def top_k_of(
     found: dict[str, Any] = {"numbers": list(plan.top_k), "seeds": sorted({seed for _, seed in places})}
     for which, key in (("random_split", "random"), ("split", kind)):  # the configured one, where both are random
         own = [place for pair, place in places.items() if pair[0] == which]
+        if not own:
+            continue
         full = {name: _scores(own, name, _FULL)[_FULL] for name in plan.retrain}
         found[key] = {}
         for name in plan.retrain:  # ranking -> accuracies, a row for each k and a column for each split

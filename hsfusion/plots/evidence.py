@@ -32,11 +32,8 @@ _RANKINGS = {
     "random": (Color.GREY, ":", "x"),
     "lowest weights": (Color.PURPLE, ":", "v"),
     "mutual information": (Color.BLUE, "-.", "^"),
-    "PCA loading": (Color.GREEN, "--", "D"),
     "SVM weights": (Color.ORANGE, "-.", "P"),
-    "mutual information, spread": (Color.BLUE, ":", "^"),
-    "PCA loading, spread": (Color.GREEN, ":", "D"),
-    "SVM weights, spread": (Color.ORANGE, ":", "P"),
+    "MNF loading": (Color.GREEN, "--", "D"),
 }
 _CLASSIFIERS = {"network": "network", "svm": "SVM"}
 _APART = 0.15  # of the metrics of one sensor

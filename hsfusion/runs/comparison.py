@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hsfusion.runs.folder import checked_keys
 from hsfusion.runs.run import Run, load_run
 from hsfusion.spectra import Bands, BandWeights
 from hsfusion.spectra.weights import WeightSpread, ranked_bands, untrained_weight
+from hsfusion.training.model_file import read_statistics
 from hsfusion.trust.stability import (
     Stability,
     compared_bands,
@@ -90,6 +92,7 @@ class WeightComparison:
         verdict: None where an evidence run has not got so far.
         groups: name, first wavelength, and first beyond the last, of each band group in nm.
         evidence: content of ``evidence.json``; None for run folders.
+        first: of the runs; None for an evidence folder.
     """
 
     runs: tuple[RunRecord, ...]
@@ -102,6 +105,25 @@ class WeightComparison:
     verdict: Verdict | None
     groups: tuple[tuple[str, float, float], ...]
     evidence: dict[str, Any] | None = None
+    first: Run | None = None
+
+    @property
+    def used(self) -> NDArray[np.int64]:
+        """(C',) the bands that networks may use: good ones in a group."""
+        return _used(self.reported)
+
+    @cached_property
+    def statistics(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Mean (C,) and correlation (C, C) of the training spectra of the first run."""
+        number = len(self.reported.bands)  # without further rasters
+        folder = self.runs[0].folder
+        if self.first is not None and self.first.training is not None:
+            network = self.first.network
+            mean, correlation = network.mean.numpy(), network.spectral_covariance.numpy()
+        else:
+            assert folder is not None, "what was not trained in this process was read from a folder"
+            mean, correlation = read_statistics(folder / "model.safetensors")
+        return mean[:number], correlation[:number, :number]
 
     @property
     def scene(self) -> str:
@@ -251,11 +273,12 @@ def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
         profiles.untrained,
         judged,
         tuple((group.name, group.lower_nm, group.upper_nm) for group in known),
+        first=opened[0],
     )
 
 
 def _used(table: BandWeights) -> NDArray[np.int64]:
-    """(C',) the bands that networks may use: good ones in a group."""
+    """Bands (C',) of :attr:`WeightComparison.used`."""
     return np.flatnonzero(table.bands.good & np.array([bool(group) for group in table.group]))
 
 
@@ -364,19 +387,27 @@ def _check_number(number: int, most: int, what: str) -> None:
 
 
 def _select_bands(weights: WeightComparison, number: int) -> Selection:
-    from hsfusion.trust.rankings import select_bands
+    from hsfusion.trust.rankings import distinct_distance_nm, filter_limits, select_bands
 
-    reported, nm = weights.reported, weights.reported.bands.wavelength_nm
+    reported, used = weights.reported, weights.used
+    nm, (_, correlation) = reported.bands.wavelength_nm, weights.statistics
     _check_number(number, int((reported.weight > 0).sum()), "bands that have a weight")
-    bands = select_bands(reported.weight, nm, number=number).tolist()
-    rows = {row["band"] - 1: row for row in ranked_bands(reported, weights.spread, untrained=weights.untrained)}
-    intervals = []
-    for c in bands:
+    correlation = correlation[np.ix_(used, used)]
+    apart_nm = distinct_distance_nm(correlation, nm[used])
+    chosen = select_bands(reported.weight[used], nm[used], number=number, apart_nm=apart_nm)
+    filters = filter_limits(chosen, correlation, nm[used]).tolist()
+    ranked = {row["band"] - 1: row for row in ranked_bands(reported, weights.spread, untrained=weights.untrained)}
+    rows, intervals = [], []
+    for c, (lower, upper) in zip(used[chosen].tolist(), filters, strict=True):
+        rows.append({**ranked[c], "filter_centre_nm": (lower + upper) / 2, "filter_width_nm": upper - lower})
         # reaches no other band
         reach = min(1.0, float(np.abs(np.delete(nm, c) - nm[c]).min(initial=2.0)) / 2)
         intervals.append((f"band {c + 1}", float(nm[c] - reach), float(nm[c] + reach)))
-    summary = f"{number} bands: {', '.join(f'{nm[c]:.0f}' for c in bands)} nm"
-    return Selection(f"selected_{number}", summary, tuple(rows[c] for c in bands), tuple(intervals))
+    nearest = f", at least {np.diff(nm[used[chosen]]).min():.0f} nm apart" if number > 1 else ""
+    listed = ", ".join(f"{nm[c]:.0f}" for c in used[chosen])
+    wide = ", ".join(f"{lower:.0f}-{upper:.0f}" for lower, upper in filters)
+    summary = f"{number} bands{nearest}: {listed} nm\nfilters that see the same: {wide} nm"
+    return Selection(f"selected_{number}", summary, tuple(rows), tuple(intervals))
 
 
 def _select_windows(weights: WeightComparison, number: int, width_nm: int) -> Selection:

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError, printable
@@ -136,6 +138,15 @@ def read_header(path: Path) -> ModelHeader:
     """Reads the header of a model file, without torch; the tensors are not looked at."""
     with _opened(path, "numpy") as file:
         return ModelHeader.from_dict(json.loads(file.metadata()[_KEY]))
+
+
+def read_statistics(path: Path) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Mean (C,) and correlation (C, C) of the training spectra that a model file holds, without torch."""
+    with _opened(path, "numpy") as file:
+        mean, upper = file.get_tensor("mean"), file.get_tensor("covariance")
+        correlation = np.zeros((mean.size, mean.size), upper.dtype)
+        correlation[np.triu_indices(mean.size)] = upper
+        return mean, correlation + np.triu(correlation, 1).T
 
 
 def load_model(path: Path) -> tuple[FusionNetwork, ModelHeader]:

@@ -13,9 +13,12 @@ from sklearn.feature_selection import mutual_info_classif
 from sklearn.svm import LinearSVC
 
 from hsfusion.errors import InputError
-from hsfusion.trust.baselines import PixelTable, fit_baselines
+from hsfusion.trust.baselines import PixelTable, fit_baselines, noise_components
 
-_EXPLAINED = 0.99  # share of the variance that the components behind the PCA loadings explain
+_EXPLAINED = 0.99  # share of signal to noise that the components behind the MNF loadings hold
+_DISTINCT = 0.95  # correlation under which bands say something of their own: a tenth of the variance
+_GAP = 3.0  # times the median spacing
+_ROUNDS = 30  # in which weight moves from where there is too much
 
 #: k -> (k,) indices of bands
 Choice = Callable[[int], NDArray[np.int64]]
@@ -24,20 +27,34 @@ Choice = Callable[[int], NDArray[np.int64]]
 Pixels = tuple[NDArray[np.floating], NDArray[np.integer]]
 
 
+def distinct_distance_nm(correlation: NDArray[np.floating], wavelength_nm: NDArray[np.floating]) -> float:
+    """How far apart bands say something of their own: where correlation falls below 0.95, in the median band.
+
+    From the correlation (C, C) of training spectra, and the nearest band of lower correlation to each.
+    """
+    nm = np.asarray(wavelength_nm, np.float64)
+    distance = np.abs(nm[:, None] - nm)
+    return float(np.median(np.where(np.abs(correlation) < _DISTINCT, distance, np.ptp(nm)).min(1)))
+
+
 def select_bands(
-    weight: NDArray[np.floating], wavelength_nm: NDArray[np.floating], *, number: int
+    weight: NDArray[np.floating], wavelength_nm: NDArray[np.floating], *, number: int, apart_nm: float = 0.0
 ) -> NDArray[np.int64]:
     r"""The k bands that stand for the weight: each for the k-th part of it.
 
     The spectrum is cut in order of wavelength into k intervals of equal weight, and the band in the middle of each is
-    taken, where the cumulative weight is nearest to :math:`(i + 1/2) / k`. The k heaviest bands would be neighbours
-    that say the same. Uniform weights give evenly spaced bands. Where one band holds more than its part, the free band
-    nearest to the middle in cumulative weight follows. Bands without weight are taken when no others are left.
+    taken, where the cumulative weight reaches :math:`(i + 1/2) / k`. The k heaviest bands would be neighbours that say
+    the same. Uniform weights give evenly spaced bands. Where one band holds more than its part, the free band nearest
+    to the middle in cumulative weight follows. Bands without weight are taken when no others are left.
+
+    Bands lie at least ``apart_nm`` apart, or half the even spacing where that is less: no interval of that width stands
+    for more than a k-th part, and what it weighs beyond goes to the other bands in proportion.
 
     Args:
         weight: (C,), non-negative.
         wavelength_nm: (C,), in any order.
         number: k.
+        apart_nm: from :func:`distinct_distance_nm`.
 
     Returns:
         (k,) indices of bands, in order of wavelength
@@ -45,14 +62,62 @@ def select_bands(
     if not 1 <= number <= weight.size:
         raise InputError("select", "k", number, f"1 to {weight.size}", "choose that many bands")
     order = np.argsort(wavelength_nm, kind="stable")
-    part = weight[order].astype(np.float64) / weight.sum()
+    nm, part = np.asarray(wavelength_nm, np.float64)[order], weight[order].astype(np.float64) / weight.sum()
+    lower, upper = _band_edges(nm)
+    apart_nm = min(apart_nm, float((upper - lower).sum()) / (2 * number))
+    if apart_nm > 0:
+        part = _limited(part, np.abs(nm[:, None] - nm) < apart_nm / 2, most=1 / number)
     middle = np.cumsum(part) - part / 2
     taken = np.zeros(weight.size, bool)
     for target in (np.arange(number) + 0.5) / number:
+        near = (np.abs(nm[:, None] - nm[taken]) < apart_nm - 1e-6).any(1)
         # a band without weight lies between parts and stands for none; equal distances may differ by rounding
-        distance = np.abs(middle - target).round(9) + 2 * (part == 0)
+        distance = np.maximum(np.abs(middle - target) - part / 2, 0).round(9) + near + 2 * (part == 0)
         taken[np.argmin(np.where(taken, np.inf, distance))] = True
     return order[taken]
+
+
+def _limited(part: NDArray[np.float64], near: NDArray[np.bool_], *, most: float) -> NDArray[np.float64]:
+    """Parts (C,) of 1 of which the bands near each (C, C) hold no more than the most, as far as that can be."""
+    for _ in range(_ROUNDS):
+        held = near @ part
+        part = part * np.minimum(1.0, most / np.maximum(held, 1e-300))
+        part /= part.sum()
+    return part
+
+
+def _band_edges(nm: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where each of the ascending bands (C,) begins and ends: halfway to the next, but not across a gap."""
+    steps = np.diff(nm)
+    half = np.minimum(steps, np.median(steps)) / 2 if steps.size else np.zeros(0)
+    outer = float(np.median(half)) if half.size else 0.5
+    return nm - np.r_[outer, half], nm + np.r_[half, outer]
+
+
+def filter_limits(
+    chosen: NDArray[np.integer], correlation: NDArray[np.floating], wavelength_nm: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Lower and upper limits (k, 2) in nm of a filter for each chosen band (k,): as wide as the bands say the same.
+
+    A filter holds the neighbours whose correlation with the chosen band is at least 0.95, of (C, C) on training
+    spectra, and that are nearer to it than to any other chosen band; it ends at a gap.
+    """
+    order = np.argsort(wavelength_nm, kind="stable")
+    nm = np.asarray(wavelength_nm, np.float64)[order]
+    lower, upper = _band_edges(nm)
+    owner = np.abs(nm[:, None] - np.asarray(wavelength_nm)[chosen]).argmin(1)
+    gap = np.diff(nm) > _GAP * np.median(np.diff(nm)) if nm.size > 1 else np.zeros(0, bool)
+    limits = []
+    for i, band in enumerate(chosen):
+        at = int(np.flatnonzero(order == band)[0])
+        joined = (owner == i) & (np.abs(correlation[band, order]) >= _DISTINCT)
+        first = last = at
+        while first > 0 and joined[first - 1] and not gap[first - 1]:
+            first -= 1
+        while last < nm.size - 1 and joined[last + 1] and not gap[last]:
+            last += 1
+        limits.append((lower[first], upper[last]))
+    return np.array(limits)
 
 
 def evenly_spaced(wavelength_nm: NDArray[np.floating], *, number: int) -> NDArray[np.int64]:
@@ -79,16 +144,17 @@ def mutual_information(train: Pixels, *, seed: int) -> NDArray[np.float64]:
     return np.asarray(mutual_info_classif(*train, random_state=seed))
 
 
-def pca_loading(pixels: NDArray[np.floating]) -> NDArray[np.float64]:
-    r"""Loading (C,) of each band on the first principal components, :math:`\sum_j \lambda_j v_{jc}^2`.
+def mnf_loading(pixels: NDArray[np.floating], noise: NDArray[np.floating]) -> NDArray[np.float64]:
+    r"""Loading (C,) of each band on the first MNF components, :math:`\sum_j \lambda_j v_{jc}^2`.
 
-    Of as many components j as explain 99 % of the variance; of all, every standardised band would get the same.
-    Source: Chang et al. (1999), doi:10.1109/36.803411, who sum over all components of bands not standardised.
+    Of as many components j as hold 99 % of the signal to noise :math:`\lambda`; v from standardised spectra (N, C) and
+    differences of neighbours (P, C), see :func:`hsfusion.trust.baselines.noise_components`. Source: Chang et al.
+    (1999), doi:10.1109/36.803411.
     """
-    values, vectors = np.linalg.eigh(np.cov(pixels.T))  # ascending
-    values, vectors = values[::-1], vectors[:, ::-1]
+    axes = noise_components(pixels, noise)
+    values = (pixels @ axes).var(0)
     components = int(np.searchsorted(np.cumsum(values) / values.sum(), _EXPLAINED)) + 1
-    return (vectors[:, :components] ** 2) @ values[:components]
+    return (axes[:, :components] ** 2) @ values[:components]
 
 
 def svm_weights(train: Pixels, *, seed: int) -> NDArray[np.float64]:
@@ -101,29 +167,36 @@ def svm_weights(train: Pixels, *, seed: int) -> NDArray[np.float64]:
 
 
 def choices(
-    weight: NDArray[np.floating], train: Pixels, *, wavelength_nm: NDArray[np.floating], seed: int
+    weight: NDArray[np.floating],
+    train: Pixels,
+    *,
+    noise: NDArray[np.floating],
+    wavelength_nm: NDArray[np.floating],
+    seed: int,
 ) -> dict[str, Choice]:
     """Our choice of bands, ``weights``, and those that it has to beat, by name: each a function of k.
 
-    The weights (C,) are learned from the same training pixels. The other scores choose their k highest bands, as is
-    usual, and in a second version, ``spread``, by the rule of ours.
+    The weights (C,) are learned from the same training pixels. The other scores are made into a choice by the same
+    rule, :func:`select_bands`: their k highest bands would be neighbours, which no ranking deserves.
     """
     scores = {
+        "weights": weight,
         "mutual information": mutual_information(train, seed=seed),
-        "PCA loading": pca_loading(train[0]),
         "SVM weights": svm_weights(train, seed=seed),
+        "MNF loading": mnf_loading(train[0], noise),
     }
+    apart_nm = distinct_distance_nm(np.asarray(np.corrcoef(train[0].T)), wavelength_nm)
     return {
-        "weights": lambda k: select_bands(weight, wavelength_nm, number=k),
+        **{
+            # all scores may be 0
+            name: lambda k, of=score + 1e-12 * (name != "weights"): select_bands(
+                of, wavelength_nm, number=k, apart_nm=apart_nm
+            )
+            for name, score in scores.items()
+        },
         "evenly spaced": lambda k: evenly_spaced(wavelength_nm, number=k),
         "random": lambda k: random_bands(weight.size, number=k, seed=seed),
         "lowest weights": lambda k: highest(-weight, number=k),
-        **{name: lambda k, of=of: highest(of, number=k) for name, of in scores.items()},
-        # all scores may be 0
-        **{
-            f"{name}, spread": lambda k, of=of + 1e-12: select_bands(of, wavelength_nm, number=k)
-            for name, of in scores.items()
-        },
     }
 
 

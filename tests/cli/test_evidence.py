@@ -147,6 +147,13 @@ def test_chosen_bands_are_compared_on_both_kinds_of_split(tiny):
     assert all(len(set(bands["10"])) == 10 for bands in chosen.values())
 
 
+def test_choices_on_random_pixels_can_be_left_out(tmp_path):
+    words = ("seeds=1", "resamples=1", "random_split=null", "retrain=[svm]")
+    top_k = evidence_of(tmp_path / "e", *TINY, *SMALL_TOP_K[:-1], *words)["top_k"]
+    assert "blocks" in top_k and not [key for key in top_k if "random" in key and key != "random_p_blocks"]
+    assert {path.name for path in (tmp_path / "e" / "top_k").iterdir()} == {"split-0"}
+
+
 def test_a_second_start_redoes_only_what_is_missing_and_finds_the_same(tiny, capsys):
     folder, found = tiny
     gone, kept = (folder / "runs" / name / "metrics.json" for name in ("seed-1-resample-0", "seed-0-resample-0"))

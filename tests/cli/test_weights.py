@@ -3,12 +3,12 @@
 import csv
 import json
 import os
-import struct
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from hsfusion.cli import weights as command
 from hsfusion.errors import InputError
@@ -50,8 +50,9 @@ def write_tables(folder, weight, *, nm=NM, seed=0, fusion="channel", beats_chanc
         training_scene={"name": "made up", "shape": [9, 9], "transform": [1, 0, 0, 0, 1, 0], "crs": None, "values": []},
         checksum="of tensors that nobody reads here",
     )
-    text = json.dumps({"__metadata__": {"hsfusion": json.dumps(header.to_dict())}}).encode()
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    correlation = np.exp(-np.abs(nm[:, None] - nm) / 400)[np.triu_indices(nm.size)]  # 0.951 of neighbours
+    tensors = {"mean": np.ones(nm.size), "covariance": correlation}
+    save_file(tensors, folder / "model.safetensors", {"hsfusion": json.dumps(header.to_dict())})
     metrics = {
         "split": {"kind": "blocks", "train_pixels": 900, "val_pixels": 100, "test_pixels": 2000, "leakage": 0.0},
         "test": {"overall_accuracy": 0.9, "average_accuracy": 0.7, "kappa": 0.8},
@@ -303,7 +304,11 @@ def test_selected_bands_are_written_as_a_table_and_as_groups_of_one_band(three, 
     out = three[0] / "weights"
     chosen = rows(out / "selected_4.csv")
     assert [float(row["wavelength_nm"]) for row in chosen] == sorted(float(row["wavelength_nm"]) for row in chosen)
-    assert "4 bands: " in (said := capsys.readouterr().out)
+    assert "4 bands, at least 40 nm apart: 640, 680, 1300, 1340 nm" in (said := capsys.readouterr().out)
+    # neighbours say the same, but between two chosen bands there is one, which goes to the first
+    assert "filters that see the same: 610-670, 670-710, 1270-1330, 1330-1370 nm" in said
+    assert [float(row["filter_centre_nm"]) for row in chosen] == [640, 690, 1300, 1350]
+    assert [float(row["filter_width_nm"]) for row in chosen] == [60, 40, 60, 40]
     assert "groups=selected_4 band_cost=0" in said
     text = (out / "groups" / "selected_4.yaml").read_text()
     for row in chosen:
@@ -460,6 +465,17 @@ def test_a_run_no_better_than_chance_takes_no_evidence(tmp_path, monkeypatch):
 def test_evidence_is_for_one_run(three, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="or one run folder with evidence"):
         call(*three, f"evidence={write_evidence(tmp_path / 'evidence')}", monkeypatch=monkeypatch)
+
+
+def test_evidence_of_one_classifier_on_one_kind_of_split_is_drawn(tmp_path, monkeypatch, undrawn):
+    """As benchmark evidence leaves it by default, and with random_split=null."""
+    folder = write_evidence(tmp_path / "evidence")
+    content = json.loads((folder / "evidence.json").read_text())
+    del content["top_k"]["blocks"]["network"], content["top_k"]["random"]
+    (folder / "evidence.json").write_text(json.dumps(content))
+    call(folder, monkeypatch=monkeypatch)
+    page = (folder / "weights" / "report.html").read_text()
+    assert "blocks split" in page and "random split" not in page
 
 
 def test_an_unfinished_evidence_run_is_stamped_as_such(tmp_path, monkeypatch, undrawn):
