@@ -258,7 +258,12 @@ def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, 
         "quartiles": {"lower": spread.lower.tolist(), "upper": spread.upper.tolist()},
         "untrained": profiles.untrained.tolist(),
         "selection_frequency": spread.frequency.tolist(),
-        "stability": {"bands": bands, "half_width": half_width, **{k: asdict(of) for k, of in stabilities.items()}},
+        "stability": {
+            "bands": bands,
+            "half_width": half_width,
+            "index_of_members": profiles.index_of_members(),
+            **{k: asdict(of) for k, of in stabilities.items()},
+        },
         "top_windows": [
             {
                 "lower_nm": window.lower_nm,

@@ -55,7 +55,7 @@ def band_weights_figure(
 
     * ``spectra``: class name to (C,) mean spectrum in the scene's own unit, and hex colour.
     * ``spread``: (C,) lower and upper quartiles over the runs whose median the weights are.
-    * ``stamp``: a warning written across the plot, such as "unstable".
+    * ``stamp``: a warning written across the plot, such as "borderline".
     * ``sources``: weight of each further raster, which has no wavelength: named in the legend.
     * ``frequency``: (C,) share of the runs that select each band, drawn in a strip under the curve.
     * ``untrained``: (C,) what untrained networks give the bands; None for the same everywhere.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -220,12 +220,31 @@ class Profiles:
         seeds, resamples, _ = self.weight.shape
         if seeds * resamples == 1:
             return {}
-        nm, (bands, half_width) = self.bands.wavelength_nm[self.used], compared_bands(self.used.size)
-        members = {"single": (self.runs, 1), "reported": (self.ensembles, seeds if resamples > 1 else 1)}
+        members = seeds if resamples > 1 else 1
+        return {"single": self._stability(self.runs, 1), "reported": self._stability(self.ensembles, members)}
+
+    def index_of_members(self) -> dict[str, float]:
+        """The index of medians of 1, 2, 3 and 5 of the S runs of each resample, the mean over S choices of them."""
+        seeds, resamples, _ = self.weight.shape
+        places = np.arange(seeds)
         return {
-            name: window_stability(self.relative(weight), nm, bands=bands, half_width=half_width, members=number)
-            for name, (weight, number) in members.items()
+            str(number): float(
+                np.mean(
+                    [
+                        self._stability(
+                            replace(self, weight=self.weight[(first + places[:number]) % seeds]).ensembles
+                        ).index
+                        for first in places
+                    ]
+                )
+            )
+            for number in (1, 2, 3, 5)
+            if number <= seeds and resamples > 1
         }
+
+    def _stability(self, profiles: NDArray[np.float64], members: int = 1) -> Stability:
+        nm, (bands, half_width) = self.bands.wavelength_nm[self.used], compared_bands(self.used.size)
+        return window_stability(self.relative(profiles), nm, bands=bands, half_width=half_width, members=members)
 
 
 def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:

@@ -19,7 +19,6 @@ STABLE = 0.75
 FREE = "The free convolution can absorb the scale of any band: its weights are no evidence."
 _LEVEL = 0.05
 _CRITICAL_Z = 2.326  # one-sided 1 % point of the normal distribution
-_REFUTED = 0.1  # a p-value above speaks against the weights; 2 of 20 random orders may be better by luck
 _MOST_PAIRS = 10  # that are named
 _NAMED = 5  # windows
 
@@ -58,7 +57,8 @@ class Duplicate:
 class Verdict:
     """What the band weights are worth, why, and the windows of greatest weight; none where there is no evidence.
 
-    The word is ``supported``, ``no evidence``, ``one run only``, ``unstable``, ``not faithful`` or ``not tested``.
+    The word is ``supported``, ``borderline``, ``not supported``, ``no evidence`` or, without an evidence run, ``not
+    tested``.
     """
 
     word: str
@@ -142,14 +142,12 @@ def verdict(
 ) -> Verdict:
     """Judges the band weights of one or several runs.
 
-    The first that applies: *no evidence* where they cannot be read (``unreadable`` says why), where a run does no
-    better than classifiers of labels without meaning (``chance`` holds the scores of each, see docs/weights.md), or
-    where the weights cannot be told from those of untrained networks; *one run only* where there is nothing to compare
-    with (no ``uniformity_p``, no ``stability``); *unstable* where the index is below 0.75; *not tested* where the
-    curves are missing; *not faithful* where all curves of deletion, or all of insertion, have p >= 0.05, or any curve
-    has p > 0.1; else *supported*. Of 20 random orders the smallest p is 1/21, so that one lucky order (2/21) on one of
-    several curves says nothing against the weights. Names of curves are the direction, or direction and replacement
-    with a comma.
+    By the rule in docs/weights.md, from what the arguments say:
+
+    * ``unreadable``: why the weights cannot be read at all.
+    * ``chance``: the scores of each run, fields of :class:`hsfusion.trust.chance.Chance`.
+    * ``uniformity_p``, ``stability``: None of a single run.
+    * ``p_values``: of the curves, by direction and replacement with a comma; none where no bands were removed.
     """
     word, why = ("no evidence", unreadable) if unreadable else _judge(beats_chance, uniformity_p, stability, p_values)
     compared = () if unreadable or not chance else (chance_sentence(chance),)
@@ -173,48 +171,35 @@ def _judge(
     if uniformity_p is not None and uniformity_p >= _LEVEL:
         return "no evidence", f"The weights cannot be told from those of untrained networks (p = {uniformity_p:.2g})."
     if stability is None:
-        return "one run only", "There is one run: another seed may weight other bands. Train several and compare."
+        return "not tested", "There is one run: another seed may weight other bands. Train several and compare."
     agreement = _agreement(stability)
     if not stability.index >= STABLE:  # also where it is undefined
-        return "unstable", f"Repeated trainings do not agree on the bands: {agreement}, below {STABLE}."
-    border = ""
-    if not stability.lower >= STABLE:
-        border = (
-            f" The interval reaches below {STABLE}: the agreement is borderline, and more trainings may not confirm it."
-        )
+        return "not supported", f"Repeated trainings do not agree on the bands: {agreement}, below {STABLE}."
+    wide = not stability.lower >= STABLE
+    border = f" The interval reaches below {STABLE}: more trainings may not confirm the agreement." if wide else ""
     if not p_values:
         return "not tested", (
             f"Repeated trainings agree ({agreement}), but no band was removed to see what it is worth.{border}"
         )
-    return _judge_curves(p_values, agreement, border)
-
-
-def _judge_curves(p_values: Mapping[str, float], agreement: str, border: str) -> tuple[str, str]:
-    """Each direction needs a significant curve, and no curve may speak against the weights."""
     missed = ", ".join(f"{name} p = {p:.2g}" for name, p in p_values.items() if p >= _LEVEL)
-    directions = {name.split(",")[0] for name in p_values}
-    best = [min(p for name, p in p_values.items() if name.split(",")[0] == direction) for direction in directions]
-    if max(best) >= _LEVEL or max(p_values.values()) > _REFUTED:
-        return "not faithful", (
+    if missed:
+        return "not supported", (
             f"Bands of great weight are not shown to matter more to the accuracy than random ones: {missed}."
         )
-    if missed:
-        missed = (
-            f" Not significant by itself: {missed}; one curve of each kind has to be, and none may be above {_REFUTED}."
-        )
-    return "supported", (
+    return "borderline" if border else "supported", (
         f"Repeated trainings agree ({agreement}), and bands of great weight matter more to the accuracy than random "
-        f"ones (largest p = {max(p_values.values()):.2g}).{missed}{border}"
+        f"ones (largest p = {max(p_values.values()):.2g}).{border}"
     )
 
 
 def _agreement(stability: Stability) -> str:
-    """The index in words."""
+    """The index in words, with the number of runs behind each profile."""
     if np.isnan(stability.index):
         return "no band stands out in any of them, the index is undefined"
-    made = f"{stability.profiles} profiles"
-    made += f", each the median of {stability.members} runs" if stability.members > 1 else ""
-    return f"Nogueira index {stability.index:.2f}, 95 % interval {stability.lower:.2f} to {stability.upper:.2f}, {made}"
+    of = f"medians of {stability.members} runs" if stability.members > 1 else "single runs"
+    known = not np.isnan(stability.lower)
+    interval = f"95 % interval {stability.lower:.2f} to {stability.upper:.2f}" if known else "too few for an interval"
+    return f"Nogueira index {stability.index:.2f} of {stability.profiles} {of}, {interval}"
 
 
 def _shown(windows: Sequence[WavelengthWindow], *, runs: int) -> list[str]:

@@ -95,7 +95,7 @@ def test_page_holds_every_part_in_order(page):
 
 def test_one_run_is_called_one_run(page):
     words = "".join(Elements(page).words)
-    assert "Verdict: one run only." in words or "Verdict: no evidence." in words
+    assert "Verdict: not tested." in words or "Verdict: no evidence." in words
     assert "Leakage 0.0000" in words
 
 
@@ -205,13 +205,13 @@ def test_page_of_evidence_grows_with_its_stages():
     assert "Every band, in the order of the file" in first
     found = {"index": float("nan"), "lower": None, "upper": None, "profiles": 2, "members": 1}
     judged = trained | {
-        "stability": {"bands": 1, "half_width": 0, "single": found},
-        "verdict": {"word": "unstable", "sentences": ["They do not agree."], "windows": []},
+        "stability": {"bands": 1, "half_width": 0, "index_of_members": {}, "single": found},
+        "verdict": {"word": "not supported", "sentences": ["They do not agree."], "windows": []},
     }
     second = evidence_page(judged)
     assert "Stability over seeds" in second
     assert "undefined to undefined" in second
-    assert "Verdict: unstable." in second
+    assert "Verdict: not supported." in second
     assert "Faithfulness" not in second
     # JSON round trip: what the file holds is what is shown
     assert evidence_page(json.loads(json.dumps(judged))) == second

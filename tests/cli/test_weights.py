@@ -128,7 +128,13 @@ def write_evidence(folder, *, seeds=2, resamples=2, without=()):
         "untrained": [1 / NM.size] * NM.size,
         "quartiles": {"lower": lower.tolist(), "upper": upper.tolist()},
         "selection_frequency": (profiles > np.sort(profiles)[:, [-21]]).mean(0).tolist(),
-        "stability": {"bands": 20, "half_width": 3, "single": agreement, "reported": agreement},
+        "stability": {
+            "bands": 20,
+            "half_width": 3,
+            "index_of_members": {"1": 0.8, "2": 0.9},
+            "single": agreement,
+            "reported": agreement,
+        },
         "top_windows": windows,
         "faithfulness": {
             "seed": 0,
@@ -175,12 +181,12 @@ def three(tmp_path):
 def test_one_run_is_drawn_and_judged_as_one(three, monkeypatch, capsys):
     call(three[0], monkeypatch=monkeypatch)
     out = three[0] / "weights"
-    assert "verdict: one run only" in capsys.readouterr().out
+    assert "verdict: not tested" in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} == {
         *("weights.csv", "weights.json", "windows.csv"),
         *(f"{stem}.{kind}" for stem in ("band_weights",) for kind in ("svg", "png")),
     }
-    assert "one run only" in (out / "band_weights.svg").read_text()
+    assert "not tested" in (out / "band_weights.svg").read_text()
     table = rows(out / "weights.csv")
     assert [row["rank"] for row in table] == [str(rank) for rank in range(1, NM.size + 1)]
     weight = profile(0)
@@ -217,7 +223,7 @@ def test_runs_that_agree_and_runs_that_do_not_are_told_apart(tmp_path, three):
     agreed = compare(alike)
     assert agreed.verdict is not None
     assert (agreed.verdict.word, agreed.stamp) == ("not tested", "not tested")
-    assert compare(apart).stamp in {"unstable", "no evidence"}
+    assert compare(apart).stamp in {"not supported", "no evidence"}
 
 
 def test_untrained_weights_are_equal_in_groups_and_follow_the_spacing_of_bands():
@@ -244,7 +250,7 @@ def test_runs_that_kept_what_their_groups_started_with_do_not_agree(tmp_path):
     assert found.stability is not None and found.spread is not None
     assert found.stability.index < 0.3  # over all bands the 15 without weight would count as agreement
     assert (found.spread.frequency[NM >= 1300] == 0).all()
-    assert found.verdict is not None and found.verdict.word in {"unstable", "no evidence"}
+    assert found.verdict is not None and found.verdict.word in {"not supported", "no evidence"}
 
 
 def test_a_run_no_better_than_chance_is_no_evidence(tmp_path, three):
@@ -257,7 +263,7 @@ def test_a_run_no_better_than_chance_is_no_evidence(tmp_path, three):
 @pytest.mark.parametrize("fusion", ["free", "channel"])
 def test_weights_of_a_free_convolution_are_no_evidence(tmp_path, fusion):
     found = compare([write_tables(tmp_path / "r", profile(0), fusion=fusion)])
-    assert found.stamp == ("no evidence" if fusion == "free" else "one run only")
+    assert found.stamp == ("no evidence" if fusion == "free" else "not tested")
 
 
 def test_that_runs_carried_over_from_one_network_agree_is_no_evidence(tmp_path, three):

@@ -111,7 +111,7 @@ def report(figures: Path = NOWHERE, **changes: Any) -> str:
         "independence": "30.0 % of the labelled pixels train",
         "beats_chance": True,
         "unreadable": None,
-        "verdict": ("one run only", ["Another seed may weight other bands."]),
+        "verdict": ("not tested", ["Another seed may weight other bands."]),
         "bands_in_use": "4 of 4",
         "best_step": 5,
         "shape": (20, 30),
@@ -238,12 +238,12 @@ def test_evidence_takes_the_places_of_what_one_run_says(drawn: Path) -> None:
         "runs": [{"seed": 0, "resample": 0, "overall_accuracy": 0.8, "average_accuracy": 0.7, "beats_chance": True}],
         "ensemble": [0.25] * 4,
         "profiles": [[0.25] * 4],
-        "verdict": {"word": "unstable", "sentences": [EVIL]},
+        "verdict": {"word": "not supported", "sentences": [EVIL]},
     }
     once = with_evidence(report(drawn), evidence, name=EVIL, figures=drawn)
     page = Page(once)
-    assert {"Verdict: unstable.", EVIL, "Every training", "Configuration"} <= set(page.words)
-    assert "Verdict: one run only." not in page.words
+    assert {"Verdict: not supported.", EVIL, "Every training", "Configuration"} <= set(page.words)
+    assert "Verdict: not tested." not in page.words
     assert not page.all("script")
     assert values_of(once)[0].startswith("band 1: 400.0 nm, group blue, weight 25.00 %")
     assert with_evidence(once, evidence, name=EVIL, figures=drawn) == once

@@ -167,9 +167,9 @@ def test_groups_weigh_what_they_weigh_in_the_runs_where_their_bands_take_turns()
 
 
 def test_stamp_and_spread_are_drawn() -> None:
-    figure = figure_of(spread=(WEIGHT / 2, WEIGHT * 3), stamp="unstable")
+    figure = figure_of(spread=(WEIGHT / 2, WEIGHT * 3), stamp="borderline")
     axes = figure.axes[0]
-    assert "unstable" in [text.get_text() for text in axes.texts]
+    assert "borderline" in [text.get_text() for text in axes.texts]
     assert axes.get_ylim()[1] > 3 * WEIGHT.max()
     assert "quartiles" in legend_texts(figure)
 

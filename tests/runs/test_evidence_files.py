@@ -40,6 +40,7 @@ def content():
         "stability": {
             "bands": 5,
             "half_width": 1,
+            "index_of_members": {},
             "reported": {"index": None, "lower": None, "upper": None, "profiles": 2, "members": 1},
         },
         "top_windows": [WINDOW],
