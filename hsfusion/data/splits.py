@@ -1,4 +1,4 @@
-"""Splits of labelled pixels into training, validation and test, parts of them, and how much the test pixels leak."""
+"""Splits of labelled pixels into training, validation and test, and how much the test pixels leak."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes import ArrayScene, LabelledScene, Labels, read_labels
+from hsfusion.scenes import LabelledScene, Labels, read_labels
 from hsfusion.scenes.labels import on_one_legend, read_ids
-from hsfusion.scenes.scene import read_all
-from hsfusion.spectra import Bands
 
 UNUSED, TRAIN, VAL, TEST, BUFFER = range(5)
 _CANDIDATES = 60  # random assignments of blocks that the best is chosen from
@@ -32,6 +30,7 @@ class Split:
         radius: radius of the receptive field in pixels, for which ``leakage`` is measured.
         seed: that it was drawn with.
         fields: (N,) number of the field that each labelled pixel lies in, row by row; None for connected fields.
+        block_pixels: edge of the blocks that were assigned; None where there are none.
     """
 
     kind: str
@@ -40,6 +39,7 @@ class Split:
     radius: int
     seed: int = 0
     fields: NDArray[np.int64] | None = None
+    block_pixels: int | None = None
 
     def count(self, role: int) -> int:
         """Number of pixels with a role."""
@@ -153,7 +153,8 @@ def blocks(
     roles = _best_of_many(
         pixels, lambda: _assign(_blocks_of(pixels, rng, block_pixels), pixels, rng, shares), shares, distance
     )
-    split = Split("blocks", labelled, _whole(pixels, roles, rng, per_class, val_per_class), radius, seed or 0)
+    whole = _whole(pixels, roles, rng, per_class, val_per_class)
+    split = Split("blocks", labelled, whole, radius, seed or 0, block_pixels=block_pixels)
     _check_classes(split, fix="lower split.block_pixels, drop the class or label it in more places")
     return split
 
@@ -283,33 +284,6 @@ def _like(labelled: LabelledScene, labels: Labels) -> Labels:
         return replace(labels, names=names, colors=colors)
     _log.info("The labels of the fixed split are not those of the scene; the split's own are used.")
     return labels
-
-
-def resampled(split: Split, number: int, *, share: float = 0.8) -> Split:
-    """Keeps a random share of the training pixels of each class, one pixel at least; the others become unused.
-
-    Drawn without replacement, as a function of the split and the ``number`` of the resample. Validation and test pixels
-    stay as they are, so that networks trained on several resamples differ by what they were trained on alone.
-    """
-    rng = np.random.default_rng([number, 12])
-    roles = split.roles.copy()
-    for code in split.labelled.legend.codes:
-        pixels = rng.permutation(np.flatnonzero((split.labelled.labels == code) & (split.roles == TRAIN)))
-        roles.flat[pixels[max(1, round(share * pixels.size)) :]] = UNUSED
-    return replace(split, roles=roles)
-
-
-def with_bands(split: Split, chosen: NDArray[np.integer]) -> Split:
-    """The same pixels with some of the bands only, as a sensor of these bands would have seen them.
-
-    Bands are ``chosen`` by index, (k,) in any order, and come in the order of the file. Layers of further rasters are
-    left out.
-    """
-    scene, kept = split.labelled.scene, np.sort(chosen).astype(np.int64)
-    fwhm = scene.bands.fwhm_nm
-    bands = Bands(scene.bands.wavelength_nm[kept], None if fwhm is None else fwhm[kept], scene.bands.good[kept])
-    fewer = ArrayScene(read_all(scene, kept), bands=bands, name=scene.name, geobox=scene.geobox)
-    return replace(split, labelled=replace(split.labelled, scene=fewer))
 
 
 @dataclass(frozen=True, eq=False)

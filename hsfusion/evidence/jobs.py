@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from hsfusion.data.noise import noise_differences
-from hsfusion.data.patches import PatchDataModule, TrainingCube, prepare
-from hsfusion.data.splits import TEST, TRAIN, VAL, Split, Splitter, resampled, with_bands
+from hsfusion.data.patches import PatchDataModule, prepare
+from hsfusion.data.splits import TEST, TRAIN, Split, Splitter
+from hsfusion.data.subsets import half_of
 from hsfusion.errors import EnvironmentFailure
 from hsfusion.inference.classification import MaskedNetwork
 from hsfusion.runs.experiment import initialise, new_model, split_scene, used_layers
@@ -30,11 +30,9 @@ from hsfusion.runs.run import Training, run_of
 from hsfusion.runs.settings import Settings, TrainSettings, choice, random_pixels, refusal, within
 from hsfusion.runs.training import fit, sample_patches
 from hsfusion.scenes import LabelledScene
-from hsfusion.spectra import BandGroup, Bands
 from hsfusion.training.building import WeightReadout
 from hsfusion.training.model_file import load_model, save_model
 from hsfusion.trust.faithfulness import band_covariance, conditional_fill, curve_masks, mean_fill, permutations
-from hsfusion.trust.rankings import Pixels, choices, retrain_score
 
 CLASSIFIERS = ("svm", "network")
 #: repeats of the permutation of a group, and random orders of windows
@@ -48,8 +46,7 @@ _FIRST_UNTRAINED = 2**40  # above the seeds that a training can be given
 class EvidenceSettings(Settings):
     """How evidence is collected. Every field is a key of conf/benchmark_evidence.yaml, which explains them."""
 
-    resamples: int = within(5, 1)
-    resample_share: float = within(0.8, 0.05, 1)
+    resamples: int = within(6, 1)
     seeds: int = within(5, 1)
     first_seed: int = within(0, 0, 2**31)
     split_seed: int | None = within(None, 0, 2**31)
@@ -70,8 +67,12 @@ class EvidenceSettings(Settings):
 
     @property
     def of_split(self) -> int:
-        """Seed of the split that all trainings share."""
+        """Seed of the first split."""
         return self.first_seed if self.split_seed is None else self.split_seed
+
+    def split_seed_of(self, resample: int) -> int:
+        """Seed of the split whose training pixels a resample is half of."""
+        return self.of_split + resample // 2
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def train_run(path: Path, task: Task, *, which: str, split_seed: int, seed: int,
     settings = replace(task.settings, seed=seed)
     split = split_of(task, which, split_seed)
     if resample is not None:
-        split = resampled(split, resample, share=task.plan.resample_share)
+        split = half_of(split, resample % 2)
     experiment = initialise(split, settings)
     path.parent.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.parent.name}-", dir=path.parent.parent) as partial_folder:
@@ -185,13 +186,13 @@ def train_run(path: Path, task: Task, *, which: str, split_seed: int, seed: int,
 
 
 def score_run(
-    path: Path, task: Task, *, run: str, order: list[int], windows: list[list[int]], number: list[int]
+    path: Path, task: Task, *, run: str, resample: int, order: list[int], windows: list[list[int]], number: list[int]
 ) -> None:
     """Writes the accuracies of a run's network under the replacements of every curve, and under permutations."""
-    seed = task.plan.of_split
+    seed, of_split = task.plan.of_split, task.plan.split_seed_of(resample)
     network, _ = load_model(Path(run) / "model.safetensors")
     groups: NDArray[np.bool_] = network.fusion.membership.numpy()  # (G, C + E)
-    split = resampled(split_of(task, "split", seed), 0, share=task.plan.resample_share)
+    split = half_of(split_of(task, "split", of_split), resample % 2)
     cube = prepare(split, network.fusion.membership.any(0).numpy())  # a band whose gate is shut tells about others
     pixels, most = split.pixels(TEST), task.plan.faithfulness_pixels
     if pixels.size > most:
@@ -217,69 +218,3 @@ def score_run(
     unpermuted = masked.permuted_accuracy(np.zeros(layers, bool), np.arange(masked.pixels))
     permuted = [masked.permuted_accuracy(group, other) for group in groups for other in orders]
     write_json(path, {**result, "groups": [unpermuted, *permuted]})
-
-
-def choose(path: Path, task: Task, *, which: str, split_seed: int, profile: list[float]) -> None:
-    """Writes the bands that each ranking chooses on the training pixels of a split, from which the profile (C,) is."""
-    used, nm = used_bands(task), task.scene.scene.bands.wavelength_nm
-    split = split_of(task, which, split_seed)
-    spectra, classes = _pixels(task, split)[0]
-    noise = noise_differences(_cube(task, split), split)[:, used]
-    train = spectra[:, used], classes
-    named = choices(np.array(profile)[used], train, noise=noise, wavelength_nm=nm[used], seed=split_seed)
-    numbers = task.plan.top_k
-    write_json(
-        path, {name: {str(k): used[np.sort(choice(k))].tolist() for k in numbers} for name, choice in named.items()}
-    )
-
-
-def retrain(
-    path: Path, task: Task, *, which: str, split_seed: int, classifier: str, chosen: dict[str, list[int]]
-) -> None:
-    """Writes the accuracies on validation and test pixels of a classifier trained on the bands of each ranking."""
-    split = split_of(task, which, split_seed)
-    scores = {}
-    for bands in dict.fromkeys(map(tuple, chosen.values())):
-        if classifier == "svm":
-            train, val, test = _pixels(task, split)
-            scores[bands] = retrain_score(train, val, test=test, bands=np.array(bands), seed=split_seed)
-        else:
-            scores[bands] = _network_accuracies(task, split, np.array(bands), split_seed)
-    write_json(
-        path, {name: dict(zip(("val", "test"), scores[tuple(bands)], strict=True)) for name, bands in chosen.items()}
-    )
-
-
-def _network_accuracies(task: Task, split: Split, bands: NDArray[np.int64], seed: int) -> tuple[float | None, float]:
-    """Of a network in which each band is a group of its own, so that a channel can be any contrast of bands."""
-    model = replace(task.settings.model, fusion="channel", keep_bands=None)
-    # these bands are chosen: closing some would compare other bands
-    settings = replace(
-        task.settings, seed=seed, band_cost=0.0, epochs=task.plan.retrain_epochs, model=model, groups=lone_groups
-    )
-    result = fit(settings, initialise(with_bands(split, bands), settings))
-    return result.val_accuracy, float(result.metrics["test"]["overall_accuracy"])
-
-
-def lone_groups(bands: Bands) -> list[BandGroup]:
-    """A group for each centre wavelength, from the middle to the one before to the middle to the next."""
-    centres = np.unique(bands.wavelength_nm)
-    middle = (centres[1:] + centres[:-1]) / 2
-    edges = [centres[0] - 1, *middle, centres[-1] + 1]
-    limits = zip(centres, edges[:-1], edges[1:], strict=True)
-    return [BandGroup(f"{nm:.10g} nm", float(lower), float(upper)) for nm, lower, upper in limits]
-
-
-@lru_cache(1)
-def _cube(task: Task, split: Split) -> TrainingCube:
-    inside = np.isin(np.arange(len(used_layers(split.labelled.scene, task.settings))), used_bands(task))
-    return prepare(split, inside)
-
-
-@lru_cache(2)
-def _pixels(task: Task, split: Split) -> tuple[Pixels, Pixels, Pixels]:
-    """Standardised spectra (N, C + E) and classes of the training, validation and test pixels."""
-    cube = _cube(task, split)
-    classes = cube.classes.numpy()
-    train, val, test = ((cube.spectra(split.pixels(role)), classes[split.pixels(role)]) for role in (TRAIN, VAL, TEST))
-    return train, val, test

@@ -24,14 +24,13 @@ from hsfusion.evidence.jobs import (
     Job,
     Task,
     Workers,
-    choose,
-    retrain,
     score_run,
     split_of,
     train_run,
     untrained_weights,
     used_bands,
 )
+from hsfusion.evidence.top_k import Pair, chosen_jobs, retrain_jobs, top_k_of
 from hsfusion.runs.comparison import EVIDENCE, Profiles
 from hsfusion.runs.experiment import as_labelled
 from hsfusion.runs.folder import read_json, write_json
@@ -40,19 +39,13 @@ from hsfusion.runs.settings import TrainSettings, describe, refusal, replaced
 from hsfusion.scenes import LabelledScene
 from hsfusion.spectra import BandWeights
 from hsfusion.trust.faithfulness import Curve, order_by_weight
-from hsfusion.trust.rankings import random_bands, smallest_number
-from hsfusion.trust.stability import compared_bands, quartiles
+from hsfusion.trust.stability import compared_bands
 from hsfusion.trust.verdict import FREE, Duplicate, Verdict, verdict
 
 _UNTRAINED = 50  # networks whose mean the weights are compared with
 # names of what is not complete yet: of train_run and write_json
 _PARTIAL = ("**/.seed-*-????????", "**/.*.json.[0-9]*")
 _STEPS = 15  # numbers of windows at which the curves are known, at most
-#: split, that of the settings, or random_split; and its seed
-Pair = tuple[str, int]
-_FULL = "all bands"
-_DRAWS = 20  # of random bands; the first is everybody's, the others are ...
-_DRAWN = ("svm", "split")  # ... for the classifier that is quick enough, on the split that counts
 
 
 def gather_evidence(
@@ -120,8 +113,10 @@ class _Stages:
             for resample in range(plan.resamples)
         ]
         folders = [self._run_folder(*pair) for pair in pairs]
-        own = ("split", plan.of_split)
-        jobs = [self._training(of, own, *pair) for of, pair in zip(folders, pairs, strict=True)]
+        jobs = [
+            self._training(of, ("split", plan.split_seed_of(resample)), seed, resample)
+            for of, (seed, resample) in zip(folders, pairs, strict=True)
+        ]
         self._workers.run(jobs, stage="trainings")
         tables = [BandWeights.from_csv(of / "band_weights.csv") for of in folders]
         first, shape = tables[0], (plan.seeds, plan.resamples, -1)
@@ -138,6 +133,7 @@ class _Stages:
             "scene": scene.name,
             "fusion": settings.model.fusion,
             "split": {"kind": self._split.kind, "seed": plan.of_split, "leakage": self._split.leakage},
+            "splits": -(-plan.resamples // 2),
             "bands": profiles.bands.to_dict(),
             "band_groups": list(profiles.group),
             "groups": [asdict(group) for group in settings.groups(profiles.bands)],
@@ -150,15 +146,19 @@ class _Stages:
         return profiles
 
     def score(self, profiles: Profiles) -> None:
-        """The networks of the first resample, one for each seed, where bands are replaced."""
-        plan, first = curve_plan(profiles), self._plan.first_seed
-        places = {s: self._folder / "faithfulness" / f"seed-{s}.json" for s in range(first, first + self._plan.seeds)}
-        jobs = [Job(score_run, path, {**plan, "run": str(self._run_folder(s, 0))}) for s, path in places.items()]
+        """The first network of each resample, where bands are replaced."""
+        plan, first, places = curve_plan(profiles), self._plan.first_seed, []
+        jobs = []
+        for resample in range(self._plan.resamples):
+            seed = first + resample * self._plan.seeds
+            places.append(self._folder / "faithfulness" / f"seed-{seed}.json")
+            run = str(self._run_folder(seed, resample))
+            jobs.append(Job(score_run, places[-1], {**plan, "run": run, "resample": resample}))
         self._workers.run(jobs, stage="faithfulness")
         names = [group["name"] for group in self.content["groups"]]
         names += [name for name, _ in self._split.labelled.scene.sources]
         names = ["all"] if self.content["fusion"] == "free" else names
-        self.content["faithfulness"] = faithfulness_of(plan, list(places.values()), seed=first, names=names)
+        self.content["faithfulness"] = faithfulness_of(plan, places, seed=first, names=names)
         self._write(profiles)
 
     def choose(self, profiles: Profiles) -> None:
@@ -179,7 +179,7 @@ class _Stages:
         }
         self._workers.run(list(itertools.chain(*jobs.values())), stage="trainings on other splits")
         members = {pair: [job.path.parent for job in of] for pair, of in jobs.items()}
-        members[own] = [self._folder / run["folder"] for run in self.content["runs"]]
+        members[own] = [self._folder / run["folder"] for run in self.content["runs"] if run["resample"] < 2]
         self._workers.run(chosen_jobs(places, members), stage="choices of bands")
         self._workers.run(retrain_jobs(places, plan, self._used), stage="trainings on chosen bands")
         self.content["top_k"] = top_k_of(places, plan, members=members, kind=self._split.kind)
@@ -357,89 +357,3 @@ def _importance(accuracies: NDArray[np.float64], names: Sequence[str]) -> list[d
         {"name": name, "importance": float(drop.mean()), "spread": float(drop.std()), "p": (1 + lost) / (1 + REPEATS)}
         for name, drop, lost in zip(names, loss, no_loss.tolist(), strict=True)
     ]
-
-
-def chosen_jobs(places: Mapping[Pair, Path], members: Mapping[Pair, Sequence[Path]]) -> list[Job]:
-    """Jobs that choose bands on the training pixels of each split, with the median weight of the trainings on it."""
-    jobs = []
-    for (which, seed), place in places.items():
-        weight = np.stack([BandWeights.from_csv(run / "band_weights.csv").weight for run in members[which, seed]])
-        profile = quartiles(weight).median.tolist()
-        jobs.append(Job(choose, place / "chosen.json", {"which": which, "split_seed": seed, "profile": profile}))
-    return jobs
-
-
-def retrain_jobs(places: Mapping[Pair, Path], plan: EvidenceSettings, used: NDArray[np.int64]) -> list[Job]:
-    """Jobs that train on chosen bands: for each split, classifier and number k, and on all bands in use (C',)."""
-    jobs = []
-    for (which, seed), place in places.items():
-        chosen = read_json(place / "chosen.json")
-        sets: dict[str, dict[str, list[int]]] = {_FULL: {_FULL: used.tolist()}}
-        sets |= {str(k): {ranking: bands[str(k)] for ranking, bands in chosen.items()} for k in plan.top_k}
-        drawn = {
-            f"random-{k}": {
-                str(draw): used[random_bands(used.size, number=k, seed=seed, draw=draw)].tolist()
-                for draw in range(1, _DRAWS)
-            }
-            for k in plan.top_k
-        }
-        for classifier in plan.retrain:
-            common = {"which": which, "split_seed": seed, "classifier": classifier}
-            jobs += [
-                Job(retrain, _file(place, classifier, name), {**common, "chosen": named})
-                for name, named in (sets | drawn if (classifier, which) == _DRAWN else sets).items()
-            ]
-    return jobs
-
-
-def _file(place: Path, classifier: str, name: str) -> Path:
-    return place / f"{classifier}-{name.replace(' ', '-')}.json"
-
-
-def top_k_of(
-    places: Mapping[Pair, Path], plan: EvidenceSettings, *, members: Mapping[Pair, Sequence[Path]], kind: str
-) -> dict[str, Any]:
-    """The part ``top_k`` of evidence.json; accuracies stand under the kind of the split, and under ``random``."""
-    found: dict[str, Any] = {"numbers": list(plan.top_k), "seeds": sorted({seed for _, seed in places})}
-    for which, key in (("random_split", "random"), ("split", kind)):  # the configured one, where both are random
-        own = [place for pair, place in places.items() if pair[0] == which]
-        if not own:
-            continue
-        full = {name: _scores(own, name, _FULL)[_FULL] for name in plan.retrain}
-        found[key] = {}
-        for name in plan.retrain:  # ranking -> accuracies, a row for each k and a column for each split
-            rows = [_scores(own, name, str(k)) for k in plan.top_k]
-            found[key][name] = {ranking: [row[ranking] for row in rows] for ranking in rows[0]}
-        found[f"full_{key}"] = {name: float(np.mean(of)) for name, of in full.items()}
-        found[f"members_{key}"] = [len(members[pair]) for pair in places if pair[0] == which]
-        if which == "split" and "svm" in plan.retrain:
-            found[f"random_p_{key}"] = _with_draws(own, plan.top_k, found[key]["svm"])
-    own = [place for (which, _), place in places.items() if which == "split"]
-    validated = {}
-    for name in plan.retrain:  # by the accuracies on validation pixels a k can be chosen
-        full = _scores(own, name, _FULL, role="val")[_FULL]
-        if None not in full:
-            weights = [float(np.mean(_scores(own, name, str(k), role="val")["weights"])) for k in plan.top_k]
-            validated[name] = {"full": float(np.mean(full)), "weights": weights}
-    cheapest = {name: smallest_number(plan.top_k, of["weights"], full=of["full"]) for name, of in validated.items()}
-    return {**found, "full": found[f"full_{kind}"], "val": validated, "cheapest": cheapest}
-
-
-def _scores(places: Sequence[Path], classifier: str, name: str, *, role: str = "test") -> dict[str, list[Any]]:
-    """Ranking -> the accuracy on each split of a classifier trained on its bands."""
-    read = [read_json(_file(place, classifier, name)) for place in places]
-    return {ranking: [of[ranking][role] for of in read] for ranking in read[0]}
-
-
-def _with_draws(
-    places: Sequence[Path], numbers: Sequence[int], accuracies: dict[str, list[list[float]]]
-) -> list[float]:
-    """Puts the mean over all draws of random bands in place of the first; gives p of ours for each number of bands."""
-    p_values = []
-    for i, k in enumerate(numbers):
-        more = np.array(list(_scores(places, "svm", f"random-{k}").values())).T
-        drawn = np.column_stack([accuracies["random"][i], more])  # (splits, draws)
-        better = int((drawn.mean(0) >= np.mean(accuracies["weights"][i])).sum())
-        p_values.append((1 + better) / (1 + _DRAWS))
-        accuracies["random"][i] = drawn.mean(1).tolist()
-    return p_values

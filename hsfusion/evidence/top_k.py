@@ -1,0 +1,182 @@
+"""Choices of k bands on several splits, and classifiers trained on these alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hsfusion.data.noise import noise_differences
+from hsfusion.data.patches import TrainingCube, prepare
+from hsfusion.data.splits import TEST, TRAIN, VAL, Split
+from hsfusion.data.subsets import with_bands
+from hsfusion.evidence.jobs import EvidenceSettings, Job, Task, split_of, used_bands
+from hsfusion.runs.experiment import initialise, used_layers
+from hsfusion.runs.folder import read_json, write_json
+from hsfusion.runs.training import fit
+from hsfusion.spectra import BandGroup, Bands, BandWeights
+from hsfusion.trust.rankings import Pixels, choices, random_bands, retrain_score, smallest_number
+from hsfusion.trust.stability import quartiles
+
+#: split, that of the settings, or random_split; and its seed
+Pair = tuple[str, int]
+_FULL = "all bands"
+_DRAWS = 20  # of random bands; the first is everybody's, the others are ...
+_DRAWN = ("svm", "split")  # ... for the classifier that is quick enough, on the split that counts
+
+
+def chosen_jobs(places: Mapping[Pair, Path], members: Mapping[Pair, Sequence[Path]]) -> list[Job]:
+    """Jobs that choose bands on the training pixels of each split, with the median weight of the trainings on it."""
+    jobs = []
+    for (which, seed), place in places.items():
+        weight = np.stack([BandWeights.from_csv(run / "band_weights.csv").weight for run in members[which, seed]])
+        profile = quartiles(weight).median.tolist()
+        jobs.append(Job(choose, place / "chosen.json", {"which": which, "split_seed": seed, "profile": profile}))
+    return jobs
+
+
+def retrain_jobs(places: Mapping[Pair, Path], plan: EvidenceSettings, used: NDArray[np.int64]) -> list[Job]:
+    """Jobs that train on chosen bands: for each split, classifier and number k, and on all bands in use (C',)."""
+    jobs = []
+    for (which, seed), place in places.items():
+        chosen = read_json(place / "chosen.json")
+        sets: dict[str, dict[str, list[int]]] = {_FULL: {_FULL: used.tolist()}}
+        sets |= {str(k): {ranking: bands[str(k)] for ranking, bands in chosen.items()} for k in plan.top_k}
+        drawn = {
+            f"random-{k}": {
+                str(draw): used[random_bands(used.size, number=k, seed=seed, draw=draw)].tolist()
+                for draw in range(1, _DRAWS)
+            }
+            for k in plan.top_k
+        }
+        for classifier in plan.retrain:
+            common = {"which": which, "split_seed": seed, "classifier": classifier}
+            jobs += [
+                Job(retrain, _file(place, classifier, name), {**common, "chosen": named})
+                for name, named in (sets | drawn if (classifier, which) == _DRAWN else sets).items()
+            ]
+    return jobs
+
+
+def _file(place: Path, classifier: str, name: str) -> Path:
+    return place / f"{classifier}-{name.replace(' ', '-')}.json"
+
+
+def top_k_of(
+    places: Mapping[Pair, Path], plan: EvidenceSettings, *, members: Mapping[Pair, Sequence[Path]], kind: str
+) -> dict[str, Any]:
+    """The part ``top_k`` of evidence.json; accuracies stand under the kind of the split, and under ``random``."""
+    found: dict[str, Any] = {"numbers": list(plan.top_k), "seeds": sorted({seed for _, seed in places})}
+    for which, key in (("random_split", "random"), ("split", kind)):  # the configured one, where both are random
+        own = [place for pair, place in places.items() if pair[0] == which]
+        if not own:
+            continue
+        full = {name: _scores(own, name, _FULL)[_FULL] for name in plan.retrain}
+        found[key] = {}
+        for name in plan.retrain:  # ranking -> accuracies, a row for each k and a column for each split
+            rows = [_scores(own, name, str(k)) for k in plan.top_k]
+            found[key][name] = {ranking: [row[ranking] for row in rows] for ranking in rows[0]}
+        found[f"full_{key}"] = {name: float(np.mean(of)) for name, of in full.items()}
+        found[f"members_{key}"] = [len(members[pair]) for pair in places if pair[0] == which]
+        if which == "split" and "svm" in plan.retrain:
+            found[f"random_p_{key}"] = _with_draws(own, plan.top_k, found[key]["svm"])
+    own = [place for (which, _), place in places.items() if which == "split"]
+    validated = {}
+    for name in plan.retrain:  # by the accuracies on validation pixels a k can be chosen
+        full = _scores(own, name, _FULL, role="val")[_FULL]
+        if None not in full:
+            weights = [float(np.mean(_scores(own, name, str(k), role="val")["weights"])) for k in plan.top_k]
+            validated[name] = {"full": float(np.mean(full)), "weights": weights}
+    cheapest = {name: smallest_number(plan.top_k, of["weights"], full=of["full"]) for name, of in validated.items()}
+    return {**found, "full": found[f"full_{kind}"], "val": validated, "cheapest": cheapest}
+
+
+def _scores(places: Sequence[Path], classifier: str, name: str, *, role: str = "test") -> dict[str, list[Any]]:
+    """Ranking -> the accuracy on each split of a classifier trained on its bands."""
+    read = [read_json(_file(place, classifier, name)) for place in places]
+    return {ranking: [of[ranking][role] for of in read] for ranking in read[0]}
+
+
+def _with_draws(
+    places: Sequence[Path], numbers: Sequence[int], accuracies: dict[str, list[list[float]]]
+) -> list[float]:
+    """Puts the mean over all draws of random bands in place of the first; gives p of ours for each number of bands."""
+    p_values = []
+    for i, k in enumerate(numbers):
+        more = np.array(list(_scores(places, "svm", f"random-{k}").values())).T
+        drawn = np.column_stack([accuracies["random"][i], more])  # (splits, draws)
+        better = int((drawn.mean(0) >= np.mean(accuracies["weights"][i])).sum())
+        p_values.append((1 + better) / (1 + _DRAWS))
+        accuracies["random"][i] = drawn.mean(1).tolist()
+    return p_values
+
+
+def choose(path: Path, task: Task, *, which: str, split_seed: int, profile: list[float]) -> None:
+    """Writes the bands that each ranking chooses on the training pixels of a split, from which the profile (C,) is."""
+    used, nm = used_bands(task), task.scene.scene.bands.wavelength_nm
+    split = split_of(task, which, split_seed)
+    spectra, classes = _pixels(task, split)[0]
+    noise = noise_differences(_cube(task, split), split)[:, used]
+    train = spectra[:, used], classes
+    named = choices(np.array(profile)[used], train, noise=noise, wavelength_nm=nm[used], seed=split_seed)
+    numbers = task.plan.top_k
+    write_json(
+        path, {name: {str(k): used[np.sort(choice(k))].tolist() for k in numbers} for name, choice in named.items()}
+    )
+
+
+def retrain(
+    path: Path, task: Task, *, which: str, split_seed: int, classifier: str, chosen: dict[str, list[int]]
+) -> None:
+    """Writes the accuracies on validation and test pixels of a classifier trained on the bands of each ranking."""
+    split = split_of(task, which, split_seed)
+    scores = {}
+    for bands in dict.fromkeys(map(tuple, chosen.values())):
+        if classifier == "svm":
+            train, val, test = _pixels(task, split)
+            scores[bands] = retrain_score(train, val, test=test, bands=np.array(bands), seed=split_seed)
+        else:
+            scores[bands] = _network_accuracies(task, split, np.array(bands), split_seed)
+    write_json(
+        path, {name: dict(zip(("val", "test"), scores[tuple(bands)], strict=True)) for name, bands in chosen.items()}
+    )
+
+
+def _network_accuracies(task: Task, split: Split, bands: NDArray[np.int64], seed: int) -> tuple[float | None, float]:
+    """Of a network in which each band is a group of its own, so that a channel can be any contrast of bands."""
+    model = replace(task.settings.model, fusion="channel", keep_bands=None)
+    # these bands are chosen: closing some would compare other bands
+    settings = replace(
+        task.settings, seed=seed, band_cost=0.0, epochs=task.plan.retrain_epochs, model=model, groups=lone_groups
+    )
+    result = fit(settings, initialise(with_bands(split, bands), settings))
+    return result.val_accuracy, float(result.metrics["test"]["overall_accuracy"])
+
+
+def lone_groups(bands: Bands) -> list[BandGroup]:
+    """A group for each centre wavelength, from the middle to the one before to the middle to the next."""
+    centres = np.unique(bands.wavelength_nm)
+    middle = (centres[1:] + centres[:-1]) / 2
+    edges = [centres[0] - 1, *middle, centres[-1] + 1]
+    limits = zip(centres, edges[:-1], edges[1:], strict=True)
+    return [BandGroup(f"{nm:.10g} nm", float(lower), float(upper)) for nm, lower, upper in limits]
+
+
+@lru_cache(1)
+def _cube(task: Task, split: Split) -> TrainingCube:
+    inside = np.isin(np.arange(len(used_layers(split.labelled.scene, task.settings))), used_bands(task))
+    return prepare(split, inside)
+
+
+@lru_cache(2)
+def _pixels(task: Task, split: Split) -> tuple[Pixels, Pixels, Pixels]:
+    """Standardised spectra (N, C + E) and classes of the training, validation and test pixels."""
+    cube = _cube(task, split)
+    classes = cube.classes.numpy()
+    train, val, test = ((cube.spectra(split.pixels(role)), classes[split.pixels(role)]) for role in (TRAIN, VAL, TEST))
+    return train, val, test
