@@ -181,6 +181,10 @@ def _bands(found: Inspection) -> Iterator[tuple[str, str]]:
     for reason, chosen in reasons.items():
         if chosen.any():
             yield f"  {reason}", f"{chosen.sum()}: {format_band_ranges(chosen, bands)}"
+    flags = {reason: of for reason, of in found.atmospheric.items() if of.any()}
+    if flags:
+        yield "atmosphere", "the values of these bands may be made by it, or by its correction"
+        yield from ((f"  {reason}", f"{of.sum()}: {format_band_ranges(of, bands)}") for reason, of in flags.items())
 
 
 def _values(found: Inspection) -> Iterator[tuple[str, str]]:

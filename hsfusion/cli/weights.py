@@ -10,7 +10,7 @@ from typing import Any
 
 from hsfusion.cli.words import word_value
 from hsfusion.errors import InputError
-from hsfusion.runs.comparison import EVIDENCE, WeightComparison, compare, read_evidence, select
+from hsfusion.runs.comparison import EVIDENCE, WeightComparison, compare, read_evidence
 from hsfusion.runs.settings import check_value
 
 _WIDTH = 100
@@ -44,9 +44,9 @@ def command() -> None:
     if out.is_file():
         raise InputError("command line", "out", f"a file, {out}", "a folder", "choose another out")
     weights, evidence = _weights_and_evidence(folders, given)
-    selection = None if number is None else select(weights, number, width_nm=width_nm)
-    from hsfusion.runs.weight_files import add_evidence, write_page, write_weights
+    from hsfusion.runs.weight_files import add_evidence, select, write_page, write_weights
 
+    selection = None if number is None else select(weights, number, width_nm=width_nm)
     if evidence is not None:
         written.append(add_evidence(weights, evidence, Path(given["evidence"])))
     written += write_weights(weights, out, selection)
@@ -101,7 +101,7 @@ def _print_page(weights: WeightComparison) -> None:
         print("\nverdict: none yet, the evidence run has not come to its end")
     else:
         print(f"\nverdict: {weights.verdict.word}")
-        for sentence in weights.verdict.sentences:
+        for sentence in (*weights.verdict.sentences, *weights.atmospheric_sentences):
             print("\n".join(wrap(sentence, _WIDTH, initial_indent="  ", subsequent_indent="  ")))
     if weights.windows:
         print("\n    window (nm)   weight  x untrained" + ("   selected in" if several else ""))

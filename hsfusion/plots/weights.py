@@ -50,6 +50,7 @@ def band_weights_figure(
     frequency: ArrayLike | None = None,
     untrained: ArrayLike | None = None,
     runs: ArrayLike | None = None,
+    atmospheric: ArrayLike | None = None,
 ) -> Figure:
     """Draws the band weights (C,) over wavelength, with the band groups and what each of them totals.
 
@@ -60,12 +61,17 @@ def band_weights_figure(
     * ``frequency``: (C,) share of the runs that select each band, drawn in a strip under the curve.
     * ``untrained``: (C,) what untrained networks give the bands; None for the same everywhere.
     * ``runs``: (R, C) the weights of each run, whose totals the groups get; None for one run.
+    * ``atmospheric``: (C,) bands at an absorption edge or a spike of the atmospheric correction, ticked on the axis.
     """
     nm, weights = np.asarray(wavelength_nm, float), np.asarray(weight, float)
     figure = Figure(layout="constrained")
     axes = _weight_axes(figure, nm, title=title, frequency=frequency)
     handles = [*_draw_weights(axes, nm, weights=weights, spread=spread), _draw_untrained(axes, nm, untrained)]
     handles += [Patch(fc="none", ec="none", label=f"{name}: {100 * w:.1f} %") for name, w in (sources or {}).items()]
+    if atmospheric is not None and np.any(atmospheric):
+        look = {"marker": "^", "ms": 3, "ls": "", "color": Color.GREY, "clip_on": False, "zorder": _TEXT_LEVEL}
+        at, floor = nm[np.asarray(atmospheric, bool)], axes.get_xaxis_transform()
+        handles += axes.plot(at, np.zeros(at.size), transform=floor, label="edge or spike of the atmosphere", **look)
     background, curves = _draw_spectra(axes, nm, spectra) if spectra else (axes, [])
     handles += mark_water_vapour(background) + curves
     totals = totals_by_group(nm, weights if runs is None else runs, groups)

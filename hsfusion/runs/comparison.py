@@ -1,4 +1,4 @@
-"""The band weights of one run or several beside each other, how far they can be believed, and bands chosen by them."""
+"""The band weights of one run or several beside each other, and how far they can be believed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from hsfusion.errors import InputError
 from hsfusion.runs.folder import checked_keys
 from hsfusion.runs.run import Run, load_run
+from hsfusion.scenes.survey import atmospheric_bands
 from hsfusion.spectra import Bands, BandWeights
-from hsfusion.spectra.weights import WeightSpread, ranked_bands, untrained_weight
-from hsfusion.training.model_file import read_statistics
+from hsfusion.spectra.weights import WeightSpread, untrained_weight
 from hsfusion.trust.stability import (
     Stability,
     compared_bands,
@@ -115,15 +115,31 @@ class WeightComparison:
     @cached_property
     def statistics(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         """Mean (C,) and correlation (C, C) of the training spectra of the first run."""
+        run = self.first or load_run(self.runs[0].folder or "")
+        mean, correlation = run.statistics
         number = len(self.reported.bands)  # without further rasters
-        folder = self.runs[0].folder
-        if self.first is not None and self.first.training is not None:
-            network = self.first.network
-            mean, correlation = network.mean.numpy(), network.spectral_covariance.numpy()
-        else:
-            assert folder is not None, "what was not trained in this process was read from a folder"
-            mean, correlation = read_statistics(folder / "model.safetensors")
         return mean[:number], correlation[:number, :number]
+
+    @cached_property
+    def atmospheric(self) -> NDArray[np.bool_]:
+        """(C,) bands whose values may be made by the atmosphere, see docs/weights.md."""
+        used = np.isin(np.arange(len(self.reported.bands)), self.used)
+        flags = atmospheric_bands(self.statistics[0], self.reported.bands.wavelength_nm, used)
+        return flags["spike"] | flags["edge"]
+
+    @property
+    def atmospheric_sentences(self) -> tuple[str, ...]:
+        """One that names the heaviest windows that hold such bands, if any do."""
+        nm, held = self.reported.bands.wavelength_nm, []
+        for window in self.windows:
+            inside = nm[self.atmospheric & (nm >= window.lower_nm) & (nm <= window.upper_nm)]
+            if inside.size:
+                bands = ", ".join(f"{of:.0f}" for of in np.sort(inside))
+                held.append(f"{window.lower_nm:.0f}-{window.upper_nm:.0f} nm (at {bands} nm)")
+        start = (
+            "Heavy windows at an absorption edge or a spike of the atmospheric correction, which may make their weight"
+        )
+        return (f"{start}: {'; '.join(held)}.",) if held else ()
 
     @property
     def scene(self) -> str:
@@ -383,67 +399,3 @@ def _record(folder: Path, content: dict[str, Any], run: dict[str, Any]) -> RunRe
 def _windows(rows: list[dict[str, Any]]) -> tuple[WavelengthWindow, ...]:
     names = ("lower_nm", "upper_nm", "weight", "raised", "frequency")
     return tuple(WavelengthWindow(*(row[name] for name in names)) for row in rows)
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Bands or windows chosen by their weight; intervals are their name, and their limits [lower, upper) in nm."""
-
-    stem: str
-    summary: str
-    rows: tuple[dict[str, Any], ...]
-    intervals: tuple[tuple[str, float, float], ...]
-
-
-def select(weights: WeightComparison, number: int, *, width_nm: int | None = None) -> Selection:
-    """Chooses so many bands that stand for the weight, or windows of one width that hold most of it."""
-    return _select_bands(weights, number) if width_nm is None else _select_windows(weights, number, width_nm)
-
-
-def _check_number(number: int, most: int, what: str) -> None:
-    if number > most:
-        raise InputError("command line", "select", number, f"at most {most}, the {what}", "choose fewer")
-
-
-def _select_bands(weights: WeightComparison, number: int) -> Selection:
-    from hsfusion.trust.rankings import distinct_distance_nm, filter_limits, select_bands
-
-    reported, used = weights.reported, weights.used
-    nm, (_, correlation) = reported.bands.wavelength_nm, weights.statistics
-    _check_number(number, int((reported.weight > 0).sum()), "bands that have a weight")
-    correlation = correlation[np.ix_(used, used)]
-    apart_nm = distinct_distance_nm(correlation, nm[used])
-    chosen = select_bands(reported.weight[used], nm[used], number=number, apart_nm=apart_nm)
-    filters = filter_limits(chosen, correlation, nm[used]).tolist()
-    ranked = {row["band"] - 1: row for row in ranked_bands(reported, weights.spread, untrained=weights.untrained)}
-    rows, intervals = [], []
-    for c, (lower, upper) in zip(used[chosen].tolist(), filters, strict=True):
-        rows.append({**ranked[c], "filter_centre_nm": (lower + upper) / 2, "filter_width_nm": upper - lower})
-        # reaches no other band
-        reach = min(1.0, float(np.abs(np.delete(nm, c) - nm[c]).min(initial=2.0)) / 2)
-        intervals.append((f"band {c + 1}", float(nm[c] - reach), float(nm[c] + reach)))
-    nearest = f", at least {np.diff(nm[used[chosen]]).min():.0f} nm apart" if number > 1 else ""
-    listed = ", ".join(f"{nm[c]:.0f}" for c in used[chosen])
-    wide = ", ".join(f"{lower:.0f}-{upper:.0f}" for lower, upper in filters)
-    summary = f"{number} bands{nearest}: {listed} nm\nfilters that see the same: {wide} nm"
-    return Selection(f"selected_{number}", summary, tuple(rows), tuple(intervals))
-
-
-def _select_windows(weights: WeightComparison, number: int, width_nm: int) -> Selection:
-    found = weights.reported.windows(number, width_nm=width_nm)
-    _check_number(number, len(found), f"windows of {width_nm} nm apart from each other that have a weight")
-    nm = weights.reported.bands.wavelength_nm
-
-    def median_weight(window: tuple[float, float, float]) -> float:
-        """What it weighs in the runs, as everywhere."""
-        return float(np.median(weights.profiles[:, (nm >= window[0]) & (nm <= window[1])].sum(1)))
-
-    rows, intervals = [], []
-    for rank, window in enumerate(sorted(found, key=median_weight, reverse=True), start=1):
-        lower, upper, _ = window
-        limits = {"rank": rank, "lower_nm": lower, "upper_nm": upper}
-        rows.append({**limits, "group": weights.groups_in(lower, upper), "weight": median_weight(window)})
-        intervals.append((f"window {rank}", lower, float(np.nextafter(upper, np.inf))))
-    listed = ", ".join(f"{row['lower_nm']:.0f}-{row['upper_nm']:.0f}" for row in rows)
-    summary = f"{number} windows with {sum(row['weight'] for row in rows):.0%} of the weight: {listed} nm"
-    return Selection(f"selected_{number}_of_{width_nm}_nm", summary, tuple(rows), tuple(intervals))

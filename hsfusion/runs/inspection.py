@@ -23,7 +23,7 @@ from hsfusion.scenes.geobox import describe_place
 from hsfusion.scenes.labels import raster_codes
 from hsfusion.scenes.legend import read_categories
 from hsfusion.scenes.opening import FileScene, with_labels, with_sources, with_user_metadata
-from hsfusion.scenes.survey import Survey, plausibility_warnings, survey
+from hsfusion.scenes.survey import Survey, atmospheric_bands, plausibility_warnings, survey
 from hsfusion.spectra import Bands
 from hsfusion.training.model_file import ModelHeader
 
@@ -80,6 +80,13 @@ class Inspection:
         """(C,) False for bands that anyone says are bad."""
         return ~(self.marked_bad | self.given_bad)
 
+    @property
+    def atmospheric(self) -> dict[str, NDArray[np.bool_]]:
+        """Bands (C,) that may show the atmosphere, by reason; none where wavelengths are not known."""
+        if self.bands is None or self.is_labels:
+            return {}
+        return atmospheric_bands(self.survey.mean, self.bands.wavelength_nm, self.good & ~self.survey.dead)
+
     def to_dict(self) -> dict[str, Any]:
         """All of it, and the numbers of every band, as plain values; None for what is not known."""
         file, bands = self.file, self.bands
@@ -100,6 +107,7 @@ class Inspection:
             "gain": file.gain,
             "offset": file.offset,
             "survey": values,
+            "atmospheric_bands": {reason: (np.flatnonzero(of) + 1).tolist() for reason, of in self.atmospheric.items()},
             "place": dict(self.place),
             "transform": list(file.geobox.transform)[:6],
             "sources": dict(self.sources),

@@ -35,7 +35,7 @@ def write_figures(run: Run, folder: Path) -> None:
     title = f"{scene}, {fusion} fusion, {split['kind']} split, seed {run.metrics['seed']}"
     stamp = None if run.beats_chance and fusion != "free" else "no evidence"
     figures = {
-        **_weight_figures(run.weights, experiment, result, title, stamp=stamp),
+        **_weight_figures(run, experiment, result, title, stamp=stamp),
         **_map_figures(experiment, result, title),
         "training": plots.training_figure(result.history, best_step=result.best_step),
     }
@@ -50,7 +50,7 @@ def write_report(run: Run, folder: Path) -> None:
     assert judged is not None, "a run is judged at once"
     content = {
         "title": f"hsfusion: {run.name}",
-        "verdict": (judged.word, judged.sentences),
+        "verdict": (judged.word, (*judged.sentences, *found.atmospheric_sentences)),
         "beats_chance": run.beats_chance,
         "unreadable": FREE if run.header.fusion == "free" else None,
         "metrics": run.metrics,
@@ -87,9 +87,9 @@ def _baseline_content(baselines: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _weight_figures(
-    weights: BandWeights, experiment: Experiment, result: TrainingResult, title: str, *, stamp: str | None
+    run: Run, experiment: Experiment, result: TrainingResult, title: str, *, stamp: str | None
 ) -> dict[str, Any]:
-    learned = result.weights
+    weights, learned = run.weights, result.weights
     nm, names = weights.bands.wavelength_nm, group_members(experiment)[0]
     sources = dict(experiment.split.labelled.scene.sources)
     known = [] if experiment.network.fusion.kind == "free" else experiment.initial.groups
@@ -103,6 +103,7 @@ def _weight_figures(
             title=f"Band weights: {title}",
             stamp=stamp,
             untrained=untrained_weight(weights),
+            atmospheric=compare([run]).atmospheric,
             sources={name: total for name, total in weights.group_totals().items() if name in sources},
         ),
         "group_weights": plots.group_weights_figure(

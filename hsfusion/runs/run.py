@@ -30,7 +30,7 @@ from hsfusion.scenes import ArrayScene, Legend, read_class_map
 from hsfusion.scenes.scene import read_pixels
 from hsfusion.spectra import BandWeights, group_of_bands
 from hsfusion.spectra.weights import write_group_weights_csv, write_history_csv, write_response_csv
-from hsfusion.training.model_file import ClassList, ModelHeader, load_model, read_header, save_model
+from hsfusion.training.model_file import ClassList, ModelHeader, load_model, read_header, read_statistics, save_model
 from hsfusion.trust.verdict import Duplicate, duplicates
 
 if TYPE_CHECKING:
@@ -93,6 +93,13 @@ class Run:
     def network(self) -> FusionNetwork:
         """The trained network, on the CPU."""
         return self.training.experiment.network if self.training else load_model(self._folder / "model.safetensors")[0]
+
+    @cached_property
+    def statistics(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Mean (C,) and correlation (C, C) of the training spectra, as the network keeps them."""
+        if self.training is None:
+            return read_statistics(self._folder / "model.safetensors")
+        return self.network.mean.numpy(), self.network.spectral_covariance.numpy()
 
     @cached_property
     def legend(self) -> Legend:

@@ -1,9 +1,9 @@
-"""Tables, figures and pages of compared band weights."""
+"""Bands chosen by weights that were compared; tables, figures and pages of both."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,11 +12,75 @@ import numpy as np
 
 from hsfusion import plots
 from hsfusion.errors import InputError
-from hsfusion.runs.comparison import Selection, WeightComparison
+from hsfusion.runs.comparison import WeightComparison
 from hsfusion.runs.folder import read_json, write_json
 from hsfusion.spectra.weights import ranked_bands, write_table
 
 _PAGE = "report.html"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Bands or windows chosen by their weight; intervals are their name, and their limits [lower, upper) in nm."""
+
+    stem: str
+    summary: str
+    rows: tuple[dict[str, Any], ...]
+    intervals: tuple[tuple[str, float, float], ...]
+
+
+def select(weights: WeightComparison, number: int, *, width_nm: int | None = None) -> Selection:
+    """Chooses so many bands that stand for the weight, or windows of one width that hold most of it."""
+    return _select_bands(weights, number) if width_nm is None else _select_windows(weights, number, width_nm)
+
+
+def _check_number(number: int, most: int, what: str) -> None:
+    if number > most:
+        raise InputError("command line", "select", number, f"at most {most}, the {what}", "choose fewer")
+
+
+def _select_bands(weights: WeightComparison, number: int) -> Selection:
+    from hsfusion.trust.rankings import distinct_distance_nm, filter_limits, select_bands
+
+    reported, used = weights.reported, weights.used
+    nm, (_, correlation) = reported.bands.wavelength_nm, weights.statistics
+    _check_number(number, int((reported.weight > 0).sum()), "bands that have a weight")
+    correlation = correlation[np.ix_(used, used)]
+    apart_nm = distinct_distance_nm(correlation, nm[used])
+    chosen = select_bands(reported.weight[used], nm[used], number=number, apart_nm=apart_nm)
+    filters = filter_limits(chosen, correlation, nm[used]).tolist()
+    ranked = {row["band"] - 1: row for row in ranked_bands(reported, weights.spread, untrained=weights.untrained)}
+    rows, intervals = [], []
+    for c, (lower, upper) in zip(used[chosen].tolist(), filters, strict=True):
+        rows.append({**ranked[c], "filter_centre_nm": (lower + upper) / 2, "filter_width_nm": upper - lower})
+        # reaches no other band
+        reach = min(1.0, float(np.abs(np.delete(nm, c) - nm[c]).min(initial=2.0)) / 2)
+        intervals.append((f"band {c + 1}", float(nm[c] - reach), float(nm[c] + reach)))
+    nearest = f", at least {np.diff(nm[used[chosen]]).min():.0f} nm apart" if number > 1 else ""
+    listed = ", ".join(f"{nm[c]:.0f}" for c in used[chosen])
+    wide = ", ".join(f"{lower:.0f}-{upper:.0f}" for lower, upper in filters)
+    summary = f"{number} bands{nearest}: {listed} nm\nfilters that see the same: {wide} nm"
+    return Selection(f"selected_{number}", summary, tuple(rows), tuple(intervals))
+
+
+def _select_windows(weights: WeightComparison, number: int, width_nm: int) -> Selection:
+    found = weights.reported.windows(number, width_nm=width_nm)
+    _check_number(number, len(found), f"windows of {width_nm} nm apart from each other that have a weight")
+    nm = weights.reported.bands.wavelength_nm
+
+    def median_weight(window: tuple[float, float, float]) -> float:
+        """What it weighs in the runs, as everywhere."""
+        return float(np.median(weights.profiles[:, (nm >= window[0]) & (nm <= window[1])].sum(1)))
+
+    rows, intervals = [], []
+    for rank, window in enumerate(sorted(found, key=median_weight, reverse=True), start=1):
+        lower, upper, _ = window
+        limits = {"rank": rank, "lower_nm": lower, "upper_nm": upper}
+        rows.append({**limits, "group": weights.groups_in(lower, upper), "weight": median_weight(window)})
+        intervals.append((f"window {rank}", lower, float(np.nextafter(upper, np.inf))))
+    listed = ", ".join(f"{row['lower_nm']:.0f}-{row['upper_nm']:.0f}" for row in rows)
+    summary = f"{number} windows with {sum(row['weight'] for row in rows):.0%} of the weight: {listed} nm"
+    return Selection(f"selected_{number}_of_{width_nm}_nm", summary, tuple(rows), tuple(intervals))
 
 
 def write_weights(weights: WeightComparison, folder: Path, selection: Selection | None = None) -> list[Path]:
@@ -102,6 +166,7 @@ def curve_figure(weights: WeightComparison) -> Any:
         stamp=weights.stamp,
         untrained=weights.untrained,
         runs=weights.profiles,
+        atmospheric=weights.atmospheric,
         sources={name: totals[name] for name, _ in reported.sources},
     )
 

@@ -29,6 +29,11 @@ _SENSIBLE_NM = (300.0, 15_000.0)  # imaging spectrometers see from the near ultr
 _WIDE, _NARROW = 5.0, 0.1  # FWHM, in median spacings, that can hardly be meant
 _BLANK = 0.001  # share of pixels that are 0 in all bands
 _SHOWN = 3
+_WATER_VAPOUR_NM = ((1350.0, 1420.0), (1800.0, 1950.0))  # where next to no light comes through
+_EDGE_NM = 10.0  # beside them, and beside a gap
+_GAP = 3.0  # times the median spacing
+_SPIKE = 10.0  # times the usual departure from the line between the neighbours
+_LEAST_BANDS = 20  # of which something is usual
 _LINES, _SAMPLES, _PLACES = 16, 32, 3  # of the sample
 _LEAST_NUMBERS = 1000
 # Read as written, no real cube was rougher than in a wrong way; of 210 wrong readings, 202 were found under this limit.
@@ -175,6 +180,35 @@ def plausibility_warnings(file: CubeFile, survey: Survey, bands: Bands | None) -
             f"{smoother[1]}: interleave or byte order of the header are probably wrong."
         )
     return lines
+
+
+def atmospheric_bands(
+    mean: NDArray[np.floating], wavelength_nm: NDArray[np.floating], used: NDArray[np.bool_]
+) -> dict[str, NDArray[np.bool_]]:
+    """Used bands whose values may be made by the atmosphere or its correction, by reason; masks (C,), in file order.
+
+    * ``spike``: the mean spectrum (C,) departs from the line between the neighbours further than it does there, and at
+      least 10 times as far as usual (median absolute departure, scaled to a standard deviation).
+    * ``edge``: at most 10 nm from strong water vapour, or from a gap that unused or missing bands leave.
+    """
+    index = np.flatnonzero(used & np.isfinite(mean))
+    flags = {reason: np.zeros(len(used), bool) for reason in ("spike", "edge")}
+    if index.size < _LEAST_BANDS:
+        return flags
+    nm, value = wavelength_nm[index], np.asarray(mean, np.float64)[index]
+    step = np.diff(nm) * np.sign(np.median(np.diff(nm)))
+    along = step[:-1] / (step[:-1] + step[1:] + 1e-12)
+    departure = np.abs(value[1:-1] - (1 - along) * value[:-2] - along * value[2:])
+    joined = (step > 0) & (step <= _GAP * np.median(step))  # a step back leads to another spectrometer
+    departure = np.pad(np.where(joined[:-1] & joined[1:], departure, 0.0), 2)  # of a band and both neighbours
+    usual = 1.4826 * np.median(departure[departure > 0]) if departure.any() else np.inf
+    largest = (departure[1:-1] >= departure[:-2]) & (departure[1:-1] >= departure[2:])
+    flags["spike"][index] = largest & (departure[1:-1] > _SPIKE * usual)
+    after = np.flatnonzero(step > _GAP * np.median(step))
+    ends = np.array([np.sort(nm[[i, i + 1]]) for i in after]).reshape(-1, 2)
+    for lower, upper in (*_WATER_VAPOUR_NM, *ends.tolist()):
+        flags["edge"][index] |= (nm >= lower - _EDGE_NM) & (nm <= upper + _EDGE_NM)
+    return flags
 
 
 def format_band_ranges(chosen: NDArray[np.bool_], bands: Bands | None) -> str:

@@ -195,6 +195,17 @@ def test_bands_that_the_user_calls_bad_are_told_apart_from_marked_ones(folder, c
     assert facts["marked"] == "1: 4 (510 nm)"
 
 
+def test_bands_that_the_atmosphere_makes_are_named(folder, capsys, monkeypatch):
+    cube = np.fromfile(folder / "cube.img", "<i2").reshape(BANDS, LINES, SAMPLES)
+    cube[20] = np.where(cube[20] == -9999, -9999, cube[20] // 2)
+    cube.tofile(folder / "cube.img")
+    monkeypatch.setattr(sys, "argv", ["inspect", str(folder / "cube.img")])
+    inspection.command()
+    facts = rows(capsys.readouterr().out)
+    assert facts["spike"] == "1: 21 (850 nm)"
+    assert inspect_file(str(folder / "cube.img"), {}).to_dict()["atmospheric_bands"] == {"spike": [21], "edge": []}
+
+
 def test_lone_layer_of_codes_is_shown_as_labels(hsfusion, folder):
     profile = {"driver": "GTiff", "width": 20, "height": 16, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}
     with rasterio.open(folder / "map.tif", "w", transform=Affine(30, 0, 5e5, 0, -30, 6e6), **profile) as file:

@@ -322,6 +322,14 @@ def test_selected_bands_are_written_as_a_table_and_as_groups_of_one_band(three, 
         assert f"band {row['band']}: [{nm - 1}, {nm + 1}]" in text
 
 
+def test_heavy_windows_at_an_absorption_edge_are_named(three):
+    at_edge = compare([write_tables(three[0].with_name("edge"), profile(0, peaks=(660, 1360)))])
+    [sentence] = at_edge.atmospheric_sentences
+    assert "1360" in sentence and " 660" not in sentence  # 1350 to 1420 nm is dark
+    assert compare(three).atmospheric.sum() == 5
+    assert NM[at_edge.atmospheric].tolist() == [1340, 1360, 1380, 1400, 1420]
+
+
 def test_selected_windows_are_apart_and_groups_of_their_bands(three, monkeypatch, capsys, undrawn):
     call(three[0], "select=2", "width=60", monkeypatch=monkeypatch)
     out, weight = three[0] / "weights", compare(three[:1]).reported.weight

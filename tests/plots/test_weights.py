@@ -128,6 +128,15 @@ def test_water_vapour_is_in_the_legend_only_where_the_scene_reaches_it() -> None
     assert not [text for text in legend_texts(figure_of(WEIGHT[visible], nm=NM[visible])) if "water" in text]
 
 
+def test_bands_that_the_atmosphere_makes_are_ticked() -> None:
+    flagged = np.isin(np.arange(NM.size), [3, 40])
+    figure = band_weights_figure(NM, np.full(NM.size, 1 / NM.size), groups=GROUPS, title="", atmospheric=flagged)
+    [ticks] = [line for line in figure.axes[0].lines if line.get_label() == "edge or spike of the atmosphere"]
+    np.testing.assert_array_equal(np.asarray(ticks.get_xdata()), NM[[3, 40]])
+    plain = band_weights_figure(NM, np.full(NM.size, 1 / NM.size), groups=GROUPS, title="", atmospheric=0 * NM)
+    assert "edge or spike" not in str([line.get_label() for line in plain.axes[0].lines])
+
+
 def test_spectra_keep_their_unit_on_an_axis_of_their_own_behind_the_weights() -> None:
     spectrum = np.linspace(200, 9000, NM.size)
     figure = figure_of(spectra={"Corn": (spectrum, "#0072B2"), "Oats": (spectrum / 2, "#808080")})

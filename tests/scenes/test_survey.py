@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hsfusion.scenes import ArrayRaster
-from hsfusion.scenes.survey import survey
+from hsfusion.scenes.survey import atmospheric_bands, survey
 
 NAN = np.nan
 module = sys.modules[survey.__module__]
@@ -130,3 +130,48 @@ def test_one_pixel_can_be_surveyed_and_is_not_called_dead():
     result = found(np.array([5.0, 0, NAN])[:, None, None])
     assert result.dead.tolist() == [False, True, True]
     assert np.isnan(result.correlation).all()
+
+
+# what the atmosphere makes
+
+
+def smooth_spectrum(nm):
+    """With a red edge, and noise of a thousandth."""
+    noise = np.random.default_rng(0).normal(0, 1e-3, nm.size)
+    return 0.1 + 0.3 / (1 + np.exp(-(nm - 715) / 15)) - 1e-4 * (nm - 1000) + noise
+
+
+def test_spikes_are_flagged_and_neither_their_neighbours_nor_the_red_edge():
+    nm = np.arange(400.0, 1300, 10)
+    mean = smooth_spectrum(nm)
+    mean[[36, 73]] += (-0.06, 0.05)  # oxygen at 760 nm, water vapour at 1130 nm
+    flags = atmospheric_bands(mean, nm, np.ones(nm.size, bool))
+    assert np.flatnonzero(flags["spike"]).tolist() == [36, 73]
+    assert not flags["edge"].any()
+    turned = atmospheric_bands(mean[::-1], nm[::-1], np.ones(nm.size, bool))
+    assert np.flatnonzero(turned["spike"][::-1]).tolist() == [36, 73]
+    assert not atmospheric_bands(smooth_spectrum(nm), nm, np.ones(nm.size, bool))["spike"].any()
+
+
+def test_bands_beside_gaps_and_strong_water_vapour_are_edges():
+    nm = np.arange(400.0, 2500, 10)
+    used = ~((nm >= 1340) & (nm <= 1440)) & (nm != 800) & ~((nm >= 1000) & (nm <= 1020))
+    flags = atmospheric_bands(smooth_spectrum(nm), nm, used)
+    at = nm[flags["edge"]]
+    # a single missing band leaves a step of two, which is no gap; three leave one
+    assert at.tolist() == [980, 990, 1030, 1040, 1320, 1330, 1450, 1460, *np.arange(1790.0, 1961, 10)]
+    assert not flags["spike"].any()
+
+
+def test_a_step_back_to_another_spectrometer_is_neither():
+    nm = np.r_[np.arange(400.0, 1000, 6), np.arange(905.0, 1300, 12)]
+    mean = np.where(np.arange(nm.size) < 100, 0.3, 0.35) + np.random.default_rng(0).normal(0, 1e-4, nm.size)
+    flags = atmospheric_bands(mean, nm, np.ones(nm.size, bool))
+    assert not flags["spike"].any() and not flags["edge"].any()
+
+
+def test_of_few_bands_nothing_is_usual():
+    nm = np.array([490.0, 560, 665, 705, 740, 783, 842, 865, 1610, 2190])
+    flags = atmospheric_bands(np.eye(10)[3], nm, np.ones(10, bool))
+    assert not flags["spike"].any() and not flags["edge"].any()
+    assert not atmospheric_bands(np.ones(30), np.arange(30.0), np.ones(30, bool))["spike"].any()
