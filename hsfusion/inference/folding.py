@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hsfusion.nn import FusionNetwork
-from hsfusion.nn.band_fusion import crop
 
 
 class FoldedNetwork(nn.Module):
@@ -82,7 +81,7 @@ class FoldedNetwork(nn.Module):
             return self.classifier(self.convolutions(fused.to(first.dtype)).float())
         hidden, direct = fused.split([fused.shape[1] - self.classifier.out_channels, self.classifier.out_channels], 1)
         logits = self.classifier(self.convolutions(hidden.to(first.dtype)).float())
-        return self.linear.mix(logits, crop(direct, self.receptive_field // 2).float())
+        return self.linear.mix(logits, direct.float(), self.receptive_field // 2)
 
 
 class PixelMatrix(nn.Module):

@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hsfusion.nn.band_fusion import BandFusion, FreeFusion, crop, matrix_product
 
@@ -150,13 +151,14 @@ class PixelClassifier(nn.Module):
 
 
 class LinearPart(nn.Module):
-    r"""A linear classifier of the centre pixel, and its share in what the network says.
+    r"""A linear classifier of the centre pixel or of the mean over the patch, and its share in what the network says.
 
     .. math::
         \log p = w \log p_\mathrm{network} + (1 - w) \log p_\mathrm{linear} + \mathrm{const}
 
     A scene of few labels or of mixed pixels may hold no more than what is linear in its bands; a network has to learn
-    that from noise. The share w, between 0 and 1, is fitted on validation pixels once both are trained.
+    that from noise. The share w, between 0 and 1, is fitted on validation pixels once both are trained. ``of_mean`` is
+    1 where the classifier sees the mean over the receptive field, 0 where it sees the centre pixel.
 
     Args:
         bands: C.
@@ -167,6 +169,7 @@ class LinearPart(nn.Module):
     bias: Tensor
     network_share: Tensor
     temperature: Tensor
+    of_mean: Tensor
 
     def __init__(self, bands: int, num_classes: int) -> None:
         super().__init__()
@@ -174,13 +177,24 @@ class LinearPart(nn.Module):
         self.register_buffer("bias", torch.zeros(num_classes))
         self.register_buffer("network_share", torch.ones(()))
         self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("of_mean", torch.zeros(()))
+
+    @property
+    def sees(self) -> str:
+        """What the classifier sees, in words."""
+        return "mean of the patch" if self.of_mean else "pixel's spectrum"
 
     def direct(self, x: Tensor) -> Tensor:
-        """Logits (B, K, H, W) of standardised bands (B, C, H, W)."""
+        """Logits (B, K, H, W) of the spectrum of each pixel, from standardised bands (B, C, H, W)."""
         return matrix_product(x, self.weight) + self.bias[:, None, None]
 
-    def mix(self, logits: Tensor, direct: Tensor) -> Tensor:
-        """Logarithms of the weighted geometric mean of the probabilities that two sets of logits (B, K, H, W) give."""
+    def mix(self, logits: Tensor, direct: Tensor, margin: int) -> Tensor:
+        """Logarithms of the weighted geometric mean of the probabilities of network and linear classifier.
+
+        From logits (B, K, H - 2 margin, W - 2 margin) of the network, and :meth:`direct`, (B, K, H, W).
+        """
+        mean = F.avg_pool2d(direct, 2 * margin + 1, stride=1)
+        direct = torch.lerp(crop(direct, margin), mean, self.of_mean.to(mean.dtype))
         network = (logits / self.temperature).log_softmax(1)
         return self.network_share * network + (1 - self.network_share) * direct.log_softmax(1)
 
@@ -194,7 +208,7 @@ class FusionNetwork(nn.Module):
         mean: (C,), subtracted from each band.
         std: (C,), positive, each band is divided by it.
         whitens: whether the fusion sees noise-whitened bands, by the buffer ``whitening`` (C, C).
-        linear: a classifier of the centre pixel beside the network; None for none.
+        linear: a linear classifier beside the network; None for none.
     """
 
     mean: Tensor
@@ -257,7 +271,7 @@ class FusionNetwork(nn.Module):
         logits = self.cnn(self.fusion(whitened))
         if self.linear is None:
             return logits
-        return self.linear.mix(logits, self.linear.direct(crop(x, self.receptive_field // 2)))
+        return self.linear.mix(logits, self.linear.direct(x), self.receptive_field // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K, H - receptive_field + 1, W - ...) of bands (B, C, H, W) in the unit of the training scene."""

@@ -46,6 +46,7 @@ def write_figures(run: Run, folder: Path) -> None:
 def write_report(run: Run, folder: Path) -> None:
     """Writes report.html, the page of a run whose figures are in its folder."""
     training, weights, found = run.trained, run.weights, compare([run])
+    linear = training.experiment.network.linear
     judged = found.verdict
     assert judged is not None, "a run is judged at once"
     content = {
@@ -73,6 +74,7 @@ def write_report(run: Run, folder: Path) -> None:
         "independence": independence(run.metrics),
         "best_step": training.result.best_step,
         "network_share": training.result.weights.network_share,
+        "linear_sees": "" if linear is None else linear.sees,
     }
     page = plots.report_html(content, figures=folder / "figures")
     (folder / "report.html").write_text(page, encoding="utf-8")

@@ -128,8 +128,8 @@ class ModelSettings(Settings):
         dropout: share of hidden channels dropped in training.
         whitening: noise for bands whitened by the noise of the training pixels, the differences of neighbours; none;
             auto for noise, but none with ``keep_bands`` and with weights that depend on the pixels.
-        linear: whether a logistic regression on the spectra stands beside the network, with a share that validation
-            pixels decide.
+        linear: whether a logistic regression stands beside the network. Validation pixels decide its share, and
+            whether it sees the pixel or the mean of the whitened spectra over the patch.
         backbone: small_cnn, the name of another registered one, or what makes it; further arguments by
             :func:`functools.partial`. See :mod:`hsfusion.nn.network`.
     """

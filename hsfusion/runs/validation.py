@@ -17,11 +17,19 @@ from numpy.typing import NDArray
 from hsfusion.data.patches import PatchDataModule
 from hsfusion.data.splits import TRAIN, VAL, Split, Splitter
 from hsfusion.errors import InputError
+from hsfusion.runs.baselines import pixel_table
 from hsfusion.runs.experiment import Experiment, initialise, split_scene
 from hsfusion.runs.folder import read_json
 from hsfusion.runs.settings import TrainSettings, replaced
 from hsfusion.scenes import LabelledScene
-from hsfusion.trust.baselines import BLOCK, linear_classifier, log_likelihoods, network_share, temperature
+from hsfusion.trust.baselines import (
+    BLOCK,
+    linear_classifier,
+    log_likelihood,
+    log_likelihoods,
+    network_share,
+    temperature,
+)
 
 _log = logging.getLogger(__name__)
 _MOST_EPOCHS = 20  # of a short training
@@ -30,29 +38,33 @@ _MOST_EPOCHS = 20  # of a short training
 def fit_linear_part(experiment: Experiment, data: PatchDataModule) -> None:
     """Fits the linear part of a trained network, if it has one, to the bands that it uses.
 
-    Its share is the one of the highest likelihood of the validation pixels.
+    It sees the spectrum of the pixel, or the mean of the whitened spectra over the patch, and has a share in the
+    logits: both are those of the highest likelihood of the validation pixels.
     """
-    network, split, cube = experiment.network, experiment.split, experiment.cube
+    network, split = experiment.network, experiment.split
     linear, fusion = network.linear, network.fusion
     if linear is None:
         return
     if not split.count(VAL):
         _log.info("no validation pixels, no linear part: its share could not be chosen")
         return
-    bands = (fusion.membership.any(0) & (fusion.openness > 0)).cpu()
-    train, val = (
-        (cube.spectra(split.pixels(role))[:, bands.numpy()], cube.classes.numpy()[split.pixels(role)])
-        for role in (TRAIN, VAL)
-    )
-    weight, bias = linear_classifier(train, val, num_classes=len(linear.bias))
-    logits, direct = validation_logits(experiment, data)[0], val[0] @ weight.T + bias
-    softness = temperature(logits, val[1])
-    share = network_share(logits / softness, direct, val[1])
-    linear.weight[:, bands] = torch.from_numpy(weight).to(linear.weight)
-    linear.bias.copy_(torch.from_numpy(bias))
-    linear.temperature.fill_(softness)
+    bands = (fusion.membership.any(0) & (fusion.openness > 0)).cpu().numpy()
+    whitening = np.eye(len(bands)) if network.whitening is None else network.whitening.cpu().double().numpy()
+    train, val = (pixel_table(experiment.cube, split, role) for role in (TRAIN, VAL))
+    fitted = {}
+    for of_mean, basis in ((0, np.eye(len(bands))[bands]), (1, whitening[bands])):
+        seen = [((table.context if of_mean else table.spectra) @ basis.T, table.classes) for table in (train, val)]
+        weight, bias = linear_classifier(*seen, num_classes=len(linear.bias))
+        direct = seen[1][0] @ weight.T + bias
+        fitted[log_likelihood(direct, val.classes)] = of_mean, weight @ basis, bias, direct
+    of_mean, weight, bias, direct = fitted[max(fitted)]
+    logits = validation_logits(experiment, data)[0]
+    softness = temperature(logits, val.classes)
+    share = network_share(logits / softness, direct, val.classes)
+    for name, value in {"weight": weight, "bias": bias, "of_mean": of_mean, "temperature": softness}.items():
+        linear.get_buffer(name).copy_(torch.as_tensor(value))
     linear.network_share.fill_(share)
-    _log.info("the map rests to %.0f %% on the network, to %.0f %% on the linear part", 100 * share, 100 * (1 - share))
+    _log.info("the map rests to %.0f %% on the network, the rest is linear in the %s", 100 * share, linear.sees)
 
 
 @torch.no_grad()

@@ -236,8 +236,12 @@ class WeightReadout:
             self.network_share = 1.0
             if network.linear is not None:
                 self.network_share = float(network.linear.network_share)
-                direct = _array(network.linear.weight - network.linear.weight.mean(0))  # what softmax does not ignore
-                self.weight = self.network_share * self.weight + (1 - self.network_share) * _shares(direct).mean(0)
+                # a common part softmax ignores
+                direct = (network.linear.weight - network.linear.weight.mean(0)).double()
+                if network.whitening is not None:  # whose bands these weights are of, too
+                    direct = torch.linalg.solve(network.whitening.double(), direct, left=False)
+                direct = _shares(_array(direct)).mean(0)
+                self.weight = self.network_share * self.weight + (1 - self.network_share) * direct
         network.train(training)
 
 

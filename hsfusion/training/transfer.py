@@ -347,7 +347,7 @@ def _linear_tensors(
     weight, bias = torch.zeros(len(classes), plan.share.shape[1]).double(), torch.zeros(len(classes)).double()
     weight[places] = old["weight"][rows] @ torch.from_numpy(plan.prediction.matrix)
     bias[places] = old["bias"][rows]
-    new = {"weight": weight, "bias": bias, "network_share": old["network_share"], "temperature": old["temperature"]}
+    new = {**old, "weight": weight, "bias": bias}
     if not places.all():
         new["network_share"] = torch.ones(())
     origin = {key: "fresh" if row is None else "resampled" for key, row in classes.items()}

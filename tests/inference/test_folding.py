@@ -49,17 +49,21 @@ def networks(request):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("of_mean", [0, 1])
 @pytest.mark.parametrize("fusion", ["scalar", "channel", "none", "free"])
-def test_whitening_and_linear_part_fold_into_the_one_matrix(fusion):
+def test_whitening_and_linear_part_fold_into_the_one_matrix(fusion, of_mean):
     net = trained(fusion, whitening="noise", linear=True)
     net.whitening[:30, :30] += 0.1 * torch.randn(30, 30)
     net.linear.weight.normal_()
     net.linear.bias.normal_()
     net.linear.network_share.fill_(0.4)
     net.linear.temperature.fill_(1.7)
+    net.linear.of_mean.fill_(of_mean)
     x, folded = pixels(net), FoldedNetwork(net)
     torch.testing.assert_close(folded(x[:, folded.layers]), net(x), atol=1e-4, rtol=1e-4)
-    network, direct = net(x), net.linear.direct(net.standardise(x))[..., 3:-3, 3:-3].log_softmax(1)
+    seen = net.standardise(x)
+    seen = seen.unfold(2, 7, 1).unfold(3, 7, 1).mean((4, 5)) if of_mean else seen[..., 3:-3, 3:-3]
+    network, direct = net(x), net.linear.direct(seen).log_softmax(1)
     net.linear.network_share.fill_(1.0)
     torch.testing.assert_close(network, 0.4 * net(x) + 0.6 * direct, atol=1e-5, rtol=1e-5)
 

@@ -109,6 +109,19 @@ def test_share_of_the_linear_part_is_what_the_validation_pixels_say(scene):
     np.testing.assert_allclose(run.weights.weight.sum(), 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("whitening", ["none", "noise"])
+@pytest.mark.parametrize("fields", [True, False])
+def test_linear_part_sees_the_mean_of_the_patch_where_fields_are_smooth_and_the_pixel_where_not(fields, whitening):
+    smooth = synthetic_scene(seed=0, height=40, width=40, noise=1.0 if fields else 0.1)
+    place = np.arange(1600) if fields else np.random.default_rng(0).permutation(1600)
+    cube, labels = smooth.scene.read().reshape(-1, 1600)[:, place], smooth.labels.ravel()[place].reshape(40, 40)
+    scene = ArrayScene(cube.reshape(-1, 40, 40), bands=smooth.scene.bands, name="made up")
+    model = replace(TINY.model, whitening=whitening)
+    run = hs.train(LabelledScene(scene, labels, smooth.legend), settings=TINY, model=model, select=(), baselines=())
+    assert run.network.linear.of_mean == fields
+    assert run.metrics["test"]["overall_accuracy"] > 0.5  # by the linear part: the network is hardly trained
+
+
 @pytest.mark.parametrize("per_class", [None, 5])
 def test_whitening_removes_noise_that_bands_have_in_common_and_leaves_each_band_itself(per_class):
     from hsfusion.data.noise import noise_differences, noise_whitening
