@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 import tempfile
@@ -19,11 +20,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from hsfusion.data.patches import PatchDataModule, prepare
+from hsfusion.data.patches import PatchDataModule, TrainingCube, prepare
 from hsfusion.data.splits import TEST, TRAIN, Split, Splitter
 from hsfusion.data.subsets import half_of
 from hsfusion.errors import EnvironmentFailure
 from hsfusion.inference.classification import MaskedNetwork
+from hsfusion.nn import FusionNetwork
 from hsfusion.runs.experiment import initialise, new_model, split_scene, used_layers
 from hsfusion.runs.folder import write_json
 from hsfusion.runs.run import Training, run_of
@@ -35,7 +37,7 @@ from hsfusion.training.model_file import load_model, save_model
 from hsfusion.trust.faithfulness import band_covariance, conditional_fill, curve_masks, mean_fill, permutations
 
 CLASSIFIERS = ("svm", "network")
-#: repeats of the permutation of a group, and random orders of windows
+#: repeats of the permutation of a group
 REPEATS = 20
 #: the two directions of a curve, and what stands for bands that are removed
 DIRECTIONS, FILLS = ("deletion", "insertion"), ("mean", "conditional")
@@ -51,7 +53,7 @@ class EvidenceSettings(Settings):
     first_seed: int = within(0, 0, 2**31)
     split_seed: int | None = within(None, 0, 2**31)
     jobs: int | None = within(None, 1)
-    faithfulness_pixels: int = within(1000, 20, 20_000)
+    faithfulness_pixels: int = within(200, 20, 20_000)
     top_k: tuple[int, ...] = (5, 10, 20, 30)
     retrain: tuple[str, ...] = choice(("svm",), *CLASSIFIERS)
     retrain_epochs: int = within(20, 1)
@@ -186,35 +188,48 @@ def train_run(path: Path, task: Task, *, which: str, split_seed: int, seed: int,
 
 
 def score_run(
-    path: Path, task: Task, *, run: str, resample: int, order: list[int], windows: list[list[int]], number: list[int]
+    path: Path,
+    task: Task,
+    *,
+    run: str,
+    resample: int,
+    windows: list[list[int]],
+    number: list[int],
+    weight: list[float],
+    closed: list[int],
 ) -> None:
     """Writes the accuracies of a run's network under the replacements of every curve, and under permutations."""
-    seed, of_split = task.plan.of_split, task.plan.split_seed_of(resample)
+    seed = task.plan.of_split
     network, _ = load_model(Path(run) / "model.safetensors")
-    groups: NDArray[np.bool_] = network.fusion.membership.numpy()  # (G, C + E)
-    split = half_of(split_of(task, "split", of_split), resample % 2)
+    split = half_of(split_of(task, "split", task.plan.split_seed_of(resample)), resample % 2)
     cube = prepare(split, network.fusion.membership.any(0).numpy())  # a band whose gate is shut tells about others
-    pixels, most = split.pixels(TEST), task.plan.faithfulness_pixels
-    if pixels.size > most:
-        pixels = np.sort(np.random.default_rng([seed, 13]).choice(pixels, most, replace=False))
-    chosen = torch.from_numpy(pixels)
-    masked = MaskedNetwork(
-        network, PatchDataModule(cube, split, seed=0).patches(chosen, step=None), cube.classes[chosen]
-    )
+    masked = _masked(network, cube, split, most=task.plan.faithfulness_pixels)
+    groups: NDArray[np.bool_] = network.fusion.membership.numpy()  # (G, C + E)
     layers = groups.shape[1]
     units = np.array([np.isin(np.arange(layers), window) for window in windows])  # (U, C + E)
-    outside = ~units.any(0)  # layers in no window always stay
+    outside = ~(units.any(0) | np.isin(np.arange(layers), closed))  # layers that are no bands in use always stay
     covariance = band_covariance(cube.spectra(split.pixels(TRAIN)))
     fills = dict(zip(FILLS, (mean_fill, partial(conditional_fill, covariance)), strict=True))
-    plan = {"windows": units, "number": np.array(number), "seed": seed, "random_orders": REPEATS}
     result: dict[str, Any] = {"pixels": masked.pixels, "all_bands": masked.accuracy(np.eye(layers))}
-    for direction in DIRECTIONS:
-        keep = curve_masks(np.array(order), direction=direction, **plan)  # (1 + n, S, C + E)
-        result[direction] = {
-            name: [[masked.accuracy(fill(row | outside)) for row in rows] for rows in keep]
-            for name, fill in fills.items()
-        }
+    result |= {direction: {} for direction in DIRECTIONS}
+    for i, (direction, (name, fill)) in enumerate(itertools.product(DIRECTIONS, fills.items())):
+        keep = curve_masks(
+            np.array(weight), windows=units, number=np.array(number), seed=[seed, i], direction=direction
+        )  # (1 + n, S, C + E)
+        different, place = np.unique(keep.reshape(-1, layers), axis=0, return_inverse=True)
+        accuracy = np.array([masked.accuracy(fill(row | outside)) for row in different])
+        result[direction][name] = accuracy[place].reshape(keep.shape[:2]).tolist()
     orders = permutations(masked.pixels, seed=seed, repeats=REPEATS)
     unpermuted = masked.permuted_accuracy(np.zeros(layers, bool), np.arange(masked.pixels))
     permuted = [masked.permuted_accuracy(group, other) for group in groups for other in orders]
     write_json(path, {**result, "groups": [unpermuted, *permuted]})
+
+
+def _masked(network: FusionNetwork, cube: TrainingCube, split: Split, *, most: int) -> MaskedNetwork:
+    """The network, and so many of the test patches, drawn at random, that it is shown."""
+    pixels = split.pixels(TEST)
+    if pixels.size > most:
+        pixels = np.sort(np.random.default_rng([split.seed, 13]).choice(pixels, most, replace=False))
+    chosen = torch.from_numpy(pixels)
+    patches = PatchDataModule(cube, split, seed=0).patches(chosen, step=None)
+    return MaskedNetwork(network, patches, cube.classes[chosen])

@@ -38,14 +38,15 @@ from hsfusion.runs.run import duplicate_bands
 from hsfusion.runs.settings import TrainSettings, describe, refusal, replaced
 from hsfusion.scenes import LabelledScene
 from hsfusion.spectra import BandWeights
-from hsfusion.trust.faithfulness import Curve, order_by_weight
+from hsfusion.trust.faithfulness import Curve
 from hsfusion.trust.stability import compared_bands
 from hsfusion.trust.verdict import FREE, Duplicate, Verdict, verdict
 
 _UNTRAINED = 50  # networks whose mean the weights are compared with
 # names of what is not complete yet: of train_run and write_json
 _PARTIAL = ("**/.seed-*-????????", "**/.*.json.[0-9]*")
-_STEPS = 15  # numbers of windows at which the curves are known, at most
+_STEPS = 6  # numbers of windows at which the curves are known, at most
+_WINDOW_SIZES, _FEWEST_OPEN = (7, 3, 1), 8  # the first bands in a window of which so many windows are open
 
 
 def gather_evidence(
@@ -291,7 +292,7 @@ def verdict_of(profiles: Profiles, evidence: Mapping[str, Any]) -> Verdict:
         chance=[run.get("chance") for run in evidence["runs"]],
         uniformity_p=evidence.get("uniformity_p"),
         stability=profiles.stabilities().get("reported"),
-        p_values={f"{direction}, {fill}": curves[direction][fill]["p"] for direction, fill in names},
+        curves={f"{direction}, {fill}": curves[direction][fill] for direction, fill in names},
         pairs=[Duplicate(*pair) for pair in evidence["duplicates"]],
         wavelength_nm=profiles.bands.wavelength_nm,
         unreadable=FREE if evidence["fusion"] == "free" else None,
@@ -299,12 +300,16 @@ def verdict_of(profiles: Profiles, evidence: Mapping[str, Any]) -> Verdict:
 
 
 def curve_plan(profiles: Profiles) -> dict[str, Any]:
-    """Windows by the reported weight, then by the mean over the runs; and after how many the accuracy is asked for."""
-    windows = profiles.windows
+    """Windows with reported weight, the bands of the others, and after how many the accuracy is asked for."""
+    reported = profiles.reported.weight
+    of_sizes = [profiles.windows(size) for size in _WINDOW_SIZES]
+    every = next((of for of in of_sizes if (of @ reported > 0).sum() >= _FEWEST_OPEN), of_sizes[-1])
+    windows = every[every @ reported > 0]
     number = np.unique(np.round(len(windows) * np.linspace(0, 1, _STEPS) ** 1.5).astype(int))
     return {
-        "order": order_by_weight(profiles.reported.weight, windows, then=profiles.runs.mean(0)).tolist(),
         "windows": [np.flatnonzero(window).tolist() for window in windows],
+        "weight": (windows @ reported / windows.sum(1)).tolist(),
+        "closed": np.flatnonzero(every.any(0) & ~windows.any(0)).tolist(),
         "number": number.tolist(),
     }
 
@@ -314,11 +319,10 @@ def faithfulness_of(
 ) -> dict[str, Any]:
     """Curves and importance of the named groups, from the mean accuracy of several networks, each scored in a file."""
     records, number = [read_json(path) for path in scored], np.array(plan["number"])
-    sizes = np.cumsum([0, *(len(plan["windows"][u]) for u in plan["order"])])
+    sizes = np.cumsum([0, *(len(plan["windows"][u]) for u in np.argsort(-np.array(plan["weight"]), kind="stable"))])
     curves = {
         direction: {
-            fill: _curve(np.mean([record[direction][fill] for record in records], axis=0), number, direction)
-            for fill in FILLS
+            fill: _curve(np.array([record[direction][fill] for record in records]), number, direction) for fill in FILLS
         }
         for direction in DIRECTIONS
     }
@@ -344,7 +348,8 @@ def _curve(accuracies: NDArray[np.float64], number: NDArray[np.int64], direction
         "random_lower": lower.tolist(),
         "random_upper": upper.tolist(),
         "area": curve.area,
-        "random_areas": curve.random_area.tolist(),
+        "lower": curve.lower,
+        "upper": curve.upper,
         "p": curve.p_value,
     }
 

@@ -47,7 +47,8 @@ def faithfulness_figure(
     """Draws accuracy along the order of weight against random orders, over numbers of bands removed, or kept (S,).
 
     The curves are ``deletion`` and ``insertion`` to ``mean`` and ``conditional`` to ``accuracy``, ``random_mean``,
-    ``random_lower`` and ``random_upper``, each (S,), with ``area`` and ``p``.
+    ``random_lower`` and ``random_upper``, each (S,), with the ``area`` between the first two, its interval from
+    ``lower`` to ``upper``, None where there is none, and ``p``.
     """
     figure = titled_figure(PAGE_WIDTH_IN, 4.6, title=title)
     panels = figure.subplots(2, 2, sharex=True, sharey=True)
@@ -60,7 +61,9 @@ def faithfulness_figure(
             axes.plot(numbers, curve["random_mean"], color=Color.GREY, ls="--", label="their mean")
             axes.plot(numbers, curve["accuracy"], color=Color.BLACK, marker="o", ms=2.5, label="by falling weight")
             axes.set_title(f"{kind}: {filled} bands {words}", fontsize=7.5)
-            _note(axes, f"area {curve['area']:.3f}, {side} random: p = {curve['p']:.2g}", va=corner)
+            known = curve["lower"] is not None
+            interval = f" ({curve['lower']:.3f} to {curve['upper']:.3f})" if known else ""
+            _note(axes, f"area {side} random {curve['area']:.3f}{interval}, p = {curve['p']:.2g}", va=corner)
             axes.set(xlabel=f"bands {done}, of {total}", ylim=(0, 1.02))
             _finish(axes)
         row[0].set_ylabel("overall accuracy (%)")

@@ -197,12 +197,11 @@ class Profiles:
         """What is judged of weights (..., C): those of the bands in use (..., C'), relative to untrained networks."""
         return relative_profiles(weight, self.untrained)[..., self.used]
 
-    @property
-    def windows(self) -> NDArray[np.bool_]:
-        """(U, C) windows of 7 neighbouring bands that networks may use."""
+    def windows(self, size: int = 7) -> NDArray[np.bool_]:
+        """(U, C) windows of so many neighbouring bands that networks may use."""
         from hsfusion.trust.faithfulness import band_windows  # with scikit-learn
 
-        within = band_windows(self.bands.wavelength_nm[self.used])
+        within = band_windows(self.bands.wavelength_nm[self.used], size=size)
         windows = np.zeros((len(within), len(self.bands)), bool)
         windows[:, self.used] = within
         return windows
@@ -228,7 +227,7 @@ class Profiles:
     @property
     def uniformity_p(self) -> float | None:
         """The p-value of weights that are those of untrained networks; None where nothing can be compared."""
-        rows, windows = self.relative(self.ensembles), self.windows
+        rows, windows = self.relative(self.ensembles), self.windows()
         return uniformity_p(rows, windows[:, self.used]) if min(len(rows), len(windows)) > 1 else None
 
     def stabilities(self) -> dict[str, Stability]:
@@ -292,7 +291,7 @@ def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
         chance=[run.chance for run in records],
         uniformity_p=profiles.uniformity_p,
         stability=stability,
-        p_values={},
+        curves={},
         pairs=[pairs[key] for key in sorted(pairs)],
         wavelength_nm=first.bands.wavelength_nm,
         unreadable=FREE if free else _TRANSFERRED if several and any(run.carried for run in records) else None,

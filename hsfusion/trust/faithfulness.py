@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 from sklearn.covariance import ledoit_wolf
+
+#: random orders that a curve is compared with
+ORDERS = 199
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Accuracy (S,) along an order of units (windows or bands) removed or kept, against n random orders (n, S).
+    """Accuracy (S,) along the order of weight, against n random orders (n, S), the means over several networks.
 
-    Areas are under the accuracy over the share of units, from 0 to 1; the p-value is (1 + number of random orders at
-    least as good) / (1 + n), so that 20 orders allow none below 1/21 = 0.048.
+    The area is that between the curve and the mean of the random ones over the share of windows, 0 to 1; it is positive
+    where the weights are right: below random in a deletion, above in an insertion. Its 95 % interval has t quantiles
+    and the variance over networks and that over orders; of one network it is nan. The p-value is (1 + number of random
+    orders at least as good) / (1 + n).
     """
 
-    number: NDArray[np.int64]
     accuracy: NDArray[np.float64]
     random_accuracy: NDArray[np.float64]
     area: float
-    random_area: NDArray[np.float64]
+    lower: float
+    upper: float
     p_value: float
 
     @classmethod
     def from_accuracies(cls, accuracy: NDArray[np.floating], *, number: NDArray[np.int64], direction: str) -> Curve:
-        """The curve of accuracies (1 + n, S) under the masks of :func:`curve_masks`, the order of weight first.
-
-        A deletion is good where its area is small, an insertion where it is large.
-        """
+        """The curve of accuracies (N, 1 + n, S) of networks under the masks of :func:`curve_masks`, at numbers (S,)."""
         accuracy = np.asarray(accuracy, np.float64)
-        area = np.asarray(np.trapezoid(accuracy, number / number[-1], axis=1))  # (1 + n,)
-        sign, orders = 1 if direction == "deletion" else -1, len(accuracy) - 1
+        networks, orders, mean = len(accuracy), accuracy.shape[1] - 1, accuracy.mean(0)
+        sign = -1 if direction == "deletion" else 1
+        of_orders = sign * np.asarray(np.trapezoid(accuracy, number / number[-1], axis=2))  # (N, 1 + n)
+        areas, random = of_orders[:, 0] - of_orders[:, 1:].mean(1), of_orders[:, 1:].mean(0)  # (N,), (n,)
+        area, half = float(areas.mean()), np.nan
+        if networks > 1:
+            error = np.sqrt(areas.var(ddof=1) / networks + random.var(ddof=1) / orders)
+            half = float(t.ppf(0.975, networks - 1) * error)
         # equal areas may differ by rounding: they count as at least as good
-        better = int((sign * (area[1:] - area[0]) <= 1e-12).sum())
-        return cls(number, accuracy[0], accuracy[1:], float(area[0]), area[1:], (1 + better) / (1 + orders))
+        better = int((random >= of_orders[:, 0].mean() - 1e-12).sum())
+        return cls(mean[0], mean[1:], area, area - half, area + half, (1 + better) / (1 + orders))
 
 
 def band_covariance(pixels: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -81,36 +91,28 @@ def band_windows(wavelength_nm: NDArray[np.floating], *, size: int = 7) -> NDArr
     return windows
 
 
-def order_by_weight(
-    weight: NDArray[np.floating], windows: NDArray[np.bool_], *, then: NDArray[np.floating] | None = None
-) -> NDArray[np.int64]:
-    """Windows (U, C) in falling order of their mean weight, from band weights (C,); of equal ones by other weights."""
-    size = windows.sum(1)
-    first, second = ((windows @ of) / size for of in (weight, weight if then is None else then))
-    return np.lexsort((-second, -first))
-
-
 def curve_masks(
-    order: NDArray[np.int64],
+    weight: NDArray[np.floating],
     *,
     windows: NDArray[np.bool_],
     number: NDArray[np.int64],
-    seed: int,
+    seed: Sequence[int],
     direction: str,
-    random_orders: int = 20,
+    random_orders: int = ORDERS,
 ) -> NDArray[np.bool_]:
-    """The bands that stay at each point of a curve: (1 + n, S, C), the order of weight first, then n random orders.
+    """The bands that stay at each point of a curve: (1 + n, S, C), by falling weight first, then n random orders.
 
-    * ``order``: (U,) indices of windows, a permutation.
-    * ``windows``: (U, C), which bands each holds.
+    * ``weight``: (U,) of windows; equal ones are put in a random order.
+    * ``windows``: (U, C), which bands each holds. Bands in none stay in a deletion, and are never kept in an insertion.
     * ``number``: (S,) rising numbers of windows to remove or to keep, from 0 to U.
+    * ``seed``: of the orders; another one for each curve.
     * ``direction``: deletion, where the first windows of the order go first, or insertion, where only they stay.
     """
-    units = order.size
-    rng = np.random.default_rng([seed, 3])
-    rankings = [order, *(rng.permutation(units) for _ in range(random_orders))]
-    first = np.stack([[windows[ranking[:n]].any(0) for n in number.tolist()] for ranking in rankings])
-    return ~first if direction == "deletion" else first
+    rng = np.random.default_rng([*seed, 3])
+    first, *rankings = (rng.permutation(weight.size) for _ in range(1 + random_orders))
+    rankings = [first[np.argsort(-weight[first], kind="stable")], *rankings]
+    chosen = np.stack([[windows[ranking[:n]].any(0) for n in number.tolist()] for ranking in rankings])
+    return ~chosen if direction == "deletion" else chosen
 
 
 def permutations(pixels: int, *, seed: int, repeats: int) -> list[NDArray[np.int64]]:

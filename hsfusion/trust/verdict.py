@@ -135,7 +135,7 @@ def verdict(
     chance: Sequence[Mapping[str, Any] | None],
     uniformity_p: float | None,
     stability: Stability | None,
-    p_values: Mapping[str, float],
+    curves: Mapping[str, Mapping[str, Any]],
     pairs: Sequence[Duplicate],
     wavelength_nm: NDArray[np.floating],
     unreadable: str | None = None,
@@ -147,9 +147,9 @@ def verdict(
     * ``unreadable``: why the weights cannot be read at all.
     * ``chance``: the scores of each run, fields of :class:`hsfusion.trust.chance.Chance`.
     * ``uniformity_p``, ``stability``: None of a single run.
-    * ``p_values``: of the curves, by direction and replacement with a comma; none where no bands were removed.
+    * ``curves``: ``area``, ``lower`` and ``p`` of each curve by name; none where no bands were removed.
     """
-    word, why = ("no evidence", unreadable) if unreadable else _judge(beats_chance, uniformity_p, stability, p_values)
+    word, why = ("no evidence", unreadable) if unreadable else _judge(beats_chance, uniformity_p, stability, curves)
     compared = () if unreadable or not chance else (chance_sentence(chance),)
     if word == "no evidence":
         return Verdict(word, (why, *compared), ())
@@ -159,7 +159,10 @@ def verdict(
 
 
 def _judge(
-    beats_chance: Sequence[bool], uniformity_p: float | None, stability: Stability | None, p_values: Mapping[str, float]
+    beats_chance: Sequence[bool],
+    uniformity_p: float | None,
+    stability: Stability | None,
+    curves: Mapping[str, Mapping[str, Any]],
 ) -> tuple[str, str]:
     """The word of a verdict and the sentence that gives the reason."""
     runs, lost = len(beats_chance), sum(not beats for beats in beats_chance)
@@ -172,23 +175,31 @@ def _judge(
         return "no evidence", f"The weights cannot be told from those of untrained networks (p = {uniformity_p:.2g})."
     if stability is None:
         return "not tested", "There is one run: another seed may weight other bands. Train several and compare."
-    agreement = _agreement(stability)
     if not stability.index >= STABLE:  # also where it is undefined
-        return "not supported", f"Repeated trainings do not agree on the bands: {agreement}, below {STABLE}."
-    wide = not stability.lower >= STABLE
-    border = f" The interval reaches below {STABLE}: more trainings may not confirm the agreement." if wide else ""
-    if not p_values:
-        return "not tested", (
-            f"Repeated trainings agree ({agreement}), but no band was removed to see what it is worth.{border}"
+        return "not supported", (
+            f"Repeated trainings do not agree on the bands: {_agreement(stability)}, below {STABLE}."
         )
-    missed = ", ".join(f"{name} p = {p:.2g}" for name, p in p_values.items() if p >= _LEVEL)
+    return _judge_agreeing(stability, curves)
+
+
+def _judge_agreeing(stability: Stability, curves: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
+    """The same of runs that agree: every curve has to be significant; intervals that reach the limit are doubts."""
+    doubts = [] if stability.lower >= STABLE else [f"the interval of the index does not lie above {STABLE}"]
+    doubts += [f"that of the area of {name} does not lie above 0" for name, of in curves.items() if not of["lower"] > 0]
+    but = f" But {', and '.join(doubts)}." if doubts else ""
+    agree = f"Repeated trainings agree ({_agreement(stability)})"
+    if not curves:
+        return "not tested", f"{agree}, but no band was removed to see what it is worth.{but}"
+    missed = [f"{name}, area {of['area']:.3f}, p = {of['p']:.2g}" for name, of in curves.items() if of["p"] >= _LEVEL]
     if missed:
         return "not supported", (
-            f"Bands of great weight are not shown to matter more to the accuracy than random ones: {missed}."
+            "Bands of great weight are not shown to matter more to the accuracy than other open ones: "
+            f"{'; '.join(missed)}."
         )
-    return "borderline" if border else "supported", (
-        f"Repeated trainings agree ({agreement}), and bands of great weight matter more to the accuracy than random "
-        f"ones (largest p = {max(p_values.values()):.2g}).{border}"
+    areas, p = [of["area"] for of in curves.values()], max(of["p"] for of in curves.values())
+    return "borderline" if doubts else "supported", (
+        f"{agree}, and bands of great weight matter more to the accuracy than other open ones (areas "
+        f"between the curves {min(areas):.3f} to {max(areas):.3f}, largest p = {p:.2g}).{but}"
     )
 
 

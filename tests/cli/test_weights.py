@@ -74,9 +74,10 @@ def curve(steps, *, sign):
         "random_mean": middle.tolist(),
         "random_lower": (middle - 0.05).tolist(),
         "random_upper": (middle + 0.05).tolist(),
-        "area": 0.41,
-        "random_areas": [0.55] * 20,
-        "p": 1 / 21,
+        "area": 0.14,
+        "lower": 0.1,
+        "upper": 0.18,
+        "p": 1 / 200,
     }
 
 

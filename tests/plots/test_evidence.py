@@ -23,7 +23,7 @@ K = [5, 10, 20]
 def curve(**changes: Any) -> dict[str, Any]:
     of_points = {"accuracy": [0.9, 0.5, 0.3, 0.1], "random_mean": [0.9, 0.7, 0.5, 0.1]}
     edges = {"random_lower": [0.9, 0.6, 0.4, 0.1], "random_upper": [0.9, 0.8, 0.6, 0.1]}
-    return {**of_points, **edges, "area": 0.42, "p": 0.0476, **changes}
+    return {**of_points, **edges, "area": 0.12, "lower": 0.05, "upper": 0.19, "p": 0.005, **changes}
 
 
 def drawn(figure: Figure) -> Figure:
@@ -47,7 +47,10 @@ def fits(figure: Figure) -> bool:
 
 
 def faithfulness() -> Figure:
-    curves = {kind: {"mean": curve(), "conditional": curve(p=0.5)} for kind in ("deletion", "insertion")}
+    curves = {
+        kind: {"mean": curve(), "conditional": curve(p=0.5, lower=None, upper=None)}
+        for kind in ("deletion", "insertion")
+    }
     return faithfulness_figure(NUMBERS, curves, total=60, title="faithful?")
 
 
@@ -81,10 +84,10 @@ def test_curves_stand_against_the_band_of_random_orders() -> None:
 def test_every_curve_tells_its_area_and_p_value() -> None:
     texts = [axes.texts[0].get_text() for axes in faithfulness().axes]
     assert texts == [
-        "area 0.420, below random: p = 0.048",
-        "area 0.420, below random: p = 0.5",
-        "area 0.420, above random: p = 0.048",
-        "area 0.420, above random: p = 0.5",
+        "area below random 0.120 (0.050 to 0.190), p = 0.005",
+        "area below random 0.120, p = 0.5",
+        "area above random 0.120 (0.050 to 0.190), p = 0.005",
+        "area above random 0.120, p = 0.5",
     ]
 
 

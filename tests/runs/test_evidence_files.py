@@ -11,8 +11,9 @@ from hsfusion.runs.comparison import read_evidence
 NM = np.arange(400.0, 800, 20)
 CURVE = {
     **{key: [0.9, 0.5, 0.1] for key in ("accuracy", "random_mean", "random_lower", "random_upper")},
-    "area": 0.5,
-    "random_areas": [0.5],
+    "area": 0.1,
+    "lower": 0.0,
+    "upper": 0.2,
     "p": 0.5,
 }
 WINDOW = {"lower_nm": 500, "upper_nm": 540.0, "weight": 0.3, "raised": 2.5, "frequency": 1.0, "group": "VIS"}

@@ -8,7 +8,6 @@ from hsfusion.trust.faithfulness import (
     conditional_fill,
     curve_masks,
     mean_fill,
-    order_by_weight,
     permutations,
 )
 
@@ -18,9 +17,10 @@ WINDOWS = band_windows(np.arange(BANDS, dtype=float), size=5)
 NUMBER = np.arange(len(WINDOWS) + 1)
 
 
-def curve(direction, score, order, *, number, **plan):
-    masks = curve_masks(np.asarray(order), number=number, direction=direction, **plan)
-    return Curve.from_accuracies(np.stack([score(keep) for keep in masks]), number=number, direction=direction)
+def curve(direction, score, weight, *, number=NUMBER, seed=0, windows=WINDOWS, **plan):
+    """Of one network."""
+    masks = curve_masks(np.asarray(weight), windows=windows, number=number, seed=[seed], direction=direction, **plan)
+    return Curve.from_accuracies(np.stack([score(keep) for keep in masks])[None], number=number, direction=direction)
 
 
 def planted(seed=0, pixels=400):
@@ -85,66 +85,77 @@ def test_windows_hold_each_band_once_and_follow_the_wavelength():
     np.testing.assert_array_equal(band_windows(np.arange(4.0), size=1), np.eye(4))
 
 
-def test_order_by_weight_compares_means_so_that_large_windows_gain_nothing():
-    windows = np.array([[1, 1, 1, 0], [0, 0, 0, 1]], bool)
-    np.testing.assert_array_equal(order_by_weight(np.array([0.2, 0.2, 0.2, 0.4]), windows), [1, 0])
-
-
 # curves
 
 
 @pytest.mark.parametrize("fill", [mean_fill, lambda keep: conditional_fill(band_covariance(planted()[0]), keep)])
-def test_an_order_that_names_the_planted_window_beats_twenty_random_orders(fill):
-    order = order_by_weight(USED / 5, WINDOWS)
-    removed = curve("deletion", score_of(fill), order, windows=WINDOWS, number=NUMBER, seed=3)
-    kept = curve("insertion", score_of(fill), order, windows=WINDOWS, number=NUMBER, seed=3)
+def test_weights_that_name_the_planted_window_beat_random_orders(fill):
+    weight = WINDOWS @ USED.astype(float)
+    removed, kept = (curve(way, score_of(fill), weight, seed=3, random_orders=30) for way in ("deletion", "insertion"))
     assert removed.accuracy[0] == kept.accuracy[-1] > 0.99
     assert removed.accuracy[1] < 0.65 and kept.accuracy[1] > 0.9
-    assert removed.area < removed.random_area.mean()
-    assert kept.area > kept.random_area.mean()
-    assert removed.random_accuracy.shape == (20, 9)
+    assert removed.area > 0.1 and kept.area > 0.1
+    assert removed.random_accuracy.shape == (30, 9)
 
 
-def test_p_value_counts_the_random_orders_that_are_at_least_as_good():
-    def score(keep):
-        return 0.5 + 0.5 * keep.astype(float) @ (weight / weight.sum())
-
+def linear_score(keep):
+    """Accuracy that each band adds to by its weight."""
     weight = np.random.default_rng(0).random(BANDS)
-    order = order_by_weight(weight, WINDOWS)
-    directions = ("deletion", "insertion")
-    for direction in directions:
-        best = curve(direction, score, order, windows=WINDOWS, number=NUMBER, seed=0)
-        assert best.p_value == 1 / 21
-        assert curve(direction, score, order[::-1], windows=WINDOWS, number=NUMBER, seed=0).p_value == 1
-    order = np.array([2, 5, 0, 7, 1, 6, 4, 3])
-    removed, kept = (curve(way, score, order, windows=WINDOWS, number=NUMBER, seed=0) for way in directions)
-    assert removed.p_value == (1 + (removed.random_area <= removed.area).sum()) / 21
-    assert kept.p_value == (1 + (kept.random_area >= kept.area).sum()) / 21
-    assert 1 / 21 < removed.p_value < 1 and 1 / 21 < kept.p_value < 1
+    return 0.5 + 0.5 * keep.astype(float) @ (weight / weight.sum())
 
 
-def test_orders_that_make_no_difference_have_p_1():
-    found = curve(
-        "deletion", lambda keep: np.full(len(keep), 0.7), np.arange(8), windows=WINDOWS, number=NUMBER, seed=0
-    )
+@pytest.mark.parametrize("direction", ["deletion", "insertion"])
+def test_p_value_counts_the_random_orders_that_are_at_least_as_good(direction):
+    right = WINDOWS @ np.random.default_rng(0).random(BANDS)
+    best = curve(direction, linear_score, right)
+    assert best.p_value == 1 / 200 and best.area > 0
+    worst = curve(direction, linear_score, -right)
+    assert worst.p_value == 1 and worst.area < 0
+    found = curve(direction, linear_score, np.array([3, 1, 8, 0, 2, 6, 5, 4]))
+    steps = NUMBER / NUMBER[-1]
+    areas = np.trapezoid(found.random_accuracy, steps, axis=1)
+    ahead = (areas - np.trapezoid(found.accuracy, steps)) * (1 if direction == "deletion" else -1)
+    assert found.p_value == (1 + (ahead <= 0).sum()) / 200
+    assert 1 / 200 < found.p_value < 1
+    assert found.area == pytest.approx(ahead.mean())
+
+
+def test_orders_that_make_no_difference_have_p_1_and_no_area():
+    found = curve("deletion", lambda keep: np.full(len(keep), 0.7), np.arange(8.0))
     assert found.p_value == 1
-    assert found.area == pytest.approx(0.7)
+    assert found.area == pytest.approx(0)
 
 
-def test_area_of_a_known_curve():
-    windows = np.eye(4, dtype=bool)
-    plan = {"windows": windows, "number": np.array([0, 1, 4]), "seed": 0, "random_orders": 2}
-    found = curve("insertion", lambda keep: keep.mean(1), np.arange(4), **plan)
-    np.testing.assert_allclose(found.accuracy, [0, 0.25, 1])
-    assert found.area == pytest.approx(0.5)
+def test_area_between_known_curves():
+    plan = {"windows": np.eye(4, dtype=bool), "number": np.array([0, 1, 4])}
+    found = curve("insertion", lambda keep: keep @ np.array([0.0, 0, 0, 1]), np.arange(4.0), **plan)
+    np.testing.assert_allclose(found.accuracy, [0, 1, 1])  # an area of 7/8, of random orders that or 3/8
+    share = found.random_accuracy[:, 1].mean()
+    assert found.area == pytest.approx(7 / 8 - (3 / 8 + share / 2))
 
 
-def test_curves_repeat_with_their_seed_and_differ_with_another():
-    def area(seed):
-        plan = {"windows": WINDOWS, "number": NUMBER, "seed": seed}
-        return curve("deletion", score_of(mean_fill), np.arange(8), **plan).random_area.tolist()
+def test_interval_has_the_variance_over_networks_and_that_over_orders():
+    number = np.array([0, 1])
+    ends = np.array([[[0.0, 0.5], [0, 0.3], [0, 0.1]], [[0.0, 0.8], [0, 0.2], [0, 0.2]]])  # (2, 1 + 2, 2)
+    found = Curve.from_accuracies(ends, number=number, direction="insertion")
+    areas, orders = np.array([0.15, 0.3]), np.array([0.125, 0.075])  # of networks, and of random orders
+    half = 12.706204736 * np.sqrt(areas.var(ddof=1) / 2 + orders.var(ddof=1) / 2)
+    np.testing.assert_allclose([found.area, found.lower, found.upper], [0.225, 0.225 - half, 0.225 + half])
+    assert np.isnan(Curve.from_accuracies(ends[:1], number=number, direction="insertion").lower)
 
-    assert area(1) == area(1) != area(2)
+
+def test_equal_weights_get_another_order_with_every_seed_and_bands_in_no_window_stay_as_they_are():
+    windows = np.eye(5, 6, dtype=bool)  # the last band is in none
+    plan = {"windows": windows, "number": np.arange(6), "random_orders": 1}
+    found = {
+        (seed, way): curve_masks(np.array([1.0, 1, 1, 1, 2]), seed=[seed], direction=way, **plan)
+        for seed in (0, 1)
+        for way in ("deletion", "insertion")
+    }
+    assert not found[0, "deletion"][:, 1, 4][0] and found[0, "insertion"][0, 1, 4]  # the greatest weight comes first
+    assert (found[0, "deletion"][0] != found[1, "deletion"][0]).any()
+    np.testing.assert_array_equal(found[0, "deletion"], ~found[0, "insertion"])
+    assert found[0, "deletion"][..., 5].all() and not found[0, "insertion"][..., 5].any()
 
 
 # permutation

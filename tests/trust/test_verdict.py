@@ -5,14 +5,15 @@ import pytest
 
 from hsfusion.spectra import Bands
 from hsfusion.spectra.weights import BandWeights
-from hsfusion.trust.faithfulness import Curve, band_windows, curve_masks, mean_fill, order_by_weight
+from hsfusion.trust.faithfulness import Curve, band_windows, curve_masks
 from hsfusion.trust.stability import Stability, quartiles, top_bands, uniformity_p, window_stability
 from hsfusion.trust.verdict import Duplicate, beats_chance, duplicates, verdict, weight_windows
 
 NM = np.arange(400.0, 2400.0, 10.0)  # 200 bands
 EVEN = np.full(200, 1 / 200)
 GOOD = Stability(0.9, 0.8, 1.0, 5, 5)
-SMALL = {"deletion, mean": 1 / 21, "insertion, mean": 1 / 21}
+RIGHT = {"area": 0.2, "lower": 0.1, "p": 1 / 200}
+CURVES = {f"{way}, {fill}": RIGHT for way in ("deletion", "insertion") for fill in ("mean", "conditional")}
 
 
 def weights(profile):
@@ -35,7 +36,7 @@ def judge(**changes):
         "chance": [],
         "uniformity_p": 1e-6,
         "stability": GOOD,
-        "p_values": SMALL,
+        "curves": CURVES,
         "pairs": [],
         "wavelength_nm": NM,
     } | changes
@@ -45,35 +46,37 @@ def judge(**changes):
 # from profiles to the word
 
 
-def judged(profiles, *, used_nm=(670.0, 2200.0), knows=True):
-    """The whole way from profiles (S, T, C) of a network that uses the bands near used_nm."""
+def judged(profiles, *, used_nm=(670.0, 2200.0), knows=True, seed=0, size=7):
+    """The whole way from profiles (S, T, C) of networks that use the bands near used_nm."""
     rng = np.random.default_rng(1)
     classes = np.arange(200) % 2
     used = np.abs(NM[:, None] - np.array(used_nm)).min(1) < 30
     spectra = rng.normal(size=(200, NM.size)) + np.where(used, 2 * classes[:, None] - 1, 0)
 
-    def score(keep):
-        said = np.array([(spectra @ mean_fill(row).T)[:, used].sum(1) > 0 for row in keep])
-        return (said == classes).mean(1)
+    def score(keep, part):
+        """Of a network, on pixels of its own."""
+        said = spectra[part::3] * used @ keep.T > 0  # mean_fill: bands that are removed are 0
+        return (said == classes[part::3, None]).mean(0)
 
     runs = profiles.reshape(-1, NM.size)
     reported = weights(quartiles(runs).median)
-    units = band_windows(NM)
-    order, number = order_by_weight(reported.weight, units), np.arange(len(units) + 1)
-    curves = {}
-    for way in ("deletion", "insertion"):
-        accuracy = np.stack(
-            [score(keep) for keep in curve_masks(order, windows=units, number=number, seed=0, direction=way)]
-        )
-        curves[way] = Curve.from_accuracies(accuracy, number=number, direction=way).p_value
+    every = units = band_windows(NM, size=size)
+    weight, curves = units @ reported.weight / units.sum(1), {}
+    units, weight = units[weight > 0], weight[weight > 0]
+    number = np.arange(len(units) + 1)
+    for i, way in enumerate(("deletion", "insertion")):
+        keep = curve_masks(weight, windows=units, number=number, seed=[seed, i], direction=way)
+        networks = [np.stack([score(rows, part) for rows in keep]) for part in range(3)]
+        curve = Curve.from_accuracies(np.array(networks), number=number, direction=way)
+        curves[way] = {"area": curve.area, "lower": curve.lower, "p": curve.p_value}
     by_resample = np.stack([quartiles(of).median for of in profiles.transpose(1, 0, 2)])
     return verdict(
         weight_windows(reported, top_bands(runs, 20), profiles=runs, untrained=EVEN, number=2, width_nm=80),
         beats_chance=[knows] * len(runs),
         chance=[],
-        uniformity_p=uniformity_p(by_resample, units),
+        uniformity_p=uniformity_p(by_resample, every),
         stability=window_stability(by_resample, NM, members=len(profiles)),
-        p_values=curves,
+        curves=curves,
         pairs=duplicates(spectra),
         wavelength_nm=NM,
     )
@@ -132,10 +135,21 @@ def test_profiles_that_name_other_bands_in_every_resample_are_not_supported():
     assert judged(profiles / profiles.sum(-1, keepdims=True)).word in {"not supported", "no evidence"}
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_constant_weights_on_open_bands_are_not_supported(seed):
+    """Gates that are open where the network looks, and elsewhere: they agree in all runs, and say no more."""
+    opened = np.abs(NM[:, None] - np.array([670.0, 1000.0, 1600.0, 2200.0])).min(1) < 200
+    found = judged(np.tile(opened / opened.sum(), (5, 6, 1)), seed=seed)
+    assert found.word == "not supported"
+    few = np.abs(NM[:, None] - np.array([670.0, 1000.0, 1600.0, 2200.0])).min(1) < 25  # 20 bands, which all select
+    found = judged(np.tile(few / few.sum(), (5, 6, 1)), seed=seed, size=1)
+    assert found.word == "not supported" and "not shown to matter more" in found.sentences[0]
+
+
 def test_stable_profiles_beside_what_the_network_uses_are_not_faithful():
     found = judged(planted_profiles(np.random.default_rng(0), (1000.0, 1600.0)))
     assert found.word == "not supported"
-    assert "deletion p = " in found.sentences[0]
+    assert "deletion, area " in found.sentences[0]
 
 
 # the word, one finding after the other
@@ -145,7 +159,7 @@ def test_all_findings_good_give_supported():
     found = judge()
     assert found.word == "supported"
     assert "Nogueira index 0.90 of 5 medians of 5 runs, 95 % interval 0.80 to 1.00" in found.sentences[0]
-    assert "largest p = 0.048" in found.sentences[0]
+    assert "0.200 to 0.200, largest p = 0.005" in found.sentences[0]
 
 
 @pytest.mark.parametrize(
@@ -157,10 +171,12 @@ def test_all_findings_good_give_supported():
         ({"stability": None, "uniformity_p": None, "beats_chance": [True]}, "not tested", "another seed"),
         ({"stability": replace(GOOD, index=0.74)}, "not supported", "index 0.74"),
         ({"stability": replace(GOOD, index=np.nan)}, "not supported", "undefined"),
-        ({"p_values": {}}, "not tested", "no band was removed"),
-        ({"p_values": SMALL | {"insertion, conditional": 0.05}}, "not supported", "insertion, conditional p = 0.05"),
+        ({"curves": {}}, "not tested", "no band was removed"),
+        ({"curves": CURVES | {"insertion, mean": {**RIGHT, "p": 0.05}}}, "not supported", "mean, area 0.200, p = 0.05"),
+        ({"curves": CURVES | {"insertion, mean": {**RIGHT, "lower": 0.0}}}, "borderline", "insertion, mean does not"),
+        ({"curves": CURVES | {"insertion, mean": {**RIGHT, "lower": np.nan}}}, "borderline", "does not lie above 0"),
         ({"stability": replace(GOOD, index=0.75, lower=0.75)}, "supported", "0.75"),
-        ({"stability": replace(GOOD, lower=0.74)}, "borderline", "reaches below 0.75"),
+        ({"stability": replace(GOOD, lower=0.74)}, "borderline", "does not lie above 0.75"),
         ({"stability": replace(GOOD, lower=np.nan)}, "borderline", "too few for an interval"),
     ],
 )
@@ -172,13 +188,13 @@ def test_the_first_finding_that_fails_gives_the_word(changes, word, says):
 
 
 def test_an_interval_that_reaches_below_agreement_is_named_before_bands_are_removed():
-    assert "reaches below" not in judge(p_values={}).sentences[0]
-    found = judge(stability=replace(GOOD, index=0.76, lower=0.6), p_values={})
-    assert found.word == "not tested" and "reaches below 0.75" in found.sentences[0]
+    assert "does not lie above" not in judge(curves={}).sentences[0]
+    found = judge(stability=replace(GOOD, index=0.76, lower=0.6), curves={})
+    assert found.word == "not tested" and "does not lie above 0.75" in found.sentences[0]
 
 
 def test_no_evidence_goes_before_every_other_finding():
-    bad = {"stability": replace(GOOD, index=0.1), "p_values": {"deletion": 1.0}}
+    bad = {"stability": replace(GOOD, index=0.1), "curves": {"deletion": {**RIGHT, "p": 1.0}}}
     assert judge(uniformity_p=0.9, **bad).word == "no evidence"
     assert judge(**bad).word == "not supported"
 
