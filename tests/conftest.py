@@ -1,5 +1,28 @@
-"""One thread for each process of the tests: pytest uses every core already, and sums are the same to the bit."""
+"""One thread for each process of the tests, and what the long tests print, kept where HSFUSION_RESULTS says."""
 
 import os
+from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy and torch are imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy and torch: sums are the same to the bit
+
+_measured = []  # of the long tests: in the process that starts all others
+
+
+def pytest_runtest_logreport(report):
+    if "slow" in report.keywords and (report.when == "call" or report.skipped):
+        row = {"test": report.nodeid, "outcome": report.outcome, "seconds": round(report.duration, 1)}
+        _measured.append({**row, "printed": report.capstdout.splitlines()})
+
+
+def pytest_sessionfinish(session):
+    folder = os.environ.get("HSFUSION_RESULTS")
+    if not (folder and _measured) or hasattr(session.config, "workerinput"):
+        return
+    from hsfusion.benchmarks.comparisons import document
+    from hsfusion.runs.folder import write_json
+
+    rows = sorted(_measured, key=lambda row: row["test"])
+    outcomes = [row["outcome"] for row in rows]
+    summary = {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))}
+    content = document(rows, summary=summary, command="scripts/test -m slow", configuration={})
+    write_json(Path(folder) / f"slow_tests_{content['date'][:10]}.json", content)

@@ -22,11 +22,12 @@ from hsfusion.nn import FreeFusion, FusionNetwork, check_backbone
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.description import open_described
-from hsfusion.spectra import BandGroup, membership
+from hsfusion.spectra import BandGroup, Bands, membership
 from hsfusion.training.building import backbone_arguments, build_network
 from hsfusion.training.transfer import TransferReport
 
 _log = logging.getLogger(__name__)
+_FEW = 5  # bands of a group
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +112,8 @@ def split_scene(labelled: LabelledScene, settings: TrainSettings, *, network: Fu
     scene = labelled.scene
     radius = settings.model.receptive_field // 2 if network is None else network.receptive_field // 2
     used = used_layers(scene, settings) if network is None else network.used_bands.numpy()
+    if network is None and settings.model.fusion != "free":
+        _name_small_groups(list(settings.groups(scene.bands)), scene.bands)
     for entry in scene.provenance():
         _log.info("values: %s", entry)
     check_patch_fits(scene, 2 * radius + 1)
@@ -123,6 +126,15 @@ def split_scene(labelled: LabelledScene, settings: TrainSettings, *, network: Fu
     counts = ", ".join(f"{split.count(role)} {name}" for role, name in roles)
     _log.info("%s, %s split: %s pixels, leakage %.4f", scene.name, split.kind, counts, split.leakage)
     return split
+
+
+def _name_small_groups(groups: Sequence[BandGroup], bands: Bands) -> None:
+    """A line on groups of few bands beside larger ones, such as the stump at a gap; not where all are small."""
+    number = membership(groups, bands).sum(1)
+    few = [f"{group.name} ({n})" for group, n in zip(groups, number, strict=True) if n < _FEW <= np.median(number)]
+    if few:
+        text = "Groups of fewer than %d bands start with the weight of a whole one: %s. Join them, or use groups=even."
+        _log.warning(text, _FEW, ", ".join(few))
 
 
 def used_layers(scene: Scene, settings: TrainSettings) -> NDArray[np.bool_]:

@@ -1,6 +1,7 @@
 """What metrics.json says of the test pixels, and which seed splits."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -105,3 +106,14 @@ def test_of_many_test_pixels_every_nth_is_compared_with_baselines(monkeypatch):
     assert len(train) == split.count(TRAIN)
     assert test.classes.tolist() == right.ravel()[split.pixels(TEST)][::4].tolist()
     assert whole["network_ahead"][0] == pytest.approx(1 - whole["overall_accuracy"])
+
+
+@pytest.mark.parametrize(("limits", "named"), [((400, 430, 900, 2500), "stump (3)"), ((400, 500, 900, 2500), None)])
+def test_groups_of_few_bands_beside_larger_ones_are_named(caplog, limits, named):
+    groups = dict(zip(("stump", "middle", "rest"), pairwise(limits), strict=True))
+    scene = synthetic_scene(seed=0, height=40, width=40)
+    with caplog.at_level("WARNING"):
+        split_scene(scene, TrainSettings(groups=hs.interval_groups(groups)))
+        split_scene(scene, TrainSettings(groups=hs.even_groups(70)))  # all are small
+    told = [message for message in caplog.messages if "fewer than 5 bands" in message]
+    assert len(told) == (named is not None) and all(named in message for message in told)
