@@ -39,6 +39,7 @@ from hsfusion.runs.settings import TrainSettings, describe, refusal, replaced
 from hsfusion.scenes import LabelledScene
 from hsfusion.spectra import BandWeights
 from hsfusion.trust.faithfulness import Curve
+from hsfusion.trust.importance import mean_importance, with_importance
 from hsfusion.trust.stability import compared_bands
 from hsfusion.trust.verdict import FREE, Duplicate, Verdict, verdict
 
@@ -107,7 +108,7 @@ class _Stages:
 
     def train(self) -> Profiles:
         """Trainings over seeds and resamples, every one with a seed of its own."""
-        plan, scene = self._plan, self._split.labelled.scene
+        plan, scene, settings = self._plan, self._split.labelled.scene, self._task.settings
         pairs = [
             (plan.first_seed + resample * plan.seeds + i, resample)
             for i in range(plan.seeds)
@@ -128,7 +129,6 @@ class _Stages:
         profiles = Profiles(
             *(first.bands, first.group, self._used), weight.reshape(shape), untrained[:_UNTRAINED].mean(0), sources
         )
-        settings = self._task.settings
         self.content |= {
             "sources": [{"name": name, "weight": mean} for name, mean in sources],
             "scene": scene.name,
@@ -140,6 +140,7 @@ class _Stages:
             "groups": [asdict(group) for group in settings.groups(profiles.bands)],
             "runs": [self._record(of, *pair) for of, pair in zip(folders, pairs, strict=True)],
             **stability_of(profiles, control.reshape(shape)),
+            **importance_of(folders),
             # pairs of usable bands that hold the same values at the training pixels
             "duplicates": [[p.first, p.second, p.correlation] for p in duplicate_bands(self._split, self._used)],
         }
@@ -207,7 +208,7 @@ class _Stages:
 
     def _write(self, profiles: Profiles) -> None:
         """Writes all there is, with the verdict that it allows."""
-        judged = verdict_of(profiles, self.content)
+        judged = with_importance(verdict_of(profiles, self.content), mean_importance([self.content]))
         windows = [{**asdict(window), "weight": window.share} for window in judged.windows]
         self.content["verdict"] = {**asdict(judged), "windows": windows}
         write_json(self._folder / EVIDENCE, self.content)
@@ -280,6 +281,12 @@ def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, 
     if (p := profiles.uniformity_p) is not None:
         found["uniformity_p"] = p
     return found
+
+
+def importance_of(folders: Sequence[Path]) -> dict[str, Any]:
+    """What windows are worth, the mean over runs; nothing without validation pixels."""
+    importance = mean_importance([read_json(folder / "metrics.json") for folder in folders])
+    return {} if importance is None else {"importance": importance.to_dict()}
 
 
 def verdict_of(profiles: Profiles, evidence: Mapping[str, Any]) -> Verdict:

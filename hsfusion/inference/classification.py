@@ -308,6 +308,52 @@ class MaskedNetwork:
         exchanged = spectra[torch.from_numpy(order)].view_as(self._flat)
         return self._share_right(self._front(torch.where(torch.from_numpy(bands), exchanged, self._flat)))
 
+    def log_likelihoods(self) -> NDArray[np.float64]:
+        """Log-likelihood (N,) of the class of each patch."""
+        return self._log_likelihoods(self._front(self._flat))
+
+    def exchanged_likelihoods(self, part: NDArray[np.floating], order: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The same (N,) where a part P x of each spectrum x is that of another pixel y: x becomes x + P (y - x).
+
+        From P (C + E, C + E) and the order (N,) in which y take the place of x.
+        """
+        matrix = torch.from_numpy(part)
+        if self._linear is not None:
+            matrix = self._linear.weight.double() @ matrix[self._folded.layers]
+        apart = (self._flat @ matrix.T.float()).view(len(self._classes), -1)  # (N, s s M)
+        moved = (apart[torch.from_numpy(order)] - apart).view(len(self._flat), -1)
+        return self._log_likelihoods(self._front(self._flat) + moved)
+
+    def as_weighed(self, bands: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """The part P (C + E, C + E) of a spectrum that the weights of some bands (C + E,) are of.
+
+        These are whitened bands, if the network has them: the part is none of other whitened bands.
+        """
+        return torch.linalg.solve(self._whitening, torch.from_numpy(bands)[:, None] * self._whitening).numpy()
+
+    def integrated_gradients(self, *, most: int = 256, steps: int = 8) -> NDArray[np.float64]:
+        """Mean size (C + E,) of what each band adds to the log-probability of the class, from the mean spectrum on.
+
+        Gradients at the middle of so many steps on the straight path to each of the first patches, times the patch,
+        summed over its pixels; of whitened bands, if the network has them. Source: Sundararajan et al. (2017),
+        arXiv:1703.01365.
+        """
+        patches, classes = self._patches(self._flat)[:most], self._classes[:most]
+        gradient = torch.zeros_like(patches)
+        for step in range(steps):
+            here = (patches * ((step + 0.5) / steps)).requires_grad_()
+            loss = F.cross_entropy(self._network.classify(here).flatten(1), classes, reduction="sum")
+            gradient -= torch.autograd.grad(loss, here)[0] / steps
+        whitened = torch.einsum("dc,nchw->ndhw", self._whitening.float(), patches)
+        of_whitened = torch.einsum("cd,nchw->ndhw", torch.linalg.inv(self._whitening).float(), gradient)
+        return (whitened * of_whitened).sum((2, 3)).abs().double().mean(0).numpy()
+
+    @property
+    def _whitening(self) -> Tensor:
+        """(C + E, C + E), float64; the identity of a network without."""
+        whitening = self._network.whitening
+        return torch.eye(self._flat.shape[1]).double() if whitening is None else whitening.double()
+
     @property
     def _linear(self) -> PixelMatrix | None:
         """The matrix that the network starts with; None where it has none."""
@@ -319,14 +365,20 @@ class MaskedNetwork:
             return flat
         return torch.addmm(self._linear.bias, flat[:, self._folded.layers], self._linear.weight.T)
 
-    @torch.inference_mode()
+    def _patches(self, flat: Tensor) -> Tensor:
+        """Patches (N, M, s, s) of what lies pixel by pixel."""
+        return flat.view(len(self._classes), self._side, self._side, -1).movedim(-1, 1)
+
     def _share_right(self, fused: Tensor) -> float:
         """Share of the patches whose class is found, from what :meth:`_front` gave."""
-        square = (len(self._classes), self._side, self._side, -1)
-        right = 0
-        for part, classes in zip(
-            fused.view(square).movedim(-1, 1).split(_MOST_PATCHES), self._classes.split(_MOST_PATCHES), strict=True
-        ):
-            logits = self._network.classify(part) if self._linear is None else self._folded.convolve(part)
-            right += int((logits.flatten(1).argmax(1) == classes).sum())
-        return right / len(self._classes)
+        return int((self._logits(fused).argmax(1) == self._classes).sum()) / len(self._classes)
+
+    def _log_likelihoods(self, fused: Tensor) -> NDArray[np.float64]:
+        """Log-likelihoods (N,) of the classes, from what :meth:`_front` gave."""
+        return -F.cross_entropy(self._logits(fused).double(), self._classes, reduction="none").numpy()
+
+    @torch.inference_mode()
+    def _logits(self, fused: Tensor) -> Tensor:
+        """Logits (N, K) of the patches, from what :meth:`_front` gave."""
+        classify = self._network.classify if self._linear is None else self._folded.convolve
+        return torch.cat([classify(part).flatten(1) for part in self._patches(fused).split(_MOST_PATCHES)])

@@ -37,14 +37,16 @@ def weight_content(
     windows: Sequence[Mapping[str, Any]],
     sources: Sequence[tuple[str, float]] = (),
     profiles: ArrayLike | None = None,
+    importance: Mapping[str, Any] | None = None,
     **known: Sequence[Any] | NDArray | None,
 ) -> dict[str, Any]:
     """Describes band weights (C,) for a page.
 
     ``windows`` are lower_nm, upper_nm, weight (0..1) and raised (times untrained) of each, in the order to list;
     ``sources`` the weight of each layer of further rasters; ``profiles`` (R, C) the weights of each run whose median
-    this is. Known are C values of ``fwhm`` in nm, ``good``, ``group``, ``untrained``, and of several runs ``lower`` and
-    ``upper`` quartile and ``frequency`` of selection; None where they are unknown.
+    this is; ``importance`` of windows, as in metrics.json. Known are C values of ``fwhm`` in nm, ``good``, ``group``,
+    ``untrained``, and of several runs ``lower`` and ``upper`` quartile and ``frequency`` of selection; None where they
+    are unknown.
     """
     columns = {"nm": np.asarray(wavelength_nm), "weight": np.asarray(weight), **dict.fromkeys(_KNOWN), **known}
     return {
@@ -57,6 +59,7 @@ def weight_content(
         "sources": sources,
         "windows": windows,
         "runs": 0 if profiles is None else len(np.asarray(profiles)),
+        "importance": importance,
     }
 
 
@@ -140,6 +143,7 @@ def _of_evidence(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
         group=evidence["band_groups"],
         frequency=evidence.get("selection_frequency"),
         untrained=evidence.get("untrained"),
+        importance=evidence.get("importance"),
         **(evidence.get("quartiles") or {}),
     )
 

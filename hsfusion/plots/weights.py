@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -30,6 +31,8 @@ CURVE_ID = "band-weights"  # of the curve in an SVG, whose markers stand at the 
 _GAP = 3.0  # times the median spacing
 _AXES_HEIGHT_IN = 2.5
 _STRIP_HEIGHT_IN = 0.5  # of the selection frequency
+_IMPORTANCE_HEIGHT_IN = 1.1
+_MATTERS = 0.05  # nats, by the rules in docs/weights.md
 _AXES_WIDTH_IN = 5.8  # what the axes have of the figure once labels and legend took theirs
 _STAMP_LEVEL, _CURVE_LEVEL, _TEXT_LEVEL = 1.8, 3.0, 5.0
 _MATRIX_WIDTH_IN = 5.6
@@ -51,6 +54,7 @@ def band_weights_figure(
     untrained: ArrayLike | None = None,
     runs: ArrayLike | None = None,
     atmospheric: ArrayLike | None = None,
+    importance: Mapping[str, Any] | None = None,
 ) -> Figure:
     """Draws the band weights (C,) over wavelength, with the band groups and what each of them totals.
 
@@ -62,11 +66,15 @@ def band_weights_figure(
     * ``untrained``: (C,) what untrained networks give the bands; None for the same everywhere.
     * ``runs``: (R, C) the weights of each run, whose totals the groups get; None for one run.
     * ``atmospheric``: (C,) bands at an absorption edge or a spike of the atmospheric correction, ticked on the axis.
+    * ``importance``: fields of :class:`hsfusion.trust.importance.WindowImportance`: the part of each weight that is
+      subtracted is coloured, and what is lost without each window is drawn under the curve.
     """
     nm, weights = np.asarray(wavelength_nm, float), np.asarray(weight, float)
     figure = Figure(layout="constrained")
-    axes = _weight_axes(figure, nm, title=title, frequency=frequency)
-    handles = [*_draw_weights(axes, nm, weights=weights, spread=spread), _draw_untrained(axes, nm, untrained)]
+    axes, below = _weight_axes(figure, nm, title=title, frequency=frequency, importance=importance)
+    contrast = None if importance is None else importance["contrast"]
+    handles = _draw_weights(axes, nm, weights=weights, spread=spread, contrast=contrast)
+    handles.append(_draw_untrained(axes, nm, untrained))
     handles += [Patch(fc="none", ec="none", label=f"{name}: {100 * w:.1f} %") for name, w in (sources or {}).items()]
     if atmospheric is not None and np.any(atmospheric):
         look = {"marker": "^", "ms": 3, "ls": "", "color": Color.GREY, "clip_on": False, "zorder": _TEXT_LEVEL}
@@ -80,7 +88,7 @@ def band_weights_figure(
     _leave_room(axes, [weights, *(spread or ())], taken=taken)
     if stamp:
         _stamp(background, stamp)
-    legend_below(figure, handles, height_in=_AXES_HEIGHT_IN + (0 if frequency is None else 1.2 * _STRIP_HEIGHT_IN))
+    legend_below(figure, handles, height_in=_AXES_HEIGHT_IN + 1.2 * below)
     return figure
 
 
@@ -143,24 +151,53 @@ def mark_water_vapour(axes: Axes) -> list[Artist]:
     return handles + lines[:1]
 
 
-def _weight_axes(figure: Figure, nm: NDArray[np.float64], *, title: str, frequency: ArrayLike | None) -> Axes:
-    """Axes for the curve, above a strip of the selection frequency if there is one."""
-    if frequency is None:
-        axes = lowest = figure.add_subplot()
-    else:
-        axes, lowest = figure.subplots(2, 1, sharex=True, height_ratios=[_AXES_HEIGHT_IN, _STRIP_HEIGHT_IN])
+def _weight_axes(
+    figure: Figure,
+    nm: NDArray[np.float64],
+    *,
+    title: str,
+    frequency: ArrayLike | None,
+    importance: Mapping[str, Any] | None,
+) -> tuple[Axes, float]:
+    """Axes for the curve, above those of importance and of the selection frequency, and the height of these."""
+    heights = [_AXES_HEIGHT_IN]
+    heights += [_IMPORTANCE_HEIGHT_IN] * (importance is not None) + [_STRIP_HEIGHT_IN] * (frequency is not None)
+    axes, *below = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+    if importance is not None:
+        _draw_importance(below[0], importance)
+    if frequency is not None:
         x, y = broken_at_gaps(nm, frequency)
-        lowest.fill_between(x, 0, y, color=Color.BLUE, alpha=0.35, lw=0)
-        lowest.plot(x, y, color=Color.BLUE, lw=0.8, marker=".", ms=2)
-        lowest.set(ylim=(0, 1.05), yticks=(0, 0.5, 1), yticklabels=("0", "50", "100"))
-        lowest.set_ylabel("selected\n(% of runs)", fontsize=SMALL_PT)
-        lowest.spines[["top", "right"]].set_visible(False)
+        below[-1].fill_between(x, 0, y, color=Color.BLUE, alpha=0.35, lw=0)
+        below[-1].plot(x, y, color=Color.BLUE, lw=0.8, marker=".", ms=2)
+        below[-1].set(ylim=(0, 1.05), yticks=(0, 0.5, 1), yticklabels=("0", "50", "100"))
+        below[-1].set_ylabel("selected\n(% of runs)", fontsize=SMALL_PT)
+        below[-1].spines[["top", "right"]].set_visible(False)
     axes.set_title(title, wrap=True)
     set_spectral_limits(axes, nm)
-    lowest.set_xlabel("wavelength (nm)")
+    [axes, *below][-1].set_xlabel("wavelength (nm)")
     axes.set_ylabel("band weight (% of the total)")
     axes.yaxis.set_major_formatter(PERCENT)
-    return axes
+    return axes, sum(heights[1:])
+
+
+def _draw_importance(axes: Axes, importance: Mapping[str, Any]) -> None:
+    """Draws what is lost without each window: bars for the data, points for the network, two standard errors each."""
+    names = ("lower_nm", "upper_nm", "data", "data_error", "network", "network_error")
+    lower, upper, data, data_error, network, network_error = (np.asarray(importance[name], float) for name in names)
+    middle, width = (lower + upper) / 2, np.maximum(upper - lower, 10.0)
+    axes.bar(middle, data, width, color=Color.SKY_BLUE, alpha=0.7, label="a discriminant trained without the window")
+    look: Any = {"fmt": "none", "elinewidth": 0.8}
+    axes.errorbar(middle - width / 8, data, 2 * data_error, ecolor=Color.BLUE, **look)
+    axes.errorbar(middle + width / 8, network, 2 * network_error, ecolor=Color.VERMILION, **look)
+    words = "this network, shown no more of it than the other bands say"
+    axes.plot(middle + width / 8, network, ".", color=Color.VERMILION, ms=4, label=words)
+    axes.axhline(0, color="#404040", lw=0.6)
+    axes.axhline(_MATTERS, color=Color.GREY, lw=0.7, ls="--")
+    axes.set_ylabel("lost without it\n(nats)", fontsize=SMALL_PT)
+    axes.spines[["top", "right"]].set_visible(False)
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, -0.02), max(1.35 * high, 2.5 * _MATTERS))
+    axes.legend(loc="upper left", ncols=2, fontsize=SMALL_PT, borderaxespad=0.1)
 
 
 def _leave_room(axes: Axes, curves: Sequence[ArrayLike], *, taken: float) -> None:
@@ -171,9 +208,14 @@ def _leave_room(axes: Axes, curves: Sequence[ArrayLike], *, taken: float) -> Non
 
 
 def _draw_weights(
-    axes: Axes, nm: NDArray[np.float64], *, weights: NDArray[np.float64], spread: tuple[ArrayLike, ArrayLike] | None
+    axes: Axes,
+    nm: NDArray[np.float64],
+    *,
+    weights: NDArray[np.float64],
+    spread: tuple[ArrayLike, ArrayLike] | None,
+    contrast: ArrayLike | None = None,
 ) -> list[Artist]:
-    """Draws the curve and its envelope; returns their legend handles."""
+    """Draws the curve, its envelope and the part that is subtracted; returns their legend handles."""
     x, y = broken_at_gaps(nm, weights)
     size = 1.4 if nm.size > 60 else 3.0  # a band between two gaps shows by its marker alone
     name = "band weight" if spread is None else "band weight, median of the runs"
@@ -187,6 +229,10 @@ def _draw_weights(
         handles.append(axes.fill_between(x, low, high, label="quartiles", **look))
     else:
         axes.fill_between(x, 0, y, color=Color.SKY_BLUE, alpha=0.35, lw=0, zorder=_CURVE_LEVEL)
+    if contrast is not None:
+        part = broken_at_gaps(nm, weights * np.asarray(contrast, float))[1]
+        look = {"color": Color.ORANGE, "alpha": 0.75, "lw": 0, "zorder": _CURVE_LEVEL + 0.5}
+        handles.append(axes.fill_between(x, 0, part, label="subtracted from other bands (contrast)", **look))
     return handles
 
 

@@ -19,6 +19,7 @@ from hsfusion.runs.run import Run, load_run
 from hsfusion.scenes.survey import atmospheric_bands
 from hsfusion.spectra import Bands, BandWeights
 from hsfusion.spectra.weights import WeightSpread, untrained_weight
+from hsfusion.trust.importance import WindowImportance, mean_importance, with_importance
 from hsfusion.trust.stability import (
     Stability,
     compared_bands,
@@ -93,6 +94,7 @@ class WeightComparison:
         groups: name, first wavelength, and first beyond the last, of each band group in nm.
         evidence: content of ``evidence.json``; None for run folders.
         first: of the runs; None for an evidence folder.
+        importance: what windows are worth, the mean over the runs; None where a run had no validation pixels.
     """
 
     runs: tuple[RunRecord, ...]
@@ -106,6 +108,7 @@ class WeightComparison:
     groups: tuple[tuple[str, float, float], ...]
     evidence: dict[str, Any] | None = None
     first: Run | None = None
+    importance: WindowImportance | None = None
 
     @property
     def used(self) -> NDArray[np.int64]:
@@ -281,7 +284,7 @@ def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
     profiles = Profiles(
         *(first.bands, first.group, _used(first)), every[:, None, :number], untrained_weight(first), tuple(sources)
     )
-    records, header = tuple(map(RunRecord.of, opened)), opened[0].header
+    records, importance = tuple(map(RunRecord.of, opened)), mean_importance([run.metrics for run in opened])
     several, free = len(records) > 1, any(run.fusion == "free" for run in records)
     stability, windows = profiles.stabilities().get("reported"), profiles.heaviest
     pairs = {(pair.first, pair.second): pair for run in records for pair in run.duplicates}
@@ -296,7 +299,7 @@ def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
         wavelength_nm=first.bands.wavelength_nm,
         unreadable=FREE if free else _TRANSFERRED if several and any(run.carried for run in records) else None,
     )
-    known = () if header.fusion == "free" else header.groups
+    known = () if records[0].fusion == "free" else opened[0].header.groups
     return WeightComparison(
         records,
         profiles.runs,
@@ -305,9 +308,10 @@ def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
         stability,
         windows,
         profiles.untrained,
-        judged,
+        with_importance(judged, importance),
         tuple((group.name, group.lower_nm, group.upper_nm) for group in known),
         first=opened[0],
+        importance=importance,
     )
 
 
@@ -362,7 +366,7 @@ def _from_content(folder: Path, content: dict[str, Any]) -> WeightComparison:
     lower, upper = (per_band(content["quartiles"][key]) for key in ("lower", "upper"))
     agreement: dict[str, Any] = content.get("stability", {}).get("reported") or {}
     stability: dict[str, Any] = {key: math.nan if value is None else value for key, value in agreement.items()}
-    verdict: dict[str, Any] | None = content.get("verdict")
+    judged: dict[str, Any] | None = content.get("verdict")
     limits = tuple((group["name"], group["lower_nm"], group["upper_nm"]) for group in content["groups"])
     return WeightComparison(
         tuple(_record(folder, content, run) for run in content["runs"]),
@@ -372,11 +376,10 @@ def _from_content(folder: Path, content: dict[str, Any]) -> WeightComparison:
         Stability(**stability) if stability else None,
         _windows(content.get("top_windows", [])),
         per_band(content["untrained"]),
-        None
-        if verdict is None
-        else Verdict(verdict["word"], tuple(verdict["sentences"]), _windows(verdict["windows"])),
+        None if judged is None else Verdict(judged["word"], tuple(judged["sentences"]), _windows(judged["windows"])),
         limits,
         content,
+        importance=mean_importance([content]),
     )
 
 
@@ -385,11 +388,8 @@ def _record(folder: Path, content: dict[str, Any], run: dict[str, Any]) -> RunRe
         folder / "runs" / Path(run["folder"]).name,  # the folder may have been moved
         content["scene"],
         run["seed"],
-        content["split"]["kind"],
-        content["split"]["leakage"],
-        run["overall_accuracy"],
-        run["average_accuracy"],
-        run["beats_chance"],
+        *(content["split"][key] for key in ("kind", "leakage")),
+        *(run[key] for key in ("overall_accuracy", "average_accuracy", "beats_chance")),
         resample=run["resample"],
         chance=run.get("chance"),
     )

@@ -69,6 +69,7 @@ def write_report(run: Run, folder: Path) -> None:
             good=weights.bands.good,
             group=weights.group,
             untrained=found.untrained,
+            importance=run.metrics.get("importance"),
         ),
         **_experiment_content(training.experiment, weights),
         "independence": independence(run.metrics),
@@ -107,6 +108,7 @@ def _weight_figures(
             untrained=untrained_weight(weights),
             atmospheric=compare([run]).atmospheric,
             sources={name: total for name, total in weights.group_totals().items() if name in sources},
+            importance=run.metrics.get("importance"),
         ),
         "group_weights": plots.group_weights_figure(
             learned.group_weights,

@@ -60,8 +60,8 @@ class Run:
     Attributes:
         name: what figures and pages call it.
         weights: the band weights.
-        metrics: content of metrics.json: accuracies (fractions), split, chance, baselines and choices where there are
-            any, timing, seed, versions.
+        metrics: content of metrics.json: accuracies (fractions), split, chance; importance, baselines and choices where
+            there are any; timing, seed, versions.
         beats_chance: whether the network does better than classifiers of labels without meaning, see docs/weights.md.
         duplicates: pairs of bands that hold the same values.
         folder: where it is saved; None where it is not.
@@ -272,16 +272,20 @@ def load_run(folder: str | Path) -> Run:
 
 def run_of(name: str, training: Training) -> Run:
     """The run of a training."""
+    from hsfusion.runs.validation import window_importance  # with torch: reading a run goes without
+
     experiment, result = training.experiment, training.result
     bands, sources = experiment.split.labelled.scene.bands, experiment.split.labelled.scene.sources
     names, inside = group_members(experiment)
     layers = [source for source, number in sources for _ in range(number)]
     weight, of_layers = np.split(result.weights.weight, [len(bands)])
     group = group_of_bands(inside[:, : len(bands)], names)
+    importance = window_importance(experiment, result.weights)
+    of_windows = {} if importance is None else {"importance": importance.to_dict()}
     return Run(
         name,
         weights=BandWeights(bands, group, weight, tuple(zip(layers, of_layers.tolist(), strict=True))),
-        metrics={**result.metrics, "seed": training.settings.seed, "versions": versions()},
+        metrics={**result.metrics, **of_windows, "seed": training.settings.seed, "versions": versions()},
         beats_chance=result.beats_chance,
         duplicates=tuple(duplicate_bands(experiment.split, np.flatnonzero(bands.good & (weight > 0)))),
         training=training,

@@ -1,4 +1,4 @@
-"""What the validation pixels of a scene decide: settings, after short trainings, and the share of the linear part."""
+"""What the validation pixels decide, settings and the share of the linear part, and what they say about the bands."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from hsfusion.data.patches import PatchDataModule
 from hsfusion.data.splits import TRAIN, VAL, Split, Splitter
 from hsfusion.errors import InputError
+from hsfusion.inference.classification import MaskedNetwork
 from hsfusion.runs.baselines import pixel_table
 from hsfusion.runs.experiment import Experiment, initialise, split_scene
 from hsfusion.runs.folder import read_json
 from hsfusion.runs.settings import TrainSettings, replaced
 from hsfusion.scenes import LabelledScene
+from hsfusion.training.building import WeightReadout
 from hsfusion.trust.baselines import (
     BLOCK,
     linear_classifier,
@@ -30,9 +32,13 @@ from hsfusion.trust.baselines import (
     network_share,
     temperature,
 )
+from hsfusion.trust.faithfulness import band_covariance, conditional_fill, permutations
+from hsfusion.trust.importance import WindowImportance, contrast_of, losses_without, spectral_windows, standard_errors
 
 _log = logging.getLogger(__name__)
 _MOST_EPOCHS = 20  # of a short training
+_MOST_COMPARED, _MOST_SHOWN = 2000, 256  # validation pixels: of a discriminant, and of a network
+_MOST_SPECTRA = 5000  # training pixels
 
 
 def fit_linear_part(experiment: Experiment, data: PatchDataModule) -> None:
@@ -109,6 +115,57 @@ def average_with_start(experiment: Experiment, start: Mapping[str, torch.Tensor]
     _log.info("of what fine-tuning changed, the validation pixels keep %.0f %%", 100 * best)
 
 
+def window_importance(experiment: Experiment, weights: WeightReadout) -> WindowImportance | None:
+    """What windows of 50 nm are worth on validation pixels, by the rules in docs/weights.md; None without any."""
+    network, split, cube = experiment.network, experiment.split, experiment.cube
+    if not split.count(VAL):
+        return None
+    train, val = _even(split.pixels(TRAIN), _MOST_SPECTRA), _even(split.pixels(VAL), _MOST_COMPARED)
+    spectra, classes, bands = cube.spectra(train), cube.classes.numpy(), split.labelled.scene.bands
+    known = np.any(spectra, axis=0)  # the others are not used
+    layers = spectra.shape[1]
+    nm = np.append(bands.wavelength_nm, np.full(layers - len(bands), np.nan))
+    windows = spectral_windows(nm, known & np.isfinite(nm))
+    data = losses_without(
+        (spectra[:, known], classes[train]), (cube.spectra(val)[:, known], classes[val]), windows[:, known]
+    )
+    shown = _even(val, _MOST_SHOWN)
+    pixels = torch.from_numpy(shown)
+    masked = MaskedNetwork(
+        network, PatchDataModule(cube, split, seed=0).patches(pixels, step=None), cube.classes[pixels]
+    )
+    [order] = permutations(len(shown), seed=split.seed, repeats=1)
+    covariance, whole, every = band_covariance(spectra), masked.log_likelihoods(), np.eye(layers)
+    beside = (every - conditional_fill(covariance, ~window) for window in windows)
+    residual = np.stack([whole - masked.exchanged_likelihoods(part, order) for part in beside])
+    permuted = [whole - masked.exchanged_likelihoods(masked.as_weighed(window), order) for window in windows]
+    contrast = contrast_of(weights.response, weights.group_weights, channel_share=weights.channel_share)
+    return WindowImportance(
+        lower_nm=np.array([nm[window].min() for window in windows]),
+        upper_nm=np.array([nm[window].max() for window in windows]),
+        bands=windows.sum(1),
+        weight=windows @ weights.weight,
+        data=data.mean(1),
+        data_error=standard_errors(data, _blocks(val, split)),
+        network=residual.mean(1),
+        network_error=standard_errors(residual, _blocks(shown, split)),
+        permuted=np.mean(permuted, axis=1),
+        gradients=windows @ masked.integrated_gradients(most=_MOST_SHOWN),
+        contrast=contrast[: len(bands)],
+    )
+
+
+def _even(pixels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most so many of the pixels, evenly drawn."""
+    return pixels[np.linspace(0, len(pixels) - 1, min(most, len(pixels))).astype(int)]
+
+
+def _blocks(pixels: NDArray[np.int64], split: Split) -> NDArray[np.int64]:
+    """Number of the block that each pixel lies in: pixels of a field are right or wrong together."""
+    rows, cols = np.divmod(pixels, split.roles.shape[1])
+    return rows // BLOCK * split.roles.shape[1] + cols // BLOCK
+
+
 def selected(
     labelled: LabelledScene, settings: TrainSettings, *, resume: str | Path | None = None
 ) -> tuple[TrainSettings, list[dict[str, Any]]]:
@@ -182,8 +239,7 @@ def _chosen(
     most = max(1, min(_MOST_EPOCHS, settings.epochs // len(tried)))
     quiet = {"patience": None, "progress": False, "loggers": (), "callbacks": ()}
     judged = [_judge(replace(short, epochs=min(most, short.epochs), **quiet), split) for _, short in tried]
-    rows, cols = np.divmod(split.pixels(VAL), split.roles.shape[1])
-    blocks = rows // BLOCK * split.roles.shape[1] + cols // BLOCK
+    blocks = _blocks(split.pixels(VAL), split)
     means, gains = [float(of.mean()) for of in judged], [_gain(of - judged[0], blocks) for of in judged]
     better = [i for i, (gain, error) in enumerate(gains) if gain > error]
     best = max(better, key=lambda i: means[i], default=0)
@@ -208,6 +264,4 @@ def _judge(settings: TrainSettings, split: Split) -> NDArray[np.float64]:
 
 def _gain(difference: NDArray[np.float64], blocks: NDArray[np.integer]) -> list[float]:
     """Mean of differences (V,), and its standard error where those of a block go together."""
-    mean = float(difference.mean())
-    _, block = np.unique(blocks, return_inverse=True)
-    return [mean, float(np.sqrt(np.square(np.bincount(block, difference - mean)).sum()) / len(difference))]
+    return [float(difference.mean()), float(standard_errors(difference[None], blocks)[0])]

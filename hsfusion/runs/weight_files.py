@@ -148,6 +148,7 @@ def _summary(weights: WeightComparison) -> dict[str, Any]:
         "runs": runs,
         "further_rasters": [{"name": name, "weight": weight} for name, weight in weights.reported.sources],
         "stability": None if stability is None else asdict(stability),
+        "importance": None if weights.importance is None else weights.importance.to_dict(),
         "verdict": None if verdict is None else {"word": verdict.word, "sentences": verdict.sentences},
     }
 
@@ -168,6 +169,7 @@ def curve_figure(weights: WeightComparison) -> Any:
         runs=weights.profiles,
         atmospheric=weights.atmospheric,
         sources={name: totals[name] for name, _ in reported.sources},
+        importance=None if weights.importance is None else weights.importance.to_dict(),
     )
 
 

@@ -58,7 +58,12 @@ def test_accuracies_can_be_recomputed_from_the_rasters(run):
     assert metrics["test"]["overall_accuracy"] == pytest.approx(accuracy)
     assert metrics["split"]["test_pixels"] == test.sum()
     assert metrics["split"]["leakage"] == 0.0
-    assert set(metrics) == {"split", "test", "timing", "chance", "seed", "versions"}
+    assert set(metrics) == {"split", "test", "timing", "chance", "importance", "seed", "versions"}
+    windows = metrics["importance"]
+    assert sum(windows["weight"]) == pytest.approx(1, abs=1e-3)
+    assert len({len(windows[name]) for name in ("lower_nm", "data", "data_error", "network", "permuted")}) == 1
+    assert set(windows["agreement"]) == {"integrated_gradients", "permutation"}
+    assert f"All {len(windows['weight'])} windows of 50 nm: used, and needed?" in (run / "report.html").read_text()
 
 
 def test_tables_agree_with_each_other(run):

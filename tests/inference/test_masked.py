@@ -9,7 +9,7 @@ from hsfusion.training.building import build_network
 BANDS = Bands.from_wavelengths(np.arange(400.0, 1000.0, 50.0))  # 12
 
 
-def masked(fusion):
+def masked(fusion, **options):
     """A network with settled statistics, 40 patches of 3 classes, and the two behind one score."""
     torch.manual_seed(0)
     network = build_network(
@@ -22,7 +22,14 @@ def masked(fusion):
         width=6,
         receptive_field=5,
         knot_spacing_nm=None,
+        **options,
     )
+    rng = np.random.default_rng(5)
+    if network.whitening is not None:
+        network.whitening.copy_(torch.from_numpy(np.eye(13) + 0.1 * rng.normal(size=(13, 13))))
+    if network.linear is not None:
+        network.linear.weight.copy_(torch.from_numpy(rng.normal(size=(3, 13))))
+        network.linear.network_share.fill_(0.6)
     patches = torch.randn(40, 13, 5, 5)
     with torch.no_grad():
         network.mean.copy_(torch.linspace(100, 200, 13))  # in the unit of a scene: the patches are standardised
@@ -75,11 +82,59 @@ def test_all_bands_permuted_alike_give_the_other_patch():
     assert score.permuted_accuracy(np.ones(13, bool), order) == pytest.approx(wanted, abs=1e-6)
 
 
+def log_likelihoods(network, patches, classes):
+    with torch.no_grad():
+        logits = network.eval().classify(patches).flatten(1)
+    return logits.log_softmax(1)[torch.arange(len(classes)), classes].numpy()
+
+
+WHOLE = {"whitening": "noise", "linear": True}
+
+
+def whitening_of(network):
+    return torch.eye(13) if network.whitening is None else network.whitening
+
+
+@pytest.mark.parametrize(
+    ("fusion", "options"), [("channel", WHOLE), ("channel", {}), ("free", WHOLE), ("instance", {})]
+)
+def test_exchanged_parts_of_spectra_give_what_the_network_says_of_such_patches(fusion, options):
+    network, patches, classes, score = masked(fusion, **options)
+    rng = np.random.default_rng(0)
+    order, part = rng.permutation(40), rng.normal(size=(13, 13)) / 4
+    moved = torch.einsum("ij,bjhw->bihw", torch.from_numpy(part).float(), patches[torch.from_numpy(order)] - patches)
+    whole, wanted = (log_likelihoods(network, x, classes) for x in (patches, patches + moved))
+    np.testing.assert_allclose(score.log_likelihoods(), whole, atol=1e-4)
+    np.testing.assert_allclose(score.exchanged_likelihoods(part, order), wanted, atol=1e-4)
+    assert np.abs(wanted - whole).max() > 0.01
+
+
+@pytest.mark.parametrize("options", [WHOLE, {}])
+def test_part_of_some_bands_is_that_of_these_bands_once_they_are_whitened(options):
+    network, _, _, score = masked("channel", **options)
+    bands, whitening = np.arange(13) < 4, whitening_of(network).numpy()
+    spectrum = np.random.default_rng(0).normal(size=13)
+    whitened = whitening @ score.as_weighed(bands) @ spectrum
+    np.testing.assert_allclose(whitened, np.where(bands, whitening @ spectrum, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize(("fusion", "options"), [("channel", WHOLE), ("instance", {})])
+def test_gradients_of_the_only_whitened_band_that_differs_add_up_to_the_change(fusion, options):
+    network, _, classes, _ = masked(fusion, **options)
+    only = torch.linalg.solve(whitening_of(network), torch.eye(13)[4])
+    patch = 3 * only[None, :, None, None].expand(1, 13, 5, 5).contiguous()
+    ends = [log_likelihoods(network, x, classes[:1]).item() for x in (0 * patch, patch)]
+    gradients = MaskedNetwork(network, patch, classes[:1]).integrated_gradients(steps=200)
+    assert gradients[4] == pytest.approx(abs(ends[1] - ends[0]), rel=0.02)
+    assert gradients[4] > 100 * np.delete(gradients, 4).max()
+
+
 def test_the_network_is_left_as_it_is():
-    network, patches, classes, score = masked("channel")
+    network, patches, classes, score = masked("channel", **WHOLE)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     network.train()
     score.accuracy(np.zeros((13, 13)))
+    score.integrated_gradients()
     MaskedNetwork(network, patches, classes)
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

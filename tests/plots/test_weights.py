@@ -207,3 +207,48 @@ def test_colours_of_group_weights_are_centred_on_zero() -> None:
 def test_all_weights_zero_still_draw() -> None:
     figure = group_weights_figure(np.zeros((2, 3)), group_names=["a", "b"], channel_share=[0.4, 0.3, 0.3], title="")
     assert figure.axes[1].images[0].get_clim() == (-1.0, 1.0)
+
+
+IMPORTANCE = {
+    "lower_nm": [400, 450, 700],
+    "upper_nm": [440, 490, 740],
+    "data": [0.0, -0.01, 0.2],
+    "data_error": [0.01, 0.01, 0.02],
+    "network": [0.0, 0.06, 0.3],
+    "network_error": [0.01, 0.01, 0.05],
+    "contrast": np.full(NM.size, 0.25),
+}
+
+
+def test_what_is_lost_without_each_window_is_drawn_under_the_curve() -> None:
+    figure = figure_of(importance=IMPORTANCE)
+    curve, below = figure.axes
+    bars = [patch for patch in below.patches if isinstance(patch, Rectangle)]
+    assert [bar.get_height() for bar in bars] == IMPORTANCE["data"]
+    assert [bar.get_x() + bar.get_width() / 2 for bar in bars] == [420, 470, 720]
+    (points,) = [line for line in below.get_lines() if str(line.get_label()).startswith("this network")]
+    assert np.asarray(points.get_ydata()).tolist() == IMPORTANCE["network"]
+    low, high = below.get_ylim()
+    assert low < -0.01 - 2 * 0.01
+    assert high > 0.3 + 2 * 0.05
+    assert curve.get_xlim() == below.get_xlim()
+    assert below.get_xlabel() == "wavelength (nm)"
+    assert not curve.get_xlabel()
+
+
+def test_part_of_the_weight_that_is_subtracted_is_coloured() -> None:
+    figure = figure_of(importance=IMPORTANCE)
+    (area,) = [part for part in figure.axes[0].collections if str(part.get_label()).startswith("subtracted")]
+    assert area.get_paths()[0].vertices[:, 1].max() <= 0.25 * WEIGHT.max() + 1e-12
+    assert max(path.vertices[:, 1].max() for path in area.get_paths()) == pytest.approx(0.25 * WEIGHT.max())
+    assert any(text.startswith("subtracted") for text in legend_texts(figure))
+    assert not any(text.startswith("subtracted") for text in legend_texts(figure_of()))
+
+
+def test_losses_and_selection_both_have_a_place_under_the_curve() -> None:
+    figure = figure_of(importance=IMPORTANCE, frequency=np.full(NM.size, 0.5))
+    assert [axes.get_ylabel().split("\n")[0] for axes in figure.axes] == [
+        "band weight (% of the total)",
+        "lost without it",
+        "selected",
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import lightning.pytorch as pl
 import numpy as np
@@ -13,7 +13,9 @@ import torch
 from hsfusion.data.patches import PatchDataModule, prepare, valid_pixels
 from hsfusion.data.splits import TEST, blocks
 from hsfusion.nn import FusionNetwork
+from hsfusion.runs.experiment import Experiment, InitialModel
 from hsfusion.runs.training import run_trainer
+from hsfusion.runs.validation import window_importance
 from hsfusion.scenes import ArrayScene, LabelledScene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import even_groups
@@ -30,10 +32,21 @@ class Trained:
     nm: np.ndarray
     accuracy: float  # overall, of the test pixels
     evidence: bool
+    experiment: Experiment
 
     def inside(self, windows_nm, weight=None):
         within = sum((self.nm >= lower) & (self.nm < upper) for lower, upper in windows_nm).astype(bool)
         return float((self.weight if weight is None else weight)[within].sum())
+
+    @cached_property
+    def importance(self):
+        """What windows of 50 nm are worth."""
+        return window_importance(self.experiment, WeightReadout(self.network))
+
+    def worth(self, lower, upper):
+        """Largest loss of the data and of the network without one of the windows in an interval in nm."""
+        inside = (self.importance.lower_nm < upper) & (self.importance.upper_nm >= lower)
+        return float(self.importance.data[inside].max()), float(self.importance.network[inside].max())
 
     def shares(self, weight=None):
         """Weight in each of the 14 intervals of equal width."""
@@ -93,6 +106,7 @@ def _train(labelled, *, seed, fusion="channel", raw=False, epochs=20, band_cost=
         nm=scene.bands.wavelength_nm,
         accuracy=float(np.trace(confusion) / confusion.sum()),
         evidence=beats_chance(confusion, receptive_field=7),
+        experiment=Experiment(split, InitialModel(network, [], {}), cube),
     )
 
 
