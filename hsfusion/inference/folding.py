@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hsfusion.nn import FusionNetwork
+from hsfusion.nn.band_fusion import crop
+from hsfusion.nn.network import patch_mean
 
 
 class FoldedNetwork(nn.Module):
@@ -43,6 +45,7 @@ class FoldedNetwork(nn.Module):
         else:
             self.front = PixelMatrix(*_matrix(network, self.layers, first))
         self.linear = network.linear
+        self.of_mean = self.linear is not None and bool(self.linear.of_mean)  # a graph has no branches
         self.convolutions = nn.Sequential(*hidden)
         self.classifier = cnn.classifier
         self.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -81,7 +84,8 @@ class FoldedNetwork(nn.Module):
             return self.classifier(self.convolutions(fused.to(first.dtype)).float())
         hidden, direct = fused.split([fused.shape[1] - self.classifier.out_channels, self.classifier.out_channels], 1)
         logits = self.classifier(self.convolutions(hidden.to(first.dtype)).float())
-        return self.linear.mix(logits, direct.float(), self.receptive_field // 2)
+        place = patch_mean if self.of_mean else crop
+        return self.linear.mix(logits, place(direct, self.receptive_field // 2).float())
 
 
 class PixelMatrix(nn.Module):

@@ -184,19 +184,21 @@ class LinearPart(nn.Module):
         """What the classifier sees, in words."""
         return "mean of the patch" if self.of_mean else "pixel's spectrum"
 
-    def direct(self, x: Tensor) -> Tensor:
-        """Logits (B, K, H, W) of the spectrum of each pixel, from standardised bands (B, C, H, W)."""
-        return matrix_product(x, self.weight) + self.bias[:, None, None]
+    def direct(self, x: Tensor, margin: int = 0) -> Tensor:
+        """Logits (B, K, H - 2 margin, W - 2 margin) from standardised bands (B, C, H, W)."""
+        logits = matrix_product(x, self.weight) + self.bias[:, None, None]
+        return torch.lerp(crop(logits, margin), patch_mean(logits, margin), self.of_mean)
 
-    def mix(self, logits: Tensor, direct: Tensor, margin: int) -> Tensor:
-        """Logarithms of the weighted geometric mean of the probabilities of network and linear classifier.
-
-        From logits (B, K, H - 2 margin, W - 2 margin) of the network, and :meth:`direct`, (B, K, H, W).
-        """
-        mean = F.avg_pool2d(direct, 2 * margin + 1, stride=1)
-        direct = torch.lerp(crop(direct, margin), mean, self.of_mean.to(mean.dtype))
+    def mix(self, logits: Tensor, direct: Tensor) -> Tensor:
+        """Logarithms of the weighted geometric mean of the probabilities that two sets of logits (B, K, H, W) give."""
         network = (logits / self.temperature).log_softmax(1)
         return self.network_share * network + (1 - self.network_share) * direct.log_softmax(1)
+
+
+def patch_mean(x: Tensor, margin: int) -> Tensor:
+    """Mean of (B, K, H, W) over the square of so many pixels on each side: (B, K, H - 2 margin, W - 2 margin)."""
+    size = 2 * margin + 1
+    return F.avg_pool2d(F.avg_pool2d(x, (size, 1), stride=1), (1, size), stride=1)
 
 
 class FusionNetwork(nn.Module):
@@ -271,7 +273,7 @@ class FusionNetwork(nn.Module):
         logits = self.cnn(self.fusion(whitened))
         if self.linear is None:
             return logits
-        return self.linear.mix(logits, self.linear.direct(x), self.receptive_field // 2)
+        return self.linear.mix(logits, self.linear.direct(x, self.receptive_field // 2))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K, H - receptive_field + 1, W - ...) of bands (B, C, H, W) in the unit of the training scene."""
