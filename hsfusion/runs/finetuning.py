@@ -22,7 +22,7 @@ from hsfusion.runs.folder import training_log, write_json
 from hsfusion.runs.run import Run, Training, run_of
 from hsfusion.runs.settings import FINETUNE_EPOCHS, SCRATCH_EPOCHS, ModelSettings, TrainSettings, blocks
 from hsfusion.runs.training import FittedNetwork, fit, patch_data, read_result, train
-from hsfusion.runs.validation import validation_logits, validation_score
+from hsfusion.runs.validation import clearly_above, validation_logits, validation_scores
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.legend import is_named
 from hsfusion.training.model_file import ModelHeader, load_model
@@ -248,16 +248,19 @@ def alternatives(
 def best_of(trainings: Mapping[str, Training]) -> tuple[str, dict[str, float]]:
     """The network with the highest calibrated log-likelihood of the validation pixels, and that of each.
 
-    Without validation pixels, the first and nothing. Accuracy counts few pixels, and as many of each class where they
+    The first, what was fine-tuned, unless the other is :func:`clearly_above`: few validation pixels cannot tell what is
+    nearly alike. Without any, the first and nothing. Accuracy counts few pixels, and as many of each class where they
     are drawn so: it prefers what has forgotten how frequent the classes are. These therefore count by their shares
     where the network comes from, if that is known.
     """
-    first = next(iter(trainings.values())).experiment
+    first, before = next(iter(trainings)), next(iter(trainings.values())).experiment
+    if not before.split.count(VAL):
+        return first, {}
     parts = {name: (of.experiment, patch_data(of.settings, of.experiment)) for name, of in trainings.items()}
-    if not first.split.count(VAL):
-        return next(iter(trainings)), {}
-    scores = {name: validation_score(*part, first.initial.class_shares) for name, part in parts.items()}
-    return max(scores, key=lambda name: scores[name]), scores
+    scores = {name: validation_scores(*part, before.initial.class_shares) for name, part in parts.items()}
+    best = max(scores, key=lambda name: scores[name].mean())
+    kept = best if clearly_above(scores[best], scores[first]) else first
+    return kept, {name: float(of.mean()) for name, of in scores.items()}
 
 
 def _write(run: Run, folder: Path, *, figures: bool) -> None:

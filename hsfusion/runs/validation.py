@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,20 +18,14 @@ from hsfusion.data.patches import PatchDataModule
 from hsfusion.data.splits import TRAIN, VAL, Split, Splitter
 from hsfusion.errors import InputError
 from hsfusion.inference.classification import MaskedNetwork
+from hsfusion.nn import StochasticGates
 from hsfusion.runs.baselines import pixel_table
 from hsfusion.runs.experiment import Experiment, initialise, split_scene
 from hsfusion.runs.folder import read_json
 from hsfusion.runs.settings import TrainSettings, replaced
 from hsfusion.scenes import LabelledScene
 from hsfusion.training.building import WeightReadout
-from hsfusion.trust.baselines import (
-    BLOCK,
-    linear_classifier,
-    log_likelihood,
-    log_likelihoods,
-    network_share,
-    temperature,
-)
+from hsfusion.trust.baselines import BLOCK, PixelTable, linear_classifier, log_likelihoods, network_share, temperature
 from hsfusion.trust.faithfulness import band_covariance, conditional_fill, permutations
 from hsfusion.trust.importance import WindowImportance, contrast_of, losses_without, spectral_windows, standard_errors
 
@@ -39,13 +33,22 @@ _log = logging.getLogger(__name__)
 _MOST_EPOCHS = 20  # of a short training
 _MOST_COMPARED, _MOST_SHOWN = 2000, 256  # validation pixels: of a discriminant, and of a network
 _MOST_SPECTRA = 5000  # training pixels
+_LEAST_GAIN = 0.05  # of the log-likelihood: the probability of the right class is 5 % higher
+
+
+class LinearFit(NamedTuple):
+    """A logistic regression, as buffers of the linear part, and the log-likelihoods (V,) of what it joins."""
+
+    buffers: dict[str, Any]
+    scores: NDArray[np.float64]
 
 
 def fit_linear_part(experiment: Experiment, data: PatchDataModule) -> None:
-    """Fits the linear part of a trained network, if it has one, to the bands that it uses.
+    """Fits the linear part of a trained network, if it has one.
 
     It sees the spectrum of the pixel, or the mean of the whitened spectra over the patch, and has a share in the
-    logits: both are those of the highest likelihood of the validation pixels.
+    logits: both are those of the highest likelihood of the validation pixels. Its bands are those that the network has
+    left open, or all where that is clearly better: of few labels a network needs few bands, and knows too little.
     """
     network, split = experiment.network, experiment.split
     linear, fusion = network.linear, network.fusion
@@ -54,23 +57,43 @@ def fit_linear_part(experiment: Experiment, data: PatchDataModule) -> None:
     if not split.count(VAL):
         _log.info("no validation pixels, no linear part: its share could not be chosen")
         return
-    bands = (fusion.membership.any(0) & (fusion.openness > 0)).cpu().numpy()
-    whitening = np.eye(len(bands)) if network.whitening is None else network.whitening.cpu().double().numpy()
+    inside = fusion.membership.any(0).cpu().numpy()
+    opened = inside & (fusion.openness > 0).cpu().numpy()
+    whitening = np.eye(len(inside)) if network.whitening is None else network.whitening.cpu().double().numpy()
     train, val = (pixel_table(experiment.cube, split, role) for role in (TRAIN, VAL))
-    fitted = {}
-    for of_mean, basis in ((0, np.eye(len(bands))[bands]), (1, whitening[bands])):
-        seen = [((table.context if of_mean else table.spectra) @ basis.T, table.classes) for table in (train, val)]
-        weight, bias = linear_classifier(*seen, num_classes=len(linear.bias))
-        direct = seen[1][0] @ weight.T + bias
-        fitted[log_likelihood(direct, val.classes)] = of_mean, weight @ basis, bias, direct
-    of_mean, weight, bias, direct = fitted[max(fitted)]
     logits = validation_logits(experiment, data)[0]
-    softness = temperature(logits, val.classes)
-    share = network_share(logits / softness, direct, val.classes)
-    for name, value in {"weight": weight, "bias": bias, "of_mean": of_mean, "temperature": softness}.items():
+
+    def best(bands: NDArray[np.bool_]) -> LinearFit:
+        bases = (np.eye(len(inside))[bands], whitening[bands])
+        fits = [_linear_fit(train, val, basis, logits, of_mean=i) for i, basis in enumerate(bases)]
+        return max(fits, key=lambda fit: fit.scores.mean())
+
+    chosen = best(opened)
+    if isinstance(fusion.gates, StochasticGates) and (inside & ~opened).any():
+        every = best(inside)
+        chosen = every if clearly_above(every.scores, chosen.scores) else chosen
+    for name, value in chosen.buffers.items():
         linear.get_buffer(name).copy_(torch.as_tensor(value))
-    linear.network_share.fill_(share)
-    _log.info("the map rests to %.0f %% on the network, the rest is linear in the %s", 100 * share, linear.sees)
+    share = 100 * float(linear.network_share)
+    _log.info("the map rests to %.0f %% on the network, the rest is linear in the %s", share, linear.sees)
+
+
+def _linear_fit(
+    train: PixelTable, val: PixelTable, basis: NDArray[np.float64], logits: NDArray[np.float64], *, of_mean: int
+) -> LinearFit:
+    """Fits it to the spectra or to the means over patches, in a basis (C', C), beside logits (V, K) of a network."""
+    seen = [((table.context if of_mean else table.spectra) @ basis.T, table.classes) for table in (train, val)]
+    weight, bias = linear_classifier(*seen, num_classes=logits.shape[1])
+    softness, direct = temperature(logits, val.classes), seen[1][0] @ weight.T + bias
+    share, scores = network_share(logits / softness, direct, val.classes)
+    buffers = {"weight": weight @ basis, "bias": bias, "of_mean": of_mean, "temperature": softness}
+    return LinearFit({**buffers, "network_share": share}, scores)
+
+
+def clearly_above(scores: NDArray[np.float64], others: NDArray[np.float64]) -> bool:
+    """Whether the mean of scores (V,) is higher by 0.05 and by more than one standard error of the difference."""
+    ahead = scores - others
+    return bool(ahead.mean() > max(_LEAST_GAIN, ahead.std() / len(ahead) ** 0.5))
 
 
 @torch.no_grad()
@@ -85,12 +108,19 @@ def validation_score(
     experiment: Experiment, data: PatchDataModule, class_shares: NDArray[np.float64] | None = None
 ) -> float:
     """Mean log-likelihood of the validation pixels after calibration by one temperature; by shares of classes (K,)."""
+    return float(validation_scores(experiment, data, class_shares).mean())
+
+
+def validation_scores(
+    experiment: Experiment, data: PatchDataModule, class_shares: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """What each validation pixel (V,) adds to the mean that is :func:`validation_score`."""
     logits, classes = validation_logits(experiment, data)
     values = log_likelihoods(logits / temperature(logits, classes), classes)
     if class_shares is None:
-        return float(values.mean())
-    weights = class_shares / np.maximum(np.bincount(classes, minlength=len(class_shares)), 1)
-    return float(np.average(values, weights=weights[classes]))
+        return values
+    weights = (class_shares / np.maximum(np.bincount(classes, minlength=len(class_shares)), 1))[classes]
+    return values * weights / weights.mean()
 
 
 @torch.no_grad()

@@ -158,11 +158,16 @@ def temperature(logits: NDArray[np.floating], classes: NDArray[np.integer]) -> f
     return min(np.geomspace(0.25, 4, 33).tolist(), key=lambda t: -log_likelihood(logits / t, classes))
 
 
-def network_share(network: NDArray[np.floating], linear: NDArray[np.floating], classes: NDArray[np.integer]) -> float:
-    """Share w of the highest likelihood of the classes (N,) by w and 1 - w times two log probabilities of logits."""
+def network_share(
+    network: NDArray[np.floating], linear: NDArray[np.floating], classes: NDArray[np.integer]
+) -> tuple[float, NDArray[np.float64]]:
+    """Share w of the highest likelihood of the classes (N,) by w and 1 - w times two log probabilities of logits.
+
+    And the log-likelihoods (N,) with it.
+    """
     network, linear = log_softmax(network, 1), log_softmax(linear, 1)
-    shares = np.linspace(0, 1, 21).tolist()
-    return max(shares, key=lambda w: log_likelihood(w * network + (1 - w) * linear, classes))
+    scores = {w: log_likelihoods(w * network + (1 - w) * linear, classes) for w in np.linspace(0, 1, 21).tolist()}
+    return max(scores.items(), key=lambda item: item[1].mean())
 
 
 def log_likelihood(logits: NDArray[np.floating], classes: NDArray[np.integer]) -> float:

@@ -12,6 +12,7 @@ from hsfusion.errors import InputError
 from hsfusion.runs import validation
 from hsfusion.runs.experiment import prepare_experiment
 from hsfusion.runs.settings import ModelSettings, TrainSettings
+from hsfusion.runs.training import patch_data
 from hsfusion.scenes import ArrayScene, LabelledScene
 
 TINY = TrainSettings(
@@ -120,6 +121,19 @@ def test_linear_part_sees_the_mean_of_the_patch_where_fields_are_smooth_and_the_
     run = hs.train(LabelledScene(scene, labels, smooth.legend), settings=TINY, model=model, select=(), baselines=())
     assert run.network.linear.of_mean == fields
     assert run.metrics["test"]["overall_accuracy"] > 0.5  # by the linear part: the network is hardly trained
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("planted_open", [True, False])
+def test_linear_part_takes_closed_bands_only_where_the_open_ones_know_clearly_less(scene, planted_open):
+    experiment = prepare_experiment(scene, replace(TINY, model=replace(TINY.model, whitening="none")))
+    nm = torch.tensor(scene.scene.bands.wavelength_nm)
+    planted = ((nm > 650) & (nm < 700)) | ((nm > 2150) & (nm < 2250))
+    closed = ~planted & (nm > 2400) if planted_open else (nm < 1000) | (nm > 1100)
+    experiment.network.fusion.gates.position[experiment.network.fusion.gates.gate_of[closed]] = 0
+    validation.fit_linear_part(experiment, patch_data(TINY, experiment))
+    used = (experiment.network.linear.weight != 0).any(0)
+    assert used.equal(~closed) if planted_open else used.all()
 
 
 @pytest.mark.parametrize("per_class", [None, 5])
