@@ -33,9 +33,8 @@ def write_figures(run: Run, folder: Path) -> None:
     fusion, split = experiment.network.fusion.kind, run.metrics["split"]
     scene = experiment.split.labelled.scene.name
     title = f"{scene}, {fusion} fusion, {split['kind']} split, seed {run.metrics['seed']}"
-    stamp = None if run.beats_chance and fusion != "free" else "no evidence"
     figures = {
-        **_weight_figures(run, experiment, result, title, stamp=stamp),
+        **_weight_figures(run, experiment, result, title),
         **_map_figures(experiment, result, title),
         "training": plots.training_figure(result.history, best_step=result.best_step),
     }
@@ -89,10 +88,8 @@ def _baseline_content(baselines: dict[str, Any] | None) -> dict[str, Any]:
     return {"ahead": ahead, "best_baseline_key": key, "best_baseline": BASELINES[key], "baseline_names": BASELINES}
 
 
-def _weight_figures(
-    run: Run, experiment: Experiment, result: TrainingResult, title: str, *, stamp: str | None
-) -> dict[str, Any]:
-    weights, learned = run.weights, result.weights
+def _weight_figures(run: Run, experiment: Experiment, result: TrainingResult, title: str) -> dict[str, Any]:
+    weights, learned, found = run.weights, result.weights, compare([run])
     nm, names = weights.bands.wavelength_nm, group_members(experiment)[0]
     sources = dict(experiment.split.labelled.scene.sources)
     known = [] if experiment.network.fusion.kind == "free" else experiment.initial.groups
@@ -104,9 +101,9 @@ def _weight_figures(
             groups=groups,
             spectra=_class_spectra(experiment),
             title=f"Band weights: {title}",
-            stamp=stamp,
+            stamp=found.stamp,
             untrained=untrained_weight(weights),
-            atmospheric=compare([run]).atmospheric,
+            atmospheric=found.atmospheric,
             sources={name: total for name, total in weights.group_totals().items() if name in sources},
             importance=run.metrics.get("importance"),
         ),

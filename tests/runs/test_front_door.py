@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from scene_files import envi
 
 import hsfusion as hs
@@ -20,6 +21,7 @@ from hsfusion.data.splits import blocks
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
 from hsfusion.inference import predict_scene
+from hsfusion.runs.report import write_figures
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.scenes import read_class_map, write_class_map
 from hsfusion.spectra import even_groups
@@ -194,6 +196,15 @@ def test_weights_are_drawn_into_axes(run):
     assert isinstance(axes, Axes)
     assert run.weights.plot(axes) is axes
     pyplot.close(axes.figure)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_figure_of_a_single_run_is_stamped_as_its_report_judges(run, tmp_path, monkeypatch):
+    stamps = []
+    monkeypatch.setattr("hsfusion.plots.band_weights_figure", lambda *_, stamp, **__: stamps.append(stamp) or Figure())
+    write_figures(run, tmp_path)
+    assert stamps == [hs.compare([run]).verdict.word]
+    assert stamps[0] in {"not tested", "no evidence"}
 
 
 def test_columns_of_the_weights_have_one_row_for_each_band(run):
