@@ -27,7 +27,7 @@ from hsfusion.training.building import backbone_arguments, build_network
 from hsfusion.training.transfer import TransferReport
 
 _log = logging.getLogger(__name__)
-_FEW = 5  # bands of a group
+_FEW = 5  # bands of a group, beside others at least twice as large
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +131,11 @@ def split_scene(labelled: LabelledScene, settings: TrainSettings, *, network: Fu
 def _name_small_groups(groups: Sequence[BandGroup], bands: Bands) -> None:
     """A line on groups of few bands beside larger ones, such as the stump at a gap; not where all are small."""
     number = membership(groups, bands).sum(1)
-    few = [f"{group.name} ({n})" for group, n in zip(groups, number, strict=True) if n < _FEW <= np.median(number)]
+    most = min(_FEW, np.median(number) / 2)
+    few = [f"{group.name} ({n})" for group, n in zip(groups, number, strict=True) if n < most]
     if few:
-        text = "Groups of fewer than %d bands start with the weight of a whole one: %s. Join them, or use groups=even."
-        _log.warning(text, _FEW, ", ".join(few))
+        text = "Groups of few bands start with the weight of a whole one: %s. Join them, or use groups=even."
+        _log.warning(text, ", ".join(few))
 
 
 def used_layers(scene: Scene, settings: TrainSettings) -> NDArray[np.bool_]:

@@ -114,6 +114,6 @@ def test_groups_of_few_bands_beside_larger_ones_are_named(caplog, limits, named)
     scene = synthetic_scene(seed=0, height=40, width=40)
     with caplog.at_level("WARNING"):
         split_scene(scene, TrainSettings(groups=hs.interval_groups(groups)))
-        split_scene(scene, TrainSettings(groups=hs.even_groups(70)))  # all are small
-    told = [message for message in caplog.messages if "fewer than 5 bands" in message]
+        split_scene(scene, TrainSettings(groups=hs.even_groups(45)))  # of 4 and 5 bands
+    told = [message for message in caplog.messages if "Groups of few bands" in message]
     assert len(told) == (named is not None) and all(named in message for message in told)
