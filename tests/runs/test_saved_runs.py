@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 import hsfusion
@@ -46,6 +47,15 @@ def test_verdict_says_what_labels_without_meaning_reach_and_that_old_runs_were_n
     (folder / "metrics.json").write_text(json.dumps(old))
     found = hsfusion.compare([hsfusion.load_run(folder)]).verdict
     assert "The run was compared with chance agreement on test pixels" in " ".join(found.sentences)
+
+
+def test_file_keeps_mean_and_correlation_of_the_training_spectra(run, folder):
+    for kept, of_network in zip(hsfusion.load_run(folder).statistics, run.statistics, strict=True):
+        np.testing.assert_array_equal(kept, of_network)
+    mean, correlation = hsfusion.compare([folder]).statistics
+    assert mean.shape == (len(run.weights.bands),)
+    np.testing.assert_allclose(np.diag(correlation), 1, atol=1e-4)
+    np.testing.assert_array_equal(correlation, correlation.T)
 
 
 def test_settings_take_a_mapping_for_the_model():
