@@ -33,6 +33,7 @@ from hsfusion.inference import FoldedNetwork, MapRequest, map_scene
 from hsfusion.inference.classification import TILE, batch_for, tiles_of
 from hsfusion.nn import FusionNetwork, WeightedSum
 from hsfusion.nn.weighted_sum import Kind
+from hsfusion.publishing import write_file
 from hsfusion.runs.prediction import compute_device
 from hsfusion.runs.settings import Settings, choice, within
 from hsfusion.scenes import Legend, Scene, Window, open_scene
@@ -128,9 +129,10 @@ def write_envi(path: Path, cube: NDArray, *, interleave: str) -> None:
     """Writes a cube (C, H, W) of int16 and its header."""
     cube.transpose(_AXES[interleave]).tofile(path)
     bands, lines, samples = cube.shape
-    path.with_suffix(".hdr").write_text(
+    write_file(
+        path.with_suffix(".hdr"),
         f"ENVI\nsamples = {samples}\nlines = {lines}\nbands = {bands}\nheader offset = 0\n"
-        f"data type = 2\ninterleave = {interleave}\nbyte order = 0\n"
+        f"data type = 2\ninterleave = {interleave}\nbyte order = 0\n",
     )
 
 

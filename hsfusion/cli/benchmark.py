@@ -170,6 +170,7 @@ def speed(cfg: DictConfig, kind: str) -> None:
 
     from hsfusion.benchmarks.speed import FusionBenchmark, PredictBenchmark, ReadBenchmark
     from hsfusion.cli.commands import values_of
+    from hsfusion.runs.folder import write_json
 
     benchmark = {"read": ReadBenchmark, "predict": PredictBenchmark, "fusion": FusionBenchmark}[kind]
     if cfg.get("threads") is not None:
@@ -177,7 +178,7 @@ def speed(cfg: DictConfig, kind: str) -> None:
     result = benchmark(**values_of(benchmark, cfg)).measure()
     print("\n".join(benchmark.table(result)))
     if cfg.json is not None:
-        Path(str(cfg.json)).write_text(json.dumps({"config": plain(cfg), **result}, indent=2) + "\n", encoding="utf-8")
+        write_json(Path(str(cfg.json)), {"config": plain(cfg), **result})
 
 
 KINDS = {

@@ -31,6 +31,7 @@ from hsfusion.evidence.jobs import (
     used_bands,
 )
 from hsfusion.evidence.top_k import Pair, chosen_jobs, retrain_jobs, top_k_of
+from hsfusion.publishing import LEFTOVERS, write_file
 from hsfusion.runs.comparison import EVIDENCE, Profiles
 from hsfusion.runs.experiment import as_labelled
 from hsfusion.runs.folder import read_json, write_json
@@ -44,8 +45,8 @@ from hsfusion.trust.stability import compared_bands
 from hsfusion.trust.verdict import FREE, Duplicate, Verdict, verdict
 
 _UNTRAINED = 50  # networks whose mean the weights are compared with
-# names of what is not complete yet: of train_run and write_json
-_PARTIAL = ("**/.seed-*-????????", "**/.*.json.[0-9]*")
+# names of what is not complete yet: of train_run and of files
+_PARTIAL = ("**/.seed-*-????????", f"**/{LEFTOVERS}")
 _STEPS = 6  # numbers of windows at which the curves are known, at most
 _WINDOW_SIZES, _FEWEST_OPEN = (7, 3, 1), 8  # the first bands in a window of which so many windows are open
 
@@ -220,8 +221,7 @@ def _claim(folder: Path, configuration: str) -> None:
     if not file.exists():
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
             raise InputError(folder, "folder", "not empty", "a new or empty folder", "name another")
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(configuration, encoding="utf-8")
+        write_file(file, configuration)
     before = file.read_text(encoding="utf-8")
     if before != configuration:
         fix = "give the same words as before, or another folder"

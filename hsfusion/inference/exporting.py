@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from hsfusion import __version__
 from hsfusion.inference.folding import FoldedNetwork
+from hsfusion.publishing import publish, write_file
 
 #: under what name the description lies in the metadata of an ONNX file
 ONNX_KEY = "hsfusion"
@@ -67,7 +69,9 @@ def export_program(network: FoldedNetwork, path: Path, *, header: Mapping[str, A
     value is missing; H' = H - receptive field + 1. What :func:`describe` says is its extra file ``hsfusion.json``.
     """
     text = json.dumps(describe(network, header, model_sha256=model_sha256), sort_keys=True, allow_nan=False)
-    torch.export.save(exported_program(network), path, extra_files={EXTRA_FILE: text})
+    content = io.BytesIO()
+    torch.export.save(exported_program(network), content, extra_files={EXTRA_FILE: text})
+    write_file(path, content.getvalue())
 
 
 def export_onnx(network: FoldedNetwork, path: Path, *, header: Mapping[str, Any], model_sha256: str) -> None:
@@ -81,4 +85,5 @@ def export_onnx(network: FoldedNetwork, path: Path, *, header: Mapping[str, Any]
     )
     assert program is not None
     program.model.metadata_props[ONNX_KEY] = text
-    program.save(path, external_data=False)
+    with publish(path) as part:
+        program.save(part, external_data=False)

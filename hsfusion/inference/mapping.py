@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import json
 import logging
-import os
 import sqlite3
 import threading
 import zlib
@@ -23,7 +22,9 @@ from numpy.typing import NDArray
 from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.inference.classification import TilePrediction, classify, classify_smoothed, tiles_of
 from hsfusion.inference.folding import FoldedNetwork
+from hsfusion.publishing import publish
 from hsfusion.scenes import GeoBox, Legend, Scene, Window
+from hsfusion.scenes.legend import pam_path
 from hsfusion.scenes.rasters import (
     Blocks,
     ClassAreas,
@@ -31,12 +32,9 @@ from hsfusion.scenes.rasters import (
     class_areas,
     class_profile,
     copy_as_cog,
-    discard,
     no_georeference_is_fine,
-    publish,
-    temporary_path,
+    publish_raster,
     write_blocks,
-    write_failure,
 )
 
 _log = logging.getLogger(__name__)
@@ -237,8 +235,7 @@ def _publish(
             _remove_leftovers(request, [])
             field = "number of pixels with data in every band that the model uses"
             raise InputError(scene.name, field, 0, "at least 1", "look at the scene with hsfusion inspect")
-        further = partial(beside, areas, temporary_path(request.out))
-        _remove_leftovers(request, _write_files(request, scene.geobox, maps, further))
+        _remove_leftovers(request, _write_files(request, scene.geobox, maps, partial(beside, areas)))
     return areas
 
 
@@ -265,58 +262,42 @@ def _maps(request: MapRequest, layers: Callable[[Callable[[bytes, Window], NDArr
 
 
 def _write_files(
-    request: MapRequest, geobox: GeoBox, maps: list[_Map], beside: Callable[[], Mapping[Path, bytes]]
+    request: MapRequest, geobox: GeoBox, maps: list[_Map], beside: Callable[[Path], Mapping[Path, bytes]]
 ) -> list[Path]:
     """Writes all files under other names first, a thread for each map; the class map gets its name last."""
-    written = [each.path for each in maps]
-    try:
+    with ExitStack() as stack:  # what is entered last is published first
+        parts = [stack.enter_context(publish_raster(each.path)) for each in reversed(maps)][::-1]
         with no_georeference_is_fine(), ThreadPoolExecutor(len(maps)) as pool:
-            for done in [pool.submit(_write_map, each, geobox, request.format) for each in maps]:
+            for done in [
+                pool.submit(_write_map, *pair, geobox, request.format) for pair in zip(parts, maps, strict=True)
+            ]:
                 done.result()
-        contents = beside()
-        written = [*contents, *written]
+        contents = beside(parts[-1])
         for path, content in contents.items():
-            _write_part(path, content)
+            stack.enter_context(publish(path)).write_bytes(content)
         if not request.probabilities:  # of an older map
             for ending in ("probabilities.tif", "probabilities.tif.aux.xml"):
                 request.beside(ending).unlink(missing_ok=True)
-        for path in written:
-            publish(path)
-    except OSError as error:
-        raise write_failure(request.out, error) from error
-    finally:
-        for path in written:
-            discard(path)
-    return written
+    return [*contents, *(each.path for each in maps)]
 
 
-def _write_map(file: _Map, geobox: GeoBox, kind: str) -> None:
-    part = temporary_path(file.path)
+def _write_map(part: Path, file: _Map, geobox: GeoBox, kind: str) -> None:
     if kind == "geotiff":
         write_blocks(part, file.blocks, geobox=geobox, profile=file.profile, overviews=file.overviews)
         return
-    plain = file.path.with_suffix(".plain")
+    plain = part.with_name(f"{part.name}-plain")
     try:
-        write_blocks(temporary_path(plain), file.blocks, geobox=geobox, profile=file.profile)
-        copy_as_cog(
-            temporary_path(plain), part, file.blocks, geobox=geobox, profile=file.profile, overviews=file.overviews
-        )
+        write_blocks(plain, file.blocks, geobox=geobox, profile=file.profile)
+        copy_as_cog(plain, part, file.blocks, geobox=geobox, profile=file.profile, overviews=file.overviews)
     finally:
-        discard(plain)
-
-
-def _write_part(path: Path, content: bytes) -> None:
-    with open(temporary_path(path), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        for path in (plain, pam_path(plain)):
+            path.unlink(missing_ok=True)
 
 
 def _remove_leftovers(request: MapRequest, written: Iterable[Path]) -> None:
     """Deletes the journals, and what runs left that were killed while they wrote."""
     maps = {request.out, request.beside("confidence.tif"), request.beside("probabilities.tif"), *written}
-    plain = {path.with_suffix(".plain") for path in maps}
-    leftovers = [f".{glob.escape(path.name)}.*.part*" for path in sorted(maps | plain)]
+    leftovers = [f".{glob.escape(path.name)}.*.part*" for path in sorted(maps)]
     for pattern in (*leftovers, f".{glob.escape(request.out.name)}.journal-*"):
         for path in request.out.parent.glob(pattern):
             path.unlink()

@@ -13,7 +13,7 @@ from hsfusion.plots.maps import (
 )
 from hsfusion.plots.quality import band_quality_figure, spectra_figure
 from hsfusion.plots.report import evidence_html, report_html, weight_content, with_evidence
-from hsfusion.plots.style import save_figure
+from hsfusion.plots.style import figure_file, save_figure
 from hsfusion.plots.weights import band_weights_figure, group_weights_figure, plot_band_weights
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "confusion_figure",
     "evidence_html",
     "faithfulness_figure",
+    "figure_file",
     "group_weights_figure",
     "instance_weights_figure",
     "map_figure",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter
+
+from hsfusion.publishing import write_file
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
@@ -57,6 +60,7 @@ STYLE: dict[RcKeyType, Any] = {
     "ytick.major.width": 0.6,
 }
 _SAVING: dict[RcKeyType, Any] = {"svg.fonttype": "none", "svg.hashsalt": "hsfusion"}
+_METADATA = {"png": {"Software": None}, "svg": {"Date": None}}
 _DOTS_PER_INCH = 200
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.4g}")  # of fractions, on axes labelled with the unit
 
@@ -103,11 +107,19 @@ def legend_below(figure: Figure, handles: Sequence[Artist], *, height_in: float)
 def save_figure(figure: Figure, stem: Path) -> None:
     """Writes ``<stem>.png`` (200 dpi) and ``<stem>.svg`` (text stays text).
 
-    The same figure gives the same bytes: no date is written and the SVG's ids are salted with a constant. The folder is
-    made if missing; a dot in the name is kept.
+    The folder is made if missing; a dot in the name is kept.
     """
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    for kind in _METADATA:
+        write_file(stem.parent / f"{stem.name}.{kind}", figure_file(figure, kind))
+
+
+def figure_file(figure: Figure, kind: str) -> bytes:
+    """A figure as the content of a file, ``png`` or ``svg``.
+
+    The same figure gives the same bytes: no date is written and the SVG's ids are salted with a constant.
+    """
+    content = io.BytesIO()
     # Ticks come into being when they are first drawn, so the style has to hold here too.
     with rc_context(STYLE | _SAVING):
-        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            figure.savefig(stem.parent / f"{stem.name}.{kind}", dpi=_DOTS_PER_INCH, metadata=metadata)
+        figure.savefig(content, format=kind, dpi=_DOTS_PER_INCH, metadata=_METADATA[kind])
+    return content.getvalue()

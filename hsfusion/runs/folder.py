@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from hsfusion import __version__
 from hsfusion.errors import HsFusionError, InputError, printable
+from hsfusion.publishing import write_file
 from hsfusion.scenes import Mosaic, write_class_map, write_raster
 from hsfusion.scenes.description import read_configuration
 
@@ -61,7 +62,7 @@ def start_folder(path: Path, configuration: str, log: MemoryHandler, *, architec
     log.flush()
     logging.getLogger().removeHandler(log)
     logging.getLogger().addHandler(file)
-    (path / "config.yaml").write_text(configuration, encoding="utf-8")
+    write_file(path / "config.yaml", configuration)
     return path
 
 
@@ -197,11 +198,8 @@ def plain_values(value: Any) -> Any:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a file that is complete or missing, even if the process is killed; what is not finite becomes null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(plain_values(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    """Writes a JSON file; what is not finite becomes null."""
+    write_file(path, json.dumps(plain_values(content), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

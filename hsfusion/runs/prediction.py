@@ -281,6 +281,4 @@ def _quick_look(class_map: Path, legend: Legend, *, scene: str) -> bytes:
 
     pixels, title = read_reduced(class_map, most=1200), f"Class map: {scene}"
     figure = plots.class_map_figure(pixels, codes=legend.codes, names=legend.names, colors=legend.colors, title=title)
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
-    return png.getvalue()
+    return plots.figure_file(figure, "png")

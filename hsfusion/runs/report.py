@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hsfusion import plots
 from hsfusion.data.splits import TRAIN
+from hsfusion.publishing import write_file
 from hsfusion.runs.comparison import compare
 from hsfusion.runs.folder import ROLES, group_members
 from hsfusion.runs.run import Run, independence
@@ -77,7 +78,7 @@ def write_report(run: Run, folder: Path) -> None:
         "linear_sees": "" if linear is None else linear.sees,
     }
     page = plots.report_html(content, figures=folder / "figures")
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    write_file(folder / "report.html", page)
 
 
 def _baseline_content(baselines: dict[str, Any] | None) -> dict[str, Any]:

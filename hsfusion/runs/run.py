@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from hsfusion import __version__
 from hsfusion.data.leakage import training_mask
 from hsfusion.data.splits import TRAIN, Split
 from hsfusion.errors import InputError
+from hsfusion.publishing import write_file
 from hsfusion.runs.folder import (
     checked_keys,
     group_members,
@@ -159,7 +159,7 @@ class Run:
     def save(self, folder: str | Path, *, figures: bool = True) -> Path:
         """Writes a new run folder: model, maps, tables, metrics; and with ``figures``, figures and report."""
         configuration, folder = self.trained.configuration, make_folder(Path(folder))
-        (folder / "config.yaml").write_text(configuration, encoding="utf-8")
+        write_file(folder / "config.yaml", configuration)
         self.write_outputs(folder, figures=figures)
         return folder
 
@@ -189,7 +189,7 @@ class Run:
         write_history_csv(folder / "weight_history.csv", *self.trained.result.weight_history)
         pairs = [[pair.first, pair.second, pair.correlation] for pair in self.duplicates]
         checks = {"beats_chance": self.beats_chance, "chance": self.metrics["chance"], "duplicates": pairs}
-        (folder / "verdict.json").write_text(json.dumps(checks) + "\n", encoding="utf-8")
+        write_json(folder / "verdict.json", checks)
 
     def summary(self) -> str:
         """Accuracies, and where map, weights and report are, as ``hsfusion train`` prints them."""

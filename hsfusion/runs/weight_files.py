@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +11,7 @@ import numpy as np
 
 from hsfusion import plots
 from hsfusion.errors import InputError
+from hsfusion.publishing import write_file
 from hsfusion.runs.comparison import WeightComparison
 from hsfusion.runs.folder import read_json, write_json
 from hsfusion.spectra.weights import ranked_bands, write_table
@@ -85,7 +85,6 @@ def _select_windows(weights: WeightComparison, number: int, width_nm: int) -> Se
 
 def write_weights(weights: WeightComparison, folder: Path, selection: Selection | None = None) -> list[Path]:
     """Writes weights.json, tables and figures, and of a selection the band groups to train on; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     tables = {
         "weights": ranked_bands(weights.reported, weights.spread, untrained=weights.untrained),
         "windows": window_rows(weights),
@@ -108,7 +107,6 @@ def write_weights(weights: WeightComparison, folder: Path, selection: Selection 
 def _write_groups(weights: WeightComparison, selection: Selection, folder: Path) -> Path:
     """Writes a selection as band groups; these say in nm which bands a network sees: those in no group are left out."""
     path = folder / "groups" / f"{selection.stem}.yaml"
-    path.parent.mkdir(exist_ok=True)
     lines = [
         f"# {len(selection.intervals)} chosen by band weights, each a group of its own:",
         f"# {weights.scene}, {weights.origin}" + (f" [{weights.stamp}]" if weights.stamp else ""),
@@ -116,7 +114,7 @@ def _write_groups(weights: WeightComparison, selection: Selection, folder: Path)
         "_target_: hsfusion.spectra.intervals\n_partial_: true\nnm:",
         *(f"  {name}: [{lower!r}, {upper!r}]" for name, lower, upper in selection.intervals),
     ]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_file(path, "\n".join(lines) + "\n")
     return path
 
 
@@ -216,7 +214,7 @@ def write_page(weights: WeightComparison, source: Path, folder: Path) -> Path:
     }
     page = plots.evidence_html(weights.evidence, content=content, figures=folder)
     path = folder / _PAGE
-    path.write_text(page, encoding="utf-8")
+    write_file(path, page)
     return path
 
 
@@ -242,9 +240,7 @@ def add_evidence(weights: WeightComparison, evidence: WeightComparison, source: 
             page = plots.with_evidence(page, content, name=source.resolve().name, figures=Path(drawn))
     except (OSError, ValueError) as error:
         raise InputError(path, "content", f"unreadable ({error})", "the report of a run", "train anew") from error
-    partial = path.with_name(f".{_PAGE}.{os.getpid()}")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    write_file(path, page)
     return path
 
 

@@ -26,6 +26,8 @@ from hsfusion.errors import InputError, printable
 from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.formats.envi import class_table
 
+#: ending of GDAL's Persistent Auxiliary Metadata
+PAM = ".aux.xml"
 #: 24 colours that stay apart on a map; more classes start over
 PALETTE = (
     *("#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "#42d4f4", "#f032e6"),
@@ -152,7 +154,7 @@ def _named(names: Mapping[int, str]) -> dict[int, str]:
 
 def pam_path(path: Path) -> Path:
     """Where GDAL looks for what a file cannot hold."""
-    return Path(f"{path}.aux.xml")
+    return Path(f"{path}{PAM}")
 
 
 def write_pam(path: Path, *, crs: str | None, categories: Sequence[str]) -> None:

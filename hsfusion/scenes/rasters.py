@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -22,9 +22,10 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform
 from rasterio.windows import Window as RasterioWindow
 
-from hsfusion.errors import EnvironmentFailure, InputError
+from hsfusion.errors import InputError
+from hsfusion.publishing import publish
 from hsfusion.scenes.geobox import GeoBox, crs_name
-from hsfusion.scenes.legend import Legend, pam_path, read_pam, write_pam
+from hsfusion.scenes.legend import PAM, Legend, read_pam, write_pam
 from hsfusion.scenes.scene import Window
 
 # axis in metres and inverse flattening (0 for a sphere); in WKT 1 (SPHEROID) the unit is always metre
@@ -94,34 +95,13 @@ def write_raster(
 
 
 def _write_whole(path: Path, layers: NDArray, *, geobox: GeoBox, profile: RasterProfile) -> None:
-    try:
-        with no_georeference_is_fine(), _writing(path):
-            blocks = [(Window(0, 0, *geobox.shape), layers)]
-            write_blocks(temporary_path(path), lambda: iter(blocks), geobox=geobox, profile=profile)
-            publish(path)
-    finally:
-        discard(path)
+    blocks = [(Window(0, 0, *geobox.shape), layers)]
+    with no_georeference_is_fine(), publish_raster(path) as part:
+        write_blocks(part, lambda: iter(blocks), geobox=geobox, profile=profile)
 
 
-def temporary_path(path: Path) -> Path:
-    """The name that a file has until it is whole."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
-
-
-def publish(path: Path) -> None:
-    """Gives a file that is whole, and what lies beside it, their names; what was beside an older one goes."""
-    sidecar, name = pam_path(temporary_path(path)), pam_path(path)
-    if sidecar.exists():
-        sidecar.replace(name)
-    else:
-        name.unlink(missing_ok=True)  # GDAL would take the CRS from it
-    temporary_path(path).replace(path)
-
-
-def discard(path: Path) -> None:
-    """Deletes what there is of a file that did not get its name."""
-    for part in (temporary_path(path), pam_path(temporary_path(path))):
-        part.unlink(missing_ok=True)
+#: publishes a raster, and what lies beside it: GDAL would take the CRS from that of an older one
+publish_raster = partial(publish, sidecar=PAM)
 
 
 def write_blocks(
@@ -137,7 +117,7 @@ def write_blocks(
     options = {"driver": "GTiff", "bigtiff": "if_safer", "compress": "deflate", "tiled": True}
     options |= {"count": profile.count, "height": height, "width": width, "dtype": profile.dtype}
     options |= {"nodata": profile.nodata, "crs": geobox.crs, "transform": geobox.transform}
-    with _writing(path):
+    with _writing():
         with rasterio.open(path.absolute(), "w", **options) as file:
             for window, values in blocks():
                 file.write(values, window=_rasterio_window(window))
@@ -161,7 +141,7 @@ def copy_as_cog(
 ) -> None:
     """Copies a GeoTIFF that :func:`write_blocks` wrote into a cloud-optimised one, and reads that back."""
     options = {"compress": "deflate", "resampling": overviews, "bigtiff": "if_safer"}
-    with _writing(cog):
+    with _writing():
         rasterio.shutil.copy(path, cog, driver="COG", **options)
         write_pam(cog, crs=geobox.crs, categories=profile.categories)
     verify_written(cog, blocks, geobox=geobox, profile=profile)
@@ -200,15 +180,12 @@ def _rgba(color: str) -> tuple[int, int, int, int]:
 def verify_written(
     path: Path, blocks: Blocks, *, geobox: GeoBox, profile: RasterProfile, overviews: Sequence[int] | None = None
 ) -> None:
-    """Makes sure that a GeoTIFF holds what it has to, and lies on the disk; see :func:`write_blocks`.
+    """Makes sure that a GeoTIFF holds what it has to; see :func:`write_blocks`.
 
     A full disk can tear the smaller copies alone, and raises nothing: they are read, too, with the factors
     ``overviews`` (None for any).
     """
-    with _writing(path):
-        for name in filter(Path.exists, (path, pam_path(path))):
-            with open(name, "rb+") as raw:
-                os.fsync(raw.fileno())
+    with _writing():
         with rasterio.open(path.absolute(), driver="GTiff") as file:
             if file.crs != (None if geobox.crs is None else CRS.from_wkt(geobox.crs)):
                 name = "none" if geobox.crs is None else crs_name(geobox.crs)
@@ -247,18 +224,13 @@ def _rasterio_window(window: Window) -> RasterioWindow:
     return RasterioWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]
 
 
-def write_failure(path: Path, error: Exception) -> EnvironmentFailure:
-    """The error of a file that cannot be written, or not be read back."""
-    return EnvironmentFailure(f"{path}: cannot be written ({error}). Fix: free space or choose another folder.")
-
-
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Errors of rasterio and the system as those of a file that cannot be written, or not be read back."""
+def _writing() -> Iterator[None]:
+    """What rasterio raises where a file cannot be written, or not be read back, as errors of the system."""
     try:
         yield
     except (RasterioError, CPLE_BaseError, ElementTree.ParseError, OSError, ValueError, LookupError) as error:
-        raise write_failure(path, error) from error
+        raise OSError(str(error)) from error
 
 
 @dataclass(frozen=True)

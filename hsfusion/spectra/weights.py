@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
+from hsfusion.publishing import write_file
 from hsfusion.spectra.bands import Bands
 from hsfusion.spectra.groups import band_spacing_nm
 
@@ -36,13 +38,12 @@ def from_cell(cell: object) -> str:
 
 def write_table(path: str | Path, header: Iterable[object], rows: Iterable[Iterable[object]]) -> None:
     """Writes a table as CSV: numbers with nine digits, nothing for None, text as :func:`as_cell`."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        for row in rows:
-            writer.writerow(
-                [f"{value:.9g}" if isinstance(value, float | np.floating) else as_cell(value) for value in row]
-            )
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow([f"{value:.9g}" if isinstance(value, float | np.floating) else as_cell(value) for value in row])
+    write_file(path, text.getvalue())
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError, printable
+from hsfusion.errors import HsFusionError, InputError, printable
+from hsfusion.publishing import write_file
 from hsfusion.spectra import BandGroup, Bands
 
 if TYPE_CHECKING:  # a header is read without torch
@@ -123,15 +124,7 @@ def save_model(path: Path, network: FusionNetwork, *, header: ModelHeader) -> No
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     content = json.loads(json.dumps(header.to_dict(), allow_nan=False))  # tuples to lists, as a reader has them
     content["checksum"] = digest(content, map(_part, tensors.items()))
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(save(tensors, {_KEY: json.dumps(content, sort_keys=True, allow_nan=False)}))
-        part.replace(path)
-    except OSError as error:
-        fix = "free space or choose another folder"
-        raise EnvironmentFailure(f"{path}: cannot be written ({error}). Fix: {fix}.") from error
-    finally:
-        part.unlink(missing_ok=True)
+    write_file(path, save(tensors, {_KEY: json.dumps(content, sort_keys=True, allow_nan=False)}))
 
 
 def read_header(path: Path) -> ModelHeader:

@@ -3,6 +3,7 @@
 import errno
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from affine import Affine
 from rasterio.crs import CRS
 
+from hsfusion import publishing
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.inference import FoldedNetwork, MapRequest, map_scene, mapping
@@ -113,31 +115,31 @@ def test_full_disk_under_the_last_small_file_leaves_the_old_set(made, whole, tmp
     old = old_files(tmp_path, whole)
 
     def full(path, content):
-        mapping.temporary_path(path).write_bytes(content[:3])
+        path.write_text("torn")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(mapping, "_write_part", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(EnvironmentFailure, match="No space left"):
         map_scene(*made, order(tmp_path), plan={}, beside=table)
     assert content(tmp_path) == old
 
 
-@pytest.mark.parametrize("published", range(4))
+@pytest.mark.parametrize("published", range(7))  # three maps with what lies beside, and a table
 def test_run_that_ends_between_two_names_is_finished_by_the_next(made, whole, tmp_path, monkeypatch, published):
     old_files(tmp_path, whole)
-    done, publish = [], mapping.publish
+    done, name = [], publishing._name
 
-    def killed(path):
+    def killed(part, path, **more):
         if len(done) == published:
             raise KeyboardInterrupt
         done.append(path.name)
-        publish(path)
+        name(part, path, **more)
 
-    monkeypatch.setattr(mapping, "publish", killed)
+    monkeypatch.setattr(publishing, "_name", killed)
     with pytest.raises(KeyboardInterrupt):
         map_scene(*made, order(tmp_path), plan={}, beside=table)
     assert (tmp_path / "map.tif").read_text() == "old"  # the last to get its name
-    monkeypatch.setattr(mapping, "publish", publish)
+    monkeypatch.setattr(publishing, "_name", name)
     monkeypatch.setattr(mapping, "classify", lambda network, scene, tiles, **more: iter(()))  # all is in the journal
     map_scene(*made, order(tmp_path), plan={}, beside=table)
     assert content(tmp_path) == whole

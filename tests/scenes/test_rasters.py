@@ -8,7 +8,7 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
-from hsfusion.errors import EnvironmentFailure
+from hsfusion.errors import InputError
 from hsfusion.scenes import GeoBox, Legend, write_class_map, write_raster
 from hsfusion.scenes.legend import read_pam
 from hsfusion.scenes.rasters import (
@@ -110,7 +110,7 @@ def test_file_that_lost_something_is_not_taken(tmp_path, lost, other):
     write_blocks(tmp_path / "a", blocks, geobox=box, profile=profile)
     box = GeoBox(box.shape, other.pop("transform", box.transform), other.pop("crs", box.crs))
     wanted = RasterProfile(**{**vars(profile), **other})
-    error = Exception if lost == "CRS" else EnvironmentFailure
+    error = InputError if lost == "CRS" else OSError
     with pytest.raises(error, match=lost):
         verify_written(tmp_path / "a", blocks, geobox=box, profile=wanted)
 

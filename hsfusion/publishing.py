@@ -1,0 +1,64 @@
+"""Every file that is written gets its name when it is whole and on the disk; until then the older one stays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hsfusion.errors import EnvironmentFailure
+
+#: names, as a glob, of what processes leave that are killed while they write
+LEFTOVERS = ".*.part*"
+
+
+@contextmanager
+def publish(path: str | Path, *, sidecar: str = "") -> Iterator[Path]:
+    """Yields the temporary path of a file, beside its own, which it gets if the block ends without an error.
+
+    Before that the file is flushed to the disk (fsync), after it the folder, which is made where it is missing. A
+    process that is killed at any time leaves the older file or the new one, whole. A second file may lie beside: of
+    ``<path><sidecar>`` an older one goes where the block writes none.
+
+    Raises:
+        EnvironmentFailure: for every :class:`OSError`.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    endings = dict.fromkeys((sidecar, ""))  # the file itself is the last
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        for ending in endings:
+            _name(Path(f"{part}{ending}"), Path(f"{path}{ending}"), optional=ending != "")
+        if os.name == "posix":  # Windows opens no folders
+            _sync(path.parent, os.O_RDONLY)
+    except OSError as error:
+        reason, fix = error.strerror or error, "free space or choose another folder"
+        raise EnvironmentFailure(f"{path}: cannot be written ({reason}). Fix: {fix}.") from error
+    finally:
+        for ending in endings:
+            Path(f"{part}{ending}").unlink(missing_ok=True)
+
+
+def write_file(path: str | Path, content: str | bytes) -> None:
+    """Publishes bytes, or a text in UTF-8."""
+    with publish(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def _name(part: Path, path: Path, *, optional: bool) -> None:
+    if optional and not part.exists():
+        path.unlink(missing_ok=True)
+        return
+    _sync(part, os.O_RDWR)
+    part.replace(path)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
