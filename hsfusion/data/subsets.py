@@ -1,4 +1,4 @@
-"""Parts of splits: half of the training pixels, and some of the bands."""
+"""Splits made of another one: with half of the training pixels, moved elsewhere, or with some of the bands."""
 
 from __future__ import annotations
 
@@ -53,6 +53,15 @@ def _halves(units: NDArray[np.int64], classes: NDArray[np.int64], rng: np.random
             half[i] = np.argmin(total[:, k])
             total[half[i]] += counts[i]
     return half[number]
+
+
+def with_moved_labels(split: Split, to: NDArray[np.int64], *, kept: NDArray[np.bool_]) -> Split:
+    """Labels and roles of the N labelled pixels in other places (N,), of the pixels kept (N,); the rest is unused."""
+    pixels, labelled = np.flatnonzero(split.labelled.labels)[kept], split.labelled
+    labels, roles = np.zeros_like(labelled.labels), np.zeros_like(split.roles)
+    labels.flat[to[kept]] = labelled.labels.flat[pixels]
+    roles.flat[to[kept]] = split.roles.flat[pixels]
+    return replace(split, labelled=replace(labelled, labels=labels), roles=roles, fields=None)
 
 
 def with_bands(split: Split, chosen: NDArray[np.integer]) -> Split:

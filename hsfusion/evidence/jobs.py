@@ -22,7 +22,7 @@ from rich.progress import track
 
 from hsfusion.data.patches import PatchDataModule, TrainingCube, prepare
 from hsfusion.data.splits import TEST, TRAIN, Split, Splitter
-from hsfusion.data.subsets import half_of
+from hsfusion.data.subsets import half_of, with_moved_labels
 from hsfusion.errors import EnvironmentFailure
 from hsfusion.inference.classification import MaskedNetwork
 from hsfusion.nn import FusionNetwork
@@ -32,15 +32,18 @@ from hsfusion.runs.run import Training, run_of
 from hsfusion.runs.settings import Settings, TrainSettings, choice, random_pixels, refusal, within
 from hsfusion.runs.training import fit, sample_patches
 from hsfusion.scenes import LabelledScene
+from hsfusion.scenes.scene import pixel_blocks
 from hsfusion.training.building import WeightReadout
 from hsfusion.training.model_file import load_model, save_model
-from hsfusion.trust.faithfulness import band_covariance, conditional_fill, curve_masks, mean_fill, permutations
+from hsfusion.trust.chance import moved_by, null_moves
+from hsfusion.trust.faithfulness import ORDERS, band_covariance, conditional_fill, curve_masks, mean_fill, permutations
 
 CLASSIFIERS = ("svm", "network")
 #: repeats of the permutation of a group
 REPEATS = 20
 #: the two directions of a curve, and what stands for bands that are removed
 DIRECTIONS, FILLS = ("deletion", "insertion"), ("mean", "conditional")
+_log = logging.getLogger(__name__)
 _FIRST_UNTRAINED = 2**40  # above the seeds that a training can be given
 
 
@@ -50,6 +53,7 @@ class EvidenceSettings(Settings):
 
     resamples: int = within(6, 1)
     seeds: int = within(5, 1)
+    moved_maps: int = within(3, 0)
     first_seed: int = within(0, 0, 2**31)
     split_seed: int | None = within(None, 0, 2**31)
     jobs: int | None = within(None, 1)
@@ -137,12 +141,41 @@ def _first_of(task: Task) -> Task:
     return task
 
 
-@lru_cache(2)
+@lru_cache(4)
 def split_of(task: Task, which: str, seed: int) -> Split:
     """A split of the scene; ``which`` names it: split, that of the settings, or random_split."""
     split: Any = task.settings.split if which == "split" else task.plan.random_split
     settings = replace(task.settings, seed=seed, split=partial(split, seed=None))
     return split_scene(task.scene, settings)
+
+
+def moves_of(task: Task) -> list[int]:
+    """The moves of the label map on which networks are trained, see :func:`hsfusion.trust.chance.null_moves`."""
+    plan, labels = task.plan, split_of(task, "split", task.plan.of_split).labelled.labels
+    moves = null_moves(labels, number=plan.moved_maps, seed=plan.of_split, has_data=partial(_has_data, task))
+    if len(moves) < plan.moved_maps:
+        _log.warning(
+            "%d label maps in place of %d can be moved to where they mean nothing.", len(moves), plan.moved_maps
+        )
+    return moves
+
+
+def _has_data(task: Task, pixels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    whole, scene = np.zeros(pixels.size, bool), task.scene.scene
+    for places, values in pixel_blocks(scene, pixels, np.flatnonzero(used_layers(scene, task.settings))):
+        whole[places] = np.isfinite(values).all(1)
+    return whole
+
+
+def draw_of(task: Task, resample: int, move: int | None) -> Split:
+    """The split whose training pixels are a resample, with its labels where they are, or moved."""
+    split = half_of(split_of(task, "split", task.plan.split_seed_of(resample)), resample % 2)
+    if move is None:
+        return split
+    labels = split.labelled.labels
+    shape = labels.shape[0], labels.shape[1]
+    to = moved_by(np.flatnonzero(labels), shape, seed=task.plan.of_split, move=move)
+    return with_moved_labels(split, to, kept=_has_data(task, to))
 
 
 def used_bands(task: Task) -> NDArray[np.int64]:
@@ -166,12 +199,14 @@ def untrained_weights(task: Task, split: Split, number: int) -> NDArray[np.float
     return weight / np.maximum(weight.sum(1, keepdims=True), 1e-300)
 
 
-def train_run(path: Path, task: Task, *, which: str, split_seed: int, seed: int, resample: int | None) -> None:
-    """Trains a network and fills the folder of ``path``, its metrics.json, at once and complete."""
+def train_run(path: Path, task: Task, *, seed: int, draw: Sequence[Any] = (), of: Sequence[Any] = ()) -> None:
+    """Trains a network and fills the folder of ``path``, its metrics.json, at once and complete.
+
+    On a ``draw``, arguments of :func:`draw_of`, or on the whole of a split, ``of`` those of :func:`split_of`.
+    """
     settings = replace(task.settings, seed=seed)
-    split = split_of(task, which, split_seed)
-    if resample is not None:
-        split = half_of(split, resample % 2)
+    split = draw_of(task, *draw) if draw else split_of(task, *of)
+    resample = draw[0] if draw else None
     experiment = initialise(split, settings)
     path.parent.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.parent.name}-", dir=path.parent.parent) as partial_folder:
@@ -192,7 +227,7 @@ def score_run(
     task: Task,
     *,
     run: str,
-    resample: int,
+    draw: Sequence[Any],
     windows: list[list[int]],
     number: list[int],
     weight: list[float],
@@ -201,7 +236,7 @@ def score_run(
     """Writes the accuracies of a run's network under the replacements of every curve, and under permutations."""
     seed = task.plan.of_split
     network, _ = load_model(Path(run) / "model.safetensors")
-    split = half_of(split_of(task, "split", task.plan.split_seed_of(resample)), resample % 2)
+    split = draw_of(task, *draw)
     cube = prepare(split, network.fusion.membership.any(0).numpy())  # a band whose gate is shut tells about others
     masked = _masked(network, cube, split, most=task.plan.faithfulness_pixels)
     groups: NDArray[np.bool_] = network.fusion.membership.numpy()  # (G, C + E)
@@ -213,9 +248,8 @@ def score_run(
     result: dict[str, Any] = {"pixels": masked.pixels, "all_bands": masked.accuracy(np.eye(layers))}
     result |= {direction: {} for direction in DIRECTIONS}
     for i, (direction, (name, fill)) in enumerate(itertools.product(DIRECTIONS, fills.items())):
-        keep = curve_masks(
-            np.array(weight), windows=units, number=np.array(number), seed=[seed, i], direction=direction
-        )  # (1 + n, S, C + E)
+        plan = {"windows": units, "number": np.array(number), "seed": [seed, i], "random_orders": ORDERS}
+        keep = curve_masks(np.array(weight), direction=direction, **plan)  # (1 + n, S, C + E)
         different, place = np.unique(keep.reshape(-1, layers), axis=0, return_inverse=True)
         accuracy = np.array([masked.accuracy(fill(row | outside)) for row in different])
         result[direction][name] = accuracy[place].reshape(keep.shape[:2]).tolist()

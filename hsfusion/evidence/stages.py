@@ -7,7 +7,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from hsfusion.evidence.jobs import (
     Job,
     Task,
     Workers,
+    moves_of,
     score_run,
     split_of,
     train_run,
@@ -97,6 +98,21 @@ def gather_evidence(
     return stages.content
 
 
+@dataclass(frozen=True)
+class _Run:
+    seed: int
+    resample: int
+    move: int | None = None  # of the label map
+
+    @property
+    def draw(self) -> tuple[int, int | None]:
+        return self.resample, self.move
+
+    @property
+    def of(self) -> str:
+        return "" if self.move is None else f"moved-{self.move}-"
+
+
 class _Stages:
     def __init__(self, folder: Path, task: Task, workers: Workers) -> None:
         self._folder, self._task, self._plan, self._workers = folder, task, task.plan, workers
@@ -105,43 +121,42 @@ class _Stages:
         too_many = next((k for k in task.plan.top_k if not 1 <= k <= self._used.size), None)
         if too_many is not None:
             raise refusal("top_k", too_many, f"1 to {self._used.size}")
-        self.content: dict[str, Any] = {}
-
-    def train(self) -> Profiles:
-        """Trainings over seeds and resamples, every one with a seed of its own."""
-        plan, scene, settings = self._plan, self._split.labelled.scene, self._task.settings
-        pairs = [
-            (plan.first_seed + resample * plan.seeds + i, resample)
+        plan = task.plan
+        self._runs = [
+            _Run(plan.first_seed + resample * plan.seeds + i, resample)
             for i in range(plan.seeds)
             for resample in range(plan.resamples)
         ]
-        folders = [self._run_folder(*pair) for pair in pairs]
+        first = self._runs[: plan.resamples]  # one on each
+        self._moved = [[replace(run, move=move) for run in first] for move in moves_of(task)]
+        self._profiles_moved: list[Profiles] = []
+        self.content: dict[str, Any] = {}
+
+    def train(self) -> Profiles:
+        """Trainings over seeds and resamples, every one with a seed of its own, and some on moved label maps."""
+        plan, settings = self._plan, self._task.settings
         jobs = [
-            self._training(of, ("split", plan.split_seed_of(resample)), seed, resample)
-            for of, (seed, resample) in zip(folders, pairs, strict=True)
+            Job(train_run, self._place(run) / "metrics.json", {"seed": run.seed, "draw": run.draw})
+            for run in itertools.chain(self._runs, *self._moved)
         ]
         self._workers.run(jobs, stage="trainings")
-        tables = [BandWeights.from_csv(of / "band_weights.csv") for of in folders]
-        first, shape = tables[0], (plan.seeds, plan.resamples, -1)
-        untrained = untrained_weights(self._task, self._split, _UNTRAINED + len(pairs))
-        weight, control = np.stack([table.weight for table in tables]), untrained[_UNTRAINED:]
-        of_layers = np.mean([[w for _, w in table.sources] for table in tables], axis=0).tolist()
-        sources = tuple(zip((name for name, _ in first.sources), of_layers, strict=True))
-        profiles = Profiles(
-            *(first.bands, first.group, self._used), weight.reshape(shape), untrained[:_UNTRAINED].mean(0), sources
-        )
+        untrained = untrained_weights(self._task, self._split, _UNTRAINED + len(self._runs))
+        profiles = self._profiles(self._runs, untrained[:_UNTRAINED].mean(0))
+        self._profiles_moved = [self._profiles(runs, profiles.untrained) for runs in self._moved]
         self.content |= {
-            "sources": [{"name": name, "weight": mean} for name, mean in sources],
-            "scene": scene.name,
+            "sources": [{"name": name, "weight": mean} for name, mean in profiles.sources],
+            "scene": self._split.labelled.scene.name,
             "fusion": settings.model.fusion,
             "split": {"kind": self._split.kind, "seed": plan.of_split, "leakage": self._split.leakage},
             "splits": -(-plan.resamples // 2),
             "bands": profiles.bands.to_dict(),
             "band_groups": list(profiles.group),
             "groups": [asdict(group) for group in settings.groups(profiles.bands)],
-            "runs": [self._record(of, *pair) for of, pair in zip(folders, pairs, strict=True)],
-            **stability_of(profiles, control.reshape(shape)),
-            **importance_of(folders),
+            "runs": [self._record(run) for run in self._runs],
+            **stability_of(profiles, untrained[_UNTRAINED:].reshape(profiles.weight.shape)),
+            **importance_of([self._place(run) for run in self._runs]),
+            # what single runs reach on the labels, and on each of the moved label maps
+            "moved": _beside_moved(profiles, self._profiles_moved),
             # pairs of usable bands that hold the same values at the training pixels
             "duplicates": [[p.first, p.second, p.correlation] for p in duplicate_bands(self._split, self._used)],
         }
@@ -149,19 +164,30 @@ class _Stages:
         return profiles
 
     def score(self, profiles: Profiles) -> None:
-        """The first network of each resample, where bands are replaced."""
-        plan, first, places = curve_plan(profiles), self._plan.first_seed, []
-        jobs = []
-        for resample in range(self._plan.resamples):
-            seed = first + resample * self._plan.seeds
-            places.append(self._folder / "faithfulness" / f"seed-{seed}.json")
-            run = str(self._run_folder(seed, resample))
-            jobs.append(Job(score_run, places[-1], {**plan, "run": run, "resample": resample}))
+        """The first network of each resample, where bands are replaced, on the labels and on the moved label maps."""
+        jobs, scored = [], []
+        first = self._runs[: self._plan.resamples]
+        for runs, of in zip([first, *self._moved], [profiles, *self._profiles_moved], strict=True):
+            plan = curve_plan(of)
+            paths = [self._folder / "faithfulness" / f"{run.of}seed-{run.seed}.json" for run in runs]
+            jobs += [
+                Job(score_run, path, {**plan, "run": str(self._place(run)), "draw": run.draw})
+                for path, run in zip(paths, runs, strict=True)
+            ]
+            scored.append((plan, paths))
         self._workers.run(jobs, stage="faithfulness")
         names = [group["name"] for group in self.content["groups"]]
         names += [name for name, _ in self._split.labelled.scene.sources]
         names = ["all"] if self.content["fusion"] == "free" else names
-        self.content["faithfulness"] = faithfulness_of(plan, places, seed=first, names=names)
+        self.content["faithfulness"] = faithfulness_of(*scored[0], seed=self._plan.first_seed, names=names)
+        curves, *moved = [_curves(plan["number"], [read_json(path) for path in paths]) for plan, paths in scored]
+        self.content["moved"] |= {
+            f"area of {direction}, {fill}": {
+                "labels": curves[direction][fill]["area"],
+                "moved": [of[direction][fill]["area"] for of in moved],
+            }
+            for direction, fill in itertools.product(DIRECTIONS, FILLS)
+        }
         self._write(profiles)
 
     def choose(self, profiles: Profiles) -> None:
@@ -174,7 +200,7 @@ class _Stages:
         places = {pair: self._folder / "top_k" / f"{pair[0]}-{pair[1]}" for pair in pairs}
         jobs = {
             pair: [
-                self._training(place / "members" / f"seed-{seed}", pair, seed, None)
+                Job(train_run, place / "members" / f"seed-{seed}" / "metrics.json", {"seed": seed, "of": pair})
                 for seed in range(plan.first_seed, plan.first_seed + plan.top_k_members)
             ]
             for pair, place in places.items()
@@ -182,25 +208,29 @@ class _Stages:
         }
         self._workers.run(list(itertools.chain(*jobs.values())), stage="trainings on other splits")
         members = {pair: [job.path.parent for job in of] for pair, of in jobs.items()}
-        members[own] = [self._folder / run["folder"] for run in self.content["runs"] if run["resample"] < 2]
+        members[own] = [self._place(run) for run in self._runs if run.resample < 2]
         self._workers.run(chosen_jobs(places, members), stage="choices of bands")
         self._workers.run(retrain_jobs(places, plan, self._used), stage="trainings on chosen bands")
         self.content["top_k"] = top_k_of(places, plan, members=members, kind=self._split.kind)
         self._write(profiles)
 
-    def _run_folder(self, seed: int, resample: int) -> Path:
-        return self._folder / "runs" / f"seed-{seed}-resample-{resample}"
+    def _place(self, run: _Run) -> Path:
+        return self._folder / f"{run.of}runs" / f"seed-{run.seed}-resample-{run.resample}"
 
-    def _training(self, folder: Path, pair: Pair, seed: int, resample: int | None) -> Job:
-        arguments = {"which": pair[0], "split_seed": pair[1], "seed": seed, "resample": resample}
-        return Job(train_run, folder / "metrics.json", arguments)
+    def _profiles(self, runs: Sequence[_Run], untrained: NDArray[np.float64]) -> Profiles:
+        """The weights of runs of as many seeds of each resample."""
+        tables = [BandWeights.from_csv(self._place(run) / "band_weights.csv") for run in runs]
+        weight = np.stack([table.weight for table in tables]).reshape(-1, self._plan.resamples, len(tables[0].weight))
+        of_layers = np.mean([[w for _, w in table.sources] for table in tables], axis=0).tolist()
+        sources = tuple(zip((name for name, _ in tables[0].sources), of_layers, strict=True))
+        return Profiles(tables[0].bands, tables[0].group, self._used, weight, untrained, sources)
 
-    def _record(self, folder: Path, seed: int, resample: int) -> dict[str, Any]:
-        metrics = read_json(folder / "metrics.json")
+    def _record(self, run: _Run) -> dict[str, Any]:
+        metrics = read_json(self._place(run) / "metrics.json")
         return {
-            "seed": seed,
-            "resample": resample,
-            "folder": folder.relative_to(self._folder).as_posix(),
+            "seed": run.seed,
+            "resample": run.resample,
+            "folder": self._place(run).relative_to(self._folder).as_posix(),
             "overall_accuracy": metrics["test"]["overall_accuracy"],
             "average_accuracy": metrics["test"]["average_accuracy"],
             "beats_chance": metrics["beats_chance"],
@@ -289,6 +319,16 @@ def importance_of(folders: Sequence[Path]) -> dict[str, Any]:
     return {} if importance is None else {"importance": importance.to_dict()}
 
 
+def _beside_moved(profiles: Profiles, moved: Sequence[Profiles]) -> dict[str, Any]:
+    """Index and uniformity of single runs, of several resamples, on the labels and on moved label maps."""
+    named = {
+        "index of single runs": lambda of: of.index_of_members().get("1"),
+        "uniformity of single runs": lambda of: of.uniformity_ratio,
+    }
+    values = {name: [value(of) for of in (profiles, *moved)] for name, value in named.items()}
+    return {name: {"labels": first, "moved": rest} for name, (first, *rest) in values.items() if first is not None}
+
+
 def verdict_of(profiles: Profiles, evidence: Mapping[str, Any]) -> Verdict:
     """The verdict on the reported profile, from the numbers there are."""
     curves = evidence.get("faithfulness", {})
@@ -300,6 +340,7 @@ def verdict_of(profiles: Profiles, evidence: Mapping[str, Any]) -> Verdict:
         uniformity_p=evidence.get("uniformity_p"),
         stability=profiles.stabilities().get("reported"),
         curves={f"{direction}, {fill}": curves[direction][fill] for direction, fill in names},
+        moved=evidence["moved"],
         pairs=[Duplicate(*pair) for pair in evidence["duplicates"]],
         wavelength_nm=profiles.bands.wavelength_nm,
         unreadable=FREE if evidence["fusion"] == "free" else None,
@@ -325,14 +366,8 @@ def faithfulness_of(
     plan: Mapping[str, Any], scored: Sequence[Path], *, seed: int, names: Sequence[str]
 ) -> dict[str, Any]:
     """Curves and importance of the named groups, from the mean accuracy of several networks, each scored in a file."""
-    records, number = [read_json(path) for path in scored], np.array(plan["number"])
+    records = [read_json(path) for path in scored]
     sizes = np.cumsum([0, *(len(plan["windows"][u]) for u in np.argsort(-np.array(plan["weight"]), kind="stable"))])
-    curves = {
-        direction: {
-            fill: _curve(np.array([record[direction][fill] for record in records]), number, direction) for fill in FILLS
-        }
-        for direction in DIRECTIONS
-    }
     return {
         "seed": seed,
         "networks": len(records),
@@ -340,9 +375,19 @@ def faithfulness_of(
         "accuracy": float(np.mean([record["all_bands"] for record in records])),
         "windows": len(plan["windows"]),
         "window_numbers": plan["number"],
-        "numbers": sizes[number].tolist(),  # of bands
-        **curves,
+        "numbers": sizes[plan["number"]].tolist(),  # of bands
+        **_curves(plan["number"], records),
         "groups": _importance(np.mean([record["groups"] for record in records], axis=0), names),
+    }
+
+
+def _curves(number: Sequence[int], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        direction: {
+            fill: _curve(np.array([record[direction][fill] for record in records]), np.array(number), direction)
+            for fill in FILLS
+        }
+        for direction in DIRECTIONS
     }
 
 

@@ -27,6 +27,7 @@ from hsfusion.trust.stability import (
     relative_profiles,
     top_bands,
     uniformity_p,
+    uniformity_ratio,
     window_stability,
 )
 from hsfusion.trust.verdict import FREE, Duplicate, Verdict, WavelengthWindow, verdict, weight_windows
@@ -233,6 +234,14 @@ class Profiles:
         rows, windows = self.relative(self.ensembles), self.windows()
         return uniformity_p(rows, windows[:, self.used]) if min(len(rows), len(windows)) > 1 else None
 
+    @property
+    def uniformity_ratio(self) -> float | None:
+        """How far the windows of single runs, one for each resample, differ beyond chance: the mean over the seeds."""
+        windows = self.windows()
+        if min(self.weight.shape[1], len(windows)) < 2:
+            return None
+        return float(np.mean([uniformity_ratio(self.relative(runs), windows[:, self.used]) for runs in self.weight]))
+
     def stabilities(self) -> dict[str, Stability]:
         """Indices by name: of the single runs, and the one reported, of ensembles where there are any."""
         seeds, resamples, _ = self.weight.shape
@@ -294,7 +303,6 @@ def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
         chance=[run.chance for run in records],
         uniformity_p=profiles.uniformity_p,
         stability=stability,
-        curves={},
         pairs=[pairs[key] for key in sorted(pairs)],
         wavelength_nm=first.bands.wavelength_nm,
         unreadable=FREE if free else _TRANSFERRED if several and any(run.carried for run in records) else None,

@@ -105,6 +105,32 @@ def compare_with_moved_labels(
     return Chance(network, scores[-1], max(scores[:-1]), MAPS)
 
 
+def null_moves(
+    labels: NDArray[np.integer], *, number: int, seed: int, has_data: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+) -> list[int]:
+    """Numbers of at most so many moves of a label map (H, W), 0 for none, to where it means nothing.
+
+    Every class keeps half of its pixels. ``has_data`` says it of pixels (N,); :func:`moved_by` makes the moves.
+    """
+    pixels, found = np.flatnonzero(labels), []
+    classes, known = labels.flat[pixels], np.where(labels > 0, labels, -1)
+    for move in range(_ROUNDS * MAPS):
+        if len(found) == number:
+            break
+        to = moved_by(pixels, (labels.shape[0], labels.shape[1]), seed=seed, move=move)
+        if not _is_null(to, pixels, classes, known):
+            continue
+        kept = np.bincount(classes[has_data(to)], minlength=classes.max() + 1)
+        if (kept >= np.bincount(classes) / 2).all():
+            found.append(move)
+    return found
+
+
+def moved_by(pixels: NDArray[np.int64], shape: tuple[int, int], *, seed: int, move: int) -> NDArray[np.int64]:
+    """Where a move of :func:`null_moves` takes pixels (N,)."""
+    return moved(pixels, shape, np.random.default_rng([seed, 19, move]))
+
+
 def moved(pixels: NDArray[np.int64], shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.int64]:
     """Where pixels (N,) of a scene (H, W) go, mirrored, turned and shifted at random with wrap-around."""
     (height, width), (rows, cols) = shape, np.divmod(pixels, shape[1])

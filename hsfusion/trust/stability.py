@@ -156,10 +156,22 @@ def uniformity_p(profiles: NDArray[np.floating], windows: NDArray[np.bool_], *, 
     take neighbouring windows for independent ones, and find 13 % instead of 5 % of smooth noise. Of two runs no p is
     below one by the number of windows. Of :func:`relative_profiles`, uniform weights are those of untrained networks.
     """
+    variance, drawn = _variances(profiles, windows, shifts)
+    # where all runs are uniform, or shifted alike, the two may differ by rounding
+    return float((1 + (drawn >= variance * (1 - 1e-9) - 1e-20).sum()) / (1 + shifts))
+
+
+def uniformity_ratio(profiles: NDArray[np.floating], windows: NDArray[np.bool_], *, shifts: int = 999) -> float:
+    """The statistic of :func:`uniformity_p` as a multiple of its mean over the shifts."""
+    variance, drawn = _variances(profiles, windows, shifts)
+    return float(variance / max(drawn.mean(), 1e-300))
+
+
+def _variances(
+    profiles: NDArray[np.floating], windows: NDArray[np.bool_], shifts: int
+) -> tuple[float, NDArray[np.float64]]:
     runs, number = len(profiles), len(windows)
     weight = profiles.astype(np.float64) @ windows.T / windows.sum(1)  # (R, U), mean of a window's bands
     places = np.random.default_rng(0).integers(number, size=(shifts, runs, 1))
     shifted = np.take_along_axis(weight[None], (np.arange(number) + places) % number, axis=2)  # (shifts, R, U)
-    found, drawn = weight.mean(0).var(), shifted.mean(1).var(1)
-    # where all runs are uniform, or shifted alike, the two may differ by rounding
-    return float((1 + (drawn >= found * (1 - 1e-9) - 1e-20).sum()) / (1 + shifts))
+    return float(weight.mean(0).var()), shifted.mean(1).var(1)

@@ -135,9 +135,10 @@ def verdict(
     chance: Sequence[Mapping[str, Any] | None],
     uniformity_p: float | None,
     stability: Stability | None,
-    curves: Mapping[str, Mapping[str, Any]],
     pairs: Sequence[Duplicate],
     wavelength_nm: NDArray[np.floating],
+    curves: Mapping[str, Mapping[str, Any]] | None = None,
+    moved: Mapping[str, Mapping[str, Any]] | None = None,
     unreadable: str | None = None,
 ) -> Verdict:
     """Judges the band weights of one or several runs.
@@ -147,9 +148,11 @@ def verdict(
     * ``unreadable``: why the weights cannot be read at all.
     * ``chance``: the scores of each run, fields of :class:`hsfusion.trust.chance.Chance`.
     * ``uniformity_p``, ``stability``: None of a single run.
-    * ``curves``: ``area``, ``lower`` and ``p`` of each curve by name; none where no bands were removed.
+    * ``curves``: ``area``, ``lower`` and ``p`` of each curve by name; None where no bands were removed.
+    * ``moved``: values by name, on the ``labels`` and on each of the ``moved`` label maps.
     """
-    word, why = ("no evidence", unreadable) if unreadable else _judge(beats_chance, uniformity_p, stability, curves)
+    numbers = beats_chance, uniformity_p, stability, curves or {}, moved or {}
+    word, why = ("no evidence", unreadable) if unreadable else _judge(*numbers)
     compared = () if unreadable or not chance else (chance_sentence(chance),)
     if word == "no evidence":
         return Verdict(word, (why, *compared), ())
@@ -163,6 +166,7 @@ def _judge(
     uniformity_p: float | None,
     stability: Stability | None,
     curves: Mapping[str, Mapping[str, Any]],
+    moved: Mapping[str, Mapping[str, Any]],
 ) -> tuple[str, str]:
     """The word of a verdict and the sentence that gives the reason."""
     runs, lost = len(beats_chance), sum(not beats for beats in beats_chance)
@@ -179,28 +183,41 @@ def _judge(
         return "not supported", (
             f"Repeated trainings do not agree on the bands: {_agreement(stability)}, below {STABLE}."
         )
-    return _judge_agreeing(stability, curves)
+    return _judge_agreeing(stability, curves, moved)
 
 
-def _judge_agreeing(stability: Stability, curves: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
-    """The same of runs that agree: every curve has to be significant; intervals that reach the limit are doubts."""
+def _judge_agreeing(
+    stability: Stability, curves: Mapping[str, Mapping[str, Any]], moved: Mapping[str, Mapping[str, Any]]
+) -> tuple[str, str]:
+    """The same of runs that agree: intervals that reach their limit are doubts."""
     doubts = [] if stability.lower >= STABLE else [f"the interval of the index does not lie above {STABLE}"]
     doubts += [f"that of the area of {name} does not lie above 0" for name, of in curves.items() if not of["lower"] > 0]
+    if curves and not any(of["moved"] for of in moved.values()):
+        doubts.append("no networks were trained on moved label maps")
     but = f" But {', and '.join(doubts)}." if doubts else ""
     agree = f"Repeated trainings agree ({_agreement(stability)})"
     if not curves:
         return "not tested", f"{agree}, but no band was removed to see what it is worth.{but}"
-    missed = [f"{name}, area {of['area']:.3f}, p = {of['p']:.2g}" for name, of in curves.items() if of["p"] >= _LEVEL]
-    if missed:
-        return "not supported", (
-            "Bands of great weight are not shown to matter more to the accuracy than other open ones: "
-            f"{'; '.join(missed)}."
-        )
+    if reasons := _against(curves, moved):
+        return "not supported", f"{agree}, which is not enough. {' '.join(reasons)}"
     areas, p = [of["area"] for of in curves.values()], max(of["p"] for of in curves.values())
     return "borderline" if doubts else "supported", (
         f"{agree}, and bands of great weight matter more to the accuracy than other open ones (areas "
         f"between the curves {min(areas):.3f} to {max(areas):.3f}, largest p = {p:.2g}).{but}"
     )
+
+
+def _against(curves: Mapping[str, Mapping[str, Any]], moved: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Sentences on curves that are not significant, and on values that networks on moved label maps reach."""
+    missed = [f"{name}, area {of['area']:.3f}, p = {of['p']:.2g}" for name, of in curves.items() if of["p"] >= _LEVEL]
+    reached = [
+        f"{name} {of['labels']:.3g}, at most {most:.3g}"
+        for name, of in moved.items()
+        if not of["labels"] > (most := np.nanmax([*of["moved"], -np.inf]))
+    ]
+    start = "Bands of great weight are not shown to matter more to the accuracy than other open ones"
+    moved_start = "Networks trained on moved label maps, which mean nothing, get as far"
+    return [f"{of}: {'; '.join(parts)}." for of, parts in ((start, missed), (moved_start, reached)) if parts]
 
 
 def _agreement(stability: Stability) -> str:

@@ -30,7 +30,15 @@ ON_DESIS = [
     *("threads=1", "progress=false"),
 ]
 EVIDENCE = [
-    *("name=tiny", "seeds=2", "resamples=2", "jobs=1", "faithfulness_pixels=20", "trainer.max_epochs=1"),
+    *(
+        "name=tiny",
+        "seeds=2",
+        "resamples=2",
+        "moved_maps=1",
+        "jobs=1",
+        "faithfulness_pixels=20",
+        "trainer.max_epochs=1",
+    ),
     *("top_k=[3]", "top_k_seeds=1", "top_k_members=1", "retrain=[svm]"),
 ]
 PREDICT = ["device=cpu", "precision=float32", "threads=1", "progress=false", "probabilities=true"]

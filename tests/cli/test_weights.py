@@ -156,6 +156,7 @@ def write_evidence(folder, *, seeds=2, resamples=2, without=()):
             "random": {"network": retrained, "svm": retrained},
         },
         "uniformity_p": 0.001,
+        "moved": {"index of single runs": {"labels": 0.8, "moved": [0.3, None]}},
         "duplicates": [[3, 4, 0.99995]],
         "verdict": {"word": "supported", "sentences": ["Repeated trainings agree."], "windows": windows},
     }

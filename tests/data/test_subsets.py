@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hsfusion.data.splits import TEST, TRAIN, UNUSED, VAL, Split, blocks, connected_fields, dilate
-from hsfusion.data.subsets import half_of, with_bands
+from hsfusion.data.subsets import half_of, with_bands, with_moved_labels
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.scenes import LabelledScene, Legend
 from hsfusion.scenes.scene import read_all
@@ -73,3 +73,15 @@ def test_fewer_bands_are_those_of_the_scene_in_the_order_of_the_file(split):
     np.testing.assert_array_equal(read_all(scene), read_all(whole)[[2, 7, 30]])
     np.testing.assert_array_equal(fewer.roles, split.roles)
     np.testing.assert_array_equal(fewer.labelled.labels, split.labelled.labels)
+
+
+def test_moved_labels_take_their_roles_along_and_leave_out_what_is_not_kept(split):
+    pixels = np.flatnonzero(split.labelled.labels)
+    to = (pixels + 5) % split.roles.size
+    kept = np.arange(pixels.size) > 0
+    moved = with_moved_labels(split, to, kept=kept)
+    np.testing.assert_array_equal(moved.labelled.labels.flat[to[1:]], split.labelled.labels.flat[pixels[1:]])
+    np.testing.assert_array_equal(moved.roles.flat[to[1:]], split.roles.flat[pixels[1:]])
+    assert (moved.labelled.labels > 0).sum() == pixels.size - 1
+    assert set(np.flatnonzero(moved.roles)) <= set(to[1:])
+    np.testing.assert_array_equal(read_all(moved.labelled.scene), read_all(split.labelled.scene))

@@ -44,6 +44,7 @@ def content():
             "index_of_members": {},
             "reported": {"index": None, "lower": None, "upper": None, "profiles": 2, "members": 1},
         },
+        "moved": {},
         "top_windows": [WINDOW],
         "faithfulness": {
             "numbers": [0, 5, 20],

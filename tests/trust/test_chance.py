@@ -18,6 +18,8 @@ from hsfusion.trust.chance import (
     compare_with_moved_labels,
     kappa,
     moved,
+    moved_by,
+    null_moves,
 )
 from hsfusion.trust.verdict import beats_chance
 
@@ -188,3 +190,21 @@ def test_fields_of_a_real_scene_have_nineteen_moved_maps():
     )
     assert chance.maps == MAPS
     assert chance.beaten
+
+
+def test_null_moves_are_those_that_leave_half_of_each_class_where_there_are_data():
+    labels = fields(seed=0) + 1
+    pixels = np.flatnonzero(labels)
+
+    def kept(to):
+        return to // SHAPE[1] < 40
+
+    moves = null_moves(labels, number=3, seed=5, has_data=kept)
+    assert len(moves) == 3 and moves == null_moves(labels, number=3, seed=5, has_data=kept)
+    for move in moves:
+        to = moved_by(pixels, SHAPE, seed=5, move=move)
+        assert sorted(to) == pixels.tolist()
+        for code in (1, 2, 3):
+            assert kept(to)[labels.flat[pixels] == code].mean() >= 0.5
+        assert _near(pixels, to, SHAPE).mean() <= 1 / 3
+    assert null_moves(labels, number=3, seed=5, has_data=lambda to: np.zeros(to.size, bool)) == []

@@ -9,6 +9,7 @@ from hsfusion.trust.faithfulness import Curve, band_windows, curve_masks
 from hsfusion.trust.stability import Stability, quartiles, top_bands, uniformity_p, window_stability
 from hsfusion.trust.verdict import Duplicate, beats_chance, duplicates, verdict, weight_windows
 
+MOVED = {"index of single runs": {"labels": 0.7, "moved": [0.3, np.nan, 0.6]}}
 NM = np.arange(400.0, 2400.0, 10.0)  # 200 bands
 EVEN = np.full(200, 1 / 200)
 GOOD = Stability(0.9, 0.8, 1.0, 5, 5)
@@ -37,6 +38,7 @@ def judge(**changes):
         "uniformity_p": 1e-6,
         "stability": GOOD,
         "curves": CURVES,
+        "moved": MOVED,
         "pairs": [],
         "wavelength_nm": NM,
     } | changes
@@ -77,6 +79,7 @@ def judged(profiles, *, used_nm=(670.0, 2200.0), knows=True, seed=0, size=7):
         uniformity_p=uniformity_p(by_resample, every),
         stability=window_stability(by_resample, NM, members=len(profiles)),
         curves=curves,
+        moved=MOVED,
         pairs=duplicates(spectra),
         wavelength_nm=NM,
     )
@@ -175,6 +178,8 @@ def test_all_findings_good_give_supported():
         ({"curves": CURVES | {"insertion, mean": {**RIGHT, "p": 0.05}}}, "not supported", "mean, area 0.200, p = 0.05"),
         ({"curves": CURVES | {"insertion, mean": {**RIGHT, "lower": 0.0}}}, "borderline", "insertion, mean does not"),
         ({"curves": CURVES | {"insertion, mean": {**RIGHT, "lower": np.nan}}}, "borderline", "does not lie above 0"),
+        ({"moved": {"index": {"labels": 0.6, "moved": [0.1, 0.6]}}}, "not supported", "far: index 0.6, at most 0.6."),
+        ({"moved": {"index": {"labels": 0.6, "moved": []}}}, "borderline", "no networks were trained on moved"),
         ({"stability": replace(GOOD, index=0.75, lower=0.75)}, "supported", "0.75"),
         ({"stability": replace(GOOD, lower=0.74)}, "borderline", "does not lie above 0.75"),
         ({"stability": replace(GOOD, lower=np.nan)}, "borderline", "too few for an interval"),
