@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom; their cells assert what they claim."""
+"""Every notebook runs from top to bottom; their cells assert what they claim. Short: tests/runs/test_front_door.py."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of the notebook machinery
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_runs(path, tmp_path):

@@ -30,8 +30,8 @@ OBLIQUE = "+proj=ob_tran +o_proj=eqc +o_lat_p=40 +o_lon_p=10 +lon_0=20 +datum=WG
 @pytest.fixture(scope="module")
 def made():
     """A network and a scene of four tiles, in a CRS that GeoTIFF does not know."""
-    scene = synthetic_scene(seed=0, height=SHAPE[0], width=SHAPE[1], num_classes=4).scene
-    cube = read_all(scene)
+    scene = synthetic_scene(seed=0, height=SHAPE[0] // 3, width=SHAPE[1] // 3, num_classes=4).scene
+    cube = np.tile(read_all(scene), (1, 3, 3))
     torch.manual_seed(0)
     network = build_network(scene.bands, even_groups(scene.bands, number=4), num_classes=4, channels=4, width=8).eval()
     network.mean.copy_(torch.from_numpy(cube.mean((1, 2))))

@@ -1,5 +1,6 @@
 """The Python API: what a script or a notebook sees of it."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -28,7 +30,25 @@ from hsfusion.spectra import even_groups
 from hsfusion.training.building import build_network
 from hsfusion.training.classifier import FusionClassifier
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+_SCENE = ("synthetic_scene(seed=0", "synthetic_scene(seed=0, height=40, width=40")
+SHORT = {  # notebook -> what stands in its cells, and what a short run has in its place
+    "01_weighted_combination": [("steps=400", "steps=20"), ("steps=600", "steps=20"), ("range(400)", "range(20)")],
+    "02_band_weights": [
+        _SCENE,
+        ("channels=8, width=16,", "channels=4, width=8,"),
+        ("epochs=12", "epochs=1, steps_per_epoch=5, baselines=(), groups=hs.even_groups(4)"),
+        ("resamples=2", "resamples=1, random_split=None"),
+        ("faithfulness_pixels=50", "faithfulness_pixels=20"),
+    ],
+    "03_new_scene": [
+        _SCENE,
+        ("epochs=10,", "epochs=1, steps_per_epoch=5, baselines=(), model=dict(channels=8, width=8),"),
+        ("epochs=5, scratch_epochs=5", "epochs=1, steps_per_epoch=5, baselines=(), scratch_epochs=1"),
+        ('("enmap", "prisma", "desis", "sentinel2")', '("enmap", "prisma", "desis")'),
+    ],
+}
 
 
 def readme_script() -> list[str]:
@@ -41,8 +61,8 @@ def readme_script() -> list[str]:
 
 def write_described_scene(folder, name, *, seed, corner):
     """Writes NAME.img, labels and NAME.yaml: every tenth band of a synthetic scene, its west corner at ``corner`` m."""
-    labelled = synthetic_scene(seed=seed)
-    some = labelled.scene.read((0, 0, 64, 64))[::10]
+    labelled = synthetic_scene(seed=seed, height=40, width=40)
+    some = labelled.scene.read()[::10]
     wavelengths = "{" + ", ".join(f"{nm:g}" for nm in labelled.scene.bands.wavelength_nm[::10]) + "}"
     place = f"{{UTM, 1, 1, {corner}, 5800000, 30, 30, 33, North, WGS-84}}"
     envi.write(folder, some, dtype="f4", name=f"{name}.img", wavelength=wavelengths, map_info=place)
@@ -58,7 +78,7 @@ def test_script_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
     for name, seed, corner in (("field", 0, 300_000), ("other", 1, 400_000), ("flight", 2, 500_000)):
         write_described_scene(tmp_path, name, seed=seed, corner=corner)
     monkeypatch.chdir(tmp_path)
-    small = partial(TrainSettings, threads=1, steps_per_epoch=1)
+    small = partial(TrainSettings, threads=1, steps_per_epoch=1, baselines=())
     monkeypatch.setattr("hsfusion.runs.settings.TrainSettings", partial(small, epochs=2))
     monkeypatch.setattr("hsfusion.runs.finetuning.TrainSettings", small)
     values = {}
@@ -68,6 +88,35 @@ def test_script_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
     assert (tmp_path / "map.tif").is_file()
     assert values["tuned"].training.experiment.initial.transfer is not None
     assert values["run"].training.settings.epochs == 60
+
+
+class _Unasserted(ast.NodeTransformer):
+    """Evaluates what is asserted, and goes on."""
+
+    def visit_Assert(self, node):
+        return ast.copy_location(ast.Expr(node.test), node)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_cells_of_a_notebook_run_on_small_settings(name, tmp_path, monkeypatch):
+    """Whether what they assert is true after so little training is left to tests/test_notebooks.py."""
+    from matplotlib import pyplot
+
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    for long, short in SHORT[name]:
+        assert any(long in cell for cell in cells), long
+        cells = [cell.replace(long, short) for cell in cells]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pyplot, "show", pyplot.close)
+    values = {}
+    for cell in cells:
+        exec(compile(_Unasserted().visit(ast.parse(cell)), name, "exec"), values)
+    pyplot.close("all")
+
+
+def test_every_notebook_has_small_settings():
+    assert list(SHORT) == [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
 
 
 def test_import_loads_neither_torch_nor_numpy_nor_matplotlib():

@@ -69,7 +69,7 @@ def test_cube_that_is_too_large_to_keep_is_read_around_labelled_pixels(cube, mon
     kept = hs.open_scene(path, **options)
     labels = np.where(np.arange(1600).reshape(40, 40) % 40 < 20, kept.labels, 0)
     windows.clear()
-    run = hs.train(LabelledScene(kept.scene, labels, kept.legend), model=SMALL, **SHORT)
+    run = hs.train(LabelledScene(kept.scene, labels, kept.legend), model=SMALL, baselines=(), **SHORT)
     assert run.metrics["test"]["overall_accuracy"] >= 0
     assert max(width for _, _, _, width in windows[:2]) <= 22
 
@@ -88,9 +88,10 @@ def test_kept_cube_gives_the_numbers_of_the_file_and_travels_without_them(cube):
 
 def test_fine_tuning_builds_a_network_for_each_that_it_compares(tmp_path, networks):
     scene = synthetic_scene(seed=0, height=40, width=40)
-    hs.train(scene, model=SMALL, **SHORT, figures=False).save(tmp_path / "run", figures=False)
+    fast = {**SHORT, "figures": False, "baselines": ()}
+    hs.train(scene, model=SMALL, **fast).save(tmp_path / "run", figures=False)
     networks.clear()
     other = synthetic_scene(seed=1, height=40, width=40)
-    run = hs.finetune(tmp_path / "run", other, scratch_epochs=1, **SHORT, figures=False)
+    run = hs.finetune(tmp_path / "run", other, scratch_epochs=1, **fast)
     assert len(networks) == 4  # as it was, transferred to be fine-tuned and as it is, and the one from scratch
     assert run.metrics["scratch"]["epochs"] == 1
