@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -37,15 +39,18 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
     """
     codes: list[int] = []
 
-    def checked(cfg: DictConfig) -> None:
+    def checked(cfg: DictConfig) -> object:
+        values: list[object] = []
+
         def run() -> None:
             check(cfg, config_name)
-            task(cfg)
+            values.append(task(cfg))
 
-        if HydraConfig.get().runtime.choices["hydra/launcher"] == "basic":
+        if HydraConfig.get().runtime.choices["hydra/launcher"] == "basic" and not is_search():
             codes.append(guarded(run))  # Hydra would print lines of its own, and stop
         else:
-            run()  # in another process
+            run()  # in another process, or for a sweeper that has to know what failed
+        return values[0] if values else None
 
     _check_config_dir()
     sys.argv[1:] = hydra_words(sys.argv[1:], config_name)
@@ -56,6 +61,40 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
     if failed := [code for code in codes if code]:
         raise SystemExit(failed[0])
+
+
+def is_search() -> bool:
+    """Whether a sweeper chooses the settings by what the runs before have reached."""
+    return HydraConfig.initialized() and HydraConfig.get().runtime.choices["hydra/sweeper"] != "basic"
+
+
+class TrialTable(Callback):
+    """Makes the folder of an Optuna study, and at the end a table of all its trials."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Makes the folder, which the database does not."""
+        Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Writes the table, and prints it with the words of the best trial."""
+        import optuna  # pyright: ignore[reportMissingImports]
+
+        sweeper, path = config.hydra.sweeper, Path(config.hydra.sweep.dir) / "trials.csv"
+        study = optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
+        keys = sorted({key for trial in study.trials for key in trial.params})
+        rows = [["trial", "state", config.optimized_metric, *keys]]
+        for trial in study.trials:
+            rows.append([trial.number, trial.state.name, trial.value, *(trial.params.get(key) for key in keys)])
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+        widths = [max(len(_cell(row[i])) for row in rows) for i in range(len(rows[0]))]
+        print(*("  ".join(map(str.ljust, map(_cell, row), widths)).rstrip() for row in rows), sep="\n")
+        words = " ".join(f"{key}={value}" for key, value in study.best_params.items())
+        print(f"best: trial {study.best_trial.number}, {words}\ntable        {path}")
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def check(cfg: DictConfig, config_name: str) -> None:
@@ -124,6 +163,11 @@ def explain(error: BaseException) -> str | None:
     option = re.search(r"Could not find '([^']+)'.*?Available options in '[^']*':(.*?)Config search", text, re.DOTALL)
     if option:
         (group, _, name), choices = option.group(1).rpartition("/"), option.group(2).split()
+        if group.startswith("hydra/"):
+            plugin = f"hydra-{name.partition('_')[0]}-{group.partition('/')[2]}"
+            fix = f"pip install {plugin}" + (" 'sqlalchemy<2'" if name == "optuna" else "")
+            expected = f"a plugin that is installed: {' | '.join(choices)}"
+            return str(InputError("command line", group, name, expected, fix))
         close = difflib.get_close_matches(name, choices, 1, 0.4)
         fix = f"did you mean {group}={close[0]}?" if close else "choose one of these"
         return str(InputError("command line", group, name, " | ".join(choices), fix))

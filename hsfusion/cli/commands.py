@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from hsfusion.cli.app import command_again, plain, run_app
+from hsfusion.cli.app import command_again, is_search, plain, run_app
 from hsfusion.cli.main import COMMAND, Interrupted, run_command
 from hsfusion.cli.words import hydra_word
 from hsfusion.errors import InputError
@@ -40,26 +40,28 @@ def command() -> None:
     run_app({"train": train, "finetune": finetune, "predict": predict}[name], name)
 
 
-def train(cfg: DictConfig) -> None:
-    """Trains one network and fills a run folder; on several scenes, whose folders lie in it."""
+def train(cfg: DictConfig) -> float | None:
+    """Trains one network and fills a run folder; on several scenes, whose folders lie in it. Gives optimized_metric."""
     from hsfusion.runs import joint, training
 
     with _training(cfg, "train") as options:
         if "scenes" not in cfg.scene:
-            _show(training.train(scene_of(cfg), **options))
-            return
+            run = training.train(scene_of(cfg), **options)
+            _show(run)
+            return _optimized(cfg, [run])
         trained = joint.train_jointly(several_scenes(cfg), **options)
     if any(run.folder is None for run in trained):
-        return
+        return None
     metrics = joint.joint_metrics(trained)
     for name, run in zip(metrics["scenes"], trained, strict=True):
         print(f"{name}:\n{run.summary()}")
     test = metrics["test"]
     print(f"all scenes: overall accuracy {test['overall_accuracy']:.4f}, kappa {test['kappa']:.4f}")
+    return _optimized(cfg, trained)
 
 
-def finetune(cfg: DictConfig) -> None:
-    """Transfers a trained network to a scene, trains it on, and fills a run folder."""
+def finetune(cfg: DictConfig) -> float | None:
+    """Transfers a trained network to a scene, trains it on, and fills a run folder. Gives optimized_metric."""
     from hsfusion.nn import DEFAULT_BACKBONE
     from hsfusion.runs import finetuning
 
@@ -71,7 +73,9 @@ def finetune(cfg: DictConfig) -> None:
     same.setdefault("backbone", DEFAULT_BACKBONE)
     cfg.model.update(same)  # what config.yaml shall say; bands are chosen by the network from scratch only
     with _training(cfg, "finetune") as options:
-        _show(finetuning.finetune(str(cfg.pretrained), scene_of(cfg), scratch_epochs=cfg.scratch_epochs, **options))
+        run = finetuning.finetune(str(cfg.pretrained), scene_of(cfg), scratch_epochs=cfg.scratch_epochs, **options)
+        _show(run)
+    return _optimized(cfg, [run])
 
 
 def predict(cfg: DictConfig) -> None:
@@ -117,9 +121,12 @@ def check_finetune_words(cfg: DictConfig) -> None:
 def _training(cfg: DictConfig, command: str) -> Iterator[dict[str, Any]]:
     """Keywords of :func:`hsfusion.train` and its kin; where it is interrupted, says how it goes on."""
     from hsfusion.runs.folder import training_log
+    from hsfusion.runs.settings import check_value
+    from hsfusion.runs.training import VALIDATION_METRICS
     from hsfusion.scenes.description import to_yaml
 
     show_warnings()
+    check_value("optimized_metric", cfg.optimized_metric, "str", choices=VALIDATION_METRICS)
     options = {
         "settings": settings_of(cfg),
         "name": str(cfg.name),
@@ -132,11 +139,23 @@ def _training(cfg: DictConfig, command: str) -> Iterator[dict[str, Any]]:
         with training_log():
             yield options
     except Interrupted as interruption:
+        if is_search():  # goes on by its own words
+            raise
         folder = options["folder"]
         start = folder if (folder / "checkpoints" / "last.ckpt").is_file() else cfg.resume
         again = command_again(command, *([] if start is None else [f"resume={start}"]))
         interruption.advice = f"{'Start again' if start is None else 'Continue'} with: {again}"
         raise
+
+
+def _optimized(cfg: DictConfig, runs: Sequence[Run]) -> float | None:
+    """What a search goes by: a metric of the validation pixels."""
+    from hsfusion.runs.training import validation_accuracies
+
+    value = validation_accuracies([run.trained for run in runs]).get(cfg.optimized_metric)
+    if value is None and is_search():
+        raise _refusal("split.val_fraction", "0", "validation pixels, by which a search goes", "raise it")
+    return value
 
 
 def _show(run: Run) -> None:

@@ -21,7 +21,7 @@ from hsfusion.runs.experiment import Experiment, InitialModel, initialise, prepa
 from hsfusion.runs.folder import training_log, write_json
 from hsfusion.runs.run import Run, Training, run_of
 from hsfusion.runs.settings import FINETUNE_EPOCHS, SCRATCH_EPOCHS, ModelSettings, TrainSettings, blocks
-from hsfusion.runs.training import FittedNetwork, fit, patch_data, read_result, train
+from hsfusion.runs.training import FittedNetwork, fit, patch_data, read_result, train, validation_accuracies
 from hsfusion.runs.validation import clearly_above, validation_logits, validation_scores
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.legend import is_named
@@ -204,7 +204,7 @@ def _keep_best(run: Run, network: FusionNetwork, header: ModelHeader, *, scratch
         of = training.result
         best.metrics[name] = {
             "test": of.metrics["test"],
-            "val_overall_accuracy": validation_accuracy(training),
+            "val_overall_accuracy": validation_accuracies([training]).get("val/overall_accuracy"),
             "val_log_likelihood": reached.get(name),
             "step": of.best_step,
         }
@@ -303,14 +303,6 @@ def _from_scratch(tuned: Training, settings: TrainSettings, place: Path | None) 
             _log.warning("The fine-tuned run is whole, in %s; only the network from scratch failed.", place.parent)
         raise
     return {"scratch": replace(tuned, settings=settings, experiment=experiment, result=result)}
-
-
-def validation_accuracy(training: Training) -> float | None:
-    """Overall accuracy of the class map on the validation pixels; None without any."""
-    split = training.experiment.split
-    pixels = split.pixels(VAL)
-    truth = split.labelled.legend.indices(split.labelled.labels).ravel()[pixels]
-    return float((training.result.classes.ravel()[pixels] == truth).mean()) if len(pixels) else None
 
 
 def scratch_settings(settings: TrainSettings, header: ModelHeader, *, epochs: int) -> TrainSettings:

@@ -33,7 +33,7 @@ _FIX = "name the folder of a finished run, or train anew"
 #: what the numbers of a split, from 0 on, stand for
 ROLES = ("unused", "training", "validation", "test", "buffer")
 # settings that may differ where a run goes on: nothing of it changes what the run computes
-_FREE = {"resume", "run_dir", "name", "progress", "threads", "figures", "logger", "loggers"}
+_FREE = {"resume", "run_dir", "name", "progress", "threads", "figures", "logger", "loggers", "optimized_metric"}
 _FREE |= {"trainer.accelerator", "trainer.devices"}
 
 

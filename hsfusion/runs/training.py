@@ -38,6 +38,8 @@ from hsfusion.trust.chance import Chance, compare_with_moved_labels
 from hsfusion.trust.verdict import beats_chance
 
 _log = logging.getLogger(__name__)
+#: what a search can go by
+VALIDATION_METRICS = ("val/overall_accuracy", "val/average_accuracy", "val/kappa", "val/mean_iou")
 _NEVER = 2.0  # share of the training after which a frozen part learns
 
 
@@ -331,12 +333,28 @@ def _compared_with_chance(experiment: Experiment, classes: NDArray[np.int64]) ->
     )
 
 
+def confusion_at(split: Split, classes: NDArray[np.int64], role: int) -> NDArray[np.int64]:
+    """Counts (K, K + 1) of a map of class indices (H, W) at the pixels of one role."""
+    pixels, legend = split.roles == role, split.labelled.legend
+    truth = legend.indices(split.labelled.labels)[pixels]
+    return confusion_matrix(truth, classes[pixels], num_classes=len(legend.codes))
+
+
+def validation_accuracies(trainings: Sequence[Training]) -> dict[str, float]:
+    """:data:`VALIDATION_METRICS` of the class maps of the networks that were kept; empty without validation pixels."""
+    confusion = np.sum([confusion_at(of.experiment.split, of.result.classes, VAL) for of in trainings], axis=0)
+    if not confusion.any():
+        return {}
+    reached = accuracies(confusion, names=trainings[0].experiment.split.labelled.legend.names)
+    return {name: reached[name.removeprefix("val/")] for name in VALIDATION_METRICS}
+
+
 def evaluate_test(split: Split, classes: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[str, Any]]:
     """The one look at the test pixels: confusion matrix (K, K + 1), parts ``split`` and ``test`` of metrics.json."""
     legend = split.labelled.legend
     test = split.roles == TEST
     truth = legend.indices(split.labelled.labels)[test]
-    confusion = confusion_matrix(truth, classes[test], num_classes=len(legend.codes))
+    confusion = confusion_at(split, classes, TEST)
     roles = {"train": TRAIN, "val": VAL, "test": TEST, "buffer": BUFFER}
     seen, right = split.in_seen_fields(), truth == classes[test]
     of_split = {
