@@ -60,7 +60,18 @@ def train():
     return _train
 
 
-def _train(labelled, *, seed, fusion="channel", raw=False, epochs=20, band_cost=0.3, keep_bands=None, groups=None):
+def _train(
+    labelled,
+    *,
+    seed,
+    fusion="channel",
+    raw=False,
+    epochs=20,
+    steps_per_epoch=50,
+    band_cost=0.3,
+    keep_bands=None,
+    **size,
+):
     scene = labelled.scene
     build = partial(
         build_network,
@@ -70,6 +81,7 @@ def _train(labelled, *, seed, fusion="channel", raw=False, epochs=20, band_cost=
         keep_bands=keep_bands,
         sources=scene.sources,
         whitening="none" if raw or keep_bands else "noise",
+        **size,
     )
     used = build(num_classes=2).used_bands.numpy()
     split = blocks(labelled, radius=3, seed=seed, valid=valid_pixels(scene, used), block_pixels=8)
@@ -81,11 +93,11 @@ def _train(labelled, *, seed, fusion="channel", raw=False, epochs=20, band_cost=
     torch.manual_seed(seed)
     network = build(num_classes=len(split.labelled.legend.codes))
     before = WeightReadout(network).weight[: len(scene.bands)]
-    data = PatchDataModule(cube, split, seed=seed)
+    data = PatchDataModule(cube, split, seed=seed, steps_per_epoch=steps_per_epoch)
     module = FusionClassifier(
         network,
         optimizer=partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.01),
-        total_steps=50 * epochs,
+        total_steps=steps_per_epoch * epochs,
         seed=seed,
         band_cost=band_cost,
     )
