@@ -56,8 +56,8 @@ _PLACEHOLDERS = {
 def hsfusion():
     """Runs a command in this process, which it leaves as it was; gives what ``subprocess.run`` would give.
 
-    Figures are placeholders unless ``drawn``. Warnings of libraries are shown as a console script shows them; those of
-    hsfusion's own lines count as warnings of the test.
+    Figures are placeholders unless ``drawn``, all or that of one name. Warnings of libraries are shown as a console
+    script shows them; those of hsfusion's own lines count as warnings of the test.
     """
 
     def command(*args, cwd, small=False, env=None, drawn=False):
@@ -66,8 +66,8 @@ def hsfusion():
             stack.enter_context(_process_state())
             read = stack.enter_context(_captured())
             own = stack.enter_context(_shown_warnings())
-            if not drawn:
-                stack.enter_context(mock.patch.object(Figure, "savefig", _save_placeholder))
+            if drawn is not True:
+                stack.enter_context(mock.patch.object(Figure, "savefig", _saving(drawn)))
             os.chdir(cwd)
             os.environ.update(env or {})
             sys.argv = words
@@ -108,16 +108,25 @@ def run(hsfusion, tmp_path_factory):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Has figures saved as placeholders, where they are not what a test is on."""
-    monkeypatch.setattr(Figure, "savefig", _save_placeholder)
+    monkeypatch.setattr(Figure, "savefig", _saving(None))
 
 
 def _words(args, small):
     return ["hsfusion", *args[:1], *(SMALL if small else []), *args[1:]]
 
 
-def _save_placeholder(self, file, *, format=None, **_):
-    content = _PLACEHOLDERS[format or Path(file).suffix[1:]]
-    file.write(content) if hasattr(file, "write") else Path(file).write_bytes(content)
+def _saving(name):
+    """Saves the figure of a name, and placeholders for all others."""
+    whole = Figure.savefig
+
+    def save(self, file, *, format=None, **options):
+        if not hasattr(file, "write") and Path(file).name == name:
+            whole(self, file, format=format, **options)
+            return
+        content = _PLACEHOLDERS[format or Path(file).suffix[1:]]
+        file.write(content) if hasattr(file, "write") else Path(file).write_bytes(content)
+
+    return save
 
 
 @contextmanager

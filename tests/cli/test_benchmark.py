@@ -39,6 +39,7 @@ def test_accuracy_compares_networks_and_the_baselines_of_the_run(hsfusion, tmp_p
     assert "that of another command" in done.stderr
 
 
+@pytest.mark.slow
 def test_suite_measures_the_rows_whose_files_exist(hsfusion, tmp_path):
     words = ["accuracy", "scenes=suite", "seeds=1", *SMALL, "baselines=[lda]", "json=out.json", "suite_folder=none"]
     done = hsfusion("benchmark", *words, cwd=tmp_path)
@@ -56,10 +57,16 @@ def test_suite_measures_the_rows_whose_files_exist(hsfusion, tmp_path):
 
 
 def test_rows_of_a_suite_can_be_chosen(hsfusion, tmp_path):
-    words = ["accuracy", "scenes=suite", "seeds=1", *SMALL, "baselines=[lda]", "rows=[synthetic_proxies]"]
-    done = hsfusion("benchmark", *words, cwd=tmp_path)
+    words = ["accuracy", "scenes=suite", "seeds=1", *SMALL, "baselines=[lda]", "json=out.json", "suite_folder=none"]
+    rows = "rows=[indian_pines_fields,salinas_a_10,synthetic_proxies]"
+    done = hsfusion("benchmark", *words, rows, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "skipped" not in done.stdout and "indian_pines" not in done.stdout
+    (skipped,) = [line for line in done.stdout.splitlines() if line.startswith("skipped")]
+    assert skipped.endswith(" salinas_a_10")
+    runs = json.loads((tmp_path / "out.json").read_text())["runs"]
+    kinds = {row["scene"]: row["split"]["kind"] for row in runs}
+    assert kinds == {"indian_pines_fields": "fields", "synthetic_proxies": "blocks"}
+    assert all(row["baselines"]["lda"]["overall_accuracy"] > 0.3 for row in runs)
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,11 @@ def files(tmp_path_factory):
 
 @cache
 def made_scene(shape):
-    """Every fifth band of a synthetic scene."""
-    whole = synthetic_scene(seed=0, height=shape[0], width=shape[1], num_classes=4).scene
-    bands = Bands(whole.bands.wavelength_nm[::5], None, whole.bands.good[::5])
-    return ArrayScene(read_all(whole)[::5], bands=bands, name="synthetic")
+    """Every fifth band of a synthetic scene, which stands in it several times."""
+    part = synthetic_scene(seed=0, height=100, width=106, num_classes=4).scene
+    bands = Bands(part.bands.wavelength_nm[::5], None, part.bands.good[::5])
+    whole = np.tile(read_all(part)[::5], (1, 3, 5))[:, : shape[0], : shape[1]]
+    return ArrayScene(np.ascontiguousarray(whole), bands=bands, name="synthetic")
 
 
 def write_envi(path, cube, wavelengths):
@@ -325,6 +326,7 @@ def test_map_that_is_there_stays_until_the_new_one_is_whole(files, expected, hsf
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_bytes_of_one(files, expected, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(

@@ -11,6 +11,7 @@ from hsfusion.spectra import BandWeights
 
 SMALL = ["scene=simulated", "scene.of=synthetic", "scene.of.height=40", "scene.of.width=40"]
 QUICK = ["model.channels=4", "trainer=cpu", "threads=1", "trainer.max_epochs=1", "data.steps_per_epoch=3"]
+QUICK += ["baselines=[]"]
 
 
 def test_network_is_trained_on_the_bands_of_the_sensor_and_the_run_says_so(hsfusion, tmp_path):

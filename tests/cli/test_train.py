@@ -268,7 +268,7 @@ def test_chosen_bands_are_named(hsfusion, tmp_path):
 
 
 def test_run_that_learned_nothing_says_that_its_weights_are_no_evidence(hsfusion, tmp_path):
-    done = hsfusion("train", "run_dir=run", "scene.contrast=0", cwd=tmp_path, small=True, drawn=True)
+    done = hsfusion("train", "run_dir=run", "scene.contrast=0", cwd=tmp_path, small=True, drawn="band_weights.svg")
     assert done.returncode == 0, done.stderr
     assert "No evidence: " in (tmp_path / "run" / "report.html").read_text()
     assert "no evidence" in (tmp_path / "run" / "figures" / "band_weights.svg").read_text()
@@ -289,6 +289,7 @@ def test_command_and_python_write_the_same_bytes(run, tmp_path):
         epochs=2,
         steps_per_epoch=5,
         threads=1,
+        baselines=(),
         groups=even_groups(4),
         model={"channels": 4, "width": 8, "receptive_field": 5, "linear": False, "whitening": "none"},
     )
