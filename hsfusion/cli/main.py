@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable
 
 from hsfusion import __version__
-from hsfusion.errors import HsFusionError, InputError, printable
+from hsfusion.errors import STOP_SIGNALS, HsFusionError, InputError, printable
 
 COMMANDS = {
     "train": "fit a network to a scene; writes a run folder with weights, map and report",
@@ -63,7 +63,7 @@ class Interrupted(SystemExit):
 
 
 def _run(args: list[str]) -> int:
-    """Runs a command to its end, or to the first SIGINT or SIGTERM; a second one ends the process at once."""
+    """Runs a command to its end, or to the first signal that stops it; a second one ends the process at once."""
     received: list[int] = []
 
     def terminate(number: int, frame: object) -> None:
@@ -74,8 +74,9 @@ def _run(args: list[str]) -> int:
 
     argv, handlers = sys.argv, {}
     try:
-        for number in (signal.SIGTERM, signal.SIGINT):  # Lightning would end with 0 and 1
-            handlers[number] = signal.signal(number, terminate)
+        for number in STOP_SIGNALS:  # Lightning would end with 0 and 1
+            if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:  # as nohup does
+                handlers[number] = signal.signal(number, terminate)
         return guarded(lambda: _dispatch(args))
     except Interrupted as interruption:
         if {os.environ.get(rank, "0") for rank in ("RANK", "LOCAL_RANK")} == {"0"}:  # the others end with the first

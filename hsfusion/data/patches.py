@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -161,6 +161,7 @@ class StepSampler(Sampler[tuple[int, Tensor]]):
         steps_per_epoch: batches in an epoch.
         seed: of the order.
         rank: of this process, of ``world_size``.
+        done: gives how many steps of the epoch a resumed run has behind it.
     """
 
     pixels: Tensor
@@ -170,6 +171,7 @@ class StepSampler(Sampler[tuple[int, Tensor]]):
     rank: int = 0
     world_size: int = 1
     epoch: int = 0
+    done: Callable[[], int] = lambda: 0
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch; Lightning calls this before each."""
@@ -180,9 +182,9 @@ class StepSampler(Sampler[tuple[int, Tensor]]):
         return self.steps_per_epoch
 
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
-        """Yields the steps of the epoch."""
+        """Yields the steps of the epoch that are to come."""
         first = self.epoch * self.steps_per_epoch
-        for step in range(first, first + self.steps_per_epoch):
+        for step in range(first + self.done(), first + self.steps_per_epoch):
             yield step, self.batch(step)[self.rank :: self.world_size]
 
     def batch(self, step: int) -> Tensor:
@@ -292,7 +294,9 @@ class PatchDataModule(pl.LightningDataModule):
     def sampler(self) -> StepSampler:
         """The training pixels of each step that this rank takes."""
         rank, ranks = self._rank()
-        return StepSampler(self._pixels[TRAIN], self._batch_size, self._steps_per_epoch, self._seed, rank, ranks)
+        return StepSampler(
+            self._pixels[TRAIN], self._batch_size, self._steps_per_epoch, self._seed, rank, ranks, done=self._done
+        )
 
     def validation_batches(self) -> list[Tensor]:
         """The validation pixels that this rank takes, in batches; none where there are no pixels."""
@@ -302,6 +306,10 @@ class PatchDataModule(pl.LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         """Rank of this process, and how many there are."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _done(self) -> int:
+        """Batches of the epoch that the training has behind it where one begins to read them."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
 
     def on_after_batch_transfer(self, batch: tuple[int, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Gathers patches (B, C, 2 r + 1, 2 r + 1), in channels-last memory, and class indices (B,) on the device."""

@@ -58,6 +58,7 @@ def start_folder(path: Path, configuration: str, log: MemoryHandler, *, architec
     path = make_folder(path)
     file = logging.FileHandler(path / "train.log", encoding="utf-8")
     file.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.handleError = lambda record: None  # a full disk ends no training by what it logs
     log.setTarget(file)
     log.flush()
     logging.getLogger().removeHandler(log)

@@ -15,7 +15,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
 from numpy.typing import NDArray
 
 from hsfusion.data.patches import PatchDataModule, SeveralDataModule
@@ -32,7 +32,7 @@ from hsfusion.runs.validation import average_with_start, fit_linear_part, select
 from hsfusion.scenes import LabelledScene
 from hsfusion.scenes.scene import read_pixels
 from hsfusion.training.building import WeightReadout
-from hsfusion.training.callbacks import History, KeepBest, WeightHistory
+from hsfusion.training.callbacks import History, KeepBest, LastCheckpoint, WeightHistory
 from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights, confusion_matrix
 from hsfusion.trust.chance import Chance, compare_with_moved_labels
 from hsfusion.trust.verdict import beats_chance
@@ -166,7 +166,7 @@ def fit_network(
     history, best, weights = History(), KeepBest(first_step=settled), WeightHistory(measured)
     callbacks: list[pl.Callback] = [history, weights, best]
     if folder is not None:
-        callbacks.append(LastCheckpoint(folder / "checkpoints", "last", enable_version_counter=False))
+        callbacks.append(LastCheckpoint(folder / "checkpoints" / "last.ckpt"))
     trainer = _trainer(settings, folder, callbacks, validated=val_pixels > 0, pretrained=pretrained)
     start = time.perf_counter()
     run_trainer(trainer, module, data, checkpoint=checkpoint)
@@ -186,13 +186,6 @@ def fit_network(
     )
 
 
-class LastCheckpoint(ModelCheckpoint):
-    """Keeps the last epoch. Which files it had written before a resume does not matter: it deletes none of them."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes nothing from the checkpoint, which names files to delete."""
-
-
 def run_trainer(
     trainer: pl.Trainer, module: FusionClassifier, data: pl.LightningDataModule, *, checkpoint: Path | None = None
 ) -> None:
@@ -200,7 +193,8 @@ def run_trainer(
     with warnings.catch_warnings():
         # the loaders hold a few indices each: workers would only cost time
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
+        # it is: the sampler goes on after the steps that are done
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # lightning 2.6 with torch 2.13
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import signal
+import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from hsfusion.errors import STOP_SIGNALS, EnvironmentFailure
 from hsfusion.nn import FusionNetwork
+from hsfusion.publishing import write_file
 from hsfusion.training.building import WeightReadout
 
+_log = logging.getLogger(__name__)
 _FORGOTTEN = 1 / 3  # of the losses so far, at each epoch
+_MOST_MISSES = 3  # checkpoints in a row that may fail for the disk; the last one ends the training
 
 
 class _Checkpointed(pl.Callback):
@@ -103,3 +114,96 @@ class KeepBest(_Checkpointed):
         """Gives the module the best weights; it keeps its own where there was no validation."""
         if self.step is not None:
             module.load_state_dict(self._weights)
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps the end of each epoch in a file, and the step after which a signal stops the training.
+
+    The file is whole at any time, and holds finite numbers only. Signals are raised anew once the step is kept, for
+    whoever handled them before; a second one at once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._received: list[int] = []
+        self._handlers: dict[int, Any] = {}
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Has checkpoints written by :class:`WholeFiles`."""
+        trainer.strategy.checkpoint_io = WholeFiles()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Waits for signals, except for those that are ignored, as by nohup."""
+        if threading.current_thread() is threading.main_thread():
+            heard = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._handlers = {number: signal.signal(number, self._receive) for number in heard}
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stops after the step; after the last one of an epoch, at its end."""
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and self._is_asked(trainer):
+            self._save(trainer, pl_module)
+            self._stop()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keeps an epoch; Lightning calls this after all other callbacks."""
+        self._save(trainer, pl_module)
+        if self._is_asked(trainer):
+            self._stop()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leaves signals to whoever handled them before."""
+        self._restore()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """The same."""
+        self._restore()
+
+    def _save(self, trainer: pl.Trainer, module: Any) -> None:
+        module.check_finite()
+        trainer.save_checkpoint(self._path)
+
+    def _is_asked(self, trainer: pl.Trainer) -> bool:
+        """Whether any process got a signal."""
+        return trainer.strategy.reduce_boolean_decision(bool(self._received), all=False)
+
+    def _receive(self, number: int, frame: object) -> None:
+        self._received.append(number)
+        if len(self._received) > 1:
+            try:
+                self._stop()
+            finally:
+                signal.raise_signal(number)
+
+    def _restore(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _stop(self) -> None:
+        self._restore()
+        signal.raise_signal(self._received[0] if self._received else signal.SIGTERM)
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes checkpoints as all files are; one that the disk does not take leaves the older one, and is let pass.
+
+    Three in a row raise :class:`EnvironmentFailure`.
+    """
+
+    def __init__(self) -> None:
+        self._misses = 0
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Writes a checkpoint to a path."""
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        try:
+            write_file(path, content.getvalue())
+            self._misses = 0
+        except EnvironmentFailure as error:
+            self._misses += 1
+            if self._misses == _MOST_MISSES:
+                raise
+            _log.info("%s The next epoch tries again.", error)

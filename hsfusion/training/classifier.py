@@ -78,6 +78,7 @@ class FusionClassifier(pl.LightningModule):
         self.fusion_lr_scale = fusion_lr_scale
         self.band_cost = band_cost
         self.steps_run = 0  # in this process, not counting those before a resume
+        self._diverged = torch.zeros(2)  # the first loss that was not finite, and its step
         self.label_smoothing = label_smoothing
         self.num_classes = network.cnn.classifier.out_channels
         weights = torch.ones(self.num_classes) if class_weights is None else torch.tensor(class_weights)
@@ -97,6 +98,9 @@ class FusionClassifier(pl.LightningModule):
         """Loss of patches (B, C, P, P) with classes (B,)."""
         loss = self._loss(*batch)[0]
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch[1]))
+        at = torch.stack([loss.detach(), torch.full_like(loss, self.global_step)])
+        self._diverged = self._diverged.to(loss.device)  # compared here, and looked at where the device is waited for
+        self._diverged = torch.where(self._diverged[0].isfinite() & ~at[0].isfinite(), at, self._diverged)
         return loss + self.band_price(self.global_step) if self.network.fusion.gates is not None else loss
 
     def band_price(self, step: int) -> Tensor:
@@ -112,14 +116,24 @@ class FusionClassifier(pl.LightningModule):
             self.network.fusion.gates.advance(1.0)
 
     def on_train_epoch_end(self) -> None:
-        """Stops a run of which the mean loss of the epoch is not finite, by :class:`DivergedError`."""
+        """Stops a run that diverged, and logs the mean loss of the epoch."""
+        self.check_finite()
         loss = float(self.trainer.callback_metrics.get("train/loss", 0.0))
-        if not math.isfinite(loss):
-            fix = "lower optimizer.lr, or check the scene for extreme values"
-            raise DivergedError(
-                f"training: loss is {loss} in epoch {self.current_epoch}, expected a finite number. Fix: {fix}."
-            )
         _log.info("epoch %d: training loss %.4f", self.current_epoch, loss)
+
+    def check_finite(self) -> None:
+        """Raises :class:`DivergedError` if a loss was no finite number, or a number of the network is none."""
+        loss, step = self._diverged.tolist()
+        what, expected, step = f"loss is {loss}", "a finite number", int(step)
+        if math.isfinite(loss):
+            if all(bool(tensor.isfinite().all()) for tensor in self.network.state_dict().values()):
+                return
+            what, expected, step = "weights are not finite", "numbers", max(0, self.global_step - 1)
+        epoch, batch = divmod(step, int(self.trainer.num_training_batches))
+        fix = "lower optimizer.lr, or check the scene for extreme values"
+        raise DivergedError(
+            f"training: {what} at step {step}, batch {batch} of epoch {epoch}, expected {expected}. Fix: {fix}."
+        )
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Collects loss and confusion of patches (B, C, P, P) with classes (B,)."""

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: one line that says how to go on, and the exit code."""
+"""Ctrl-C and other signals that stop a command: one line that says how to go on, and the exit code."""
 
 import logging
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hsfusion.cli import main as cli
+from hsfusion.errors import STOP_SIGNALS
 from hsfusion.training.callbacks import History
 
 from .conftest import SMALL
@@ -28,7 +29,7 @@ def stopped_by(number, words, monkeypatch, *, before=lambda: None):
     return cli.main()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(number, 128 + number) for number in STOP_SIGNALS])
 @pytest.mark.parametrize(
     ("words", "advice"),
     [
@@ -40,10 +41,10 @@ def stopped_by(number, words, monkeypatch, *, before=lambda: None):
     ],
 )
 def test_signal_ends_in_one_line_with_the_command_that_goes_on(monkeypatch, capsys, number, code, words, advice):
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(one) for one in STOP_SIGNALS]
     assert stopped_by(number, words, monkeypatch) == code
     assert capsys.readouterr() == ("", f"hsfusion: interrupted. {advice}\n")
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert [signal.getsignal(one) for one in STOP_SIGNALS] == before
     assert sys.argv == ["hsfusion", *words]
 
 

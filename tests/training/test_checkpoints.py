@@ -1,0 +1,185 @@
+"""Checkpoints: whole and finite at any time, kept where a signal stops the training, and gone on from to the bit."""
+
+import errno
+import os
+import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from hsfusion import ModelSettings, TrainSettings, blocks, even_groups
+from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.errors import STOP_SIGNALS, DivergedError, EnvironmentFailure
+from hsfusion.runs.training import train
+from hsfusion.training import callbacks
+from hsfusion.training.classifier import FusionClassifier
+
+SCENE = synthetic_scene(seed=0, height=40, width=40)
+SETTINGS = TrainSettings(
+    groups=even_groups(4),
+    split=blocks(block_pixels=8),
+    model=ModelSettings(channels=4, width=8, receptive_field=5, linear=False, whitening="none"),
+    epochs=3,
+    steps_per_epoch=4,
+    threads=1,
+    figures=False,
+    baselines=(),
+)
+
+
+class Stopped(Exception):
+    """What a handler of a signal raises."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The bytes of the model of a training that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(SCENE, settings=SETTINGS, folder=folder)
+    return (folder / "model.safetensors").read_bytes()
+
+
+def state(run):
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def at_step(monkeypatch, number, action):
+    """Has an action in the middle of a step, counted from 0."""
+    step = FusionClassifier.training_step
+
+    def training_step(self, batch, batch_idx):
+        loss = step(self, batch, batch_idx)
+        return action(loss) if self.global_step == number else loss
+
+    monkeypatch.setattr(FusionClassifier, "training_step", training_step)
+
+
+@pytest.mark.parametrize(("number", "step"), [*((number, 5) for number in STOP_SIGNALS), (signal.SIGTERM, 7)])
+def test_signal_keeps_the_step_and_the_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, whole, number, step):
+    def stop(number, frame):
+        raise Stopped
+
+    def send(loss):
+        signal.raise_signal(number)
+        return loss
+
+    before = signal.signal(number, stop)
+    try:
+        with monkeypatch.context() as patched:
+            at_step(patched, step, send)
+            with pytest.raises(Stopped):
+                train(SCENE, settings=SETTINGS, folder=tmp_path / "cut")
+        assert signal.getsignal(number) is stop
+    finally:
+        signal.signal(number, before)
+    assert state(tmp_path / "cut")["global_step"] == step + 1
+    train(SCENE, settings=SETTINGS, folder=tmp_path / "rest", resume=tmp_path / "cut")
+    assert (tmp_path / "rest" / "model.safetensors").read_bytes() == whole
+
+
+def test_second_signal_does_not_wait_for_the_step(tmp_path, monkeypatch):
+    heard = []
+
+    def stop(number, frame):
+        heard.append(number)
+        raise Stopped
+
+    def send(loss):
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("not reached")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGUSR1, signal.SIGTERM)}
+    try:
+        at_step(monkeypatch, 5, send)
+        with pytest.raises(Stopped):
+            train(SCENE, settings=SETTINGS, folder=tmp_path / "cut")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert heard == [signal.SIGUSR1, signal.SIGTERM]
+    assert state(tmp_path / "cut")["global_step"] == 4
+
+
+def test_diverged_run_keeps_the_last_good_checkpoint_and_names_the_step(tmp_path, monkeypatch):
+    at_step(monkeypatch, 7, lambda loss: loss * float("nan"))  # the loss itself is one
+    line = r"^training: weights are not finite at step 7, batch 3 of epoch 1, expected numbers. Fix: "
+    with pytest.raises(DivergedError, match=line):
+        train(SCENE, settings=SETTINGS, folder=tmp_path / "run")
+    kept = state(tmp_path / "run")
+    assert kept["global_step"] == 4
+    assert all(tensor.isfinite().all() for tensor in kept["state_dict"].values())
+
+
+def test_loss_that_is_not_finite_is_named_with_its_step(tmp_path, monkeypatch):
+    loss_of = FusionClassifier._loss
+
+    def loss(self, patches, classes):
+        value, logits = loss_of(self, patches, classes)
+        return (value * float("inf") if self.training and self.global_step == 6 else value), logits
+
+    monkeypatch.setattr(FusionClassifier, "_loss", loss)
+    with pytest.raises(DivergedError, match=r"^training: loss is inf at step 6, batch 2 of epoch 1, expected a finite"):
+        train(SCENE, settings=SETTINGS, folder=tmp_path / "run")
+    assert state(tmp_path / "run")["global_step"] == 4
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Has chosen checkpoints, counted from 0, end in an error of the disk, half written; gives their number so far."""
+    tried = []
+
+    def fail(full):
+        write = callbacks.write_file
+
+        def write_file(path, content):
+            tried.append(len(tried))
+            if tried[-1] not in full:
+                return write(path, content)
+            with monkeypatch.context() as patched:
+
+                def torn(part, content):
+                    with open(part, "wb") as file:
+                        file.write(content[: len(content) // 2])
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+                patched.setattr(Path, "write_bytes", torn)
+                return write(path, content)
+
+        monkeypatch.setattr(callbacks, "write_file", write_file)
+        return tried
+
+    return fail
+
+
+def test_full_disk_leaves_the_older_checkpoint_and_is_tried_again(tmp_path, monkeypatch, full_disk, whole):
+    def steps(loss):
+        kept.append(state(tmp_path / "run")["global_step"])
+        return loss
+
+    kept = []
+    full_disk({1})
+    at_step(monkeypatch, 9, steps)
+    train(SCENE, settings=SETTINGS, folder=tmp_path / "run")
+    assert kept == [4]
+    assert state(tmp_path / "run")["global_step"] == 12
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == whole
+    assert "last.ckpt: cannot be written (No space left" in (tmp_path / "run" / "train.log").read_text()
+
+
+def test_disk_that_stays_full_ends_the_training_with_one_line_after_three_misses(tmp_path, full_disk):
+    tried = full_disk({1, 2, 3})
+    settings = SETTINGS.__class__(**{**vars(SETTINGS), "epochs": 9})
+    with pytest.raises(EnvironmentFailure, match=r"last.ckpt: cannot be written \(No space left on device\). Fix: "):
+        train(SCENE, settings=settings, folder=tmp_path / "run")
+    assert len(tried) == 4
+    assert state(tmp_path / "run")["global_step"] == 4
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_no_other_filesystem_has_a_part_in_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    train(SCENE, settings=SETTINGS, folder=tmp_path / "run")
+    assert state(tmp_path / "run")["global_step"] == 12
