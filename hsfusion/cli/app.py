@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import os
 import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.experimental.callback import Callback
@@ -27,6 +27,8 @@ from hsfusion.errors import InputError
 from hsfusion.scenes.description import check_scene_value, expected_of
 
 _RUN = "a run folder, or a model.safetensors"
+_RESUMABLE = ("train", "finetune")
+_TARGET = re.compile(r"_target_: *(\S+)")
 # what stands for keys that have no default
 _EXPECTED = {"run": _RUN, "pretrained": _RUN, "folder": "a folder"}
 
@@ -43,8 +45,9 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
         values: list[object] = []
 
         def run() -> None:
-            check(cfg, config_name)
-            values.append(task(cfg))
+            composed = resumed(cfg, config_name) if config_name in _RESUMABLE and cfg.resume else cfg
+            check(composed, config_name)
+            values.append(task(composed))
 
         if HydraConfig.get().runtime.choices["hydra/launcher"] == "basic" and not is_search():
             codes.append(guarded(run))  # Hydra would print lines of its own, and stop
@@ -79,14 +82,15 @@ class TrialTable(Callback):
         """Writes the table, and prints it with the words of the best trial."""
         import optuna  # pyright: ignore[reportMissingImports]
 
+        from hsfusion.spectra.weights import write_table
+
         sweeper, path = config.hydra.sweeper, Path(config.hydra.sweep.dir) / "trials.csv"
         study = optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
         keys = sorted({key for trial in study.trials for key in trial.params})
         rows = [["trial", "state", config.optimized_metric, *keys]]
         for trial in study.trials:
             rows.append([trial.number, trial.state.name, trial.value, *(trial.params.get(key) for key in keys)])
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
+        write_table(path, rows[0], rows[1:])
         widths = [max(len(_cell(row[i])) for row in rows) for i in range(len(rows[0]))]
         print(*("  ".join(map(str.ljust, map(_cell, row), widths)).rstrip() for row in rows), sep="\n")
         words = " ".join(f"{key}={value}" for key, value in study.best_params.items())
@@ -110,6 +114,59 @@ def check(cfg: DictConfig, config_name: str) -> None:
         if isinstance(scene, DictConfig):
             for key, value in plain(scene).items():
                 check_scene_value("command line", str(key), value, field=f"{path}.{key}")
+
+
+def resumed(cfg: DictConfig, config_name: str) -> DictConfig:
+    """The configuration of the run that ``resume`` names, read as data; what the call contradicts is named.
+
+    The call decides on what does not change the run (:data:`hsfusion.runs.folder.FREE`), and on what is imported: of
+    the record nothing is called but what conf/, files of ``--config-dir`` or the call name as ``_target_`` too.
+    """
+    from hsfusion.runs.folder import FREE, contradiction, leaves, recorded_configuration
+
+    run = Path(str(cfg.resume))
+    record, file = recorded_configuration(run), run / "config.yaml"
+    if unknown := sorted(record.keys() - cfg.keys()):
+        fix = "resume by the command that started the run, or start a new run"
+        raise InputError(file, "key", unknown[0], f"a key of hsfusion {config_name}", fix)
+    words = [word.lstrip("+~").partition("=")[0] for word in HydraConfig.get().overrides.task]
+    given = {word.rpartition("@")[2].replace("/", ".") for word in words}
+    before, default = leaves(record), leaves(plain(compose(config_name)))
+    for key, value in leaves(plain(cfg)).items():
+        differs = key.endswith("_target_") or value != default.get(key)
+        meant = key in given or (differs and any(key.startswith(f"{word}.") for word in given))
+        if meant and value != before.get(key):
+            raise contradiction(run, key, value, before.get(key))
+    files = [path for folder in (CONF, *_config_dirs()) for path in Path(folder).rglob("*.yaml")]
+    known = {target for path in files for target in _TARGET.findall(path.read_text(encoding="utf-8"))}
+    if calls := sorted(set(_calls(record)) - known - set(_calls(plain(cfg)))):
+        fix = "give the words that named it when the run was started"
+        raise InputError(file, "_target_", calls[0], "one that conf/ or the command line names", fix)
+    result = OmegaConf.create({**record, "scene": _without_contents(record["scene"])})
+    for key in (*FREE, "backbones"):
+        of_call = key in ("resume", "run_dir", "logger", "optimized_metric", "backbones")
+        value = OmegaConf.select(cfg, key, default=...)
+        if value is not ... and (of_call or any(f"{key}.".startswith(f"{word}.") for word in given)):
+            OmegaConf.update(result, key, value, merge=False, force_add=True)
+    return result
+
+
+def _calls(value: Any) -> Iterator[str]:
+    """What instantiating a configuration would call, and texts that OmegaConf would resolve."""
+    if isinstance(value, dict):
+        yield from map(str, [value["_target_"]] if "_target_" in value else [])
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _calls(item)
+    elif "${" in str(value):
+        yield str(value)
+
+
+def _without_contents(scene: Any) -> Any:
+    """A scene without what its descriptions said, which are read again."""
+    if not isinstance(scene, dict):
+        return scene
+    return {key: _without_contents(value) for key, value in scene.items() if key != "contents"}
 
 
 def plain(value: Any) -> Any:

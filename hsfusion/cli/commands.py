@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from hsfusion.cli.app import command_again, is_search, plain, run_app
 from hsfusion.cli.main import COMMAND, Interrupted, run_command
 from hsfusion.cli.words import hydra_word
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, printable
 
 if TYPE_CHECKING:
     from hsfusion.runs.run import Run
@@ -120,20 +120,23 @@ def check_finetune_words(cfg: DictConfig) -> None:
 @contextmanager
 def _training(cfg: DictConfig, command: str) -> Iterator[dict[str, Any]]:
     """Keywords of :func:`hsfusion.train` and its kin; where it is interrupted, says how it goes on."""
-    from hsfusion.runs.folder import training_log
+    from hsfusion.runs.folder import recorded_command, training_log
     from hsfusion.runs.settings import check_value
     from hsfusion.runs.training import VALIDATION_METRICS
     from hsfusion.scenes.description import to_yaml
 
     show_warnings()
     check_value("optimized_metric", cfg.optimized_metric, "str", choices=VALIDATION_METRICS)
+    again = (
+        command_again(command) if cfg.resume is None else recorded_command(Path(cfg.resume)) or command_again(command)
+    )
     options = {
         "settings": settings_of(cfg),
         "name": str(cfg.name),
         "folder": run_folder(cfg),
         "resume": cfg.resume,
-        "command": command_again(command),
-        "configuration": to_yaml(configuration_of(cfg)),
+        "command": again,
+        "configuration": f"# {printable(again, longest=None)}\n{to_yaml(configuration_of(cfg))}",
     }
     try:
         with training_log():

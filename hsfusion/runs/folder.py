@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _ENV = "HSFUSION_RUN_DIR"  # tells the processes of a distributed run the folder
+_CHECKPOINT = "checkpoints/last.ckpt"
 _FIX = "name the folder of a finished run, or train anew"
 #: what the numbers of a split, from 0 on, stand for
 ROLES = ("unused", "training", "validation", "test", "buffer")
 # settings that may differ where a run goes on: nothing of it changes what the run computes
-_FREE = {"resume", "run_dir", "name", "progress", "threads", "figures", "logger", "loggers", "optimized_metric"}
-_FREE |= {"trainer.accelerator", "trainer.devices"}
+FREE = {"resume", "run_dir", "name", "progress", "threads", "figures", "logger", "loggers", "optimized_metric"}
+FREE |= {"trainer.accelerator", "trainer.devices"}
 
 
 class LineFormatter(logging.Formatter):
@@ -120,16 +121,11 @@ def interrupted_checkpoint(run: Path, configuration: str) -> Path:
     """The checkpoint in the folder of an interrupted run of the same configuration (YAML); nothing is executed."""
     import torch
 
-    path = run / "checkpoints" / "last.ckpt"
-    for file in (path, run / "config.yaml"):
-        if not file.is_file():
-            raise InputError(run, str(file.relative_to(run)), "missing", "a run folder", "correct resume")
-    before = _leaves(read_configuration(run / "config.yaml"))
-    now = _leaves(read_configuration(configuration))
+    before, now = leaves(recorded_configuration(run)), leaves(read_configuration(configuration))
     for key in sorted(before.keys() | now.keys()):
         if (was := before.get(key)) != now.get(key):
-            fix = f"resume with {key}={was}, by the command that started it, or start a new run"
-            raise InputError("command line", key, now.get(key), f"{was} as in {run}", fix)
+            raise contradiction(run, key, now.get(key), was)
+    path = run / _CHECKPOINT
     try:
         torch.load(path, map_location="cpu", weights_only=True)  # the explicit True wins over the environment
     except Exception as error:  # whatever a damaged file makes torch raise
@@ -138,13 +134,34 @@ def interrupted_checkpoint(run: Path, configuration: str) -> Path:
     return path.absolute()
 
 
-def _leaves(value: Any, key: str = "") -> dict[str, Any]:
+def recorded_configuration(run: Path) -> dict[str, Any]:
+    """The configuration of an interrupted run as plain values: nothing is resolved or called."""
+    for name in (_CHECKPOINT, "config.yaml"):
+        if not (run / name).is_file():
+            raise InputError(run, name, "missing", "a run folder", "correct resume")
+    return read_configuration(run / "config.yaml")
+
+
+def recorded_command(run: Path) -> str | None:
+    """The command that a run was started with: the comment before its configuration; None for one of Python."""
+    with open(run / "config.yaml", encoding="utf-8") as file:
+        first = file.readline()
+    return first[2:].strip() if first.startswith("# hsfusion ") else None
+
+
+def contradiction(run: Path, key: str, now: object, was: object) -> InputError:
+    """The error of a setting that is another one than that of the run to go on with."""
+    fix = f"leave {key} out, resume by the command that started the run, or start a new run"
+    return InputError("command line", key, now, f"{was} as in {run}", fix)
+
+
+def leaves(value: Any, key: str = "") -> dict[str, Any]:
     """Dotted key -> value of everything that is no mapping and decides on what a run computes."""
-    if key in _FREE:
+    if key in FREE:
         return {}
     if not isinstance(value, dict):
         return {key: value}
-    parts = [_leaves(child, f"{key}.{name}" if key else str(name)) for name, child in value.items()]
+    parts = [leaves(child, f"{key}.{name}" if key else str(name)) for name, child in value.items()]
     return {name: leaf for part in parts for name, leaf in part.items()}
 
 

@@ -107,8 +107,7 @@ def end_of(run):
 
 
 def test_a_run_goes_on_from_its_own_checkpoint(hsfusion, folder, tuned):
-    words = ["pretrained=first", *ON_DESIS, *SHORT[:-1], "scratch_epochs=2"]
-    done = hsfusion("finetune", *words, "resume=second", "run_dir=resumed", cwd=folder)
+    done = hsfusion("finetune", "resume=second", "run_dir=resumed", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert (folder / "resumed" / "model.safetensors").read_bytes() == (tuned / "model.safetensors").read_bytes()
 
@@ -126,7 +125,7 @@ def test_a_run_with_patience_can_be_resumed(hsfusion, folder):
 def test_a_run_is_resumed_by_the_command_that_made_it(hsfusion, folder, tuned):
     done = hsfusion("train", "resume=second", *ON_DESIS, *SHORT[:-1], cwd=folder)
     assert done.returncode == 2
-    assert "by the command that started it, or start a new run" in done.stderr
+    assert "resume by the command that started the run, or start a new run" in done.stderr
     done = hsfusion("train", "freeze=[cnn]", cwd=folder)
     assert done.returncode == 2
     assert "key is freeze, expected a key of this command" in done.stderr

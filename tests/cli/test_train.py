@@ -214,6 +214,38 @@ def test_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(hsfusion, tmp_pa
     assert cut.returncode == 9, cut.stderr
     assert hsfusion("train", "run_dir=rest", "resume=cut", cwd=tmp_path, small=True).returncode == 0
     assert (tmp_path / "rest" / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+    done = hsfusion("train", "resume=cut", "run_dir=alone", cwd=tmp_path)  # scene and settings are those of the run
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "alone" / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+    assert (tmp_path / "alone" / "config.yaml").read_text().partition("\n")[0] == f"# {shlex.join(cut.args)}".replace(
+        " run_dir=cut", ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("seed=3", "seed is 3, expected 0 as in "),
+        ("scene=indian_pines", "scene._target_ is hsfusion.data.public.indian_pines, expected hsfusion.data.synthetic"),
+        ("trainer.max_epochs=9", "trainer.max_epochs is 9, expected 2 as in "),
+        ("optimizer=sgd", "optimizer._target_ is torch.optim.SGD, expected torch.optim.AdamW as in "),
+    ],
+)
+def test_only_what_the_call_contradicts_is_named(hsfusion, tmp_path, run, word, line):
+    done = hsfusion("train", f"resume={run}", "model.channels=4", word, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"hsfusion: error: command line: {line}")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("value", ["{_target_: os.system}", "'${oc.env:HOME}'", "[{_target_: builtins.eval}]"])
+def test_nothing_that_only_the_record_names_is_called(hsfusion, tmp_path, run, value):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    record = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(record.replace("label_smoothing: 0.05", f"label_smoothing: {value}"))
+    done = hsfusion("train", "resume=copy", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "_target_ is " in done.stderr and "expected one that conf/ or the command line names" in done.stderr
 
 
 @pytest.mark.slow
