@@ -8,17 +8,18 @@ import math
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from hsfusion import __version__
-from hsfusion.errors import HsFusionError, InputError, printable
+from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError, printable
 from hsfusion.publishing import write_file
 from hsfusion.scenes import Mosaic, write_class_map, write_raster
 from hsfusion.scenes.description import read_configuration
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _ENV = "HSFUSION_RUN_DIR"  # tells the processes of a distributed run the folder
+_LOCK, _OWNER = ".lock", ".process"  # of a run that is going
 _CHECKPOINT = "checkpoints/last.ckpt"
 _FIX = "name the folder of a finished run, or train anew"
 #: what the numbers of a split, from 0 on, stand for
@@ -46,6 +48,44 @@ class LineFormatter(logging.Formatter):
         return printable(super().formatMessage(record), longest=None)
 
 
+class RunLog(logging.FileHandler):
+    """The log of a run, which holds its folder as long as it is open: no other process may go on from it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "train.log", encoding="utf-8")
+        self.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self._owner, self._lock = folder / _OWNER, FileLock(folder / _LOCK, thread_local=False)
+        with suppress(Timeout, OSError):  # held by the first process of a distributed run, or no disk for it
+            self._lock.acquire(timeout=0)
+            write_file(self._owner, f"process {os.getpid()} on {platform.node()}\n")
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A full disk ends no training by what it logs."""
+
+    def close(self) -> None:
+        """Closes the log, and leaves the folder to others."""
+        super().close()
+        if self._lock.is_locked:
+            self._owner.unlink(missing_ok=True)
+            self._lock.release()
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+
+
+def _refuse_running(run: Path) -> None:
+    """Refuses the folder of a run that is still going; the lock of a killed process is free."""
+    try:
+        if (run / _LOCK).exists():
+            FileLock(run / _LOCK).acquire(timeout=0).lock.release()
+    except Timeout as error:
+        owner = (run / _OWNER).read_text(encoding="utf-8").strip() if (run / _OWNER).exists() else "another process"
+        fix = "wait for its end, or stop it"
+        raise EnvironmentFailure(
+            f"{run}: run is still going, in {owner}, expected an interrupted one. Fix: {fix}."
+        ) from error
+    except OSError:  # of somebody else, who let us only read it
+        return
+
+
 def is_folder_name(name: str) -> bool:
     """Whether a name is that of one folder inside another, on any system."""
     return name.isprintable() and not set(name) & set('/\\:*?"<>|') and name.strip() not in ("", ".", "..")
@@ -57,9 +97,7 @@ def start_folder(path: Path, configuration: str, log: MemoryHandler, *, architec
 
     check_can_be_saved(architecture)
     path = make_folder(path)
-    file = logging.FileHandler(path / "train.log", encoding="utf-8")
-    file.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    file.handleError = lambda record: None  # a full disk ends no training by what it logs
+    file = RunLog(path)
     log.setTarget(file)
     log.flush()
     logging.getLogger().removeHandler(log)
@@ -139,6 +177,7 @@ def recorded_configuration(run: Path) -> dict[str, Any]:
     for name in (_CHECKPOINT, "config.yaml"):
         if not (run / name).is_file():
             raise InputError(run, name, "missing", "a run folder", "correct resume")
+    _refuse_running(run)
     return read_configuration(run / "config.yaml")
 
 

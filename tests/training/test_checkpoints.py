@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import signal
 import tempfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from hsfusion import ModelSettings, TrainSettings, blocks, even_groups
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import STOP_SIGNALS, DivergedError, EnvironmentFailure
+from hsfusion.runs.folder import recorded_configuration
 from hsfusion.runs.training import train
 from hsfusion.training import callbacks
 from hsfusion.training.classifier import FusionClassifier
@@ -183,3 +185,29 @@ def test_no_other_filesystem_has_a_part_in_it(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     train(SCENE, settings=SETTINGS, folder=tmp_path / "run")
     assert state(tmp_path / "run")["global_step"] == 12
+
+
+def test_run_that_is_still_going_is_refused_with_its_process(tmp_path, monkeypatch):
+    lines = []
+
+    def resume(loss):
+        with pytest.raises(EnvironmentFailure) as refused:
+            recorded_configuration(tmp_path / "run")
+        lines.append(str(refused.value))
+        return loss
+
+    at_step(monkeypatch, 5, resume)
+    train(SCENE, settings=SETTINGS, folder=tmp_path / "run")
+    assert lines == [
+        f"{tmp_path / 'run'}: run is still going, in process {os.getpid()} on {platform.node()}, "
+        "expected an interrupted one. Fix: wait for its end, or stop it."
+    ]
+    assert recorded_configuration(tmp_path / "run")
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_what_a_killed_run_left_locks_nobody_out(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("checkpoints/last.ckpt", "config.yaml", ".lock", ".process"):
+        (tmp_path / name).touch()
+    assert recorded_configuration(tmp_path) == {}
