@@ -170,6 +170,7 @@ def window_importance(experiment: Experiment, weights: WeightReadout) -> WindowI
     residual = np.stack([whole - masked.exchanged_likelihoods(part, order) for part in beside])
     permuted = [whole - masked.exchanged_likelihoods(masked.as_weighed(window), order) for window in windows]
     contrast = contrast_of(weights.response, weights.group_weights, channel_share=weights.channel_share)
+    contrast = contrast * weights.network_part
     return WindowImportance(
         lower_nm=np.array([nm[window].min() for window in windows]),
         upper_nm=np.array([nm[window].max() for window in windows]),

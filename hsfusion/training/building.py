@@ -215,6 +215,7 @@ class WeightReadout:
     channel_share: NDArray[np.float64]  # (M,), sums to 1
     weight: NDArray[np.float64]  # (C,), the band weights, non-negative, sums to 1; of network and linear part
     network_share: float  # of the network in its logits; the rest is the linear part's, if it has one
+    network_part: NDArray[np.float64]  # (C,), of each band's weight, 0 to 1; the rest is the linear part's
 
     def __init__(self, network: FusionNetwork, sample: torch.Tensor | None = None) -> None:
         fusion, training = network.fusion, network.training
@@ -233,16 +234,23 @@ class WeightReadout:
                 self.group_weights, magnitude = _group_weights(fusion, sample)
                 self.group_weights = self.group_weights * open_share * _array(fusion.passed)
             self.weight = combine(self.response, magnitude, channel_share=self.channel_share)
-            self.network_share = 1.0
+            self.network_share, self.network_part = 1.0, np.ones_like(self.weight)
             if network.linear is not None:
                 self.network_share = float(network.linear.network_share)
-                # a common part softmax ignores
-                direct = (network.linear.weight - network.linear.weight.mean(0)).double()
-                if network.whitening is not None:  # whose bands these weights are of, too
-                    direct = torch.linalg.solve(network.whitening.double(), direct, left=False)
-                direct = _shares(_array(direct)).mean(0)
-                self.weight = self.network_share * self.weight + (1 - self.network_share) * direct
+                of_network = self.network_share * self.weight
+                self.weight = of_network + (1 - self.network_share) * _shares(_coefficients(network)).mean(0)
+                self.network_part = of_network / np.maximum(self.weight, 1e-300)
         network.train(training)
+
+
+def _coefficients(network: FusionNetwork) -> NDArray[np.float64]:
+    """Those of the linear part (K, C), of the bands that it was fitted to: whitened where it sees the mean."""
+    assert network.linear is not None
+    direct = (network.linear.weight - network.linear.weight.mean(0)).double()  # a common part softmax ignores
+    if network.whitening is not None and network.linear.of_mean:
+        direct = torch.linalg.solve(network.whitening.double(), direct, left=False)
+        direct[direct.abs() < 1e-5 * direct.abs().max()] = 0  # bands left out are 0 but for rounding
+    return _array(direct)
 
 
 def _group_weights(fusion: BandFusion, sample: torch.Tensor | None) -> tuple[NDArray, NDArray]:

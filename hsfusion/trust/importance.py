@@ -34,7 +34,7 @@ class WindowImportance:
         network_error: standard error of this loss.
         permuted: loss of the network where the bands as they are weighed, whitened or not, are exchanged.
         gradients: integrated gradients of the network, of the same.
-        contrast: (C,) part of the weight of each band that channels subtract, 0 to 1.
+        contrast: (C,) part of the weight of each band that the network's channels subtract, 0 to 1.
     """
 
     lower_nm: NDArray[np.float64]
@@ -142,10 +142,12 @@ def losses_without(
 
 
 def standard_errors(losses: NDArray[np.float64], blocks: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Standard errors (U,) of means over pixels (U, V) where those of a block (V,) go together."""
-    _, block = np.unique(blocks, return_inverse=True)
-    apart = losses - losses.mean(1, keepdims=True)
-    return np.sqrt([np.square(np.bincount(block, row)).sum() for row in apart]) / losses.shape[1]
+    """Standard errors (U,) of means over pixels (U, V) where those of a block (V,) go together, unless they all do."""
+    places, block = np.unique(blocks, return_inverse=True)
+    if len(places) < 2:
+        places = block = np.arange(losses.shape[1])
+    apart, few = losses - losses.mean(1, keepdims=True), len(places) / max(1, len(places) - 1)
+    return np.sqrt([few * np.square(np.bincount(block, row)).sum() for row in apart]) / losses.shape[1]
 
 
 def contrast_of(

@@ -20,6 +20,7 @@ FREE = "The free convolution can absorb the scale of any band: its weights are n
 _LEVEL = 0.05
 _CRITICAL_Z = 2.326  # one-sided 1 % point of the normal distribution
 _MOST_PAIRS = 10  # that are named
+_MOVED_MAPS = 3
 _NAMED = 5  # windows
 
 
@@ -192,8 +193,8 @@ def _judge_agreeing(
     """The same of runs that agree: intervals that reach their limit are doubts."""
     doubts = [] if stability.lower >= STABLE else [f"the interval of the index does not lie above {STABLE}"]
     doubts += [f"that of the area of {name} does not lie above 0" for name, of in curves.items() if not of["lower"] > 0]
-    if curves and not any(of["moved"] for of in moved.values()):
-        doubts.append("no networks were trained on moved label maps")
+    if curves and (maps := min((len(of["moved"]) for of in moved.values()), default=0)) < _MOVED_MAPS:
+        doubts.append(f"networks were trained on {maps or 'no'} moved label maps, not on {_MOVED_MAPS}")
     but = f" But {', and '.join(doubts)}." if doubts else ""
     agree = f"Repeated trainings agree ({_agreement(stability)})"
     if not curves:

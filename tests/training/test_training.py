@@ -380,3 +380,24 @@ def test_without_validation_the_last_weights_stay():
     keep.restore(module)
     assert keep.step is None
     assert module.weight.item() == before
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("of_mean", [0, 1])
+def test_weights_of_the_linear_part_are_of_the_bands_that_it_was_fitted_to(of_mean):
+    torch.manual_seed(0)
+    net = build_network(BANDS, GROUPS, num_classes=3, whitening="noise", linear=True)
+    number = len(net.mean)
+    net.whitening += 0.2 * torch.randn(number, number)
+    coefficients = torch.zeros(3, number)
+    coefficients[:, 2:6] = torch.randn(3, 4)
+    net.linear.weight.copy_(coefficients @ net.whitening if of_mean else coefficients)
+    net.linear.of_mean.fill_(of_mean)
+    net.linear.network_share.fill_(0.0)
+    readout = WeightReadout(net)
+    assert np.flatnonzero(readout.weight).tolist() == [2, 3, 4, 5]
+    assert not readout.network_part.any()
+    net.linear.network_share.fill_(0.5)
+    readout = WeightReadout(net)
+    assert readout.weight.sum() == pytest.approx(1)
+    assert (readout.weight * readout.network_part).sum() == pytest.approx(0.5)

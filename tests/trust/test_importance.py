@@ -81,7 +81,8 @@ def test_a_class_of_one_pixel_each_can_be_compared():
 def test_pixels_that_go_together_count_once():
     losses = np.random.default_rng(0).normal(size=(1, 50))
     alone = standard_errors(losses, np.arange(50))
-    assert alone == pytest.approx(losses.std() / 50**0.5)
+    assert alone == pytest.approx(losses.std(ddof=1) / 50**0.5)
+    assert standard_errors(losses, np.zeros(50, int)) == pytest.approx(alone)  # never 0
     assert standard_errors(np.repeat(losses, 4, 1), np.repeat(np.arange(50), 4)) == pytest.approx(alone)
 
 
