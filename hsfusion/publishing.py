@@ -10,7 +10,7 @@ from pathlib import Path
 from hsfusion.errors import EnvironmentFailure
 
 #: names, as a glob, of what processes leave that are killed while they write
-LEFTOVERS = ".*.part*"
+LEFTOVERS = ".*.[0-9]*.part*"
 
 
 @contextmanager

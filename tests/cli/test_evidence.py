@@ -230,8 +230,16 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 
 def test_what_is_swept_is_only_what_a_killed_process_left(tmp_path):
-    mine = [".git/HEAD", ".gitignore", "runs/.git/seed", ".notes.json", "runs/.seed-0-mine/a", "top_k/.cache.1"]
-    left = [".evidence.json.7", "faithfulness/.seed-0.json.7", "top_k/split-0/.svm-5.json.7"]
+    mine = [
+        ".git/HEAD",
+        ".gitignore",
+        "runs/.git/seed",
+        ".notes.json",
+        "runs/.seed-0-mine/a",
+        "top_k/.cache.1",
+        ".a.part",
+    ]
+    left = [".evidence.json.7.part", "faithfulness/.seed-0.json.7.part", "top_k/split-0/.svm-5.json.7.part"]
     left += ["runs/.seed-0-resample-1-abc_1234/run/x", "top_k/split-1/members/.seed-0-abcd1234/y"]
     for name in (*mine, *left):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
