@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hsfusion.cli.main import guarded
-from hsfusion.cli.words import CONF, hydra_words
+from hsfusion.cli.words import CONF, hydra_words, trainer_arguments
 from hsfusion.errors import InputError
 from hsfusion.scenes.description import check_scene_value, expected_of
 
@@ -31,6 +31,10 @@ _RESUMABLE = ("train", "finetune")
 _TARGET = re.compile(r"_target_: *(\S+)")
 # what stands for keys that have no default
 _EXPECTED = {"run": _RUN, "pretrained": _RUN, "folder": "a folder"}
+
+# what others call a key
+_MEANT = {"ckpt_path": "resume", "lr": "optimizer.lr", "batch_size": "data.batch_size"}
+_MEANT |= dict.fromkeys(("epochs", "max_epochs"), "trainer.max_epochs")
 
 
 def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
@@ -238,7 +242,12 @@ def explain(error: BaseException) -> str | None:
 def _unknown_key(key: str) -> tuple[str, str, str]:
     """Key, what is expected instead, and how to correct it."""
     key = key.removeprefix("scene@")  # as scene.of=NAME is handed to Hydra
-    valid, last = sorted(valid_keys()), key.rpartition(".")[2]
+    if key in _MEANT:
+        return key, "a key of the configuration", f"did you mean {_MEANT[key]}?"
+    valid, last = valid_keys(), key.rpartition(".")[2]
+    if key.startswith("trainer."):
+        valid |= {f"trainer.{name}" for name in trainer_arguments()}
+    valid = sorted(valid)
     if key in valid:
         return key, "a key of this command", "it belongs to another command, or another choice of the group"
     close = difflib.get_close_matches(key, valid, 1, 0.5) or [

@@ -173,6 +173,7 @@ def settings_of(cfg: DictConfig) -> TrainSettings:
     values = values_of(TrainSettings, cfg)
     values |= {part: instantiate(cfg[part]) for part in ("groups", "split", "optimizer", "trainer")}
     values["loggers"] = tuple(instantiate(logger) for logger in (cfg.logger or {}).values())
+    values["callbacks"] = tuple(instantiate(callback, _partial_=True) for callback in (cfg.callbacks or {}).values())
     values["model"] = plain(cfg.model) | {"backbone": _backbone(cfg.model.backbone)}
     return TrainSettings(**values)
 

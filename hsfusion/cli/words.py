@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
+from hydra.utils import get_object
+from omegaconf import OmegaConf
 
 from hsfusion.errors import InputError
 from hsfusion.scenes.description import WORD_KEYS
@@ -23,6 +26,7 @@ CONF = next(
 _SCENES = {"scene": "scene", "scene.of": "scene@scene.of"}
 _TEXTS = {"name", "run_dir", "folder", "resume", "run", "pretrained", "json", "figure", "out"}
 _TEXTS |= {"split.train", "split.test", *(f"{scene}.{key}" for scene in _SCENES for key in WORD_KEYS)}
+_OPEN = {"callbacks", "trainer"}  # groups to which a user may add keys
 _LISTS = {"select", "baselines"}
 # what commas separate: text in quotation marks, and any other
 _PART = re.compile(r"""\s*(?:'[^']*'|"[^"]*"|[^,])+""")
@@ -47,6 +51,8 @@ def hydra_word(word: str, *, multirun: bool) -> str:
     """
     key, _, value = word.partition("=")
     name = key.lstrip("+")
+    if key == name and name.partition(".")[0] in _OPEN and "." in name and _is_addition(name):
+        word = f"++{word}"
     if value == "null" and (CONF / name).is_dir():
         options = " | ".join(path.stem for path in sorted((CONF / name).glob("*.yaml")))
         raise InputError("command line", name, value, options, "choose one of these")
@@ -55,6 +61,17 @@ def hydra_word(word: str, *, multirun: bool) -> str:
     if not value or name not in _TEXTS:
         return word
     return f"{key}={','.join(_quoted(name, part) for part in _parts(value, multirun=multirun))}"
+
+
+def _is_addition(key: str) -> bool:
+    """Whether a key of a callback, or an argument of Lightning's Trainer that no file in conf/ sets."""
+    group, _, name = key.partition(".")
+    return group == "callbacks" or name in trainer_arguments() - set(OmegaConf.load(CONF / "trainer" / "auto.yaml"))
+
+
+def trainer_arguments() -> set[str]:
+    """What Lightning's Trainer takes."""
+    return set(signature(get_object("lightning.pytorch.Trainer")).parameters)
 
 
 def word_value(word: str) -> Any:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hsfusion.data.noise import noise_whitening
 from hsfusion.data.patches import TrainingCube, check_patch_fits, prepare, valid_pixels
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
-from hsfusion.errors import HsFusionError, InputError
+from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError
 from hsfusion.nn import FreeFusion, FusionNetwork, check_backbone
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.scenes import LabelledScene, Scene
@@ -182,5 +182,7 @@ def configuration_errors(part: str) -> Iterator[None]:
     """Turns what a constructor makes of a wrong value into an error of the input."""
     try:
         yield
+    except ModuleNotFoundError as error:  # Lightning's text names the pip command
+        raise EnvironmentFailure(f"{part}: {error}. Fix: install the package, or leave out {part}.*") from error
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise HsFusionError(f"configuration: {part} cannot be used: {error}. Fix: correct {part}.*") from error

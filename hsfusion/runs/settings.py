@@ -200,7 +200,7 @@ class TrainSettings(Settings):
         optimizer: makes an optimizer from parameter groups; None for AdamW with lr=0.001 and weight_decay=0.01.
         trainer: makes Lightning's Trainer from the keywords that a run sets; None for one on a GPU if there is one.
         loggers: each makes a Lightning logger from ``save_dir``.
-        callbacks: further Lightning callbacks.
+        callbacks: further Lightning callbacks, or what makes them: then each training gets callbacks of its own.
     """
 
     seed: int = within(0, 0, 2**32)
@@ -229,7 +229,7 @@ class TrainSettings(Settings):
     optimizer: Callable[..., torch.optim.Optimizer] | None = None
     trainer: Callable[..., pl.Trainer] | None = None
     loggers: tuple[Callable[..., Logger], ...] = ()
-    callbacks: tuple[pl.Callback, ...] = ()
+    callbacks: tuple[pl.Callback | Callable[[], pl.Callback], ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the values, also those that are partial functions."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from hsfusion.data.patches import PatchDataModule, SeveralDataModule
 from hsfusion.data.splits import BUFFER, TEST, TRAIN, VAL, Split
-from hsfusion.errors import DivergedError, EnvironmentFailure, InputError
+from hsfusion.errors import DivergedError, EnvironmentFailure, HsFusionError, InputError
 from hsfusion.inference import instance_weight_maps, predict_scene
 from hsfusion.nn import SETTLED, FusionNetwork, MultiSceneNetwork
 from hsfusion.runs.baselines import compare_with_baselines
@@ -196,7 +196,11 @@ def run_trainer(
         # it is: the sampler goes on after the steps that are done
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # lightning 2.6 with torch 2.13
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except MisconfigurationException as error:  # a callback that wants a logger, ...
+            reason = str(error).rstrip(".")
+            raise HsFusionError(f"configuration: {reason}. Fix: correct callbacks.* or trainer.*") from error
 
 
 def _trainer(
@@ -210,24 +214,29 @@ def _trainer(
             fix = "leave out patience, or raise split.val_fraction"
             raise InputError("split", "number of validation pixels", 0, "at least 1 for patience to go by", fix)
         callbacks.append(EarlyStopping("val/overall_accuracy", mode="max", patience=settings.patience))
-    loggers = [] if folder is None else [logger(save_dir=folder / "logs") for logger in settings.loggers]
+    with configuration_errors("logger"):
+        loggers = [] if folder is None else [logger(save_dir=folder / "logs") for logger in settings.loggers]
+    with configuration_errors("callbacks"):
+        callbacks += [given if isinstance(given, pl.Callback) else given() for given in settings.callbacks]
+    asked = getattr(make, "keywords", {})
+    usual = {
+        "logger": loggers or False,
+        "enable_progress_bar": settings.progress,
+        "enable_model_summary": False,
+        "enable_checkpointing": folder is not None,
+        "num_sanity_val_steps": -1 if pretrained and validated else 0,
+        "limit_val_batches": 1.0 if validated else 0,
+        "log_every_n_steps": settings.steps_per_epoch,
+    }
+    fixed = {"max_epochs": settings.epochs, "use_distributed_sampler": False}
     bar = [RichProgressBar()] if settings.progress else []
+    callbacks = [*callbacks, *(asked.get("callbacks") or ()), *bar]
     try:
         with configuration_errors("trainer"):
-            return make(
-                max_epochs=settings.epochs,
-                callbacks=[*callbacks, *settings.callbacks, *bar],
-                logger=loggers or False,
-                enable_progress_bar=settings.progress,
-                enable_model_summary=False,
-                enable_checkpointing=folder is not None,
-                use_distributed_sampler=False,
-                num_sanity_val_steps=-1 if pretrained and validated else 0,
-                limit_val_batches=1.0 if validated else 0,
-                log_every_n_steps=settings.steps_per_epoch,
-            )
+            return make(**{**usual, **asked, **fixed, "callbacks": callbacks})
     except MisconfigurationException as error:
-        asked = getattr(make, "keywords", {})
+        if asked.get("accelerator", "auto") in ("auto", "cpu"):
+            raise HsFusionError(f"configuration: trainer cannot be used: {error}. Fix: correct trainer.*") from error
         raise EnvironmentFailure(
             f"trainer: accelerator is {asked.get('accelerator')} with {asked.get('devices')} devices, expected what "
             f"this machine has ({error}). Fix: use trainer=cpu or trainer=auto."

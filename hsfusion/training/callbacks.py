@@ -6,7 +6,7 @@ import io
 import logging
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +93,17 @@ class KeepBest(_Checkpointed):
     """
 
     kept = ("step", "_best", "_smooth", "_weights")
+    _validated: Mapping[str, torch.Tensor]
 
     def __init__(self, *, first_step: int = 0) -> None:
         self.first_step = first_step
         self.step: int | None = None
         self._best = self._smooth = 0.0
         self._weights: dict[str, torch.Tensor] = {}
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Copies the weights that were validated; weight averaging changes them after it."""
+        self._validated = {name: tensor.detach().cpu().clone() for name, tensor in pl_module.state_dict().items()}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compares the epoch with the best so far."""
@@ -108,7 +113,7 @@ class KeepBest(_Checkpointed):
         self._smooth += (float(loss) - self._smooth) * (1.0 if self.step is None else _FORGOTTEN)
         if self.step is None or self._smooth < self._best:
             self.step, self._best = trainer.global_step, self._smooth
-            self._weights = {name: tensor.detach().cpu().clone() for name, tensor in pl_module.state_dict().items()}
+            self._weights = dict(self._validated)
 
     def restore(self, module: pl.LightningModule) -> None:
         """Gives the module the best weights; it keeps its own where there was no validation."""

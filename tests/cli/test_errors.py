@@ -24,6 +24,12 @@ FILE = ("scene=file", "scene.cube=a", "scene.labels=b")
 CASES = [
     ("train", ["scene=indian_pine"], "scene is indian_pine, expected|did you mean scene=indian_pines?"),
     ("train", ["trainer.max_epoch=3"], "trainer.max_epoch|did you mean trainer.max_epochs?"),
+    ("train", ["ckpt_path=r"], "key is ckpt_path, expected a key of the configuration|did you mean resume?"),
+    ("train", ["lr=0.1"], "did you mean optimizer.lr?"),
+    ("train", ["batch_size=8"], "did you mean data.batch_size?"),
+    ("train", ["epochs=8"], "did you mean trainer.max_epochs?"),
+    ("train", ["max_epochs=8"], "did you mean trainer.max_epochs?"),
+    ("train", ["trainer.limit_train_batch=8"], "did you mean trainer.limit_train_batches?"),
     ("train", ["modl.fusion=scalar"], "modl.fusion|did you mean model.fusion?"),
     ("train", ["split=fixed", "split.fraction=0.1"], "it belongs to another command, or another choice"),
     ("train", ["pretrained=r"], "pretrained|it belongs to another command"),

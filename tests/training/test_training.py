@@ -203,7 +203,9 @@ def test_balanced_weights_give_every_class_the_same_say():
 
 def validated(keep, step, loss, module):
     metrics = {"val/loss": torch.tensor(loss)}
-    keep.on_validation_end(SimpleNamespace(callback_metrics=metrics, global_step=step), module)
+    trainer = SimpleNamespace(callback_metrics=metrics, global_step=step)
+    keep.on_validation_epoch_end(trainer, module)
+    keep.on_validation_end(trainer, module)
 
 
 def test_kept_is_the_epoch_of_the_lowest_smoothed_loss_also_after_a_resume():

@@ -1,0 +1,71 @@
+"""Callbacks, loggers and Lightning's switches on the command line."""
+
+import importlib.util
+import json
+
+import pytest
+import rasterio
+import torch
+
+from hsfusion.cli.words import hydra_word
+from hsfusion.data.synthetic import synthetic_scene
+
+
+def test_callbacks_of_users_run_beside_those_of_the_training(hsfusion, tmp_path):
+    words = ["callbacks=[ema,early_stopping,lr_monitor]", "callbacks.mine._target_=lightning.pytorch.callbacks.Timer"]
+    words += ["+trainer.callbacks=[{_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/loss}]"]
+    done = hsfusion("train", "run_dir=run", *words, "trainer.limit_train_batches=3", cwd=tmp_path, small=True)
+    assert done.returncode == 0, done.stderr
+    checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 6  # of two epochs
+    assert any("val/loss" in key for key in checkpoint["callbacks"])  # that of trainer.callbacks
+    names = {key.partition("{")[0] for key in checkpoint["callbacks"]}
+    assert {"EMAWeightAveraging", "EarlyStopping", "Timer", "KeepBest", "History"} <= names
+    assert "lr-" in (tmp_path / "run/logs/metrics.csv").read_text().splitlines()[0]
+    # what is kept is what was validated: the mean
+    curve = dict(zip(*checkpoint["callbacks"]["History"]["curves"]["val/overall_accuracy"], strict=True))
+    truth = synthetic_scene(seed=0, height=40, width=40).labels
+    with rasterio.open(tmp_path / "run/split.tif") as split, rasterio.open(tmp_path / "run/map.tif") as classes:
+        val = split.read(1) == 2
+        reached = (classes.read(1)[val] == truth[val]).mean()
+    assert reached == pytest.approx(curve[checkpoint["callbacks"]["KeepBest"]["step"]])
+
+
+def test_fast_dev_run_trains_one_batch_and_writes_a_run(hsfusion, tmp_path):
+    done = hsfusion("train", "run_dir=run", "trainer.fast_dev_run=true", cwd=tmp_path, small=True)
+    assert done.returncode == 0, done.stderr
+    assert "test" in json.loads((tmp_path / "run/metrics.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["callbacks=lr_monitor", "logger=none"], "no logger. Fix: correct callbacks.* or trainer.*"),
+        (["trainer.limit_train_batches=-1"], "trainer cannot be used"),
+        (["callbacks=early_stopping", "callbacks.early_stopping.patients=3"], "callbacks cannot be used"),
+        (["logger=mlflow"], "pip install -U 'mlflow"),
+        (["logger=wandb"], "pip install -U 'wandb"),
+    ],
+)
+def test_what_lightning_refuses_is_one_line(hsfusion, tmp_path, words, line):
+    if importlib.util.find_spec(words[0].partition("=")[2]) is not None:
+        pytest.skip("the package is installed")
+    done = hsfusion("train", *words, cwd=tmp_path, small=True)
+    assert done.returncode in (2, 3), done.stderr
+    assert line in done.stderr and done.stderr.startswith("hsfusion: error: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "added"),
+    [
+        ("callbacks.mine._target_=a.B", True),
+        ("trainer.limit_train_batches=10", True),
+        ("trainer.max_epochs=3", False),
+        ("trainer.limit_train_batch=10", False),
+        ("callbacks=ema", False),
+        ("~callbacks.ema", False),
+        ("+trainer.fast_dev_run=true", False),
+    ],
+)
+def test_keys_that_lightning_or_a_callback_takes_need_no_plus(word, added):
+    assert hydra_word(word, multirun=False) == ("++" if added else "") + word
