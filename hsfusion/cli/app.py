@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from textwrap import fill, indent
 from typing import Any
 
 import hydra
-from hydra import compose
+from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.experimental.callback import Callback
@@ -22,9 +24,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hsfusion.cli.main import guarded
-from hsfusion.cli.words import CONF, hydra_words, trainer_arguments
+from hsfusion.cli.words import CONF, hydra_words, more_trainer_arguments
 from hsfusion.errors import InputError
-from hsfusion.scenes.description import check_scene_value, expected_of
+from hsfusion.scenes.description import check_scene_value, commented_keys, expected_of
 
 _RUN = "a run folder, or a model.safetensors"
 _RESUMABLE = ("train", "finetune")
@@ -32,6 +34,8 @@ _TARGET = re.compile(r"_target_: *(\S+)")
 # what stands for keys that have no default
 _EXPECTED = {"run": _RUN, "pretrained": _RUN, "folder": "a folder"}
 
+# part of the name of a command -> keys of the files that it starts from which it does not take
+_NOT = {"benchmark": "(seed|run_dir|resume|optimized_metric)$", "finetune": r"model\.(?!keep_bands)"}
 # what others call a key
 _MEANT = {"ckpt_path": "resume", "lr": "optimizer.lr", "batch_size": "data.batch_size"}
 _MEANT |= dict.fromkeys(("epochs", "max_epochs"), "trainer.max_epochs")
@@ -60,6 +64,9 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
         return values[0] if values else None
 
     _check_config_dir()
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        show_help(config_name, hydra_words(sys.argv[1:], config_name))
+        return
     sys.argv[1:] = hydra_words(sys.argv[1:], config_name)
     # otherwise Hydra prints its own message and exits with 1
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -95,14 +102,9 @@ class TrialTable(Callback):
         for trial in study.trials:
             rows.append([trial.number, trial.state.name, trial.value, *(trial.params.get(key) for key in keys)])
         write_table(path, rows[0], rows[1:])
-        widths = [max(len(_cell(row[i])) for row in rows) for i in range(len(rows[0]))]
-        print(*("  ".join(map(str.ljust, map(_cell, row), widths)).rstrip() for row in rows), sep="\n")
+        print(*("".join(f"{str(cell)[:21]:<23}" for cell in row).rstrip() for row in rows), sep="\n")
         words = " ".join(f"{key}={value}" for key, value in study.best_params.items())
         print(f"best: trial {study.best_trial.number}, {words}\ntable        {path}")
-
-
-def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def check(cfg: DictConfig, config_name: str) -> None:
@@ -244,9 +246,9 @@ def _unknown_key(key: str) -> tuple[str, str, str]:
     key = key.removeprefix("scene@")  # as scene.of=NAME is handed to Hydra
     if key in _MEANT:
         return key, "a key of the configuration", f"did you mean {_MEANT[key]}?"
-    valid, last = valid_keys(), key.rpartition(".")[2]
+    valid, last = set(commented_keys(CONF)), key.rpartition(".")[2]
     if key.startswith("trainer."):
-        valid |= {f"trainer.{name}" for name in trainer_arguments()}
+        valid |= {f"trainer.{name}" for name in more_trainer_arguments()}
     valid = sorted(valid)
     if key in valid:
         return key, "a key of this command", "it belongs to another command, or another choice of the group"
@@ -257,18 +259,31 @@ def _unknown_key(key: str) -> tuple[str, str, str]:
     return key, "a key of the configuration", fix
 
 
-def valid_keys() -> set[str]:
-    """Every dotted key that a file in conf/ sets, and the names of its groups."""
-    keys: set[str] = set()
-    for path in CONF.rglob("*.yaml"):
-        group = ".".join(path.relative_to(CONF).parts[:-1])
-        keys |= _dotted(OmegaConf.to_container(OmegaConf.load(path), resolve=False), group)
-    return keys - {""}
+def show_help(config_name: str, words: Sequence[str]) -> None:
+    """Prints the groups and keys of a command as these words leave them, with the comments of conf/."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(config_name, overrides=[word for word in words if "=" in word], return_hydra_config=True)
+    chosen = {group: name for group, name in cfg.hydra.runtime.choices.items() if not group.startswith("hydra/")}
+    comments = commented_keys(CONF, config_name, *map(str, chosen.values()), "train")
+    print(f"hsfusion {config_name.replace('_', ' ')} [key=value ...]\n\nGroups, each one of some choices:")
+    for group, name in chosen.items():
+        options = ", ".join(sorted(path.stem for path in (CONF / group.partition("@")[0]).glob("*.yaml")))
+        print(fill(f"  {group}={'null' if name is None else name}  of {options}", 110, subsequent_indent=" " * 6))
+    print("\nKeys:")
+    hidden = "|".join(keys for part, keys in _NOT.items() if part in config_name) or "$"
+    values: Any = OmegaConf.to_container(cfg, resolve=False)
+    del values["hydra"]
+    for name, value in sorted(values.items(), key=lambda item: isinstance(item[1], dict)):
+        leaves = [(key, of) for key, of in _leaves(value, name) if not re.match(hidden, key)]
+        print(end="\n" * (isinstance(value, dict) and bool(leaves)))
+        for key, of in leaves:
+            print(f"  {key}={json.dumps(of, ensure_ascii=False).replace(chr(34), '')}")
+            last = f"{name}.{key.rpartition('.')[2]}"  # of a scene in a scene
+            if comment := comments.get(key) or comments.get(last):
+                print(indent(fill(comment, 104), " " * 6))
 
 
-def _dotted(value: Any, prefix: str) -> set[str]:
-    keys = {prefix}
-    for key, child in value.items() if isinstance(value, dict) else ():
-        if key not in {"defaults", "hydra"} and not str(key).startswith("_"):
-            keys |= _dotted(child, f"{prefix}.{key}".lstrip("."))
-    return keys
+def _leaves(value: Any, key: str) -> list[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        return [(key, value)]
+    return [leaf for name in value if str(name)[0] != "_" for leaf in _leaves(value[name], f"{key}.{name}")]

@@ -26,7 +26,6 @@ CONF = next(
 _SCENES = {"scene": "scene", "scene.of": "scene@scene.of"}
 _TEXTS = {"name", "run_dir", "folder", "resume", "run", "pretrained", "json", "figure", "out"}
 _TEXTS |= {"split.train", "split.test", *(f"{scene}.{key}" for scene in _SCENES for key in WORD_KEYS)}
-_OPEN = {"callbacks", "trainer"}  # groups to which a user may add keys
 _LISTS = {"select", "baselines"}
 # what commas separate: text in quotation marks, and any other
 _PART = re.compile(r"""\s*(?:'[^']*'|"[^"]*"|[^,])+""")
@@ -51,7 +50,8 @@ def hydra_word(word: str, *, multirun: bool) -> str:
     """
     key, _, value = word.partition("=")
     name = key.lstrip("+")
-    if key == name and name.partition(".")[0] in _OPEN and "." in name and _is_addition(name):
+    group, _, last = name.partition(".")
+    if key == name and last and (group == "callbacks" or (group == "trainer" and last in more_trainer_arguments(last))):
         word = f"++{word}"
     if value == "null" and (CONF / name).is_dir():
         options = " | ".join(path.stem for path in sorted((CONF / name).glob("*.yaml")))
@@ -63,15 +63,10 @@ def hydra_word(word: str, *, multirun: bool) -> str:
     return f"{key}={','.join(_quoted(name, part) for part in _parts(value, multirun=multirun))}"
 
 
-def _is_addition(key: str) -> bool:
-    """Whether a key of a callback, or an argument of Lightning's Trainer that no file in conf/ sets."""
-    group, _, name = key.partition(".")
-    return group == "callbacks" or name in trainer_arguments() - set(OmegaConf.load(CONF / "trainer" / "auto.yaml"))
-
-
-def trainer_arguments() -> set[str]:
-    """What Lightning's Trainer takes."""
-    return set(signature(get_object("lightning.pytorch.Trainer")).parameters)
+def more_trainer_arguments(name: str = "") -> set[str]:
+    """What Lightning's Trainer takes and no file in conf/ sets; empty, without importing it, if they set ``name``."""
+    known = set(OmegaConf.load(CONF / "trainer" / "auto.yaml"))
+    return set() if name in known else set(signature(get_object("lightning.pytorch.Trainer")).parameters) - known
 
 
 def word_value(word: str) -> Any:

@@ -247,3 +247,24 @@ def _active(value: Any, field: str = "") -> Iterator[tuple[str, Any]]:
             yield from _active(item, field)
     elif "${" in str(value):
         yield field, value
+
+
+def commented_keys(folder: Path, *first: str) -> dict[str, str]:
+    """Dotted keys and groups of the YAML files in a folder, with the comment above each.
+
+    Where several files have a key, the comment is that of the file whose name stands earlier in ``first``.
+    """
+    keys: dict[str, str] = {}
+    for path in sorted(folder.rglob("*.yaml"), key=lambda path: ([path.stem != name for name in first], path)):
+        group, above = path.relative_to(folder).parts[:-1], []
+        parts = list(group)
+        keys.setdefault(".".join(group), "")
+        for line in path.read_text(encoding="utf-8").splitlines():
+            entry = re.match(r"( *)([a-z]\w*):", line)
+            if entry is not None:
+                parts[len(group) + len(entry[1]) // 2 :] = [entry[2]]
+                if not {"defaults", "hydra"} & set(parts):
+                    keys[".".join(parts)] = keys.get(".".join(parts)) or " ".join(above)
+            above = [*above, line.strip("# ")] if line.lstrip().startswith("#") else []
+    del keys[""]
+    return keys

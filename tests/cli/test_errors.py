@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hsfusion.cli.app import check, explain, valid_keys
+from hsfusion.cli.app import check, explain
 from hsfusion.cli.commands import check_finetune_words, run_folder, settings_of, show_warnings
 from hsfusion.cli.main import main
 from hsfusion.cli.words import CONF, hydra_words
@@ -19,6 +19,7 @@ from hsfusion.errors import HsFusionError, InputError
 from hsfusion.runs.folder import start_folder, training_log
 from hsfusion.runs.prediction import PredictSettings
 from hsfusion.scenes import open_scene
+from hsfusion.scenes.description import commented_keys
 
 FILE = ("scene=file", "scene.cube=a", "scene.labels=b")
 CASES = [
@@ -272,7 +273,7 @@ def test_help_lists_the_commands_and_imports_no_large_library(hsfusion_process, 
 
 
 def test_every_file_in_conf_gives_keys():
-    keys = valid_keys()
+    keys = set(commented_keys(CONF))
     assert {"trainer.max_epochs", "model.fusion", "split.train", "scene.cube", "seed", "groups.nm"} <= keys
     assert not any(key.startswith("hydra") or "_target_" in key for key in keys)
 
@@ -316,3 +317,28 @@ def test_name_of_a_run_is_that_of_one_folder(name):
         run_folder(cfg)
     for name in ("it's a=b.ü 水田", 5):
         assert run_folder(OmegaConf.create({"name": name, "run_dir": None})).parent.name == str(name)
+
+
+@pytest.mark.parametrize("command", ["train", "finetune", "predict", "benchmark evidence", "benchmark fusion"])
+def test_help_shows_each_key_of_a_command_with_its_comment_and_no_other(hsfusion, tmp_path, command):
+    done = hsfusion(*command.split(), "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    config_name = command.replace(" ", "_")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(config_name)
+    for key in cfg:
+        shown = f"\n  {key}=" in done.stdout or f"\n  {key}." in done.stdout
+        hidden = config_name.startswith("benchmark") and key in ("seed", "run_dir", "resume", "optimized_metric")
+        assert shown != hidden, key
+    assert "hydra" not in done.stdout.replace("${hydra:", "")
+    assert ("\n  model.width=" in done.stdout) == (command in ("train", "benchmark evidence"))
+
+
+def test_help_shows_the_keys_of_the_choices_on_the_command_line(hsfusion, tmp_path):
+    done = hsfusion("train", "split=fields", "scene=simulated", "scene.of=ksc", "--help", cwd=tmp_path)
+    assert "\n  split.ids=null\n      a raster of field ids" in done.stdout
+    assert "\n  split=fields  of blocks, fields, fixed, random\n" in done.stdout
+    assert "\n  scene.of.nodata=null\n      stored value that means no data" in done.stdout
+    assert "block_pixels" not in done.stdout
+    missing = [key for key in ("model.fusion", "split.fraction", "band_cost") if f"  {key}=" not in done.stdout]
+    assert missing == []
