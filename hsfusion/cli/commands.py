@@ -121,12 +121,9 @@ def check_finetune_words(cfg: DictConfig) -> None:
 def _training(cfg: DictConfig, command: str) -> Iterator[dict[str, Any]]:
     """Keywords of :func:`hsfusion.train` and its kin; where it is interrupted, says how it goes on."""
     from hsfusion.runs.folder import recorded_command, training_log
-    from hsfusion.runs.settings import check_value
-    from hsfusion.runs.training import VALIDATION_METRICS
     from hsfusion.scenes.description import to_yaml
 
     show_warnings()
-    check_value("optimized_metric", cfg.optimized_metric, "str", choices=VALIDATION_METRICS)
     again = (
         command_again(command) if cfg.resume is None else recorded_command(Path(cfg.resume)) or command_again(command)
     )
@@ -168,8 +165,10 @@ def _show(run: Run) -> None:
 
 def settings_of(cfg: DictConfig) -> TrainSettings:
     """The settings of a training, which check the values of a configuration."""
-    from hsfusion.runs.settings import TrainSettings
+    from hsfusion.runs.settings import TrainSettings, check_value
+    from hsfusion.runs.training import VALIDATION_METRICS
 
+    check_value("optimized_metric", cfg.optimized_metric, "str", choices=VALIDATION_METRICS)
     values = values_of(TrainSettings, cfg)
     values |= {part: instantiate(cfg[part]) for part in ("groups", "split", "optimizer", "trainer")}
     values["loggers"] = tuple(instantiate(logger) for logger in (cfg.logger or {}).values())
