@@ -56,7 +56,7 @@ _PLACEHOLDERS = {
 def hsfusion():
     """Runs a command in this process, which it leaves as it was; gives what ``subprocess.run`` would give.
 
-    Figures are placeholders unless ``drawn``, all or that of one name. Warnings of libraries are shown as a console
+    Figures are placeholders unless ``drawn``, all or those of one kind. Warnings of libraries are shown as a console
     script shows them; those of hsfusion's own lines count as warnings of the test.
     """
 
@@ -115,12 +115,12 @@ def _words(args, small):
     return ["hsfusion", *args[:1], *(SMALL if small else []), *args[1:]]
 
 
-def _saving(name):
-    """Saves the figure of a name, and placeholders for all others."""
+def _saving(kind):
+    """Saves figures of a kind (png, svg), and placeholders for all others."""
     whole = Figure.savefig
 
     def save(self, file, *, format=None, **options):
-        if not hasattr(file, "write") and Path(file).name == name:
+        if (format or Path(file).suffix[1:]) == kind:
             whole(self, file, format=format, **options)
             return
         content = _PLACEHOLDERS[format or Path(file).suffix[1:]]

@@ -300,7 +300,7 @@ def test_chosen_bands_are_named(hsfusion, tmp_path):
 
 
 def test_run_that_learned_nothing_says_that_its_weights_are_no_evidence(hsfusion, tmp_path):
-    done = hsfusion("train", "run_dir=run", "scene.contrast=0", cwd=tmp_path, small=True, drawn="band_weights.svg")
+    done = hsfusion("train", "run_dir=run", "scene.contrast=0", cwd=tmp_path, small=True, drawn="svg")
     assert done.returncode == 0, done.stderr
     assert "No evidence: " in (tmp_path / "run" / "report.html").read_text()
     assert "no evidence" in (tmp_path / "run" / "figures" / "band_weights.svg").read_text()
