@@ -106,10 +106,12 @@ class _Run:
 
     @property
     def draw(self) -> tuple[int, int | None]:
+        """Resample and move: arguments of :func:`hsfusion.evidence.jobs.draw_of`."""
         return self.resample, self.move
 
     @property
-    def of(self) -> str:
+    def prefix(self) -> str:
+        """What the names of its folder and file begin with; empty where the labels are not moved."""
         return "" if self.move is None else f"moved-{self.move}-"
 
 
@@ -169,7 +171,7 @@ class _Stages:
         first = self._runs[: self._plan.resamples]
         for runs, of in zip([first, *self._moved], [profiles, *self._profiles_moved], strict=True):
             plan = curve_plan(of)
-            paths = [self._folder / "faithfulness" / f"{run.of}seed-{run.seed}.json" for run in runs]
+            paths = [self._folder / "faithfulness" / f"{run.prefix}seed-{run.seed}.json" for run in runs]
             jobs += [
                 Job(score_run, path, {**plan, "run": str(self._place(run)), "draw": run.draw})
                 for path, run in zip(paths, runs, strict=True)
@@ -215,7 +217,7 @@ class _Stages:
         self._write(profiles)
 
     def _place(self, run: _Run) -> Path:
-        return self._folder / f"{run.of}runs" / f"seed-{run.seed}-resample-{run.resample}"
+        return self._folder / f"{run.prefix}runs" / f"seed-{run.seed}-resample-{run.resample}"
 
     def _profiles(self, runs: Sequence[_Run], untrained: NDArray[np.float64]) -> Profiles:
         """The weights of runs of as many seeds of each resample."""

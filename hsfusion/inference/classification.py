@@ -325,9 +325,9 @@ class MaskedNetwork:
         return self._log_likelihoods(self._front(self._flat) + moved)
 
     def as_weighed(self, bands: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """The part P (C + E, C + E) of a spectrum that the weights of some bands (C + E,) are of.
+        """The part P (C + E, C + E) of a spectrum that changes some bands (C + E,) as they are weighed, and no others.
 
-        These are whitened bands, if the network has them: the part is none of other whitened bands.
+        Weighed are whitened bands, if the network has them.
         """
         return torch.linalg.solve(self._whitening, torch.from_numpy(bands)[:, None] * self._whitening).numpy()
 

@@ -26,6 +26,7 @@ from hsfusion.runs.settings import TrainSettings, replaced
 from hsfusion.scenes import LabelledScene
 from hsfusion.training.building import WeightReadout
 from hsfusion.trust.baselines import BLOCK, PixelTable, linear_classifier, log_likelihoods, network_share, temperature
+from hsfusion.trust.chance import evenly
 from hsfusion.trust.faithfulness import band_covariance, conditional_fill, permutations
 from hsfusion.trust.importance import WindowImportance, contrast_of, losses_without, spectral_windows, standard_errors
 
@@ -150,7 +151,7 @@ def window_importance(experiment: Experiment, weights: WeightReadout) -> WindowI
     network, split, cube = experiment.network, experiment.split, experiment.cube
     if not split.count(VAL):
         return None
-    train, val = _even(split.pixels(TRAIN), _MOST_SPECTRA), _even(split.pixels(VAL), _MOST_COMPARED)
+    train, val = evenly(split.pixels(TRAIN), _MOST_SPECTRA), evenly(split.pixels(VAL), _MOST_COMPARED)
     spectra, classes, bands = cube.spectra(train), cube.classes.numpy(), split.labelled.scene.bands
     known = np.any(spectra, axis=0)  # the others are not used
     layers = spectra.shape[1]
@@ -159,7 +160,7 @@ def window_importance(experiment: Experiment, weights: WeightReadout) -> WindowI
     data = losses_without(
         (spectra[:, known], classes[train]), (cube.spectra(val)[:, known], classes[val]), windows[:, known]
     )
-    shown = _even(val, _MOST_SHOWN)
+    shown = evenly(val, _MOST_SHOWN)
     pixels = torch.from_numpy(shown)
     masked = MaskedNetwork(
         network, PatchDataModule(cube, split, seed=0).patches(pixels, step=None), cube.classes[pixels]
@@ -184,11 +185,6 @@ def window_importance(experiment: Experiment, weights: WeightReadout) -> WindowI
         gradients=windows @ masked.integrated_gradients(most=_MOST_SHOWN),
         contrast=contrast[: len(bands)],
     )
-
-
-def _even(pixels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """At most so many of the pixels, evenly drawn."""
-    return pixels[np.linspace(0, len(pixels) - 1, min(most, len(pixels))).astype(int)]
 
 
 def _blocks(pixels: NDArray[np.int64], split: Split) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ _ROUNDS = 10  # of 19 draws
 _MOST_TRAIN, _MOST_VAL = 2000, 1000  # pixels
 _MOST_NEAR = 1 / 3  # of the pixels may stay within a quarter of height and width
 _MOST_ALIKE = 0.8  # adjusted mutual information of a moved map and the labels, where both lie: plots may be regular
+
+#: spectra (P, C) of pixels, NaN without data, and which of them are whole (P,)
+_Spectra = tuple[NDArray[np.floating], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -76,26 +79,20 @@ def compare_with_moved_labels(
         return Chance()
     network, labels = kappa(val[1], predicted), np.full(shape, -1)
     labels.flat[np.r_[train[0], val[0]]] = np.r_[train[1], val[1]]
-    pixels, classes = (np.concatenate([_even(train[i], _MOST_TRAIN), _even(val[i], _MOST_VAL)]) for i in (0, 1))
-    number = min(len(train[0]), _MOST_TRAIN)
-    tables, rng = [], np.random.default_rng([seed, 18])
+    pixels, classes = (np.concatenate([evenly(train[i], _MOST_TRAIN), evenly(val[i], _MOST_VAL)]) for i in (0, 1))
+    number, rng = min(len(train[0]), _MOST_TRAIN), np.random.default_rng([seed, 18])
+    tables: list[_Spectra] = []
     for _ in range(_ROUNDS):
-        places = [
-            to for to in (moved(pixels, shape, rng) for _ in range(MAPS)) if _is_null(to, pixels, classes, labels)
-        ]
-        if not places:
-            continue
-        spectra = read(np.concatenate(places)).reshape(len(places), len(pixels), -1)
-        whole = np.all(np.isfinite(spectra), axis=2)
-        enough = np.minimum(whole[:, :number].mean(1), whole[:, number:].mean(1)) >= 0.5
-        tables = [*tables, *zip(spectra[enough], whole[enough], strict=True)][:MAPS]
+        draws = (moved(pixels, shape, rng) for _ in range(MAPS))
+        places = [to for to in draws if _is_null(to, pixels, classes, labels)]
+        tables = [*tables, *_moved_spectra(places, read, trained=number)][:MAPS]
         if len(tables) == MAPS:
             break
     else:
         return Chance(network, maps=len(tables))
     fitted = min(int(whole[:number].sum()) for _, whole in tables)
     unmoved = read(pixels)
-    tables.append((unmoved, np.isfinite(unmoved).all(1)))
+    tables.append((unmoved, np.all(np.isfinite(unmoved), axis=1)))
     scores = [
         _discriminant_kappa(
             (spectra[:number], classes[:number]), (spectra[number:], classes[number:]), whole=whole, most=fitted
@@ -105,6 +102,18 @@ def compare_with_moved_labels(
     return Chance(network, scores[-1], max(scores[:-1]), MAPS)
 
 
+def _moved_spectra(
+    places: Sequence[NDArray[np.int64]], read: Callable[[NDArray[np.int64]], NDArray[np.floating]], *, trained: int
+) -> Iterator[_Spectra]:
+    """Of each map whose first pixels, which are trained on, have data in half of them, and the others, too."""
+    if not places:
+        return
+    spectra = read(np.concatenate(places)).reshape(len(places), len(places[0]), -1)
+    whole = np.all(np.isfinite(spectra), axis=2)
+    enough = np.minimum(whole[:, :trained].mean(1), whole[:, trained:].mean(1)) >= 0.5
+    yield from zip(spectra[enough], whole[enough], strict=True)
+
+
 def null_moves(
     labels: NDArray[np.integer], *, number: int, seed: int, has_data: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 ) -> list[int]:
@@ -112,18 +121,18 @@ def null_moves(
 
     Every class keeps half of its pixels. ``has_data`` says it of pixels (N,); :func:`moved_by` makes the moves.
     """
-    pixels, found = np.flatnonzero(labels), []
+    pixels, moves = np.flatnonzero(labels), []
     classes, known = labels.flat[pixels], np.where(labels > 0, labels, -1)
     for move in range(_ROUNDS * MAPS):
-        if len(found) == number:
+        if len(moves) == number:
             break
         to = moved_by(pixels, (labels.shape[0], labels.shape[1]), seed=seed, move=move)
         if not _is_null(to, pixels, classes, known):
             continue
         kept = np.bincount(classes[has_data(to)], minlength=classes.max() + 1)
         if (kept >= np.bincount(classes) / 2).all():
-            found.append(move)
-    return found
+            moves.append(move)
+    return moves
 
 
 def moved_by(pixels: NDArray[np.int64], shape: tuple[int, int], *, seed: int, move: int) -> NDArray[np.int64]:
@@ -163,8 +172,8 @@ def chance_sentence(runs: Sequence[Mapping[str, Any] | None]) -> str:
     )
 
 
-def _even(values: NDArray, most: int) -> NDArray:
-    """At most so many, evenly drawn."""
+def evenly(values: NDArray, most: int) -> NDArray:
+    """At most so many of the values (N, ...), evenly spaced."""
     return values[np.linspace(0, len(values) - 1, min(most, len(values))).astype(int)]
 
 
@@ -202,7 +211,7 @@ def _discriminant_kappa(
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # slow to import
 
     fitted, tested = (np.flatnonzero(of) for of in np.split(whole, [len(train[1])]))
-    fitted = _even(fitted, most)
+    fitted = evenly(fitted, most)
     if not 1 < len(np.unique(train[1][fitted])) < len(fitted):
         return 0.0
     with warnings.catch_warnings():
