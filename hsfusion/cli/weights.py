@@ -14,7 +14,7 @@ from hsfusion.runs.comparison import EVIDENCE, WeightComparison, compare, read_e
 from hsfusion.runs.settings import check_value
 
 _WIDTH = 100
-_HELP = """hsfusion weights RUN [RUN ...] [select=K [width=NM]] [evidence=FOLDER] [out=FOLDER]
+_HELP = """hsfusion weights RUN [RUN ...] [select=K [width=NM]] [out=FOLDER]
 
 Draws the learned band weights of runs, compares them, and says how far they can be believed.
 
@@ -24,8 +24,6 @@ hsfusion benchmark evidence, of which everything is drawn.
 select=K    chooses K bands by the weights, so far apart that they do not say the same: selected_K.csv, with centre and
             width of a filter for each, and groups/selected_K.yaml to train on these bands alone
 width=NM    with select=K: chooses K windows of NM nm instead, those that hold most weight, and trains on broad bands
-evidence=FOLDER
-            puts the verdict, stability and faithfulness of an evidence folder of the same scene into the report of RUN
 out=FOLDER  where to write (default FIRST_RUN/weights): weights.csv and weights.json (nm, FWHM, group, weight,
             quartiles, selection frequency), windows.csv, figures as SVG and PNG"""
 
@@ -43,12 +41,10 @@ def command() -> None:
     out, written = Path(given.get("out", folders[0] / "weights")), []
     if out.is_file():
         raise InputError("command line", "out", f"a file, {out}", "a folder", "choose another out")
-    weights, evidence = _weights_and_evidence(folders, given)
-    from hsfusion.runs.weight_files import add_evidence, select, write_page, write_weights
+    weights = _weights_of(folders)
+    from hsfusion.runs.weight_files import select, write_page, write_weights
 
     selection = None if number is None else select(weights, number, width_nm=width_nm)
-    if evidence is not None:
-        written.append(add_evidence(weights, evidence, Path(given["evidence"])))
     written += write_weights(weights, out, selection)
     if weights.evidence is not None:
         written.append(write_page(weights, folders[0], out))
@@ -66,10 +62,10 @@ def _folders_and_keys(words: list[str]) -> tuple[list[Path], dict[str, Any]]:
         if sign and value and key in ("select", "width"):
             given[key] = word_value(word)
             check_value(key, given[key], "int | None", lower=1)
-        elif sign and value and key in ("evidence", "out"):
+        elif sign and value and key == "out":
             given[key] = value
         elif word.startswith("-") or (sign and key.isidentifier() and not Path(word).exists()):
-            expected = "RUN | select=K | width=NM | evidence=FOLDER | out=FOLDER"
+            expected = "RUN | select=K | width=NM | out=FOLDER"
             raise InputError("command line", "word", word, expected, "hsfusion weights --help lists the words")
         else:
             folders.append(Path(word))
@@ -78,16 +74,14 @@ def _folders_and_keys(words: list[str]) -> tuple[list[Path], dict[str, Any]]:
     return folders, {key: value for key, value in given.items() if value is not None}  # null is the default
 
 
-def _weights_and_evidence(
-    folders: list[Path], given: dict[str, Any]
-) -> tuple[WeightComparison, WeightComparison | None]:
-    """What the folders hold, and the evidence that is to go into the report of a run."""
-    is_evidence = any((folder / EVIDENCE).exists() for folder in folders)
-    if len(folders) > 1 and (is_evidence or "evidence" in given):
-        expected = "one evidence folder alone, or one run folder with evidence=FOLDER"
-        raise InputError("command line", "folders", ", ".join(map(str, folders)), expected, "name one")
-    evidence = read_evidence(given["evidence"]) if "evidence" in given and not is_evidence else None
-    return read_evidence(folders[0]) if is_evidence else compare(folders), evidence
+def _weights_of(folders: list[Path]) -> WeightComparison:
+    if not any((folder / EVIDENCE).exists() for folder in folders):
+        return compare(folders)
+    if len(folders) > 1:
+        raise InputError(
+            "command line", "folders", ", ".join(map(str, folders)), "one evidence folder alone", "name one"
+        )
+    return read_evidence(folders[0])
 
 
 def _print_page(weights: WeightComparison) -> None:

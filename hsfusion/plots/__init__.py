@@ -12,7 +12,7 @@ from hsfusion.plots.maps import (
     split_figure,
 )
 from hsfusion.plots.quality import band_quality_figure, spectra_figure
-from hsfusion.plots.report import evidence_html, report_html, weight_content, with_evidence
+from hsfusion.plots.report import evidence_html, report_html, weight_content
 from hsfusion.plots.style import figure_file, save_figure
 from hsfusion.plots.weights import band_weights_figure, group_weights_figure, plot_band_weights
 
@@ -39,5 +39,4 @@ __all__ = [
     "top_k_figure",
     "training_figure",
     "weight_content",
-    "with_evidence",
 ]

@@ -19,8 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hsfusion.plots.weights import CURVE_ID, totals_by_group
 
-# bytes of the page of a run, and of a page with its evidence
-_MOST_BYTES, _MOST_WITH_EVIDENCE = 1_700_000, 1_950_000
+_MOST_BYTES = 1_950_000  # of a page
 _LARGEST_SVG = 400_000  # bytes, above which the PNG beside it is taken
 _MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 _PIXELS_PER_INCH = 120  # of the page; 8 pt type is then drawn 13 pixels high
@@ -80,34 +79,6 @@ def evidence_html(evidence: Mapping[str, Any], *, content: Mapping[str, Any], fi
     """
     numbers = {"evidence": evidence, "weights": _of_evidence(evidence), "runs": len(evidence.get("runs", []))}
     return _page("evidence.html.j2", {**content, **numbers}, figures)
-
-
-def with_evidence(page: str, evidence: Mapping[str, Any], *, name: str, figures: Path) -> str:
-    """Puts what an evidence folder says about the weights into a page from :func:`report_html`.
-
-    The curve, with its spread and stamp, becomes the median over all trainings, which is what the verdict is on.
-    """
-    verdict, runs, weights = evidence["verdict"], len(evidence["runs"]), _of_evidence(evidence)
-    judged = [f"Judged by the {runs} trainings of {name} on this scene, not by this run alone.", *verdict["sentences"]]
-    note = f"Of the {runs} trainings together. The weights of this run alone are in band_weights.csv."
-    parts: Any = _environment().get_template("parts.html.j2").module
-    pictures = _pictures(figures, weights)
-
-    def filled() -> str:
-        judgement = _replaced(page, "verdict", parts.verdict(verdict["word"], judged))
-        weighed = _replaced(judgement, "weights", parts.weights(weights, pictures, note))
-        return _replaced(weighed, "evidence", parts.evidence(evidence, pictures))
-
-    return _fitted(filled, pictures, most=_MOST_WITH_EVIDENCE)
-
-
-def _replaced(page: str, place: str, content: str) -> str:
-    """Exchanges what stands between the two comments of a name."""
-    before, start, rest = page.partition(f"<!-- {place} -->")
-    _, end, after = rest.partition(f"<!-- /{place} -->")
-    if not end:
-        raise ValueError(f"no place for the {place}")
-    return "".join((before, start, content, end, after))  # Markup + str would escape the page
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -216,34 +215,3 @@ def write_page(weights: WeightComparison, source: Path, folder: Path) -> Path:
     path = folder / _PAGE
     write_file(path, page)
     return path
-
-
-def add_evidence(weights: WeightComparison, evidence: WeightComparison, source: Path) -> Path:
-    """Puts the evidence of a folder, its source, on the same split, scene and bands, into the report of a run."""
-    run, content = weights.runs[0], evidence.evidence
-    assert content is not None and run.folder is not None, "both are read from folders"
-    split, chance = evidence.runs[0].split, "" if run.beats_chance else ", no better than chance"
-    of_run = f"{run.split} split, {run.fusion} fusion{chance}, {_bands(weights)}"
-    of_evidence = f"{split} split, {content['fusion']} fusion, {_bands(evidence)}"
-    nm = [of.reported.bands.wavelength_nm for of in (weights, evidence)]
-    if of_run != of_evidence or not np.allclose(*nm, rtol=0, atol=1e-3):
-        expected = f"what the evidence is on: {of_evidence}, of the same wavelengths"
-        raise InputError(run.folder, "run", of_run, expected, "run hsfusion benchmark evidence on this scene")
-    if evidence.verdict is None:
-        raise InputError(source, "verdict", "none yet", "a finished evidence run", "let it finish")
-    path = run.folder / _PAGE
-    try:
-        page = path.read_text(encoding="utf-8")
-        with TemporaryDirectory() as drawn:
-            for stem, figure in {"band_weights": curve_figure(evidence), **evidence_figures(evidence)}.items():
-                plots.save_figure(figure, Path(drawn) / stem)
-            page = plots.with_evidence(page, content, name=source.resolve().name, figures=Path(drawn))
-    except (OSError, ValueError) as error:
-        raise InputError(path, "content", f"unreadable ({error})", "the report of a run", "train anew") from error
-    write_file(path, page)
-    return path
-
-
-def _bands(weights: WeightComparison) -> str:
-    group = weights.reported.group
-    return f"scene {weights.scene}, {sum(map(bool, group))} of {len(group)} bands"

@@ -424,65 +424,6 @@ def test_the_page_of_an_evidence_folder_shows_its_figures(tmp_path, monkeypatch,
     assert "not shown here" not in page and page.count("<img") >= 3
 
 
-def run_with_report(folder, **keys):
-    run = write_tables(folder, profile(0), **keys)
-    places = ("verdict", "weights", "evidence")
-    page = "".join(f"<!-- {place} -->{place} of the run<!-- /{place} -->after {place}" for place in places)
-    (run / "report.html").write_text(page)
-    return run
-
-
-def test_evidence_goes_into_the_report_of_a_run_and_replaces_itself(tmp_path, monkeypatch, undrawn):
-    run, evidence = run_with_report(tmp_path / "run"), write_evidence(tmp_path / "evidence")
-    call(run, f"evidence={evidence}", monkeypatch=monkeypatch)
-    once = (run / "report.html").read_text()
-    assert "of the run" not in once and "Judged by the 4 trainings of evidence" in once
-    for heading in ("Stability over seeds and training pixels", "Retrained on few bands"):
-        assert once.count(heading) == 1
-    assert all(f"after {place}" in once for place in ("verdict", "weights", "evidence"))
-    assert "median over 4 trainings" in once and "The cheapest sensor" in once and "Against 20 random choices" in once
-    call(run, f"evidence={evidence}", monkeypatch=monkeypatch)
-    assert (run / "report.html").read_text() == once
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            lambda run, evidence: edited(evidence, scene="other"),
-            "expected what the evidence is on: blocks split, channel fusion, scene other",
-        ),
-        (lambda run, evidence: write_evidence(evidence.with_name("x"), without=["verdict"]), None),
-        (
-            lambda run, evidence: edited(evidence, fusion="scalar"),
-            "expected what the evidence is on: blocks split, scalar",
-        ),
-        (lambda run, evidence: (run / "report.html").write_text("none"), "no place for the verdict"),
-        (lambda run, evidence: (run / "report.html").unlink(), "report of a run"),
-    ],
-)
-def test_evidence_that_does_not_fit_leaves_everything_as_it_was(tmp_path, monkeypatch, undrawn, change, message):
-    run, evidence = run_with_report(tmp_path / "run"), write_evidence(tmp_path / "evidence")
-    change(run, evidence)
-    if message is None:
-        evidence, message = evidence.with_name("x"), "verdict is none yet"
-    before = {path: path.read_bytes() for path in run.iterdir()}
-    with pytest.raises(InputError, match=message):
-        call(run, f"evidence={evidence}", monkeypatch=monkeypatch)
-    assert {path: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
-
-
-def test_a_run_no_better_than_chance_takes_no_evidence(tmp_path, monkeypatch):
-    run = run_with_report(tmp_path / "run", beats_chance=False)
-    with pytest.raises(InputError, match="no better than chance"):
-        call(run, f"evidence={write_evidence(tmp_path / 'evidence')}", monkeypatch=monkeypatch)
-
-
-def test_evidence_is_for_one_run(three, tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="or one run folder with evidence"):
-        call(*three, f"evidence={write_evidence(tmp_path / 'evidence')}", monkeypatch=monkeypatch)
-
-
 def test_evidence_of_one_classifier_on_one_kind_of_split_is_drawn(tmp_path, monkeypatch, undrawn):
     """As benchmark evidence leaves it by default, and with random_split=null."""
     folder = write_evidence(tmp_path / "evidence")

@@ -19,7 +19,6 @@ from hsfusion.plots import (
     report_html,
     save_figure,
     weight_content,
-    with_evidence,
 )
 
 EVIL = "<script>alert('x')</script>"
@@ -228,7 +227,7 @@ def test_verdict_is_named_and_only_a_supported_one_is_green(word: str) -> None:
     assert (box["class"] == "verdict supported") == (word == "supported")
 
 
-def test_evidence_takes_the_places_of_what_one_run_says(drawn: Path) -> None:
+def test_page_of_evidence_is_escaped_and_leaves_out_what_is_not_measured(drawn: Path) -> None:
     evidence = {
         "scene": "planted",
         "split": {"kind": "blocks", "leakage": 0.0},
@@ -240,18 +239,11 @@ def test_evidence_takes_the_places_of_what_one_run_says(drawn: Path) -> None:
         "profiles": [[0.25] * 4],
         "verdict": {"word": "not supported", "sentences": [EVIL]},
     }
-    once = with_evidence(report(drawn), evidence, name=EVIL, figures=drawn)
-    page = Page(once)
+    content = {"title": EVIL, "configuration": "a: 1", "versions": {}, "reproduce": "again"}
+    page = Page(evidence_html(evidence, content=content, figures=drawn))
     assert {"Verdict: not supported.", EVIL, "Every training", "Configuration"} <= set(page.words)
-    assert "Verdict: not tested." not in page.words
     assert not page.all("script")
-    assert values_of(once)[0].startswith("band 1: 400.0 nm, group blue, weight 25.00 %")
-    assert with_evidence(once, evidence, name=EVIL, figures=drawn) == once
-    with pytest.raises(ValueError, match="no place for the verdict"):
-        with_evidence("none", evidence, name="n", figures=NOWHERE)
-    content = {"title": "E", "configuration": "a: 1", "versions": {}, "reproduce": "again"}
-    alone = evidence_html(evidence, content=content, figures=NOWHERE)
-    assert "Stability" not in alone and "Every training" in alone
+    assert "Stability" not in " ".join(page.words)
 
 
 def test_comparison_with_untouched_and_scratch_stands_beside_what_was_taken_over() -> None:
