@@ -17,7 +17,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import ArrayLike, NDArray
 
-from hsfusion.plots.weights import CURVE_ID, totals_by_group
+from hsfusion.plots.weights import totals_by_group
 
 _MOST_BYTES = 1_950_000  # of a page
 _LARGEST_SVG = 400_000  # bytes, above which the PNG beside it is taken
@@ -25,7 +25,7 @@ _MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 _PIXELS_PER_INCH = 120  # of the page; 8 pt type is then drawn 13 pixels high
 _PNG_DOTS_PER_INCH = 200  # as save_figure writes them
 _CURVE = "band_weights"
-_KNOWN = ("fwhm", "good", "group", "lower", "upper", "untrained", "frequency")
+_KNOWN = ("fwhm", "group", "lower", "upper", "untrained", "frequency")
 
 
 def weight_content(
@@ -43,7 +43,7 @@ def weight_content(
 
     ``windows`` are lower_nm, upper_nm, weight (0..1) and raised (times untrained) of each, in the order to list;
     ``sources`` the weight of each layer of further rasters; ``profiles`` (R, C) the weights of each run whose median
-    this is; ``importance`` of windows, as in metrics.json. Known are C values of ``fwhm`` in nm, ``good``, ``group``,
+    this is; ``importance`` of windows, as in metrics.json. Known are C values of ``fwhm`` in nm, ``group``,
     ``untrained``, and of several runs ``lower`` and ``upper`` quartile and ``frequency`` of selection; None where they
     are unknown.
     """
@@ -95,7 +95,7 @@ def _environment() -> Environment:
 
 
 def _page(name: str, content: Mapping[str, Any], figures: Path) -> str:
-    template, pictures = _environment().get_template(name), _pictures(figures, content["weights"])
+    template, pictures = _environment().get_template(name), _pictures(figures)
     return _fitted(lambda: template.render(content, figures=pictures), pictures, most=_MOST_BYTES)
 
 
@@ -110,7 +110,6 @@ def _of_evidence(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
         windows=evidence.get("top_windows", []),
         profiles=evidence["profiles"],
         fwhm=evidence["bands"].get("fwhm_nm"),
-        good=evidence["bands"]["good"],
         group=evidence["band_groups"],
         frequency=evidence.get("selection_frequency"),
         untrained=evidence.get("untrained"),
@@ -119,16 +118,15 @@ def _of_evidence(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
     )
 
 
-def _pictures(folder: Path, weights: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """Stem of each figure in a folder to its name, source, width in pixels, and strips over the curve."""
+def _pictures(folder: Path) -> dict[str, dict[str, Any]]:
+    """Stem of each figure in a folder to its name, source and width in pixels."""
     pictures = {}
     for svg in sorted(folder.glob("*.svg")):
         png = svg.with_suffix(".png")
         path = png if svg.stat().st_size > _LARGEST_SVG and png.exists() else svg
         content = path.read_bytes()
         source = f"data:{_MEDIA_TYPES[path.suffix]};base64,{base64.b64encode(content).decode('ascii')}"
-        strips = _strips(content.decode(), weights["bands"]) if weights and svg.stem == _CURVE and path == svg else []
-        pictures[svg.stem] = {"name": path.name, "source": source, "width": _width_px(content), "strips": strips}
+        pictures[svg.stem] = {"name": path.name, "source": source, "width": _width_px(content)}
     return pictures
 
 
@@ -146,17 +144,3 @@ def _width_px(content: bytes) -> int | None:
         return round(struct.unpack(">I", content[16:20])[0] / _PNG_DOTS_PER_INCH * _PIXELS_PER_INCH)
     size = re.search(rb'<svg[^>]*\bwidth="([\d.]+)pt"', content)
     return round(float(size[1]) / 72 * _PIXELS_PER_INCH) if size else None
-
-
-def _strips(svg: str, bands: Sequence[dict[str, Any]]) -> list[tuple[float, dict[str, Any] | None]]:
-    """Strips (width in percent, band) around the markers of the drawn curve, after one for the left margin."""
-    group = re.search(rf'<g id="{CURVE_ID}">(.*?)</g>\s*</g>', svg, re.DOTALL)
-    width = re.search(r'viewBox="0 0 ([\d.]+) ', svg)
-    at = [float(x) for x in re.findall(r'<use [^>]*?\bx="([\d.]+)"', group[1])] if group else []
-    if width is None or not 1 < len(at) == len(bands):
-        return []
-    x = 100 * np.array(at) / float(width[1])
-    edges = np.concatenate([[1.5 * x[0] - 0.5 * x[1]], (x[1:] + x[:-1]) / 2, [1.5 * x[-1] - 0.5 * x[-2]]])
-    widths = np.diff(np.clip(edges, 0, 100), prepend=0).tolist()
-    ascending = sorted(bands, key=lambda band: float(band["nm"]))
-    return list(zip(widths, [None, *ascending], strict=True))

@@ -27,7 +27,6 @@ from hsfusion.plots.style import (
 
 STRONG_WATER_VAPOUR_NM = ((1350.0, 1430.0), (1800.0, 1950.0))
 WEAK_WATER_VAPOUR_NM = (940.0, 1130.0)
-CURVE_ID = "band-weights"  # of the curve in an SVG, whose markers stand at the bands in order of wavelength
 _GAP = 3.0  # times the median spacing
 _AXES_HEIGHT_IN = 2.5
 _STRIP_HEIGHT_IN = 0.5  # of the selection frequency
@@ -219,9 +218,7 @@ def _draw_weights(
     x, y = broken_at_gaps(nm, weights)
     size = 1.4 if nm.size > 60 else 3.0  # a band between two gaps shows by its marker alone
     name = "band weight" if spread is None else "band weight, median of the runs"
-    curve = axes.plot(
-        x, y, color=Color.BLACK, lw=1.4, marker="o", ms=size, label=name, zorder=_CURVE_LEVEL + 1, gid=CURVE_ID
-    )
+    curve = axes.plot(x, y, color=Color.BLACK, lw=1.4, marker="o", ms=size, label=name, zorder=_CURVE_LEVEL + 1)
     handles: list[Artist] = [*curve]
     if spread is not None:
         low, high = (broken_at_gaps(nm, edge)[1] for edge in spread)

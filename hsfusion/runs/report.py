@@ -66,7 +66,6 @@ def write_report(run: Run, folder: Path) -> None:
             windows=[{**vars(window), "weight": window.share} for window in found.windows],
             sources=weights.sources,
             fwhm=weights.bands.fwhm_nm,
-            good=weights.bands.good,
             group=weights.group,
             untrained=found.untrained,
             importance=run.metrics.get("importance"),

@@ -107,10 +107,9 @@ def test_every_picture_says_what_it_shows(page):
 
 
 def test_values_of_every_band_can_be_read_without_script(page):
-    tips = [str(attrs["data-values"]) for attrs in Elements(page).all("i") if "data-values" in attrs]
-    assert len(tips) == 211
-    assert re.fullmatch(r"band 1: 400\.0 nm, group 400-925 nm, weight \d\.\d\d %, untrained 0\.47 %", tips[0])
-    assert "All 211 bands as a table" in page
+    words = Elements(page).words
+    assert "All 211 bands as a table" in words
+    assert {"1", "211", "400.0"} <= set(words[words.index("Every band, in the order of the file") :])
 
 
 @needs_chromium
@@ -125,18 +124,6 @@ def test_browser_blocks_what_the_policy_does_not_name(page, look):
     _, console = look(page.replace("</main>", "</main><script>document.title = 'bad';</script>"), "0;")
     assert len(console) == 1
     assert "Content Security Policy" in console[0]
-
-
-@needs_chromium
-def test_pointer_finds_the_band_that_is_drawn_there(page, look):
-    script = """
-        const strips = Array.from(document.querySelectorAll('.bands i[data-values]'));
-        const at = (strip) => { const box = strip.getBoundingClientRect();
-            return document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2); };
-        document.querySelector('.bands').scrollIntoView();
-        document.title = JSON.stringify([strips.length, strips.filter((strip) => at(strip) === strip).length]);
-    """
-    assert json.loads(look(page, script, "--window-size=1300,900")[0]) == [211, 211]
 
 
 @needs_chromium
