@@ -1,11 +1,10 @@
-"""``hsfusion inspect``: a page of text, figures or JSON on a file.
+"""``hsfusion inspect``: a page of text and figures on a file.
 
 A module that is itself named inspect would hide Python's own from files that are run beside it.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import ArgumentParser
 from difflib import get_close_matches
@@ -22,14 +21,13 @@ if TYPE_CHECKING:
 
 _MODELS = {".safetensors", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"}  # all but the first are refused with the reason
 _WIDTH, _LEFT = 100, 14  # of the page, and of the names
-_HELP = """hsfusion inspect FILE [key=value ...] [--plot [FOLDER]] [--json]
+_HELP = """hsfusion inspect FILE [key=value ...] [--plot [FOLDER]]
 
-Tells what a file holds: format, size, bands, values, place, labels, and what looks wrong about it.
+Shows what a file holds: format, size, bands, values, place, labels, and what looks wrong about it.
 
 FILE is a cube of any known format, a raster of labels, a scene description (.yaml), or a model: a run folder or its
-model.safetensors. Labels that are polygons or points are told beside a cube: labels=FILE class_field=NAME.
+model.safetensors. Labels that are polygons or points are counted beside a cube: labels=FILE class_field=NAME.
 --plot [FOLDER]  draws a composite, the spectra and the quality of the bands into FOLDER (default NAME_inspect)
---json           prints JSON instead, with figures for every band
 
 Keys, as in hsfusion train scene=file (scene.KEY=value will do, too):
   {keys}"""
@@ -44,39 +42,27 @@ def command() -> None:
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("words", nargs="*")
     parser.add_argument("--plot", nargs="?", const="")
-    parser.add_argument("--json", action="store_true")
     given, unknown = parser.parse_known_intermixed_args(words)
     if unknown:
-        raise _unknown("option", unknown[0], ["--plot", "--json", "--help"])
+        raise _unknown("option", unknown[0], ["--plot", "--help"])
     file, keys = _file_and_keys(given.words)
     folder = None if given.plot is None else Path(given.plot or f"{Path(file).stem}_inspect")
     if Path(file).suffix.lower() in (".yaml", ".yml"):
         described = read_description(file)
         file, keys = str(described.pop("cube")), {**described, **keys}
-    from hsfusion.runs.inspection import inspect_file, inspect_model
+    from hsfusion.runs.inspection import Inspection, inspect_file, inspect_model
 
     is_model = Path(file).suffix.lower() in _MODELS or Path(file).is_dir()
     if is_model and folder is not None:
         raise InputError("command line", "--plot", "given", "a cube", "hsfusion weights RUN draws band weights")
     found = inspect_model(Path(file)) if is_model else inspect_file(file, keys)
-    _show(found, folder, as_json=given.json)
-
-
-def _show(found: Inspection | ModelInspection, folder: Path | None, *, as_json: bool) -> None:
-    from hsfusion.runs.inspection import Inspection
-
     figures = found.figures() if folder is not None and isinstance(found, Inspection) else {}
-    if as_json:
-        print(json.dumps(found.to_dict(), indent=1, allow_nan=False, ensure_ascii=False))
-    else:
-        _print_page(found)
-    if folder is None:
-        return
-    from hsfusion import plots
+    _print_page(found)
+    if folder is not None:
+        from hsfusion import plots
 
-    for stem, figure in figures.items():
-        plots.save_figure(figure, folder / stem)
-    if not as_json:
+        for stem, figure in figures.items():
+            plots.save_figure(figure, folder / stem)
         print("\nFigures: " + ", ".join(str(folder / f"{stem}.png") for stem in figures))
 
 

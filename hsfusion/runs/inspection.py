@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from hsfusion import plots
 from hsfusion.errors import InputError
-from hsfusion.runs.folder import plain_values
 from hsfusion.scenes import LabelledScene, Window, open_scene
 from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.formats.registry import open_cube_file
@@ -86,35 +85,6 @@ class Inspection:
         if self.bands is None or self.is_labels:
             return {}
         return atmospheric_bands(self.survey.mean, self.bands.wavelength_nm, self.good & ~self.survey.dead)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it, and the numbers of every band, as plain values; None for what is not known."""
-        file, bands = self.file, self.bands
-        rows, columns = file.geobox.shape
-        values = asdict(self.survey)
-        values["quantiles"] = dict(zip(("2 %", "25 %", "50 %", "75 %", "98 %"), values["quantiles"], strict=True))
-        named = None if bands is None else {**bands.to_dict(), "source": file.table.source, "unit": file.table.unit}
-        content = {
-            "file": str(file.path),
-            "format": file.format,
-            "facts": dict(file.facts),
-            "rows": rows,
-            "columns": columns,
-            "layers": file.layers,
-            "memory_bytes": rows * columns * file.layers * 4,
-            "bands": named,
-            "nodata": None if file.nodata is None else float(file.nodata),
-            "gain": file.gain,
-            "offset": file.offset,
-            "survey": values,
-            "atmospheric_bands": {reason: (np.flatnonzero(of) + 1).tolist() for reason, of in self.atmospheric.items()},
-            "place": dict(self.place),
-            "transform": list(file.geobox.transform)[:6],
-            "sources": dict(self.sources),
-            "labels": None if self.labels is None else [asdict(count) for count in self.labels],
-            "warnings": list(self.warnings),
-        }
-        return plain_values(content)
 
     def figures(self) -> dict[str, Any]:
         """Composite, spectra and band quality, by the names of their files; a raster of labels has none of these."""
@@ -241,11 +211,6 @@ class ModelInspection:
     used: NDArray[np.bool_]
     membership: NDArray[np.bool_]
     weights: NDArray[np.float64] | None  # None where every pixel has its own
-
-    def to_dict(self) -> dict[str, Any]:
-        """Header and weights as plain values."""
-        weights = None if self.weights is None else self.weights.tolist()
-        return {"file": str(self.path), **self.header.to_dict(), "band_weights": weights}
 
 
 def inspect_model(path: Path) -> ModelInspection:
