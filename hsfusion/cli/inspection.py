@@ -101,7 +101,7 @@ def _unknown(field: str, word: str, known: list[str]) -> InputError:
 
 
 def _print_page(found: Inspection | ModelInspection) -> None:
-    from hsfusion.runs.inspection_page import page
+    from hsfusion.runs.inspection import page
 
     path, left = found.path.absolute(), " " * (_LEFT + 4)
     print(f"{printable(path.name, longest=None)}\n{printable(path.parent, longest=None)}")

@@ -2,15 +2,7 @@
 
 from hsfusion.plots.accuracy import confusion_figure, training_figure
 from hsfusion.plots.evidence import faithfulness_figure, sensors_figure, top_k_figure
-from hsfusion.plots.maps import (
-    class_map_figure,
-    composite,
-    composite_bands,
-    composite_figure,
-    instance_weights_figure,
-    map_figure,
-    split_figure,
-)
+from hsfusion.plots.maps import class_map_figure, composite, composite_bands, composite_figure, map_figure, split_figure
 from hsfusion.plots.quality import band_quality_figure, spectra_figure
 from hsfusion.plots.report import evidence_html, report_html, weight_content
 from hsfusion.plots.style import figure_file, save_figure
@@ -28,7 +20,6 @@ __all__ = [
     "faithfulness_figure",
     "figure_file",
     "group_weights_figure",
-    "instance_weights_figure",
     "map_figure",
     "plot_band_weights",
     "report_html",

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_rgb
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from hsfusion.plots.style import PAGE_WIDTH_IN, SMALL_PT, STYLE, Color, legend_columns, titled_figure
+from hsfusion.plots.style import PAGE_WIDTH_IN, STYLE, Color, legend_columns, titled_figure
 
 # Apart in grey print as well: relative luminance falls in steps from unused to buffer.
 SPLIT_ROLES = (
@@ -122,29 +120,6 @@ def split_figure(roles: ArrayLike, *, title: str) -> Figure:
     return _one_map(image, title=title, width_in=4.6, entries=entries)
 
 
-@rc_context(STYLE)
-def instance_weights_figure(shares: ArrayLike, *, names: Sequence[str], title: str) -> Figure:
-    """Draws the share of each group or source in the sum (G, H, W), NaN = nodata: a panel for each on one scale."""
-    every = np.asarray(shares, float)
-    step = -(-max(every.shape[1:]) // (_MOST_PIXELS // 4))
-    drawn = every[:, ::step, ::step]
-    columns = min(len(names), 5)
-    rows = -(-len(names) // columns)
-    panel_in = min(0.85 * PAGE_WIDTH_IN / columns * drawn.shape[1] / drawn.shape[2], 6.0)
-    figure = titled_figure(PAGE_WIDTH_IN, rows * (panel_in + 0.25) + 0.5, title=title)
-    panels = figure.subplots(rows, columns, squeeze=False)
-    scale = Normalize(0, float(np.max(drawn, where=np.isfinite(drawn), initial=1e-12)))
-    for axes in panels.flat[len(names) :]:
-        axes.set_axis_off()
-    for axes, name, layer in zip(panels.flat, names, drawn, strict=False):
-        _draw_image(axes, layer, norm=scale, cmap="cividis")
-        mean = f"{np.nanmean(layer):.1%}" if np.isfinite(layer).any() else "no data"
-        axes.set_title(f"{name}: {mean}", loc="center", fontsize=SMALL_PT, fontweight="normal")
-    bar = ScalarMappable(scale, "cividis")
-    figure.colorbar(bar, ax=panels, format=PercentFormatter(1.0), label="share in the sum", pad=0.01, fraction=0.03)
-    return figure
-
-
 def _colored(codes: NDArray, legend: Sequence[tuple[int, str, str]]) -> NDArray[np.float64]:
     """Turns (H, W) class codes into (H, W, 3) colours."""
     rows = {code: row for row, (code, _, _) in enumerate(legend)}
@@ -164,10 +139,8 @@ def _one_map(
     return figure
 
 
-def _draw_image(
-    axes: Axes, image: NDArray[np.float64], *, norm: Normalize | None = None, cmap: str | None = None
-) -> None:
-    axes.imshow(image, norm=norm, cmap=cmap, interpolation="nearest")
+def _draw_image(axes: Axes, image: NDArray[np.float64]) -> None:
+    axes.imshow(image, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
 
 

@@ -1,10 +1,10 @@
-"""What a file holds, and what looks wrong about it."""
+"""What a file holds, what looks wrong about it, and both in words: rows of a name and a text."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.filesize import decimal
 
 from hsfusion import plots
 from hsfusion.errors import InputError
@@ -22,9 +23,9 @@ from hsfusion.scenes.geobox import describe_place
 from hsfusion.scenes.labels import raster_codes
 from hsfusion.scenes.legend import read_categories
 from hsfusion.scenes.opening import FileScene, with_labels, with_sources, with_user_metadata
-from hsfusion.scenes.survey import Survey, atmospheric_bands, plausibility_warnings, survey
+from hsfusion.scenes.survey import Survey, atmospheric_bands, exact, format_band_ranges, plausibility_warnings, survey
 from hsfusion.spectra import Bands
-from hsfusion.training.model_file import ModelHeader
+from hsfusion.training.model_file import FORMAT_VERSION, ModelHeader
 
 # keys by what they describe
 _OF_FILE = ("variable", "grid", "axes")
@@ -36,6 +37,8 @@ _MOST_CODES = 256
 _MOST_LABELS = 4 * 10**7
 _MOST_PIXELS = 1000  # along a side of the composite
 _AT_ONCE = 16_000_000  # numbers read
+
+_Rows = Iterable[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class LabelCount:
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """A cube and what was found out about it.
+    """A cube, what it holds, and what looks wrong.
 
     Attributes:
         bands: None where wavelengths are not known.
@@ -88,22 +91,22 @@ class Inspection:
 
     def figures(self) -> dict[str, Any]:
         """Composite, spectra and band quality, by the names of their files; a raster of labels has none of these."""
-        file, found, name = self.file, self.survey, self.path.stem
-        if self.is_labels or found.dead.all():
+        file, values, name = self.file, self.survey, self.path.stem
+        if self.is_labels or values.dead.all():
             raise InputError(file.path, "--plot", "given", "a cube with values", "leave --plot away")
         nm = None if self.bands is None else self.bands.wavelength_nm
-        good = self.good & ~found.dead
+        good = self.good & ~values.dead
         three, colours = plots.composite_bands(nm, good)
-        part = "" if found.pixels == found.total else f" ({found.pixels / found.total:.0%} of the pixels)"
+        part = "" if values.pixels == values.total else f" ({values.pixels / values.total:.0%} of the pixels)"
         unit = "value as stored" if file.gain is None else "value after scaling"
         title = f"Quality of the bands: {name}{part}"
-        shares = (found.no_data, found.zero, found.correlation)
+        shares = (values.no_data, values.zero, values.correlation)
         return {
             "composite": plots.composite_figure(plots.composite(_thumbnail(file, three)), title=f"{name}: {colours}"),
             "spectra": plots.spectra_figure(
-                nm, found.mean, found.quantiles, good=good, unit=unit, title=f"Spectra: {name}{part}"
+                nm, values.mean, values.quantiles, good=good, unit=unit, title=f"Spectra: {name}{part}"
             ),
-            "band_quality": plots.band_quality_figure(nm, *shares, good=self.good, dead=found.dead, title=title),
+            "band_quality": plots.band_quality_figure(nm, *shares, good=self.good, dead=values.dead, title=title),
         }
 
 
@@ -123,22 +126,22 @@ def inspect_file(cube: str, keys: Mapping[str, Any]) -> Inspection:
             bands = Bands.from_wavelengths([]).without(given.get("bad_bands", ()))  # which checks the intervals
             scene = FileScene(file, bands=bands, name=file.path.stem)
         stack = with_sources(scene, given.get("sources"))
-        found = survey(scene)
+        surveyed = survey(scene)
         labels = _label_counts(with_labels(stack, **part("labels", *_OF_LABELS))) if "labels" in given else None
-    own = _own_codes(file) if missing and labels is None else None
+    codes = _label_codes(file) if missing and labels is None else None
     bands = None if missing else scene.bands
     marked = np.ones(file.layers, bool) if file.table.good is None else file.table.good
-    doubts = [] if own is not None else [*filter(None, [missing]), *plausibility_warnings(file, found, bands)]
+    doubts = [] if codes is not None else [*filter(None, [missing]), *plausibility_warnings(file, surveyed, bands)]
     return Inspection(
         file=file,
         bands=bands,
         marked_bad=~marked,
         given_bad=np.zeros(file.layers, bool) if bands is None else marked & ~bands.good,
-        survey=found,
+        survey=surveyed,
         place=describe_place(scene.geobox),
         sources=stack.sources,
-        labels=own if labels is None else labels,
-        is_labels=own is not None,
+        labels=codes if labels is None else labels,
+        is_labels=codes is not None,
         warnings=(*doubts, *logged),
     )
 
@@ -161,7 +164,7 @@ def _label_counts(labelled: LabelledScene) -> tuple[LabelCount, ...]:
     return (*classes, LabelCount(0, "unlabelled", labelled.labels.size - sum(pixels)))
 
 
-def _own_codes(file: CubeFile) -> tuple[LabelCount, ...] | None:
+def _label_codes(file: CubeFile) -> tuple[LabelCount, ...] | None:
     """Codes of a file that is one layer of few whole numbers; None for any other."""
     if file.layers != 1 or math.prod(file.geobox.shape) > _MOST_LABELS:
         return None
@@ -222,3 +225,147 @@ def inspect_model(path: Path) -> ModelInspection:
     network, header = load_model(file)
     weights = None if network.fusion.kind.endswith("instance") else WeightReadout(network).weight
     return ModelInspection(file, header, network.used_bands.numpy(), network.fusion.membership.numpy(), weights)
+
+
+def page(inspection: Inspection | ModelInspection) -> dict[str, _Rows]:
+    """Title -> rows of a name and a text, of a file or of a model."""
+    return _model_page(inspection) if isinstance(inspection, ModelInspection) else _file_page(inspection)
+
+
+def _file_page(inspection: Inspection) -> dict[str, _Rows]:
+    spectra = {} if inspection.is_labels else {"Bands": _bands(inspection), "Values": _values(inspection)}
+    labels = {} if inspection.labels is None else {"Labels": _labels(inspection)}
+    warnings = [("!", line) for line in inspection.warnings] or [("none", "")]
+    return {"File": _file(inspection), **spectra, "Place": inspection.place.items(), **labels, "Warnings": warnings}
+
+
+def _file(inspection: Inspection) -> Iterator[tuple[str, str]]:
+    file = inspection.file
+    rows, columns = file.geobox.shape
+    yield "format", file.format
+    yield from file.facts.items()
+    yield "size", f"{rows:,} rows x {columns:,} columns x {file.layers:,} {'band' if file.layers == 1 else 'bands'}"
+    if not inspection.is_labels:
+        yield from (("also", f"{_layers(*source)} on the same grid") for source in inspection.sources)
+        yield "memory", f"{decimal(rows * columns * file.layers * 4)} when loaded (float32)"
+
+
+def _layers(name: str, number: int) -> str:
+    return f"{name}: {number} {'layer' if number == 1 else 'layers'}"
+
+
+def _range(nm: NDArray[np.float64] | None) -> str:
+    return "not named" if nm is None else f"{nm.min():.1f} to {nm.max():.1f} nm"
+
+
+def _bands(inspection: Inspection) -> Iterator[tuple[str, str]]:
+    bands, table = inspection.bands, inspection.file.table
+    if bands is None:
+        named = table.wavelength
+        inside = "" if named is None else f": {named.min():g} to {named.max():g}, unit {table.unit or 'not named'}"
+        yield "wavelengths", f"not known in nm, see the warnings{inside}"
+    else:
+        step = np.abs(np.diff(bands.wavelength_nm))
+        spacing = f", {np.median(step):.3g} nm apart (median)" if step.size else ""
+        yield "wavelengths", _range(bands.wavelength_nm) + spacing
+        yield "from", f"{table.source}, unit {table.unit or 'given by wavelength_unit'}"
+        yield "FWHM", _range(bands.fwhm_nm)
+    empty = inspection.survey.no_data == 1
+    reasons = {"marked": inspection.marked_bad, "by bad_bands": inspection.given_bad, "no data": empty}
+    reasons["one value"] = inspection.survey.dead & ~empty
+    bad = np.logical_or.reduce(list(reasons.values()))
+    yield "bad bands", f"{bad.sum()} of {bad.size}" if bad.any() else "none"
+    for reason, chosen in reasons.items():
+        if chosen.any():
+            yield f"  {reason}", f"{chosen.sum()}: {format_band_ranges(chosen, bands)}"
+    flags = {reason: of for reason, of in inspection.atmospheric.items() if of.any()}
+    if flags:
+        yield "atmosphere", "the values of these bands may be made by it, or by its correction"
+        yield from ((f"  {reason}", f"{of.sum()}: {format_band_ranges(of, bands)}") for reason, of in flags.items())
+
+
+def _values(inspection: Inspection) -> Iterator[tuple[str, str]]:
+    file, survey = inspection.file, inspection.survey
+    factors = [f"{sign} {_span(of)}" for sign, of in (("x", file.gain), ("+", file.offset)) if of is not None]
+    scaled = f"stored values {' '.join(factors)}, applied once"
+    yield "scale", scaled if factors else "none named: values are as stored"
+    good = inspection.good & ~survey.dead
+    missing = "none in good bands"
+    if good.any():
+        yield "range", f"{survey.lowest[good].min():.5g} to {survey.highest[good].max():.5g} in good bands"
+        if some := survey.no_data[good].mean():
+            missing = f"{_share(survey.empty)} of the pixels in all bands; {_share(some)} of the values in good bands"
+    yield "nodata value", "the file names none" if file.nodata is None else exact(file.as_stored(file.nodata))
+    yield "no data", missing
+    part = f"{survey.pixels:,} of {survey.total:,} pixels ({survey.pixels / survey.total:.1%}), in evenly spaced rows"
+    yield "looked at", part if survey.pixels < survey.total else f"all {survey.total:,} pixels"
+
+
+def _span(values: NDArray[np.float64]) -> str:
+    low, high = values.min(), values.max()
+    return f"{low:g}" if low == high else f"{low:g} to {high:g} (one for each band)"
+
+
+def _share(value: float) -> str:
+    text = f"{value:.1%}" if value >= 0.001 else f"{100 * value:.2g}%"
+    return "none" if value == 0 else "all" if value == 1 else text
+
+
+def _labels(inspection: Inspection) -> Iterator[tuple[str, str]]:
+    counts = inspection.labels or ()
+    labelled = sum(count.pixels for count in counts if count.code != 0)
+    for count in counts:
+        share = "" if count.code == 0 or not labelled else f", {count.pixels / labelled:.1%} of the labelled ones"
+        yield str(count.code), f"{count.name}: {count.pixels:,} pixels{share}"
+    yield "classes", f"{sum(count.code != 0 for count in counts)}, {labelled:,} labelled pixels"
+
+
+def _model_page(inspection: ModelInspection) -> dict[str, _Rows]:
+    header, used = inspection.header, inspection.used[: len(inspection.header.bands)]
+    bands, classes, test = header.bands, header.classes, header.test or {}
+    scene = {**(header.training_scene or {"name": "not named"}), **(header.split or {})}
+    versions = {"hsfusion": header.hsfusion_version or "not named", **header.versions}
+    return {
+        "Model": {
+            "format": f"model.safetensors of hsfusion, format {FORMAT_VERSION}",
+            "checksum": f"matches header and tensors ({str(header.checksum)[:12]}…)",
+            "architecture": _listed({"fusion": header.fusion, **header.architecture}),
+            "seed": str(header.seed),
+            "versions": _listed(versions),
+        }.items(),
+        "Bands": {
+            "number": f"{len(bands)}: {used.sum()} used, {(~bands.good).sum()} marked bad",
+            "wavelengths": _range(bands.wavelength_nm),
+            "used": _range(bands.wavelength_nm[used]) if used.any() else "none",
+            "FWHM": _range(bands.fwhm_nm),
+            **({"also": ", ".join(_layers(*source) for source in header.sources)} if header.sources else {}),
+        }.items(),
+        "Groups": _groups(inspection),
+        "Classes": [
+            (str(code), f"{name} ({color})")
+            for code, name, color in zip(classes.codes, classes.names, classes.colors, strict=True)
+        ],
+        "Training scene": [(key, str(value)) for key, value in scene.items()],
+        "Accuracies": [
+            (name.replace("_", " "), f"{value:.4f}") for name, value in test.items() if isinstance(value, float)
+        ]
+        or [("test", "not named")],
+    }
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {'none' if value is None else value}" for name, value in values.items())
+
+
+def _groups(inspection: ModelInspection) -> Iterator[tuple[str, str]]:
+    header, weights, inside = inspection.header, inspection.weights, inspection.membership
+    rows = [(group.name, _range(np.array([group.lower_nm, group.upper_nm]))) for group in header.groups]
+    rows += [(name, f"{layers} further layers") for name, layers in header.sources]
+    if weights is None:
+        yield "weights", "depend on the pixel: band_weights.csv of the run has their mean over training pixels"
+    elif header.fusion == "free":
+        yield "weights", "a free convolution: the groups play no part in it"
+        weights = None
+    for g, (name, row) in enumerate(rows):
+        count = "" if weights is None else f", {inside[g].sum()} bands, weight {100 * weights[inside[g]].sum():.1f} %"
+        yield name, row + count

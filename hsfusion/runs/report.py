@@ -94,7 +94,7 @@ def _weight_figures(run: Run, experiment: Experiment, result: TrainingResult, ti
     sources = dict(experiment.split.labelled.scene.sources)
     known = [] if experiment.network.fusion.kind == "free" else experiment.initial.groups
     groups = [(group.name, group.lower_nm, group.upper_nm) for group in known]
-    figures = {
+    return {
         "band_weights": plots.band_weights_figure(
             nm,
             weights.weight,
@@ -114,11 +114,6 @@ def _weight_figures(run: Run, experiment: Experiment, result: TrainingResult, ti
             title=f"Group weights: {title}",
         ),
     }
-    if result.instance_maps is not None:
-        figures["instance_weights"] = plots.instance_weights_figure(
-            result.instance_maps, names=names, title=f"Where each group counted: {title}"
-        )
-    return figures
 
 
 def _map_figures(experiment: Experiment, result: TrainingResult, title: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from hsfusion.plots import composite, instance_weights_figure, map_figure, save_figure, split_figure
+from hsfusion.plots import composite, map_figure, split_figure
 from hsfusion.plots.maps import SPLIT_ROLES
 from hsfusion.plots.style import Color
 
@@ -104,14 +104,3 @@ def test_composite_leaves_nodata_out_and_draws_it_white() -> None:
 def test_composite_of_nothing_or_of_a_constant_divides_by_no_zero() -> None:
     np.testing.assert_array_equal(composite(np.full((3, 2, 2), np.nan)), np.ones((2, 2, 3)))
     np.testing.assert_array_equal(composite(np.full((3, 2, 2), 5.0)), np.zeros((2, 2, 3)))
-
-
-def test_each_source_has_a_panel_on_one_scale(tmp_path):
-    shares = np.stack([np.full((6, 5), 0.25), np.full((6, 5), 0.75)])
-    shares[:, 0, 0] = np.nan
-    figure = instance_weights_figure(shares, names=["VNIR", "lidar"], title="t")
-    first, second = figure.axes[:2]
-    assert [axes.get_title() for axes in (first, second)] == ["VNIR: 25.0%", "lidar: 75.0%"]
-    assert first.images[0].get_clim() == second.images[0].get_clim() == (0, 0.75)
-    save_figure(figure, tmp_path / "i")
-    assert (tmp_path / "i.png").stat().st_size > 1000
