@@ -261,26 +261,42 @@ def _unknown_key(key: str) -> tuple[str, str, str]:
 
 def show_help(config_name: str, words: Sequence[str]) -> None:
     """Prints the groups and keys of a command as these words leave them, with the comments of conf/."""
+    groups, keys = groups_and_keys(config_name, words)
+    print(f"hsfusion {config_name.replace('_', ' ')} [key=value ...]\n\nGroups, each one of some choices:")
+    for group, name, options in groups:
+        print(fill(f"  {group}={name}  of {options}", 110, subsequent_indent=" " * 6))
+    print("\nKeys:")
+    part = ""
+    for key, value, comment in keys:
+        of, dot, _ = key.partition(".")
+        print(end="\n" * (bool(dot) and of != part))
+        print(f"  {key}={value}")
+        if comment:
+            print(indent(fill(comment, 104), " " * 6))
+        part = of
+
+
+def groups_and_keys(config_name: str, words: Sequence[str] = ()) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """Groups of a command (name, choice, its choices), and keys (name, value, comment), as these words leave them."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose(config_name, overrides=[word for word in words if "=" in word], return_hydra_config=True)
     chosen = {group: name for group, name in cfg.hydra.runtime.choices.items() if not group.startswith("hydra/")}
     comments = commented_keys(CONF, config_name, *map(str, chosen.values()), "train")
-    print(f"hsfusion {config_name.replace('_', ' ')} [key=value ...]\n\nGroups, each one of some choices:")
+    groups: list[tuple[str, ...]] = []
     for group, name in chosen.items():
-        options = ", ".join(sorted(path.stem for path in (CONF / group.partition("@")[0]).glob("*.yaml")))
-        print(fill(f"  {group}={'null' if name is None else name}  of {options}", 110, subsequent_indent=" " * 6))
-    print("\nKeys:")
+        options = sorted(path.stem for path in (CONF / group.partition("@")[0]).glob("*.yaml"))
+        groups.append((group, "null" if name is None else name, ", ".join(options)))
     hidden = "|".join(keys for part, keys in _NOT.items() if part in config_name) or "$"
     values: Any = OmegaConf.to_container(cfg, resolve=False)
     del values["hydra"]
+    keys: list[tuple[str, ...]] = []
     for name, value in sorted(values.items(), key=lambda item: isinstance(item[1], dict)):
-        leaves = [(key, of) for key, of in _leaves(value, name) if not re.match(hidden, key)]
-        print(end="\n" * (isinstance(value, dict) and bool(leaves)))
-        for key, of in leaves:
-            print(f"  {key}={json.dumps(of, ensure_ascii=False).replace(chr(34), '')}")
-            last = f"{name}.{key.rpartition('.')[2]}"  # of a scene in a scene
-            if comment := comments.get(key) or comments.get(last):
-                print(indent(fill(comment, 104), " " * 6))
+        for key, of in _leaves(value, name):
+            if not re.match(hidden, key):
+                last = f"{name}.{key.rpartition('.')[2]}"  # of a scene in a scene
+                text = json.dumps(of, ensure_ascii=False).replace(chr(34), "")
+                keys.append((key, text, comments.get(key) or comments.get(last) or ""))
+    return groups, keys
 
 
 def _leaves(value: Any, key: str) -> list[tuple[str, Any]]:
