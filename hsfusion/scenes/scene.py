@@ -279,7 +279,7 @@ def take_layers(values: NDArray, layers: NDArray[np.int64] | None) -> NDArray:
     """Layers (L, height, width) of (layers, height, width), in the same memory order; a memory map gives only those."""
     if layers is None or np.array_equal(layers, np.arange(len(values))):
         return values
-    if values.strides[0] == values.itemsize:  # a pixel's numbers lie side by side
+    if values.strides[0] == values.itemsize and not np.ma.isMaskedArray(values):  # a pixel's numbers lie side by side
         pixels = values.transpose(1, 2, 0)
         taken = np.empty((*pixels.shape[:2], len(layers)), values.dtype)
         for row, out in zip(pixels, taken, strict=True):  # a window taken whole would be copied whole first

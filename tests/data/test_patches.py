@@ -128,6 +128,20 @@ def test_pixels_without_data_have_no_role_and_unused_bands_do_not_matter():
     assert np.flatnonzero(prepared.classes.numpy() < 0).tolist() == [14, 15]
 
 
+def test_band_without_data_is_its_mean_at_that_pixel_and_nothing_else(split):
+    whole, (row, col) = split.labelled.scene.read(), np.argwhere(split.roles == TEST)[0]
+    cube = whole.copy()
+    cube[7, row, col] = np.nan
+    scene = ArrayScene(cube, bands=split.labelled.scene.bands, name="hole")
+    reference, holed = (
+        prepare(replace(split, labelled=replace(split.labelled, scene=of)), ALL) for of in (split.labelled.scene, scene)
+    )
+    assert all(value.equal(holed.statistics[name]) for name, value in reference.statistics.items())
+    changed = (reference.values != holed.values).nonzero().tolist()
+    assert changed == [[holed.index[row + 3, col + 3], 7]]
+    assert holed.values[tuple(changed[0])] == 0  # standardised: the mean
+
+
 class Watched(ArrayScene):
     """A scene that keeps the windows that were read."""
 

@@ -52,6 +52,14 @@ def test_invalid_values_of_the_error_matrix_are_no_data(tmp_path):
     assert "error matrix" in open_cube_file(path).facts["no data"]
 
 
+def test_number_that_the_error_matrix_calls_invalid_makes_no_data_of_zeros(tmp_path):
+    made, errors = cubes(), {name: np.zeros(cube.shape, "u1") for name, cube in cubes().items()}
+    made["Vnir"][0, 2, 0], errors["Vnir"][0, 2, 0] = 9, 1  # of the pixel that is 0 in all other bands
+    cube_of = {f"{name.upper()}_Cube": cube for name, cube in made.items()}
+    path = write(tmp_path, errors={name.upper(): matrix for name, matrix in errors.items()}, **cube_of)
+    assert np.isnan(open_scene(path).read(Window(0, 0, 1, 1))).all()
+
+
 def test_corner_coordinates_are_centres_of_pixels(tmp_path):
     geobox = open_scene(write(tmp_path)).geobox
     assert geobox.shape == (ROWS, COLS)

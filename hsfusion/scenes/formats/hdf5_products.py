@@ -213,7 +213,7 @@ class PrismaPixels:
             for cube, errors in self.parts
         ]
         mask = np.concatenate(flags)[list(self.order)]
-        mask |= (stored == 0).all(axis=0)
+        mask |= (mask | (stored == 0)).all(axis=0)
         return np.ma.MaskedArray(stored, mask)
 
 
