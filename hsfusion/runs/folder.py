@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from importlib.metadata import version
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -23,6 +25,7 @@ from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError, print
 from hsfusion.publishing import write_file
 from hsfusion.scenes import Mosaic, write_class_map, write_raster
 from hsfusion.scenes.description import read_configuration
+from hsfusion.scenes.scene import content_digest
 
 if TYPE_CHECKING:
     from hsfusion.runs.experiment import Experiment
@@ -31,11 +34,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _ENV = "HSFUSION_RUN_DIR"  # tells the processes of a distributed run the folder
 _LOCK, _OWNER = ".lock", ".process"  # of a run that is going
-_CHECKPOINT = "checkpoints/last.ckpt"
+_CHECKPOINT, _INPUTS = "checkpoints/last.ckpt", "inputs.json"
 _FIX = "name the folder of a finished run, or train anew"
 #: what the numbers of a split, from 0 on, stand for
 ROLES = ("unused", "training", "validation", "test", "buffer")
-# settings that may differ where a run goes on: nothing of it changes what the run computes
+# settings that may differ where a run goes on: nothing of it changes what the run computes, once threads are as many
 FREE = {"resume", "run_dir", "name", "progress", "threads", "figures", "logger", "loggers", "optimized_metric"}
 FREE |= {"trainer.accelerator", "trainer.devices"}
 
@@ -91,11 +94,21 @@ def is_folder_name(name: str) -> bool:
     return name.isprintable() and not set(name) & set('/\\:*?"<>|') and name.strip() not in ("", ".", "..")
 
 
-def start_folder(path: Path, configuration: str, log: MemoryHandler, *, architecture: Mapping[str, Any]) -> Path:
-    """Makes a run folder at the beginning of a training: only now, so that input that is refused leaves none behind."""
+def start_folder(
+    path: Path | None, configuration: str, log: MemoryHandler, *, experiments: Sequence[Experiment], resume: Path | None
+) -> Path | None:
+    """Makes a run folder at the beginning of a training: only now, so that input that is refused leaves none behind.
+
+    ``resume`` is the folder of the run to go on with, whose inputs have to be the same. None for no folder.
+    """
     from hsfusion.training.building import check_can_be_saved  # with torch: reading a folder goes without
 
-    check_can_be_saved(architecture)
+    inputs = {} if path is None and resume is None else inputs_of(experiments)
+    if resume is not None:
+        check_same_inputs(resume, inputs, experiments, configuration)
+    if path is None:
+        return None
+    check_can_be_saved(experiments[0].initial.architecture)
     path = make_folder(path)
     file = RunLog(path)
     log.setTarget(file)
@@ -103,7 +116,42 @@ def start_folder(path: Path, configuration: str, log: MemoryHandler, *, architec
     logging.getLogger().removeHandler(log)
     logging.getLogger().addHandler(file)
     write_file(path / "config.yaml", configuration)
+    write_json(path / _INPUTS, inputs)
     return path
+
+
+def inputs_of(experiments: Sequence[Experiment]) -> dict[str, Any]:
+    """What decides on a training beside its configuration: threads, and a digest of pixels and labels of each scene."""
+    import torch
+
+    inputs: dict[str, Any] = {"threads": torch.get_num_threads()}
+    for split in (experiment.split for experiment in experiments):
+        labelled, name = split.labelled, split.labelled.scene.name
+        labels = json.dumps(asdict(labelled.legend)).encode() + labelled.labels.tobytes() + split.roles.tobytes()
+        inputs |= {f"content (bands, place, values) of {name}": content_digest(labelled.scene)}
+        inputs |= {f"ground truth of {name}": hashlib.sha256(labels).hexdigest()}
+    return inputs
+
+
+def check_same_inputs(run: Path, inputs: dict[str, Any], experiments: Sequence[Experiment], configuration: str) -> None:
+    """Refuses to go on from a run that began with another cube, other labels, or another number of threads."""
+    before = read_json(run / _INPUTS)
+    changed = [name for name, value in inputs.items() if before.get(name) != value]
+    if not changed:
+        return
+    if changed[0] == "threads":
+        was = before.get("threads")
+        raise InputError(run, "number of threads", inputs["threads"], f"{was}, as it began", f"add threads={was}")
+    if changed[0].startswith("ground truth"):
+        keys = leaves(read_configuration(configuration))
+        files = [
+            value for key, value in keys.items() if value and key.rpartition(".")[2] in ("labels", "train", "test")
+        ]
+    else:
+        scenes = [experiment.split.labelled.scene for experiment in experiments]
+        files = [path for scene in scenes if changed[0].endswith(f" of {scene.name}") for path in scene.files()]
+    source = ", ".join(map(str, files)) or "scene"
+    raise InputError(source, changed[0], "changed", f"that with which {run} began", "restore it, or start a new run")
 
 
 def make_folder(path: Path) -> Path:
@@ -174,7 +222,7 @@ def interrupted_checkpoint(run: Path, configuration: str) -> Path:
 
 def recorded_configuration(run: Path) -> dict[str, Any]:
     """The configuration of an interrupted run as plain values: nothing is resolved or called."""
-    for name in (_CHECKPOINT, "config.yaml"):
+    for name in (_CHECKPOINT, "config.yaml", _INPUTS):
         if not (run / name).is_file():
             raise InputError(run, name, "missing", "a run folder", "correct resume")
     _refuse_running(run)

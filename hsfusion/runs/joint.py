@@ -50,10 +50,11 @@ def train_jointly(
     settings = with_fields(settings, fields)
     with training_log(command) as log:
         configuration = configuration or describe(settings)
-        checkpoint = None if resume is None else interrupted_checkpoint(Path(resume), configuration)
+        resume = None if resume is None else Path(resume)
+        checkpoint = None if resume is None else interrupted_checkpoint(resume, configuration)
         parts, network = prepare_jointly([as_labelled(scene) for scene in scenes], settings)
-        architecture = parts[0].initial.architecture
-        path = None if folder is None else start_folder(Path(folder), configuration, log, architecture=architecture)
+        path = None if folder is None else Path(folder)
+        path = start_folder(path, configuration, log, experiments=parts, resume=resume)
         results = fit_jointly(settings, parts, network, folder=path, checkpoint=checkpoint)
         for part, result in results if settings.baselines else ():
             on_these_bands = replace(settings, groups=lambda bands, part=part: part.initial.groups)

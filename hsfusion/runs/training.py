@@ -108,13 +108,14 @@ def train(
     with training_log(command) as log:
         labelled = as_labelled(scene)
         configuration = configuration or describe(settings)
-        checkpoint = None if resume is None else interrupted_checkpoint(Path(resume), configuration)
+        resume = None if resume is None else Path(resume)
+        checkpoint = None if resume is None else interrupted_checkpoint(resume, configuration)
         choices: list[dict[str, Any]] = []
         if prepare is None:
             settings, choices = selected(labelled, settings, resume=resume)
         experiment = (prepare or prepare_experiment)(labelled, settings)
-        architecture = experiment.initial.architecture
-        path = None if folder is None else start_folder(Path(folder), configuration, log, architecture=architecture)
+        path = None if folder is None else Path(folder)
+        path = start_folder(path, configuration, log, experiments=[experiment], resume=resume)
         if path is not None and choices:
             write_json(path / "choices.json", {"choices": choices})
         result = fit(settings, experiment, path, checkpoint=checkpoint)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -228,6 +230,16 @@ def fingerprint(scene: Scene) -> dict[str, Any]:
         "values": inner.provenance(),
         "files": [[file.st_ino, file.st_size, file.st_mtime_ns] for file in status],
     }
+
+
+def content_digest(scene: Scene) -> str:
+    """SHA-256 of what a scene holds, wherever its files lie: bands, place, scale, and all pixels, which are read."""
+    hashed = hashlib.sha256(json.dumps({**fingerprint(scene), "files": []}, sort_keys=True).encode())
+    height, width = scene.geobox.shape
+    rows = max(1, _NUMBERS // (width * layer_count(scene)))
+    for row in range(0, height, rows):
+        hashed.update(scene.read(Window(row, 0, min(rows, height - row), width)).tobytes())
+    return hashed.hexdigest()
 
 
 def read_all(scene: Scene, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hsfusion.cli.commands import check_finetune_words, run_folder, settings_of,
 from hsfusion.cli.main import main
 from hsfusion.cli.words import CONF, hydra_words
 from hsfusion.errors import HsFusionError, InputError
+from hsfusion.runs import folder
 from hsfusion.runs.folder import start_folder, training_log
 from hsfusion.runs.prediction import PredictSettings
 from hsfusion.scenes import open_scene
@@ -292,14 +294,16 @@ def test_names_of_files_do_not_steer_the_terminal(tmp_path, monkeypatch, capsys)
     assert scene.name == r"a\x1b[2J\nb"  # else no model file that names it could be read again
 
 
-def test_log_has_a_line_for_each_message(tmp_path, capsys):
+def test_log_has_a_line_for_each_message(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(folder, "inputs_of", lambda experiments: {})
+    experiment = SimpleNamespace(initial=SimpleNamespace(architecture={}))
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:
         show_warnings()
         with training_log() as memory:
             logging.getLogger("hsfusion").warning("%s: class %s", "a\nhsfusion: error: b", "\x1b[2J")
-            start_folder(tmp_path / "run", "", memory, architecture={})
+            start_folder(tmp_path / "run", "", memory, experiments=[experiment], resume=None)
     finally:
         for handler in root.handlers:
             handler.close()

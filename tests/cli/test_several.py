@@ -141,7 +141,7 @@ def test_run_folder_holds_a_run_folder_of_each_scene(hsfusion, scenes, tmp_path)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "run"
     assert {path.name for path in run.iterdir()} == {
-        *("north", "synthetic_enmap", "config.yaml", "metrics.json", "train.log", "checkpoints", "logs")
+        *("north", "synthetic_enmap", "config.yaml", "inputs.json", "metrics.json", "train.log", "checkpoints", "logs")
     }
     metrics = json.loads((run / "metrics.json").read_text())
     right = tested = 0

@@ -24,6 +24,7 @@ from .conftest import SMALL
 
 CONTRACT = [
     "config.yaml",
+    "inputs.json",
     "metrics.json",
     "band_weights.csv",
     "response.csv",

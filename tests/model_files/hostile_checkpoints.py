@@ -14,7 +14,7 @@ from model_files.hostile_models import HostileFile
 
 
 def cases(run: Path) -> list[HostileFile]:
-    """All of them, from a run folder that holds config.yaml and checkpoints/last.ckpt."""
+    """All of them, from a run folder that holds config.yaml, inputs.json and checkpoints/last.ckpt."""
     data = (run / "checkpoints" / "last.ckpt").read_bytes()
     found = [HostileFile(f"checkpoint: {name}", _folder(run, saved(data, change))) for name, change in CONTENT.items()]
     found += [HostileFile(f"checkpoint: {name}", _folder(run, content)) for name, content in _bytes(data).items()]
@@ -25,7 +25,8 @@ def _folder(run: Path, checkpoint: bytes) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         (folder / "checkpoints").mkdir()
         (folder / "checkpoints" / "last.ckpt").write_bytes(checkpoint)
-        shutil.copy(run / "config.yaml", folder)
+        for name in ("config.yaml", "inputs.json"):
+            shutil.copy(run / name, folder)
         return folder
 
     return write

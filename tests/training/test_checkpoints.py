@@ -3,8 +3,10 @@
 import errno
 import os
 import platform
+import re
 import signal
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,10 @@ import torch
 
 from hsfusion import ModelSettings, TrainSettings, blocks, even_groups
 from hsfusion.data.synthetic import synthetic_scene
-from hsfusion.errors import STOP_SIGNALS, DivergedError, EnvironmentFailure
+from hsfusion.errors import STOP_SIGNALS, DivergedError, EnvironmentFailure, InputError
 from hsfusion.runs.folder import recorded_configuration
 from hsfusion.runs.training import train
+from hsfusion.scenes import ArrayScene
 from hsfusion.training import callbacks
 from hsfusion.training.classifier import FusionClassifier
 
@@ -79,6 +82,53 @@ def test_signal_keeps_the_step_and_the_run_goes_on_to_the_same_bits(tmp_path, mo
     assert state(tmp_path / "cut")["global_step"] == step + 1
     train(SCENE, settings=SETTINGS, folder=tmp_path / "rest", resume=tmp_path / "cut")
     assert (tmp_path / "rest" / "model.safetensors").read_bytes() == whole
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory):
+    """The folder of a training that ended in the middle."""
+    run = tmp_path_factory.mktemp("cut") / "run"
+
+    def stop(loss):
+        raise Stopped
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Stopped):
+        at_step(patched, 9, stop)
+        train(SCENE, settings=SETTINGS, folder=run)
+    return run
+
+
+def changed(*, pixel=(0, 0, 0), by=0, label=0):
+    """The scene with another number, or another label."""
+    cube, labels = SCENE.scene.read(), SCENE.labels.copy()
+    cube[pixel] += by
+    labels[0, 0] = label or labels[0, 0]
+    return replace(SCENE, scene=ArrayScene(cube, bands=SCENE.scene.bands, name=SCENE.scene.name), labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("scene", "threads", "line"),
+    [
+        (
+            changed(by=1e-6, pixel=(7, 39, 39)),
+            1,
+            "scene: content (bands, place, values) of synthetic is changed, expected that with which {run} began. ",
+        ),
+        (changed(label=SCENE.labels[0, 0] % 4 + 1), 1, "scene: ground truth of synthetic is changed, expected that "),
+        (SCENE, 2, "{run}: number of threads is 2, expected 1, as it began. Fix: add threads=1."),
+    ],
+    ids=["pixels", "labels", "threads"],
+)
+def test_inputs_that_are_others_than_when_the_run_began_are_named_before_it_goes_on(
+    tmp_path, cut, scene, threads, line
+):
+    before = torch.get_num_threads()
+    try:
+        with pytest.raises(InputError, match=f"^{re.escape(line.format(run=cut))}"):
+            train(scene, settings=replace(SETTINGS, threads=threads), folder=tmp_path / "rest", resume=cut)
+    finally:
+        torch.set_num_threads(before)
+    assert not (tmp_path / "rest").exists()
 
 
 def test_second_signal_does_not_wait_for_the_step(tmp_path, monkeypatch):
@@ -208,6 +258,6 @@ def test_run_that_is_still_going_is_refused_with_its_process(tmp_path, monkeypat
 
 def test_what_a_killed_run_left_locks_nobody_out(tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    for name in ("checkpoints/last.ckpt", "config.yaml", ".lock", ".process"):
+    for name in ("checkpoints/last.ckpt", "config.yaml", "inputs.json", ".lock", ".process"):
         (tmp_path / name).touch()
     assert recorded_configuration(tmp_path) == {}
