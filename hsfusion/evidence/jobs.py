@@ -243,15 +243,16 @@ def score_run(
     layers = groups.shape[1]
     units = np.array([np.isin(np.arange(layers), window) for window in windows])  # (U, C + E)
     outside = ~(units.any(0) | np.isin(np.arange(layers), closed))  # layers that are no bands in use always stay
-    covariance = band_covariance(cube.spectra(split.pixels(TRAIN)))
-    fills = dict(zip(FILLS, (mean_fill, partial(conditional_fill, covariance)), strict=True))
+    spectra = cube.spectra(split.pixels(TRAIN))
+    covariances = [band_covariance(spectra @ basis.T) for basis in masked.bases]  # of the bands as weighed
+    fills = dict(zip(FILLS, ([mean_fill], [partial(conditional_fill, of) for of in covariances]), strict=True))
     result: dict[str, Any] = {"pixels": masked.pixels, "all_bands": masked.accuracy(np.eye(layers))}
     result |= {direction: {} for direction in DIRECTIONS}
     for i, (direction, (name, fill)) in enumerate(itertools.product(DIRECTIONS, fills.items())):
         plan = {"windows": units, "number": np.array(number), "seed": [seed, i], "random_orders": ORDERS}
         keep = curve_masks(np.array(weight), direction=direction, **plan)  # (1 + n, S, C + E)
         different, place = np.unique(keep.reshape(-1, layers), axis=0, return_inverse=True)
-        accuracy = np.array([masked.accuracy(fill(row | outside)) for row in different])
+        accuracy = np.array([masked.accuracy(np.stack([of(row | outside) for of in fill])) for row in different])
         result[direction][name] = accuracy[place].reshape(keep.shape[:2]).tolist()
     orders = permutations(masked.pixels, seed=seed, repeats=REPEATS)
     unpermuted = masked.permuted_accuracy(np.zeros(layers, bool), np.arange(masked.pixels))

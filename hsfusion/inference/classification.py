@@ -276,101 +276,112 @@ def _compute(
 class MaskedNetwork:
     """A trained network, and labelled patches that it is shown with some of their bands replaced.
 
-    A replacement that is linear at each pixel is folded into the one matrix that the network starts with. Where group
-    weights depend on the pixels, the patches themselves are changed. Patches (N, C + E, s, s) are standardised, of the
-    receptive field's size, and of pixels not trained on; ``classes`` (N,) are their class indices.
+    Bands are replaced as they are weighed: the network's whitened, if it has a whitening, those of a linear part in the
+    basis that it was fitted in. ``bases`` (P, C + E, C + E) are the matrices from standardised spectra to them: one, or
+    a second for a linear part of single pixels. A replacement (P, C + E, C + E), or (C + E, C + E) for all, acts on the
+    bands as weighed, at each pixel.
+
+    Patches (N, C + E, s, s) are standardised, of the receptive field's size, and of pixels not trained on; ``classes``
+    (N,) are their class indices.
     """
+
+    bases: NDArray[np.float64]
 
     def __init__(self, network: FusionNetwork, patches: Tensor, classes: Tensor) -> None:
         standard = copy.deepcopy(network).cpu().eval().requires_grad_(False)
         standard.mean.zero_()  # the patches are standardised already
         standard.std.fill_(1)
         self._network, self._classes, self._side = standard, classes, patches.shape[-1]
-        self._folded = FoldedNetwork(standard)
-        self._flat = patches.movedim(1, -1).reshape(-1, patches.shape[1]).contiguous()  # (N s s, C + E)
+        self._folded, size = FoldedNetwork(standard), patches.shape[1]
+        every = torch.eye(size).double()
+        bases = [every if standard.whitening is None else standard.whitening.double()]
+        if standard.whitening is not None and standard.linear is not None and not standard.linear.of_mean:
+            bases.append(every)
+        self.bases = torch.stack(bases).numpy()
+        flat = patches.movedim(1, -1).reshape(-1, size)  # (N s s, C + E)
+        self._seen = [(flat.double() @ basis.T).float() for basis in bases]
+        matrix, bias, linear_rows = every, torch.zeros(size), 0  # without a front, the patches themselves
+        if isinstance(front := self._folded.front, PixelMatrix):
+            matrix, bias = every.new_zeros(len(front.bias), size), front.bias
+            matrix[:, self._folded.layers] = front.weight.double()
+            linear_rows = 0 if standard.linear is None else self._folded.classifier.out_channels
+        rows = [len(bias) - linear_rows, linear_rows]
+        self._biases = bias.split(rows)
+        parts = zip((bases[0], bases[-1]), matrix.split(rows), strict=True)
+        self._weights = [torch.linalg.solve(basis, weight, left=False) for basis, weight in parts]
 
     @property
     def pixels(self) -> int:
         """N."""
         return len(self._classes)
 
+    def of_spectra(self, matrix: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The replacement (P, C + E, C + E) that is one of bands as they are (C + E, C + E)."""
+        return self.bases @ matrix @ np.linalg.inv(self.bases)
+
     def accuracy(self, fill: NDArray[np.floating]) -> float:
-        """Overall accuracy where a standardised spectrum x becomes F x, F (C + E, C + E), in all pixels."""
-        matrix = torch.from_numpy(fill.astype(np.float32))
-        if self._linear is None:
-            return self._share_right(self._flat @ matrix.T)
-        weight, bias = self._linear.weight @ matrix[self._folded.layers], self._linear.bias  # (M, C + E)
-        return self._share_right(torch.addmm(bias, self._flat, weight.T))
+        """Overall accuracy where bands as weighed u become F u in all pixels."""
+        return self._share_right(self._front(self._seen, fill))
 
     def permuted_accuracy(self, bands: NDArray[np.bool_], order: NDArray[np.int64]) -> float:
-        """Overall accuracy where the bands (C + E,) of each pixel are those of the pixel in its place of order (N,)."""
-        spectra = self._flat.view(len(self._classes), -1)  # (N, s s (C + E))
-        exchanged = spectra[torch.from_numpy(order)].view_as(self._flat)
-        return self._share_right(self._front(torch.where(torch.from_numpy(bands), exchanged, self._flat)))
+        """Overall accuracy where some bands (C + E,) of a pixel are those of the pixel in its place of order (N,)."""
+        return self._share_right(self._exchanged(np.diag(bands.astype(float)), order))
 
     def log_likelihoods(self) -> NDArray[np.float64]:
         """Log-likelihood (N,) of the class of each patch."""
-        return self._log_likelihoods(self._front(self._flat))
+        return self._log_likelihoods(self._front(self._seen))
 
     def exchanged_likelihoods(self, part: NDArray[np.floating], order: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The same (N,) where a part P x of each spectrum x is that of another pixel y: x becomes x + P (y - x).
+        """The same (N,) where a part P u of bands u is that of another pixel v: u becomes u + P (v - u).
 
-        From P (C + E, C + E) and the order (N,) in which y take the place of x.
+        The order (N,) gives the pixels v that take the place of u.
         """
-        matrix = torch.from_numpy(part)
-        if self._linear is not None:
-            matrix = self._linear.weight.double() @ matrix[self._folded.layers]
-        apart = (self._flat @ matrix.T.float()).view(len(self._classes), -1)  # (N, s s M)
-        moved = (apart[torch.from_numpy(order)] - apart).view(len(self._flat), -1)
-        return self._log_likelihoods(self._front(self._flat) + moved)
-
-    def as_weighed(self, bands: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """The part P (C + E, C + E) of a spectrum that changes some bands (C + E,) as they are weighed, and no others.
-
-        Weighed are whitened bands, if the network has them.
-        """
-        return torch.linalg.solve(self._whitening, torch.from_numpy(bands)[:, None] * self._whitening).numpy()
+        return self._log_likelihoods(self._exchanged(part, order))
 
     def integrated_gradients(self, *, most: int = 256, steps: int = 8) -> NDArray[np.float64]:
         """Mean size (C + E,) of what each band adds to the log-probability of the class, from the mean spectrum on.
 
         Gradients at the middle of so many steps on the straight path to each of the first patches, times the patch,
-        summed over its pixels; of whitened bands, if the network has them. Source: Sundararajan et al. (2017),
-        arXiv:1703.01365.
+        summed over its pixels. Of a band that network and linear part take in different bases, the sizes are added, as
+        its weights are. Source: Sundararajan et al. (2017), arXiv:1703.01365.
         """
-        patches, classes = self._patches(self._flat)[:most], self._classes[:most]
-        gradient = torch.zeros_like(patches)
+        most = min(most, len(self._classes))
+        ends = [seen[: most * self._side**2] for seen in self._seen]
+        gradients = [torch.zeros_like(end) for end in ends]
         for step in range(steps):
-            here = (patches * ((step + 0.5) / steps)).requires_grad_()
-            loss = F.cross_entropy(self._network.classify(here).flatten(1), classes, reduction="sum")
-            gradient -= torch.autograd.grad(loss, here)[0] / steps
-        whitened = torch.einsum("dc,nchw->ndhw", self._whitening.float(), patches)
-        of_whitened = torch.einsum("cd,nchw->ndhw", torch.linalg.inv(self._whitening).float(), gradient)
-        return (whitened * of_whitened).sum((2, 3)).abs().double().mean(0).numpy()
+            here = [(end * ((step + 0.5) / steps)).requires_grad_() for end in ends]
+            logits = self._classify(self._patches(self._front(here))).flatten(1)
+            loss = F.cross_entropy(logits, self._classes[:most], reduction="sum")
+            for total, gradient in zip(gradients, torch.autograd.grad(loss, here), strict=True):
+                total -= gradient / steps
+        added = [(g * end).view(most, self._side**2, -1).sum(1).abs() for g, end in zip(gradients, ends, strict=True)]
+        return torch.stack(added).double().sum(0).mean(0).numpy()
 
-    @property
-    def _whitening(self) -> Tensor:
-        """(C + E, C + E), float64; the identity of a network without."""
-        whitening = self._network.whitening
-        return torch.eye(self._flat.shape[1]).double() if whitening is None else whitening.double()
+    def _front(
+        self, seen: Sequence[Tensor], fill: NDArray[np.floating] | None = None, *, shifts: bool = True
+    ) -> Tensor:
+        """What the first layers make of bands as weighed, replaced or not: (N s s, M), or of patches the spectra.
 
-    @property
-    def _linear(self) -> PixelMatrix | None:
-        """The matrix that the network starts with; None where it has none."""
-        return self._folded.front if isinstance(self._folded.front, PixelMatrix) else None
+        Without shifts, of a difference.
+        """
+        size = self.bases.shape[-1]
+        fills = torch.as_tensor(np.eye(size) if fill is None else fill, dtype=torch.float64).view(-1, size, size)
+        parts = zip(self._weights, self._biases, (fills[0], fills[-1]), (seen[0], seen[-1]), strict=True)
+        made = [bands @ (weight @ matrix).T.float() + bias * shifts for weight, bias, matrix, bands in parts]
+        return torch.cat(made, 1)
 
-    def _front(self, flat: Tensor) -> Tensor:
-        """What the first layers make of pixels (N s s, C + E): (N s s, M), or the pixels themselves."""
-        if self._linear is None:
-            return flat
-        return torch.addmm(self._linear.bias, flat[:, self._folded.layers], self._linear.weight.T)
+    def _exchanged(self, part: NDArray[np.floating], order: NDArray[np.int64]) -> Tensor:
+        """What :meth:`_front` gives of bands of which a part is that of other pixels."""
+        apart = self._front(self._seen, part, shifts=False).view(len(self._classes), -1)  # (N, s s M)
+        fused = self._front(self._seen)
+        return fused + (apart[torch.from_numpy(order)] - apart).view_as(fused)
 
     def _patches(self, flat: Tensor) -> Tensor:
-        """Patches (N, M, s, s) of what lies pixel by pixel."""
-        return flat.view(len(self._classes), self._side, self._side, -1).movedim(-1, 1)
+        """Patches (n, M, s, s) of what lies pixel by pixel."""
+        return flat.view(-1, self._side, self._side, flat.shape[1]).movedim(-1, 1)
 
     def _share_right(self, fused: Tensor) -> float:
-        """Share of the patches whose class is found, from what :meth:`_front` gave."""
+        """Share of the patches whose class is predicted, from what :meth:`_front` gave."""
         return int((self._logits(fused).argmax(1) == self._classes).sum()) / len(self._classes)
 
     def _log_likelihoods(self, fused: Tensor) -> NDArray[np.float64]:
@@ -380,5 +391,9 @@ class MaskedNetwork:
     @torch.inference_mode()
     def _logits(self, fused: Tensor) -> Tensor:
         """Logits (N, K) of the patches, from what :meth:`_front` gave."""
-        classify = self._network.classify if self._linear is None else self._folded.convolve
-        return torch.cat([classify(part).flatten(1) for part in self._patches(fused).split(_MOST_PATCHES)])
+        return torch.cat([self._classify(part).flatten(1) for part in self._patches(fused).split(_MOST_PATCHES)])
+
+    def _classify(self, fused: Tensor) -> Tensor:
+        """Logits (n, K, 1, 1) of patches of what the first layers give."""
+        folds = isinstance(self._folded.front, PixelMatrix)
+        return self._folded.convolve(fused) if folds else self._network.classify(fused)

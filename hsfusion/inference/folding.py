@@ -82,7 +82,11 @@ class FoldedNetwork(nn.Module):
         first = next(self.convolutions.parameters(), self.classifier.weight)
         if self.linear is None:
             return self.classifier(self.convolutions(fused.to(first.dtype)).float())
-        hidden, direct = fused.split([fused.shape[1] - self.classifier.out_channels, self.classifier.out_channels], 1)
+        classes = self.classifier.out_channels
+        hidden, direct = (
+            fused[:, :-classes],
+            fused[:, -classes:],
+        )  # no split: of its views no gradient is taken in place
         logits = self.classifier(self.convolutions(hidden.to(first.dtype)).float())
         place = patch_mean if self.of_mean else crop
         return self.linear.mix(logits, place(direct, self.receptive_field // 2).float())

@@ -167,9 +167,9 @@ def window_importance(experiment: Experiment, weights: WeightReadout) -> WindowI
     )
     [order] = permutations(len(shown), seed=split.seed, repeats=1)
     covariance, whole, every = band_covariance(spectra), masked.log_likelihoods(), np.eye(layers)
-    beside = (every - conditional_fill(covariance, ~window) for window in windows)
+    beside = (masked.of_spectra(every - conditional_fill(covariance, ~window)) for window in windows)
     residual = np.stack([whole - masked.exchanged_likelihoods(part, order) for part in beside])
-    permuted = [whole - masked.exchanged_likelihoods(masked.as_weighed(window), order) for window in windows]
+    permuted = np.stack([whole - masked.exchanged_likelihoods(np.diag(window), order) for window in windows])
     contrast = contrast_of(weights.response, weights.group_weights, channel_share=weights.channel_share)
     contrast = contrast * weights.network_part
     return WindowImportance(
@@ -181,7 +181,8 @@ def window_importance(experiment: Experiment, weights: WeightReadout) -> WindowI
         data_error=standard_errors(data, _blocks(val, split)),
         network=residual.mean(1),
         network_error=standard_errors(residual, _blocks(shown, split)),
-        permuted=np.mean(permuted, axis=1),
+        permuted=permuted.mean(1),
+        changed=np.abs(permuted).mean(1),
         gradients=windows @ masked.integrated_gradients(most=_MOST_SHOWN),
         contrast=contrast[: len(bands)],
     )

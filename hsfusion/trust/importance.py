@@ -33,7 +33,8 @@ class WindowImportance:
         network: loss of the network where what the other bands do not let expect is exchanged between pixels.
         network_error: standard error of this loss.
         permuted: loss of the network where the bands as they are weighed, whitened or not, are exchanged.
-        gradients: integrated gradients of the network, of the same.
+        changed: mean size of the change of log-likelihood by the same exchange, up or down.
+        gradients: integrated gradients of the network, of the same bands.
         contrast: (C,) part of the weight of each band that the network's channels subtract, 0 to 1.
     """
 
@@ -46,13 +47,18 @@ class WindowImportance:
     network: NDArray[np.float64]
     network_error: NDArray[np.float64]
     permuted: NDArray[np.float64]
+    changed: NDArray[np.float64]
     gradients: NDArray[np.float64]
     contrast: NDArray[np.float64]
 
     @property
     def agreement(self) -> dict[str, float | None]:
         """Rank correlation (Spearman) of the weights with other measures over the windows; None where all are alike."""
-        others = {"integrated_gradients": self.gradients, "permutation": self.permuted}
+        others = {
+            "integrated_gradients": self.gradients,
+            "permutation": self.permuted,
+            "permutation_size": self.changed,
+        }
         return {name: _rank_correlation(self.weight, values) for name, values in others.items()}
 
     def to_dict(self) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def test_accuracies_can_be_recomputed_from_the_rasters(run):
     windows = metrics["importance"]
     assert sum(windows["weight"]) == pytest.approx(1, abs=1e-3)
     assert len({len(windows[name]) for name in ("lower_nm", "data", "data_error", "network", "permuted")}) == 1
-    assert set(windows["agreement"]) == {"integrated_gradients", "permutation"}
+    assert set(windows["agreement"]) == {"integrated_gradients", "permutation", "permutation_size"}
     assert f"All {len(windows['weight'])} windows of 50 nm: used, and needed?" in (run / "report.html").read_text()
 
 

@@ -105,28 +105,66 @@ def test_exchanged_parts_of_spectra_give_what_the_network_says_of_such_patches(f
     moved = torch.einsum("ij,bjhw->bihw", torch.from_numpy(part).float(), patches[torch.from_numpy(order)] - patches)
     whole, wanted = (log_likelihoods(network, x, classes) for x in (patches, patches + moved))
     np.testing.assert_allclose(score.log_likelihoods(), whole, atol=1e-4)
-    np.testing.assert_allclose(score.exchanged_likelihoods(part, order), wanted, atol=1e-4)
+    found = score.exchanged_likelihoods(score.of_spectra(part), order)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
     assert np.abs(wanted - whole).max() > 0.01
 
 
-@pytest.mark.parametrize("options", [WHOLE, {}])
-def test_part_of_some_bands_is_that_of_these_bands_once_they_are_whitened(options):
-    network, _, _, score = masked("channel", **options)
-    bands, whitening = np.arange(13) < 4, whitening_of(network).numpy()
-    spectrum = np.random.default_rng(0).normal(size=13)
-    whitened = whitening @ score.as_weighed(bands) @ spectrum
-    np.testing.assert_allclose(whitened, np.where(bands, whitening @ spectrum, 0), atol=1e-6)
+def bases_of(network):
+    """Bands as the network weighs them, and as its linear part does."""
+    of_mean = network.linear is not None and network.linear.of_mean
+    return whitening_of(network), whitening_of(network) if of_mean else torch.eye(13)
+
+
+def replaced_log_likelihoods(network, patches, classes, fills):
+    """Of both parts shown the patches in which their own bands are multiplied by their own fill."""
+    shown = [
+        torch.einsum("ij,bjhw->bihw", torch.linalg.solve(basis, torch.as_tensor(fill).float() @ basis), patches)
+        for basis, fill in zip(bases_of(network), fills, strict=True)
+    ]
+    with torch.no_grad():
+        logits = network.cnn(network.fusion(torch.einsum("ij,bjhw->bihw", whitening_of(network), shown[0])))
+        logits = network.linear.mix(logits, network.linear.direct(shown[1], 2)).flatten(1)
+    return logits.log_softmax(1)[torch.arange(len(classes)), classes].numpy()
+
+
+@pytest.mark.parametrize("of_mean", [0, 1])
+def test_each_part_is_shown_replacements_of_the_bands_that_it_weighs(of_mean):
+    network, patches, classes, _ = masked("channel", **WHOLE)
+    network.linear.of_mean.fill_(of_mean)
+    score = MaskedNetwork(network, patches, classes)
+    assert len(score.bases) == 2 - of_mean
+    fills = np.random.default_rng(0).normal(size=(2, 13, 13))[: 2 - of_mean] / 4
+    wanted = replaced_log_likelihoods(network, patches, classes, (fills[0], fills[-1]))
+    found = score.exchanged_likelihoods(np.eye(13) - fills, np.arange(40))
+    np.testing.assert_allclose(found, score.log_likelihoods(), atol=1e-4)  # by the values of the pixel itself
+    score_of = score._log_likelihoods(score._front(score._seen, fills))
+    np.testing.assert_allclose(score_of, wanted, atol=1e-3)
+    right = float((wanted > -np.log(3)).mean())
+    assert 0 < right < 1
 
 
 @pytest.mark.parametrize(("fusion", "options"), [("channel", WHOLE), ("instance", {})])
-def test_gradients_of_the_only_whitened_band_that_differs_add_up_to_the_change(fusion, options):
+def test_gradients_of_the_only_band_as_weighed_that_differs_add_up_to_the_change(fusion, options):
     network, _, classes, _ = masked(fusion, **options)
+    if network.linear is not None:
+        network.linear.of_mean.fill_(1)  # both parts take whitened bands
     only = torch.linalg.solve(whitening_of(network), torch.eye(13)[4])
     patch = 3 * only[None, :, None, None].expand(1, 13, 5, 5).contiguous()
     ends = [log_likelihoods(network, x, classes[:1]).item() for x in (0 * patch, patch)]
     gradients = MaskedNetwork(network, patch, classes[:1]).integrated_gradients(steps=200)
     assert gradients[4] == pytest.approx(abs(ends[1] - ends[0]), rel=0.02)
     assert gradients[4] > 100 * np.delete(gradients, 4).max()
+
+
+def test_gradients_go_by_the_bands_of_each_part():
+    network, patches, classes, _ = masked("channel", **WHOLE)
+    network.linear.network_share.zero_()  # all of it is linear in the pixel's spectrum
+    network.linear.weight[:, 6:] = 0
+    gradients = MaskedNetwork(network, patches, classes).integrated_gradients()
+    assert gradients[:6].min() > 1e-3 and gradients[6:].max() < 1e-6
+    network.linear.network_share.fill_(1.0)
+    assert MaskedNetwork(network, patches, classes).integrated_gradients()[6:].max() > 1e-3
 
 
 def test_the_network_is_left_as_it_is():
