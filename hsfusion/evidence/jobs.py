@@ -37,6 +37,7 @@ from hsfusion.training.building import WeightReadout
 from hsfusion.training.model_file import load_model, save_model
 from hsfusion.trust.chance import moved_by, null_moves
 from hsfusion.trust.faithfulness import ORDERS, band_covariance, conditional_fill, curve_masks, mean_fill, permutations
+from hsfusion.trust.rankings import RIVALS
 
 CLASSIFIERS = ("svm", "network")
 #: repeats of the permutation of a group
@@ -59,6 +60,7 @@ class EvidenceSettings(Settings):
     jobs: int | None = within(None, 1)
     faithfulness_pixels: int = within(200, 20, 20_000)
     top_k: tuple[int, ...] = (5, 10, 20, 30)
+    rivals: tuple[str, ...] = choice(RIVALS, *RIVALS)
     retrain: tuple[str, ...] = choice(("svm",), *CLASSIFIERS)
     retrain_epochs: int = within(20, 1)
     top_k_seeds: int = within(3, 1)

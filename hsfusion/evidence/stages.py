@@ -195,7 +195,6 @@ class _Stages:
     def choose(self, profiles: Profiles) -> None:
         """Choices of k bands on several splits, and classifiers trained on them alone."""
         plan = self._plan
-        own: Pair = ("split", plan.of_split)
         seeds = range(plan.of_split, plan.of_split + plan.top_k_seeds)
         kinds = ("split",) if plan.random_split is None else ("split", "random_split")
         pairs: list[Pair] = [(which, seed) for which in kinds for seed in seeds]
@@ -206,11 +205,9 @@ class _Stages:
                 for seed in range(plan.first_seed, plan.first_seed + plan.top_k_members)
             ]
             for pair, place in places.items()
-            if pair != own
         }
-        self._workers.run(list(itertools.chain(*jobs.values())), stage="trainings on other splits")
+        self._workers.run(list(itertools.chain(*jobs.values())), stage="trainings on whole splits")
         members = {pair: [job.path.parent for job in of] for pair, of in jobs.items()}
-        members[own] = [self._place(run) for run in self._runs if run.resample < 2]
         self._workers.run(chosen_jobs(places, members), stage="choices of bands")
         self._workers.run(retrain_jobs(places, plan, self._used), stage="trainings on chosen bands")
         self.content["top_k"] = top_k_of(places, plan, members=members, kind=self._split.kind)

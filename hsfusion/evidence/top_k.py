@@ -53,6 +53,7 @@ def retrain_jobs(places: Mapping[Pair, Path], plan: EvidenceSettings, used: NDAr
                 for draw in range(1, _DRAWS)
             }
             for k in plan.top_k
+            if "random" in plan.rivals
         }
         for classifier in plan.retrain:
             common = {"which": which, "split_seed": seed, "classifier": classifier}
@@ -83,7 +84,7 @@ def top_k_of(
             found[key][name] = {ranking: [row[ranking] for row in rows] for ranking in rows[0]}
         found[f"full_{key}"] = {name: float(np.mean(of)) for name, of in full.items()}
         found[f"members_{key}"] = [len(members[pair]) for pair in places if pair[0] == which]
-        if which == "split" and "svm" in plan.retrain:
+        if which == "split" and "svm" in plan.retrain and "random" in plan.rivals:
             found[f"random_p_{key}"] = _with_draws(own, plan.top_k, found[key]["svm"])
     own = [place for (which, _), place in places.items() if which == "split"]
     validated = {}
@@ -125,9 +126,9 @@ def choose(path: Path, task: Task, *, which: str, split_seed: int, profile: list
     train = spectra[:, used], classes
     named = choices(np.array(profile)[used], train, noise=noise, wavelength_nm=nm[used], seed=split_seed)
     numbers = task.plan.top_k
-    write_json(
-        path, {name: {str(k): used[np.sort(choice(k))].tolist() for k in numbers} for name, choice in named.items()}
-    )
+    names = ("weights", *task.plan.rivals)
+    chosen = {name: {str(k): used[np.sort(named[name](k))].tolist() for k in numbers} for name in names}
+    write_json(path, chosen)
 
 
 def retrain(

@@ -166,6 +166,10 @@ def svm_weights(train: Pixels, *, seed: int) -> NDArray[np.float64]:
     return np.sqrt((machine.coef_**2).sum(0))
 
 
+#: names of the choices of bands that ours, ``weights``, has to beat
+RIVALS = ("mutual information", "SVM weights", "MNF loading", "evenly spaced", "random", "lowest weights")
+
+
 def choices(
     weight: NDArray[np.floating],
     train: Pixels,
@@ -174,7 +178,7 @@ def choices(
     wavelength_nm: NDArray[np.floating],
     seed: int,
 ) -> dict[str, Choice]:
-    """Our choice of bands, ``weights``, and those that it has to beat, by name: each a function of k.
+    """Our choice of bands, ``weights``, and :data:`RIVALS`, by name: each a function of k.
 
     The weights (C,) are learned from the same training pixels. The other scores are made into a choice by the same
     rule, :func:`select_bands`: their k highest bands would be neighbours, which no ranking deserves.

@@ -158,7 +158,7 @@ def test_chosen_bands_are_compared_on_both_kinds_of_split(tiny):
     assert top_k["numbers"] == [10] and top_k["seeds"] == [0]
     assert len(top_k["random_p_blocks"]) == 1 and "random_p_random" not in top_k
     assert not list((folder / "top_k").glob("random_split-*/svm-random-*.json"))
-    assert top_k["members_blocks"] == [4] and top_k["members_random"] == [1]
+    assert top_k["members_blocks"] == [1] and top_k["members_random"] == [1]
     for kind in ("blocks", "random"):
         for classifier in ("svm", "network"):
             rankings = top_k[kind][classifier]
