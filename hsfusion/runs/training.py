@@ -230,7 +230,7 @@ def _trainer(
         "log_every_n_steps": settings.steps_per_epoch,
     }
     fixed = {"max_epochs": settings.epochs, "use_distributed_sampler": False}
-    bar = [RichProgressBar()] if settings.progress else []
+    bar = [RichProgressBar()] if asked.get("enable_progress_bar", settings.progress) else []
     callbacks = [*callbacks, *(asked.get("callbacks") or ()), *bar]
     try:
         with configuration_errors("trainer"):

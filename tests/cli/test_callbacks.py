@@ -14,7 +14,15 @@ from hsfusion.data.synthetic import synthetic_scene
 def test_callbacks_of_users_run_beside_those_of_the_training(hsfusion, tmp_path):
     words = ["callbacks=[ema,early_stopping,lr_monitor]", "callbacks.mine._target_=lightning.pytorch.callbacks.Timer"]
     words += ["+trainer.callbacks=[{_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/loss}]"]
-    done = hsfusion("train", "run_dir=run", *words, "trainer.limit_train_batches=3", cwd=tmp_path, small=True)
+    done = hsfusion(
+        "train",
+        "run_dir=run",
+        *words,
+        "trainer.limit_train_batches=3",
+        "trainer.enable_progress_bar=false",
+        cwd=tmp_path,
+        small=True,
+    )
     assert done.returncode == 0, done.stderr
     checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 6  # of two epochs
