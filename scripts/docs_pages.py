@@ -54,7 +54,11 @@ def code(text: object) -> str:
 def commands_page() -> str:
     """Every command with its groups and keys: what ``--help`` prints."""
     rows = [(code(f"hsfusion {name}"), text) for name, text in COMMANDS.items()]
-    parts = ["# Commands and keys", "Made from the files that `hsfusion COMMAND --help` reads.", table(["", ""], rows)]
+    parts = [
+        "# Commands and keys",
+        "Made from the files that `hsfusion COMMAND --help` reads.",
+        table(["command", "what it does"], rows),
+    ]
     for command in ("train", "finetune", "predict"):
         parts += _command_part(f"hsfusion {command}", command)
     for name, text in (("weights", weights._HELP), ("inspect", inspection._HELP)):
@@ -106,12 +110,12 @@ def _default(entry: Field[Any]) -> str:
 
 def _limits(entry: Field[Any]) -> str:
     limits: Mapping[str, Any] = entry.metadata
-    words = [code(str(entry.type))]
+    words = [code(str(entry.type).replace(" | ", " or "))]
     if limits.get("choices"):
         words.append("of " + ", ".join(map(code, limits["choices"])))
     elif "lower" in limits:
         lower, upper = limits["lower"], limits.get("upper", inf)
-        words.append(f"from {lower:g}" + ("" if upper == inf else f" to {upper:g}"))
+        words.append(f"from {lower}" + ("" if upper == inf else f" to {upper:,}"))
     return " ".join(words)
 
 
@@ -171,7 +175,7 @@ def import_graph() -> dict[str, set[str]]:
     for path in (ROOT / "hsfusion").rglob("*.py"):
         part = path.relative_to(ROOT / "hsfusion").with_suffix("").parts[0]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if part != "__init__" and isinstance(node, ast.ImportFrom):
+            if part in graph and isinstance(node, ast.ImportFrom):
                 names = {f"{node.module}.{alias.name}" for alias in node.names}
                 graph[part] |= {name.split(".")[1] for name in names if name.startswith("hsfusion.")} & graph.keys()
         graph.get(part, set()).discard(part)

@@ -1,4 +1,4 @@
-"""The dependency rule, the sizes, and the map in the README."""
+"""The dependency rule, the sizes, and the map in the documentation."""
 
 import ast
 import re
@@ -34,6 +34,7 @@ ALLOWED = {
         *("errors", "spectra", "scenes", "data", "nn", "training", "inference", "trust", "plots", "runs"),
         *("evidence", "benchmarks"),
     },
+    "__main__": {"cli"},
     "__init__": {"data", "evidence", "nn", "runs", "scenes", "spectra"},
 }
 # edges that only a method's own import may have: BandWeights.plot draws where somebody asks for it
@@ -192,12 +193,16 @@ def test_importing_the_package_imports_no_torch():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
 
 
-def test_readme_maps_every_part_of_the_package_and_nothing_else():
+def test_documentation_maps_every_part_of_the_package_and_nothing_else():
+    architecture = (ROOT / "docs/development/architecture.md").read_text()
+    mapped = set(re.findall(r"^\| `hsfusion/(\w+)", architecture, re.MULTILINE))
+    assert mapped == {part_of(path) for path in MODULES} - {"__init__", "__main__"}
+
+
+def test_readme_is_short():
     readme = (ROOT / "README.md").read_text()
-    mapped = set(re.findall(r"^\| `hsfusion/(\w+)", readme, re.MULTILINE))
-    there = {part_of(path) for path in MODULES} - {"__init__"}
-    assert mapped == there
-    assert readme.count("\n") <= 220
+    assert readme.count("\n") <= 150
+    assert len(readme) <= 8000
 
 
 def test_every_script_named_in_the_readme_exists():
@@ -210,5 +215,6 @@ def test_readme_points_to_files_that_exist_and_holds_no_placeholder():
     readme = (ROOT / "README.md").read_text()
     links = re.findall(r"\]\(([^)#]+)\)", readme)
     assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    local = [link for link in links if not link.startswith("../../actions")]  # of the repository's host
+    assert [link for link in local if not (ROOT / link).exists()] == []
     assert re.findall(r"\b[A-Z]+_[A-Z]+\b(?!=)", readme) == []

@@ -6,7 +6,6 @@ Each benchmark is a frozen dataclass of what is measured, and each of its fields
 
 from __future__ import annotations
 
-import resource
 import sys
 import tempfile
 import time
@@ -191,6 +190,8 @@ class PredictBenchmark(_OnDevice):
         network = build_network(scene.bands, even_groups(scene.bands, number=14), num_classes=16).eval()
         folded = FoldedNetwork(network).to(self.device)
         pixels, work, files = {}, {}, {}
+        import resource  # not on Windows
+
         with tempfile.TemporaryDirectory(prefix="hsfusion-", dir=self.folder) as folder:
             pixels["patch loop"], work["patch loop"] = self.patches, self._patch_loop(network, scene)
             pixels["bare network"], work["bare network"] = 16 * TILE**2, _bare(folded, network.receptive_field)

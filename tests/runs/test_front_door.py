@@ -15,23 +15,20 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scene_files import envi
+from scene_files import described
 
 import hsfusion as hs
 from hsfusion.data.patches import PatchDataModule, prepare, valid_pixels
 from hsfusion.data.splits import blocks
-from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
 from hsfusion.inference import predict_scene
 from hsfusion.runs.report import write_figures
-from hsfusion.runs.settings import TrainSettings
-from hsfusion.scenes import read_class_map, write_class_map
+from hsfusion.scenes import read_class_map
 from hsfusion.spectra import even_groups
 from hsfusion.training.building import build_network
 from hsfusion.training.classifier import FusionClassifier
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
 _SCENE = ("synthetic_scene(seed=0", "synthetic_scene(seed=0, height=40, width=40")
 SHORT = {  # notebook -> what stands in its cells, and what a short run has in its place
     "01_weighted_combination": [("steps=400", "steps=20"), ("steps=600", "steps=20"), ("range(400)", "range(20)")],
@@ -49,45 +46,6 @@ SHORT = {  # notebook -> what stands in its cells, and what a short run has in i
         ('("enmap", "prisma", "desis", "sentinel2")', '("enmap", "prisma", "desis")'),
     ],
 }
-
-
-def readme_script() -> list[str]:
-    """The lines of code of the section "From Python" of the README."""
-    section = README.read_text().split("## From Python")[1]
-    code = re.search("```python\n(.*?)```", section, re.DOTALL)
-    assert code is not None
-    return [line for line in code[1].splitlines() if line.strip()]
-
-
-def write_described_scene(folder, name, *, seed, corner):
-    """Writes NAME.img, labels and NAME.yaml: every tenth band of a synthetic scene, its west corner at ``corner`` m."""
-    labelled = synthetic_scene(seed=seed, height=40, width=40)
-    some = labelled.scene.read()[::10]
-    wavelengths = "{" + ", ".join(f"{nm:g}" for nm in labelled.scene.bands.wavelength_nm[::10]) + "}"
-    place = f"{{UTM, 1, 1, {corner}, 5800000, 30, 30, 33, North, WGS-84}}"
-    envi.write(folder, some, dtype="f4", name=f"{name}.img", wavelength=wavelengths, map_info=place)
-    geobox = hs.open_scene(folder / f"{name}.img").geobox
-    write_class_map(folder / f"{name}_labels.tif", labelled.labels, legend=labelled.legend, geobox=geobox, tags={})
-    (folder / f"{name}.yaml").write_text(f"cube: {name}.img\nlabels: {name}_labels.tif\n")
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_script_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
-    lines = readme_script()
-    assert len(lines) <= 12
-    for name, seed, corner in (("field", 0, 300_000), ("other", 1, 400_000), ("flight", 2, 500_000)):
-        write_described_scene(tmp_path, name, seed=seed, corner=corner)
-    monkeypatch.chdir(tmp_path)
-    small = partial(TrainSettings, threads=1, steps_per_epoch=1, baselines=())
-    monkeypatch.setattr("hsfusion.runs.settings.TrainSettings", partial(small, epochs=2))
-    monkeypatch.setattr("hsfusion.runs.finetuning.TrainSettings", small)
-    values = {}
-    for line in lines:
-        exec(line, values)
-    assert {path.name for path in (tmp_path / "runs" / "field").iterdir()} >= {"model.safetensors", "report.html"}
-    assert (tmp_path / "map.tif").is_file()
-    assert values["tuned"].training.experiment.initial.transfer is not None
-    assert values["run"].training.settings.epochs == 60
 
 
 class _Unasserted(ast.NodeTransformer):
@@ -158,7 +116,7 @@ def test_unknown_setting_of_evidence_is_one_line_that_names_it(scene, tmp_path):
 
 
 def test_options_beside_a_description_are_refused_and_not_ignored(tmp_path):
-    write_described_scene(tmp_path, "field", seed=0, corner=300_000)
+    described.write(tmp_path, "field", seed=0, left=300_000)
     with pytest.raises(InputError, match="options is labels, nodata"):
         hs.open_scene(tmp_path / "field.yaml", labels=tmp_path / "field_labels.tif", nodata=0)
 

@@ -1,0 +1,15 @@
+# docker build -t hsfusion .                                                                      CPU
+# docker build -t hsfusion:cuda --build-arg BASE=nvidia/cuda:12.6.3-runtime-ubuntu24.04 .          CUDA
+# docker run --rm -v "$PWD":/data hsfusion train scene=field.yaml
+ARG BASE=ubuntu:24.04
+FROM ${BASE}
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends python3-venv libexpat1 \
+ && rm -rf /var/lib/apt/lists/*
+RUN python3 -m venv /opt/hsfusion
+COPY pyproject.toml constraints.txt README.md LICENSE CHANGELOG.md /src/
+COPY hsfusion /src/hsfusion
+COPY conf /src/conf
+RUN /opt/hsfusion/bin/pip install --no-cache-dir -c /src/constraints.txt /src
+WORKDIR /data
+ENTRYPOINT ["/opt/hsfusion/bin/hsfusion"]
