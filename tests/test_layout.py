@@ -23,7 +23,7 @@ ALLOWED = {
     "training": {"errors", "publishing", "spectra", "nn"},
     "inference": {"errors", "publishing", "nn", "scenes"},
     "trust": {"errors", "spectra"},
-    "plots": {"errors", "publishing"},
+    "plots": {"errors", "publishing", "spectra"},
     "runs": {"errors", "publishing", "spectra", "scenes", "data", "nn", "training", "inference", "trust", "plots"},
     "evidence": {
         *("errors", "publishing", "spectra", "scenes", "data", "nn", "training", "inference", "trust", "plots"),

@@ -24,9 +24,9 @@ from hsfusion.plots.style import (
     text_width_in,
     titled_figure,
 )
+from hsfusion.spectra.bands import RANGES_NM
 
-STRONG_WATER_VAPOUR_NM = ((1350.0, 1430.0), (1800.0, 1950.0))
-WEAK_WATER_VAPOUR_NM = (940.0, 1130.0)
+_WEAK_WATER_VAPOUR_NM = (940.0, 1130.0)
 _GAP = 3.0  # times the median spacing
 _AXES_HEIGHT_IN = 2.5
 _STRIP_HEIGHT_IN = 0.5  # of the selection frequency
@@ -141,11 +141,11 @@ def mark_water_vapour(axes: Axes) -> list[Artist]:
     """Marks where the atmosphere absorbs, as far as the axes reach; returns legend handles."""
     low, high = axes.get_xlim()
     handles: list[Artist] = []
-    for lower, upper in STRONG_WATER_VAPOUR_NM:
+    for lower, upper in RANGES_NM["water_vapour"]:
         if lower < high and upper > low:
             axes.axvspan(max(lower, low), min(upper, high), fc="none", ec="#9A9A9A", hatch="/////", lw=0, zorder=1)
             handles = [Patch(fc="white", ec="#9A9A9A", hatch="/////", lw=0, label="water vapour, strong")]
-    weak = [at for at in WEAK_WATER_VAPOUR_NM if low < at < high]
+    weak = [at for at in _WEAK_WATER_VAPOUR_NM if low < at < high]
     lines = [axes.axvline(at, color="#606060", lw=0.7, ls=":", zorder=1.5, label="water vapour, weak") for at in weak]
     return handles + lines[:1]
 
@@ -188,8 +188,8 @@ def _draw_importance(axes: Axes, importance: Mapping[str, Any]) -> None:
     look: Any = {"fmt": "none", "elinewidth": 0.8}
     axes.errorbar(middle - width / 8, data, 2 * data_error, ecolor=Color.BLUE, **look)
     axes.errorbar(middle + width / 8, network, 2 * network_error, ecolor=Color.VERMILION, **look)
-    words = "this network, shown no more of it than the other bands say"
-    axes.plot(middle + width / 8, network, ".", color=Color.VERMILION, ms=4, label=words)
+    label = "this network, what the others do not predict exchanged"
+    axes.plot(middle + width / 8, network, ".", color=Color.VERMILION, ms=4, label=label)
     axes.axhline(0, color="#404040", lw=0.6)
     axes.axhline(_MATTERS, color=Color.GREY, lw=0.7, ls="--")
     axes.set_ylabel("lost without it\n(nats)", fontsize=SMALL_PT)

@@ -15,6 +15,7 @@ from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.formats.envi import LAYOUTS, EnviPixels
 from hsfusion.scenes.scene import ArrayRaster, Scene, Window
 from hsfusion.spectra import Bands
+from hsfusion.spectra.bands import RANGES_NM
 
 #: the quantiles of a survey, as fractions
 QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
@@ -29,7 +30,6 @@ _SENSIBLE_NM = (300.0, 15_000.0)  # imaging spectrometers see from the near ultr
 _WIDE, _NARROW = 5.0, 0.1  # FWHM, in median spacings, that can hardly be meant
 _BLANK = 0.001  # share of pixels that are 0 in all bands
 _SHOWN = 3
-_WATER_VAPOUR_NM = ((1350.0, 1420.0), (1800.0, 1950.0))  # where next to no light comes through
 _EDGE_NM = 10.0  # beside them, and beside a gap
 _GAP = 3.0  # times the median spacing
 _SPIKE = 10.0  # times the usual departure from the line between the neighbours
@@ -206,7 +206,7 @@ def atmospheric_bands(
     flags["spike"][index] = largest & (departure[1:-1] > _SPIKE * usual)
     after = np.flatnonzero(step > _GAP * np.median(step))
     ends = np.array([np.sort(nm[[i, i + 1]]) for i in after]).reshape(-1, 2)
-    for lower, upper in (*_WATER_VAPOUR_NM, *ends.tolist()):
+    for lower, upper in (*RANGES_NM["water_vapour"], *ends.tolist()):
         flags["edge"][index] |= (nm >= lower - _EDGE_NM) & (nm <= upper + _EDGE_NM)
     return flags
 

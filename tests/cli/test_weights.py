@@ -327,9 +327,9 @@ def test_selected_bands_are_written_as_a_table_and_as_groups_of_one_band(three, 
 def test_heavy_windows_at_an_absorption_edge_are_named(three):
     at_edge = compare([write_tables(three[0].with_name("edge"), profile(0, peaks=(660, 1360)))])
     [sentence] = at_edge.atmospheric_sentences
-    assert "1360" in sentence and " 660" not in sentence  # 1350 to 1420 nm is dark
-    assert compare(three).atmospheric.sum() == 5
-    assert NM[at_edge.atmospheric].tolist() == [1340, 1360, 1380, 1400, 1420]
+    assert "1360" in sentence and " 660" not in sentence  # 1350 to 1430 nm is dark
+    assert compare(three).atmospheric.sum() == 6
+    assert NM[at_edge.atmospheric].tolist() == [1340, 1360, 1380, 1400, 1420, 1440]
 
 
 def test_selected_windows_are_apart_and_groups_of_their_bands(three, monkeypatch, capsys, undrawn):
