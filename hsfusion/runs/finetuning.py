@@ -130,7 +130,7 @@ def starting_experiment(
     initial = experiment.initial
     assert initial.transfer is not None, "a transferred network"
     anew = replace(initial, transfer=initial.transfer.standardised_anew())
-    comparable = initial.transfer.knows_statistics and experiment.split.count(VAL)
+    comparable = not initial.transfer.new_sources and experiment.split.count(VAL)
     if not comparable or unknown_classes(header, experiment.split.labelled.legend.names):
         return replace(experiment, initial=anew)
     accuracy = _accuracy_at_start(experiment, settings)
@@ -186,9 +186,8 @@ def _transferred_experiment(
         _log.warning(
             "Classes named by their codes (class 1, ...) start anew: name them to have classes copied by name."
         )
-    fresh = [part for part in report.fresh if part.startswith("cnn.classifier")]
-    if fresh and "classifier" in settings.freeze:
-        expected = f"parts that are copied; {', '.join(fresh)} start anew, as random numbers"
+    if report.new_classes and "classifier" in settings.freeze:
+        expected = f"parts that are copied; those of {', '.join(report.new_classes)} start anew, as random numbers"
         raise InputError("settings", "freeze", "classifier", expected, "take classifier out of freeze")
     return experiment
 

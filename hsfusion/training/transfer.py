@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from statistics import median
@@ -27,9 +27,10 @@ _LEAST_R2 = 0.5
 # a group, or one channel's response in it, of which less than this is covered says nothing about the rest
 _LEAST_COVERED = 0.01
 _SMALL = 0.01  # weight of a new raster at first, in multiples of the mean group weight
+_ORIGINS = ("copied", "resampled", "fresh")
 
-#: a tensor of the new network, and the origin (copied, resampled, fresh) of its rows by name; "" names all of them
-TransferredTensor = tuple[Tensor, dict[str, str]]
+#: a tensor of the new network, and its origin: copied, resampled or fresh
+TransferredTensor = tuple[Tensor, str]
 
 
 class GroupOrigin(NamedTuple):
@@ -37,7 +38,7 @@ class GroupOrigin(NamedTuple):
 
     name: str
     old: int | None  # its place among the old groups and rasters, None for a new raster
-    origin: str  # of its responses: resampled, copied or fresh
+    layers: int = 0  # of a raster
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +50,11 @@ class TransferPlan:
     share: NDArray[np.float64]  # (C + E, C' + E'), what each new band or layer takes over of each old one
     prediction: BandPrediction
     rows: tuple[GroupOrigin, ...]  # G', groups and rasters
-    layers: tuple[GroupOrigin, ...]  # E', of each layer the row of its raster
 
     @property
-    def band_origins(self) -> dict[str, str]:
-        """Origin of what has one entry per band and layer."""
-        return {"bands": "resampled", **{f"raster {row.name}": row.origin for row in self.layers}}
+    def layers(self) -> list[GroupOrigin]:
+        """E', of each layer the row of its raster."""
+        return [row for row in self.rows for _ in range(row.layers)]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class GroupCoverage:
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What was transferred and how; names of tensors are ``name[row]`` where rows differ in origin."""
+    """What was transferred and how; in copied and resampled tensors, what is of new classes and rasters is fresh."""
 
     copied: tuple[str, ...]  # parameters and buffers of the new network that are those of the old one
     resampled: tuple[str, ...]  # ... that were transferred by wavelength
@@ -79,6 +79,8 @@ class TransferReport:
     dropped_groups: tuple[str, ...]  # of which the new scene covers nothing
     dropped_sources: tuple[str, ...]  # that the new scene lacks
     dropped_classes: tuple[str, ...]
+    new_sources: tuple[str, ...]  # that start anew
+    new_classes: tuple[str, ...]  # likewise
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -87,16 +89,8 @@ class TransferReport:
     def standardised_anew(self) -> TransferReport:
         """The report of a network whose mean and standard deviation are those of the new training pixels."""
         fitted = ("mean", "std", "covariance")
-        copied, resampled, fresh = (
-            tuple(part for part in parts if part.partition("[")[0] not in fitted)
-            for parts in (self.copied, self.resampled, self.fresh)
-        )
-        return replace(self, copied=copied, resampled=resampled, fresh=(*fitted, *fresh))
-
-    @property
-    def knows_statistics(self) -> bool:
-        """Whether mean and standard deviation of all bands and layers come from the old network."""
-        return not any(part.startswith("mean[") for part in self.fresh)
+        resampled = tuple(part for part in self.resampled if part not in fitted)
+        return replace(self, resampled=resampled, fresh=(*fitted, *self.fresh))
 
     def coverage_lines(self) -> list[str]:
         """What the new bands cover, as a text table, line by line."""
@@ -111,7 +105,7 @@ class TransferReport:
             table.append(f"less than half covered, the rest stands for the whole: {', '.join(little)}")
         if self.outside_share > 0.5 and not self.expected_r2:
             table.append("that is most of it: expect little of what the network has learned")
-        for title in ("dropped_groups", "dropped_sources", "dropped_classes"):
+        for title in ("dropped_groups", "dropped_sources", "dropped_classes", "new_sources", "new_classes"):
             if names := getattr(self, title):
                 table.append(f"{title.replace('_', ' ')}: {', '.join(names)}")
         return table
@@ -125,8 +119,9 @@ class TransferReport:
     def lines(self) -> list[str]:
         """The whole report as a text table, line by line."""
         table = self.coverage_lines()
-        for title in ("copied", "resampled", "fresh"):
-            table.append(f"{title:9}  {', '.join(_shortened(getattr(self, title))) or 'nothing'}")
+        for title in _ORIGINS:
+            parts = ("cnn.features" if part.startswith("cnn.features.") else part for part in getattr(self, title))
+            table.append(f"{title:9}  {', '.join(dict.fromkeys(parts)) or 'nothing'}")
         return table
 
 
@@ -181,8 +176,7 @@ def transfer(
     coverages, outside = _coverages(network, header, share=share)
     left = _covered_groups(coverages[: len(groups)], old, bands)
     new = [_raster_origin(source, rasters, first=len(groups)) for source in sources]
-    layers = [row for row, (_, number) in zip(new, sources, strict=True) for _ in range(number)]
-    rows = [GroupOrigin(groups[g].name, g, "resampled") for g in left] + new
+    rows = [GroupOrigin(groups[g].name, g) for g in left] + new
     instance = network.fusion.kind.endswith("instance")
     kept_apart = instance or (responses == "kept" and network.whitening is None and network.fusion.kind != "free")
     changed = {"response": "carried"} if kept_apart else {"response": "learned", "fusion": "free"}
@@ -190,24 +184,24 @@ def transfer(
     architecture = {**header.architecture, **changed, **whitens, "keep_bands": None}
     kept = tuple(groups[g] for g in left)
     transferred = build_network(bands, kept, num_classes=len(classes), sources=sources, **architecture)
-    prediction = _prediction(network, old=old, new=bands, share=share)
-    plan = TransferPlan(old, bands, share, prediction, tuple(rows), tuple(layers))
+    plan = TransferPlan(old, bands, share, _prediction(network, old=old, new=bands, share=share), tuple(rows))
     tensors = _filled(transferred, network, plan=plan, classes=classes)
     report = TransferReport(
-        **{origin: _with_origin(tensors, origin) for origin in ("copied", "resampled", "fresh")},
+        **{origin: tuple(name for name in tensors if tensors[name][1] == origin) for origin in _ORIGINS},
         groups=tuple(coverages),
         outside_share=outside,
-        expected_r2=() if instance else _expected_r2(network, prediction),
+        expected_r2=() if instance else _expected_r2(network, plan.prediction),
         dropped_groups=tuple(group.name for g, group in enumerate(groups) if kept_apart and g not in left),
         dropped_sources=tuple(name for name, number in rasters if (name, number) not in sources),
         dropped_classes=tuple(name for row, name in enumerate(named) if row not in classes.values()),
+        new_sources=tuple(row.name for row in new if row.old is None),
+        new_classes=tuple(name for name, row in classes.items() if row is None),
     )
     return TransferredNetwork(transferred.eval(), kept, architecture, report)
 
 
 def _raster_origin(source: tuple[str, int], rasters: Sequence[tuple[str, int]], *, first: int) -> GroupOrigin:
-    known = source in rasters
-    return GroupOrigin(source[0], first + rasters.index(source) if known else None, "copied" if known else "fresh")
+    return GroupOrigin(source[0], first + rasters.index(source) if source in rasters else None, source[1])
 
 
 def _expected_r2(network: FusionNetwork, prediction: BandPrediction) -> tuple[float, ...]:
@@ -233,18 +227,9 @@ def _filled(
     else:
         assert isinstance(network.fusion, BandFusion), "a free convolution stays one"
         tensors |= _fusion_tensors(network.fusion, plan, start)
-    tensors |= {name: (tensor, {"": "fresh"}) for name, tensor in start.items() if name not in tensors}
+    tensors |= {name: (tensor, "fresh") for name, tensor in start.items() if name not in tensors}
     transferred.load_state_dict({name: tensor for name, (tensor, _) in tensors.items()})
     return tensors
-
-
-def _with_origin(tensors: Mapping[str, TransferredTensor], origin: str) -> tuple[str, ...]:
-    """Names of the tensors of one origin, ``name[row]`` where the rows of a tensor differ."""
-    names = []
-    for name, (_, origins) in tensors.items():
-        rows = [f"{name}[{row}]" for row, value in origins.items() if value == origin]
-        names += [name] if len(rows) == len(origins) else rows
-    return tuple(names)
 
 
 def _class_rows(old: Sequence[str], new: Sequence[str]) -> dict[str, int | None]:
@@ -316,9 +301,9 @@ def _statistics_tensors(plan: TransferPlan) -> dict[str, TransferredTensor]:
     prediction = plan.prediction
     triangle = prediction.covariance[np.triu_indices(len(prediction.mean))]
     return {
-        "mean": (torch.from_numpy(prediction.mean), plan.band_origins),
-        "std": (torch.from_numpy(prediction.std), plan.band_origins),
-        "covariance": (torch.from_numpy(triangle), {"": "resampled"}),
+        "mean": (torch.from_numpy(prediction.mean), "resampled"),
+        "std": (torch.from_numpy(prediction.std), "resampled"),
+        "covariance": (torch.from_numpy(triangle), "resampled"),
     }
 
 
@@ -330,8 +315,8 @@ def _predicted_tensors(
     weight = torch.from_numpy(plan.prediction.channels(network.matrix().detach().cpu().double().numpy()))
     known = torch.from_numpy(plan.prediction.known)
     return {
-        "fusion.weight": (torch.where(fresh, _SMALL * start["fusion.weight"], weight), plan.band_origins),
-        "fusion.membership": ((known | fresh)[None], {"": "resampled"}),
+        "fusion.weight": (torch.where(fresh, _SMALL * start["fusion.weight"], weight), "resampled"),
+        "fusion.membership": ((known | fresh)[None], "resampled"),
     }
 
 
@@ -350,8 +335,8 @@ def _linear_tensors(
     new = {**old, "weight": weight, "bias": bias}
     if not places.all():
         new["network_share"] = torch.ones(())
-    origin = {key: "fresh" if row is None else "resampled" for key, row in classes.items()}
-    return {f"linear.{name}": (value, origin if value.dim() else {"": "copied"}) for name, value in new.items()}
+    origin = "resampled" if rows else "fresh"
+    return {f"linear.{name}": (value, origin if value.dim() else "copied") for name, value in new.items()}
 
 
 def _fusion_tensors(
@@ -376,14 +361,12 @@ def _fusion_tensors(
         inside[i] = membership[row.old] @ plan.share > 0
         prior[i] = mass * enough[:, None] / np.maximum(mass.sum(1), 1e-300)[:, None]
         transmitted[i] = open_share[row.old] * enough * factor
-    origins = {row.name: row.origin for row in plan.rows}
-    not_fresh = {row.name: "fresh" if row.old is None else "resampled" for row in plan.rows}
     return tensors | {
-        "fusion.membership": (torch.from_numpy(inside), {"": "resampled"}),
-        "fusion.basis": (start["fusion.basis"], {"": "resampled"}),
-        "fusion.log_prior": (torch.from_numpy(prior).log().clamp_min(LOG_NOTHING), origins),
-        "fusion.passed": (torch.from_numpy(transmitted), not_fresh),
-        "fusion.gates.kept": (torch.from_numpy((prior > 0).any((0, 1))), {"": "resampled"}),
+        "fusion.membership": (torch.from_numpy(inside), "resampled"),
+        "fusion.basis": (start["fusion.basis"], "resampled"),
+        "fusion.log_prior": (torch.from_numpy(prior).log().clamp_min(LOG_NOTHING), "resampled"),
+        "fusion.passed": (torch.from_numpy(transmitted), "resampled"),
+        "fusion.gates.kept": (torch.from_numpy((prior > 0).any((0, 1))), "resampled"),
     }
 
 
@@ -391,14 +374,14 @@ def _cnn_tensors(
     network: FusionNetwork, classes: Mapping[str, int | None], start: Mapping[str, Tensor]
 ) -> dict[str, TransferredTensor]:
     """The CNN as it is, but for the rows of its classifier: of each new class the old row, None for a new one."""
-    copied = {"": "copied"}
-    tensors: dict[str, TransferredTensor] = {f"cnn.{k}": (v, copied) for k, v in network.cnn.state_dict().items()}
+    tensors: dict[str, TransferredTensor] = {f"cnn.{k}": (v, "copied") for k, v in network.cnn.state_dict().items()}
+    any_known = any(row is not None for row in classes.values())
     for name in ("cnn.classifier.weight", "cnn.classifier.bias"):
         old, rows = tensors[name][0].cpu(), start[name].clone()
         for k, row in enumerate(classes.values()):
             if row is not None:
                 rows[k] = old[row]
-        tensors[name] = rows, {key: "fresh" if row is None else "copied" for key, row in classes.items()}
+        tensors[name] = rows, "copied" if any_known else "fresh"
     return tensors
 
 
@@ -410,15 +393,14 @@ def _group_weight_tensors(
     kept = raw[[row.old for row in rows if row.old is not None]]
     small = _small(kept, group_sum, fresh=len(rows) - len(kept))
     new = torch.stack([small if row.old is None else raw[row.old] for row in rows])
-    origins = {row.name: "fresh" if row.old is None else "copied" for row in rows}
-    tensors: dict[str, TransferredTensor] = {"fusion.group_sum.raw": (new, origins)}
+    tensors: dict[str, TransferredTensor] = {"fusion.group_sum.raw": (new, "copied")}
     if group_sum.predictor is not None:
         old = group_sum.predictor.detach().cpu().unflatten(2, (len(raw), -1))  # (G, M, G, 1 or M)
         wide = torch.zeros(len(rows), old.shape[1], len(rows), old.shape[3])
         places = [(i, row.old) for i, row in enumerate(rows) if row.old is not None]
         for (i, one), (j, other) in product(places, places):
             wide[i, :, j] = old[one, :, other]
-        tensors["fusion.group_sum.predictor"] = wide.flatten(2), origins
+        tensors["fusion.group_sum.predictor"] = wide.flatten(2), "copied"
         return tensors, 1.0
     raw, new = raw.double(), new.double()
     if group_sum.kind != "none" and group_sum.constraint == "signed":
@@ -438,13 +420,3 @@ def _small(kept: Tensor, group_sum: WeightedSum, *, fresh: int) -> Tensor:
     if group_sum.constraint == "convex":
         return kept.logsumexp(0) - math.log(number) + math.log(_SMALL)
     return _SMALL * kept.abs().mean(0)
-
-
-def _shortened(tensors: Iterable[str]) -> list[str]:
-    """Rows of one tensor in one entry, and tensors of one module of the CNN's features counted, in order."""
-    rows: dict[str, list[str]] = {}
-    for part in tensors:
-        name, _, row = part.partition("[")
-        name = "cnn.features" if name.startswith("cnn.features.") else name
-        rows.setdefault(name, []).append(row.removesuffix("]"))
-    return [f"{name} ({'; '.join(found)})" if any(found) else name for name, found in rows.items()]
