@@ -108,5 +108,5 @@ def _print_page(weights: WeightComparison) -> None:
         from hsfusion.runs.weight_files import smallest_numbers
 
         for (split, kind), number in smallest_numbers(weights).items():
-            found = "none measured does" if number is None else f"{number} bands"
-            print(f"cheapest sensor that keeps 95 % ({kind}, {split}, chosen on validation pixels): {found}")
+            text = "none measured does" if number is None else f"{number} bands"
+            print(f"cheapest sensor that keeps 95 % ({kind}, {split}, chosen on validation pixels): {text}")

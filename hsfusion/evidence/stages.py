@@ -135,7 +135,7 @@ class _Stages:
         self.content: dict[str, Any] = {}
 
     def train(self) -> Profiles:
-        """Trainings over seeds and resamples, every one with a seed of its own, and some on moved label maps."""
+        """Trainings over seeds and resamples, each with another seed, and some on moved label maps."""
         plan, settings = self._plan, self._task.settings
         jobs = [
             Job(train_run, self._place(run) / "metrics.json", {"seed": run.seed, "draw": run.draw})
@@ -237,7 +237,7 @@ class _Stages:
         }
 
     def _write(self, profiles: Profiles) -> None:
-        """Writes all there is, with the verdict that it allows."""
+        """Writes what is known so far, with the verdict that it allows."""
         judged = with_importance(verdict_of(profiles, self.content), mean_importance([self.content]))
         windows = [{**asdict(window), "weight": window.share} for window in judged.windows]
         self.content["verdict"] = {**asdict(judged), "windows": windows}
@@ -283,7 +283,7 @@ def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, 
     stabilities = profiles.stabilities()
     untrained = replace(profiles, weight=control).stabilities().get("reported")
     stabilities |= {} if untrained is None else {"untrained": untrained}
-    found: dict[str, Any] = {
+    content: dict[str, Any] = {
         "profiles": profiles.runs.tolist(),
         "ensemble": profiles.reported.weight.tolist(),
         "quartiles": {"lower": spread.lower.tolist(), "upper": spread.upper.tolist()},
@@ -308,8 +308,8 @@ def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, 
         ],
     }
     if (p := profiles.uniformity_p) is not None:
-        found["uniformity_p"] = p
-    return found
+        content["uniformity_p"] = p
+    return content
 
 
 def importance_of(folders: Sequence[Path]) -> dict[str, Any]:
@@ -329,7 +329,7 @@ def _beside_moved(profiles: Profiles, moved: Sequence[Profiles]) -> dict[str, An
 
 
 def verdict_of(profiles: Profiles, evidence: Mapping[str, Any]) -> Verdict:
-    """The verdict on the reported profile, from the numbers there are."""
+    """The verdict on the reported profile, from the numbers known so far."""
     curves = evidence.get("faithfulness", {})
     names = [(direction, fill) for direction in DIRECTIONS if direction in curves for fill in FILLS]
     return verdict(

@@ -72,29 +72,29 @@ def top_k_of(
     places: Mapping[Pair, Path], plan: EvidenceSettings, *, members: Mapping[Pair, Sequence[Path]], kind: str
 ) -> dict[str, Any]:
     """The part ``top_k`` of evidence.json; accuracies stand under the kind of the split, and under ``random``."""
-    found: dict[str, Any] = {"numbers": list(plan.top_k), "seeds": sorted({seed for _, seed in places})}
+    result: dict[str, Any] = {"numbers": list(plan.top_k), "seeds": sorted({seed for _, seed in places})}
     for which, key in (("random_split", "random"), ("split", kind)):  # the configured one, where both are random
-        own = [place for pair, place in places.items() if pair[0] == which]
-        if not own:
+        folders = [place for pair, place in places.items() if pair[0] == which]
+        if not folders:
             continue
-        full = {name: _scores(own, name, _FULL)[_FULL] for name in plan.retrain}
-        found[key] = {}
+        full = {name: _scores(folders, name, _FULL)[_FULL] for name in plan.retrain}
+        result[key] = {}
         for name in plan.retrain:  # ranking -> accuracies, a row for each k and a column for each split
-            rows = [_scores(own, name, str(k)) for k in plan.top_k]
-            found[key][name] = {ranking: [row[ranking] for row in rows] for ranking in rows[0]}
-        found[f"full_{key}"] = {name: float(np.mean(of)) for name, of in full.items()}
-        found[f"members_{key}"] = [len(members[pair]) for pair in places if pair[0] == which]
+            rows = [_scores(folders, name, str(k)) for k in plan.top_k]
+            result[key][name] = {ranking: [row[ranking] for row in rows] for ranking in rows[0]}
+        result[f"full_{key}"] = {name: float(np.mean(of)) for name, of in full.items()}
+        result[f"members_{key}"] = [len(members[pair]) for pair in places if pair[0] == which]
         if which == "split" and "svm" in plan.retrain and "random" in plan.rivals:
-            found[f"random_p_{key}"] = _with_draws(own, plan.top_k, found[key]["svm"])
-    own = [place for (which, _), place in places.items() if which == "split"]
+            result[f"random_p_{key}"] = _with_draws(folders, plan.top_k, result[key]["svm"])
+    folders = [place for (which, _), place in places.items() if which == "split"]
     validated = {}
     for name in plan.retrain:  # by the accuracies on validation pixels a k can be chosen
-        full = _scores(own, name, _FULL, role="val")[_FULL]
+        full = _scores(folders, name, _FULL, role="val")[_FULL]
         if None not in full:
-            weights = [float(np.mean(_scores(own, name, str(k), role="val")["weights"])) for k in plan.top_k]
+            weights = [float(np.mean(_scores(folders, name, str(k), role="val")["weights"])) for k in plan.top_k]
             validated[name] = {"full": float(np.mean(full)), "weights": weights}
     cheapest = {name: smallest_number(plan.top_k, of["weights"], full=of["full"]) for name, of in validated.items()}
-    return {**found, "full": found[f"full_{kind}"], "val": validated, "cheapest": cheapest}
+    return {**result, "full": result[f"full_{kind}"], "val": validated, "cheapest": cheapest}
 
 
 def _scores(places: Sequence[Path], classifier: str, name: str, *, role: str = "test") -> dict[str, list[Any]]:
@@ -149,7 +149,7 @@ def retrain(
 
 
 def _network_accuracies(task: Task, split: Split, bands: NDArray[np.int64], seed: int) -> tuple[float | None, float]:
-    """Of a network in which each band is a group of its own, so that a channel can be any contrast of bands."""
+    """Of a network with one group for each band, so that a channel can be any contrast of bands."""
     model = replace(task.settings.model, fusion="channel", keep_bands=None)
     # these bands are chosen: closing some would compare other bands
     settings = replace(

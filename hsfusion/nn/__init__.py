@@ -1,13 +1,13 @@
 """The network: weighted sums with learnable weights, band fusion, backbones. PyTorch only."""
 
 from hsfusion.nn.band_fusion import SETTLED, BandCentres, BandFusion, FreeFusion, StochasticGates
-from hsfusion.nn.multi_scene import MultiSceneNetwork
 from hsfusion.nn.network import (
     BACKBONES,
     DEFAULT_BACKBONE,
     BackboneMaker,
     FusionNetwork,
     LinearPart,
+    MultiSceneNetwork,
     PixelClassifier,
     SmallCNN,
     check_backbone,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -95,8 +95,12 @@ def _environment() -> Environment:
 
 
 def _page(name: str, content: Mapping[str, Any], figures: Path) -> str:
+    """Renders a page; as long as it is too large, the largest figure but the curve gives way to its name."""
     template, pictures = _environment().get_template(name), _pictures(figures)
-    return _fitted(lambda: template.render(content, figures=pictures), pictures, most=_MOST_BYTES)
+    large = sorted((of for stem, of in pictures.items() if stem != _CURVE), key=lambda of: len(of["source"]))
+    while len((page := template.render(content, figures=pictures)).encode()) > _MOST_BYTES and large:
+        large.pop()["source"] = None
+    return page
 
 
 def _of_evidence(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -128,14 +132,6 @@ def _pictures(folder: Path) -> dict[str, dict[str, Any]]:
         source = f"data:{_MEDIA_TYPES[path.suffix]};base64,{base64.b64encode(content).decode('ascii')}"
         pictures[svg.stem] = {"name": path.name, "source": source, "width": _width_px(content)}
     return pictures
-
-
-def _fitted(render: Callable[[], str], pictures: Mapping[str, dict[str, Any]], *, most: int) -> str:
-    """Renders the page; as long as it is too large, the largest figure but the curve gives way to its name."""
-    large = sorted((of for stem, of in pictures.items() if stem != _CURVE), key=lambda of: len(of["source"]))
-    while len((page := render()).encode()) > most and large:
-        large.pop()["source"] = None
-    return page
 
 
 def _width_px(content: bytes) -> int | None:

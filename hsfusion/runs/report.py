@@ -14,9 +14,9 @@ from hsfusion.publishing import write_file
 from hsfusion.runs.comparison import compare
 from hsfusion.runs.folder import ROLES, group_members
 from hsfusion.runs.run import Run, independence
+from hsfusion.runs.weight_files import curve_figure
 from hsfusion.scenes.scene import read_all, read_pixels
 from hsfusion.spectra import BandWeights
-from hsfusion.spectra.weights import untrained_weight
 from hsfusion.trust.baselines import BASELINES
 from hsfusion.trust.verdict import FREE
 
@@ -45,13 +45,13 @@ def write_figures(run: Run, folder: Path) -> None:
 
 def write_report(run: Run, folder: Path) -> None:
     """Writes report.html, the page of a run whose figures are in its folder."""
-    training, weights, found = run.trained, run.weights, compare([run])
+    training, weights, compared = run.trained, run.weights, compare([run])
     linear = training.experiment.network.linear
-    judged = found.verdict
+    judged = compared.verdict
     assert judged is not None, "a run is judged at once"
     content = {
         "title": f"hsfusion: {run.name}",
-        "verdict": (judged.word, (*judged.sentences, *found.atmospheric_sentences)),
+        "verdict": (judged.word, (*judged.sentences, *compared.atmospheric_sentences)),
         "beats_chance": run.beats_chance,
         "unreadable": FREE if run.header.fusion == "free" else None,
         "metrics": run.metrics,
@@ -62,12 +62,12 @@ def write_report(run: Run, folder: Path) -> None:
         "weights": plots.weight_content(
             weights.bands.wavelength_nm,
             weights.weight,
-            groups=found.groups,
-            windows=[{**vars(window), "weight": window.share} for window in found.windows],
+            groups=compared.groups,
+            windows=[{**vars(window), "weight": window.share} for window in compared.windows],
             sources=weights.sources,
             fwhm=weights.bands.fwhm_nm,
             group=weights.group,
-            untrained=found.untrained,
+            untrained=compared.untrained,
             importance=run.metrics.get("importance"),
         ),
         **_experiment_content(training.experiment, weights),
@@ -89,27 +89,12 @@ def _baseline_content(baselines: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _weight_figures(run: Run, experiment: Experiment, result: TrainingResult, title: str) -> dict[str, Any]:
-    weights, learned, found = run.weights, result.weights, compare([run])
-    nm, names = weights.bands.wavelength_nm, group_members(experiment)[0]
-    sources = dict(experiment.split.labelled.scene.sources)
-    known = [] if experiment.network.fusion.kind == "free" else experiment.initial.groups
-    groups = [(group.name, group.lower_nm, group.upper_nm) for group in known]
+    learned = result.weights
     return {
-        "band_weights": plots.band_weights_figure(
-            nm,
-            weights.weight,
-            groups=groups,
-            spectra=_class_spectra(experiment),
-            title=f"Band weights: {title}",
-            stamp=found.stamp,
-            untrained=untrained_weight(weights),
-            atmospheric=found.atmospheric,
-            sources={name: total for name, total in weights.group_totals().items() if name in sources},
-            importance=run.metrics.get("importance"),
-        ),
+        "band_weights": curve_figure(compare([run]), title=title, spectra=_class_spectra(experiment)),
         "group_weights": plots.group_weights_figure(
             learned.group_weights,
-            group_names=names,
+            group_names=group_members(experiment)[0],
             channel_share=learned.channel_share,
             title=f"Group weights: {title}",
         ),

@@ -249,8 +249,8 @@ class TrainSettings(Settings):
     @property
     def split_seed(self) -> int:
         """Seed of the split: its own, or that of the run."""
-        own = getattr(self.split, "keywords", {}).get("seed")
-        return self.seed if own is None else own
+        given = getattr(self.split, "keywords", {}).get("seed")
+        return self.seed if given is None else given
 
     @property
     def steps(self) -> int:

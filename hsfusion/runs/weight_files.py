@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hsfusion import plots
 from hsfusion.errors import InputError
@@ -63,8 +64,8 @@ def _select_bands(weights: WeightComparison, number: int) -> Selection:
 
 
 def _select_windows(weights: WeightComparison, number: int, width_nm: int) -> Selection:
-    found = weights.reported.windows(number, width_nm=width_nm)
-    _check_number(number, len(found), f"windows of {width_nm} nm apart from each other that have a weight")
+    windows = weights.reported.windows(number, width_nm=width_nm)
+    _check_number(number, len(windows), f"windows of {width_nm} nm apart from each other that have a weight")
     nm = weights.reported.bands.wavelength_nm
 
     def median_weight(window: tuple[float, float, float]) -> float:
@@ -72,7 +73,7 @@ def _select_windows(weights: WeightComparison, number: int, width_nm: int) -> Se
         return float(np.median(weights.profiles[:, (nm >= window[0]) & (nm <= window[1])].sum(1)))
 
     rows, intervals = [], []
-    for rank, window in enumerate(sorted(found, key=median_weight, reverse=True), start=1):
+    for rank, window in enumerate(sorted(windows, key=median_weight, reverse=True), start=1):
         lower, upper, _ = window
         limits = {"rank": rank, "lower_nm": lower, "upper_nm": upper}
         rows.append({**limits, "group": weights.groups_in(lower, upper), "weight": median_weight(window)})
@@ -150,15 +151,18 @@ def _summary(weights: WeightComparison) -> dict[str, Any]:
     }
 
 
-def curve_figure(weights: WeightComparison) -> Any:
-    """Draws the weights over wavelength."""
+def curve_figure(
+    weights: WeightComparison, *, title: str = "", spectra: dict[str, tuple[NDArray[np.float64], str]] | None = None
+) -> Any:
+    """Draws the weights over wavelength, over the mean spectrum (C,) and colour of each class where they are given."""
     reported, spread = weights.reported, weights.spread
     totals = reported.group_totals()
     return plots.band_weights_figure(
         reported.bands.wavelength_nm,
         reported.weight,
         groups=weights.groups,
-        title=f"Band weights: {weights.scene}, {weights.origin}",
+        title=f"Band weights: {title or f'{weights.scene}, {weights.origin}'}",
+        spectra=spectra,
         spread=None if spread is None else (spread.lower, spread.upper),
         frequency=None if spread is None else spread.frequency,
         stamp=weights.stamp,
@@ -196,8 +200,8 @@ def evidence_figures(weights: WeightComparison) -> dict[str, Any]:
 def smallest_numbers(weights: WeightComparison) -> dict[tuple[str, str], int | None]:
     """Split and classifier to the smallest number of our bands that keeps 95 % of the accuracy with all."""
     content = weights.evidence or {}
-    found = content.get("top_k", {}).get("cheapest", {})
-    return {(content["split"]["kind"], classifier): number for classifier, number in found.items()}
+    numbers = content.get("top_k", {}).get("cheapest", {})
+    return {(content["split"]["kind"], classifier): number for classifier, number in numbers.items()}
 
 
 def write_page(weights: WeightComparison, source: Path, folder: Path) -> Path:
