@@ -19,7 +19,7 @@ STABLE = 0.75
 FREE = "The free convolution can absorb the scale of any band: its weights are no evidence."
 _LEVEL = 0.05
 _CRITICAL_Z = 2.326  # one-sided 1 % point of the normal distribution
-_MOST_PAIRS = 10  # that are named
+_MOST_ALIKE = 6  # bands of the same values that are named
 _MOVED_MAPS = 3
 _NAMED = 5  # windows
 
@@ -243,15 +243,20 @@ def _shown(windows: Sequence[WavelengthWindow], *, runs: int) -> list[str]:
 def _pair_sentences(
     windows: Sequence[WavelengthWindow], pairs: Sequence[Duplicate], wavelength_nm: NDArray[np.floating]
 ) -> list[str]:
-    """A sentence on each of the first pairs with a band in one of the windows; bands count from 1."""
-    found = []
+    """A sentence on each set of bands alike that has a band in one of the windows; bands count from 1."""
+    sets: list[set[int]] = []
     for pair in pairs:
-        nm = wavelength_nm[[pair.first, pair.second]]
+        joined = {pair.first, pair.second}
+        sets = [*(alike for alike in sets if not alike & joined), joined.union(*(of for of in sets if of & joined))]
+    sentences = []
+    for alike in map(sorted, sets):
+        nm = wavelength_nm[alike]
         if any(((nm >= window.lower_nm) & (nm <= window.upper_nm)).any() for window in windows):
-            found.append(
-                f"Bands {pair.first + 1} ({nm[0]:g} nm) and {pair.second + 1} ({nm[1]:g} nm) say the same (correlation "
-                f"{pair.correlation:.5f}): how their weight is shared between the two means nothing."
+            named = [f"{band + 1} ({at:g} nm)" for band, at in zip(alike, nm.tolist(), strict=True)]
+            last = named.pop() if len(named) <= _MOST_ALIKE else f"{len(named) - _MOST_ALIKE} others"
+            least = min((pair.correlation for pair in pairs if pair.first in alike), key=abs)
+            sentences.append(
+                f"Bands {', '.join(named[:_MOST_ALIKE])} and {last} hold nearly the same values (correlation "
+                f"{least:.5f} or closer): how their weight is shared between them means nothing."
             )
-    rest = len(found) - _MOST_PAIRS
-    more = [f"So do {rest} more pairs of bands in these windows."] if rest > 0 else []
-    return [*found[:_MOST_PAIRS], *more]
+    return sentences

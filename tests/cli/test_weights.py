@@ -298,13 +298,18 @@ def test_selections_are_of_the_bands_in_use_only(tmp_path):
     assert np.flatnonzero(found.spread.frequency).tolist() == [3, 12, 24]
 
 
-def test_bands_that_say_the_same_are_named(tmp_path):
+def test_bands_of_the_same_values_are_named_together(tmp_path):
     at = int(np.argmin(np.abs(NM - 660)))
-    pairs = [[at, at + 1, 0.99995], [0, 1, 0.99999]]  # the second pair lies outside the windows of great weight
+    pairs = [[at, at + 1, 0.99995], [at + 2, at + 3, 0.99993], [at + 1, at + 2, 0.99991]]
+    pairs.append([0, 1, 0.9999])  # this pair lies outside the windows of great weight
     verdict = compare([write_tables(tmp_path / "r", profile(0), duplicates=pairs)]).verdict
     assert verdict is not None
-    told = [sentence for sentence in verdict.sentences if "say the same" in sentence]
-    assert len(told) == 1 and f"Bands {at + 1} ({NM[at]:g} nm) and {at + 2}" in told[0]
+    [sentence] = [sentence for sentence in verdict.sentences if "nearly the same values" in sentence]
+    names = [f"{band + 1} ({NM[band]:g} nm)" for band in range(at, at + 4)]
+    assert (
+        f"Bands {', '.join(names[:3])} and {names[3]} hold nearly the same values (correlation 0.99991 or closer)"
+        in sentence
+    )
 
 
 def test_selected_bands_are_written_as_a_table_and_as_groups_of_one_band(three, monkeypatch, capsys, undrawn):
