@@ -34,11 +34,16 @@ _PART = re.compile(r"""\s*(?:'[^']*'|"[^"]*"|[^,])+""")
 def hydra_words(words: Sequence[str], config_name: str) -> list[str]:
     """The words of a command line as Hydra has to get them: paths and names in any letters, and no shorthand.
 
-    ``scene=PATH``, ``scene.of=PATH`` and ``scene.of=GROUP`` are written out, see :func:`hydra_word` for all others.
+    ``scene=PATH``, ``scene.of=PATH`` and ``scene.of=GROUP`` are written out, see :func:`hydra_word` for all others. The
+    name of ``scene=file`` is that of its cube.
     """
     multirun = any(word == "-m" or word.startswith("--multi") for word in words)
     named = any(word.lstrip("+").startswith("name=") for word in words)
-    return [new for word in words for new in _written_out(word, config_name, named=named, multirun=multirun)]
+    cubes = [word.partition("=")[2] for word in words if word.startswith("scene.cube=") and "scene=file" in words]
+    paths = [_text(part) for cube in cubes for part in _parts(cube, multirun=multirun)]
+    known = config_name in ("train", "finetune") and len(paths) == 1 and not named
+    name = [f"name={_as_text(Path(paths[0]).stem)}"] if known else []
+    return [new for word in words for new in _written_out(word, config_name, named=named, multirun=multirun)] + name
 
 
 def hydra_word(word: str, *, multirun: bool) -> str:

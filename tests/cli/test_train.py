@@ -155,6 +155,7 @@ def test_geotiff_with_holes_becomes_a_map_on_its_grid(hsfusion, tmp_path):
     small = [word for word in SMALL if not word.startswith("scene")]
     done = hsfusion("train", *words, *small, "run_dir=run", "scene.class_names={1: corn, 2: woods}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "<title>hsfusion: cube</title>" in (tmp_path / "run" / "report.html").read_text()
     with rasterio.open(tmp_path / "run" / "map.tif") as file:
         assert file.crs.to_epsg() == 32633
         assert file.transform == place["transform"]

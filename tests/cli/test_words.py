@@ -170,3 +170,19 @@ def test_name_of_a_file_is_read_as_it_is_and_once_is_enough(tmp_path, monkeypatc
     (tmp_path / name).unlink()
     assert read(word) == name
     assert hydra_word(word, multirun=True) == word
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["scene.cube=a/my cube.tif"], "my cube"),
+        (["scene.cube=a.tif", "name=mine"], "mine"),
+        (["scene.cube=a.tif,b.tif", "--multirun"], None),
+    ],
+)
+def test_run_of_a_file_has_the_name_of_its_cube(words, name):
+    for command in ("train", "finetune"):
+        given = hydra_words(["scene=file", *words, "scene.labels=b"], command)
+        said = [word_value(word) for word in given if word.startswith("name=")]
+        assert said == ([] if name is None else [name])
+    assert not any(word.startswith("name=") for word in hydra_words(["scene=salinas_a", *words[:1]], "train"))
