@@ -9,33 +9,38 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from textwrap import fill, indent
 from typing import Any
+from warnings import catch_warnings
 
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hsfusion.cli.main import guarded
-from hsfusion.cli.words import CONF, hydra_words, more_trainer_arguments
+from hsfusion.cli.words import CONF, fixed_keys, hydra_words, more_trainer_arguments
 from hsfusion.errors import InputError
 from hsfusion.scenes.description import check_scene_value, commented_keys, expected_of
 
 _RUN = "a run folder, or a model.safetensors"
 _RESUMABLE = ("train", "finetune")
 _TARGET = re.compile(r"_target_: *(\S+)")
+_RETURNED = JobReturn.return_value
 # what stands for keys that have no default
 _EXPECTED = {"run": _RUN, "pretrained": _RUN, "folder": "a folder"}
 
 # part of the name of a command -> keys of the files that it starts from which it does not take
-_NOT = {"benchmark": "(seed|run_dir|resume|optimized_metric)$", "finetune": r"model\.(?!keep_bands)"}
+_NOT = {"benchmark": "(seed|run_dir|sweep_dir|resume|optimized_metric)$", "finetune": r"model\.(?!keep_bands)"}
 # what others call a key
 _MEANT = {"ckpt_path": "resume", "lr": "optimizer.lr", "batch_size": "data.batch_size"}
 _MEANT |= dict.fromkeys(("epochs", "max_epochs"), "trainer.max_epochs")
@@ -51,30 +56,56 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
 
     def checked(cfg: DictConfig) -> object:
         values: list[object] = []
+        if HydraConfig.get().runtime.choices["hydra/launcher"] != "basic":
+            OmegaConf.update(cfg, "progress", False, force_add=True)  # of several processes in one terminal
+        elif not is_search():
+            codes.append(guarded(lambda: values.append(_run(cfg, task, config_name, fixed))))
+            return values[0] if values else None
+        return _run(cfg, task, config_name, fixed)
 
-        def run() -> None:
-            composed = resumed(cfg, config_name) if config_name in _RESUMABLE and cfg.resume else cfg
-            check(composed, config_name)
-            values.append(task(composed))
-
-        if HydraConfig.get().runtime.choices["hydra/launcher"] == "basic" and not is_search():
-            codes.append(guarded(run))  # Hydra would print lines of its own, and stop
-        else:
-            run()  # in another process, or for a sweeper that has to know what failed
-        return values[0] if values else None
+    def value_of(done: JobReturn) -> object:  # Hydra would print lines of its own, and stop at the first failure
+        value, cfg = done._return_value, done.hydra_cfg
+        if done.status == JobStatus.FAILED:
+            if not cfg or cfg.hydra.runtime.choices["hydra/sweeper"] != "basic":
+                raise value
+            codes.append(guarded(partial(_raise, value)))
+        return value
 
     _check_config_dir()
     if {"-h", "--help"} & set(sys.argv[1:]):
         show_help(config_name, hydra_words(sys.argv[1:], config_name))
         return
     sys.argv[1:] = hydra_words(sys.argv[1:], config_name)
+    fixed = fixed_keys(sys.argv[1:])
+    if "sweep_dir" in fixed:
+        sys.argv.append("hydra.sweep.dir=${sweep_dir}")
     # otherwise Hydra prints its own message and exits with 1
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    with tempfile.TemporaryDirectory(prefix="hsfusion-") as folder:
-        os.environ["HSFUSION_SWEEP"] = folder  # where files of Hydra go that nobody reads
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
+    JobReturn.return_value = property(value_of, _RETURNED.fset)  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        with tempfile.TemporaryDirectory(prefix="hsfusion-") as folder:
+            os.environ["HSFUSION_SWEEP"] = folder  # where files of Hydra go that nobody reads
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
+    finally:
+        JobReturn.return_value = _RETURNED  # pyright: ignore[reportAttributeAccessIssue]
     if failed := [code for code in codes if code]:
         raise SystemExit(failed[0])
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def _run(cfg: DictConfig, task: Callable[[DictConfig], object], config_name: str, fixed: Collection[str]) -> object:
+    """One run; what is finished in its sweep is not run again."""
+    resumable = config_name in _RESUMABLE
+    reached = _take_place(cfg, fixed) if resumable and cfg.sweep_dir else None
+    composed = resumed(cfg, config_name) if resumable and cfg.resume else cfg
+    check(composed, config_name)
+    if reached is None:
+        return task(composed)
+    print(f"finished     {cfg.run_dir}")
+    return reached.get(cfg.optimized_metric)
 
 
 def is_search() -> bool:
@@ -82,12 +113,33 @@ def is_search() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().runtime.choices["hydra/sweeper"] != "basic"
 
 
+def _take_place(cfg: DictConfig, fixed: Collection[str]) -> dict[str, float] | None:
+    """Sets the folder of a run in ``sweep_dir``, and what it goes on from; gives what a finished one has reached."""
+    from hsfusion.runs.folder import place_in_sweep
+
+    for key in ("run_dir", "resume"):
+        if cfg[key] is not None:
+            raise InputError("command line", key, cfg[key], "null with sweep_dir", f"remove {key}, or sweep_dir")
+    words = [word for word in HydraConfig.get().overrides.task if word.partition("=")[0] not in fixed]
+    folder, start, reached = place_in_sweep(Path(str(cfg.sweep_dir)), words)
+    cfg.run_dir, cfg.resume = str(folder), None if start is None else str(start)
+    return reached
+
+
 class TrialTable(Callback):
     """Makes the folder of an Optuna study, and at the end a table of all its trials."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Makes the folder, which the database does not."""
+        """Makes the folder, which the database does not, and has trials that a kill has met tried again."""
+        import optuna  # pyright: ignore[reportMissingImports]
+
         Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
+        # no such study yet; and enqueue_trial counts as experimental
+        with suppress(KeyError), catch_warnings(action="ignore"):
+            study = optuna.load_study(study_name=config.hydra.sweeper.study_name, storage=config.hydra.sweeper.storage)
+            for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+                study.enqueue_trial(trial.params)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Writes the table, and prints it with the words of the best trial."""
@@ -150,7 +202,7 @@ def resumed(cfg: DictConfig, config_name: str) -> DictConfig:
         raise InputError(file, "_target_", calls[0], "one that conf/ or the command line names", fix)
     result = OmegaConf.create({**record, "scene": _without_contents(record["scene"])})
     for key in (*FREE, "backbones"):
-        of_call = key in ("resume", "run_dir", "logger", "optimized_metric", "backbones")
+        of_call = key in ("resume", "run_dir", "sweep_dir", "logger", "optimized_metric", "backbones")
         value = OmegaConf.select(cfg, key, default=...)
         if value is not ... and (of_call or any(f"{key}.".startswith(f"{word}.") for word in given)):
             OmegaConf.update(result, key, value, merge=False, force_add=True)
@@ -203,7 +255,7 @@ def _check_config_dir() -> None:
 def command_again(command: str, *more: str) -> str:
     """The words that repeat this run, in a new folder, and ``more`` words after them."""
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    words = [word for word in words if not word.lstrip("+").startswith(("run_dir=", "resume="))]
+    words = [word for word in words if not word.lstrip("+").startswith(("run_dir=", "sweep_dir=", "resume="))]
     flags = [f"--config-dir={folder}" for folder in _config_dirs()]
     return shlex.join(["hsfusion", *command.split(), *flags, *words, *more])
 

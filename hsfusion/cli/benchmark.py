@@ -21,7 +21,7 @@ from hsfusion.cli.words import CONF, hydra_words
 from hsfusion.errors import InputError
 
 # keys of benchmark accuracy that change no number of a row
-_FREE = ("rows", "seeds", "first_seed", "json", "suite_folder", "progress")
+_FREE = ("rows", "seeds", "first_seed", "json", "suite_folder", "progress", "sweep_dir")
 _DRAWN = {"overall accuracy": "overall_accuracy", "average accuracy": "average_accuracy"}
 
 
@@ -151,7 +151,7 @@ def evidence(cfg: DictConfig) -> None:
     _seeds(cfg)
     plan = EvidenceSettings(**values_of(EvidenceSettings, cfg) | {"random_split": instantiate(cfg.random_split)})
     # what does not change a number: classifiers can be added later
-    values = {key: cfg[key] for key in cfg if key not in ("folder", "jobs", "progress", "retrain")}
+    values = {key: cfg[key] for key in cfg if key not in ("folder", "jobs", "progress", "retrain", "sweep_dir")}
     verdict = gather_evidence(
         scene_of(cfg),
         str(cfg.folder),
@@ -241,7 +241,7 @@ def _collect(
 def _seeds(cfg: DictConfig) -> range:
     if cfg.trainer.devices not in (1, "1", "auto"):
         _refuse("trainer.devices", cfg.trainer.devices, "1")
-    for key in ("seed", "run_dir", "resume"):
+    for key in ("seed", "run_dir", "sweep_dir", "resume"):
         if cfg[key]:
             _refuse(key, cfg[key], "nothing in a benchmark: use seeds=N")
     return range(cfg.first_seed, cfg.first_seed + cfg.seeds)

@@ -139,7 +139,8 @@ def _training(cfg: DictConfig, command: str) -> Iterator[dict[str, Any]]:
         with training_log():
             yield options
     except Interrupted as interruption:
-        if is_search():  # goes on by its own words
+        if is_search() or cfg.sweep_dir:
+            interruption.goes_on = True
             raise
         folder = options["folder"]
         start = folder if (folder / "checkpoints" / "last.ckpt").is_file() else cfg.resume
@@ -150,11 +151,15 @@ def _training(cfg: DictConfig, command: str) -> Iterator[dict[str, Any]]:
 
 def _optimized(cfg: DictConfig, runs: Sequence[Run]) -> float | None:
     """What a search goes by: a metric of the validation pixels."""
+    from hsfusion.runs.folder import finish_in_sweep
     from hsfusion.runs.training import validation_accuracies
 
-    value = validation_accuracies([run.trained for run in runs]).get(cfg.optimized_metric)
+    reached = validation_accuracies([run.trained for run in runs])
+    value = reached.get(cfg.optimized_metric)
     if value is None and is_search():
         raise _refusal("split.val_fraction", "0", "validation pixels, by which a search goes", "raise it")
+    if cfg.sweep_dir:
+        finish_in_sweep(Path(cfg.run_dir), reached)
     return value
 
 

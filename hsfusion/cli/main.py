@@ -59,7 +59,8 @@ def run_command(name: str) -> int:
 class Interrupted(SystemExit):
     """A signal that ends a command, with its exit code."""
 
-    advice: str | None = None  #: how to go on, as a sentence; None where starting again is all there is
+    advice: str | None = None  #: how to go on, as a sentence; None for the same words
+    goes_on = False  #: whether the same words go on
 
 
 def _run(args: list[str]) -> int:
@@ -80,7 +81,7 @@ def _run(args: list[str]) -> int:
         return guarded(lambda: _dispatch(args))
     except Interrupted as interruption:
         if {os.environ.get(rank, "0") for rank in ("RANK", "LOCAL_RANK")} == {"0"}:  # the others end with the first
-            goes_on = args[:1] == ["predict"] or args[:2] == ["benchmark", "evidence"]
+            goes_on = interruption.goes_on or args[:1] == ["predict"] or args[:2] == ["benchmark", "evidence"]
             same = f"{'Continue' if goes_on else 'Start again'} with: {shlex.join(['hsfusion', *args])}"
             _tell(f"hsfusion: interrupted. {interruption.advice or same}")
         return 128 + received[0]

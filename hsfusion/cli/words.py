@@ -24,7 +24,7 @@ CONF = next(
 )
 # key -> how Hydra calls the choice of its group: a simulated scene holds another one
 _SCENES = {"scene": "scene", "scene.of": "scene@scene.of"}
-_TEXTS = {"name", "run_dir", "folder", "resume", "run", "pretrained", "json", "figure", "out"}
+_TEXTS = {"name", "run_dir", "sweep_dir", "folder", "resume", "run", "pretrained", "json", "figure", "out"}
 _TEXTS |= {"split.train", "split.test", *(f"{scene}.{key}" for scene in _SCENES for key in WORD_KEYS)}
 _LISTS = {"select", "baselines"}
 # what commas separate: text in quotation marks, and any other
@@ -66,6 +66,13 @@ def hydra_word(word: str, *, multirun: bool) -> str:
     if not value or name not in _TEXTS:
         return word
     return f"{key}={','.join(_quoted(name, part) for part in _parts(value, multirun=multirun))}"
+
+
+def fixed_keys(words: Sequence[str]) -> set[str]:
+    """The keys of the words that are the same in all runs of a multirun, as Hydra hands them to a run."""
+    parsed = [of for of in map(_parsed, words) if of is not None]
+    swept = {of.get_key_element(): of.is_sweep_override() for of in parsed}
+    return {key for key, several in swept.items() if not several}
 
 
 def more_trainer_arguments(name: str = "") -> set[str]:

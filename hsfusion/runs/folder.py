@@ -8,6 +8,8 @@ import logging
 import math
 import os
 import platform
+import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -35,12 +37,13 @@ _log = logging.getLogger(__name__)
 _ENV = "HSFUSION_RUN_DIR"  # tells the processes of a distributed run the folder
 _LOCK, _OWNER = ".lock", ".process"  # of a run that is going
 _CHECKPOINT, _INPUTS = "checkpoints/last.ckpt", "inputs.json"
+_REACHED = "validation.json"  # of a run of a sweep, when all else is written
 _FIX = "name the folder of a finished run, or train anew"
 #: what the numbers of a split, from 0 on, stand for
 ROLES = ("unused", "training", "validation", "test", "buffer")
 # settings that may differ where a run goes on: nothing of it changes what the run computes, once threads are as many
-FREE = {"resume", "run_dir", "name", "progress", "threads", "figures", "logger", "loggers", "optimized_metric"}
-FREE |= {"trainer.accelerator", "trainer.devices"}
+FREE = {"resume", "run_dir", "sweep_dir", "name", "progress", "threads", "figures", "logger", "loggers"}
+FREE |= {"optimized_metric", "trainer.accelerator", "trainer.devices"}
 
 
 class LineFormatter(logging.Formatter):
@@ -227,6 +230,37 @@ def recorded_configuration(run: Path) -> dict[str, Any]:
             raise InputError(run, name, "missing", "a run folder", "correct resume")
     _refuse_running(run)
     return read_configuration(run / "config.yaml")
+
+
+def place_in_sweep(sweep: Path, words: Sequence[str]) -> tuple[Path, Path | None, dict[str, float] | None]:
+    """The folder of the run of a sweep with these words, what it is to go on from, and what it reached if finished.
+
+    Of an interrupted run the folder gets another name, beside its own, until :func:`finish_in_sweep`.
+    """
+    text = ",".join(sorted(words)) or "run"
+    name = re.sub(r"[^\w.,=+-]+", "_", text)[:150]
+    folder = sweep / (name if name == text else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}")
+    before = _before(folder)
+    if (folder / _REACHED).is_file():
+        return folder, folder, read_json(folder / _REACHED)
+    if (folder / "config.yaml").is_file():
+        _refuse_running(folder)
+        if not (folder / _CHECKPOINT).is_file():  # it came to nothing
+            shutil.rmtree(folder)
+        else:
+            shutil.rmtree(before, ignore_errors=True)
+            folder.replace(before)
+    return folder, (before if before.is_dir() else None), None
+
+
+def finish_in_sweep(folder: Path, reached: dict[str, float]) -> None:
+    """Marks a run of a sweep as finished, by its accuracies on the validation pixels."""
+    write_json(folder / _REACHED, reached)
+    shutil.rmtree(_before(folder), ignore_errors=True)
+
+
+def _before(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}")
 
 
 def recorded_command(run: Path) -> str | None:

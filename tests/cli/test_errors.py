@@ -332,7 +332,8 @@ def test_help_shows_each_key_of_a_command_with_its_comment_and_no_other(hsfusion
         cfg = compose(config_name)
     for key in cfg:
         shown = f"\n  {key}=" in done.stdout or f"\n  {key}." in done.stdout
-        hidden = config_name.startswith("benchmark") and key in ("seed", "run_dir", "resume", "optimized_metric")
+        of_runs = ("seed", "run_dir", "sweep_dir", "resume", "optimized_metric")
+        hidden = config_name.startswith("benchmark") and key in of_runs
         assert shown != hidden, key
     assert "hydra" not in done.stdout.replace("${hydra:", "")
     assert ("\n  model.width=" in done.stdout) == (command in ("train", "benchmark evidence"))

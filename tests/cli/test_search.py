@@ -1,6 +1,7 @@
 """What a sweeper gets from a training, and what a search leaves."""
 
 import csv
+import importlib.util
 import sys
 from types import SimpleNamespace
 
@@ -76,8 +77,8 @@ def test_search_without_validation_pixels_says_so(search, tmp_path):
     ],
 )
 def test_plugin_that_is_not_installed_is_named_with_its_package(hsfusion, tmp_path, word, pip):
-    if "optuna" in pip and "hydra_plugins.hydra_optuna_sweeper" in sys.modules:
-        pytest.skip("Optuna is installed")
+    if importlib.util.find_spec(pip.split("-")[1]) is not None:
+        pytest.skip("it is installed")
     done = hsfusion("train", word, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.endswith(f"Fix: pip install {pip}.\n") and done.stderr.count("\n") == 1
@@ -89,7 +90,9 @@ def test_table_of_trials_names_the_words_of_the_best(tmp_path, monkeypatch, caps
         SimpleNamespace(number=1, state=SimpleNamespace(name="FAIL"), value=None, params={"model.width": 64}),
     ]
     study = SimpleNamespace(trials=trials, best_trial=trials[0], best_params=trials[0].params)
-    monkeypatch.setitem(sys.modules, "optuna", SimpleNamespace(load_study=lambda **_: study))
+    study.get_trials = lambda states: []
+    states = SimpleNamespace(TrialState=SimpleNamespace(RUNNING=0))
+    monkeypatch.setitem(sys.modules, "optuna", SimpleNamespace(load_study=lambda **_: study, trial=states))
     sweep = {"sweep": {"dir": str(tmp_path / "new")}, "sweeper": {"study_name": "a", "storage": "b"}}
     config = OmegaConf.create({"hydra": sweep, "optimized_metric": "val/kappa"})
     TrialTable().on_multirun_start(config)
@@ -104,9 +107,17 @@ def test_table_of_trials_names_the_words_of_the_best(tmp_path, monkeypatch, caps
 
 
 def test_search_by_optuna_goes_on_with_its_study(hsfusion, tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    optuna = pytest.importorskip("optuna")
     words = ["experiment=tune_optuna", "hydra.sweeper.n_trials=1", "trainer.max_epochs=1"]
     for trials in (1, 2):
         done = hsfusion("train", *words, "model.receptive_field=3", "groups.number=4", cwd=tmp_path, small=True)
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "runs/tune/trials.csv").read_text().count("COMPLETE") == trials
+        study = optuna.load_study(study_name="tune", storage=f"sqlite:///{tmp_path}/runs/tune/study.db")
+        trial = study.ask()  # as one that a kill meets
+        trial.suggest_loguniform("optimizer.lr", 0.0003, 0.01)
+        trial.suggest_uniform("band_cost", 0.0, 0.6)
+    rows = list(csv.reader((tmp_path / "runs/tune/trials.csv").read_text().splitlines()))[1:]
+    assert [row[1] for row in rows] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert rows[1][3:] == rows[2][3:] != rows[0][3:]
+    assert len(list(tmp_path.glob("runs/tune/*/validation.json"))) == 2

@@ -1,0 +1,120 @@
+"""A multirun that is started again: what is finished is left alone, what is half done goes on."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hsfusion.runs import training
+from hsfusion.runs.folder import finish_in_sweep, place_in_sweep
+
+from .conftest import SMALL
+
+SWEEP = ["-m", "seed=0,1", "sweep_dir=all"]
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The checkpoint that each training goes on from, None for a new one."""
+    checkpoints, run_trainer = [], training.run_trainer
+
+    def record(*args, checkpoint=None):
+        checkpoints.append(checkpoint)
+        run_trainer(*args, checkpoint=checkpoint)
+
+    monkeypatch.setattr(training, "run_trainer", record)
+    return checkpoints
+
+
+def test_sweep_after_a_kill_trains_nothing_twice(hsfusion, tmp_path, started):
+    words = ["trainer.max_epochs=40"]
+    command = [str(Path(sys.executable).with_name("hsfusion")), "train", *SMALL, *SWEEP, *words]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        while not (tmp_path / "all/seed=1/checkpoints/last.ckpt").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    first = (tmp_path / "all/seed=0/metrics.json").stat()
+    done = hsfusion("train", *SWEEP, *words, cwd=tmp_path, small=True)
+    assert done.returncode == 0, done.stderr
+    assert "finished     all/seed=0\n" in done.stdout
+    assert (tmp_path / "all/seed=0/metrics.json").stat() == first
+    assert [path.parts[-3] for path in started] == [".seed=1"]
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["multirun.yaml", "seed=0", "seed=1"]
+    alone = hsfusion("train", "seed=1", "run_dir=alone", *words, cwd=tmp_path, small=True)
+    assert alone.returncode == 0, alone.stderr
+    models = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("all/seed=1", "alone")]
+    assert models[0] == models[1]
+
+
+def test_sweep_grows_and_keeps_its_settings(hsfusion, tmp_path, started):
+    assert hsfusion("train", *SWEEP, "trainer.max_epochs=1", cwd=tmp_path, small=True).returncode == 0
+    assert set(json.loads((tmp_path / "all/seed=1/validation.json").read_text())) == set(training.VALIDATION_METRICS)
+    other = hsfusion("train", *SWEEP, "trainer.max_epochs=2", cwd=tmp_path, small=True)
+    assert (other.returncode, other.stdout) == (2, "")
+    assert [line.partition(". ")[0] for line in other.stderr.splitlines()] == [
+        f"hsfusion: error: command line: trainer.max_epochs is 2, expected 1 as in all/seed={seed}" for seed in (0, 1)
+    ]
+    more = hsfusion("train", *SWEEP, "seed=0,1,2", "trainer.max_epochs=1", cwd=tmp_path, small=True)
+    assert more.returncode == 0, more.stderr
+    assert len(started) == 3
+    assert "sweep_dir" not in (tmp_path / "all/seed=2/config.yaml").read_text().splitlines()[0]
+
+
+def test_folder_of_a_run_in_a_sweep_follows_from_its_words(tmp_path):
+    folder, start, reached = place_in_sweep(tmp_path, ["seed=1", "model.width=8"])
+    assert (folder, start, reached) == (tmp_path / "model.width=8,seed=1", None, None)
+    assert place_in_sweep(tmp_path, [])[0] == tmp_path / "run"
+    paths = {place_in_sweep(tmp_path, [f"scene.cube={path}"])[0] for path in ("a/b.img", "a_b.img", "x" * 300)}
+    assert len(paths) == 3 and {path.parent for path in paths} == {tmp_path}
+    assert all(len(path.name) < 200 for path in paths)
+
+
+def test_run_of_a_sweep_without_a_checkpoint_starts_anew_and_with_one_goes_on(tmp_path):
+    run, before = tmp_path / "seed=1", tmp_path / ".seed=1"
+    for number in (1, 2):  # killed once more after it has gone on
+        (run / "checkpoints").mkdir(parents=True)
+        (run / "config.yaml").write_text("seed: 1\n")
+        (run / "checkpoints/last.ckpt").write_text(str(number))
+        assert place_in_sweep(tmp_path, ["seed=1"]) == (run, before, None)
+        assert not run.exists() and (before / "checkpoints/last.ckpt").read_text() == str(number)
+    run.mkdir()
+    (run / "config.yaml").write_text("seed: 1\n")
+    assert place_in_sweep(tmp_path, ["seed=1"]) == (run, before, None)
+    assert not run.exists()
+    run.mkdir()
+    finish_in_sweep(run, {"val/kappa": 0.5})
+    assert place_in_sweep(tmp_path, ["seed=1"]) == (run, run, {"val/kappa": 0.5})
+    assert not before.exists()
+
+
+@pytest.mark.parametrize("word", ["run_dir=there", "resume=there"])
+def test_run_of_a_sweep_takes_no_folder(hsfusion, tmp_path, word):
+    done = hsfusion("train", "sweep_dir=all", word, cwd=tmp_path, small=True)
+    assert done.returncode == 2
+    assert f"{word.partition('=')[0]} is there, expected null with sweep_dir" in done.stderr
+
+
+def test_benchmark_takes_no_sweep(hsfusion, tmp_path):
+    done = hsfusion("benchmark", "accuracy", "sweep_dir=all", cwd=tmp_path, small=True)
+    assert "sweep_dir is all, expected nothing in a benchmark" in done.stderr
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_launchers_fill_the_same_folders(hsfusion, tmp_path, launcher):
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    words = [*SWEEP, f"hydra/launcher={launcher}", "trainer.max_epochs=1"]
+    times = []
+    for _ in range(2):
+        done = hsfusion("train", *words, cwd=tmp_path, small=True)
+        assert done.returncode == 0, done.stderr
+        times.append({path.parts[-2]: path.stat().st_mtime_ns for path in tmp_path.glob("all/*/metrics.json")})
+    assert set(times[0]) == {"seed=0", "seed=1"} and times[0] == times[1]
+    failing = hsfusion("train", *words, "seed=0", "model.width=0,-1", cwd=tmp_path, small=True)
+    assert failing.returncode == 2
+    lines = [f"hsfusion: error: settings: model.width is {width}, expected at least 1" for width in (0, -1)]
+    assert [line.partition(". ")[0] for line in failing.stderr.splitlines()] == lines
