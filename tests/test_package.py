@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import zipfile
@@ -16,7 +17,8 @@ def test_wheel_holds_configuration_and_band_table(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     source = {f"hsfusion/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert source <= set(names)
-    assert "hsfusion/data/indian_pines_bands.csv" in names
+    others = ("data/indian_pines_bands.csv", "plots/templates/report.css", "py.typed", "__main__.py")
+    assert {f"hsfusion/{name}" for name in others} <= set(names)
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = "import sys; from hsfusion.cli.words import CONF; print(CONF)"
     where = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path / "site", text=True)
@@ -60,3 +62,10 @@ def test_default_configuration_takes_the_defaults_of_the_code():
         for key, value in defaults.items():
             same = [list(v) for v in value] if key in ("windows_nm", "proxies") else value
             assert config[key] == same, f"{name}: {key}"
+
+
+def test_version_is_the_same_wherever_it_stands():
+    from hsfusion import __version__
+
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^## (\S+),", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == __version__
