@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,10 @@ from hsfusion.errors import EnvironmentFailure
 
 #: names, as a glob, of what processes leave that are killed while they write
 LEFTOVERS = ".*.[0-9]*.part*"
+#: what stands before the SHA-256 of a file at its very end, where readers of TIFF and zip archives do not look
+SEAL = b"hsfusion_sha256="
+#: length of both
+SEAL_BYTES = len(SEAL) + 64
 
 
 @contextmanager
@@ -46,6 +51,28 @@ def write_file(path: str | Path, content: str | bytes) -> None:
     """Publishes bytes, or a text in UTF-8."""
     with publish(path) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def seal(path: Path) -> None:
+    """Appends the SHA-256 of a file to it."""
+    with open(path, "r+b") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.write(SEAL + digest.encode())
+
+
+def is_sealed(path: Path) -> bool | None:
+    """Whether a file is, to the bit, what :func:`seal` left; None where it does not end with a digest."""
+    with open(path, "rb") as file:
+        rest = max(0, file.seek(0, os.SEEK_END) - SEAL_BYTES)
+        file.seek(rest)
+        end = file.read()
+        if not end.startswith(SEAL):
+            return None
+        file.seek(0)
+        hashed = hashlib.sha256()
+        while part := file.read(min(2**20, rest - file.tell())):
+            hashed.update(part)
+    return end[len(SEAL) :] == hashed.hexdigest().encode()
 
 
 def _name(part: Path, path: Path, *, optional: bool) -> None:

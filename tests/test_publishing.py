@@ -9,7 +9,7 @@ import pytest
 
 from hsfusion import publishing
 from hsfusion.errors import EnvironmentFailure
-from hsfusion.publishing import publish, write_file
+from hsfusion.publishing import SEAL, is_sealed, publish, seal, write_file
 
 MODULES = sorted((Path(__file__).parents[1] / "hsfusion").rglob("*.py"))
 # writers of rasters, whose callers publish what they write, and what makes the content of a file in memory
@@ -131,3 +131,22 @@ def test_older_file_beside_goes_where_none_is_written(tmp_path):
             if beside:
                 Path(f"{part}.xml").write_text(beside)
         assert (tmp_path / "a.xml").exists() == bool(beside)
+
+
+def test_sealed_file_is_seen_to_change_whichever_bit_does(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"what it holds")
+    assert is_sealed(path) is None
+    seal(path)
+    sealed = path.read_bytes()
+    assert is_sealed(path)
+    assert sealed.startswith(b"what it holds")
+    for i in range(8 * len(sealed)):
+        flipped = bytearray(sealed)
+        flipped[i // 8] ^= 1 << i % 8
+        path.write_bytes(flipped)
+        assert is_sealed(path) in (False, None), i
+        assert is_sealed(path) is False or i // 8 in range(13, 13 + len(SEAL))  # the word before the digest
+    for cut in (0, 5, len(sealed) - 1):
+        path.write_bytes(sealed[:cut])
+        assert is_sealed(path) is None

@@ -116,7 +116,7 @@ def _failures(path: Path) -> Iterator[None]:
         if not isinstance(error, sqlite3.OperationalError):
             fix = "delete the file and start again"
         if "locked" in what:
-            what, fix = "is being written by another process", "wait for it, or choose another out="
+            what, fix = "map is being written by another process", "wait for it, or choose another out="
         raise EnvironmentFailure(f"{path}: {what}. Fix: {fix}.") from error
 
 
@@ -164,10 +164,11 @@ def map_scene(
 ) -> ClassAreas | None:
     """Classifies a scene with the network's bands and layers into files.
 
-    Finished tiles are kept in ``.<out>.journal-<rank>`` beside the map, from which a run that was stopped goes on. The
-    files are written at the end, each once, in a fixed order and by one thread, read back, and only when all are whole
-    given their names, the class map last: what is there under those names stays until then, and the same scene and
-    model give the same bytes. Journals go after that: a run that is killed between two names is finished by the next.
+    Finished tiles are kept in ``.<out>.journal-<rank>``, without the ending of ``out``, beside the map, from which a
+    run that was stopped goes on. The files are written at the end, each once, in a fixed order and by one thread, read
+    back, and only when all are whole given their names, the class map last: what is there under those names stays until
+    then, and the same scene and model give the same bytes. Journals go after that: a run that is killed between two
+    names is finished by the next.
 
     * ``plan``: plain values that tell scene and model apart from others; a journal of others is not continued.
     * ``shard``: which part of the tiles, where several processes work on one map. Process 0 writes the files.
@@ -200,7 +201,7 @@ def map_scene(
 
 
 def _journal(request: MapRequest, plan: Mapping[str, Any], rank: int, world: int) -> Journal:
-    path = request.out.with_name(f".{request.out.name}.journal-{rank}")
+    path = request.out.with_name(f".{request.out.stem}.journal-{rank}")  # map.tif and map.tiff share the files beside
     return Journal(path, {**plan, "rank": rank, "world": world})
 
 
@@ -298,7 +299,7 @@ def _remove_leftovers(request: MapRequest, written: Iterable[Path]) -> None:
     """Deletes the journals, and what runs left that were killed while they wrote."""
     maps = {request.out, request.beside("confidence.tif"), request.beside("probabilities.tif"), *written}
     leftovers = [f".{glob.escape(path.name)}.*.part*" for path in sorted(maps)]
-    for pattern in (*leftovers, f".{glob.escape(request.out.name)}.journal-*"):
+    for pattern in (*leftovers, f".{glob.escape(request.out.stem)}.journal-*"):
         for path in request.out.parent.glob(pattern):
             path.unlink()
 

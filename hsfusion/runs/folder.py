@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from hsfusion import __version__
 from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError, printable
-from hsfusion.publishing import write_file
+from hsfusion.publishing import is_sealed, write_file
 from hsfusion.scenes import Mosaic, write_class_map, write_raster
 from hsfusion.scenes.description import read_configuration
 from hsfusion.scenes.scene import content_digest
@@ -216,9 +216,11 @@ def interrupted_checkpoint(run: Path, configuration: str) -> Path:
             raise contradiction(run, key, now.get(key), was)
     path = run / _CHECKPOINT
     try:
+        if not is_sealed(path):
+            raise ValueError("another digest")
         torch.load(path, map_location="cpu", weights_only=True)  # the explicit True wins over the environment
     except Exception as error:  # whatever a damaged file makes torch raise
-        what = "unreadable, or more than numbers and words"
+        what = "damaged, or more than numbers and words"
         raise InputError(path, "content", what, "a whole checkpoint", "start a new run") from error
     return path.absolute()
 

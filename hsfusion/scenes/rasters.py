@@ -23,7 +23,9 @@ from rasterio.warp import transform
 from rasterio.windows import Window as RasterioWindow
 
 from hsfusion.errors import InputError
-from hsfusion.publishing import publish
+from hsfusion.publishing import is_sealed, publish, seal
+from hsfusion.scenes.formats.geotiff import SOFTWARE
+from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.geobox import GeoBox, crs_name
 from hsfusion.scenes.legend import PAM, Legend, read_pam, write_pam
 from hsfusion.scenes.scene import Window
@@ -123,7 +125,7 @@ def write_blocks(
                 file.write(values, window=_rasterio_window(window))
             for i, name in enumerate(profile.layer_names, start=1):
                 file.set_band_description(i, name)
-            file.update_tags(**profile.tags)
+            file.update_tags(**profile.tags, **SOFTWARE)
             if profile.scale != 1:
                 file.scales = [profile.scale] * profile.count
             if profile.colormap:
@@ -133,6 +135,7 @@ def write_blocks(
             with rasterio.open(path.absolute(), "r+", driver="GTiff") as file:
                 file.build_overviews(factors, Resampling[overviews or "mode"])
         write_pam(path, crs=geobox.crs, categories=profile.categories)
+        seal(path)
     verify_written(path, blocks, geobox=geobox, profile=profile, overviews=factors)
 
 
@@ -144,16 +147,14 @@ def copy_as_cog(
     with _writing():
         rasterio.shutil.copy(path, cog, driver="COG", **options)
         write_pam(cog, crs=geobox.crs, categories=profile.categories)
+        seal(cog)
     verify_written(cog, blocks, geobox=geobox, profile=profile)
 
 
 def read_class_map(path: Path) -> NDArray[np.int64]:
     """Codes (H, W) of a map that :func:`write_class_map` wrote."""
-    try:
-        with no_georeference_is_fine(), rasterio.open(path, driver="GTiff") as file:
-            return file.read(1).astype(np.int64)
-    except RasterioError as error:
-        raise InputError(path, "content", f"unreadable ({error})", "a class map", "train again") from error
+    file = open_cube_file(path)
+    return np.nan_to_num(file.read(Window(0, 0, *file.geobox.shape))[0]).astype(np.int64)
 
 
 def read_reduced(path: Path, *, most: int) -> NDArray:
@@ -192,6 +193,7 @@ def verify_written(
                 raise InputError(file.name, "CRS", name, "one that a GeoTIFF can hold", "reproject the scene")
             levels = file.overviews(1)
             same = _comparisons(file, blocks, geobox, profile)
+        same["digest"] = bool(is_sealed(path))
         same["class names"] = read_pam(path) == profile.categories
         same["smaller copies"] = overviews is None or levels == list(overviews)
         if lost := [name for name, equal in same.items() if not equal]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import signal
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from hsfusion.errors import STOP_SIGNALS, EnvironmentFailure
 from hsfusion.nn import FusionNetwork
-from hsfusion.publishing import write_file
+from hsfusion.publishing import SEAL_BYTES, publish, seal
 from hsfusion.training.building import WeightReadout
 
 _log = logging.getLogger(__name__)
@@ -202,10 +203,14 @@ class WholeFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Writes a checkpoint to a path."""
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
+        archive = io.BytesIO()
+        torch.save(checkpoint, archive)
+        archive.seek(-2, os.SEEK_END)
+        archive.write(SEAL_BYTES.to_bytes(2, "little"))  # of the comment that ends a zip archive
         try:
-            write_file(path, content.getvalue())
+            with publish(path) as part:
+                part.write_bytes(archive.getvalue())
+                seal(part)
             self._misses = 0
         except EnvironmentFailure as error:
             self._misses += 1

@@ -369,7 +369,7 @@ def start_and_kill(arguments, cwd, after):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    journal = cwd / ".map.tif.journal-0"
+    journal = cwd / ".map.journal-0"
     while process.poll() is None and not journal.exists():
         time.sleep(0.002)
     time.sleep(after)
@@ -414,7 +414,7 @@ def test_disk_that_is_full_leaves_no_torn_file(files, expected, hsfusion, tmp_pa
     if done.returncode:
         assert done.returncode == 3, done.stderr
         assert (tmp_path / "map.tif").read_text() == "mine"
-        assert {path.name for path in tmp_path.iterdir()} <= {"map.tif", ".map.tif.journal-0"}
+        assert {path.name for path in tmp_path.iterdir()} <= {"map.tif", ".map.journal-0"}
         done = hsfusion(*words(files, "probabilities=true"), cwd=tmp_path, drawn=True)
         assert done.returncode == 0, done.stderr
     for name in ALL:
@@ -446,6 +446,6 @@ def test_disk_that_is_full_while_maps_are_written_leaves_the_old_ones(files, tmp
         old = [line.split()[0] == hashlib.sha256(b"mine\n").hexdigest() for line in (first, second)]
         failed += code == "3"
         assert old == [code == "3"] * 2, error
-        assert set(left) <= ({".map.tif.journal-0", "map.tif", "map.png"} if code == "3" else {*ALL}), left
+        assert set(left) <= ({".map.journal-0", "map.tif", "map.png"} if code == "3" else {*ALL}), left
     print(f"{kind}: {failed} of 20 disks were too small")
     assert 0 < failed < 20

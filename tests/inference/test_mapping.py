@@ -171,3 +171,17 @@ def test_scene_without_data_leaves_nothing(made, tmp_path):
     with pytest.raises(InputError, match="number of pixels with data"):
         map_scene(network, empty, order(tmp_path), plan={}, beside=table)
     assert not list(tmp_path.iterdir())
+
+
+def test_maps_that_would_share_the_files_beside_them_are_not_made_at_once(made, tmp_path):
+    network, scene = made
+
+    def second(tiles, done, total):
+        for tile in tiles:
+            other = replace(order(tmp_path), out=tmp_path / "map.tiff")
+            with pytest.raises(EnvironmentFailure, match=r"map is being written by another process. Fix: wait for it"):
+                map_scene(network, scene, other, plan={})
+            yield tile
+
+    assert map_scene(network, scene, order(tmp_path), plan={}, progress=second) is not None
+    assert not (tmp_path / "map.tiff").exists()

@@ -9,22 +9,30 @@ from pathlib import Path
 
 import torch
 
+from hsfusion.publishing import SEAL_BYTES, seal
 from model_files import payloads
 from model_files.hostile_models import HostileFile
 
 
 def cases(run: Path) -> list[HostileFile]:
     """All of them, from a run folder that holds config.yaml, inputs.json and checkpoints/last.ckpt."""
-    data = (run / "checkpoints" / "last.ckpt").read_bytes()
+    data = (run / "checkpoints" / "last.ckpt").read_bytes()[:-SEAL_BYTES]
     found = [HostileFile(f"checkpoint: {name}", _folder(run, saved(data, change))) for name, change in CONTENT.items()]
     found += [HostileFile(f"checkpoint: {name}", _folder(run, content)) for name, content in _bytes(data).items()]
     return found + [HostileFile(f"checkpoint: {name}", _special(run, make)) for name, make in SPECIAL.items()]
 
 
+def write_sealed(path: Path, checkpoint: bytes) -> None:
+    """Writes a checkpoint with a digest that fits, which whoever is hostile can compute."""
+    path.write_bytes(checkpoint)
+    if zipfile.is_zipfile(path):
+        seal(path)
+
+
 def _folder(run: Path, checkpoint: bytes) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         (folder / "checkpoints").mkdir()
-        (folder / "checkpoints" / "last.ckpt").write_bytes(checkpoint)
+        write_sealed(folder / "checkpoints" / "last.ckpt", checkpoint)
         for name in ("config.yaml", "inputs.json"):
             shutil.copy(run / name, folder)
         return folder

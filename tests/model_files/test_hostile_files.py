@@ -138,14 +138,13 @@ def test_copy_of_a_run_folder_goes_on_and_no_file_that_its_checkpoint_names_is_d
     precious.write_text("mine")
     named = {"best_model_path": str(precious), "last_model_path": str(precious), "best_k_models": {str(precious): 1.0}}
     checkpoint = moved / "checkpoints" / "last.ckpt"
-    checkpoint.write_bytes(
-        hostile_checkpoints.saved(
-            checkpoint.read_bytes(),
-            lambda content: content["callbacks"].update(
-                {key: state | named for key, state in content["callbacks"].items() if "Checkpoint" in key}
-            ),
-        )
+    changed = hostile_checkpoints.saved(
+        checkpoint.read_bytes(),
+        lambda content: content["callbacks"].update(
+            {key: state | named for key, state in content["callbacks"].items() if "Checkpoint" in key}
+        ),
     )
+    hostile_checkpoints.write_sealed(checkpoint, changed)
     before = checkpoint.read_bytes()
     run = train(SCENE, settings=SETTINGS, resume=moved, folder=tmp_path / "new")
     assert precious.read_text() == "mine"

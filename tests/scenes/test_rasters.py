@@ -9,7 +9,8 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from hsfusion.errors import InputError
-from hsfusion.scenes import GeoBox, Legend, write_class_map, write_raster
+from hsfusion.scenes import GeoBox, Legend, read_class_map, write_class_map, write_raster
+from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.legend import read_pam
 from hsfusion.scenes.rasters import (
     RasterProfile,
@@ -127,3 +128,39 @@ def test_same_blocks_give_the_same_bytes(tmp_path):
         for name in "ab":
             write_blocks(tmp_path / name, blocks, geobox=GeoBox((600, 600)), profile=profile, overviews="mode")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["geotiff", "cog"])
+def test_flipped_bit_of_a_map_is_named_by_whoever_opens_it(tmp_path, kind):
+    codes = np.random.default_rng(0).integers(0, 2, (300, 300))
+    path = tmp_path / "map.tif"
+    if kind == "cog":
+        box, profile, blocks = GeoBox((300, 300), TRANSFORM, wkt("EPSG:32633")), class_profile(LEGEND, {}), codes[None]
+        window = [(Window(0, 0, 300, 300), blocks.astype(profile.dtype))]
+        with no_georeference_is_fine():
+            write_blocks(tmp_path / "plain.tif", lambda: iter(window), geobox=box, profile=profile)
+            copy_as_cog(
+                *(tmp_path / "plain.tif", path, lambda: iter(window)), geobox=box, profile=profile, overviews="mode"
+            )
+    else:
+        write_class_map(path, codes, legend=LEGEND, geobox=GeoBox((300, 300), TRANSFORM, wkt("EPSG:32633")))
+    assert (read_class_map(path) == codes).all()
+    whole = path.read_bytes()
+    places = {*range(200), *range(len(whole) - 900, len(whole)), *range(0, len(whole), 97)}
+    for place in sorted(places):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        for read in (open_cube_file, read_class_map):
+            with pytest.raises(InputError):
+                read(path)
+
+
+def test_raster_of_others_has_no_digest_and_is_read(tmp_path):
+    write_class_map(tmp_path / "map.tif", CODES, legend=LEGEND, geobox=GeoBox((2, 2), TRANSFORM))
+    with no_georeference_is_fine(), rasterio.open(tmp_path / "map.tif") as file:
+        profile, values = file.profile, file.read()
+    with rasterio.open(tmp_path / "other.tif", "w", **profile) as other:
+        other.write(values)
+    assert (read_class_map(tmp_path / "other.tif") == CODES).all()
+    assert open_cube_file(tmp_path / "other.tif").layers == 1

@@ -4,10 +4,10 @@ import errno
 import os
 import platform
 import re
+import shutil
 import signal
 import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ import torch
 from hsfusion import ModelSettings, TrainSettings, blocks, even_groups
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import STOP_SIGNALS, DivergedError, EnvironmentFailure, InputError
-from hsfusion.runs.folder import recorded_configuration
+from hsfusion.runs.folder import interrupted_checkpoint, recorded_configuration
 from hsfusion.runs.training import train
 from hsfusion.scenes import ArrayScene
 from hsfusion.training import callbacks
@@ -96,6 +96,21 @@ def cut(tmp_path_factory):
         at_step(patched, 9, stop)
         train(SCENE, settings=SETTINGS, folder=run)
     return run
+
+
+def test_flipped_bit_of_a_checkpoint_is_named_before_it_is_gone_on_from(tmp_path, cut):
+    run = shutil.copytree(cut, tmp_path / "run")
+    path = run / "checkpoints" / "last.ckpt"
+    whole, configuration = path.read_bytes(), (run / "config.yaml").read_text()
+    assert interrupted_checkpoint(run, configuration) == path
+    for place in range(0, len(whole), 997):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with pytest.raises(
+            InputError, match=r"last.ckpt: content is damaged, or more than numbers and words, expected"
+        ):
+            interrupted_checkpoint(run, configuration)
 
 
 def changed(*, pixel=(0, 0, 0), by=0, label=0):
@@ -184,23 +199,16 @@ def full_disk(monkeypatch):
     tried = []
 
     def fail(full):
-        write = callbacks.write_file
+        seal = callbacks.seal
 
-        def write_file(path, content):
+        def torn(part):
             tried.append(len(tried))
-            if tried[-1] not in full:
-                return write(path, content)
-            with monkeypatch.context() as patched:
+            if tried[-1] in full:
+                os.truncate(part, part.stat().st_size // 2)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            seal(part)
 
-                def torn(part, content):
-                    with open(part, "wb") as file:
-                        file.write(content[: len(content) // 2])
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-                patched.setattr(Path, "write_bytes", torn)
-                return write(path, content)
-
-        monkeypatch.setattr(callbacks, "write_file", write_file)
+        monkeypatch.setattr(callbacks, "seal", torn)
         return tried
 
     return fail
