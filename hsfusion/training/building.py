@@ -238,7 +238,8 @@ class WeightReadout:
             if network.linear is not None:
                 self.network_share = float(network.linear.network_share)
                 of_network = self.network_share * self.weight
-                self.weight = of_network + (1 - self.network_share) * _shares(_coefficients(network)).mean(0)
+                linear = _shares(_coefficients(network)).sum(0)  # a class without training pixels has no coefficients
+                self.weight = of_network + (1 - self.network_share) * linear / max(linear.sum(), 1e-300)
                 self.network_part = of_network / np.maximum(self.weight, 1e-300)
         network.train(training)
 

@@ -403,3 +403,11 @@ def test_weights_of_the_linear_part_are_of_the_bands_that_it_was_fitted_to(of_me
     readout = WeightReadout(net)
     assert readout.weight.sum() == pytest.approx(1)
     assert (readout.weight * readout.network_part).sum() == pytest.approx(0.5)
+
+
+@torch.no_grad()
+def test_weights_sum_to_1_where_a_class_had_no_training_pixels():
+    net = build_network(BANDS, GROUPS, num_classes=3, linear=True)
+    net.linear.weight[1:, 2:6] = torch.tensor([[1.0], [-1.0]])  # of logistic regression they sum to 0, and none is left
+    net.linear.network_share.fill_(0.5)
+    assert WeightReadout(net).weight.sum() == pytest.approx(1)
