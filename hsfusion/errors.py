@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-#: signals that end a command; on Windows there are two
-STOP_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
+#: signals that end a command, the last of them by submitit; on Windows there are two
+STOP_SIGNALS = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+]
 
 
 def printable(text: object, *, longest: int | None = 200) -> str:

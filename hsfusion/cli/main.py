@@ -30,6 +30,8 @@ _MODULES = {"inspect": "inspection", "train": "commands", "finetune": "commands"
 # what the machine, not the input, is to blame for
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM}
 _MACHINE |= {errno.EEXIST, errno.ENOTDIR}  # a file where a folder has to be
+# a process that was killed: joblib's word, and submitit's
+_LOST = {"TerminatedWorkerError", "FailedJobError", "UncompletedJobError"}
 _HELP = """hsfusion: hyperspectral band fusion with learned band weights that can be trusted.
 
 Usage: hsfusion COMMAND [key=value ...]
@@ -146,6 +148,8 @@ def _explained(error: Exception) -> tuple[str, int]:
         return known, 2
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the second is torch's
         return "memory is used up. Fix: use a smaller scene, batch or model.", 3
+    if type(error).__name__ in _LOST:
+        return "a process of a run ended without a word. Fix: the same command with sweep_dir=FOLDER goes on.", 3
     if isinstance(error, OSError) and error.errno in _MACHINE:
         return f"{error.filename or 'disk'}: {error.strerror}. Fix: free space, or choose a folder you may write to.", 3
     return f"internal error: {type(error).__name__}: {error} (HSFUSION_DEBUG=1 shows where).", 1

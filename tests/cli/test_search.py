@@ -73,6 +73,7 @@ def test_search_without_validation_pixels_says_so(search, tmp_path):
     ("word", "pip"),
     [
         ("hydra/launcher=submitit_slurm", "hydra-submitit-launcher"),
+        ("hydra/launcher=joblib", "hydra-joblib-launcher"),
         ("experiment=tune_optuna", "hydra-optuna-sweeper 'sqlalchemy<2'"),
     ],
 )

@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
+from hsfusion.cli.words import CONF
 from hsfusion.runs import training
 from hsfusion.runs.folder import finish_in_sweep, place_in_sweep
 
@@ -102,6 +104,15 @@ def test_run_of_a_sweep_takes_no_folder(hsfusion, tmp_path, word):
 def test_benchmark_takes_no_sweep(hsfusion, tmp_path):
     done = hsfusion("benchmark", "accuracy", "sweep_dir=all", cwd=tmp_path, small=True)
     assert "sweep_dir is all, expected nothing in a benchmark" in done.stderr
+
+
+def test_job_of_the_slurm_experiment_goes_back_into_the_queue(tmp_path):
+    pytest.importorskip("submitit")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", ["experiment=cluster_slurm"], return_hydra_config=True)
+    assert cfg.hydra.mode.name == "MULTIRUN" and cfg.sweep_dir == "runs/cluster" and cfg.threads == 4
+    launcher = cfg.hydra.launcher
+    assert (launcher.name, launcher.array_parallelism, launcher.max_num_timeout) == ("cluster", 16, 20)
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
