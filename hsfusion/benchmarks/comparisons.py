@@ -1,6 +1,7 @@
-"""Methods beside each other on the same pixels, over several seeds: sensors and fine-tuning.
+"""Methods beside each other on the same pixels, over several seeds: networks and classifiers, sensors, fine-tuning.
 
-Each comparison yields a row for each method and seed when it is ready; ``table`` shows the mean over the seeds.
+Each comparison yields a row for each method and seed when it is ready; ``table`` shows the mean over the seeds,
+``suite_table`` networks beside the best baseline on several scenes.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -39,10 +41,15 @@ from hsfusion.scenes import LabelledScene
 from hsfusion.scenes.simulate import simulate
 from hsfusion.spectra.sensors import sensor_name
 from hsfusion.training.model_file import ModelHeader
+from hsfusion.trust.baselines import BASELINES, paired_interval
 
-#: the scene with its own bands, beside sensors
+#: the scene with the bands it has, beside sensors
 AS_IT_IS = "as it is"
 _METRICS = ("overall_accuracy", "average_accuracy", "kappa")
+_HEADS: tuple[str, ...] = (
+    *("scene", "method", "overall accuracy", "average", "best baseline", "ahead (95 % interval)"),
+    *("wins", "leakage", "seconds"),
+)
 
 Row = dict[str, Any]
 
@@ -194,6 +201,99 @@ def table(rows: Sequence[Row]) -> list[str]:
             text += f", {'-'.join(map(str, used[:: max(1, len(used) - 1)]))} of {of_method[0]['bands']} bands in use"
         lines.append(f"{text}, leakage {values['leakage']:.3f}, {values['seconds']:.0f} s")
     return lines
+
+
+def compare_fusions(
+    scene: LabelledScene,
+    settings: TrainSettings,
+    *,
+    seeds: Sequence[int],
+    fusions: Sequence[str],
+    keep_bands: Sequence[int | None],
+    done: Collection[tuple[str, int]] = (),
+) -> Iterator[Row]:
+    """Kinds of fusion, each with every number of bands to keep; the row of the first holds the baselines.
+
+    None keeps as many bands as are worth their cost; ``seeds`` are of networks, and of splits without one. ``done`` are
+    methods and seeds to leave out.
+    """
+    for seed in seeds:
+        baselines = settings.baselines
+        for fusion, keep in product(fusions, keep_bands):
+            name = fusion if keep is None else f"{fusion}, {keep} bands"
+            if (name, seed) not in done:
+                model = replace(settings.model, fusion=fusion, keep_bands=keep)
+                yield network_row(scene, replace(settings, model=model, baselines=baselines), name, seed)
+            baselines = ()
+
+
+def with_baselines(rows: Sequence[Row]) -> list[Row]:
+    """The rows, each followed by one for each of its baselines."""
+    result = []
+    for row in rows:
+        shared = {"seed": row["seed"], "split": row["split"]}
+        result += [row, *({**of, **shared, "method": name} for name, of in row["baselines"].items())]
+    return result
+
+
+def summarise_scenes(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """Scene -> method -> mean and standard deviation over its splits; of networks also ``ahead``, see :func:`ahead`."""
+    summary: dict[str, dict[str, Any]] = {}
+    for scene in dict.fromkeys(row["scene"] for row in rows):
+        of_scene = [row for row in rows if row["scene"] == scene]
+        summary[scene] = summarise(with_baselines(of_scene))
+        for method in dict.fromkeys(row["method"] for row in of_scene):
+            summary[scene][method]["ahead"] = ahead(of_scene, method)
+    return summary
+
+
+def ahead(rows: Sequence[Row], method: str) -> dict[str, Any] | None:
+    """How far a network is ahead of the baseline with the highest mean overall accuracy over the splits of a scene.
+
+    Returns:
+        the baseline, the mean of the paired differences with the ends of its 95 % t-interval over the splits, on how
+        many of them the network is better, and how many there are; None without baselines
+    """
+    baselines = {row["seed"]: row["baselines"] for row in rows if row["baselines"]}
+    reached = {row["seed"]: row["overall_accuracy"] for row in rows if row["method"] == method}
+    reached = {seed: accuracy for seed, accuracy in reached.items() if seed in baselines}
+    if not reached:
+        return None
+    others = {name: [baselines[seed][name]["overall_accuracy"] for seed in reached] for name in baselines[min(reached)]}
+    best = max(others, key=lambda name: mean(others[name]))
+    gains = [a - b for a, b in zip(reached.values(), others[best], strict=True)]
+    middle, low, high = paired_interval(gains)
+    wins = sum(gain > 0 for gain in gains)
+    return {"baseline": best, "mean": middle, "low": low, "high": high, "wins": wins, "splits": len(gains)}
+
+
+def suite_table(rows: Sequence[Row]) -> list[str]:
+    """Lines of text: each network on each scene beside the best baseline, over the splits."""
+    lines = [_HEADS]
+    for scene, methods in summarise_scenes(rows).items():
+        for method, values in methods.items():
+            if "ahead" in values:
+                of_method = [row for row in rows if (row["scene"], row["method"]) == (scene, method)]
+                seconds = mean(row["seconds"] + row["choice_seconds"] for row in of_method)
+                overall, average = (_spread(values[key]) for key in ("overall_accuracy", "average_accuracy"))
+                beside = _beside(values["ahead"], methods)
+                leakage = f"{values['leakage']:.3f}"
+                lines.append((scene, method, overall, average, *beside, leakage, f"{seconds:.0f}"))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def _spread(of: dict[str, float]) -> str:
+    return f"{of['mean']:.4f} ± {of['std']:.4f}"
+
+
+def _beside(gain: dict[str, Any] | None, methods: dict[str, Any]) -> tuple[str, str, str]:
+    """The best baseline, how far the network is ahead of it, and on how many of the splits."""
+    if gain is None:
+        return "", "", ""
+    name, interval = gain["baseline"], "" if gain["low"] is None else f" ({gain['low']:+.4f} to {gain['high']:+.4f})"
+    reached = f"{_spread(methods[name]['overall_accuracy'])} {BASELINES[name]}"
+    return reached, f"{gain['mean']:+.4f}{interval}", f"{gain['wins']} of {gain['splits']}"
 
 
 def document(

@@ -27,8 +27,14 @@ _DRAWN = {"overall accuracy": "overall_accuracy", "average accuracy": "average_a
 
 def accuracy(cfg: DictConfig) -> None:
     """Trains each kind of fusion beside the baselines with every seed, on one scene or a suite; prints a table."""
-    from hsfusion.benchmarks.accuracy import compare_fusions, suite_table, summarise_scenes, with_baselines
-    from hsfusion.benchmarks.comparisons import commit, table
+    from hsfusion.benchmarks.comparisons import (
+        commit,
+        compare_fusions,
+        suite_table,
+        summarise_scenes,
+        table,
+        with_baselines,
+    )
     from hsfusion.cli.commands import scene_of, settings_of, show_warnings
 
     lists = {key: _listed(cfg, key) for key in ("fusions", "keep_bands")}

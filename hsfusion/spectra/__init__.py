@@ -1,7 +1,6 @@
 """Bands, band groups, response curves and band weights. NumPy only."""
 
-from hsfusion.spectra.bands import Bands
-from hsfusion.spectra.groups import BandGroup, band_spacing_nm, even_groups, gaussian_basis, intervals, membership
+from hsfusion.spectra.bands import BandGroup, Bands, band_spacing_nm, even_groups, gaussian_basis, intervals, membership
 from hsfusion.spectra.resampling import match_bands
 from hsfusion.spectra.weights import BandWeights, combine, group_of_bands
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.spectra.bands import Bands
-from hsfusion.spectra.groups import band_spacing_nm
+from hsfusion.spectra.bands import Bands, band_spacing_nm
 
 # a Gaussian is cut at this many FWHM from its centre: 0.04 % of it lie beyond
 _CUT = 1.5
@@ -32,22 +31,22 @@ def match_bands(wanted: Bands, offered: Bands, *, needed: NDArray[np.bool_] | No
     width = band_spacing_nm(wanted, np.ones((1, len(wanted)), bool)) if wanted.fwhm_nm is None else wanted.fwhm_nm
     distance = np.abs(wanted.wavelength_nm[:, None] - offered.wavelength_nm)  # (C, C')
     near = (distance <= width[:, None] / 2) & offered.good
-    found = _nearest_first(near, distance)
+    matched = _nearest_first(near, distance)
     # not at once: all bands of a sensor tell twins with one centre apart, where spectrometers overlap
-    if needed is not None and (found[needed] < 0).any():
-        found = _nearest_first(near & needed[:, None], distance)
-    return found
+    if needed is not None and (matched[needed] < 0).any():
+        matched = _nearest_first(near & needed[:, None], distance)
+    return matched
 
 
 def _nearest_first(near: NDArray[np.bool_], distance: NDArray[np.float64]) -> NDArray[np.int64]:
     """Joins the pairs (C, C') that are near, each row and each column once: (C,) column, -1 where none is left."""
-    found = np.full(near.shape[0], -1)
+    joined = np.full(near.shape[0], -1)
     taken = np.zeros(near.shape[1], bool)
     pairs = np.argwhere(near)
     for i, j in pairs[np.argsort(distance[near], kind="stable")]:
-        if found[i] < 0 and not taken[j]:
-            found[i], taken[j] = j, True
-    return found
+        if joined[i] < 0 and not taken[j]:
+            joined[i], taken[j] = j, True
+    return joined
 
 
 def resampling_matrix(old: Bands, new: Bands) -> NDArray[np.float64]:

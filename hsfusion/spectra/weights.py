@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
 from hsfusion.publishing import write_file
-from hsfusion.spectra.bands import Bands
-from hsfusion.spectra.groups import band_spacing_nm
+from hsfusion.spectra.bands import Bands, band_spacing_nm
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how a formula starts; apostrophes so that what has one already comes back
 
@@ -154,16 +153,16 @@ class BandWeights:
         half = min(width_nm, float(np.ptp(nm))) / 2
         centre = np.clip(nm, nm.min() + half, nm.max() - half)
         inside = (nm >= (centre - half)[:, None]) & (nm <= (centre + half)[:, None])  # (C, C): window, band
-        found = []
+        chosen = []
         for _ in range(number):
             totals = inside @ left
-            free = np.array([not any(lo < c + half and c - half < up for lo, up, _ in found) for c in centre])
+            free = np.array([not any(lo < c + half and c - half < up for lo, up, _ in chosen) for c in centre])
             if not (totals[free] > 0).any():
                 break
             best = int(np.argmax(np.where(free, totals, -1)))
-            found.append((float(centre[best] - half), float(centre[best] + half), float(totals[best])))
+            chosen.append((float(centre[best] - half), float(centre[best] + half), float(totals[best])))
             left[inside[best]] = 0
-        return found
+        return chosen
 
 
 def combine(
