@@ -55,9 +55,9 @@ def command() -> None:
     is_model = Path(file).suffix.lower() in _MODELS or Path(file).is_dir()
     if is_model and folder is not None:
         raise InputError("command line", "--plot", "given", "a cube", "hsfusion weights RUN draws band weights")
-    found = inspect_model(Path(file)) if is_model else inspect_file(file, keys)
-    figures = found.figures() if folder is not None and isinstance(found, Inspection) else {}
-    _print_page(found)
+    inspected = inspect_model(Path(file)) if is_model else inspect_file(file, keys)
+    figures = inspected.figures() if folder is not None and isinstance(inspected, Inspection) else {}
+    _print_page(inspected)
     if folder is not None:
         from hsfusion import plots
 
@@ -100,12 +100,12 @@ def _unknown(field: str, word: str, known: list[str]) -> InputError:
     return InputError("command line", field, word, " | ".join(known), fix)
 
 
-def _print_page(found: Inspection | ModelInspection) -> None:
+def _print_page(inspected: Inspection | ModelInspection) -> None:
     from hsfusion.runs.inspection import page
 
-    path, left = found.path.absolute(), " " * (_LEFT + 4)
+    path, left = inspected.path.absolute(), " " * (_LEFT + 4)
     print(f"{printable(path.name, longest=None)}\n{printable(path.parent, longest=None)}")
-    for title, rows in page(found).items():
+    for title, rows in page(inspected).items():
         print(f"\n{title}")
         for name, text in rows:
             first = f"  {printable(name, longest=None):<{_LEFT}}  "

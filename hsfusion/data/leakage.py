@@ -54,8 +54,8 @@ def check_no_leakage(split: Split, header: dict[str, Any]) -> None:
 
 def all_seen(header: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     """What a model has seen in its own training and in those before it, the latest last, as many as a header holds."""
-    own = [header["seen"]] if "seen" in header else []
-    return tuple([*header.get("seen_before", []), *own][-MOST_SEEN:])
+    latest = [header["seen"]] if "seen" in header else []
+    return tuple([*header.get("seen_before", []), *latest][-MOST_SEEN:])
 
 
 def _same_ground(seen: dict[str, Any], split: Split) -> bool:

@@ -43,21 +43,21 @@ class SimulatedScene(DerivedScene):
 
     def __init__(self, scene: Scene, bands: Bands, *, name: str) -> None:
         wanted = _some(bands, np.flatnonzero(bands.good))
-        own = np.flatnonzero(scene.bands.good)
-        source = _some(scene.bands, own)
+        used = np.flatnonzero(scene.bands.good)
+        source = _some(scene.bands, used)
         if source.fwhm_nm is None:  # each stands for the spectrum around it, which does not bridge gaps
             source = replace(source, fwhm_nm=_spacing_nm(source))
         widths = _widths(source)  # seamless ones reach to neighbours that are so near that there is a seam and no gap
         seamless = replace(source, fwhm_nm=np.clip(_spacing_nm(source), widths, _WIDEST_SEAM * widths))
-        covered = _coverage(wanted, seamless) >= _LEAST_COVERED if own.size else np.zeros(len(wanted), bool)
+        covered = _coverage(wanted, seamless) >= _LEAST_COVERED if used.size else np.zeros(len(wanted), bool)
         if not covered.any():
-            value, expected = _range(source) if own.size else "empty", f"bands of {name} inside it ({_range(wanted)})"
+            value, expected = _range(source) if used.size else "empty", f"bands of {name} inside it ({_range(wanted)})"
             fix = "choose a scene and a sensor that see the same wavelengths"
             raise InputError(scene.name, "range of the good bands", value, expected, fix)
         super().__init__(scene, bands=_some(wanted, np.flatnonzero(covered)), sources=scene.sources, name=name)
         self.left_out = _some(wanted, np.flatnonzero(~covered))
         self._matrix = np.zeros((len(self.bands), len(scene.bands)), np.float32)
-        self._matrix[:, own] = _resampling(seamless, self.bands)  # (C', C)
+        self._matrix[:, used] = _resampling(seamless, self.bands)  # (C', C)
         nearest = np.abs(self.bands.wavelength_nm[:, None] - source.wavelength_nm).argmin(axis=1)  # (C',)
         self.narrower = int((_widths(self.bands) < widths[nearest]).sum())
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.scenes.formats.cube_file import CubeFile
-from hsfusion.scenes.formats.envi import LAYOUTS, EnviPixels
+from hsfusion.scenes.formats.cube_file import CubeFile, MappedPixels
+from hsfusion.scenes.formats.envi import LAYOUTS
 from hsfusion.scenes.scene import ArrayRaster, Scene, Window
 from hsfusion.spectra import Bands
 from hsfusion.spectra.bands import RANGES_NM
@@ -50,7 +50,6 @@ class Survey:
     blank: float  # share of pixels that are exactly 0 wherever they have data
     no_data: NDArray[np.float64]  # (C,) share of pixels
     zero: NDArray[np.float64]  # (C,) share that is exactly 0
-    negative: NDArray[np.float64]  # (C,) share below 0
     lowest: NDArray[np.float64]  # (C,) smallest value, NaN for a band without data
     highest: NDArray[np.float64]  # (C,) largest value
     at_lowest: NDArray[np.float64]  # (C,) share that has exactly the smallest value
@@ -106,7 +105,7 @@ def survey(cube: Scene | ArrayRaster, *, most_pixels: int | None = None) -> Surv
         quantiles=np.array([_quantiles(band) for band in np.concatenate(kept, axis=1)]).T,
         correlation=_correlation(sums["moments"].sum(axis=0)),
         dead=(count == 0) | one_value,
-        **{name: sums[name].sum(axis=0) / pixels for name in ("empty", "blank", "zero", "negative")},
+        **{name: sums[name].sum(axis=0) / pixels for name in ("empty", "blank", "zero")},
         **ends,
     )
 
@@ -119,7 +118,6 @@ def _window_sums(values: NDArray[np.float32], shift: NDArray[np.float64], *, row
     sums = {
         "count": finite.sum(axis=1),
         "zero": (flat == 0).sum(axis=1),
-        "negative": (flat < 0).sum(axis=1),
         "sum": flat.sum(axis=1, dtype=np.float64, where=finite),
         "empty": (~data).sum(),
         "blank": (data & ~(finite & (flat != 0)).any(axis=0)).sum(),
@@ -343,7 +341,7 @@ def suspect_interleave(file: CubeFile) -> tuple[str, str] | None:
     Only raw cubes (ENVI) can be read in a wrong way.
     """
     declared = file.pixels
-    if not isinstance(declared, EnviPixels):
+    if not isinstance(declared, MappedPixels) or not file.format.startswith("ENVI"):
         return None
     sizes = dict(zip(declared.axes, declared.shape, strict=True))
     if min(sizes.values()) < 2 or np.prod(list(sizes.values()), dtype=float) < _LEAST_NUMBERS:
@@ -359,7 +357,7 @@ def suspect_interleave(file: CubeFile) -> tuple[str, str] | None:
     return order, "little endian" if best[1].newbyteorder("<") == best[1] else "big endian"
 
 
-def _rank_sample(file: CubeFile, pixels: EnviPixels) -> NDArray[np.float64]:
+def _rank_sample(file: CubeFile, pixels: MappedPixels) -> NDArray[np.float64]:
     """Ranks 0..1 of blocks (places, C, h, w) of stored numbers, equal ones sharing theirs; NaN for no data."""
     grid = file.geobox.shape
     height, width = map(min, grid, (_LINES, _SAMPLES))
@@ -378,7 +376,7 @@ def _rank_sample(file: CubeFile, pixels: EnviPixels) -> NDArray[np.float64]:
     return ranks
 
 
-def _roughness(file: CubeFile, pixels: EnviPixels) -> float:
+def _roughness(file: CubeFile, pixels: MappedPixels) -> float:
     """Mean step of ranks between neighbours in each direction, relative to that between any two numbers, summed."""
     ranks = _rank_sample(file, pixels)  # (places, C, h, w)
     known = ranks[np.isfinite(ranks)]

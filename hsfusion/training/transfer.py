@@ -280,8 +280,8 @@ def _coverages(
     covered = np.minimum(share.sum(1), 1.0)
     coverages = []
     names = [group.name for group in groups] + [name for name, _ in rasters]
-    for name, row, here in zip(names, weights, inside, strict=True):
-        of = row if row.sum() > 0 else here.astype(float)  # behind closed gates all of its bands are alike
+    for name, row, members in zip(names, weights, inside, strict=True):
+        of = row if row.sum() > 0 else members.astype(float)  # behind closed gates all of its bands are alike
         coverages.append(GroupCoverage(name, float(row.sum()), float(of @ covered / max(of.sum(), 1e-300))))
     return coverages, float(learned.weight[: len(bands)] @ (1 - covered[: len(bands)]))
 

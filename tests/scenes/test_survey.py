@@ -12,7 +12,7 @@ module = sys.modules[survey.__module__]
 CUBE = np.array(
     [
         [[0, 1, 2], [3, 4, 4]],  # one zero, the largest value twice
-        [[-1, NAN, 5], [-1, 7, NAN]],  # two negative, two without data
+        [[-1, NAN, 5], [-1, 7, NAN]],  # two without data
         [[NAN] * 3, [NAN] * 3],
         [[6, 6, 6], [6, 6, NAN]],
         [[0, 0, 0], [0, 0, 0]],
@@ -30,7 +30,6 @@ def test_every_figure_of_a_small_cube_is_exact():
     assert (result.pixels, result.total) == (6, 6)
     np.testing.assert_allclose(result.no_data, [0, 2 / 6, 1, 1 / 6, 0])
     np.testing.assert_allclose(result.zero, [1 / 6, 0, 0, 0, 1])
-    np.testing.assert_allclose(result.negative, [0, 2 / 6, 0, 0, 0])
     np.testing.assert_array_equal(result.lowest, [0, -1, NAN, 6, 0])
     np.testing.assert_array_equal(result.highest, [4, 7, NAN, 6, 0])
     np.testing.assert_allclose(result.at_lowest, [1 / 6, 2 / 6, 0, 5 / 6, 1])

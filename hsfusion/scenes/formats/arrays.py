@@ -112,24 +112,24 @@ def array_axes(path: Path, shape: tuple[int, ...], dtype: np.dtype, axes: Sequen
 
     ``axes``: the words ``band``, ``row`` and ``col`` in the order of an array of three, where the user names it.
     """
-    told = f"{' x '.join(map(str, shape))} of type {printable(dtype)}"
+    text = f"{' x '.join(map(str, shape))} of type {printable(dtype)}"
     if dtype.kind not in "iufb" or len(shape) not in (2, 3) or not min(shape):
-        raise InputError(path, "array", told, "axes (H, W) or (H, W, layers) of real numbers", "convert the array")
+        raise InputError(path, "array", text, "axes (H, W) or (H, W, layers) of real numbers", "convert the array")
     if axes is None:
         return ("rows", "cols", "layers")[: len(shape)]
     if isinstance(axes, str) or sorted(map(str, axes)) != sorted(AXIS_OF_WORD) or len(shape) != 3:
         expected = "the words band, row and col in the order of an array of three axes"
-        fix = f"correct it, such as scene.axes=[band,row,col]; the array is {told}"
+        fix = f"correct it, such as scene.axes=[band,row,col]; the array is {text}"
         raise InputError(path, "scene.axes", printable(list(axes)), expected, fix)
     return tuple(AXIS_OF_WORD[axis] for axis in axes)
 
 
-def choose_array(path: Path, found: Mapping[str, tuple[int, ...]], variable: str | None) -> str:
+def choose_array(path: Path, arrays: Mapping[str, tuple[int, ...]], variable: str | None) -> str:
     """Says which array of a file is meant: the one named, or the only one that can be a raster.
 
-    ``found``: name -> shape of each array of real numbers. Single rows or columns, as of wavelengths, are to be named.
+    ``arrays``: name -> shape of each array of real numbers. Single rows or columns, as of wavelengths, are to be named.
     """
-    rasters = {name: shape for name, shape in found.items() if len(shape) in (2, 3) and min(shape) > 0}
+    rasters = {name: shape for name, shape in arrays.items() if len(shape) in (2, 3) and min(shape) > 0}
     likely = [name for name, shape in rasters.items() if min(shape[:2]) > 1]
     if variable in rasters:
         return str(variable)

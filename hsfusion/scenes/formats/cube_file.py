@@ -116,8 +116,8 @@ class MappedPixels(FileArray):
         """Makes sure that the file is as long as its header says."""
         size, expected = self.path.stat().st_size, self.offset + math.prod(self.shape) * self.dtype.itemsize
         if size != expected:
-            told = f"{expected}: {' x '.join(map(str, self.shape))} of type {self.dtype.str} after {self.offset}"
-            raise InputError(self.path, "size", f"{size} bytes", told, "copy the file anew, or correct its header")
+            text = f"{expected}: {' x '.join(map(str, self.shape))} of type {self.dtype.str} after {self.offset}"
+            raise InputError(self.path, "size", f"{size} bytes", text, "copy the file anew, or correct its header")
 
 
 def layers_first(array: NDArray, axes: tuple[str, ...]) -> NDArray:
@@ -251,8 +251,8 @@ class CubeFile:
 
     def _unit(self, given: str | None) -> str:
         """The unit of the wavelengths: as the file says, or as given where it says nothing."""
-        said = (self.table.unit or "").strip().lower()
-        unit = given if given is not None and said in ("", "unknown") else said
+        named = (self.table.unit or "").strip().lower()
+        unit = given if given is not None and named in ("", "unknown") else named
         if unit in NM_PER_UNIT and NM_PER_UNIT.get(given or unit) == NM_PER_UNIT[unit]:
             return unit
         expected = f"{given} as scene.wavelength_unit says" if given in NM_PER_UNIT else "Nanometers or Micrometers"

@@ -86,8 +86,8 @@ class EnviHeader:
         for words, value in re.findall(r"(?m)^([^={}\n]+)=[ \t]*(\{[^}]*\}|.*)", text):
             name = " ".join(words.lower().split())
             if name in self.fields or (value.startswith("{") and not value.endswith("}")):
-                found = "given twice" if name in self.fields else "a list without an end"
-                raise self.error(name, found, "one value, and a list to end in }")
+                problem = "given twice" if name in self.fields else "a list without an end"
+                raise self.error(name, problem, "one value, and a list to end in }")
             self.fields[name] = value.strip()
 
     def error(self, name: str, value: object, expected: str) -> InputError:
@@ -127,10 +127,6 @@ class EnviHeader:
         return strict_numbers(self.path, name, words)
 
 
-class EnviPixels(MappedPixels):
-    """The binary of an ENVI file; its axes are one of :data:`LAYOUTS`."""
-
-
 def open_envi(path: Path) -> CubeFile:
     """Opens an ENVI file by its binary or its header.
 
@@ -147,7 +143,7 @@ def open_envi(path: Path) -> CubeFile:
     codes = "|".join(map(str, _DTYPES))
     code = int(header.word("data type", codes, expected=f"a code of real numbers, {codes}"))
     swapped = int(header.word("byte order", "[01]", expected="0 (little endian) or 1 (big endian)", default="0"))
-    pixels = EnviPixels(
+    pixels = MappedPixels(
         _binary(path, header.path),
         np.dtype("<>"[swapped] + _DTYPES[code]),
         LAYOUTS[order],
@@ -189,8 +185,8 @@ def class_table(path: Path) -> tuple[dict[int, str], dict[int, str]]:
     number = header.integer("classes")
     names, rgb = header.words("class names"), header.numbers("class lookup", length=3 * number)
     if len(names) not in (0, number) or (rgb is not None and not np.isin(rgb, range(256)).all()):
-        found = f"{number} beside {len(names)} class names"
-        raise header.error("classes", found, "a name for each class, and colours in class lookup from 0 to 255")
+        value = f"{number} beside {len(names)} class names"
+        raise header.error("classes", value, "a name for each class, and colours in class lookup from 0 to 255")
     hexes = [] if rgb is None else [f"#{bytes(color).hex()}" for color in rgb.astype(np.uint8).reshape(-1, 3)]
     return dict(enumerate(names)), dict(enumerate(hexes))
 
@@ -217,8 +213,8 @@ def _scaling(
     }
     named = [kind for kind, pair in pairs.items() if any(values is not None for values in pair)]
     gain, offset = pairs[named[0] if named else "data"]
-    told = "data reflectance gain values; data gain values beside them are not used"
-    facts = {"scale from": told} if len(named) == 2 else {}
+    text = "data reflectance gain values; data gain values beside them are not used"
+    facts = {"scale from": text} if len(named) == 2 else {}
     if factor is None:
         return gain, offset, facts
     agrees = gain is None or np.allclose(gain * factor, 1, rtol=1e-6, atol=0)
@@ -233,12 +229,12 @@ def _binary(path: Path, header: Path) -> Path:
         return path
     stem = path.with_suffix("") if path.suffix.lower() == ".hdr" else path
     beside = [file for suffix in _BINARY_SUFFIXES if (file := Path(f"{stem}{suffix}")) != header]
-    found = list({file.stat().st_ino: file for file in beside if file.is_file()}.values())  # where case is nothing
-    if len(found) != 1:
-        names = ", ".join(candidate.name for candidate in found) or "missing"
+    files = list({file.stat().st_ino: file for file in beside if file.is_file()}.values())  # where case is nothing
+    if len(files) != 1:
+        names = ", ".join(candidate.name for candidate in files) or "missing"
         expected = f"one file {stem.name} with one of the endings {', '.join(_BINARY_SUFFIXES[1:])} or none"
         raise InputError(header, "binary", names, expected, "name the binary instead of the header")
-    return found[0]
+    return files[0]
 
 
 def map_transform(source: object, words: Sequence[str]) -> Affine:
@@ -275,8 +271,8 @@ def _options(words: Sequence[str]) -> dict[str, str]:
 def _place(header: EnviHeader, shape: tuple[int, int]) -> tuple[GeoBox, dict[str, str]]:
     system, projection = (", ".join(header.words(name)) for name in ("coordinate system string", "projection info"))
     if "map info" not in header.fields:
-        told = "only a coordinate system string and no map info, not used"
-        return GeoBox(shape), {"place": told} if system else {}
+        text = "only a coordinate system string and no map info, not used"
+        return GeoBox(shape), {"place": text} if system else {}
     words = header.words("map info")
     transform = map_transform(header.path, words)
     if system:
@@ -311,9 +307,9 @@ def _check_crs(header: EnviHeader, words: Sequence[str], crs: CRS, system: str) 
     utm, geographic = projection == "utm", projection.startswith("geographic")
     rest = [*(word for word in words[7:] if "=" not in word), "", "", ""]
     zone, hemisphere, datum = rest[:3] if utm else ("", "", rest[0])
-    wkt, said = crs.to_wkt(), crs.to_dict()
-    zones = (str(said.get("zone")), "south" if said.get("south") else "north")
-    other_zone = said.get("proj") not in ("tmerc", "etmerc") and zones != (zone.lstrip("0"), hemisphere.lower())
+    wkt, parameters = crs.to_wkt(), crs.to_dict()
+    zones = (str(parameters.get("zone")), "south" if parameters.get("south") else "north")
+    other_zone = parameters.get("proj") not in ("tmerc", "etmerc") and zones != (zone.lstrip("0"), hemisphere.lower())
     guessed = not datum or ('"WGS 84"' in wkt and not _is_wgs84(datum))  # what GDAL takes for unknown names
     angles = unit in (*_PER_DEGREE, "radians")
     wrongs = {

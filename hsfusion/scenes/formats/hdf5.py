@@ -79,9 +79,9 @@ def stored_numbers(file: h5py.Group, name: str, *, fill: float | None = None) ->
     size = dataset.id.get_storage_size()
     elsewhere = dataset.is_virtual or dataset.external or dataset.file.filename != file.file.filename
     if elsewhere or not (whole or (means_none and size)):
-        found = "in other files" if elsewhere else f"{size} bytes, not the whole"
+        value = "in other files" if elsewhere else f"{size} bytes, not the whole"
         expected = "all numbers in this file, or a fill value that means no data"
-        raise format_error(file, f"stored part of {name}", found, expected, "write the file anew (h5repack)")
+        raise format_error(file, f"stored part of {name}", value, expected, "write the file anew (h5repack)")
     return dataset
 
 
@@ -252,15 +252,15 @@ def _band_table(dataset: h5py.Dataset, axes: tuple[str, ...]) -> BandTable:
     axis = axes.index("layers")
     scales = [scale for scale in dataset.dims[axis].values() if _is_wavelengths(scale)]
     size = dataset.shape[axis]
-    found = scales or _beside(dataset, "wavelength", size) or _beside(dataset, "wavelengths", size)
-    if not found:
+    lists = scales or _beside(dataset, "wavelength", size) or _beside(dataset, "wavelengths", size)
+    if not lists:
         return BandTable()
-    unit, fwhm = _unit(found[0]), None
+    unit, fwhm = _unit(lists[0]), None
     for stored in _beside(dataset, "fwhm", size):
         factors = [NM_PER_UNIT.get((word or "").lower()) for word in (_unit(stored) or unit, unit)]
         if factors[0] is not None and factors[1] is not None:
             fwhm = _numbers(stored) * (factors[0] / factors[1])
-    return BandTable(_numbers(found[0]), fwhm, unit=unit, source=printable((found[0].name or "").strip("/")))
+    return BandTable(_numbers(lists[0]), fwhm, unit=unit, source=printable((lists[0].name or "").strip("/")))
 
 
 def _beside(dataset: h5py.Dataset, name: str, size: int) -> list[h5py.Dataset]:

@@ -116,9 +116,9 @@ class EmitMapPixels:
         height, width = self.swath.grid
         wrong = (rows < 0) | (cols < 0) | (rows > height) | (cols > width) | ((rows == 0) != (cols == 0))
         if wrong.any():
-            found, expected = f"{rows[wrong][0]}, {cols[wrong][0]}", f"0, 0 or a pixel from 1, 1 to {height}, {width}"
+            value, expected = f"{rows[wrong][0]}, {cols[wrong][0]}", f"0, 0 or a pixel from 1, 1 to {height}, {width}"
             fix = "get the file anew, or add scene.grid=sensor"
-            raise InputError(self.swath.path, "location/glt_y, location/glt_x", found, expected, fix)
+            raise InputError(self.swath.path, "location/glt_y, location/glt_x", value, expected, fix)
         values = np.full((self.swath.layers, *rows.shape), np.nan, self.dtype)
         inside = rows > 0
         if inside.any():
@@ -161,8 +161,8 @@ def open_prisma(path: Path) -> CubeFile:
         wavelength, fwhm, gain, offset, kept = np.concatenate([detector.numbers for detector in detectors], axis=1)
         kept = np.flatnonzero(kept)
         if grid != other or not len(kept):
-            found = f"{grid} and {other} pixels, {len(kept)} bands that are not flagged as absent"
-            raise format_error(file, "cubes of VNIR and SWIR", found, "one grid, and at least one band")
+            value = f"{grid} and {other} pixels, {len(kept)} bands that are not flagged as absent"
+            raise format_error(file, "cubes of VNIR and SWIR", value, "one grid, and at least one band")
         order = kept[np.argsort(wavelength[kept], kind="stable")]
         geobox = _prisma_place(file, grid) if level == "L2D" else GeoBox(grid)
         acquired = attribute_text(file, "Product_StartTime")
@@ -228,9 +228,9 @@ class _PrismaDetector:
 def _prisma_level(file: h5py.File) -> str:
     levels = sorted({match[1] for name in _prisma_swaths(file) if (match := re.match(r"PRS_(L\w+?)_", name))})
     if levels not in (["L2B"], ["L2C"], ["L2D"]):
-        found = ", ".join(levels) or "not named"
+        value = ", ".join(levels) or "not named"
         expected = "L2B, L2C or L2D (radiance of level 1 is scaled in another way)"
-        raise format_error(file, "product level", found, expected, "order the level 2D product of the same scene")
+        raise format_error(file, "product level", value, expected, "order the level 2D product of the same scene")
     return levels[0]
 
 
@@ -244,9 +244,9 @@ def _prisma_detector(file: h5py.File, level: str, name: str) -> _PrismaDetector:
     )
     low, high = (_prisma_number(file, f"L2Scale{name}{end}") for end in ("Min", "Max"))
     if cube.dtype != np.uint16 or (errors is not None and errors.shape != cube.shape) or not high > low:
-        found = f"{cube.shape} of {cube.dtype}, scaled from {low} to {high}"
+        value = f"{cube.shape} of {cube.dtype}, scaled from {low} to {high}"
         expected = "uint16, an error matrix of the same shape, and L2ScaleMin below L2ScaleMax"
-        raise format_error(file, f"{name.upper()}_Cube (L2Scale{name})", found, expected)
+        raise format_error(file, f"{name.upper()}_Cube (L2Scale{name})", value, expected)
     kept = (flags != 0) & (wavelength != 0)
     gain, offset = np.full(cube.layers, (high - low) / 65535), np.full(cube.layers, low)
     numbers = np.stack([wavelength, fwhm, gain, offset, kept])
@@ -312,8 +312,8 @@ def _neon_site(file: h5py.File, name: str | None) -> str:
     sites = _neon_sites(file)
     site = sites[0] if name is None and len(sites) == 1 else (name or "").strip("/")
     if site not in sites:
-        found = "not named" if name is None else name
-        raise format_error(file, "scene.variable", found, f"a site ({', '.join(sites)}) or an array", "name the site")
+        value = "not named" if name is None else name
+        raise format_error(file, "scene.variable", value, f"a site ({', '.join(sites)}) or an array", "name the site")
     return site
 
 

@@ -100,12 +100,12 @@ def _read_xml(path: Path) -> ProductXml:
     for element in root.iter():
         element.tag = re.sub(".*[}:]", "", element.tag)  # any namespace
     sensor = _SENSORS.get(root.tag, "")
-    found = root.iterfind(_BAND[sensor]) if sensor else ()
-    bands = {int(band.get("number") or band.findtext("bandNumber") or 0): band for band in found}
+    elements = root.iterfind(_BAND[sensor]) if sensor else ()
+    bands = {int(band.get("number") or band.findtext("bandNumber") or 0): band for band in elements}
     if not bands or sorted(bands) != list(range(1, len(bands) + 1)):
-        found = f"{printable(root.tag, longest=40)} with bands {printable(sorted(bands), longest=60)}"
+        value = f"{printable(root.tag, longest=40)} with bands {printable(sorted(bands), longest=60)}"
         expected = f"{' or '.join(_SENSORS)} with bands 1, 2, ..."
-        raise InputError(path, "root element", found, expected, "name the XML of an EnMAP or DESIS product")
+        raise InputError(path, "root element", value, expected, "name the XML of an EnMAP or DESIS product")
     return ProductXml(path, sensor, root, [bands[number] for number in sorted(bands)])
 
 
@@ -119,18 +119,18 @@ def _xml_beside(image: Path) -> Path | None:
 def _image_beside(xml_path: Path) -> Path:
     match = _XML_NAME.fullmatch(xml_path.name)
     stem = match["stem"] if match else xml_path.stem
-    found = sorted(
+    images = sorted(
         file.name
         for file in xml_path.parent.iterdir()
         if file.name.lower().startswith(f"{stem}SPECTRAL_IMAGE".lower())
         and is_product_image(file)
         and file.suffix.lower() not in _NO_IMAGES
     )
-    if len(found) != 1:
+    if len(images) != 1:
         expected = f"one file {stem}SPECTRAL_IMAGE with the ending .TIF, .BSQ, .BIL or .BIP"
-        fix = "name the image itself" if found else f"put it beside {stem}METADATA.XML, named as in the product"
-        raise InputError(xml_path, "image beside it", ", ".join(found) or "missing", expected, fix)
-    return xml_path.with_name(found[0])
+        fix = "name the image itself" if images else f"put it beside {stem}METADATA.XML, named as in the product"
+        raise InputError(xml_path, "image beside it", ", ".join(images) or "missing", expected, fix)
+    return xml_path.with_name(images[0])
 
 
 def _rows_of_image(xml: ProductXml, image: CubeFile) -> slice:
@@ -143,26 +143,26 @@ def _rows_of_image(xml: ProductXml, image: CubeFile) -> slice:
         rows = slice(0, sizes[0]) if detector == "VNIR" else slice(sizes[0], sum(sizes))
         bands = sum(sizes)
     if rows.stop - rows.start != image.layers or bands != len(xml.bands):
-        found = f"{rows.stop - rows.start} of {bands} in all"
+        value = f"{rows.stop - rows.start} of {bands} in all"
         expected = f"{image.layers} as in {image.path.name}, of {len(xml.bands)}"
-        raise InputError(xml.path, "number of bands", found, expected, "take XML and image from one product")
+        raise InputError(xml.path, "number of bands", value, expected, "take XML and image from one product")
     return rows
 
 
-def _check_same(xml: ProductXml, image: CubeFile, **said: NDArray[np.float64]) -> None:
+def _check_same(xml: ProductXml, image: CubeFile, **of_xml: NDArray[np.float64]) -> None:
     """Makes sure that what the image says of its bands itself is what the XML says, so that nothing counts twice."""
     factor = NM_PER_UNIT.get((image.table.unit or "").strip().lower())
-    own = {"gain": image.gain, "offset": image.offset, "wavelength": None}
+    of_image = {"gain": image.gain, "offset": image.offset, "wavelength": None}
     if image.table.wavelength is not None and factor is not None:
-        own["wavelength"] = image.table.wavelength * factor
-    for name, values in own.items():
+        of_image["wavelength"] = image.table.wavelength * factor
+    for name, values in of_image.items():
         if values is None:
             continue
-        close = _CLOSE_NM if name == "wavelength" else 1e-5 * np.abs(said[name]) + 1e-12
-        if values.shape != said[name].shape or not (np.abs(values - said[name]) <= close).all():
-            found, expected = printable(values.tolist()), printable(said[name].tolist())
+        close = _CLOSE_NM if name == "wavelength" else 1e-5 * np.abs(of_xml[name]) + 1e-12
+        if values.shape != of_xml[name].shape or not (np.abs(values - of_xml[name]) <= close).all():
+            value, expected = printable(values.tolist()), printable(of_xml[name].tolist())
             fix = "take both from one product, or move the XML away"
-            raise image.error(f"{name} of the bands", found, f"{expected} as in {xml.path.name}", fix)
+            raise image.error(f"{name} of the bands", value, f"{expected} as in {xml.path.name}", fix)
 
 
 def _good(xml: ProductXml, rows: slice, image: CubeFile) -> NDArray[np.bool_] | None:
