@@ -9,7 +9,7 @@ import pytest
 
 from hsfusion import publishing
 from hsfusion.errors import EnvironmentFailure
-from hsfusion.publishing import SEAL, is_sealed, publish, seal, write_file
+from hsfusion.publishing import is_sealed, publish, seal, write_file
 
 MODULES = sorted((Path(__file__).parents[1] / "hsfusion").rglob("*.py"))
 # writers of rasters, whose callers publish what they write, and what makes the content of a file in memory
@@ -145,8 +145,7 @@ def test_sealed_file_is_seen_to_change_whichever_bit_does(tmp_path):
         flipped = bytearray(sealed)
         flipped[i // 8] ^= 1 << i % 8
         path.write_bytes(flipped)
-        assert is_sealed(path) in (False, None), i
-        assert is_sealed(path) is False or i // 8 in range(13, 13 + len(SEAL))  # the word before the digest
+        assert is_sealed(path) is False, i
     for cut in (0, 5, len(sealed) - 1):
         path.write_bytes(sealed[:cut])
         assert is_sealed(path) is None

@@ -24,7 +24,6 @@ from rasterio.windows import Window as RasterioWindow
 
 from hsfusion.errors import InputError
 from hsfusion.publishing import is_sealed, publish, seal
-from hsfusion.scenes.formats.geotiff import SOFTWARE
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.geobox import GeoBox, crs_name
 from hsfusion.scenes.legend import PAM, Legend, read_pam, write_pam
@@ -125,7 +124,7 @@ def write_blocks(
                 file.write(values, window=_rasterio_window(window))
             for i, name in enumerate(profile.layer_names, start=1):
                 file.set_band_description(i, name)
-            file.update_tags(**profile.tags, **SOFTWARE)
+            file.update_tags(**profile.tags)
             if profile.scale != 1:
                 file.scales = [profile.scale] * profile.count
             if profile.colormap:

@@ -36,8 +36,6 @@ _DESCRIPTION = re.compile(
 _A_RANGE = re.compile(rf"(?:[-–/]|\bto)\s*$|\d\s*(?:{_UNIT_WORDS})\b", re.IGNORECASE)
 _TIMES = ("acquired", "acquisition_time", "acquisition_date", "start_time")
 _CLOSE_NM = 1.0  # GDAL writes IMAGERY tags to 0.001 micrometres
-#: tag of the rasters that hsfusion writes
-SOFTWARE = {"TIFFTAG_SOFTWARE": "hsfusion"}
 _GOOD = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 
 
@@ -168,18 +166,13 @@ def _nothing_skipped(path: Path) -> Iterator[None]:
 
 
 def _opened(path: Path) -> rasterio.DatasetReader:
-    """Opens a file; one that hsfusion wrote has to be to the bit what it was, see :func:`hsfusion.publishing.seal`."""
-    expected = "what hsfusion wrote, and the SHA-256 that it ends with"
-    fix = "copy or make it anew, or, if it was edited on purpose, remove its tags (gdal_edit.py -unsetmd)"
-    changed = InputError(path, "content", "changed or damaged", expected, fix)
-    if (sealed := is_sealed(path)) is False:
-        raise changed
+    """Opens a file; one that ends with a digest of hsfusion's has to be to the bit what it was."""
+    if is_sealed(path) is False:
+        fix = "copy or make it anew; what was edited on purpose, copy by gdal_translate"
+        raise InputError(path, "content", "changed or damaged", "the digest that hsfusion wrote at its end", fix)
     with rasterio.Env(), warnings.catch_warnings(), _nothing_skipped(path):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # many cubes have no place, and that is fine
-        source = rasterio.open(path.absolute(), driver="GTiff")  # GDAL would follow a name like GTIFF_DIR:1:other.tif
-        if sealed is None and source.tags().items() >= SOFTWARE.items():
-            raise changed
-        return source
+        return rasterio.open(path.absolute(), driver="GTiff")  # GDAL would follow a name like GTIFF_DIR:1:other.tif
 
 
 def _by_pixel(source: rasterio.DatasetReader) -> bool:
