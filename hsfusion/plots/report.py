@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -62,23 +62,18 @@ def weight_content(
     }
 
 
-def report_html(content: Mapping[str, Any], *, figures: Path) -> str:
-    """The report of a run as one HTML page of less than 2 MB, everything escaped.
+def report_html(kind: Literal["run", "evidence"], content: Mapping[str, Any], *, figures: Path) -> str:
+    """The report of a run or of an evidence folder as one HTML page of less than 2 MB, everything escaped.
 
-    A very large SVG gives way to the PNG beside it; a figure that the page has no room for is named instead.
-    ``content`` is what the template ``run.html.j2`` shows, by name; its ``weights`` are from :func:`weight_content`.
+    ``content`` is what the template of this kind shows, by name; its ``weights`` are from :func:`weight_content`. A
+    very large SVG gives way to the PNG beside it; as long as the page is too large, the largest figure but the curve
+    gives way to its name.
     """
-    return _page("run.html.j2", content, figures)
-
-
-def evidence_html(evidence: Mapping[str, Any], *, content: Mapping[str, Any], figures: Path) -> str:
-    """The report of an evidence folder as one HTML page of less than 2 MB, everything escaped.
-
-    Parts whose numbers are not yet in ``evidence``, the content of ``evidence.json``, are left out. Further content is
-    the title, configuration, versions, and the command that repeats it.
-    """
-    numbers = {"evidence": evidence, "weights": _of_evidence(evidence), "runs": len(evidence.get("runs", []))}
-    return _page("evidence.html.j2", {**content, **numbers}, figures)
+    template, pictures = _environment().get_template(f"{kind}.html.j2"), _pictures(figures)
+    large = sorted((of for stem, of in pictures.items() if stem != _CURVE), key=lambda of: len(of["source"]))
+    while len((page := template.render(content, figures=pictures)).encode()) > _MOST_BYTES and large:
+        large.pop()["source"] = None
+    return page
 
 
 @cache
@@ -92,34 +87,6 @@ def _environment() -> Environment:
         "undefined" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
     )
     return environment
-
-
-def _page(name: str, content: Mapping[str, Any], figures: Path) -> str:
-    """Renders a page; as long as it is too large, the largest figure but the curve gives way to its name."""
-    template, pictures = _environment().get_template(name), _pictures(figures)
-    large = sorted((of for stem, of in pictures.items() if stem != _CURVE), key=lambda of: len(of["source"]))
-    while len((page := template.render(content, figures=pictures)).encode()) > _MOST_BYTES and large:
-        large.pop()["source"] = None
-    return page
-
-
-def _of_evidence(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The reported weights of an evidence folder; None before its trainings are done."""
-    if "ensemble" not in evidence:
-        return None
-    return weight_content(
-        evidence["bands"]["wavelength_nm"],
-        evidence["ensemble"],
-        groups=[(group["name"], group["lower_nm"], group["upper_nm"]) for group in evidence["groups"]],
-        windows=evidence.get("top_windows", []),
-        profiles=evidence["profiles"],
-        fwhm=evidence["bands"].get("fwhm_nm"),
-        group=evidence["band_groups"],
-        frequency=evidence.get("selection_frequency"),
-        untrained=evidence.get("untrained"),
-        importance=evidence.get("importance"),
-        **(evidence.get("quartiles") or {}),
-    )
 
 
 def _pictures(folder: Path) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from hsfusion.publishing import write_file
 from hsfusion.runs.comparison import compare
 from hsfusion.runs.folder import ROLES, group_members
 from hsfusion.runs.run import Run, independence
-from hsfusion.runs.weight_files import curve_figure
+from hsfusion.runs.weight_files import curve_figure, page_weights
 from hsfusion.scenes.scene import read_all, read_pixels
 from hsfusion.spectra import BandWeights
 from hsfusion.trust.baselines import BASELINES
@@ -45,7 +45,7 @@ def write_figures(run: Run, folder: Path) -> None:
 
 def write_report(run: Run, folder: Path) -> None:
     """Writes report.html, the page of a run whose figures are in its folder."""
-    training, weights, compared = run.trained, run.weights, compare([run])
+    training, compared = run.trained, compare([run])
     linear = training.experiment.network.linear
     judged = compared.verdict
     assert judged is not None, "a run is judged at once"
@@ -59,24 +59,14 @@ def write_report(run: Run, folder: Path) -> None:
         "versions": run.metrics["versions"],
         "configuration": training.configuration,
         "reproduce": training.command,
-        "weights": plots.weight_content(
-            weights.bands.wavelength_nm,
-            weights.weight,
-            groups=compared.groups,
-            windows=[{**vars(window), "weight": window.share} for window in compared.windows],
-            sources=weights.sources,
-            fwhm=weights.bands.fwhm_nm,
-            group=weights.group,
-            untrained=compared.untrained,
-            importance=run.metrics.get("importance"),
-        ),
-        **_experiment_content(training.experiment, weights),
+        "weights": page_weights(compared),
+        **_experiment_content(training.experiment, run.weights),
         "independence": independence(run.metrics),
         "best_step": training.result.best_step,
         "network_share": training.result.weights.network_share,
         "linear_sees": "" if linear is None else linear.sees,
     }
-    page = plots.report_html(content, figures=folder / "figures")
+    page = plots.report_html("run", content, figures=folder / "figures")
     write_file(folder / "report.html", page)
 
 

@@ -16,8 +16,6 @@ from hsfusion.runs.comparison import WeightComparison
 from hsfusion.runs.folder import read_json, write_json
 from hsfusion.spectra.weights import ranked_bands, write_table
 
-_PAGE = "report.html"
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -174,6 +172,26 @@ def curve_figure(
     )
 
 
+def page_weights(weights: WeightComparison) -> dict[str, Any]:
+    """Describes the weights for a page."""
+    reported, windows = weights.reported, weights.windows
+    return plots.weight_content(
+        reported.bands.wavelength_nm,
+        reported.weight,
+        groups=weights.groups,
+        windows=[
+            {**vars(of), "weight": of.share, "group": weights.groups_in(of.lower_nm, of.upper_nm)} for of in windows
+        ],
+        sources=reported.sources,
+        profiles=weights.profiles if len(weights.runs) > 1 else None,
+        fwhm=reported.bands.fwhm_nm,
+        group=reported.group,
+        untrained=weights.untrained,
+        importance=None if weights.importance is None else weights.importance.to_dict(),
+        **({} if weights.spread is None else vars(weights.spread)),
+    )
+
+
 def evidence_figures(weights: WeightComparison) -> dict[str, Any]:
     """Draws what the evidence says about faithfulness and retraining; empty without evidence."""
     content, figures = weights.evidence or {}, {}
@@ -214,8 +232,9 @@ def write_page(weights: WeightComparison, source: Path, folder: Path) -> Path:
         "configuration": configuration.read_text(encoding="utf-8") if configuration.exists() else "",
         "versions": read_json(weights.runs[0].folder / "metrics.json").get("versions", {}),
         "reproduce": weights.evidence["command"],
+        "evidence": weights.evidence,
+        "weights": page_weights(weights),
     }
-    page = plots.evidence_html(weights.evidence, content=content, figures=folder)
-    path = folder / _PAGE
-    write_file(path, page)
+    path = folder / "report.html"
+    write_file(path, plots.report_html("evidence", content, figures=folder))
     return path

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hsfusion.plots import evidence_html
+from hsfusion.plots import report_html, weight_content
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
@@ -158,19 +158,14 @@ def test_text_stands_out_from_its_ground(page, look):
 
 
 def evidence(**more) -> dict:
-    start = {
-        "scene": "planted",
-        "split": {"kind": "blocks", "leakage": 0.0},
-        "bands": {"wavelength_nm": [500.0, 600.0, 700.0], "fwhm_nm": None, "good": [True, True, True]},
-        "band_groups": ["a", "a", "b"],
-        "groups": [{"name": "a", "lower_nm": 450, "upper_nm": 650}, {"name": "b", "lower_nm": 650, "upper_nm": 750}],
-    }
+    start = {"scene": "planted", "split": {"kind": "blocks", "leakage": 0.0}}
     return start | more
 
 
 def evidence_page(content: dict) -> str:
     around = {"title": "Evidence", "configuration": "a: 1", "versions": {"numpy": "2"}, "reproduce": "again"}
-    return evidence_html(content, content=around, figures=Path("no figures"))
+    weights = weight_content([500.0, 600.0, 700.0], [0.2, 0.5, 0.3], groups=[("a", 450, 650)], windows=[])
+    return report_html("evidence", around | {"evidence": content, "weights": weights}, figures=Path("no figures"))
 
 
 def test_page_of_evidence_grows_with_its_stages():
@@ -178,16 +173,9 @@ def test_page_of_evidence_grows_with_its_stages():
         {"seed": s, "resample": 0, "overall_accuracy": 0.8 + s / 10, "average_accuracy": 0.7, "beats_chance": True}
         for s in range(2)
     ]
-    assert "No training is done yet." in evidence_page(evidence())
-    trained = evidence(
-        runs=runs,
-        ensemble=[0.2, 0.5, 0.3],
-        profiles=[[0.1, 0.4, 0.5], [0.3, 0.6, 0.1]],
-        quartiles={"lower": [0.1, 0.4, 0.2], "upper": [0.3, 0.6, 0.4]},
-        selection_frequency=[0.0, 1.0, 0.5],
-    )
+    trained = evidence(runs=runs)
     first = evidence_page(trained)
-    assert "0.8500 (mean of 2; 0.8000 to 0.9000)" in first
+    assert "0.8500 (mean; 0.8000 to 0.9000)" in first
     assert "Verdict: not judged yet." in first
     assert "Every band, in the order of the file" in first
     found = {"index": float("nan"), "lower": None, "upper": None, "profiles": 2, "members": 1}

@@ -12,14 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hsfusion.plots import (
-    band_weights_figure,
-    confusion_figure,
-    evidence_html,
-    report_html,
-    save_figure,
-    weight_content,
-)
+from hsfusion.plots import band_weights_figure, confusion_figure, report_html, save_figure, weight_content
 
 EVIL = "<script>alert('x')</script>"
 VOID = {"meta", "img", "link", "br", "hr", "input"}
@@ -122,7 +115,7 @@ def report(figures: Path = NOWHERE, **changes: Any) -> str:
         "versions": {"torch": "2.13.0"},
         "reproduce": "hsfusion train seed=0",
     }
-    return report_html(content | changes, figures=figures)
+    return report_html("run", content | changes, figures=figures)
 
 
 def test_everything_given_is_escaped(drawn: Path) -> None:
@@ -197,16 +190,11 @@ def test_page_of_evidence_is_escaped_and_leaves_out_what_is_not_measured(drawn: 
     evidence = {
         "scene": "planted",
         "split": {"kind": "blocks", "leakage": 0.0},
-        "bands": {"wavelength_nm": [400.0, 410.0, 420.0, 1000.0], "fwhm_nm": None, "good": [True] * 4},
-        "band_groups": ["blue"] * 3 + [""],
-        "groups": [{"name": "blue", "lower_nm": 400.0, "upper_nm": 500.0}],
         "runs": [{"seed": 0, "resample": 0, "overall_accuracy": 0.8, "average_accuracy": 0.7, "beats_chance": True}],
-        "ensemble": [0.25] * 4,
-        "profiles": [[0.25] * 4],
         "verdict": {"word": "not supported", "sentences": [EVIL]},
     }
-    content = {"title": EVIL, "configuration": "a: 1", "versions": {}, "reproduce": "again"}
-    page = Page(evidence_html(evidence, content=content, figures=drawn))
+    content = {"title": EVIL, "configuration": "a: 1", "versions": {}, "reproduce": "again", "weights": weights()}
+    page = Page(report_html("evidence", {**content, "evidence": evidence}, figures=drawn))
     assert {"Verdict: not supported.", EVIL, "Every training", "Configuration"} <= set(page.words)
     assert not page.all("script")
     assert "Stability" not in " ".join(page.words)
