@@ -34,7 +34,7 @@ def _escaped(letter: str) -> str:
 
 
 class HsFusionError(Exception):
-    """An expected failure, told in one line and without a traceback."""
+    """An expected failure, reported in one line without a traceback."""
 
     exit_code = 2
 

@@ -21,7 +21,7 @@ COMMANDS = {
     "finetune": "carry a trained network over to a new scene, sensor or set of classes, by wavelength, and train it on",
     "predict": "classify a scene of any size with a trained model into a georeferenced map",
     "weights": "redraw and compare the band weights of runs, and choose bands: hsfusion weights RUN [RUN ...]",
-    "inspect": "tell what a file holds and what looks wrong about it: hsfusion inspect FILE",
+    "inspect": "show what a file holds and what looks wrong about it: hsfusion inspect FILE",
     "benchmark": "measure: hsfusion benchmark accuracy | evidence | finetune | sensors | read | predict | fusion",
 }
 COMMAND = "HSFUSION_COMMAND"  # environment variable with its name, for the processes of a distributed run

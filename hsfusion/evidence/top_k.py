@@ -106,7 +106,7 @@ def _scores(places: Sequence[Path], classifier: str, name: str, *, role: str = "
 def _with_draws(
     places: Sequence[Path], numbers: Sequence[int], accuracies: dict[str, list[list[float]]]
 ) -> list[float]:
-    """Puts the mean over all draws of random bands in place of the first; gives p of ours for each number of bands."""
+    """Replaces the first draw of random bands by the mean over all; returns p of ours for each number of bands."""
     p_values = []
     for i, k in enumerate(numbers):
         more = np.array(list(_scores(places, "svm", f"random-{k}").values())).T

@@ -64,7 +64,7 @@ class RunRecord:
 
     @classmethod
     def of(cls, run: Run) -> RunRecord:
-        """What a run says of itself."""
+        """The record of a run."""
         with checked_keys(run.folder):
             split, test, seed = (run.metrics[key] for key in ("split", "test", "seed"))
             numbers = split["kind"], split["leakage"], test["overall_accuracy"], test["average_accuracy"]
@@ -84,7 +84,7 @@ class RunRecord:
 
 @dataclass(frozen=True, eq=False)
 class WeightComparison:
-    """What there is to draw, to write and to say.
+    """The band weights of runs, compared: what figures, tables and the verdict show.
 
     Attributes:
         profiles: (R, C), the band weights of each run.

@@ -26,13 +26,13 @@ def match_bands(wanted: Bands, offered: Bands, *, needed: NDArray[np.bool_] | No
 
     A band matches if its centre lies within half a FWHM (or spacing, if unknown) of the wanted centre. Nearest pairs
     are joined first, and no offered band is taken twice. If that leaves a ``needed`` band (C,) without one, only these
-    are matched: a band that nobody needs stands in no other's way.
+    are matched: a band that is not needed takes no match from one that is.
     """
     width = band_spacing_nm(wanted, np.ones((1, len(wanted)), bool)) if wanted.fwhm_nm is None else wanted.fwhm_nm
     distance = np.abs(wanted.wavelength_nm[:, None] - offered.wavelength_nm)  # (C, C')
     near = (distance <= width[:, None] / 2) & offered.good
     matched = _nearest_first(near, distance)
-    # not at once: all bands of a sensor tell twins with one centre apart, where spectrometers overlap
+    # not from the start: all bands together keep twins of one centre apart, where spectrometers overlap
     if needed is not None and (matched[needed] < 0).any():
         matched = _nearest_first(near & needed[:, None], distance)
     return matched

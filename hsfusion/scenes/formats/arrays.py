@@ -1,6 +1,6 @@
 """Arrays whose files do not name their axes: NumPy (``.npy``, ``.npz``) and MATLAB 5 (``save`` without ``-v7.3``).
 
-Axes are (H, W) or (H, W, layers) as the public benchmarks come, unless told otherwise. Nothing in a file is unpickled.
+Axes are (H, W) or (H, W, layers), as the public benchmarks come, unless the user names them. Nothing is unpickled.
 A damaged file of MATLAB 5 can crash scipy, which therefore runs in a process of its own.
 """
 

@@ -132,8 +132,8 @@ class BandTable:
     """What a file says of its bands, in its own unit; None for what it does not say.
 
     Attributes:
-        wavelength: (layers,) centres. Another number than of layers is wrong, which :meth:`CubeFile.bands` tells, for
-            the user may give better ones.
+        wavelength: (layers,) centres. A list of another length is refused by :meth:`CubeFile.bands` only, as the user
+            may give a better one.
         fwhm: (layers,).
         good: (layers,), False for bands that the file says must not be used.
         unit: as the file words it.
@@ -156,7 +156,7 @@ class CubeFile:
         nodata: stored number that means "no data", or None.
         gain: (layers,), or None for 1.
         offset: (layers,), or None for 0.
-        facts: what else is worth telling, such as ``{"sensor": "EnMAP"}``, in the order to be told.
+        facts: further facts, such as ``{"sensor": "EnMAP"}``, in the order in which they are shown.
         nodata_given: ``nodata`` was given by the user, and not by the file.
         background: a further stored number that means "no data", or None.
     """

@@ -178,7 +178,7 @@ def _header_of(path: Path) -> EnviHeader:
 
 
 def class_table(path: Path) -> tuple[dict[int, str], dict[int, str]]:
-    """Names and colours as ``#rrggbb`` by code, as the header of a classification tells them; path: the binary."""
+    """Names and colours as ``#rrggbb`` by code, from the header of a classification; path: the binary."""
     header = _header_of(path)
     if not {"class names", "class lookup"} & set(header.fields):
         return {}, {}
