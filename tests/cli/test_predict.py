@@ -330,7 +330,7 @@ def test_map_that_is_there_stays_until_the_new_one_is_whole(files, expected, hsf
 def test_several_processes_give_the_bytes_of_one(files, expected, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*torchrun, "-m", "hsfusion.cli.predict", *words(files, "probabilities=true")[1:]],
+        [*torchrun, "-m", "hsfusion", *words(files, "probabilities=true")],
         cwd=tmp_path,
         capture_output=True,
         text=True,
