@@ -49,8 +49,8 @@ _MEANT |= dict.fromkeys(("epochs", "max_epochs"), "trainer.max_epochs")
 def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
     """Composes a configuration from ``conf/`` and the command line and calls the task with it, once or in a multirun.
 
-    In a multirun one failing run does not stop the others: each failure is told in its line, and the exit code is that
-    of the first.
+    In a multirun one failing run does not stop the others: each failure is one line, and the exit code is that of the
+    first.
     """
     codes: list[int] = []
 

@@ -81,8 +81,8 @@ def _chosen_rows(cfg: DictConfig, entries: list[dict[str, Any]]) -> list[dict[st
         if entry["name"] in wanted:
             paths = [word.partition("=")[2] for word in entry.get("words", ()) if "{folder}" in word]
             known = cfg.suite_folder is not None or not paths
-            there = known and all(Path(path.replace("{folder}", str(cfg.suite_folder))).exists() for path in paths)
-            (chosen if there else missing).append(entry)
+            exists = known and all(Path(path.replace("{folder}", str(cfg.suite_folder))).exists() for path in paths)
+            (chosen if exists else missing).append(entry)
     if missing:
         print(f"skipped, no files in suite_folder={cfg.suite_folder}: {', '.join(entry['name'] for entry in missing)}")
     return chosen

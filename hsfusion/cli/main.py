@@ -18,7 +18,7 @@ from hsfusion.errors import STOP_SIGNALS, HsFusionError, InputError, printable
 
 COMMANDS = {
     "train": "fit a network to a scene; writes a run folder with weights, map and report",
-    "finetune": "carry a trained network over to a new scene, sensor or set of classes, by wavelength, and train it on",
+    "finetune": "transfer a trained network to a new scene, sensor or set of classes, by wavelength, and train it on",
     "predict": "classify a scene of any size with a trained model into a georeferenced map",
     "weights": "redraw and compare the band weights of runs, and choose bands: hsfusion weights RUN [RUN ...]",
     "inspect": "show what a file holds and what looks wrong about it: hsfusion inspect FILE",

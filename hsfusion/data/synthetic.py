@@ -1,4 +1,4 @@
-"""Synthetic scenes in which it is known which bands tell the classes apart."""
+"""Synthetic scenes in which it is known which bands separate the classes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def synthetic_scene(
 
     Bands stand every 10 nm from 400 to 2500 nm. All pixels share one smooth spectrum; brightness varies smoothly over
     the scene, and noise is correlated between neighbouring bands. Inside each window, each class has its own level, so
-    that no single one of several windows tells all classes apart. Every pixel is labelled 1..K, in patches of about 12
+    that no single one of several windows separates all classes. Every pixel is labelled 1..K, in patches of about 12
     pixels.
 
     ``contrast`` is the distance of two neighbouring levels and ``noise`` a standard deviation, in units of reflectance

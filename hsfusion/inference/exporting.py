@@ -33,7 +33,7 @@ def describe(network: FoldedNetwork, header: Mapping[str, Any], *, model_sha256:
 
     ``layers`` has one entry for each layer of the input, in its order: ``wavelength_nm`` and ``fwhm_nm`` (None where
     unknown) of a band, or ``source`` and ``layer`` (from 0) of a further raster, and ``training_mean``. ``classes`` are
-    in the order of the logits. ``unit`` and ``missing`` tell what numbers and NaN in the input mean. Header and SHA-256
+    in the order of the logits. ``unit`` and ``missing`` say what numbers and NaN in the input mean. Header and SHA-256
     are of the model file.
     """
     bands, classes, scene = header["bands"], header["classes"], header.get("training_scene")

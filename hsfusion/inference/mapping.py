@@ -66,7 +66,7 @@ class Journal:
             known = self._file.execute("SELECT content FROM plan").fetchone()
             if known != (head,):
                 if known:
-                    _log.warning("%s tells of another scene, model or setting: its tiles are computed anew.", path)
+                    _log.warning("%s is of another scene, model or setting: its tiles are computed again.", path)
                 self._file.execute("DELETE FROM tiles")
                 self._file.execute("REPLACE INTO plan VALUES (0, ?)", (head,))
             self._file.commit()
@@ -80,7 +80,7 @@ class Journal:
             return {number for number, content in rows if _is_whole(content)}
 
     def append(self, tile: int, layers: NDArray[np.generic]) -> None:
-        """Adds a finished tile by its number; :meth:`read` gives the same bytes."""
+        """Adds a finished tile by its number; :meth:`read` gives it back byte-identically."""
         with _failures(self.path):
             numbers = layers.tobytes()
             self._file.execute("REPLACE INTO tiles VALUES (?, ?)", (tile, _checksum(numbers) + numbers))
@@ -167,8 +167,8 @@ def map_scene(
     Finished tiles are kept in ``.<out>.journal-<rank>``, without the ending of ``out``, beside the map, from which a
     run that was stopped goes on. The files are written at the end, each once, in a fixed order and by one thread, read
     back, and only when all are whole given their names, the class map last: what is there under those names stays until
-    then, and the same scene and model give the same bytes. Journals go after that: a run that is killed between two
-    names is finished by the next.
+    then, and the same scene and model give byte-identical files. Journals go after that: the next run finishes one that
+    is killed between two names.
 
     * ``plan``: plain values that tell scene and model apart from others; a journal of others is not continued.
     * ``shard``: which part of the tiles, where several processes work on one map. Process 0 writes the files.
@@ -188,8 +188,8 @@ def map_scene(
         total, left = (sum(tiles[i].height * tiles[i].width for i in part) for part in (mine, missing))
         windows = [tiles[i] for i in missing]
         compute = classify_smoothed if request.smooth == "bilateral" else classify
-        found = compute(network, scene, windows, batch=request.batch, probabilities=request.probabilities)
-        for i, tile in zip(missing, progress(found, total - left, total), strict=True):
+        classified = compute(network, scene, windows, batch=request.batch, probabilities=request.probabilities)
+        for i, tile in zip(missing, progress(classified, total - left, total), strict=True):
             journal.append(i, _pack(tile, request))
         if shard.rank > 0:
             journal.close()  # for process 0 to read

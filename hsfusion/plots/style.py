@@ -116,7 +116,7 @@ def save_figure(figure: Figure, stem: Path) -> None:
 def figure_file(figure: Figure, kind: str) -> bytes:
     """A figure as the content of a file, ``png`` or ``svg``.
 
-    The same figure gives the same bytes: no date is written and the SVG's ids are salted with a constant.
+    The same figure gives byte-identical files: no date is written and the SVG's ids are salted with a constant.
     """
     content = io.BytesIO()
     # Ticks come into being when they are first drawn, so the style has to hold here too.

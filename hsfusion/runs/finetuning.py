@@ -247,7 +247,7 @@ def alternatives(
 def best_of(trainings: Mapping[str, Training]) -> tuple[str, dict[str, float]]:
     """The network with the highest calibrated log-likelihood of the validation pixels, and that of each.
 
-    The first, what was fine-tuned, unless the other is :func:`clearly_above`: few validation pixels cannot tell what is
+    The first, what was fine-tuned, unless the other is :func:`clearly_above`: few validation pixels cannot show what is
     nearly alike. Without any, the first and nothing. Accuracy counts few pixels, and as many of each class where they
     are drawn so: it prefers what has forgotten how frequent the classes are. These therefore count by their shares
     where the network comes from, if that is known.

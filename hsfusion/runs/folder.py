@@ -38,7 +38,7 @@ _ENV = "HSFUSION_RUN_DIR"  # tells the processes of a distributed run the folder
 _LOCK, _OWNER = ".lock", ".process"  # of a run that is going
 _CHECKPOINT, _INPUTS = "checkpoints/last.ckpt", "inputs.json"
 _REACHED = "validation.json"  # of a run of a sweep, when all else is written
-_FIX = "name the folder of a finished run, or train anew"
+_FIX = "name the folder of a finished run, or train again"
 #: what the numbers of a split, from 0 on, stand for
 ROLES = ("unused", "training", "validation", "test", "buffer")
 # settings that may differ where a run goes on: nothing of it changes what the run computes, once threads are as many

@@ -168,7 +168,7 @@ def joint_metrics(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _check(scenes: Sequence[Scene], settings: TrainSettings) -> None:
-    """Refuses scenes that cannot be told apart, and what belongs to one sensor and would be ignored or mistaken."""
+    """Refuses scenes that cannot be distinguished, and what belongs to one sensor and would be ignored or mistaken."""
     names, model = [scene.name for scene in scenes], settings.model
     unique = len({name.lower() for name in names}) == len(names) > 1
     if not unique or not all(map(is_folder_name, names)):

@@ -143,7 +143,9 @@ def read_categories(file: CubeFile) -> Categories:
         names = dict(enumerate(read_pam(file.path)))
     except (RasterioError, ElementTree.ParseError, ValueError, LookupError) as error:
         what = "names and colours of classes"
-        raise InputError(file.path, what, "unreadable", "those that GDAL writes", f"write it anew ({error})") from error
+        raise InputError(
+            file.path, what, "unreadable", "those that GDAL writes", f"write it again ({error})"
+        ) from error
     names |= {int(match[1]): name for tag, name in tags.items() if (match := _TAG.fullmatch(tag))}
     return Categories(_named(names), {code: f"#{r:02x}{g:02x}{b:02x}" for code, (r, g, b, _) in table.items()})
 

@@ -110,7 +110,7 @@ def write_blocks(
 ) -> None:
     """Writes a tiled GeoTIFF with DEFLATE block by block, in one thread, and reads it back.
 
-    The same blocks give the same bytes; they are called twice. What a GeoTIFF cannot hold goes to ``<path>.aux.xml``.
+    Equal blocks give byte-identical files; they run twice. What a GeoTIFF cannot hold goes to ``<path>.aux.xml``.
     ``overviews`` says how smaller copies come about, ``mode`` or ``average``; None for no copies. Call it, as all
     functions here that take blocks, within :func:`no_georeference_is_fine`.
     """

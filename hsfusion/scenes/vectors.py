@@ -36,7 +36,7 @@ from hsfusion.scenes.legend import whole_number
 
 _log = logging.getLogger(__name__)
 
-_FIX = "save the layer anew, as a GeoPackage"
+_FIX = "save the layer again, as a GeoPackage"
 _JSON_START = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"')
 _POINT, _POLYGON, _MULTIPOINT, _MULTIPOLYGON = 0, 3, 4, 6  # of shapely.get_type_id
 _FAR = 2.0**20  # pixels outside the scene, beyond which polygons are cut before GDAL counts their rows
@@ -61,7 +61,7 @@ def vector_format(path: Path) -> str | None:
         with open(path, "rb") as file:
             start = file.read(512)
     except OSError:
-        return None  # whoever opens it will say what is wrong
+        return None  # opening it will show what is wrong
     if start.startswith(b"SQLite format 3\0"):
         return "GPKG"
     if start.startswith(b"\0\0\x27\x0a") and envi_header(path) is None:
@@ -84,7 +84,7 @@ def draw_classes(
     """Draws polygons and points on the grid of a scene: (H, W) index of the class, -1 for none, and the classes.
 
     Geometries are brought to its CRS corner by corner. A polygon takes the pixels whose centres it holds, a point the
-    pixel that it lies in. Pixels that two classes claim get none. Whatever labels nothing is counted in the log.
+    pixel that it lies in. Pixels that two classes claim get none. Features that label nothing are counted in the log.
     """
     _check_place(path, geobox, reference)
     features = _read_layer(path, driver=driver, layer=layer, class_field=class_field)
@@ -165,7 +165,7 @@ def _check_whole(path: Path, driver: str) -> None:
         needed = number * (65536 if page == 1 else page) if driver == "GPKG" else 2 * words
         needed = 32 if part.suffix.lower() == ".dbf" else max(needed, 100)
         if size < needed:
-            fix = "copy all its files anew (.shp, .shx and .dbf of a Shapefile)"
+            fix = "copy all its files again (.shp, .shx and .dbf of a Shapefile)"
             raise InputError(part, "size", f"{size} bytes", f"at least {needed}", fix)
 
 
@@ -239,7 +239,7 @@ def _crs(path: Path, text: str | None, named: str | None) -> CRS:
     misread = named and crs is not None and crs.to_epsg() == 4326 and not named.upper().endswith((":CRS84", ":4326"))
     if misread or crs is None or not (crs.is_geographic or crs.is_projected):
         value = printable(named) if misread else "missing" if unknown else "not known"
-        fix = "set the layer's CRS in QGIS and save it anew, as a GeoPackage"
+        fix = "set the layer's CRS in QGIS and save it again, as a GeoPackage"
         raise InputError(path, "CRS", value, "that of the coordinates; it is never assumed", fix)
     return crs
 

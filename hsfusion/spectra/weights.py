@@ -69,7 +69,7 @@ class BandWeights:
         if not (np.isfinite(every).all() and (every >= 0).all() and abs(every.sum() - 1) < 1e-4):
             given = f"{every.min():g} to {every.max():g}, sum {every.sum():g}"
             expected = "non-negative numbers that sum to 1"
-            raise InputError("band weights", "weights", given, expected, "compute them anew")
+            raise InputError("band weights", "weights", given, expected, "compute them again")
 
     def __repr__(self) -> str:
         """Number of bands, those in use, and the heaviest window."""

@@ -126,7 +126,7 @@ class LastCheckpoint(Checkpoint):
     """Keeps the end of each epoch in a file, and the step after which a signal stops the training.
 
     The file is whole at any time, and holds finite numbers only. Signals are raised anew once the step is kept, for
-    whoever handled them before; a second one at once.
+    what handled them before; a second one at once.
     """
 
     def __init__(self, path: Path) -> None:
@@ -159,7 +159,7 @@ class LastCheckpoint(Checkpoint):
             self._stop()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leaves signals to whoever handled them before."""
+        """Leaves signals to what handled them before."""
         self._restore()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

@@ -115,7 +115,7 @@ class ModelHeader:
 
 
 def save_model(path: Path, network: FusionNetwork, *, header: ModelHeader) -> None:
-    """Writes a network and its header, of which the checksum is computed anew; the same ones give the same bytes."""
+    """Writes a network and its header, of which the checksum is computed anew; equal ones give byte-identical files."""
     from safetensors.torch import save
 
     from hsfusion.training.building import check_can_be_saved

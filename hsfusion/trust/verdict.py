@@ -119,14 +119,14 @@ def weight_windows(
     bands that take turns have small medians and make a heavy window; ``untrained`` (C,) are the mean weights of
     networks that have not been trained.
     """
-    nm, found = weights.bands.wavelength_nm, []
+    nm, windows = weights.bands.wavelength_nm, []
     for lower, upper, _ in weights.windows(number, width_nm=width_nm):
         inside = (nm >= lower) & (nm <= upper)
         total, expected = profiles[:, inside].sum(1), untrained[inside].sum() / max(untrained.sum(), 1e-300)
         raised = np.median(total / np.maximum(profiles.sum(1), 1e-300)) / max(expected, 1e-300)
         often = selected[:, inside].any(1).mean()
-        found.append(WavelengthWindow(lower, upper, float(np.median(total)), float(raised), float(often)))
-    return tuple(sorted(found, key=lambda window: -window.share))
+        windows.append(WavelengthWindow(lower, upper, float(np.median(total)), float(raised), float(often)))
+    return tuple(sorted(windows, key=lambda window: -window.share))
 
 
 def verdict(
@@ -177,7 +177,7 @@ def _judge(
             "of labels that mean nothing: their weights are no evidence."
         )
     if uniformity_p is not None and uniformity_p >= _LEVEL:
-        return "no evidence", f"The weights cannot be told from those of untrained networks (p = {uniformity_p:.2g})."
+        return "no evidence", f"The weights do not differ from those of untrained networks (p = {uniformity_p:.2g})."
     if stability is None:
         return "not tested", "There is one run: another seed may weight other bands. Train several and compare."
     if not stability.index >= STABLE:  # also where it is undefined

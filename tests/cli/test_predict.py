@@ -206,7 +206,7 @@ def test_killed_run_is_not_gone_on_from_with_another_header(files, hsfusion, tmp
     (tmp_path / "copy.hdr").write_text(header.replace("500000, 5500000", "600000, 5500000"))
     done = hsfusion(*run, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "its tiles are computed anew" in done.stderr
+    assert "its tiles are computed again" in done.stderr
     with rasterio.open(tmp_path / "map.tif") as file:
         assert file.transform.c == 600000
 

@@ -46,7 +46,7 @@ def open_npz(path: Path, *, variable: str | None = None, axes: Sequence[str] | N
         names = [name for name in archive.namelist() if name.endswith(".npy")]
         if len(set(names)) < len(names):
             twice = max(names, key=names.count).removesuffix(".npy")
-            raise InputError(path, "variable", f"{printable(twice)} twice", "each name once", "write the file anew")
+            raise InputError(path, "variable", f"{printable(twice)} twice", "each name once", "write the file again")
         headers = {name.removesuffix(".npy"): _header(archive, name) for name in names}
     shapes = {name: shape for name, (shape, dtype) in headers.items() if dtype.kind in "iufb"}
     name = choose_array(path, shapes, variable)
@@ -91,7 +91,7 @@ def isolated(path: Path, function: Callable[..., Any], *arguments: Any) -> Any:
     )
     if ended.returncode:
         value = f"unreadable (the reader ended with code {ended.returncode})"
-        raise InputError(path, "content", value, "a whole file", "write the file anew")
+        raise InputError(path, "content", value, "a whole file", "write the file again")
     answer = pickle.loads(ended.stdout)
     if isinstance(answer, Exception):
         raise answer

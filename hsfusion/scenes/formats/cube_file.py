@@ -117,7 +117,7 @@ class MappedPixels(FileArray):
         size, expected = self.path.stat().st_size, self.offset + math.prod(self.shape) * self.dtype.itemsize
         if size != expected:
             text = f"{expected}: {' x '.join(map(str, self.shape))} of type {self.dtype.str} after {self.offset}"
-            raise InputError(self.path, "size", f"{size} bytes", text, "copy the file anew, or correct its header")
+            raise InputError(self.path, "size", f"{size} bytes", text, "copy the file again, or correct its header")
 
 
 def layers_first(array: NDArray, axes: tuple[str, ...]) -> NDArray:
@@ -271,7 +271,7 @@ def library_errors(path: Path) -> Iterator[None]:
         yield
     except _LIBRARY_ERRORS as error:
         value = f"unreadable ({type(error).__name__}: {printable(error)})"
-        fix = "copy the file anew, or write it anew"
+        fix = "copy the file again, or write it again"
         raise InputError(path, "content", value, "a whole file of its format", fix) from error
 
 

@@ -161,14 +161,14 @@ def _nothing_skipped(path: Path) -> Iterator[None]:
             log.setLevel(level)
             log.removeFilter(kept)
     if unread:
-        found = f"unreadable in part ({printable(unread[0])})"
-        raise InputError(path, "content", found, "a whole GeoTIFF", "copy it anew")
+        value = f"unreadable in part ({printable(unread[0])})"
+        raise InputError(path, "content", value, "a whole GeoTIFF", "copy it anew")
 
 
 def _opened(path: Path) -> rasterio.DatasetReader:
     """Opens a file; one that ends with a digest of hsfusion's has to be to the bit what it was."""
     if is_sealed(path) is False:
-        fix = "copy or make it anew; what was edited on purpose, copy by gdal_translate"
+        fix = "copy or make it again; what was edited on purpose, copy by gdal_translate"
         raise InputError(path, "content", "changed or damaged", "the digest that hsfusion wrote at its end", fix)
     with rasterio.Env(), warnings.catch_warnings(), _nothing_skipped(path):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # many cubes have no place, and that is fine
@@ -207,7 +207,7 @@ def _scales(
     """Gain and offset of each band; None where they change nothing.
 
     GDAL's scale multiplies. ENVI's ``reflectance_scale_factor``, which programs copy into tags, divides. Whether a tag
-    ``scale_factor`` multiplies (netCDF) or divides (HDF products) cannot be told, so it may only repeat GDAL's.
+    ``scale_factor`` multiplies (netCDF) or divides (HDF products) is ambiguous, so it may only repeat GDAL's.
     """
     gain, offset = np.array(source.scales), np.array(source.offsets)
     whole = _lower_case(source.tags(ns="ENVI")) | _lower_case(source.tags())
@@ -270,13 +270,13 @@ def _tagged_bands(source: rasterio.DatasetReader, path: Path) -> BandTable:
         return BandTable(good=good)
     first, centres = named[0]
     for other, others in named[1:]:
-        here, there = (NM_PER_UNIT.get((table.unit or "").strip().lower(), np.nan) for table in (first, other))
-        for band in np.flatnonzero(np.abs(centres * here - others * there) > _CLOSE_NM):  # NaN: not apart
-            said, expected = (
-                f"{centres[band] * here:g} nm in {first.source}",
-                f"{others[band] * there:g} in {other.source}",
+        to_nm, other_to_nm = (NM_PER_UNIT.get((table.unit or "").strip().lower(), np.nan) for table in (first, other))
+        for band in np.flatnonzero(np.abs(centres * to_nm - others * other_to_nm) > _CLOSE_NM):  # NaN: not apart
+            value, expected = (
+                f"{centres[band] * to_nm:g} nm in {first.source}",
+                f"{others[band] * other_to_nm:g} in {other.source}",
             )
-            raise InputError(path, f"wavelength of band {band + 1}", said, expected, "correct one of the two")
+            raise InputError(path, f"wavelength of band {band + 1}", value, expected, "correct one of the two")
     without = np.flatnonzero(np.isnan(centres))
     if without.size:
         return BandTable(good=good, source=f"wavelength of band {without[0] + 1} ({first.source} names it for others)")

@@ -39,7 +39,7 @@ _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable"  # NAME of
 
 
 def format_error(
-    stored: Stored, field: str, value: object, expected: str, fix: str = "get the file anew"
+    stored: Stored, field: str, value: object, expected: str, fix: str = "get the file again"
 ) -> InputError:
     """An error that names the file of a group or dataset."""
     return InputError(stored.file.filename, printable(field), printable(value), expected, fix)
@@ -81,7 +81,7 @@ def stored_numbers(file: h5py.Group, name: str, *, fill: float | None = None) ->
     if elsewhere or not (whole or (means_none and size)):
         value = "in other files" if elsewhere else f"{size} bytes, not the whole"
         expected = "all numbers in this file, or a fill value that means no data"
-        raise format_error(file, f"stored part of {name}", value, expected, "write the file anew (h5repack)")
+        raise format_error(file, f"stored part of {name}", value, expected, "write the file again (h5repack)")
     return dataset
 
 
