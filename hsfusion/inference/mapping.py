@@ -32,8 +32,8 @@ from hsfusion.scenes.rasters import (
     class_areas,
     class_profile,
     copy_as_cog,
-    no_georeference_is_fine,
     publish_raster,
+    quiet_gdal,
     write_blocks,
 )
 
@@ -268,7 +268,7 @@ def _write_files(
     """Writes all files under other names first, a thread for each map; the class map gets its name last."""
     with ExitStack() as stack:  # what is entered last is published first
         parts = [stack.enter_context(publish_raster(each.path)) for each in reversed(maps)][::-1]
-        with no_georeference_is_fine(), ThreadPoolExecutor(len(maps)) as pool:
+        with quiet_gdal(), ThreadPoolExecutor(len(maps)) as pool:
             for done in [
                 pool.submit(_write_map, *pair, geobox, request.format) for pair in zip(parts, maps, strict=True)
             ]:

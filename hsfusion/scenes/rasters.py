@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -97,7 +98,7 @@ def write_raster(
 
 def _write_whole(path: Path, layers: NDArray, *, geobox: GeoBox, profile: RasterProfile) -> None:
     blocks = [(Window(0, 0, *geobox.shape), layers)]
-    with no_georeference_is_fine(), publish_raster(path) as part:
+    with quiet_gdal(), publish_raster(path) as part:
         write_blocks(part, lambda: iter(blocks), geobox=geobox, profile=profile)
 
 
@@ -112,7 +113,7 @@ def write_blocks(
 
     Equal blocks give byte-identical files; they run twice. What a GeoTIFF cannot hold goes to ``<path>.aux.xml``.
     ``overviews`` says how smaller copies come about, ``mode`` or ``average``; None for no copies. Call it, as all
-    functions here that take blocks, within :func:`no_georeference_is_fine`.
+    functions here that take blocks, within :func:`quiet_gdal`.
     """
     height, width = geobox.shape
     options = {"driver": "GTiff", "bigtiff": "if_safer", "compress": "deflate", "tiled": True}
@@ -158,17 +159,24 @@ def read_class_map(path: Path) -> NDArray[np.int64]:
 
 def read_reduced(path: Path, *, most: int) -> NDArray:
     """Reads a raster of one layer with at most so many rows and columns: every n-th pixel."""
-    with no_georeference_is_fine(), rasterio.open(path.absolute(), driver="GTiff") as file:
+    with quiet_gdal(), rasterio.open(path.absolute(), driver="GTiff") as file:
         step = -(-max(file.shape) // most)
         shape = -(-file.height // step), -(-file.width // step)
         return file.read(1, out_shape=shape, resampling=Resampling.nearest)
 
 
 @contextmanager
-def no_georeference_is_fine() -> Iterator[None]:
-    """Keeps rasterio quiet about rasters without a place. Warnings are those of all threads: enter it in one only."""
-    with warnings.catch_warnings():
+def quiet_gdal() -> Iterator[None]:
+    """Keeps rasterio quiet about rasters without a place, and libtiff about the disk: it prints beside the exception.
+
+    Warnings and the file descriptor of stderr are those of all threads: enter it in one only.
+    """
+    with warnings.catch_warnings(), ExitStack() as stack:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with suppress(OSError):  # closed: nobody would see it
+            stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+            stack.callback(lambda: (os.dup2(stderr, 2), os.close(stderr), os.close(null)))
+            os.dup2(null, 2)
         yield
 
 
@@ -231,7 +239,7 @@ def _writing() -> Iterator[None]:
     try:
         yield
     except (RasterioError, CPLE_BaseError, ElementTree.ParseError, OSError, ValueError, LookupError) as error:
-        raise OSError(str(error)) from error
+        raise OSError(str(error.__cause__ or error)) from error
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,11 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
-from hsfusion.errors import InputError
+from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.scenes import GeoBox, Legend, read_class_map, write_class_map, write_raster
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.legend import read_pam
-from hsfusion.scenes.rasters import (
-    RasterProfile,
-    class_profile,
-    copy_as_cog,
-    no_georeference_is_fine,
-    verify_written,
-    write_blocks,
-)
+from hsfusion.scenes.rasters import RasterProfile, class_profile, copy_as_cog, quiet_gdal, verify_written, write_blocks
 from hsfusion.scenes.scene import Window
 
 TRANSFORM = Affine(20, 0, 500000, 0, -20, 5500000)
@@ -82,7 +75,7 @@ def test_cloud_optimised_copy_has_names_and_place(tmp_path, crs):
     def blocks():
         return iter([(Window(0, 0, 2, 2), CODES[None].astype(np.uint16))])
 
-    with no_georeference_is_fine():
+    with quiet_gdal():
         write_blocks(tmp_path / "plain", blocks, geobox=box, profile=profile)
         copy_as_cog(tmp_path / "plain", tmp_path / "cog", blocks, geobox=box, profile=profile, overviews="mode")
         with rasterio.open(tmp_path / "cog") as file:
@@ -124,7 +117,7 @@ def test_same_blocks_give_the_same_bytes(tmp_path):
         return ((w, values[:, w.row : w.row + w.height, w.col : w.col + w.width]) for w in cells)
 
     profile = class_profile(LEGEND, {})
-    with no_georeference_is_fine():
+    with quiet_gdal():
         for name in "ab":
             write_blocks(tmp_path / name, blocks, geobox=GeoBox((600, 600)), profile=profile, overviews="mode")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -137,7 +130,7 @@ def test_flipped_bit_of_a_map_is_named_by_whoever_opens_it(tmp_path, kind):
     if kind == "cog":
         box, profile, blocks = GeoBox((300, 300), TRANSFORM, wkt("EPSG:32633")), class_profile(LEGEND, {}), codes[None]
         window = [(Window(0, 0, 300, 300), blocks.astype(profile.dtype))]
-        with no_georeference_is_fine():
+        with quiet_gdal():
             write_blocks(tmp_path / "plain.tif", lambda: iter(window), geobox=box, profile=profile)
             copy_as_cog(
                 *(tmp_path / "plain.tif", path, lambda: iter(window)), geobox=box, profile=profile, overviews="mode"
@@ -146,8 +139,7 @@ def test_flipped_bit_of_a_map_is_named_by_whoever_opens_it(tmp_path, kind):
         write_class_map(path, codes, legend=LEGEND, geobox=GeoBox((300, 300), TRANSFORM, wkt("EPSG:32633")))
     assert (read_class_map(path) == codes).all()
     whole = path.read_bytes()
-    places = {*range(200), *range(len(whole) - 900, len(whole)), *range(0, len(whole), 97)}
-    for place in sorted(places):
+    for place in (*range(0, len(whole), len(whole) // 60), *range(len(whole) - 100, len(whole), 9)):
         flipped = bytearray(whole)
         flipped[place] ^= 1 << place % 8
         path.write_bytes(flipped)
@@ -158,10 +150,24 @@ def test_flipped_bit_of_a_map_is_named_by_whoever_opens_it(tmp_path, kind):
 
 def test_copy_by_another_program_has_no_digest_and_is_read(tmp_path):
     write_class_map(tmp_path / "map.tif", CODES, legend=LEGEND, geobox=GeoBox((2, 2), TRANSFORM))
-    with no_georeference_is_fine(), rasterio.open(tmp_path / "map.tif") as file:
+    with quiet_gdal(), rasterio.open(tmp_path / "map.tif") as file:
         profile, values, tags = file.profile, file.read(), file.tags()
     with rasterio.open(tmp_path / "other.tif", "w", **profile) as other:  # as GDAL copies or cuts it
         other.write(values)
         other.update_tags(**tags)
     assert (read_class_map(tmp_path / "other.tif") == CODES).all()
     assert open_cube_file(tmp_path / "other.tif").layers == 1
+
+
+def test_full_disk_is_one_error_and_nothing_is_printed_beside_it(tmp_path, capfd):
+    resource = pytest.importorskip("resource")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    values = np.random.default_rng(0).integers(0, 255, (300, 300)).astype(np.uint8)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limit[1]))
+    try:
+        with pytest.raises(EnvironmentFailure, match=r"share.tif: cannot be written \(.*\). Fix: free space"):
+            write_raster(tmp_path / "share.tif", values, geobox=GeoBox((300, 300), TRANSFORM))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())
