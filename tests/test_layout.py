@@ -29,7 +29,10 @@ ALLOWED = {
         *("errors", "publishing", "spectra", "scenes", "data", "nn", "training", "inference", "trust", "plots"),
         "runs",
     },
-    "benchmarks": {"errors", "publishing", "spectra", "scenes", "data", "nn", "training", "inference", "trust", "runs"},
+    "benchmarks": {
+        *("errors", "publishing", "spectra", "scenes", "data", "nn", "training", "inference", "trust", "plots"),
+        "runs",
+    },
     "cli": {
         *("errors", "spectra", "scenes", "data", "nn", "training", "inference", "trust", "plots", "runs"),
         *("evidence", "benchmarks"),

@@ -39,12 +39,13 @@ from hsfusion.runs.settings import TrainSettings
 from hsfusion.runs.training import evaluate_test, fit, train
 from hsfusion.scenes import LabelledScene
 from hsfusion.scenes.simulate import simulate
-from hsfusion.spectra.sensors import sensor_name
+from hsfusion.spectra.sensors import SENSORS, sensor_name
 from hsfusion.training.model_file import ModelHeader
 from hsfusion.trust.baselines import BASELINES, paired_interval
 
 #: the scene with the bands it has, beside sensors
 AS_IT_IS = "as it is"
+_DRAWN = {"overall accuracy": "overall_accuracy", "average accuracy": "average_accuracy"}
 _METRICS = ("overall_accuracy", "average_accuracy", "kappa")
 _HEADS: tuple[str, ...] = (
     *("scene", "method", "overall accuracy", "average", "best baseline", "ahead (95 % interval)"),
@@ -170,6 +171,23 @@ def _row(method: str, seed: int, metrics: dict[str, Any], *, seconds: float | No
         "split": metrics["split"],
         "seconds": metrics["timing"]["train_seconds"] if seconds is None else seconds,
     }
+
+
+def draw_sensors(path: Path, rows: Sequence[Row], scenes: Mapping[str, LabelledScene]) -> Path:
+    """Draws the rows of sensors as PNG and SVG; gives their path without an ending."""
+    from hsfusion.plots import save_figure, sensors_figure
+
+    labels = {name: SENSORS.get(name, name) for name in scenes}
+    accuracies = {
+        label: {metric: [row[key] for row in rows if row["method"] == name] for metric, key in _DRAWN.items()}
+        for name, label in labels.items()
+    }
+    bands = {label: int(scenes[name].scene.bands.good.sum()) for name, label in labels.items()}
+    name, kind, seeds = scenes[AS_IT_IS].scene.name, rows[0]["split"]["kind"], len({row["seed"] for row in rows})
+    title = f"{name} as other sensors would see it: {kind} split, {seeds} seed(s), ± 1 standard deviation"
+    stem = path.with_suffix("") if path.suffix in (".png", ".svg") else path
+    save_figure(sensors_figure(accuracies, bands, title=title), stem)
+    return stem
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:

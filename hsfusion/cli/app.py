@@ -127,7 +127,7 @@ def _take_place(cfg: DictConfig, fixed: Collection[str]) -> dict[str, float] | N
 
 
 class TrialTable(Callback):
-    """Makes the folder of an Optuna study, and at the end a table of all its trials."""
+    """Makes the folder of an Optuna study, and at the end table and figure of its trials."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Makes the folder, which the database does not, and has trials that a kill has met tried again."""
@@ -142,21 +142,14 @@ class TrialTable(Callback):
                 study.enqueue_trial(trial.params)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Writes the table, and prints it with the words of the best trial."""
+        """Writes and prints the table, and draws a figure."""
         import optuna  # pyright: ignore[reportMissingImports]
 
-        from hsfusion.spectra.weights import write_table
+        from hsfusion.runs.search import write_trials
 
-        sweeper, path = config.hydra.sweeper, Path(config.hydra.sweep.dir) / "trials.csv"
+        sweeper, folder = config.hydra.sweeper, Path(config.hydra.sweep.dir)
         study = optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
-        keys = sorted({key for trial in study.trials for key in trial.params})
-        rows = [["trial", "state", config.optimized_metric, *keys]]
-        for trial in study.trials:
-            rows.append([trial.number, trial.state.name, trial.value, *(trial.params.get(key) for key in keys)])
-        write_table(path, rows[0], rows[1:])
-        print(*("".join(f"{str(cell)[:21]:<23}" for cell in row).rstrip() for row in rows), sep="\n")
-        words = " ".join(f"{key}={value}" for key, value in study.best_params.items())
-        print(f"best: trial {study.best_trial.number}, {words}\ntable        {path}")
+        print(*write_trials(study, folder, metric=config.optimized_metric), sep="\n")
 
 
 def check(cfg: DictConfig, config_name: str) -> None:

@@ -22,7 +22,6 @@ from hsfusion.errors import InputError
 
 # keys of benchmark accuracy that change no number of a row
 _FREE = ("rows", "seeds", "first_seed", "json", "suite_folder", "progress", "sweep_dir")
-_DRAWN = {"overall accuracy": "overall_accuracy", "average accuracy": "average_accuracy"}
 
 
 def accuracy(cfg: DictConfig) -> None:
@@ -115,7 +114,7 @@ def _earlier_rows(cfg: DictConfig, configuration: dict[str, Any]) -> list[dict[s
 
 def sensors(cfg: DictConfig) -> None:
     """Trains the network on the scene as it is and as each sensor would see it; prints a table, draws a figure."""
-    from hsfusion.benchmarks.comparisons import compare_sensors, sensor_scenes, summarise, table
+    from hsfusion.benchmarks.comparisons import compare_sensors, draw_sensors, sensor_scenes, summarise, table
     from hsfusion.cli.commands import scene_of, settings_of
     from hsfusion.spectra.sensors import sensor_name
 
@@ -127,7 +126,7 @@ def sensors(cfg: DictConfig) -> None:
     rows = _collect(cfg, compare_sensors(scenes, settings, seeds=seeds), summarise=summarise, configuration=plain(cfg))
     print("\n".join(table(rows)))
     if cfg.figure is not None:
-        _draw_sensors(Path(cfg.figure), rows, scenes, seeds=len(seeds))
+        print(f"figure       {draw_sensors(Path(cfg.figure), rows, scenes)}.png")
 
 
 def finetune(cfg: DictConfig) -> None:
@@ -262,22 +261,3 @@ def _listed(cfg: DictConfig, key: str) -> list[Any]:
 
 def _refuse(key: str, value: object, expected: str) -> None:
     raise InputError("command line", key, value, expected, f"correct {key}")
-
-
-def _draw_sensors(path: Path, rows: list[dict[str, Any]], scenes: dict[str, Any], *, seeds: int) -> None:
-    from hsfusion.benchmarks.comparisons import AS_IT_IS
-    from hsfusion.plots import save_figure, sensors_figure
-    from hsfusion.spectra.sensors import SENSORS
-
-    labels = {name: SENSORS.get(name, name) for name in scenes}
-    accuracies = {
-        label: {metric: [row[key] for row in rows if row["method"] == name] for metric, key in _DRAWN.items()}
-        for name, label in labels.items()
-    }
-    bands = {label: int(scenes[name].scene.bands.good.sum()) for name, label in labels.items()}
-    name, kind = scenes[AS_IT_IS].scene.name, rows[0]["split"]["kind"]
-    title = f"{name} as other sensors would see it: {kind} split, {seeds} seed(s), ± 1 standard deviation"
-    stem = path.with_suffix("") if path.suffix in (".png", ".svg") else path
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    save_figure(sensors_figure(accuracies, bands, title=title), stem)
-    print(f"figure       {stem}.png")

@@ -1,6 +1,6 @@
 """Figures and the HTML report: arrays in, figures out; the only importer of matplotlib and jinja2."""
 
-from hsfusion.plots.accuracy import confusion_figure, training_figure
+from hsfusion.plots.accuracy import confusion_figure, training_figure, trials_figure
 from hsfusion.plots.evidence import faithfulness_figure, sensors_figure, top_k_figure
 from hsfusion.plots.maps import class_map_figure, composite, composite_bands, composite_figure, map_figure, split_figure
 from hsfusion.plots.quality import band_quality_figure, spectra_figure
@@ -28,5 +28,6 @@ __all__ = [
     "split_figure",
     "top_k_figure",
     "training_figure",
+    "trials_figure",
     "weight_content",
 ]

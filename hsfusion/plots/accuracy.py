@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -55,6 +56,29 @@ def training_figure(history: Mapping[str, tuple[ArrayLike, ArrayLike]], *, best_
         # Above the panel, where no curve can run through it.
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, borderaxespad=0.2)
         open_frame(axes)
+    return figure
+
+
+@rc_context(STYLE)
+def trials_figure(values: ArrayLike, keys: Mapping[str, Sequence[Any]], *, metric: str) -> Figure:
+    """Draws what the trials (N,) of a search reached, in their order with the best so far, and beside each key (N,)."""
+    reached = np.asarray(values, float)
+    panels = {"trial": np.arange(1, reached.size + 1), **keys}
+    rows = -(-len(panels) // 3)
+    figure = Figure(figsize=(PAGE_WIDTH_IN, 1.9 * rows), layout="constrained")
+    drawn = figure.subplots(rows, 3, sharey=True, squeeze=False)
+    for axes in drawn.flat[len(panels) :]:
+        axes.set_visible(False)
+    for axes, (key, of) in zip(drawn.flat, panels.items(), strict=False):
+        numbers = all(isinstance(value, int | float | np.integer) for value in of)
+        axes.plot(of if numbers else [str(value) for value in of], reached, "o", ms=3, color=Color.BLUE, clip_on=False)
+        if numbers and min(of, default=0) > 0 and max(of) > 20 * min(of) and key != "trial":
+            axes.set_xscale("log")
+        axes.set(xlabel=key)
+        open_frame(axes)
+    drawn[0, 0].step(panels["trial"], np.maximum.accumulate(reached), where="post", color=Color.VERMILION, label="best")
+    drawn[0, 0].legend(loc="lower right")
+    figure.supylabel(metric, fontsize=8)
     return figure
 
 

@@ -406,3 +406,13 @@ def _record(folder: Path, content: dict[str, Any], run: dict[str, Any]) -> RunRe
 def _windows(rows: list[dict[str, Any]]) -> tuple[WavelengthWindow, ...]:
     names = ("lower_nm", "upper_nm", "weight", "raised", "frequency")
     return tuple(WavelengthWindow(*(row[name] for name in names)) for row in rows)
+
+
+def weights_of(folders: Sequence[Path]) -> WeightComparison:
+    """The weights of one evidence folder, or of several runs."""
+    if not any((folder / EVIDENCE).exists() for folder in folders):
+        return compare(folders)
+    if len(folders) > 1:
+        expected = "one evidence folder alone, or runs"
+        raise InputError("command line", "folders", ", ".join(map(str, folders)), expected, "name one")
+    return read_evidence(folders[0])

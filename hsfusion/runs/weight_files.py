@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from hsfusion.publishing import write_file
 from hsfusion.runs.comparison import WeightComparison
 from hsfusion.runs.folder import read_json, write_json
 from hsfusion.spectra.weights import ranked_bands, write_table
+
+_WIDTH = 100  # of what is printed
 
 
 @dataclass(frozen=True)
@@ -238,3 +241,31 @@ def write_page(weights: WeightComparison, source: Path, folder: Path) -> Path:
     path = folder / "report.html"
     write_file(path, plots.report_html("evidence", content, figures=folder))
     return path
+
+
+def page(weights: WeightComparison) -> list[str]:
+    """What ``hsfusion weights`` prints of runs, or of evidence: accuracies, verdict, windows."""
+    several = len(weights.runs) > 1
+    lines = [f"{weights.scene}: {len(weights.reported.bands)} bands, {len(weights.runs)} run(s)\n"]
+    lines.append("    overall  average  leakage  seed  split     run")
+    for run in weights.runs:
+        numbers = f"{run.overall_accuracy:7.4f}  {run.average_accuracy:7.4f}  {run.leakage:7.4f}  {run.seed:4}"
+        chance = "" if run.beats_chance else "  (no better than chance)"
+        lines.append(f"    {numbers}  {run.split:8}  {run.folder}{chance}")
+    if weights.verdict is None:
+        lines.append("\nverdict: none yet, the evidence run has not come to its end")
+    else:
+        lines.append(f"\nverdict: {weights.verdict.word}")
+        for sentence in (*weights.verdict.sentences, *weights.atmospheric_sentences):
+            lines += wrap(sentence, _WIDTH, initial_indent="  ", subsequent_indent="  ")
+    if weights.windows:
+        lines.append("\n    window (nm)   weight  x untrained" + ("   selected in" if several else ""))
+    for window in weights.windows:
+        often = f"   {window.frequency:.0%} of the runs" if several else ""
+        place = f"{window.lower_nm:4.0f}-{window.upper_nm:<6.0f}"
+        lines.append(f"    {place} {window.share:8.1%} {window.raised:12.1f}{often}")
+    lines += [f"    {name}: {share:.1%}" for name, share in weights.reported.sources]
+    for (split, kind), number in (smallest_numbers(weights) if weights.evidence is not None else {}).items():
+        text = "none measured does" if number is None else f"{number} bands"
+        lines.append(f"cheapest sensor that keeps 95 % ({kind}, {split}, chosen on validation pixels): {text}")
+    return lines

@@ -105,6 +105,7 @@ def test_table_of_trials_names_the_words_of_the_best(tmp_path, monkeypatch, caps
             ["1", "FAIL", "", "64"],
         ]
     assert "best: trial 0, model.width=32\n" in capsys.readouterr().out
+    assert (tmp_path / "new" / "trials.png").is_file()
 
 
 def test_search_by_optuna_goes_on_with_its_study(hsfusion, tmp_path):

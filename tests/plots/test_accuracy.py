@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from hsfusion.plots import confusion_figure, training_figure
+from hsfusion.plots import confusion_figure, save_figure, training_figure, trials_figure
 
 STEPS = np.arange(0, 100, 10)
 HISTORY = {
@@ -136,3 +136,13 @@ def test_pixels_without_prediction_lower_the_recall_and_have_a_column_if_there_a
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [*NAMES, "no prediction"]
     without = confusion_figure(np.hstack([COUNTS, 0 * missed]), names=NAMES, title="")
     assert [label.get_text() for label in without.axes[0].get_xticklabels()] == NAMES
+
+
+def test_trials_stand_beside_each_key_and_the_best_so_far(tmp_path):
+    keys = {"optimizer.lr": [0.0003, 0.001, 0.01], "model.width": [32, 64, 64], "split": ["blocks", "fields", "blocks"]}
+    figure = trials_figure([0.5, 0.4, 0.7], keys, metric="val/kappa")
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_xlabel() for axes in shown] == ["trial", *keys]
+    assert [axes.get_xscale() for axes in shown] == ["linear", "log", "linear", "linear"]
+    assert list(shown[0].lines[1].get_ydata()) == [0.5, 0.5, 0.7]
+    save_figure(figure, tmp_path / "trials")

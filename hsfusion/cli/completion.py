@@ -1,0 +1,79 @@
+"""``hsfusion completion``: what bash, zsh and fish need to complete commands, their keys and choices."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields
+
+from hsfusion.cli.app import groups_and_keys
+from hsfusion.cli.benchmark import KINDS
+from hsfusion.cli.main import COMMANDS
+from hsfusion.cli.words import CONF
+from hsfusion.errors import InputError
+from hsfusion.scenes.description import commented_keys, scene_keys
+
+# bash takes "=" for a space between words: what stands before it is not to be completed
+_BASH = r"""_hsfusion() {
+  local line="${COMP_LINE:0:COMP_POINT}" words list; local word="${line##*[[:space:]]}"
+  read -ra words <<< "${line%"$word"}"
+  case " ${words[*]:1:2} " in
+CASES
+  esac
+  mapfile -t COMPREPLY < <(compgen -W "$list" -- "$word")
+  [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace 2> /dev/null
+  [[ ${COMPREPLY[0]} == "$word" ]] && COMPREPLY=()
+  [[ $word == *=* ]] && COMPREPLY=("${COMPREPLY[@]#"${word%%=*}="}")
+}
+complete -o default -F _hsfusion hsfusion"""
+_ZSH = r"""#compdef hsfusion
+_hsfusion() {
+  local list
+  case " ${words[2,CURRENT-1]} " in
+CASES
+  esac
+  compadd -S '' -- ${=list} || { compset -P '*='; _files }
+}
+compdef _hsfusion hsfusion"""
+_FISH = r"""complete -c hsfusion -n "string match -qr '^hsfusion +{}' -- (commandline -cp)" -a '{}'"""
+
+
+def command() -> None:
+    """Entry point of the command."""
+    shell = " ".join(sys.argv[1:])
+    if shell not in ("bash", "zsh", "fish"):
+        fix = 'eval "$(hsfusion completion bash)", or keep what it prints in a file that the shell reads'
+        raise InputError("command line", "shell", shell or "missing", "bash | zsh | fish", fix)
+    # the longest command first
+    lists = {f"benchmark {kind}": _words(f"benchmark_{kind}") for kind in KINDS}
+    lists |= {"benchmark": [*KINDS], "completion": ["bash", "zsh", "fish"]}
+    lists |= {name: _words(name) for name in ("train", "finetune", "predict")}
+    lists |= {"inspect": [f"{key}=" for key in scene_keys()] + ["--plot"], "weights": ["select=", "width=", "out="]}
+    lists |= {"": [*COMMANDS]}
+    if shell == "fish":
+        print(*(_FISH.format(f"{name} " if name else r"\S*\z", " ".join(lists[name])) for name in lists), sep="\n")
+        return
+    patterns = {name: f'" {name} "*' if name else "*" for name in lists}
+    cases = "\n".join(f'    {patterns[name]}) list="{" ".join(words)}";;' for name, words in lists.items())
+    print((_BASH if shell == "bash" else _ZSH).replace("CASES", cases))
+
+
+def _words(config_name: str) -> list[str]:
+    """The words that can follow a command."""
+    from hsfusion.evidence.jobs import EvidenceSettings
+    from hsfusion.runs.prediction import PredictSettings
+    from hsfusion.runs.settings import ModelSettings, TrainSettings
+
+    choices = {}
+    for settings in (TrainSettings, ModelSettings, PredictSettings, EvidenceSettings):
+        for entry in fields(settings):
+            one = ("false", "true") if entry.type == "bool" else entry.metadata.get("choices", ())
+            choices[settings.keys()[entry.name]] = () if str(entry.type).startswith(("tuple", "Mapping")) else one
+    groups, keys = groups_and_keys(config_name)
+    options = {name: options.split(", ") for name, _, options in groups if "@" not in name}
+    known = {key for key, *_ in keys}
+    if "split" in options:  # keys of the choices that are not chosen
+        known |= {key for key in commented_keys(CONF) if key.startswith(("scene.", "split.", "groups.", "optimizer."))}
+    words = [f"{name}={choice}" for name in options for choice in options[name]]
+    for key in sorted(known.difference(options)):
+        words += [f"{key}={choice}" for choice in choices.get(key, ())] or [f"{key}="]
+    return ["--help", "--multirun", *words]
