@@ -66,6 +66,7 @@ def commands_page() -> str:
         parts += [f"## hsfusion {name}", f"```text\n{text.format(**keys)}\n```"]
     for kind, (_, text) in KINDS.items():
         parts += [*_command_part(f"hsfusion benchmark {kind}", f"benchmark_{kind}", f"Measures {text}.")]
+    parts += ["## hsfusion completion", f"Prints{COMMANDS['completion'].removeprefix('print')}."]
     return "\n\n".join(parts)
 
 
