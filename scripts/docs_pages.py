@@ -135,7 +135,9 @@ def results_page() -> str:
         used = [any(numbers[i] for _, numbers in rows) for i in range(len(_HEADS))]
         heads = [*[""] * depth, *compress(_HEADS, used)]
         lines = [[*[""] * (depth - len(way)), *way, *compress(numbers, used)] for way, numbers in rows]
-        parts += [f"## {path.stem.replace('_', ' ')}", f"{facts}. `{content['command']}`", table(heads, lines)]
+        verdict = content["summary"].get("verdict")  # of an evidence run
+        shown = f"**{verdict}**: {' '.join(content['summary']['reasons'])}" if verdict else table(heads, lines)
+        parts += [f"## {path.stem.replace('_', ' ')}", f"{facts}. `{content['command']}`", shown]
     return "\n\n".join(parts)
 
 
