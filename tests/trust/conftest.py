@@ -15,7 +15,7 @@ from hsfusion.data.splits import TEST, blocks
 from hsfusion.nn import FusionNetwork
 from hsfusion.runs.experiment import Experiment, InitialModel
 from hsfusion.runs.training import run_trainer
-from hsfusion.runs.validation import window_importance
+from hsfusion.runs.validation import fit_linear_part, window_importance
 from hsfusion.scenes import ArrayScene, LabelledScene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import even_groups
@@ -70,6 +70,7 @@ def _train(
     steps_per_epoch=50,
     band_cost=0.3,
     keep_bands=None,
+    linear=True,
     **size,
 ):
     scene = labelled.scene
@@ -81,6 +82,7 @@ def _train(
         keep_bands=keep_bands,
         sources=scene.sources,
         whitening="none" if raw or keep_bands else "noise",
+        linear=linear and not raw,
         **size,
     )
     used = build(num_classes=2).used_bands.numpy()
@@ -106,6 +108,8 @@ def _train(
         accelerator="cpu", max_epochs=epochs, enable_model_summary=False, use_distributed_sampler=False, **quiet
     )
     run_trainer(trainer, module, data)
+    experiment = Experiment(split, InitialModel(network, [], {}), cube)
+    fit_linear_part(experiment, data)
     network.eval()
     test = torch.from_numpy(split.pixels(TEST))
     with torch.no_grad():
@@ -118,7 +122,7 @@ def _train(
         nm=scene.bands.wavelength_nm,
         accuracy=float(np.trace(confusion) / confusion.sum()),
         evidence=beats_chance(confusion, receptive_field=7),
-        experiment=Experiment(split, InitialModel(network, [], {}), cube),
+        experiment=experiment,
     )
 
 
