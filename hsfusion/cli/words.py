@@ -41,7 +41,7 @@ def hydra_words(words: Sequence[str], config_name: str) -> list[str]:
     named = any(word.lstrip("+").startswith("name=") for word in words)
     cubes = [word.partition("=")[2] for word in words if word.startswith("scene.cube=") and "scene=file" in words]
     paths = [_text(part) for cube in cubes for part in _parts(cube, multirun=multirun)]
-    known = config_name in ("train", "finetune") and len(paths) == 1 and not named
+    known = config_name in ("train", "finetune") and len(paths) == 1 and Path(paths[0]).stem and not named
     name = [f"name={_as_text(Path(paths[0]).stem)}"] if known else []
     return [new for word in words for new in _written_out(word, config_name, named=named, multirun=multirun)] + name
 
