@@ -16,6 +16,9 @@ import yaml
 from scene_files import described, vectors
 
 import hsfusion as hs
+import hsfusion.benchmarks.comparisons
+import hsfusion.evidence
+import hsfusion.runs.finetuning  # not while what they import is replaced: they would keep it
 from hsfusion.cli.main import COMMANDS
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.runs.settings import ModelSettings, TrainSettings

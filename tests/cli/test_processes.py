@@ -5,6 +5,10 @@ from pathlib import Path
 
 # where a process is the point, and why; the slow ones are marked in their files
 LISTED = {
+    "test_completion.py": {
+        "test_bash_completes_commands_keys_and_choices": "a shell",
+        "test_other_shells_read_their_script": "shells",
+    },
     "test_errors.py": {
         "test_unknown_command_names_the_closest": "exit code 2",
         "test_gpu_that_is_not_there_is_exit_3": "exit code 3",
@@ -28,6 +32,7 @@ LISTED = {
         "test_disk_that_is_full_leaves_no_torn_file": "a full disk",
         "test_disk_that_is_full_while_maps_are_written_leaves_the_old_ones": "a full disk",
     },
+    "test_sweep.py": {"test_sweep_after_a_kill_trains_nothing_twice": "SIGKILL"},
     "test_train.py": {
         "test_terminated_run_exits_with_143_and_keeps_its_checkpoint": "SIGTERM",
         "test_one_seed_gives_one_model_in_any_process": "bits of another process",

@@ -136,7 +136,7 @@ def test_damaged_checkpoint_is_one_clear_line(hsfusion, tmp_path, run):
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     done = hsfusion("train", "resume=damaged", cwd=tmp_path, small=True)
     assert done.returncode == 2
-    assert "last.ckpt: content is unreadable" in done.stderr.splitlines()[-1]
+    assert "last.ckpt: content is damaged" in done.stderr.splitlines()[-1]
 
 
 def test_geotiff_with_holes_becomes_a_map_on_its_grid(hsfusion, tmp_path):
