@@ -23,7 +23,7 @@ PHRASES = {
     r"tells? (what|whether|that) ": "show, report",
     "whoever": "who, what",
     "take home": "get",
-    "[«»“”‘’]": "straight quotes",
+    r"[\u00ab\u00bb\u2018\u2019\u201c\u201d]": "straight quotes",
 }
 # of variables, arguments and functions: what a thing is, not what happened to it
 NAMES = {"found", "there", "own", "said", "told"}

@@ -39,11 +39,12 @@ def hydra_words(words: Sequence[str], config_name: str) -> list[str]:
     """
     multirun = any(word == "-m" or word.startswith("--multi") for word in words)
     named = any(word.lstrip("+").startswith("name=") for word in words)
-    cubes = [word.partition("=")[2] for word in words if word.startswith("scene.cube=") and "scene=file" in words]
-    paths = [_text(part) for cube in cubes for part in _parts(cube, multirun=multirun)]
-    known = config_name in ("train", "finetune") and len(paths) == 1 and Path(paths[0]).stem and not named
-    name = [f"name={_as_text(Path(paths[0]).stem)}"] if known else []
-    return [new for word in words for new in _written_out(word, config_name, named=named, multirun=multirun)] + name
+    written = [new for word in words for new in _written_out(word, config_name, named=named, multirun=multirun)]
+    if named or config_name not in ("train", "finetune") or "scene=file" not in words:
+        return written
+    cubes = [_parts(word.partition("=")[2], multirun=multirun) for word in words if word.startswith("scene.cube=")]
+    names = [Path(_text(part)).stem for parts in cubes for part in parts]
+    return [*written, f"name={_as_text(names[0])}"] if len(names) == 1 and names[0] else written
 
 
 def hydra_word(word: str, *, multirun: bool) -> str:

@@ -357,22 +357,16 @@ class MaskedNetwork:
         added = [(g * end).view(most, self._side**2, -1).sum(1).abs() for g, end in zip(gradients, ends, strict=True)]
         return torch.stack(added).double().sum(0).mean(0).numpy()
 
-    def _front(
-        self, seen: Sequence[Tensor], fill: NDArray[np.floating] | None = None, *, shifts: bool = True
-    ) -> Tensor:
-        """What the first layers make of bands as weighed, replaced or not: (N s s, M), or of patches the spectra.
-
-        Without shifts, of a difference.
-        """
+    def _front(self, seen: Sequence[Tensor], fill: NDArray[np.floating] | None = None) -> Tensor:
+        """What the first layers make of bands as weighed, replaced or not: (N s s, M), or of patches the spectra."""
         size = self.bases.shape[-1]
         fills = torch.as_tensor(np.eye(size) if fill is None else fill, dtype=torch.float64).view(-1, size, size)
         parts = zip(self._weights, self._biases, (fills[0], fills[-1]), (seen[0], seen[-1]), strict=True)
-        made = [bands @ (weight @ matrix).T.float() + bias * shifts for weight, bias, matrix, bands in parts]
-        return torch.cat(made, 1)
+        return torch.cat([torch.addmm(bias, bands, (weight @ of).T.float()) for weight, bias, of, bands in parts], 1)
 
     def _exchanged(self, part: NDArray[np.floating], order: NDArray[np.int64]) -> Tensor:
         """What :meth:`_front` gives of bands of which a part is that of other pixels."""
-        apart = self._front(self._seen, part, shifts=False).view(len(self._classes), -1)  # (N, s s M)
+        apart = self._front(self._seen, part).view(len(self._classes), -1)  # (N, s s M)
         fused = self._front(self._seen)
         return fused + (apart[torch.from_numpy(order)] - apart).view_as(fused)
 

@@ -188,7 +188,7 @@ def _draw_importance(axes: Axes, importance: Mapping[str, Any]) -> None:
     look: Any = {"fmt": "none", "elinewidth": 0.8}
     axes.errorbar(middle - width / 8, data, 2 * data_error, ecolor=Color.BLUE, **look)
     axes.errorbar(middle + width / 8, network, 2 * network_error, ecolor=Color.VERMILION, **look)
-    label = "this network, what the others do not predict exchanged"
+    label = "this network, with what the other bands cannot predict exchanged"
     axes.plot(middle + width / 8, network, ".", color=Color.VERMILION, ms=4, label=label)
     axes.axhline(0, color="#404040", lw=0.6)
     axes.axhline(_MATTERS, color=Color.GREY, lw=0.7, ls="--")

@@ -116,16 +116,15 @@ def bases_of(network):
     return whitening_of(network), whitening_of(network) if of_mean else torch.eye(13)
 
 
-def replaced_log_likelihoods(network, patches, classes, fills):
-    """Of both parts shown the patches in which their own bands are multiplied by their own fill."""
-    shown = [
-        torch.einsum("ij,bjhw->bihw", torch.linalg.solve(basis, torch.as_tensor(fill).float() @ basis), patches)
-        for basis, fill in zip(bases_of(network), fills, strict=True)
-    ]
+def exchanged_logits(network, patches, others, parts):
+    """Log-probabilities (N, K) where a part of the bands that each of the two weighs is that of other patches."""
+    shown = []
+    for basis, part in zip(bases_of(network), parts, strict=True):
+        matrix = torch.linalg.solve(basis, torch.as_tensor(part).float() @ basis)
+        shown.append(patches + torch.einsum("ij,bjhw->bihw", matrix, others - patches))
     with torch.no_grad():
         logits = network.cnn(network.fusion(torch.einsum("ij,bjhw->bihw", whitening_of(network), shown[0])))
-        logits = network.linear.mix(logits, network.linear.direct(shown[1], 2)).flatten(1)
-    return logits.log_softmax(1)[torch.arange(len(classes)), classes].numpy()
+        return network.linear.mix(logits, network.linear.direct(shown[1], 2)).flatten(1).log_softmax(1)
 
 
 @pytest.mark.parametrize("of_mean", [0, 1])
@@ -134,14 +133,15 @@ def test_each_part_is_shown_replacements_of_the_bands_that_it_weighs(of_mean):
     network.linear.of_mean.fill_(of_mean)
     score = MaskedNetwork(network, patches, classes)
     assert len(score.bases) == 2 - of_mean
-    fills = np.random.default_rng(0).normal(size=(2, 13, 13))[: 2 - of_mean] / 4
-    wanted = replaced_log_likelihoods(network, patches, classes, (fills[0], fills[-1]))
-    found = score.exchanged_likelihoods(np.eye(13) - fills, np.arange(40))
-    np.testing.assert_allclose(found, score.log_likelihoods(), atol=1e-4)  # by the values of the pixel itself
-    score_of = score._log_likelihoods(score._front(score._seen, fills))
-    np.testing.assert_allclose(score_of, wanted, atol=1e-3)
-    right = float((wanted > -np.log(3)).mean())
-    assert 0 < right < 1
+    rng = np.random.default_rng(0)
+    parts, order = rng.normal(size=(2 - of_mean, 13, 13)) / 4, rng.permutation(40)
+    wanted = exchanged_logits(network, patches, patches[order], parts[[0, -1]])[torch.arange(40), classes].numpy()
+    np.testing.assert_allclose(score.exchanged_likelihoods(parts, order), wanted, atol=1e-3)
+    assert np.abs(wanted - score.log_likelihoods()).max() > 0.1
+    # a fill is the exchange with pixels that hold the mean
+    filled = exchanged_logits(network, patches, 0 * patches, np.eye(13) - parts[[0, -1]]).argmax(1)
+    assert score.accuracy(parts) == pytest.approx(float((filled == classes).float().mean()), abs=0.026)
+    assert score.accuracy(parts) < 0.7
 
 
 @pytest.mark.parametrize(("fusion", "options"), [("channel", WHOLE), ("instance", {})])
