@@ -98,14 +98,18 @@ def _raise(error: Exception) -> None:
 
 def _run(cfg: DictConfig, task: Callable[[DictConfig], object], config_name: str, fixed: Collection[str]) -> object:
     """One run; what is finished in its sweep is not run again."""
+    from hsfusion.scenes.description import read_configuration
+
     resumable = config_name in _RESUMABLE
     reached = _take_place(cfg, fixed) if resumable and cfg.sweep_dir else None
+    if reached is not None:
+        run = Path(cfg.run_dir)
+        check_record(cfg, run, read_configuration(run / "config.yaml"), config_name)
+        print(f"finished     {run}")
+        return reached.get(cfg.optimized_metric)
     composed = resumed(cfg, config_name) if resumable and cfg.resume else cfg
     check(composed, config_name)
-    if reached is None:
-        return task(composed)
-    print(f"finished     {cfg.run_dir}")
-    return reached.get(cfg.optimized_metric)
+    return task(composed)
 
 
 def is_search() -> bool:
@@ -173,21 +177,11 @@ def resumed(cfg: DictConfig, config_name: str) -> DictConfig:
     The call decides on what does not change the run (:data:`hsfusion.runs.folder.FREE`), and on what is imported: of
     the record nothing is called but what conf/, files of ``--config-dir`` or the call name as ``_target_`` too.
     """
-    from hsfusion.runs.folder import FREE, contradiction, leaves, recorded_configuration
+    from hsfusion.runs.folder import FREE, recorded_configuration
 
     run = Path(str(cfg.resume))
     record, file = recorded_configuration(run), run / "config.yaml"
-    if unknown := sorted(record.keys() - cfg.keys()):
-        fix = "resume by the command that started the run, or start a new run"
-        raise InputError(file, "key", unknown[0], f"a key of hsfusion {config_name}", fix)
-    words = [word.lstrip("+~").partition("=")[0] for word in HydraConfig.get().overrides.task]
-    given = {word.rpartition("@")[2].replace("/", ".") for word in words}
-    before, default = leaves(record), leaves(plain(compose(config_name)))
-    for key, value in leaves(plain(cfg)).items():
-        differs = key.endswith("_target_") or value != default.get(key)
-        meant = key in given or (differs and any(key.startswith(f"{word}.") for word in given))
-        if meant and value != before.get(key):
-            raise contradiction(run, key, value, before.get(key))
+    given = check_record(cfg, run, record, config_name)
     files = [path for folder in (CONF, *_config_dirs()) for path in Path(folder).rglob("*.yaml")]
     known = {target for path in files for target in _TARGET.findall(path.read_text(encoding="utf-8"))}
     if calls := sorted(set(_calls(record)) - known - set(_calls(plain(cfg)))):
@@ -200,6 +194,24 @@ def resumed(cfg: DictConfig, config_name: str) -> DictConfig:
         if value is not ... and (of_call or any(f"{key}.".startswith(f"{word}.") for word in given)):
             OmegaConf.update(result, key, value, merge=False, force_add=True)
     return result
+
+
+def check_record(cfg: DictConfig, run: Path, record: dict[str, Any], config_name: str) -> set[str]:
+    """Refuses a call that contradicts the recorded configuration of a run; gives the keys of the call."""
+    from hsfusion.runs.folder import contradiction, leaves
+
+    if unknown := sorted(record.keys() - cfg.keys()):
+        fix = "resume by the command that started the run, or start a new run"
+        raise InputError(run / "config.yaml", "key", unknown[0], f"a key of hsfusion {config_name}", fix)
+    words = [word.lstrip("+~").partition("=")[0] for word in HydraConfig.get().overrides.task]
+    given = {word.rpartition("@")[2].replace("/", ".") for word in words}
+    before, default = leaves(record), leaves(plain(compose(config_name)))
+    for key, value in leaves(plain(cfg)).items():
+        differs = key.endswith("_target_") or value != default.get(key)
+        meant = key in given or (differs and any(key.startswith(f"{word}.") for word in given))
+        if meant and value != before.get(key):
+            raise contradiction(run, key, value, before.get(key))
+    return given
 
 
 def _calls(value: Any) -> Iterator[str]:

@@ -150,7 +150,7 @@ def _explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the second is torch's
         return "memory is used up. Fix: use a smaller scene, batch or model.", 3
     if type(error).__name__ in _LOST:
-        return "a process of a run ended without a word. Fix: the same command with sweep_dir=FOLDER goes on.", 3
+        return "a worker process was killed, perhaps for lack of memory. Fix: start again, with fewer at once.", 3
     if isinstance(error, OSError) and error.errno in _MACHINE:
         return f"{error.filename or 'disk'}: {error.strerror}. Fix: free space, or choose a folder you may write to.", 3
     return f"internal error: {type(error).__name__}: {error} (HSFUSION_DEBUG=1 shows where).", 1

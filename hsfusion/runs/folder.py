@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import math
 import os
 import platform
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -159,8 +159,8 @@ def check_same_inputs(run: Path, inputs: dict[str, Any], experiments: Sequence[E
 
 def make_folder(path: Path) -> Path:
     """Makes a new run folder; the further processes of a distributed run get that of the first."""
-    if int(os.environ.get("LOCAL_RANK", "0")) > 0 and _ENV in os.environ:
-        return Path(os.environ[_ENV])
+    if (taken := _folder_of_first()) is not None:
+        return taken
     try:
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
@@ -237,32 +237,33 @@ def recorded_configuration(run: Path) -> dict[str, Any]:
 def place_in_sweep(sweep: Path, words: Sequence[str]) -> tuple[Path, Path | None, dict[str, float] | None]:
     """The folder of the run of a sweep with these words, what it is to go on from, and what it reached if finished.
 
-    Of an interrupted run the folder gets another name, beside its own, until :func:`finish_in_sweep`.
+    A run that goes on gets a folder of its own, NAME~2 after NAME: nothing is moved or deleted.
     """
     text = ",".join(sorted(words)) or "run"
     name = re.sub(r"[^\w.,=+-]+", "_", text)[:150]
-    folder = sweep / (name if name == text else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}")
-    before = _before(folder)
-    if (folder / _REACHED).is_file():
-        return folder, folder, read_json(folder / _REACHED)
-    if (folder / "config.yaml").is_file():
-        _refuse_running(folder)
-        if not (folder / _CHECKPOINT).is_file():  # it came to nothing
-            shutil.rmtree(folder)
-        else:
-            shutil.rmtree(before, ignore_errors=True)
-            folder.replace(before)
-    return folder, (before if before.is_dir() else None), None
+    name = name if name == text else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    taken, start = _folder_of_first(), None
+    for number in itertools.count(1):
+        folder = sweep / (name if number == 1 else f"{name}~{number}")
+        if not folder.exists() or folder.resolve() == taken:
+            return folder, start, None
+        if (folder / _REACHED).is_file():
+            return folder, None, read_json(folder / _REACHED)
+        if (folder / "config.yaml").is_file():
+            _refuse_running(folder)
+            start = folder if (folder / _CHECKPOINT).is_file() else start
+    raise AssertionError("counting ends with a free number")
 
 
 def finish_in_sweep(folder: Path, reached: dict[str, float]) -> None:
     """Marks a run of a sweep as finished, by its accuracies on the validation pixels."""
-    write_json(folder / _REACHED, reached)
-    shutil.rmtree(_before(folder), ignore_errors=True)
+    if _folder_of_first() is None:
+        write_json(folder / _REACHED, reached)
 
 
-def _before(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}")
+def _folder_of_first() -> Path | None:
+    """The run folder that the first process of a distributed run has made; None in the first itself."""
+    return Path(os.environ[_ENV]) if int(os.environ.get("LOCAL_RANK", "0")) > 0 and _ENV in os.environ else None
 
 
 def recorded_command(run: Path) -> str | None:

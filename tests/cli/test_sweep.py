@@ -45,12 +45,16 @@ def test_sweep_after_a_kill_trains_nothing_twice(hsfusion, tmp_path, started):
     assert done.returncode == 0, done.stderr
     assert "finished     all/seed=0\n" in done.stdout
     assert (tmp_path / "all/seed=0/metrics.json").stat() == first
-    assert [path.parts[-3] for path in started] == [".seed=1"]
-    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["multirun.yaml", "seed=0", "seed=1"]
+    assert [path.parts[-3] for path in started] == ["seed=1"]
+    assert sorted(path.name for path in (tmp_path / "all").glob("seed*")) == ["seed=0", "seed=1", "seed=1~2"]
     alone = hsfusion("train", "seed=1", "run_dir=alone", *words, cwd=tmp_path, small=True)
     assert alone.returncode == 0, alone.stderr
-    models = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("all/seed=1", "alone")]
+    models = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("all/seed=1~2", "alone")]
     assert models[0] == models[1]
+    (tmp_path / "all/seed=1~2/checkpoints/last.ckpt").unlink()  # of a finished run nobody needs it
+    done = hsfusion("train", *SWEEP, *words, cwd=tmp_path, small=True)
+    assert done.stdout.splitlines() == ["finished     all/seed=0", "finished     all/seed=1~2"]
+    assert len(started) == 2  # with the run alone
 
 
 def test_sweep_grows_and_keeps_its_settings(hsfusion, tmp_path, started):
@@ -76,22 +80,32 @@ def test_folder_of_a_run_in_a_sweep_follows_from_its_words(tmp_path):
     assert all(len(path.name) < 200 for path in paths)
 
 
-def test_run_of_a_sweep_without_a_checkpoint_starts_anew_and_with_one_goes_on(tmp_path):
-    run, before = tmp_path / "seed=1", tmp_path / ".seed=1"
-    for number in (1, 2):  # killed once more after it has gone on
-        (run / "checkpoints").mkdir(parents=True)
-        (run / "config.yaml").write_text("seed: 1\n")
-        (run / "checkpoints/last.ckpt").write_text(str(number))
-        assert place_in_sweep(tmp_path, ["seed=1"]) == (run, before, None)
-        assert not run.exists() and (before / "checkpoints/last.ckpt").read_text() == str(number)
+def test_run_of_a_sweep_goes_on_in_another_folder_and_deletes_nothing(tmp_path, monkeypatch):
+    run = tmp_path / "seed=1"
     run.mkdir()
-    (run / "config.yaml").write_text("seed: 1\n")
-    assert place_in_sweep(tmp_path, ["seed=1"]) == (run, before, None)
-    assert not run.exists()
-    run.mkdir()
-    finish_in_sweep(run, {"val/kappa": 0.5})
-    assert place_in_sweep(tmp_path, ["seed=1"]) == (run, run, {"val/kappa": 0.5})
-    assert not before.exists()
+    (run / "map.tif").write_text("of somebody else")
+    assert place_in_sweep(tmp_path, ["seed=1"]) == (tmp_path / "seed=1~2", None, None)
+    start = None
+    for number in (2, 3):  # interrupted twice
+        folder = tmp_path / f"seed=1~{number}"
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "config.yaml").write_text("seed: 1\n")
+        assert place_in_sweep(tmp_path, ["seed=1"]) == (
+            tmp_path / f"seed=1~{number + 1}",
+            start,
+            None,
+        )  # nothing kept yet
+        (folder / "checkpoints/last.ckpt").write_text("")
+        assert place_in_sweep(tmp_path, ["seed=1"]) == (tmp_path / f"seed=1~{number + 1}", folder, None)
+        start = folder
+    with monkeypatch.context() as further:  # a further process finds the folder of the first
+        further.setenv("LOCAL_RANK", "1")
+        further.setenv("HSFUSION_RUN_DIR", str(start))
+        assert place_in_sweep(tmp_path, ["seed=1"]) == (start, tmp_path / "seed=1~2", None)
+        finish_in_sweep(start, {"val/kappa": 0.1})
+    finish_in_sweep(start, {"val/kappa": 0.5})
+    assert place_in_sweep(tmp_path, ["seed=1"]) == (start, None, {"val/kappa": 0.5})
+    assert (run / "map.tif").read_text() == "of somebody else"
 
 
 @pytest.mark.parametrize("word", ["run_dir=there", "resume=there"])
@@ -106,11 +120,15 @@ def test_benchmark_takes_no_sweep(hsfusion, tmp_path):
     assert "sweep_dir is all, expected nothing in a benchmark" in done.stderr
 
 
-def test_job_of_the_slurm_experiment_goes_back_into_the_queue(tmp_path):
+def test_slurm_experiment_keeps_runs_and_logs_in_one_folder():
     pytest.importorskip("submitit")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", ["experiment=cluster_slurm"], return_hydra_config=True)
-    assert cfg.hydra.mode.name == "MULTIRUN" and cfg.sweep_dir == "runs/cluster" and cfg.threads == 4
+    assert (
+        cfg.hydra.mode.name == "MULTIRUN"
+        and cfg.hydra.sweep.dir == cfg.sweep_dir == "runs/cluster"
+        and cfg.threads == 4
+    )
     launcher = cfg.hydra.launcher
     assert (launcher.name, launcher.array_parallelism, launcher.max_num_timeout) == ("cluster", 16, 20)
 
