@@ -34,17 +34,18 @@ _PART = re.compile(r"""\s*(?:'[^']*'|"[^"]*"|[^,])+""")
 def hydra_words(words: Sequence[str], config_name: str) -> list[str]:
     """The words of a command line as Hydra has to get them: paths and names in any letters, and no shorthand.
 
-    ``scene=PATH``, ``scene.of=PATH`` and ``scene.of=GROUP`` are written out, see :func:`hydra_word` for all others. The
-    name of ``scene=file`` is that of its cube.
+    ``scene=PATH``, ``scene.of=PATH`` and ``scene.of=GROUP`` are written out, see :func:`hydra_word` for all others. A
+    run of a description or a cube gets the name of that file, unless the call or an experiment names it.
     """
     multirun = any(word == "-m" or word.startswith("--multi") for word in words)
-    named = any(word.lstrip("+").startswith("name=") for word in words)
-    written = [new for word in words for new in _written_out(word, config_name, named=named, multirun=multirun)]
-    if named or config_name not in ("train", "finetune") or "scene=file" not in words:
+    written = [new for word in words for new in _written_out(word, config_name, multirun=multirun)]
+    given = {key: value for key, _, value in (word.partition("=") for word in words)}
+    source = "scene.cube" if given.get("scene") == "file" else "scene"
+    paths = [Path(_text(part)) for part in _parts(given.get(source, ""), multirun=multirun)]
+    a_file = source == "scene.cube" or paths[0].suffix in (".yaml", ".yml")
+    if not a_file or len(paths) > 1 or not paths[0].stem or {"name", "experiment"} & given.keys():
         return written
-    cubes = [_parts(word.partition("=")[2], multirun=multirun) for word in words if word.startswith("scene.cube=")]
-    names = [Path(_text(part)).stem for parts in cubes for part in parts]
-    return [*written, f"name={_as_text(names[0])}"] if len(names) == 1 and names[0] else written
+    return written if config_name == "predict" else [*written, f"name={_as_text(paths[0].stem)}"]
 
 
 def hydra_word(word: str, *, multirun: bool) -> str:
@@ -105,7 +106,7 @@ def _quoted(key: str, text: str) -> str:
     return _as_text(text)
 
 
-def _written_out(word: str, config_name: str, *, named: bool, multirun: bool) -> list[str]:
+def _written_out(word: str, config_name: str, *, multirun: bool) -> list[str]:
     """``scene=PATH``, ``scene.of=PATH`` and ``scene.of=GROUP`` as the words they are short for."""
     key, _, value = word.partition("=")
     if key not in _SCENES:
@@ -120,8 +121,7 @@ def _written_out(word: str, config_name: str, *, named: bool, multirun: bool) ->
         return [f"{_SCENES[key]}={group}", f"{key}.{field}={','.join(texts)}"]
     if not described:
         return [f"{key}={','.join(texts)}"]
-    name = [] if named or len(paths) > 1 or key != "scene" else [f"name={_as_text(Path(paths[0]).stem)}"]
-    return [f"{_SCENES[key]}=described", f"{key}.files=" + ",".join(f"[{text}]" for text in texts), *name]
+    return [f"{_SCENES[key]}=described", f"{key}.files=" + ",".join(f"[{text}]" for text in texts)]
 
 
 def _text(value: str) -> str:
