@@ -19,7 +19,7 @@ _BASH = r"""_hsfusion() {
   case " ${words[*]:1:2} " in
 CASES
   esac
-  mapfile -t COMPREPLY < <(compgen -W "$list" -- "$word")
+  COMPREPLY=($(compgen -W "$list" -- "$word"))
   [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace 2> /dev/null
   [[ ${COMPREPLY[0]} == "$word" ]] && COMPREPLY=()
   [[ $word == *=* ]] && COMPREPLY=("${COMPREPLY[@]#"${word%%=*}="}")
@@ -50,7 +50,8 @@ def command() -> None:
     lists |= {"inspect": [f"{key}=" for key in scene_keys()] + ["--plot"], "weights": ["select=", "width=", "out="]}
     lists |= {"": [*COMMANDS]}
     if shell == "fish":
-        print(*(_FISH.format(f"{name} " if name else r"\S*\z", " ".join(lists[name])) for name in lists), sep="\n")
+        ends = {"": r"\S*\z", "benchmark": r"benchmark +\S*\z"}  # of which the next word is one of a list
+        print(*(_FISH.format(ends.get(name, f"{name} "), " ".join(lists[name])) for name in lists), sep="\n")
         return
     patterns = {name: f'" {name} "*' if name else "*" for name in lists}
     cases = "\n".join(f'    {patterns[name]}) list="{" ".join(words)}";;' for name, words in lists.items())
