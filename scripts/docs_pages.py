@@ -128,9 +128,7 @@ def results_page() -> str:
     for path in sorted(paths, key=lambda path: path.stem[-10:], reverse=True):
         content = json.loads(path.read_text(encoding="utf-8"))
         machine, rows = content["machine"], list(_measured(content["summary"]))
-        facts = (
-            f"{content['date'][:10]}, commit {content['commit'][:7]}, {machine['processor']}, {machine['cores']} cores"
-        )
+        facts = f"{content['date'][:10]}, commit {content['commit']}, {machine['processor']}, {machine['cores']} cores"
         depth = max((len(way) for way, _ in rows), default=0)
         used = [any(numbers[i] for _, numbers in rows) for i in range(len(_HEADS))]
         heads = [*[""] * depth, *compress(_HEADS, used)]

@@ -104,7 +104,8 @@ def test_links_lead_to_pages_files_and_headings_that_exist(made):
             path, _, anchor = link.partition("#")
             at = (ROOT / page).parent.joinpath(path).resolve() if path else ROOT / page
             name = at.relative_to(ROOT).as_posix()
-            known = name in pages or at.exists() or (ROOT / name.removeprefix("docs/")).suffix == ".ipynb"
+            notebook = name.startswith("docs/notebooks/") and (ROOT / name.removeprefix("docs/")).is_file()
+            known = name in pages or at.exists() or notebook
             if (
                 "://" not in link
                 and "/actions/" not in link
