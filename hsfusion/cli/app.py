@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from textwrap import fill, indent
@@ -30,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hsfusion.cli.main import guarded
 from hsfusion.cli.words import CONF, fixed_keys, hydra_words, more_trainer_arguments
 from hsfusion.errors import InputError
-from hsfusion.scenes.description import check_scene_value, commented_keys, expected_of
+from hsfusion.scenes.description import check_scene_value, commented_keys, expected_of, read_configuration
 
 _RUN = "a run folder, or a model.safetensors"
 _RESUMABLE = ("train", "finetune")
@@ -68,7 +67,11 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
         if done.status == JobStatus.FAILED:
             if not cfg or cfg.hydra.runtime.choices["hydra/sweeper"] != "basic":
                 raise value
-            codes.append(guarded(partial(_raise, value)))
+
+            def fail() -> None:
+                raise value
+
+            codes.append(guarded(fail))
         return value
 
     _check_config_dir()
@@ -92,14 +95,8 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
         raise SystemExit(failed[0])
 
 
-def _raise(error: Exception) -> None:
-    raise error
-
-
 def _run(cfg: DictConfig, task: Callable[[DictConfig], object], config_name: str, fixed: Collection[str]) -> object:
     """One run; what is finished in its sweep is not run again."""
-    from hsfusion.scenes.description import read_configuration
-
     resumable = config_name in _RESUMABLE
     reached = _take_place(cfg, fixed) if resumable and cfg.sweep_dir else None
     if reached is not None:
@@ -179,14 +176,13 @@ def resumed(cfg: DictConfig, config_name: str) -> DictConfig:
     """
     from hsfusion.runs.folder import FREE, recorded_configuration
 
-    run = Path(str(cfg.resume))
-    record, file = recorded_configuration(run), run / "config.yaml"
+    record = recorded_configuration(run := Path(str(cfg.resume)))
     given = check_record(cfg, run, record, config_name)
     files = [path for folder in (CONF, *_config_dirs()) for path in Path(folder).rglob("*.yaml")]
     known = {target for path in files for target in _TARGET.findall(path.read_text(encoding="utf-8"))}
     if calls := sorted(set(_calls(record)) - known - set(_calls(plain(cfg)))):
         fix = "give the words that named it when the run was started"
-        raise InputError(file, "_target_", calls[0], "one that conf/ or the command line names", fix)
+        raise InputError(run / "config.yaml", "_target_", calls[0], "one that conf/ or the command line names", fix)
     result = OmegaConf.create({**record, "scene": _without_contents(record["scene"])})
     for key in (*FREE, "backbones"):
         of_call = key in ("resume", "run_dir", "sweep_dir", "logger", "optimized_metric", "backbones")
@@ -203,8 +199,8 @@ def check_record(cfg: DictConfig, run: Path, record: dict[str, Any], config_name
     if unknown := sorted(record.keys() - cfg.keys()):
         fix = "resume by the command that started the run, or start a new run"
         raise InputError(run / "config.yaml", "key", unknown[0], f"a key of hsfusion {config_name}", fix)
-    words = [word.lstrip("+~").partition("=")[0] for word in HydraConfig.get().overrides.task]
-    given = {word.rpartition("@")[2].replace("/", ".") for word in words}
+    keys = (word.lstrip("+~").partition("=")[0] for word in HydraConfig.get().overrides.task)
+    given = {key.rpartition("@")[2].replace("/", ".") for key in keys}
     before, default = leaves(record), leaves(plain(compose(config_name)))
     for key, value in leaves(plain(cfg)).items():
         differs = key.endswith("_target_") or value != default.get(key)

@@ -43,8 +43,7 @@ def command() -> None:
     if shell not in ("bash", "zsh", "fish"):
         fix = 'eval "$(hsfusion completion bash)", or keep what it prints in a file that the shell reads'
         raise InputError("command line", "shell", shell or "missing", "bash | zsh | fish", fix)
-    # the longest command first
-    lists = {f"benchmark {kind}": _words(f"benchmark_{kind}") for kind in KINDS}
+    lists = {f"benchmark {kind}": _words(f"benchmark_{kind}") for kind in KINDS}  # the longest command first
     lists |= {"benchmark": [*KINDS], "completion": ["bash", "zsh", "fish"]}
     lists |= {name: _words(name) for name in ("train", "finetune", "predict")}
     lists |= {"inspect": [f"{key}=" for key in scene_keys()] + ["--plot"], "weights": ["select=", "width=", "out="]}

@@ -43,9 +43,8 @@ def hydra_words(words: Sequence[str], config_name: str) -> list[str]:
     source = "scene.cube" if given.get("scene") == "file" else "scene"
     paths = [Path(_text(part)) for part in _parts(given.get(source, ""), multirun=multirun)]
     a_file = source == "scene.cube" or paths[0].suffix in (".yaml", ".yml")
-    if not a_file or len(paths) > 1 or not paths[0].stem or {"name", "experiment"} & given.keys():
-        return written
-    return written if config_name == "predict" else [*written, f"name={_as_text(paths[0].stem)}"]
+    unnamed = a_file and len(paths) == 1 and config_name != "predict" and not {"name", "experiment"} & given.keys()
+    return [*written, f"name={_as_text(paths[0].stem)}"] if unnamed and paths[0].stem else written
 
 
 def hydra_word(word: str, *, multirun: bool) -> str:

@@ -362,7 +362,7 @@ class MaskedNetwork:
         size = self.bases.shape[-1]
         fills = torch.as_tensor(np.eye(size) if fill is None else fill, dtype=torch.float64).view(-1, size, size)
         parts = zip(self._weights, self._biases, (fills[0], fills[-1]), (seen[0], seen[-1]), strict=True)
-        return torch.cat([torch.addmm(bias, bands, (weight @ of).T.float()) for weight, bias, of, bands in parts], 1)
+        return torch.cat([bands @ (weight @ of).T.float() + bias for weight, bias, of, bands in parts], 1)
 
     def _exchanged(self, part: NDArray[np.floating], order: NDArray[np.int64]) -> Tensor:
         """What :meth:`_front` gives of bands of which a part is that of other pixels."""
