@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from textwrap import fill, indent
@@ -67,11 +68,7 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
         if done.status == JobStatus.FAILED:
             if not cfg or cfg.hydra.runtime.choices["hydra/sweeper"] != "basic":
                 raise value
-
-            def fail() -> None:
-                raise value
-
-            codes.append(guarded(fail))
+            codes.append(guarded(partial(_raise, value)))
         return value
 
     _check_config_dir()
@@ -80,10 +77,8 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
         return
     sys.argv[1:] = hydra_words(sys.argv[1:], config_name)
     fixed = fixed_keys(sys.argv[1:])
-    if "sweep_dir" in fixed:
-        sys.argv.append("hydra.sweep.dir=${sweep_dir}")
-    # otherwise Hydra prints its own message and exits with 1
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv += ["hydra.sweep.dir=${sweep_dir}"] if "sweep_dir" in fixed else []
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own message and exits with 1
     JobReturn.return_value = property(value_of, _RETURNED.fset)  # pyright: ignore[reportAttributeAccessIssue]
     try:
         with tempfile.TemporaryDirectory(prefix="hsfusion-") as folder:
@@ -93,6 +88,10 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
         JobReturn.return_value = _RETURNED  # pyright: ignore[reportAttributeAccessIssue]
     if failed := [code for code in codes if code]:
         raise SystemExit(failed[0])
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _run(cfg: DictConfig, task: Callable[[DictConfig], object], config_name: str, fixed: Collection[str]) -> object:

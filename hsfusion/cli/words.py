@@ -28,7 +28,7 @@ _TEXTS = {"name", "run_dir", "sweep_dir", "folder", "resume", "run", "pretrained
 _TEXTS |= {"split.train", "split.test", *(f"{scene}.{key}" for scene in _SCENES for key in WORD_KEYS)}
 _LISTS = {"select", "baselines"}
 # what commas separate: text in quotation marks, and any other
-_PART = re.compile(r"""\s*(?:'[^']*'|"[^"]*"|[^,])+""")
+_PART = re.compile(r"""\s*(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,])+""")
 
 
 def hydra_words(words: Sequence[str], config_name: str) -> list[str]:

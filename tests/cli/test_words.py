@@ -3,7 +3,7 @@
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from hsfusion.cli.words import CONF, hydra_word, hydra_words, word_value
@@ -162,6 +162,7 @@ def test_name_of_a_file_reaches_the_configuration_as_it_is(composed, tmp_path, m
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(name=names)
+@example(name='",')
 def test_name_of_a_file_is_read_as_it_is_and_once_is_enough(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     assume("${" not in name)
