@@ -156,7 +156,9 @@ def evidence(cfg: DictConfig) -> None:
     _seeds(cfg)
     plan = EvidenceSettings(**values_of(EvidenceSettings, cfg) | {"random_split": instantiate(cfg.random_split)})
     # what does not change a number: classifiers can be added later
-    values = {key: cfg[key] for key in cfg if key not in ("folder", "jobs", "progress", "retrain", "sweep_dir")}
+    values = {
+        key: cfg[key] for key in cfg if key not in ("folder", "jobs", "worker", "progress", "retrain", "sweep_dir")
+    }
     verdict = gather_evidence(
         scene_of(cfg),
         str(cfg.folder),

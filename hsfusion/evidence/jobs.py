@@ -1,4 +1,8 @@
-"""What an evidence run computes: each job leaves one file, complete or not at all, in a process of joblib's."""
+"""What an evidence run computes: each job leaves one file, complete or not at all.
+
+Processes of joblib carry them out, and those of any number of calls on the same folder, such as the runs of a Hydra
+launcher: each job is held by a lock.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import itertools
 import logging
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -15,6 +20,7 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
 from rich.console import Console
@@ -26,6 +32,7 @@ from hsfusion.data.subsets import half_of, with_moved_labels
 from hsfusion.errors import EnvironmentFailure
 from hsfusion.inference.classification import MaskedNetwork
 from hsfusion.nn import FusionNetwork
+from hsfusion.publishing import LEFTOVERS
 from hsfusion.runs.experiment import initialise, new_model, split_scene, used_layers
 from hsfusion.runs.folder import write_json
 from hsfusion.runs.run import Training, run_of
@@ -44,6 +51,9 @@ CLASSIFIERS = ("svm", "network")
 REPEATS = 20
 #: the two directions of a curve, and what stands for bands that are removed
 DIRECTIONS, FILLS = ("deletion", "insertion"), ("mean", "conditional")
+#: folder of the locks of jobs, inside that of the evidence
+LOCKS = ".locks"
+_PAUSE_S = 2.0  # before looking again for what other processes have finished
 _log = logging.getLogger(__name__)
 _FIRST_UNTRAINED = 2**40  # above the seeds that a training can be given
 
@@ -104,8 +114,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Workers:
-    """So many processes, each of so many threads, that carry out jobs whose file is missing."""
+    """So many processes, each of so many threads, that carry out jobs whose file in ``folder`` is missing."""
 
+    folder: Path
     task: Task
     number: int
     threads: int
@@ -113,17 +124,20 @@ class Workers:
 
     def run(self, jobs: Sequence[Job], *, stage: str) -> None:
         """Carries out the jobs; returns when all are done, and raises the error of the first that fails."""
-        waiting = [job for job in jobs if not job.path.exists()]
+        while waiting := [job for job in jobs if not job.path.exists()]:
+            if not any(self._carry_out_some(waiting, stage=stage)):
+                time.sleep(_PAUSE_S)  # other calls hold all that are left
+
+    def _carry_out_some(self, waiting: Sequence[Job], *, stage: str) -> list[bool]:
+        """Which of the jobs, in any order, were carried out here, and not by another call."""
         # one job at a time, for they take minutes; scenes travel as they are
         options: Any = {"return_as": "generator_unordered", "batch_size": 1, "max_nbytes": None}
-        work = [joblib.delayed(_carry_out)(self.task, job, in_worker=self.number > 1) for job in waiting]
+        carry_out = joblib.delayed(_carry_out)
+        work = [carry_out(self.task, job, self.folder, in_worker=self.number > 1) for job in waiting]
         try:
             with joblib.parallel_config("loky", inner_max_num_threads=self.threads):
                 done: Any = joblib.Parallel(self.number, **options)(work)
-            for _ in track(
-                done, stage, total=len(waiting), console=Console(stderr=True), disable=not (self.shown and waiting)
-            ):
-                pass
+            return list(track(done, stage, len(waiting), console=Console(stderr=True), disable=not self.shown))
         except TerminatedWorkerError as error:
             raise EnvironmentFailure(
                 "benchmark: a process was killed, perhaps because memory ran out. Fix: run again, which continues "
@@ -131,10 +145,29 @@ class Workers:
             ) from error
 
 
-def _carry_out(task: Task, job: Job, *, in_worker: bool) -> None:
+def _carry_out(task: Task, job: Job, folder: Path, *, in_worker: bool) -> bool:
+    """Whether the job was carried out here; it was not where another process holds or has finished it."""
     if in_worker:
         logging.getLogger("hsfusion").setLevel(logging.ERROR)  # the parent has logged it already
-    job.work(job.path, _first_of(task), **job.arguments)
+    name = "~".join(job.path.relative_to(folder).parts)
+    try:
+        with FileLock(folder / LOCKS / name, timeout=0):
+            if job.path.exists():
+                return False
+            _sweep(job.path)
+            job.work(job.path, _first_of(task), **job.arguments)
+            return True
+    except Timeout:
+        return False
+
+
+def _sweep(path: Path) -> None:
+    """Removes what processes that were killed left half done of a job, where and as these name it; nothing else."""
+    for left in path.parent.parent.glob(f".{path.parent.name}-????????"):
+        shutil.rmtree(left, ignore_errors=True)
+    for left in path.parent.glob(LEFTOVERS):
+        if left.name.startswith(f".{path.name}."):
+            left.unlink(missing_ok=True)
 
 
 @lru_cache(1)

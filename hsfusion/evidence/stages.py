@@ -19,6 +19,7 @@ from hsfusion.errors import InputError
 from hsfusion.evidence.jobs import (
     DIRECTIONS,
     FILLS,
+    LOCKS,
     REPEATS,
     EvidenceSettings,
     Job,
@@ -47,7 +48,6 @@ from hsfusion.trust.verdict import FREE, Duplicate, Verdict, verdict
 
 _UNTRAINED = 50  # networks whose mean the weights are compared with
 # names of what is not complete yet: of train_run and of files
-_PARTIAL = ("**/.seed-*-????????", f"**/{LEFTOVERS}")
 _STEPS = 6  # numbers of windows at which the curves are known, at most
 _WINDOW_SIZES, _FEWEST_OPEN = (7, 3, 1), 8  # the first bands in a window of which so many windows are open
 
@@ -87,14 +87,15 @@ def gather_evidence(
     torch.set_num_threads(threads)
     configuration = configuration or describe(settings) + describe(plan)
     task = Task(as_labelled(scene), settings, plan, hashlib.sha256(configuration.encode()).hexdigest())
-    stages = _Stages(folder, task, Workers(task, _processes(settings, plan), threads, progress))
+    stages = _Stages(folder, task, Workers(folder, task, _processes(settings, plan), threads, progress))
     _claim(folder, configuration)
-    sweep(folder)
+    (folder / LOCKS).mkdir(exist_ok=True)
     stages.content["command"] = command
     profiles = stages.train()
     stages.score(profiles)
     if plan.top_k and plan.retrain:
         stages.choose(profiles)
+    shutil.rmtree(folder / LOCKS, ignore_errors=True)  # all is done
     return stages.content
 
 
@@ -247,23 +248,14 @@ class _Stages:
 def _claim(folder: Path, configuration: str) -> None:
     """Makes the folder this configuration's, or continues with it."""
     file = folder / "config.yaml"
-    if not file.exists():
-        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    before = [path for path in folder.iterdir() if not path.match(LEFTOVERS)] if folder.is_dir() else []
+    if not file.exists():  # looked for after the rest: another call may have made it just now
+        if folder.is_file() or before:
             raise InputError(folder, "folder", "not empty", "a new or empty folder", "name another")
         write_file(file, configuration)
-    before = file.read_text(encoding="utf-8")
-    if before != configuration:
+    if file.read_text(encoding="utf-8") != configuration:
         fix = "give the same words as before, or another folder"
         raise InputError(file, "configuration", "another one", "that of this command", fix)
-
-
-def sweep(folder: Path) -> None:
-    """Removes what processes that were killed left half done, where and as these name it; nothing else."""
-    for path in [path for pattern in _PARTIAL for path in folder.glob(pattern)]:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _processes(settings: TrainSettings, plan: EvidenceSettings) -> int:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 
 import hsfusion.data.synthetic as synthetic
@@ -19,8 +21,18 @@ from hsfusion.cli.benchmark import evidence
 from hsfusion.cli.commands import scene_of, settings_of
 from hsfusion.cli.words import CONF
 from hsfusion.errors import InputError
-from hsfusion.evidence.jobs import EvidenceSettings, Task, split_of, untrained_weights, used_bands
-from hsfusion.evidence.stages import stability_of, sweep, verdict_of
+from hsfusion.evidence.jobs import (
+    LOCKS,
+    EvidenceSettings,
+    Job,
+    Task,
+    Workers,
+    _sweep,
+    split_of,
+    untrained_weights,
+    used_bands,
+)
+from hsfusion.evidence.stages import stability_of, verdict_of
 from hsfusion.runs.comparison import Profiles
 from hsfusion.runs.folder import write_json
 from hsfusion.runs.run import duplicate_bands
@@ -229,23 +241,42 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_what_is_swept_is_only_what_a_killed_process_left(tmp_path):
-    mine = [
-        ".git/HEAD",
-        ".gitignore",
-        "runs/.git/seed",
-        ".notes.json",
-        "runs/.seed-0-mine/a",
-        "top_k/.cache.1",
-        ".a.part",
-    ]
-    left = [".evidence.json.7.part", "faithfulness/.seed-0.json.7.part", "top_k/split-0/.svm-5.json.7.part"]
-    left += ["runs/.seed-0-resample-1-abc_1234/run/x", "top_k/split-1/members/.seed-0-abcd1234/y"]
+def test_what_is_swept_is_only_what_a_killed_process_left_of_the_job(tmp_path):
+    mine = [".git/HEAD", ".notes.json", "runs/.seed-0-mine/a", "runs/.seed-1-abc_1234/a", "faithfulness/.a.part"]
+    mine += ["faithfulness/.seed-1.json.7.part"]
+    left = ["faithfulness/.seed-0.json.7.part", "runs/.seed-0-abc_1234/run/x"]
     for name in (*mine, *left):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    sweep(tmp_path)
+    for name in ("faithfulness/seed-0.json", "runs/seed-0/metrics.json"):
+        _sweep(tmp_path / name)
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(mine)
+
+
+def leave(path, task, *, by):
+    path.write_text(by)
+
+
+def test_calls_on_one_folder_share_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("hsfusion.evidence.jobs._PAUSE_S", 0.01)
+    (tmp_path / LOCKS).mkdir()
+    jobs = [Job(leave, tmp_path / name, {"by": "this"}) for name in ("a", "b", "c")]
+    others = {name: FileLock(tmp_path / LOCKS / name, thread_local=False) for name in ("b", "c")}
+    for lock in others.values():
+        lock.acquire()
+
+    def end():
+        while not (tmp_path / "a").exists():
+            time.sleep(0.01)
+        (tmp_path / "b").write_text("another")
+        others["b"].release()
+        others["c"].release()  # died before it was done
+
+    other = threading.Thread(target=end)
+    other.start()
+    Workers(tmp_path, tiny_task(tmp_path / "evidence"), number=1, threads=1, shown=False).run(jobs, stage="")
+    other.join()
+    assert [(tmp_path / name).read_text() for name in ("a", "b", "c")] == ["this", "another", "this"]
 
 
 def test_numbers_that_json_does_not_know_become_null(tmp_path):
