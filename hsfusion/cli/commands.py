@@ -98,7 +98,7 @@ def predict(cfg: DictConfig) -> None:
     if made.areas is not None:  # None on all but the first process
         print(*made.coverage, sep="\n", end="\n" if made.coverage else "")
         print(
-            f"map        {made.out}\nquick look {made.quick_look}\nareas      {made.table}\n"
+            f"map        {made.out}\npage       {made.page}\nquick look {made.quick_look}\nareas      {made.table}\n"
             f"{made.pixels:,} pixels in {made.seconds:.1f} s ({made.pixels / made.seconds:,.0f} pixels/s)"
         )
 

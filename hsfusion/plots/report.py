@@ -1,20 +1,23 @@
-"""The report of a run or of an evidence folder: one self-contained HTML page that loads nothing and runs nothing.
+"""Pages: the report of a run or of an evidence folder, and a class map. Self-contained HTML that loads nothing.
 
-The templates in ``templates/`` hold its structure, its prose and its look.
+The templates in ``templates/`` hold structure, prose and look. A report runs nothing; a class map runs one script.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import io
 import re
 import struct
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.image import imsave
 from numpy.typing import ArrayLike, NDArray
 
 from hsfusion.plots.weights import totals_by_group
@@ -74,6 +77,32 @@ def report_html(kind: Literal["run", "evidence"], content: Mapping[str, Any], *,
     while len((page := template.render(content, figures=pictures)).encode()) > _MOST_BYTES and large:
         large.pop()["source"] = None
     return page
+
+
+def map_html(
+    classes: NDArray[np.integer],
+    *,
+    codes: Sequence[int],
+    legend: Sequence[tuple[str, str, float]],
+    title: str,
+    transform: Sequence[float],
+    crs: str | None,
+    step: int = 1,
+) -> str:
+    """A class map (H, W) as one HTML page with a legend, to move and zoom; 0 is no class.
+
+    ``legend`` is name, hex colour and share (0..1) of each of the K ``codes``, ascending; ``transform`` the six numbers
+    from (column, row) of the array to map coordinates in ``crs``, or to those of the whole raster where None is known;
+    ``step`` says by how much the array was thinned.
+    """
+    rows = np.where(classes == 0, 0, np.searchsorted(codes, classes) + 1)
+    picture, unsigned = io.BytesIO(), cast(Any, {"Software": None})
+    pixels = np.stack([rows % 256, rows // 256, 0 * rows], axis=-1).astype(np.uint8)  # (H, W, 3)
+    imsave(picture, pixels, format="png", metadata=unsigned)
+    template, script = (_environment().get_template(name) for name in ("map.html.j2", "map.js"))
+    content = {"classes": legend, "title": title, "transform": list(transform), "crs": crs, "step": step}
+    digest = base64.b64encode(hashlib.sha256(script.render().encode()).digest()).decode("ascii")
+    return template.render(content, digest=digest, picture=base64.b64encode(picture.getvalue()).decode("ascii"))
 
 
 @cache

@@ -34,6 +34,7 @@ from hsfusion.runs.run import Run, legend_of
 from hsfusion.runs.settings import Settings, choice, refusal, replaced, within
 from hsfusion.scenes import BandSelection, LabelledScene, Legend, Scene, open_scene
 from hsfusion.scenes.description import open_described_cube
+from hsfusion.scenes.geobox import IDENTITY, GeoBox, crs_name
 from hsfusion.scenes.mosaic import check_same_unit, far_from_training, median_spectrum
 from hsfusion.scenes.rasters import ClassAreas, read_reduced
 from hsfusion.scenes.scene import fingerprint
@@ -92,6 +93,11 @@ class PredictedMap:
         return self.out.with_suffix(".png")
 
     @property
+    def page(self) -> Path:
+        """The map as a page for a browser, with legend and coordinates."""
+        return self.out.with_suffix(".html")
+
+    @property
     def table(self) -> Path:
         """The area of each class as CSV."""
         return self.out.with_name(f"{self.out.stem}_{_TABLE}")
@@ -141,7 +147,7 @@ def predict(
     }  # all that decides on the numbers: a journal of something else is not continued
     with _shard() as shard:
         shown = {"progress": _progress_bar} if settings.progress and shard.rank == 0 else {}
-        beside = partial(_files_beside, request=request, scene=matched.name)
+        beside = partial(_files_beside, request=request, scene=matched)
         areas = map_scene(folded, matched, request, plan=plan, shard=shard, beside=beside, **shown)
     pixels, seconds = math.prod(matched.geobox.shape), time.perf_counter() - start
     return PredictedMap(request.out, request.legend, areas, pixels, seconds, coverage)
@@ -220,7 +226,8 @@ def compute_device(name: str) -> str:
 def _check_inputs(request: MapRequest, scene: Scene, run: Run | str | Path) -> None:
     """Refuses to write over what is read, or a folder."""
     endings = ("confidence.tif", "probabilities.tif", _TABLE)
-    outs = [request.out, request.out.with_suffix(".png"), *(request.beside(ending) for ending in endings)]
+    pages = (request.out.with_suffix(ending) for ending in (".png", ".html"))
+    outs = [request.out, *pages, *(request.beside(ending) for ending in endings)]
     inputs = [*scene.files(), *([] if isinstance(run, Run) else [model_path(run)])]
     for out in outs:
         if out.is_dir() or any(out.exists() and path.exists() and out.samefile(path) for path in inputs):
@@ -257,11 +264,28 @@ def _progress_bar(tiles: Iterator[TilePrediction], done: int, total: int) -> Ite
             bar.advance(task, tile.classes.size)
 
 
-def _files_beside(areas: ClassAreas, class_map: Path, *, request: MapRequest, scene: str) -> Mapping[Path, bytes]:
+def _files_beside(areas: ClassAreas, class_map: Path, *, request: MapRequest, scene: Scene) -> Mapping[Path, bytes]:
+    from hsfusion import plots
+
+    legend, title = request.legend, f"Class map: {scene.name}"
+    classes = read_reduced(class_map, most=1200)
+    figure = plots.class_map_figure(classes, codes=legend.codes, names=legend.names, colors=legend.colors, title=title)
+    shares = (areas.pixels / areas.pixels.sum()).tolist()
+    entries = list(zip(legend.names, legend.colors, shares, strict=True))
+    page = plots.map_html(classes, codes=legend.codes, legend=entries, title=title, **_place(scene.geobox, classes))
     return {
-        request.beside(_TABLE): _area_table(areas, request.legend),
-        request.out.with_suffix(".png"): _quick_look(class_map, request.legend, scene=scene),
+        request.beside(_TABLE): _area_table(areas, legend),
+        request.out.with_suffix(".png"): plots.figure_file(figure, "png"),
+        request.out.with_suffix(".html"): page.encode(),
     }
+
+
+def _place(geobox: GeoBox, reduced: NDArray) -> dict[str, Any]:
+    """Where every n-th pixel of a raster lies, for its page."""
+    (height, width), (rows, columns) = geobox.shape, reduced.shape
+    transform = geobox.transform @ IDENTITY.scale(width / columns, height / rows)
+    crs = None if geobox.transform == IDENTITY else crs_name(geobox.crs) if geobox.crs else "CRS not named"
+    return {"transform": tuple(transform)[:6], "crs": crs, "step": -(-height // rows)}
 
 
 def _area_table(areas: ClassAreas, legend: Legend) -> bytes:
@@ -274,11 +298,3 @@ def _area_table(areas: ClassAreas, legend: Legend) -> bytes:
         code, name, pixels, share, area = row
         writer.writerow([code, as_cell(name), pixels, f"{share:.6f}", "" if np.isnan(area) else f"{area / 1e4:.4f}"])
     return text.getvalue().encode()
-
-
-def _quick_look(class_map: Path, legend: Legend, *, scene: str) -> bytes:
-    from hsfusion import plots
-
-    pixels, title = read_reduced(class_map, most=1200), f"Class map: {scene}"
-    figure = plots.class_map_figure(pixels, codes=legend.codes, names=legend.names, colors=legend.colors, title=title)
-    return plots.figure_file(figure, "png")

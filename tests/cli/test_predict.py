@@ -127,6 +127,9 @@ def test_files_hold_what_they_are_named_for(files, expected):
     assert [int(row["pixels"]) for row in rows] == [int((codes == code).sum()) for code in CODES]
     assert float(rows[0]["hectares"]) == pytest.approx((codes == 2).sum() * 0.04 / 0.9996**2, rel=1e-5)
     assert (expected / "map.png").stat().st_size > 10_000
+    page = (expected / "map.html").read_text(encoding="utf-8")
+    assert "moor &amp; heath" in page and "(EPSG:32633)" in page and "Reduced" not in page
+    assert 'data-transform="[20.0, 0.0, 500000.0, 0.0, -20.0, 5500000.0]"' in page
     assert not list(expected.glob(".*"))
 
 
@@ -166,7 +169,7 @@ def test_failures_of_a_multirun_are_all_told_and_the_other_maps_are_made(files, 
     assert "of 43 bands that the model uses" in first
     assert "nowhere.img" in second
     assert digest_of_values(tmp_path / "b_map.tif") == digest_of_values(expected / "map.tif")
-    made = {"b_map.tif", "b_map.tif.aux.xml", "b_map.png", "b_map_areas.csv", "b_map_confidence.tif"}
+    made = {"b_map.tif", "b_map.tif.aux.xml", "b_map.html", "b_map.png", "b_map_areas.csv", "b_map_confidence.tif"}
     assert {path.name for path in tmp_path.iterdir()} == made | {"a.yaml", "b.yaml", "c.yaml"}
 
 

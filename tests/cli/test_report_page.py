@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import re
 import shutil
@@ -11,12 +12,14 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from hsfusion.plots import report_html, weight_content
+from hsfusion.plots import map_html, report_html, weight_content
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+EVIL = "<b>moor</b> & heath"
 ALONE = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--v=0"),
@@ -63,7 +66,8 @@ def look(tmp_path_factory):
 
     def opened(page: str, script: str, *flags: str) -> tuple[str, list[str]]:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        allowed = page.replace("; base-uri", f"; script-src 'sha256-{digest}'; base-uri", 1)
+        allowed = page if "script-src" in page else page.replace("; base-uri", "; script-src ; base-uri", 1)
+        allowed = allowed.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
         assert allowed != page
         path = profile / "page.html"
         path.write_text(allowed.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
@@ -155,6 +159,80 @@ def test_text_stands_out_from_its_ground(page, look):
     assert float(lowest) >= 4.5
     assert int(number) > 100
     assert ground == ["rgb(255, 255, 255)"]
+
+
+CODES = (2, 5, 300)  # of a map of 3 rows and 4 columns; 0 is no class
+CLASSES = np.array([[2, 2, 5, 0], [5, 5, 300, 300], [2, 300, 300, 5]])
+SHOW = """
+    picture.decode().then(() => {
+        const color = (row, column) => [...canvas.getContext('2d').getImageData(column, row, 1, 1).data].join(' ');
+        const { left, top } = frame.getBoundingClientRect(), looks = [color(0, 1), color(0, 3)];
+        const event = (name, column, row, more) => frame.dispatchEvent(new PointerEvent(name, { pointerId: 1,
+            clientX: left + view.x + (column + 0.5) * view.scale, clientY: top + view.y + (row + 0.5) * view.scale }));
+        const read = (column, row) => { event('pointermove', column, row); return at.textContent; };
+        const texts = [read(2, 1), read(3, 0)];
+        boxes[0].click();
+        looks.push(color(0, 1));
+        const before = { ...view };
+        event('pointerdown', 1, 1); event('pointermove', 2, 1); event('pointerup', 2, 1);
+        const moved = [(view.x - before.x) / before.scale, (view.y - before.y) / before.scale];
+        document.querySelector('button').click();
+        document.title = JSON.stringify({ rows: [...rows], looks, texts, moved, zoom: view.scale / before.scale });
+    });
+"""
+
+
+def map_page(**place) -> str:
+    legend = [("water", "#0000ff", 0.25), (EVIL, "#00ff00", 0.25), ("wood", "#ff8000", 0.5)]
+    known = {"transform": (1, 0, 0, 0, 1, 0), "crs": None} | place
+    return map_html(CLASSES, codes=CODES, legend=legend, title=EVIL, **known)
+
+
+@needs_chromium
+def test_map_in_a_browser_shows_classes_places_and_moves(look):
+    title, console = look(map_page(), SHOW, "--virtual-time-budget=3000")
+    shown = json.loads(html.unescape(title))
+    assert console == []
+    assert shown["rows"] == np.searchsorted([0, *CODES], CLASSES).ravel().tolist()
+    assert shown["looks"] == ["0 0 255 255", "0 0 0 0", "0 0 0 0"]
+    assert shown["texts"] == ["wood: column 2, row 1", "no class: column 3, row 0"]
+    assert shown["moved"] == pytest.approx([1, 0])
+    assert shown["zoom"] == pytest.approx(1.5)
+    placed = map_page(transform=(20, 0, 500_000, 0, -20, 5_500_000), crs="UTM 33N")
+    shown = json.loads(html.unescape(look(placed, SHOW, "--virtual-time-budget=3000")[0]))
+    assert shown["texts"][0] == "wood: 500050, 5499970 (UTM 33N)"
+
+
+@needs_chromium
+def test_map_runs_its_script_and_no_other(look):
+    injected = map_page().replace("</main>", "</main><script>document.title = 'bad';</script>")
+    title, console = look(injected, "document.title = 'open';")
+    assert (title, len(console)) == ("open", 1)
+    assert "Content Security Policy" in console[0]
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [420, 1280])
+def test_map_is_no_wider_than_its_window(look, width):
+    frame = f'<iframe style="width: {width}px; height: 800px" srcdoc="{html.escape(map_page())}"></iframe>'
+    around = f"<html><head><title></title></head><body>{frame}</body></html>"
+    script = """
+        window.addEventListener('load', () => {
+            const root = document.querySelector('iframe').contentDocument.documentElement;
+            document.title = [root.scrollWidth - root.clientWidth, root.querySelector('#frame').clientHeight]; });
+    """
+    title, console = look(around, script, "--window-size=1300,900")
+    assert console == []
+    beyond, height = map(int, title.split(","))
+    assert beyond <= 0 and height > 400
+
+
+def test_names_in_a_map_are_escaped():
+    assert EVIL not in map_page() and map_page().count(html.escape(EVIL)) >= 2
+
+
+def test_map_says_by_how_much_it_is_reduced():
+    assert "1 of 3 rows and columns" in map_page(step=3) and "rows and columns" not in map_page()
 
 
 def evidence(**more) -> dict:
