@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from typing import Any
 
 import lightning.pytorch as pl
@@ -152,15 +152,13 @@ class StepSampler(Sampler[tuple[int, Tensor]]):
     """Yields ``(step, pixels)`` for the steps of one epoch.
 
     The training pixels, shuffled anew for each pass, form an endless stream; step s takes the s-th batch of it. Which
-    pixels a step sees thus depends on seed and step alone: not on where a run was resumed, nor on the number of ranks,
-    each of which takes its own slice of the batch.
+    pixels a step sees thus depends on seed and step alone: not on where a run was resumed, nor on the number of ranks.
 
     Attributes:
         pixels: (N,) int64, flat indices of the training pixels.
         batch_size: pixels in a batch, over all ranks.
         steps_per_epoch: batches in an epoch.
         seed: of the order.
-        rank: of this process, of ``world_size``.
         done: gives how many steps of the epoch a resumed run has behind it.
     """
 
@@ -168,8 +166,6 @@ class StepSampler(Sampler[tuple[int, Tensor]]):
     batch_size: int
     steps_per_epoch: int
     seed: int
-    rank: int = 0
-    world_size: int = 1
     epoch: int = 0
     done: Callable[[], int] = lambda: 0
 
@@ -185,7 +181,7 @@ class StepSampler(Sampler[tuple[int, Tensor]]):
         """Yields the steps of the epoch that are to come."""
         first = self.epoch * self.steps_per_epoch
         for step in range(first + self.done(), first + self.steps_per_epoch):
-            yield step, self.batch(step)[self.rank :: self.world_size]
+            yield step, self.batch(step)
 
     def batch(self, step: int) -> Tensor:
         """All pixels of a step: (batch_size,) int64."""
@@ -222,7 +218,7 @@ class PatchDataModule(pl.LightningDataModule):
 
     The standardised pixels lie on the training device once; a batch is a few pixel indices, and the patches around them
     are gathered there, already flipped and turned. No worker processes, no work per patch. All randomness is a function
-    of (seed, step).
+    of (seed, step): each of several ranks draws that of the whole batch, and gathers every so many-th patch.
 
     Patches are standardised. When training starts, the ``network`` of the LightningModule, a
     :class:`hsfusion.nn.FusionNetwork`, gets their mean and standard deviation, so that it takes the scene's own values.
@@ -292,37 +288,37 @@ class PatchDataModule(pl.LightningDataModule):
         return DataLoader([(-1, part) for part in self.validation_batches()], batch_size=None)  # pyright: ignore[reportArgumentType]
 
     def sampler(self) -> StepSampler:
-        """The training pixels of each step that this rank takes."""
-        rank, ranks = self._rank()
-        return StepSampler(
-            self._pixels[TRAIN], self._batch_size, self._steps_per_epoch, self._seed, rank, ranks, done=self._done
-        )
+        """The training pixels of each step."""
+        return StepSampler(self._pixels[TRAIN], self._batch_size, self._steps_per_epoch, self._seed, done=self._done)
 
     def validation_batches(self) -> list[Tensor]:
-        """The validation pixels that this rank takes, in batches; none where there are no pixels."""
-        rank, ranks = self._rank()
-        return list(self._pixels[VAL][rank::ranks].split(1024))
-
-    def _rank(self) -> tuple[int, int]:
-        """Rank of this process, and how many there are."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        """The validation pixels in batches; none where there are no pixels."""
+        return list(self._pixels[VAL].split(1024))
 
     def _done(self) -> int:
         """Batches of the epoch that the training has behind it where one begins to read them."""
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
 
     def on_after_batch_transfer(self, batch: tuple[int, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """Gathers patches (B, C, 2 r + 1, 2 r + 1), in channels-last memory, and class indices (B,) on the device."""
-        step, pixels = batch
+        """Gathers patches (B, C, 2 r + 1, 2 r + 1), in channels-last memory, and class indices (B,) on the device.
+
+        Of the pixels those that this rank takes, see :func:`share_of`.
+        """
+        return self.gathered(*batch, share=share_of(self.trainer))
+
+    def gathered(self, step: int, pixels: Tensor, *, share: slice) -> tuple[Tensor, Tensor]:
+        """Patches and class indices of a share of the pixels of a step; -1 for validation."""
         for name in ("_values", "_index", "_classes", "_offsets"):  # moves once, on the first batch
             setattr(self, name, getattr(self, name).to(pixels.device))
-        return self.patches(pixels, step=step if step >= 0 else None), self._classes[pixels]
+        patches = self.patches(pixels, step=step if step >= 0 else None, share=share)
+        return patches, self._classes[pixels[share]]
 
-    def patches(self, pixels: Tensor, *, step: int | None) -> Tensor:
-        """Standardised patches (B, C, 2 r + 1, 2 r + 1) around pixels (B,), given as flat indices in the scene.
+    def patches(self, pixels: Tensor, *, step: int | None, share: slice = slice(None)) -> Tensor:
+        """Standardised patches (B, C, 2 r + 1, 2 r + 1) around a share of pixels, given as flat indices in the scene.
 
-        The training step decides on turn and noise; None leaves the patches as they are.
+        The training step and the place among all pixels decide on turn and noise; None leaves patches as they are.
         """
+        number, pixels = pixels.numel(), pixels[share]
         pixels = pixels.to(self._values.device)
         rows, cols = pixels // self._width + self._radius, pixels % self._width + self._radius
         centres = rows * self._padded_width + cols
@@ -331,17 +327,17 @@ class PatchDataModule(pl.LightningDataModule):
             flat = centres[:, None] + self._offsets[0]
             return self._gathered(flat, side).permute(0, 3, 1, 2)
         # drawn on the CPU: the same numbers on every device
-        rng = np.random.default_rng([self._seed, 5, step, self._rank()[0]])
-        turn = torch.from_numpy(rng.integers(len(self._offsets), size=pixels.numel())).to(pixels.device)
+        rng = np.random.default_rng([self._seed, 5, step, 0])
+        turn = torch.from_numpy(rng.integers(len(self._offsets), size=number)[share]).to(pixels.device)
         flat = centres[:, None] + self._offsets[turn]  # (B, side * side)
         patches = self._gathered(flat, side)
         if self._noise > 0:
-            noise = rng.standard_normal((pixels.numel(), 1, 1, bands), dtype=np.float32) * np.float32(self._noise)
+            noise = rng.standard_normal((number, 1, 1, bands), dtype=np.float32)[share] * np.float32(self._noise)
             noise = noise if self._coloring is None else noise @ self._coloring
             patches = patches + torch.from_numpy(noise).to(pixels.device)
         if self._range_dropout > 0:
             # bands are standardised: 0 is the mean
-            patches = patches * torch.from_numpy(self._ranges(rng, pixels.numel())).to(pixels.device)
+            patches = patches * torch.from_numpy(self._ranges(rng, number)[share]).to(pixels.device)
         return patches.permute(0, 3, 1, 2)
 
     def _gathered(self, places: Tensor, side: int) -> Tensor:
@@ -383,17 +379,24 @@ class SeveralDataModule(pl.LightningDataModule):
     ) -> tuple[list[Tensor], Tensor]:
         """Patches (B_s, C_s, 2 r + 1, 2 r + 1) of each scene, and class indices (B,) of all in this order."""
         step, pixels = batch
+        firsts = accumulate(map(len, pixels), initial=0)  # places in the whole batch
         gathered = [
-            part.on_after_batch_transfer((step, some), dataloader_idx)
-            for part, some in zip(self._parts, pixels, strict=True)
+            part.gathered(step, some, share=share_of(self.trainer, first))
+            for part, some, first in zip(self._parts, pixels, firsts, strict=False)
         ]
         return [patches for patches, _ in gathered], torch.cat([classes for _, classes in gathered])
 
     def _joined(self) -> list[PatchDataModule]:
-        """The parts, which have to know their rank."""
+        """The parts, which have to know the step."""
         for part in self._parts:
             part.trainer = self.trainer
         return self._parts
+
+
+def share_of(trainer: pl.Trainer | None, first: int = 0) -> slice:
+    """What a rank takes of samples of which the first has this place in the batch: places rank, rank + ranks, ..."""
+    rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+    return slice((rank - first) % ranks, None, ranks)
 
 
 class _Identity(torch.utils.data.Dataset[Any]):

@@ -1,12 +1,13 @@
-"""The LightningModule that trains a fusion network, and the accuracies of a classification."""
+"""The LightningModule that trains a fusion network, in one process or several, and accuracies of classifications."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -14,7 +15,9 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch import distributed as dist
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from hsfusion.errors import DivergedError
@@ -86,18 +89,20 @@ class FusionClassifier(pl.LightningModule):
         self.confusion = MulticlassConfusionMatrix(self.num_classes)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Makes dropout and gates a function of (seed, step, rank), so that a resumed run draws the same."""
+        """Makes dropout and gates a function of (seed, step), so that a resumed run draws the same."""
         self.steps_run += 1
         if self.network.fusion.gates is not None:
             self.network.fusion.gates.advance(self.global_step / self.total_steps)
         for part in (self.network.cnn.norm, self.network.cnn.features):  # running means are part of it
             part.train(not self._frozen("cnn", self.global_step))
-        torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
+        torch.manual_seed(hash((self.seed, self.global_step, 0)) % 2**63)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of patches (B, C, P, P) with classes (B,)."""
         loss = self._loss(*batch)[0]
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch[1]))
+        self.log(
+            "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch[1]), sync_dist=True
+        )
         at = torch.stack([loss.detach(), torch.full_like(loss, self.global_step)])
         self._diverged = self._diverged.to(loss.device)  # compared here, and looked at where the device is waited for
         self._diverged = torch.where(self._diverged[0].isfinite() & ~at[0].isfinite(), at, self._diverged)
@@ -149,7 +154,7 @@ class FusionClassifier(pl.LightningModule):
             return
         result = accuracies(counts, names=[str(k) for k in range(self.num_classes)])
         for name in ("overall_accuracy", "average_accuracy", "kappa", "mean_iou"):
-            self.log(f"val/{name}", result[name], prog_bar=name == "overall_accuracy")
+            self.log(f"val/{name}", result[name], prog_bar=name == "overall_accuracy", sync_dist=True)
         _log.info("epoch %d: validation overall accuracy %.4f", self.current_epoch, result["overall_accuracy"])
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -179,8 +184,9 @@ class FusionClassifier(pl.LightningModule):
         return step < self.thaw_at.get(part, 0.0) * self.total_steps
 
     def _loss(self, patches: Any, classes: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.network.classify(patches).flatten(1).float()  # (B, K)
-        loss = F.cross_entropy(logits, classes, weight=self.class_weights, label_smoothing=self.label_smoothing)
+        with whole_batch(classes):
+            logits = self.network.classify(patches).flatten(1).to(self.class_weights.dtype)  # (B, K)
+            loss = F.cross_entropy(logits, classes, weight=self.class_weights, label_smoothing=self.label_smoothing)
         return loss, logits
 
 
@@ -228,3 +234,101 @@ def accuracies(confusion: NDArray[np.integer], *, names: Sequence[str]) -> dict[
             for i, name in enumerate(names)
         },
     }
+
+
+def whole_batch(samples: Tensor) -> AbstractContextManager[object]:
+    """:class:`WholeBatch` where there are several ranks."""
+    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return WholeBatch(samples) if several else nullcontext()
+
+
+class WholeBatch(TorchFunctionMode):
+    """Has a network see a share of a batch as it would see the whole batch.
+
+    Rank r of R holds the samples r, r + R, ... of N. Within this context ``torch.randn`` of so many rows and all
+    dropout draw for N samples, from the one seed that all ranks start from, and keep the share of the rank; batch
+    normalisation goes by mean and variance over all N; and the mean cross-entropy is that of all N in each rank, so
+    that the mean over ranks of its gradients, which DDP takes, is the gradient in one process.
+
+    ``samples`` is a tensor with a row for each sample of the share.
+    """
+
+    def __init__(self, samples: Tensor) -> None:
+        super().__init__()
+        self._samples, self._share = len(samples), slice(dist.get_rank(), None, dist.get_world_size())
+        self._total = int(_over_ranks(torch.tensor(len(samples), device=samples.device)))
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Calls a function of torch, or what takes its place."""
+        if func in (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d):
+            return self._dropout(func, *args, **(kwargs or {}))
+        replaced = {torch.randn: self._randn, F.batch_norm: self._batch_norm, F.cross_entropy: self._cross_entropy}
+        return replaced.get(func, func)(*args, **(kwargs or {}))
+
+    def _randn(self, *size: Any, **more: Any) -> Tensor:
+        if size[0] != self._samples:
+            return torch.randn(*size, **more)
+        return torch.randn(self._total, *size[1:], **more)[self._share]
+
+    def _dropout(self, func: Callable[..., Tensor], x: Tensor, p: float, training: bool, inplace: bool) -> Tensor:
+        if func is F.dropout:  # draws for each element, in the order of memory
+            ones = x.new_empty_strided((self._total, *x.shape[1:]), x.stride()).fill_(1)
+        else:
+            ones = x.new_ones(self._total, x.shape[1], *(1 for _ in x.shape[2:]))
+        return x * func(ones, p, training)[self._share]
+
+    def _batch_norm(
+        self,
+        x: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        training: bool,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        if not training:
+            return F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+        axes, number = [0, *range(2, x.dim())], self._total * math.prod(x.shape[2:])
+        dtype = torch.promote_types(x.dtype, torch.float32)
+
+        def mean_of(values: Tensor) -> Tensor:
+            return (_over_ranks(values.sum(axes, keepdim=True, dtype=torch.float64)) / number).to(dtype)  # (1, C, 1, 1)
+
+        mean = mean_of(x)
+        centred = x - mean
+        var = mean_of(centred.square())
+        if running_mean is not None and running_var is not None:
+            with torch.no_grad():
+                running_mean.lerp_(mean.flatten(), momentum)
+                running_var.lerp_(var.flatten() * number / max(1, number - 1), momentum)
+        normal = centred * torch.rsqrt(var + eps)
+        if weight is not None and bias is not None:
+            normal = normal * weight.view_as(mean) + bias.view_as(mean)
+        return normal.to(x.dtype)
+
+    def _cross_entropy(
+        self, logits: Tensor, classes: Tensor, weight: Tensor, label_smoothing: float, **_: Any
+    ) -> Tensor:
+        loss = F.cross_entropy(logits, classes, weight, reduction="sum", label_smoothing=label_smoothing)
+        total, weights = _over_ranks(torch.stack([loss, weight[classes].sum()]))
+        return total / weights
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over ranks of a tensor, and of its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return _Sum.forward(ctx, gradients[0])
+
+
+def _over_ranks(values: Tensor) -> Tensor:
+    return cast(Tensor, _Sum.apply(values))

@@ -36,7 +36,7 @@ LISTED = {
     "test_train.py": {
         "test_terminated_run_exits_with_143_and_keeps_its_checkpoint": "SIGTERM",
         "test_one_seed_gives_one_model_in_any_process": "bits of another process",
-        "test_two_processes_make_one_run_folder": "DDP",
+        "test_several_processes_train_the_network_of_one": "DDP",
     },
     "test_weights.py": {"test_drawing_imports_no_torch": "what is imported"},
 }

@@ -180,7 +180,6 @@ def test_a_part_that_thaws_trains_like_any_other(monkeypatch):
     module = classifier(thaw_at={"cnn": 0.5})
     for step, trains in ((0, False), (49, False), (50, True)):
         monkeypatch.setattr(FusionClassifier, "global_step", step)
-        monkeypatch.setattr(FusionClassifier, "global_rank", 0)
         module.on_train_batch_start(None, 0)
         assert module.network.cnn.norm.training is trains
         assert module.network.cnn.features.training is trains
