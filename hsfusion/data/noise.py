@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import FactorAnalysis
+from sklearn.exceptions import ConvergenceWarning
 
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
 
@@ -58,7 +60,9 @@ def noise_whitening(cube: TrainingCube, split: Split) -> NDArray[np.float64]:
     if len(differences) < 50:
         return whole
     scale = np.sqrt(differences[:, used].var(0) + 1e-3 * differences[:, used].var(0).mean())
-    model = FactorAnalysis(min(_FACTORS, used.size // 2)).fit(differences[:, used] / scale)
+    with warnings.catch_warnings():  # fewer factors than asked for move on without end, and change little
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = FactorAnalysis(min(_FACTORS, used.size // 2)).fit(differences[:, used] / scale)
     noise = model.components_.T @ model.components_ + np.diag(np.maximum(model.noise_variance_, 1e-3))
     values, vectors = np.linalg.eigh(noise)
     matrix = vectors * values**-0.5 @ vectors.T / scale

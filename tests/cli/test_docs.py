@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in ROOT.glob("docs/**/*.md")}
 PAGES |= {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md")}
 BLOCK = re.compile(r"^(<!-- not run: [^\n]+ -->\n)?```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FIGURES = ("map", "split", "confusion", "band_weights", "group_weights", "training", "band_quality", "few_bands")
 SMALL = {"threads": 1, "steps_per_epoch": 1, "baselines": (), "epochs": 1, "split": hs.blocks(block_pixels=5)}
 
 
@@ -138,6 +139,19 @@ def test_pages_that_are_made_hold_every_command_key_and_result(made):
     for path in (ROOT / "docs" / "results").glob("*.json"):
         assert f"## {path.stem.replace('_', ' ')}" in results
     assert "| salinas_a_10 | channel | 0.986 ± 0.012 |" in results
+
+
+def test_sample_is_whole_small_and_names_no_folder():
+    files = {path.name: path for path in (ROOT / "docs" / "sample").iterdir()}
+    assert set(files) == {"report.html", "map.html", *(f"{stem}.svg" for stem in FIGURES)}
+    assert files["report.html"].stat().st_size < 1_500_000
+    assert sum(path.stat().st_size for path in files.values() if path.suffix == ".svg") < 1_500_000
+    for name, path in files.items():
+        text = re.sub(r"base64,[^\"]*", "", path.read_text(encoding="utf-8"))
+        assert not re.search(r"/(home|tmp|work|root|Users)/", text), name
+    report = files["report.html"].read_text(encoding="utf-8")
+    assert "hsfusion train" in report
+    assert all(f"sample/{name}" in PAGES["docs/gallery.md"] for name in files)
 
 
 def test_graph_of_imports_draws_each_part_and_the_edges_that_there_are():
