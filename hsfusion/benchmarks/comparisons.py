@@ -318,6 +318,11 @@ def document(
     rows: Sequence[Row], *, summary: dict[str, Any], command: str, configuration: dict[str, Any]
 ) -> dict[str, Any]:
     """What a benchmark writes: rows and summary, and when, where and by what they were measured."""
+    return {**circumstances(command, configuration), "summary": summary, "runs": list(rows)}
+
+
+def circumstances(command: str, configuration: dict[str, Any]) -> dict[str, Any]:
+    """When, where and by what something was measured."""
     cpu = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.*)", cpu.read_text()) if cpu.exists() else []
     return {
@@ -331,8 +336,6 @@ def document(
         "command": command,
         "config": configuration,
         "versions": versions(),
-        "summary": summary,
-        "runs": list(rows),
     }
 
 

@@ -67,10 +67,13 @@ def timed(
 @dataclass(frozen=True, kw_only=True)
 class _OnDevice(Settings):
     device: str = choice("cpu", "cpu", "cuda")
+    threads: int | None = within(None, 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         compute_device(self.device)
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
 
 
 @dataclass(frozen=True, kw_only=True)

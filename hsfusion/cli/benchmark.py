@@ -173,19 +173,17 @@ def evidence(cfg: DictConfig) -> None:
 
 def speed(cfg: DictConfig, kind: str) -> None:
     """Runs a benchmark of speed with the keys of the configuration; prints its table, writes JSON."""
-    import torch
-
-    from hsfusion.benchmarks.speed import FusionBenchmark, PredictBenchmark, ReadBenchmark
-    from hsfusion.cli.commands import values_of
+    from hsfusion.benchmarks.comparisons import circumstances
+    from hsfusion.benchmarks.training_speed import SPEEDS
+    from hsfusion.cli.app import command_again
+    from hsfusion.cli.commands import scene_of, settings_of, values_of
     from hsfusion.runs.folder import write_json
 
-    benchmark = {"read": ReadBenchmark, "predict": PredictBenchmark, "fusion": FusionBenchmark}[kind]
-    if cfg.get("threads") is not None:
-        torch.set_num_threads(cfg.threads)
-    result = benchmark(**values_of(benchmark, cfg)).measure()
+    benchmark = SPEEDS[kind](**values_of(SPEEDS[kind], cfg))
+    result = benchmark.measure(*([scene_of(cfg), settings_of(cfg)] if kind == "train" and _seeds(cfg) else ()))
     print("\n".join(benchmark.table(result)))
     if cfg.json is not None:
-        write_json(Path(str(cfg.json)), {"config": plain(cfg), **result})
+        write_json(Path(str(cfg.json)), circumstances(command_again(f"benchmark {kind}"), plain(cfg)) | result)
 
 
 KINDS = {
@@ -193,6 +191,7 @@ KINDS = {
     "sensors": (sensors, "networks on a scene as other sensors would see it: would Sentinel-2 be enough?"),
     "finetune": (finetune, "fine-tuning beside training from scratch, on the same few labels"),
     "evidence": (evidence, "how stable and how faithful the band weights are, over seeds and resamples"),
+    "train": (speed, "samples per second of train, beside a bare loop and one as toolboxes write it"),
     "read": (speed, "reading a cube, beside a raw read of its bytes, rasterio and spectral"),
     "predict": (speed, "pixels per second of predict, beside a loop over patches and the bare network"),
     "fusion": (speed, "speed and memory of WeightedSum beside the plain expression"),
@@ -251,7 +250,7 @@ def _seeds(cfg: DictConfig) -> range:
     for key in ("seed", "run_dir", "sweep_dir", "resume"):
         if cfg[key]:
             _refuse(key, cfg[key], "nothing in a benchmark: use seeds=N")
-    return range(cfg.first_seed, cfg.first_seed + cfg.seeds)
+    return range(cfg.get("first_seed", 0), cfg.get("first_seed", 0) + cfg.get("seeds", 1))
 
 
 def _listed(cfg: DictConfig, key: str) -> list[Any]:

@@ -22,7 +22,7 @@ COMMANDS = {
     "predict": "classify a scene of any size with a trained model into a georeferenced map",
     "weights": "redraw and compare the band weights of runs, and choose bands: hsfusion weights RUN [RUN ...]",
     "inspect": "show what a file holds and what looks wrong about it: hsfusion inspect FILE",
-    "benchmark": "measure: hsfusion benchmark accuracy | evidence | finetune | sensors | read | predict | fusion",
+    "benchmark": "measure: benchmark accuracy | evidence | finetune | sensors | train | read | predict | fusion",
     "completion": "print what a shell needs to complete commands and keys: hsfusion completion bash | zsh | fish",
 }
 COMMAND = "HSFUSION_COMMAND"  # environment variable with its name, for the processes of a distributed run

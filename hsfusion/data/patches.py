@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, zip_longest
 from typing import Any
 
@@ -21,6 +22,7 @@ from hsfusion.scenes import Scene
 from hsfusion.scenes.scene import pixel_blocks, read_pixels
 
 _NUMBERS = 2**22  # standardised at a time, in float64
+_ROWS = 2**14  # whitened at a time
 _MOST_SPECTRA = 20_000  # of which a covariance is computed
 
 
@@ -188,8 +190,13 @@ class StepSampler(Sampler[tuple[int, Tensor]]):
         n = self.pixels.numel()
         position = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         passes = range(position[0] // n, position[-1] // n + 1)
-        order = np.concatenate([np.random.default_rng([self.seed, 4, p]).permutation(n) for p in passes])
+        order = np.concatenate([_shuffled(n, self.seed, p) for p in passes])
         return self.pixels[torch.from_numpy(order[position - passes[0] * n])]
+
+
+@lru_cache(maxsize=2)
+def _shuffled(number: int, seed: int, times: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, 4, times]).permutation(number)
 
 
 @dataclass(eq=False)
@@ -269,15 +276,29 @@ class PatchDataModule(pl.LightningDataModule):
         self._offsets = _patch_offsets(cube.radius, self._padded_width, flips)
 
     def setup(self, stage: str) -> None:
-        """Standardises the network as the patches are: with anything else its maps would be wrong without an error."""
-        network = getattr(self.trainer.lightning_module, "network", None) if self.trainer else None
-        if stage == "fit" and network is not None:
-            for name, values in self._statistics.items():
-                if isinstance(buffer := getattr(network, name, None), Tensor):
-                    buffer.copy_(values)
-            if isinstance(buffer := getattr(network, "whitening", None), Tensor):
-                buffer.copy_(torch.from_numpy(noise_whitening(self._cube, self._split)))
-                self._coloring = np.linalg.inv(buffer.double().cpu().numpy()).T.astype(np.float32)
+        """Standardises the network as the patches are: with anything else its maps would be wrong without an error.
+
+        Whitens all pixels once, where the LightningModule takes them so: every pixel is in many patches.
+        """
+        module = self.trainer.lightning_module if self.trainer else None
+        network = getattr(module, "network", None)
+        if stage != "fit" or network is None:
+            return
+        for name, values in self._statistics.items():
+            if isinstance(buffer := getattr(network, name, None), Tensor):
+                buffer.copy_(values)
+        whitening = getattr(network, "whitening", None)
+        if isinstance(whitening, Tensor):
+            whitening.copy_(torch.from_numpy(noise_whitening(self._cube, self._split)))
+        ahead = self._range_dropout == 0 and getattr(module, "take_whitened", bool)()
+        if isinstance(whitening, Tensor) and ahead:
+            self._values = torch.cat([part @ whitening.cpu().T for part in self._values.split(_ROWS)])
+        elif isinstance(whitening, Tensor):
+            self._coloring = np.linalg.inv(whitening.double().cpu().numpy()).T.astype(np.float32)
+
+    def teardown(self, stage: str) -> None:
+        """Patches are no longer whitened."""
+        self._values = self._cube.values.to(self._values.device)
 
     def train_dataloader(self) -> DataLoader:
         """Batches ``(step, pixels)``."""
@@ -334,16 +355,16 @@ class PatchDataModule(pl.LightningDataModule):
         if self._noise > 0:
             noise = rng.standard_normal((number, 1, 1, bands), dtype=np.float32)[share] * np.float32(self._noise)
             noise = noise if self._coloring is None else noise @ self._coloring
-            patches = patches + torch.from_numpy(noise).to(pixels.device)
+            patches += torch.from_numpy(noise).to(pixels.device)
         if self._range_dropout > 0:
             # bands are standardised: 0 is the mean
-            patches = patches * torch.from_numpy(self._ranges(rng, number)[share]).to(pixels.device)
+            patches *= torch.from_numpy(self._ranges(rng, number)[share]).to(pixels.device)
         return patches.permute(0, 3, 1, 2)
 
     def _gathered(self, places: Tensor, side: int) -> Tensor:
         """Patches (B, side, side, C) of pixels (B, side * side) of the reflected scene."""
-        rows = self._index[places.reshape(-1)]
-        return self._values[rows].view(-1, side, side, self._values.shape[1])
+        rows = self._index.index_select(0, places.reshape(-1))  # several times faster than brackets
+        return self._values.index_select(0, rows).view(-1, side, side, self._values.shape[1])
 
     def _ranges(self, rng: np.random.Generator, number: int) -> NDArray[np.float32]:
         """(number, 1, 1, C + E): 1 for what a patch shows, 0 for what it does not; further rasters always show."""

@@ -80,6 +80,8 @@ class FusionClassifier(pl.LightningModule):
         self.seed = seed
         self.fusion_lr_scale = fusion_lr_scale
         self.band_cost = band_cost
+        self._whitened = False  # whether patches are
+        self._losses = torch.zeros(2)  # of the epoch: sum over the samples, and their number
         self.steps_run = 0  # in this process, not counting those before a resume
         self._diverged = torch.zeros(2)  # the first loss that was not finite, and its step
         self.label_smoothing = label_smoothing
@@ -88,25 +90,39 @@ class FusionClassifier(pl.LightningModule):
         self.register_buffer("class_weights", weights.float(), persistent=False)
         self.confusion = MulticlassConfusionMatrix(self.num_classes)
 
+    def take_whitened(self) -> bool:
+        """Whether patches may come whitened; from now on they do, and a linear part without a share is left out."""
+        network = self.network
+        linear = None if isinstance(network, MultiSceneNetwork) else network.linear
+        self._whitened = linear is None or bool(linear.network_share == 1)
+        return self._whitened
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Makes dropout and gates a function of (seed, step), so that a resumed run draws the same."""
         self.steps_run += 1
         if self.network.fusion.gates is not None:
             self.network.fusion.gates.advance(self.global_step / self.total_steps)
-        for part in (self.network.cnn.norm, self.network.cnn.features):  # running means are part of it
-            part.train(not self._frozen("cnn", self.global_step))
+        if "cnn" in self.thaw_at:
+            for part in (self.network.cnn.norm, self.network.cnn.features):  # running means are part of it
+                part.train(not self._frozen("cnn", self.global_step))
         torch.manual_seed(hash((self.seed, self.global_step, 0)) % 2**63)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of patches (B, C, P, P) with classes (B,)."""
         loss = self._loss(*batch)[0]
-        self.log(
-            "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch[1]), sync_dist=True
-        )
+        self._log_mean(loss.detach(), len(batch[1]))
         at = torch.stack([loss.detach(), torch.full_like(loss, self.global_step)])
         self._diverged = self._diverged.to(loss.device)  # compared here, and looked at where the device is waited for
         self._diverged = torch.where(self._diverged[0].isfinite() & ~at[0].isfinite(), at, self._diverged)
         return loss + self.band_price(self.global_step) if self.network.fusion.gates is not None else loss
+
+    def _log_mean(self, loss: Tensor, samples: int) -> None:
+        """Logs the mean loss of an epoch at its end: ``log`` takes as long as a layer of the network."""
+        self._losses = self._losses.to(loss.device) + torch.stack([loss * samples, torch.full_like(loss, samples)])
+        if self.trainer.is_last_batch or self.global_step + 1 == self.trainer.max_steps:
+            mean = self._losses[0] / self._losses[1]
+            self.log("train/loss", mean, on_step=False, on_epoch=True, prog_bar=True, batch_size=1, sync_dist=True)
+            self._losses = torch.zeros_like(self._losses)
 
     def band_price(self, step: int) -> Tensor:
         """What the open bands cost at a step, in units of the loss."""
@@ -184,8 +200,10 @@ class FusionClassifier(pl.LightningModule):
         return step < self.thaw_at.get(part, 0.0) * self.total_steps
 
     def _loss(self, patches: Any, classes: Tensor) -> tuple[Tensor, Tensor]:
+        network = self.network
         with whole_batch(classes):
-            logits = self.network.classify(patches).flatten(1).to(self.class_weights.dtype)  # (B, K)
+            logits = network.cnn(network.fusion(patches)) if self._whitened else network.classify(patches)
+            logits = logits.flatten(1).to(self.class_weights.dtype)  # (B, K)
             loss = F.cross_entropy(logits, classes, weight=self.class_weights, label_smoothing=self.label_smoothing)
         return loss, logits
 

@@ -126,6 +126,21 @@ def test_predict_compares_with_patches_and_the_bare_network(hsfusion, tmp_path, 
     assert list(tmp_path.iterdir()) == [tmp_path / "out.json"]
 
 
+def test_train_compares_with_a_bare_loop_and_one_of_copied_patches(hsfusion, tmp_path):
+    words = ["scene=synthetic", "scene.height=30", "scene.width=30", "data.steps_per_epoch=2", "data.batch_size=4"]
+    small = ["trainer.max_epochs=1", "model.receptive_field=3", "repeats=2", "threads=1", "json=out.json"]
+    done = hsfusion("benchmark", "train", *words, *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert {"date", "commit", "machine", "command", "config", "versions"} <= result.keys()
+    assert list(result["samples_per_second"]) == ["training", "bare", "bare, whitened", "toolbox"]
+    assert result["training_to"].keys() == {"bare", "bare, whitened", "toolbox"}
+    assert list(tmp_path.iterdir()) == [tmp_path / "out.json"]
+    done = hsfusion("benchmark", "train", "run_dir=elsewhere", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "run_dir" in done.stderr.splitlines()[-1]
+
+
 def test_help_lists_what_can_be_measured(hsfusion, tmp_path):
     done = hsfusion("benchmark", "--help", cwd=tmp_path)
     assert done.returncode == 0

@@ -1,5 +1,7 @@
 import json
 import math
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import lightning.pytorch as pl
@@ -10,8 +12,12 @@ from safetensors import safe_open
 from sklearn import metrics
 
 from hsfusion.data.public import indian_pines_bands
+from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import HsFusionError, InputError
-from hsfusion.runs.settings import FUSIONS, ModelSettings
+from hsfusion.nn.band_fusion import matrix_product
+from hsfusion.runs.experiment import prepare_experiment
+from hsfusion.runs.settings import FUSIONS, ModelSettings, TrainSettings
+from hsfusion.runs.training import fit_network, patch_data
 from hsfusion.spectra import BandGroup, Bands, even_groups
 from hsfusion.training.building import WeightReadout, build_network
 from hsfusion.training.callbacks import History, KeepBest, WeightHistory
@@ -410,3 +416,34 @@ def test_weights_sum_to_1_where_a_class_had_no_training_pixels():
     net.linear.weight[1:, 2:6] = torch.tensor([[1.0], [-1.0]])  # of logistic regression they sum to 0, and none is left
     net.linear.network_share.fill_(0.5)
     assert WeightReadout(net).weight.sum() == pytest.approx(1)
+
+
+class _Seen(pl.Callback):
+    """The first batch, and loss and number of samples of each step."""
+
+    def __init__(self):
+        self.patches, self.steps = None, []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.patches = batch[0] if self.patches is None else self.patches
+        self.steps.append((float(outputs["loss"]), len(batch[1])))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_pixels_are_whitened_before_batches_where_no_linear_part_needs_them_otherwise(share):
+    seen, model = _Seen(), ModelSettings(channels=4, width=8, receptive_field=3)
+    short = TrainSettings(threads=1, epochs=1, steps_per_epoch=3, groups=partial(even_groups, number=4), model=model)
+    settings = replace(short, noise=0.0, flips="none", band_cost=0.0, callbacks=(seen,))
+    experiment = prepare_experiment(synthetic_scene(seed=0, height=40, width=40), settings)
+    experiment.network.linear.network_share.fill_(share)
+    data = patch_data(settings, experiment)
+    pixels = data.sampler().batch(0)
+    standardised = data.patches(pixels, step=None)
+    fitted = fit_network(settings, experiment.network, [(experiment, data)], None)
+    whitening = experiment.network.whitening
+    expected = matrix_product(standardised, whitening) if share == 1 else standardised
+    torch.testing.assert_close(seen.patches, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(standardised, matrix_product(standardised, whitening), atol=0.1)
+    assert data.patches(pixels, step=None).equal(standardised)
+    losses, samples = np.array(seen.steps).T
+    assert fitted.history["train/loss"][1] == pytest.approx([np.average(losses, weights=samples)])
