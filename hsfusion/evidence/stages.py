@@ -32,7 +32,7 @@ from hsfusion.evidence.jobs import (
     untrained_weights,
     used_bands,
 )
-from hsfusion.evidence.top_k import Pair, chosen_jobs, retrain_jobs, top_k_of
+from hsfusion.evidence.top_k import Pair, chosen_jobs, rank, retrain_jobs, top_k_of
 from hsfusion.publishing import LEFTOVERS, write_file
 from hsfusion.runs.comparison import EVIDENCE, Profiles
 from hsfusion.runs.experiment import as_labelled
@@ -43,7 +43,7 @@ from hsfusion.scenes import LabelledScene
 from hsfusion.spectra import BandWeights
 from hsfusion.trust.faithfulness import Curve
 from hsfusion.trust.importance import mean_importance, with_importance
-from hsfusion.trust.stability import compared_bands
+from hsfusion.trust.stability import compared_bands, window_stability
 from hsfusion.trust.verdict import FREE, Duplicate, Verdict, verdict
 
 _UNTRAINED = 50  # networks whose mean the weights are compared with
@@ -143,6 +143,9 @@ class _Stages:
             for run in itertools.chain(self._runs, *self._moved)
         ]
         self._workers.run(jobs, stage="trainings")
+        places = [self._folder / "rankings" / f"resample-{resample}.json" for resample in range(plan.resamples)]
+        draws = [{"draw": run.draw} for run in self._runs[: plan.resamples]]
+        self._workers.run([Job(rank, *of) for of in zip(places, draws, strict=True)], stage="other rankings")
         untrained = untrained_weights(self._task, self._split, _UNTRAINED + len(self._runs))
         profiles = self._profiles(self._runs, untrained[:_UNTRAINED].mean(0))
         self._profiles_moved = [self._profiles(runs, profiles.untrained) for runs in self._moved]
@@ -157,6 +160,8 @@ class _Stages:
             "groups": [asdict(group) for group in settings.groups(profiles.bands)],
             "runs": [self._record(run) for run in self._runs],
             **stability_of(profiles, untrained[_UNTRAINED:].reshape(profiles.weight.shape)),
+            # what rankings without a network reach on the same draws
+            "rankings": _index_of_rankings([read_json(place) for place in places], profiles),
             **importance_of([self._place(run) for run in self._runs]),
             # what single runs reach on the labels, and on each of the moved label maps
             "moved": _beside_moved(profiles, self._profiles_moved),
@@ -302,6 +307,16 @@ def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, 
     if (p := profiles.uniformity_p) is not None:
         content["uniformity_p"] = p
     return content
+
+
+def _index_of_rankings(draws: Sequence[Mapping[str, Sequence[float]]], profiles: Profiles) -> dict[str, float]:
+    """The index of agreement of each ranking over the draws; none of a single draw."""
+    nm, (bands, half_width) = profiles.bands.wavelength_nm[profiles.used], compared_bands(profiles.used.size)
+    return {
+        name: window_stability(np.array([of[name] for of in draws]), nm, bands=bands, half_width=half_width).index
+        for name in draws[0]
+        if len(draws) > 1
+    }
 
 
 def importance_of(folders: Sequence[Path]) -> dict[str, Any]:

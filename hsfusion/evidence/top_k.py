@@ -15,12 +15,12 @@ from hsfusion.data.noise import noise_differences
 from hsfusion.data.patches import TrainingCube, prepare
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split
 from hsfusion.data.subsets import with_bands
-from hsfusion.evidence.jobs import EvidenceSettings, Job, Task, split_of, used_bands
+from hsfusion.evidence.jobs import EvidenceSettings, Job, Task, draw_of, split_of, used_bands
 from hsfusion.runs.experiment import initialise, used_layers
 from hsfusion.runs.folder import read_json, write_json
 from hsfusion.runs.training import fit
 from hsfusion.spectra import BandGroup, Bands, BandWeights
-from hsfusion.trust.rankings import Pixels, choices, random_bands, retrain_score, smallest_number
+from hsfusion.trust.rankings import Pixels, choices, random_bands, retrain_score, scores, smallest_number
 from hsfusion.trust.stability import quartiles
 
 #: split, that of the settings, or random_split; and its seed
@@ -115,6 +115,15 @@ def _with_draws(
         p_values.append((1 + better) / (1 + _DRAWS))
         accuracies["random"][i] = drawn.mean(1).tolist()
     return p_values
+
+
+def rank(path: Path, task: Task, *, draw: Sequence[Any]) -> None:
+    """Writes what rankings without a network give each band in use on a draw, see :func:`draw_of`."""
+    used, split = used_bands(task), draw_of(task, *draw)
+    spectra, classes = _pixels(task, split)[0]
+    noise = noise_differences(_cube(task, split), split)[:, used]
+    named = scores((spectra[:, used], classes), noise=noise, seed=split.seed)
+    write_json(path, {name: score.tolist() for name, score in named.items()})
 
 
 def choose(path: Path, task: Task, *, which: str, split_seed: int, profile: list[float]) -> None:

@@ -170,6 +170,15 @@ def svm_weights(train: Pixels, *, seed: int) -> NDArray[np.float64]:
 RIVALS = ("mutual information", "SVM weights", "MNF loading", "evenly spaced", "random", "lowest weights")
 
 
+def scores(train: Pixels, *, noise: NDArray[np.floating], seed: int) -> dict[str, NDArray[np.float64]]:
+    """What mutual information, SVM weights and MNF loading give each band (C,) of training pixels, by name."""
+    return {
+        "mutual information": mutual_information(train, seed=seed),
+        "SVM weights": svm_weights(train, seed=seed),
+        "MNF loading": mnf_loading(train[0], noise),
+    }
+
+
 def choices(
     weight: NDArray[np.floating],
     train: Pixels,
@@ -183,12 +192,7 @@ def choices(
     The weights (C,) are learned from the same training pixels. The other scores are made into a choice by the same
     rule, :func:`select_bands`: their k highest bands would be neighbours, which no ranking deserves.
     """
-    scores = {
-        "weights": weight,
-        "mutual information": mutual_information(train, seed=seed),
-        "SVM weights": svm_weights(train, seed=seed),
-        "MNF loading": mnf_loading(train[0], noise),
-    }
+    rankings = {"weights": weight, **scores(train, noise=noise, seed=seed)}
     apart_nm = distinct_distance_nm(np.asarray(np.corrcoef(train[0].T)), wavelength_nm)
     return {
         **{
@@ -196,7 +200,7 @@ def choices(
             name: lambda k, of=score + 1e-12 * (name != "weights"): select_bands(
                 of, wavelength_nm, number=k, apart_nm=apart_nm
             )
-            for name, score in scores.items()
+            for name, score in rankings.items()
         },
         "evenly spaced": lambda k: evenly_spaced(wavelength_nm, number=k),
         "random": lambda k: random_bands(weight.size, number=k, seed=seed),

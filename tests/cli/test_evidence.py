@@ -117,7 +117,7 @@ def test_every_run_leaves_its_weights_and_nothing_else(tiny):
 
 
 def test_evidence_holds_every_number_of_every_band_and_run(tiny):
-    _, found = tiny
+    folder, found = tiny
     bands = len(found["bands"]["wavelength_nm"])
     assert bands == len(found["band_groups"]) == len(found["ensemble"]) == len(found["selection_frequency"]) == 211
     assert np.shape(found["profiles"]) == (4, bands)
@@ -128,6 +128,10 @@ def test_evidence_holds_every_number_of_every_band_and_run(tiny):
     assert {"single", "reported", "untrained"} < set(found["stability"])
     assert (found["stability"]["reported"]["profiles"], found["stability"]["reported"]["members"]) == (2, 2)
     assert set(found["stability"]["index_of_members"]) == {"1", "2"}
+    draws = [json.loads((folder / "rankings" / f"resample-{i}.json").read_text()) for i in (0, 1)]
+    nm = np.array(found["bands"]["wavelength_nm"])[used_bands(tiny_task(folder))]
+    agreement = {name: window_stability(np.array([of[name] for of in draws]), nm).index for name in draws[0]}
+    assert found["rankings"] == pytest.approx(agreement) and len(agreement) == 3
     median = np.median(found["profiles"], axis=0)
     np.testing.assert_allclose(found["ensemble"], median / median.sum(), atol=1e-6)
     assert [(run["seed"], run["resample"]) for run in found["runs"]] == [(0, 0), (2, 1), (1, 0), (3, 1)]

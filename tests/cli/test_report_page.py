@@ -260,10 +260,12 @@ def test_page_of_evidence_grows_with_its_stages():
     judged = trained | {
         "stability": {"bands": 1, "half_width": 0, "index_of_members": {}, "single": found},
         "verdict": {"word": "not supported", "sentences": ["They do not agree."], "windows": []},
+        "rankings": {"SVM weights": 0.291, "MNF loading": float("nan")},
     }
     second = evidence_page(judged)
     assert "Stability over seeds" in second
     assert "undefined to undefined" in second
+    assert "index on the same draws: SVM weights 0.29, MNF loading undefined." in second
     assert "Verdict: not supported." in second
     assert "Faithfulness" not in second
     # JSON round trip: what the file holds is what is shown
