@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -216,12 +217,27 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
+def thumbnails() -> dict[str, bytes]:
+    """Path of a picture beside each notebook, and the last figure that the notebook drew."""
+    pictures = {}
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        drawn = [
+            of["data"]["image/png"]
+            for cell in cells
+            for of in cell.get("outputs", ())
+            if "image/png" in of.get("data", ())
+        ]
+        pictures[f"notebooks/{path.stem}.png"] = base64.b64decode(drawn[-1])
+    return pictures
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Adds the pages that are made, and the notebooks, before plugins look at the files."""
     from mkdocs.structure.files import File  # pyright: ignore[reportMissingImports]
 
-    for path, make in PAGES.items():
-        files.append(File.generated(config, path, content=make()))
+    for path, content in ({path: make() for path, make in PAGES.items()} | thumbnails()).items():
+        files.append(File.generated(config, path, content=content))
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         name = f"notebooks/{path.name}"
         files.append(File(name, str(ROOT), config["site_dir"], config["use_directory_urls"]))

@@ -50,8 +50,8 @@ def main() -> int:
     if args and args[0] not in {"-h", "--help", "--version"}:
         return _run(args)
     commands = "\n".join(f"  {name:<11}{text}" for name, text in COMMANDS.items())
-    print(__version__ if args[:1] == ["--version"] else _HELP.format(commands=commands, version=__version__))
-    return 0
+    text = __version__ if args[:1] == ["--version"] else _HELP.format(commands=commands, version=__version__)
+    return guarded(lambda: print(text, flush=True))
 
 
 def run_command(name: str) -> int:

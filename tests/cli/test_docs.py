@@ -98,6 +98,7 @@ def targets_of(text):
 
 def test_links_lead_to_pages_files_and_headings_that_exist(made):
     pages, wrong = PAGES | made, []
+    pictures = {f"docs/{path}" for path in load_pages().thumbnails()}
     for page, text in pages.items():
         for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)):
             if link.startswith("../../actions/"):  # of the host of the repository
@@ -106,7 +107,7 @@ def test_links_lead_to_pages_files_and_headings_that_exist(made):
             at = (ROOT / page).parent.joinpath(path).resolve() if path else ROOT / page
             name = at.relative_to(ROOT).as_posix()
             notebook = name.startswith("docs/notebooks/") and (ROOT / name.removeprefix("docs/")).is_file()
-            known = name in pages or at.exists() or notebook
+            known = name in pages or at.exists() or notebook or name in pictures
             if (
                 "://" not in link
                 and "/actions/" not in link
@@ -225,3 +226,6 @@ def test_documentation_is_built_without_a_warning(tmp_path):
     commands.build(load_config(str(ROOT / "mkdocs.yml"), strict=True, site_dir=str(tmp_path)))
     text = "".join(path.read_text() for path in tmp_path.rglob("*.html"))
     assert re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(?:https?:)?//[^"]+', text) == []
+    for name, picture in load_pages().thumbnails().items():
+        assert (tmp_path / name).read_bytes() == picture
+        assert "data:image/png;base64," in (tmp_path / name).with_suffix(".html").read_text()

@@ -94,6 +94,10 @@ def test_streams_that_nobody_reads_do_not_matter():
     reader, writer = os.pipe()
     os.close(reader)
     assert subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=writer, env=env).returncode == 130
+    helped = subprocess.run(
+        [sys.executable, "-m", "hsfusion", "--help"], stdout=writer, stderr=subprocess.PIPE, env=env
+    )
+    assert (helped.returncode, helped.stderr) == (0, b"")
 
 
 @pytest.fixture
