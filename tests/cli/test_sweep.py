@@ -133,6 +133,7 @@ def test_slurm_experiment_keeps_runs_and_logs_in_one_folder():
     assert (launcher.name, launcher.array_parallelism, launcher.max_num_timeout) == ("cluster", 16, 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_launchers_fill_the_same_folders(hsfusion, tmp_path, launcher):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
