@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import Any
 
@@ -9,6 +10,11 @@ from typing import Any
 STOP_SIGNALS = [
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 ]
+
+
+def is_first_process() -> bool:
+    """Whether this process is the only one of a command, or the first of those that torchrun or Lightning start."""
+    return {os.environ.get(rank, "0") for rank in ("RANK", "LOCAL_RANK")} == {"0"}
 
 
 def printable(text: object, *, longest: int | None = 200) -> str:

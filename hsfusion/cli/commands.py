@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from hsfusion.cli.app import command_again, is_search, plain, run_app
 from hsfusion.cli.main import COMMAND, Interrupted, run_command
 from hsfusion.cli.words import hydra_word
-from hsfusion.errors import InputError, printable
+from hsfusion.errors import InputError, is_first_process, printable
 
 if TYPE_CHECKING:
     from hsfusion.runs.run import Run
@@ -83,8 +83,6 @@ def predict(cfg: DictConfig) -> None:
     from hsfusion.runs import prediction
 
     show_warnings()
-    if int(os.environ.get("RANK", "0")) > 0:
-        logging.getLogger("hsfusion").setLevel(logging.ERROR)  # the first process shows the warnings
     settings = prediction.PredictSettings(**values_of(prediction.PredictSettings, cfg))
     register_backbones(cfg.backbones)
     if cfg.get("scene") is None:
@@ -278,7 +276,8 @@ def run_folder(cfg: DictConfig) -> Path:
         expected = 'a name that one folder can have, without / \\ : * ? " < > | and control characters'
         raise _refusal("name", cfg.name or "empty", expected, "add name=WORD")
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN and cfg.trainer.devices != 1:
-        raise _refusal("trainer.devices", cfg.trainer.devices, "1 in a multirun", "start these runs one by one")
+        fix = "start these runs one by one: each further process would start all of them"
+        raise _refusal("trainer.devices", cfg.trainer.devices, "1 in a multirun", fix)
     if cfg.run_dir:
         return Path(str(cfg.run_dir))
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
@@ -290,7 +289,7 @@ def show_warnings() -> None:
     from hsfusion.runs.folder import LineFormatter
 
     screen = logging.StreamHandler(sys.stderr)
-    screen.setLevel(logging.WARNING)
+    screen.setLevel(logging.WARNING if is_first_process() else logging.CRITICAL)
     screen.setFormatter(LineFormatter("hsfusion: %(message)s"))
     logging.getLogger().handlers[:] = [screen]
 

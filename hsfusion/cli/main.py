@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable
 
 from hsfusion import __version__
-from hsfusion.errors import STOP_SIGNALS, HsFusionError, InputError, printable
+from hsfusion.errors import STOP_SIGNALS, HsFusionError, InputError, is_first_process, printable
 
 COMMANDS = {
     "train": "fit a network to a scene; writes a run folder with weights, map and report",
@@ -83,7 +83,7 @@ def _run(args: list[str]) -> int:
                 handlers[number] = signal.signal(number, terminate)
         return guarded(lambda: _dispatch(args))
     except Interrupted as interruption:
-        if {os.environ.get(rank, "0") for rank in ("RANK", "LOCAL_RANK")} == {"0"}:  # the others end with the first
+        if is_first_process():
             goes_on = interruption.goes_on or args[:1] == ["predict"] or args[:2] == ["benchmark", "evidence"]
             same = f"{'Continue' if goes_on else 'Start again'} with: {shlex.join(['hsfusion', *args])}"
             _tell(f"hsfusion: interrupted. {interruption.advice or same}")
@@ -135,7 +135,8 @@ def guarded(action: Callable[[], None]) -> int:
         if os.environ.get("HSFUSION_DEBUG") == "1":
             traceback.print_exception(error)
         message, code = _explained(error)
-    _tell("hsfusion: error: " + printable(" ".join(message.split()), longest=None))
+    if is_first_process() or "TORCHELASTIC_RUN_ID" in os.environ:  # else train.log has it, and the first names the rank
+        _tell("hsfusion: error: " + printable(" ".join(message.split()), longest=None))
     return code
 
 

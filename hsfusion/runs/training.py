@@ -32,7 +32,7 @@ from hsfusion.runs.validation import average_with_start, fit_linear_part, select
 from hsfusion.scenes import LabelledScene
 from hsfusion.scenes.scene import read_pixels
 from hsfusion.training.building import WeightReadout
-from hsfusion.training.callbacks import History, KeepBest, LastCheckpoint, WeightHistory
+from hsfusion.training.callbacks import History, KeepBest, LastCheckpoint, WeightHistory, ending_together
 from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights, confusion_matrix
 from hsfusion.trust.chance import Chance, compare_with_moved_labels
 from hsfusion.trust.verdict import beats_chance
@@ -198,7 +198,8 @@ def run_trainer(
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # lightning 2.6 with torch 2.13
         try:
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            with ending_together(trainer):
+                trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except MisconfigurationException as error:  # a callback that wants a logger, ...
             reason = str(error).rstrip(".")
             raise HsFusionError(f"configuration: {reason}. Fix: correct callbacks.* or trainer.*") from error

@@ -1,4 +1,4 @@
-"""Callbacks of the training."""
+"""Callbacks of the training, and the watch over its processes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ import io
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies.launchers import subprocess_script
 
-from hsfusion.errors import STOP_SIGNALS, EnvironmentFailure
+from hsfusion.errors import STOP_SIGNALS, EnvironmentFailure, HsFusionError
 from hsfusion.nn import FusionNetwork
 from hsfusion.publishing import SEAL_BYTES, publish, seal
 from hsfusion.training.building import WeightReadout
@@ -24,6 +30,8 @@ from hsfusion.training.building import WeightReadout
 _log = logging.getLogger(__name__)
 _FORGOTTEN = 1 / 3  # of the losses so far, at each epoch
 _MOST_MISSES = 3  # checkpoints in a row that may fail for the disk; the last one ends the training
+_LOOK, _GRACE = 0.2, 5.0  # seconds between looks at other processes, and until one that waits for a lost one is ended
+_further: list[subprocess.Popen[bytes]] = []  # the processes of ranks 1, 2, ... that Lightning started
 
 
 class _Checkpointed(pl.Callback):
@@ -217,3 +225,73 @@ class WholeFiles(TorchCheckpointIO):
             if self._misses == _MOST_MISSES:
                 raise
             _log.info("%s The next epoch tries again.", error)
+
+
+@contextmanager
+def ending_together(trainer: pl.Trainer) -> Iterator[None]:
+    """Ends a training of several processes that Lightning starts when one of them ends too soon.
+
+    Rank 0 raises an :class:`EnvironmentFailure` that names the other rank; where it goes on waiting for it, it ends
+    with that line. Where rank 0 itself is lost, rank 1 writes the line, and all end.
+    """
+    # Lightning's kills this process without a word
+    subprocess_script._launch_process_observer = _further.extend  # pyright: ignore[reportPrivateImportUsage]
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    is_further = trainer.local_rank > 0 and isinstance(environment, LightningEnvironment)
+    parent, over, lines = os.getppid(), threading.Event(), list[str]()
+
+    def lost() -> str | None:
+        ended = {0: "is gone"} if is_further and os.getppid() != parent else _ended()
+        for rank, how in ended.items():
+            fix = "see train.log of the run for the reason, then resume it"
+            lines.append(f"{_named(rank, trainer)} {how}, expected to train to the end. Fix: {fix}.")
+        return lines[0] if lines else None  # the others are ended by this process
+
+    watched = lost, over, 0.0 if is_further else _GRACE, trainer.local_rank < 2
+    threading.Thread(target=_watch, args=watched, daemon=True).start()
+    try:
+        yield
+    except HsFusionError:
+        raise
+    except Exception as error:
+        if trainer.world_size == 1:
+            raise
+        for _ in range(round(_GRACE / _LOOK)):  # sums end before the lost one does
+            time.sleep(_LOOK)
+            if not is_further and (line := lost()) is not None:
+                raise EnvironmentFailure(line) from error
+        what = f"{_named(trainer.global_rank, trainer)} failed ({type(error).__name__}: {error})"
+        raise EnvironmentFailure(f"{what}. Fix: HSFUSION_DEBUG=1 shows where.") from error
+    finally:
+        over.set()
+        if sys.exception() is not None:
+            _end_further()
+
+
+def _watch(lost: Callable[[], str | None], over: threading.Event, grace: float, speaks: bool) -> None:
+    """Ends this process, and the further ones, where a rank is lost and the training is not over soon after."""
+    while not over.wait(_LOOK):
+        if (line := lost()) is not None:
+            _end_further()
+            if not over.wait(grace):
+                if speaks:
+                    os.write(2, f"hsfusion: error: {line}\n".encode())
+                os._exit(EnvironmentFailure.exit_code)
+
+
+def _named(rank: int, trainer: pl.Trainer) -> str:
+    return f"training: rank {rank} of {trainer.world_size}"
+
+
+def _ended() -> dict[int, str]:
+    """How further ranks ended that did so in another way than they had to."""
+    ended = {}
+    for rank, process in enumerate(_further, 1):
+        if code := process.poll():
+            ended[rank] = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return ended
+
+
+def _end_further() -> None:
+    for process in _further:
+        process.kill()

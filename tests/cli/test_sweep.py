@@ -115,6 +115,13 @@ def test_run_of_a_sweep_takes_no_folder(hsfusion, tmp_path, word):
     assert f"{word.partition('=')[0]} is there, expected null with sweep_dir" in done.stderr
 
 
+def test_processes_that_train_together_are_refused_in_a_multirun(hsfusion, tmp_path):
+    done = hsfusion("train", "-m", "seed=0,1", "trainer=ddp", "trainer.devices=2", cwd=tmp_path, small=True)
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2 and done.returncode == 2
+    assert "trainer.devices is 2, expected 1 in a multirun. Fix: start these runs one by one: each further" in lines[0]
+
+
 def test_benchmark_takes_no_sweep(hsfusion, tmp_path):
     done = hsfusion("benchmark", "accuracy", "sweep_dir=all", cwd=tmp_path, small=True)
     assert "sweep_dir is all, expected nothing in a benchmark" in done.stderr

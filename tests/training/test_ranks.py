@@ -2,7 +2,9 @@
 
 import os
 import sys
+import threading
 import traceback
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,8 +15,11 @@ from torch.nn import functional as F
 from hsfusion.data.patches import PatchDataModule, share_of
 from hsfusion.data.splits import random
 from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.errors import DivergedError, EnvironmentFailure
 from hsfusion.runs.experiment import initialise
 from hsfusion.runs.settings import TrainSettings, even_groups
+from hsfusion.training import callbacks
+from hsfusion.training.callbacks import ending_together
 from hsfusion.training.classifier import FusionClassifier, whole_batch
 
 
@@ -112,3 +117,63 @@ def test_each_rank_draws_and_normalises_its_share_of_the_whole(ranks, tmp_path):
         torch.testing.assert_close(state["running"], alone["running"])
         for part, whole in zip(state["share"], alone["share"], strict=True):
             torch.testing.assert_close(part, whole[rank::ranks])
+
+
+@pytest.fixture
+def further(monkeypatch):
+    """Makes further processes that ended with these codes; None for those that go on until they are killed."""
+
+    class Process:
+        def __init__(self, code):
+            self.code = code
+
+        def poll(self):
+            return self.code
+
+        def kill(self):
+            self.code = -9 if self.code is None else self.code
+
+    def ended(*codes):
+        processes = [Process(code) for code in codes]
+        monkeypatch.setattr(callbacks, "_further", processes)
+        monkeypatch.setattr(callbacks, "_GRACE", 1.0)
+        monkeypatch.setattr(callbacks.subprocess_script, "_launch_process_observer", None)
+        return processes, SimpleNamespace(local_rank=0, global_rank=0, world_size=1 + len(codes), strategy=None)
+
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("codes", "line"),
+    [
+        ((None, -9), "rank 2 of 3 was ended by SIGKILL, expected to train to the end. Fix: see train.log"),
+        ((3, None), "rank 1 of 3 ended with exit code 3, expected"),
+        ((None, None), r"rank 0 of 3 failed \(RuntimeError: Connection closed by peer\)"),
+    ],
+)
+def test_rank_that_is_lost_is_named_and_the_others_are_ended(further, codes, line):
+    processes, trainer = further(*codes)
+    with pytest.raises(EnvironmentFailure, match=line), ending_together(trainer):
+        raise RuntimeError("Connection closed by peer")
+    assert None not in [process.code for process in processes]
+
+
+def test_failure_that_all_ranks_share_keeps_its_words_and_one_process_its_error(further):
+    _, trainer = further(4, None)
+    with pytest.raises(DivergedError, match="loss is nan"), ending_together(trainer):
+        raise DivergedError("loss is nan")
+    with pytest.raises(RuntimeError, match="mine"), ending_together(further()[1]):
+        raise RuntimeError("mine")
+
+
+def test_process_that_waits_for_a_lost_rank_ends_with_one_line(further, monkeypatch):
+    _, trainer = further(-9)
+    monkeypatch.setattr(callbacks, "_GRACE", 0.1)
+    written, ended = [], threading.Event()
+    monkeypatch.setattr(os, "write", lambda stream, line: written.append((stream, line.decode())))
+    monkeypatch.setattr(os, "_exit", lambda code: written.append(code) or ended.set())
+    with ending_together(trainer):
+        assert ended.wait(30)
+    (stream, line), code = written[:2]
+    assert line.startswith("hsfusion: error: training: rank 1 of 2 was ended by SIGKILL")
+    assert (stream, code) == (2, 3)
