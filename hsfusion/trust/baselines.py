@@ -18,6 +18,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold
 from sklearn.svm import SVC
+from threadpoolctl import threadpool_limits
 
 #: name -> what it is, in the words of tables
 BASELINES = {
@@ -34,6 +35,8 @@ _PENALTIES = (0.01, 0.1, 1.0, 10.0)  # C of the logistic regression
 _COMPONENTS = 40  # of the noise-whitened spectra
 _MOST = 20_000  # training pixels
 _MOST_OF_SVM = 5000  # whose time grows with their square
+# for fits of many small products: on a machine with other work the threads of a product wait for each other
+_one_blas_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +127,7 @@ def _thinned(classes: NDArray[np.integer], *, most: int, seed: int) -> NDArray[n
     return np.sort(np.concatenate([rows[: max(1, rows.size * most // len(classes))] for rows in groups]))
 
 
+@_one_blas_thread
 def linear_classifier(
     train: tuple[NDArray[np.floating], NDArray[np.integer]],
     val: tuple[NDArray[np.floating], NDArray[np.integer]],
@@ -248,6 +252,7 @@ def noise_components(spectra: NDArray[np.floating], noise: NDArray[np.floating])
     return eigh(np.cov(spectra.T), covariance + (ridge + 1e-12) * np.eye(len(covariance)))[1][:, ::-1]
 
 
+@_one_blas_thread
 def _fit_chosen(
     estimator: Any,
     grid: dict[str, list[Any]],
