@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -37,6 +38,7 @@ _log = logging.getLogger(__name__)
 _ENV = "HSFUSION_RUN_DIR"  # tells the processes of a distributed run the folder
 _LOCK, _OWNER = ".lock", ".process"  # of a run that is going
 _CHECKPOINT, _INPUTS = "checkpoints/last.ckpt", "inputs.json"
+_TABLES = 2 * 10**6  # bytes of tables, figures and report
 _REACHED = "validation.json"  # of a run of a sweep, when all else is written
 _FIX = "name the folder of a finished run, or train again"
 #: what the numbers of a split, from 0 on, stand for
@@ -112,6 +114,7 @@ def start_folder(
     if path is None:
         return None
     check_can_be_saved(experiments[0].initial.architecture)
+    check_space(path, experiments)
     path = make_folder(path)
     file = RunLog(path)
     log.setTarget(file)
@@ -121,6 +124,25 @@ def start_folder(
     write_file(path / "config.yaml", configuration)
     write_json(path / _INPUTS, inputs)
     return path
+
+
+def check_space(path: Path, experiments: Sequence[Experiment]) -> None:
+    """Refuses a run folder for which the disk is too small, before anything is trained.
+
+    At once are there two checkpoints, of the network, its best state and two moments of its parameters, the model
+    file, rasters before they are compressed, tables and figures.
+    """
+    needed = _TABLES
+    for network, split in ((experiment.network, experiment.split) for experiment in experiments):
+        tensors, parameters = network.state_dict().values(), network.parameters()
+        needed += 5 * sum(tensor.nbytes for tensor in tensors) + 4 * sum(tensor.nbytes for tensor in parameters)
+        layers = len(network.fusion.membership) if network.fusion.kind.endswith("instance") else 0
+        needed += split.roles.size * (7 + 4 * layers)  # bytes of class, role, confidence and weights of groups
+    free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free
+    _log.info("the run folder needs about %.1f MB, of %.1f MB that are free", needed / 1e6, free / 1e6)
+    if free < needed:
+        space, fix = f"{free / 1e6:.1f} MB", "free space, or choose another run_dir"
+        raise EnvironmentFailure(f"{path}: free space is {space}, expected about {needed / 1e6:.1f} MB. Fix: {fix}.")
 
 
 def inputs_of(experiments: Sequence[Experiment]) -> dict[str, Any]:

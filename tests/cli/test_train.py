@@ -275,7 +275,8 @@ def test_several_processes_train_the_network_of_one(hsfusion_process, tmp_path):
         kept.append(torch.load(folder / "run" / "checkpoints" / "last.ckpt", weights_only=True))
     for ranks, state in zip((2, 4), kept[1:], strict=True):
         assert state["global_step"] == 100
-        off = {name: float((w - kept[0]["state_dict"][name]).abs().max()) for name, w in state["state_dict"].items()}
+        alone = kept[0]["state_dict"]
+        off = {name: float((w.double() - alone[name].double()).abs().max()) for name, w in state["state_dict"].items()}
         # a bias that the next normalisation takes away again: AdamW makes steps of the rounding of its gradient
         unseen = max(off.pop(f"network.cnn.{name}") for name in ("norm.bias", "features.1.running_mean"))
         print(f"{ranks} ranks: largest difference of a weight {max(off.values()):.1e}, of one unseen {unseen:.1e}")

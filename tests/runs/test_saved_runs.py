@@ -1,14 +1,18 @@
 """What a run folder gives back, and what a damaged one says."""
 
 import json
+import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import hsfusion
-from hsfusion.errors import InputError
+from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.trust.verdict import Duplicate
+
+from .conftest import TINY
 
 
 @pytest.fixture
@@ -63,3 +67,17 @@ def test_settings_take_a_mapping_for_the_model():
     assert settings.model == hsfusion.ModelSettings(channels=4)
     with pytest.raises(InputError, match=r"name is model\.chanels, expected a setting. Fix: did you mean model\.chann"):
         hsfusion.TrainSettings(model={"chanels": 4})
+
+
+def test_disk_that_is_too_small_is_refused_before_anything_is_trained(scene, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**6))
+    with pytest.raises(EnvironmentFailure, match=r"run: free space is 1\.0 MB, expected about [2-4]\.\d MB"):
+        hsfusion.train(scene, **TINY, folder=tmp_path / "new" / "run")
+    assert not (tmp_path / "new").exists()
+
+
+def test_space_that_a_run_needs_is_estimated(scene, tmp_path):
+    folder = hsfusion.train(scene, **TINY, folder=tmp_path / "run").folder
+    used = sum(path.stat().st_size for path in folder.rglob("*")) + (folder / "checkpoints/last.ckpt").stat().st_size
+    needed = float(re.search(r"needs about ([\d.]+) MB", (folder / "train.log").read_text())[1]) - 2  # no figures
+    assert 0.8 * used < 1e6 * needed < 1.5 * used
