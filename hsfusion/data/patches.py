@@ -19,7 +19,7 @@ from hsfusion.data.noise import noise_whitening
 from hsfusion.data.splits import BUFFER, TEST, TRAIN, VAL, Split, dilate
 from hsfusion.errors import InputError
 from hsfusion.scenes import Scene
-from hsfusion.scenes.scene import pixel_blocks, read_pixels
+from hsfusion.scenes.scene import pixel_blocks, read_pixels, room_for
 
 _NUMBERS = 2**22  # standardised at a time, in float64
 _ROWS = 2**14  # whitened at a time
@@ -292,7 +292,9 @@ class PatchDataModule(pl.LightningDataModule):
             whitening.copy_(torch.from_numpy(noise_whitening(self._cube, self._split)))
         ahead = self._range_dropout == 0 and getattr(module, "take_whitened", bool)()
         if isinstance(whitening, Tensor) and ahead:
-            self._values = torch.cat([part @ whitening.cpu().T for part in self._values.split(_ROWS)])
+            self._values = torch.from_numpy(room_for(*self._cube.values.shape))
+            for part, out in zip(self._cube.values.split(_ROWS), self._values.split(_ROWS), strict=True):
+                torch.matmul(part, whitening.cpu().T, out=out)
         elif isinstance(whitening, Tensor):
             self._coloring = np.linalg.inv(whitening.double().cpu().numpy()).T.astype(np.float32)
 

@@ -30,7 +30,7 @@ _COMPOSITES = {
 }
 _NEAR_NM = 50.0
 _PANELS = ("colour composite", "ground truth", "prediction")
-_MOST_PIXELS = 1600  # along a side; a printed panel shows fewer
+MOST_PIXELS = 1600  # along a side; a printed panel shows fewer
 
 
 def composite_bands(wavelength_nm: NDArray[np.float64] | None, good: ArrayLike) -> tuple[list[int], str]:
@@ -85,7 +85,7 @@ def map_figure(
 
     The maps hold K class codes, whose names and hex colours follow, and 0 for unlabelled or not predicted.
     """
-    step = -(-max(np.shape(truth)) // _MOST_PIXELS)
+    step = -(-max(np.shape(truth)) // MOST_PIXELS)
     image, true, predicted = (np.asarray(layer)[::step, ::step] for layer in (rgb, truth, prediction))
     legend = [(0, "unlabelled", Color.UNLABELLED), *zip(codes, names, colors, strict=True)]
     panel_in = min(0.32 * PAGE_WIDTH_IN * true.shape[0] / true.shape[1], 8.0)
@@ -113,7 +113,7 @@ def class_map_figure(
 def split_figure(roles: ArrayLike, *, title: str) -> Figure:
     """Draws which pixels (H, W) are 0 unused, 1 training, 2 validation, 3 test, 4 buffer."""
     everything = np.asarray(roles)
-    step = -(-max(everything.shape) // _MOST_PIXELS)
+    step = -(-max(everything.shape) // MOST_PIXELS)
     image = np.array([to_rgb(color) for _, color in SPLIT_ROLES])[everything[::step, ::step]]
     counts = np.bincount(everything.ravel(), minlength=len(SPLIT_ROLES))
     entries = [(f"{name}: {n:,} px", color) for (name, color), n in zip(SPLIT_ROLES, counts, strict=True) if n]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hsfusion import plots
 from hsfusion.data.splits import TRAIN
+from hsfusion.plots.maps import MOST_PIXELS
 from hsfusion.publishing import write_file
 from hsfusion.runs.comparison import compare
 from hsfusion.runs.folder import ROLES, group_members
@@ -95,11 +96,12 @@ def _map_figures(experiment: Experiment, result: TrainingResult, title: str) -> 
     labelled, legend = experiment.split.labelled, experiment.split.labelled.legend
     bands = labelled.scene.bands
     three, _ = plots.composite_bands(bands.wavelength_nm, bands.good)
+    step = -(-max(labelled.labels.shape) // MOST_PIXELS)
     return {
         "map": plots.map_figure(
-            plots.composite(read_all(labelled.scene, np.array(three))),
-            labelled.labels,
-            np.array([*legend.codes, 0])[result.classes],  # 0 for the class -1 of pixels without data
+            plots.composite(read_all(labelled.scene, np.array(three), step=step)),
+            labelled.labels[::step, ::step],
+            np.array([*legend.codes, 0])[result.classes[::step, ::step]],  # 0 for the class -1 of pixels without data
             codes=legend.codes,
             names=legend.names,
             colors=legend.colors,

@@ -107,11 +107,13 @@ class Run:
         return legend_of(self.header)
 
     @cached_property
-    def class_map(self) -> NDArray[np.int64]:
+    def class_map(self) -> NDArray[np.integer]:
         """(H, W) class codes of the training scene, 0 where there are no data."""
         if self.training is None:
             return read_class_map(self._folder / "map.tif")
-        return np.array([*self.legend.codes, 0])[self.training.result.classes]  # index -1 is the 0 at the end
+        return np.array([*self.legend.codes, 0], np.uint16)[
+            self.training.result.classes
+        ]  # index -1 is the 0 at the end
 
     @property
     def trained(self) -> Training:

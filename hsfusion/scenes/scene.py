@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +22,10 @@ from hsfusion.spectra import Bands, match_bands
 if TYPE_CHECKING:
     from hsfusion.scenes.formats.cube_file import CubeFile
 
+_log = logging.getLogger(__name__)
 _EDGE = 256  # of the squares, in pixels, that single pixels are read by
 _NUMBERS = 2**24  # read at a time
+_MOST_IN_MEMORY = 2**29  # bytes of single pixels
 
 
 class Window(NamedTuple):
@@ -242,15 +247,20 @@ def content_digest(scene: Scene) -> str:
     return hashed.hexdigest()
 
 
-def read_all(scene: Scene, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-    """Reads the whole scene, or some of its layers: (C + E, H, W) float32, NaN where there are no data."""
+def read_all(scene: Scene, layers: NDArray[np.int64] | None = None, *, step: int = 1) -> NDArray[np.float32]:
+    """Reads the whole scene, or some of its layers: (C + E, H, W) float32, NaN where there are no data.
+
+    With a ``step``, of the given layers every so many-th row and column.
+    """
     height, width = scene.geobox.shape
     if layers is None:
         return scene.read(Window(0, 0, height, width))
-    values = np.empty((len(layers), height, width), np.float32)
-    rows = max(1, _NUMBERS // (width * layer_count(scene)))  # a scene may read every layer to give some of them
-    for row in range(0, height, rows):
-        values[:, row : row + rows] = scene.read(Window(row, 0, min(rows, height - row), width), layers)
+    values = np.empty((len(layers), -(-height // step), -(-width // step)), np.float32)
+    rows = max(1, _NUMBERS // (width * layer_count(scene) * step))  # a scene may read every layer to give some of them
+    for first in range(0, values.shape[1], rows):
+        row, last = first * step, min((first + rows) * step, height)
+        read = scene.read(Window(row, 0, last - row, width), layers)
+        values[:, first : first + rows] = read[:, ::step, ::step]
     return values
 
 
@@ -276,10 +286,29 @@ def read_pixels(
     scene: Scene, pixels: NDArray[np.int64], layers: NDArray[np.int64] | None = None
 ) -> NDArray[np.float32]:
     """Reads single pixels (N,), see :func:`pixel_blocks`: (N, L) float32, NaN where there are no data."""
-    values = np.empty((pixels.size, layer_count(scene) if layers is None else len(layers)), np.float32)
+    values = room_for(pixels.size, layer_count(scene) if layers is None else len(layers))
     for places, part in pixel_blocks(scene, pixels, layers):
         values[places] = part
     return values
+
+
+def room_for(number: int, layers: int) -> NDArray[np.float32]:
+    """An array (number, layers), to be filled: of many pixels in a temporary file, which the system keeps or drops."""
+    size = 4 * number * layers
+    if size <= min(_MOST_IN_MEMORY, _available_bytes() // 8):
+        return np.empty((number, layers), np.float32)
+    _log.info("%.1f GB of pixels go to a temporary file in %s", size / 1e9, tempfile.gettempdir())
+    with tempfile.TemporaryFile(prefix="hsfusion-") as file:  # which lasts as long as the array
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)  # a full disk shows here, and not as a signal
+        return np.memmap(cast(Any, file), np.float32, "r+", shape=(number, layers))
+
+
+def _available_bytes() -> int:
+    """Memory that processes can have without others being swapped out."""
+    lines = Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else []
+    values = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
+    return values[0] if values else 8 * _MOST_IN_MEMORY
 
 
 def layer_count(scene: Scene) -> int:

@@ -11,6 +11,7 @@ from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.nn import FusionNetwork
 from hsfusion.scenes import LabelledScene, opening
 from hsfusion.scenes.formats.cube_file import CubeFile
+from hsfusion.scenes.scene import read_all
 
 SHORT = {"select": (), "epochs": 1, "steps_per_epoch": 2, "threads": 1, "groups": hs.even_groups(4)}
 SMALL = {"channels": 4, "width": 8, "receptive_field": 5}
@@ -72,6 +73,26 @@ def test_cube_that_is_too_large_to_keep_is_read_around_labelled_pixels(cube, mon
     run = hs.train(LabelledScene(kept.scene, labels, kept.legend), model=SMALL, baselines=(), **SHORT)
     assert run.metrics["test"]["overall_accuracy"] >= 0
     assert max(width for _, _, _, width in windows[:2]) <= 22
+
+
+def test_pixels_in_a_temporary_file_train_the_same_network(cube, monkeypatch, caplog):
+    path, options = cube
+    runs = []
+    for most in (2**29, 1):
+        monkeypatch.setattr("hsfusion.scenes.scene._MOST_IN_MEMORY", most)
+        with caplog.at_level("INFO"):
+            runs.append(hs.train(hs.open_scene(path, **options), model=SMALL, baselines=(), **SHORT))
+        assert ("GB of pixels go to a temporary file in" in caplog.text) == (most == 1)
+    states = [run.network.state_dict() for run in runs]
+    assert all(tensor.equal(states[1][name]) for name, tensor in states[0].items())
+    assert (runs[0].class_map == runs[1].class_map).all()
+
+
+def test_every_third_pixel_is_read_without_the_others_in_memory(cube, monkeypatch):
+    path, _ = cube
+    scene, layers = hs.open_scene(path), np.array([4, 1])
+    monkeypatch.setattr("hsfusion.scenes.scene._NUMBERS", 3000)
+    np.testing.assert_array_equal(read_all(scene, layers, step=3), read_all(scene, layers)[:, ::3, ::3])
 
 
 def test_kept_cube_gives_the_numbers_of_the_file_and_travels_without_them(cube):
