@@ -34,7 +34,7 @@ Forward = Callable[[FusionNetwork, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainBenchmark(Settings):
-    """Training on the CPU, in turns with loops that train a copy of the same network for as many steps.
+    """Training, in turns with loops that train a copy of the same network for as many steps.
 
     All of them validate after each epoch. ``bare`` has its batches in memory, drawn and augmented: forward, backward, a
     step of the optimizer, and nothing else. ``bare, whitened`` has them as the training has, whitened, and without the
@@ -46,9 +46,10 @@ class TrainBenchmark(Settings):
 
     repeats: int = within(5, 1)
 
-    def measure(self, scene: LabelledScene, settings: TrainSettings) -> dict[str, Any]:
-        """Samples per second of each loop, and those of the training in multiples of the other two."""
+    def measure(self, scene: LabelledScene, settings: TrainSettings, *, device: str = "cpu") -> dict[str, Any]:
+        """Samples per second of each loop, and those of the training in multiples of the others, on this device."""
         experiment = prepare_experiment(scene, settings)
+        experiment.network.to(device)
         loops = {"training": _whole, "bare": _bare, "bare, whitened": _bare_whitened, "toolbox": _toolbox}
         work = {name: loop(settings, experiment) for name, loop in loops.items()}
         seconds = timed(work, repeats=self.repeats)
@@ -104,7 +105,7 @@ def _on_ready_batches(
     data, classes = patch_data(settings, experiment), experiment.cube.classes
 
     def ready(pixels: Tensor, step: int | None) -> tuple[Tensor, Tensor]:
-        x = prepare(data.patches(pixels, step=step))
+        x = prepare(data.patches(pixels, step=step).to(experiment.network.mean.device))
         return x.contiguous(memory_format=torch.channels_last), classes[pixels]
 
     batches = [ready(pixels, step) for step, pixels in data.sampler()]
@@ -126,16 +127,22 @@ def _loop(settings: TrainSettings, network: FusionNetwork, batches: tuple[Batche
     """Trains on the first batches, counts what is right in the second; the share after the last epoch."""
     optimizer = (settings.optimizer or torch.optim.AdamW)(network.parameters())
     gates, right = network.fusion.gates, [0.0]
+
+    def on_device(some: Batches) -> Batches:
+        return ((x.to(network.mean.device), y.to(network.mean.device)) for x, y in some)
+
     for _ in range(settings.epochs):
         network.train()
-        for x, y in islice(batches[0], settings.steps_per_epoch):
+        for x, y in on_device(islice(batches[0], settings.steps_per_epoch)):
             optimizer.zero_grad()
             loss = F.cross_entropy(forward(network, x).flatten(1), y, label_smoothing=settings.label_smoothing)
             (loss if gates is None else loss + settings.band_cost * gates.cost).backward()
             optimizer.step()
         network.eval()
         with torch.no_grad():
-            right = [float((forward(network, x).flatten(1).argmax(1) == y).float().mean()) for x, y in batches[1]]
+            right = [
+                float((forward(network, x).flatten(1).argmax(1) == y).float().mean()) for x, y in on_device(batches[1])
+            ]
     return float(np.mean(right))
 
 
