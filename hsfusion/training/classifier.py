@@ -160,7 +160,8 @@ class FusionClassifier(pl.LightningModule):
         """Collects loss and confusion of patches (B, C, P, P) with classes (B,)."""
         loss, logits = self._loss(*batch)
         self.confusion.update(logits.argmax(1), batch[1])
-        self.log("val/loss", loss, on_epoch=True, sync_dist=True, batch_size=len(batch[1]))
+        # by all samples, as the loss is: Lightning rounds the mean over ranks of their numbers down
+        self.log("val/loss", loss, on_epoch=True, sync_dist=True, batch_size=number_over_ranks(batch[1]))
 
     def on_validation_epoch_end(self) -> None:
         """Logs overall accuracy, average accuracy, kappa and mean IoU."""
@@ -256,8 +257,16 @@ def accuracies(confusion: NDArray[np.integer], *, names: Sequence[str]) -> dict[
 
 def whole_batch(samples: Tensor) -> AbstractContextManager[object]:
     """:class:`WholeBatch` where there are several ranks."""
-    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    return WholeBatch(samples) if several else nullcontext()
+    return WholeBatch(samples) if _are_several() else nullcontext()
+
+
+def number_over_ranks(samples: Tensor) -> int:
+    """How many samples all ranks have."""
+    return int(_over_ranks(torch.tensor(len(samples), device=samples.device))) if _are_several() else len(samples)
+
+
+def _are_several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 class WholeBatch(TorchFunctionMode):
@@ -274,7 +283,7 @@ class WholeBatch(TorchFunctionMode):
     def __init__(self, samples: Tensor) -> None:
         super().__init__()
         self._samples, self._share = len(samples), slice(dist.get_rank(), None, dist.get_world_size())
-        self._total = int(_over_ranks(torch.tensor(len(samples), device=samples.device)))
+        self._total = number_over_ranks(samples)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Calls a function of torch, or what takes its place."""
