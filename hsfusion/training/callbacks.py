@@ -256,7 +256,7 @@ def ending_together(trainer: pl.Trainer) -> Iterator[None]:
     except Exception as error:
         if trainer.world_size == 1:
             raise
-        for _ in range(round(_GRACE / _LOOK)):  # sums end before the lost one does
+        for _ in range(5 if is_further else round(2 * _GRACE / _LOOK)):  # sums end before the lost one does
             time.sleep(_LOOK)
             if not is_further and (line := lost()) is not None:
                 raise EnvironmentFailure(line) from error
