@@ -128,14 +128,15 @@ def results_page() -> str:
     paths = sorted(RESULTS.glob("*.json"), key=lambda path: ("suite" in path.stem, path.stem), reverse=True)
     for path in sorted(paths, key=lambda path: path.stem[-10:], reverse=True):
         content = json.loads(path.read_text(encoding="utf-8"))
-        machine, rows = content["machine"], list(_measured(content["summary"]))
+        summary = content.get("summary", {})  # those of speed have none
+        machine, rows = content["machine"], list(_measured(summary))
         facts = f"{content['date'][:10]}, commit {content['commit']}, {machine['processor']}, {machine['cores']} cores"
         depth = max((len(way) for way, _ in rows), default=0)
         used = [any(numbers[i] for _, numbers in rows) for i in range(len(_HEADS))]
         heads = [*[""] * depth, *compress(_HEADS, used)]
         lines = [[*[""] * (depth - len(way)), *way, *compress(numbers, used)] for way, numbers in rows]
-        verdict = content["summary"].get("verdict")  # of an evidence run
-        shown = f"**{verdict}**: {' '.join(content['summary']['reasons'])}" if verdict else table(heads, lines)
+        verdict = summary.get("verdict")  # of an evidence run
+        shown = f"**{verdict}**: {' '.join(summary['reasons'])}" if verdict else table(heads, lines) if rows else ""
         parts += [f"## {path.stem.replace('_', ' ')}", f"{facts}. `{content['command']}`", shown]
     return "\n\n".join(parts)
 
