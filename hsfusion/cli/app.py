@@ -137,7 +137,7 @@ class TrialTable(Callback):
         # no such study yet; and enqueue_trial counts as experimental
         with suppress(KeyError), catch_warnings(action="ignore"):
             study = optuna.load_study(study_name=config.hydra.sweeper.study_name, storage=config.hydra.sweeper.storage)
-            for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+            for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
                 study.enqueue_trial(trial.params)
 
