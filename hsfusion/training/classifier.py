@@ -105,7 +105,7 @@ class FusionClassifier(pl.LightningModule):
         if "cnn" in self.thaw_at:
             for part in (self.network.cnn.norm, self.network.cnn.features):  # running means are part of it
                 part.train(not self._frozen("cnn", self.global_step))
-        torch.manual_seed(hash((self.seed, self.global_step, 0)) % 2**63)
+        _seed_all(hash((self.seed, self.global_step, 0)) % 2**63, self.device)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of patches (B, C, P, P) with classes (B,)."""
@@ -207,6 +207,13 @@ class FusionClassifier(pl.LightningModule):
             logits = logits.flatten(1).to(self.class_weights.dtype)  # (B, K)
             loss = F.cross_entropy(logits, classes, weight=self.class_weights, label_smoothing=self.label_smoothing)
         return loss, logits
+
+
+def _seed_all(seed: int, device: torch.device) -> None:
+    """Like ``torch.manual_seed``, which queues a stack trace for each kind of device that is absent, at each call."""
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 def balanced_class_weights(counts: Sequence[int]) -> list[float]:
