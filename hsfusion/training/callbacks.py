@@ -248,7 +248,8 @@ def ending_together(trainer: pl.Trainer) -> Iterator[None]:
         return lines[0] if lines else None  # the others are ended by this process
 
     watched = lost, over, 0.0 if is_further else _GRACE, trainer.local_rank < 2
-    threading.Thread(target=_watch, args=watched, daemon=True).start()
+    watch = threading.Thread(target=_watch, args=watched, daemon=True)
+    watch.start()
     try:
         yield
     except HsFusionError:
@@ -264,6 +265,7 @@ def ending_together(trainer: pl.Trainer) -> Iterator[None]:
         raise EnvironmentFailure(f"{what}. Fix: HSFUSION_DEBUG=1 shows where.") from error
     finally:
         over.set()
+        watch.join()  # or it might end the processes of a training that follows
         if sys.exception() is not None:
             _end_further()
 
