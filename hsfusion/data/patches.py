@@ -280,6 +280,7 @@ class PatchDataModule(pl.LightningDataModule):
 
         Whitens all pixels once, where the LightningModule takes them so: every pixel is in many patches.
         """
+        self._values, self._coloring = self._cube.values, None
         module = self.trainer.lightning_module if self.trainer else None
         network = getattr(module, "network", None)
         if stage != "fit" or network is None:
@@ -290,7 +291,8 @@ class PatchDataModule(pl.LightningDataModule):
         whitening = getattr(network, "whitening", None)
         if isinstance(whitening, Tensor):
             whitening.copy_(torch.from_numpy(noise_whitening(self._cube, self._split)))
-        ahead = self._range_dropout == 0 and getattr(module, "take_whitened", bool)()
+        take_whitened = getattr(module, "take_whitened", None)  # of another LightningModule: not
+        ahead = take_whitened is not None and take_whitened(self._range_dropout == 0)
         if isinstance(whitening, Tensor) and ahead:
             self._values = torch.from_numpy(room_for(*self._cube.values.shape))
             for part, out in zip(self._cube.values.split(_ROWS), self._values.split(_ROWS), strict=True):
@@ -299,8 +301,13 @@ class PatchDataModule(pl.LightningDataModule):
             self._coloring = np.linalg.inv(whitening.double().cpu().numpy()).T.astype(np.float32)
 
     def teardown(self, stage: str) -> None:
-        """Patches are no longer whitened."""
-        self._values = self._cube.values.to(self._values.device)
+        """Patches are no longer whitened, and memory of a GPU is free again."""
+        module: Any = self.trainer.lightning_module if self.trainer else None
+        if hasattr(module, "take_whitened"):
+            module.take_whitened(False)
+        self._values, self._coloring = self._cube.values, None
+        self._index, self._classes = self._cube.index.reshape(-1), self._cube.classes
+        self._offsets = self._offsets.cpu()
 
     def train_dataloader(self) -> DataLoader:
         """Batches ``(step, pixels)``."""

@@ -326,7 +326,8 @@ class MultiSceneNetwork(nn.Module):
 
     def classify(self, patches: Sequence[Tensor]) -> Tensor:
         """Classifies standardised patches (B_s, C_s, H, W) of all scenes at once, normalised over all; B_s may be 0."""
-        return self.cnn(torch.cat([self[scene].fusion(x) for scene, x in enumerate(patches) if len(x)]))
+        fused = [self[scene].fusion(x) for scene, x in enumerate(patches) if len(x)]
+        return self.cnn(torch.cat(fused or [self[0].fusion(patches[0])]))
 
     def split_networks(self) -> list[FusionNetwork]:
         """The networks of the scenes, each an ordinary one with tensors of its own, its gates settled wide open."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.errors import InputError, printable
+from hsfusion.errors import EnvironmentFailure, InputError, printable
 from hsfusion.scenes.geobox import GeoBox, check_same_grid, crs_name
 from hsfusion.spectra import Bands, match_bands
 
@@ -299,8 +299,14 @@ def room_for(number: int, layers: int) -> NDArray[np.float32]:
         return np.empty((number, layers), np.float32)
     _log.info("%.1f GB of pixels go to a temporary file in %s", size / 1e9, tempfile.gettempdir())
     with tempfile.TemporaryFile(prefix="hsfusion-") as file:  # which lasts as long as the array
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)  # a full disk shows here, and not as a signal
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)  # a full disk shows here, and not as a signal
+        except OSError as error:
+            fix = "free space there, or let TMPDIR name a folder on a larger disk"
+            raise EnvironmentFailure(
+                f"{tempfile.gettempdir()}: no space for a temporary file of {size / 1e9:.1f} GB. Fix: {fix}."
+            ) from error
         return np.memmap(cast(Any, file), np.float32, "r+", shape=(number, layers))
 
 

@@ -90,12 +90,20 @@ class FusionClassifier(pl.LightningModule):
         self.register_buffer("class_weights", weights.float(), persistent=False)
         self.confusion = MulticlassConfusionMatrix(self.num_classes)
 
-    def take_whitened(self) -> bool:
-        """Whether patches may come whitened; from now on they do, and a linear part without a share is left out."""
+    def take_whitened(self, possible: bool) -> bool:
+        """Makes the module take whitened patches from now on if that is possible, and says whether it does.
+
+        It is not where a linear part has a share, for it may see bands as they are. One without a share is left out.
+        """
         network = self.network
         linear = None if isinstance(network, MultiSceneNetwork) else network.linear
-        self._whitened = linear is None or bool(linear.network_share == 1)
+        self._whitened = possible and (linear is None or bool(linear.network_share == 1))
         return self._whitened
+
+    def logits(self, patches: Any) -> Tensor:
+        """Logits (B, K, H, W) of standardised patches, or of whitened ones where they come so."""
+        network: Any = self.network
+        return network.cnn(network.fusion(patches)) if self._whitened else network.classify(patches)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Makes dropout and gates a function of (seed, step), so that a resumed run draws the same."""
@@ -123,6 +131,14 @@ class FusionClassifier(pl.LightningModule):
             mean = self._losses[0] / self._losses[1]
             self.log("train/loss", mean, on_step=False, on_epoch=True, prog_bar=True, batch_size=1, sync_dist=True)
             self._losses = torch.zeros_like(self._losses)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the losses of an epoch that is not over."""
+        checkpoint["losses"] = self._losses.cpu()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on with them."""
+        self._losses = checkpoint.get("losses", self._losses)
 
     def band_price(self, step: int) -> Tensor:
         """What the open bands cost at a step, in units of the loss."""
@@ -201,10 +217,8 @@ class FusionClassifier(pl.LightningModule):
         return step < self.thaw_at.get(part, 0.0) * self.total_steps
 
     def _loss(self, patches: Any, classes: Tensor) -> tuple[Tensor, Tensor]:
-        network = self.network
         with whole_batch(classes):
-            logits = network.cnn(network.fusion(patches)) if self._whitened else network.classify(patches)
-            logits = logits.flatten(1).to(self.class_weights.dtype)  # (B, K)
+            logits = self.logits(patches).flatten(1).to(self.class_weights.dtype)  # (B, K)
             loss = F.cross_entropy(logits, classes, weight=self.class_weights, label_smoothing=self.label_smoothing)
         return loss, logits
 

@@ -447,3 +447,30 @@ def test_pixels_are_whitened_before_batches_where_no_linear_part_needs_them_othe
     assert data.patches(pixels, step=None).equal(standardised)
     losses, samples = np.array(seen.steps).T
     assert fitted.history["train/loss"][1] == pytest.approx([np.average(losses, weights=samples)])
+
+
+@pytest.mark.filterwarnings("ignore")  # of Lightning, which runs keep quiet
+def test_trainer_of_somebody_sees_the_same_network_after_the_training_and_in_another():
+    model = ModelSettings(channels=4, width=8, receptive_field=3)
+    settings = TrainSettings(threads=1, steps_per_epoch=3, groups=partial(even_groups, number=4), model=model)
+    experiment = prepare_experiment(synthetic_scene(seed=0, height=40, width=40), settings)
+    module = FusionClassifier(experiment.network, optimizer=torch.optim.AdamW, total_steps=3, seed=0)
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "accelerator": "cpu",
+        "inference_mode": False,  # or metrics could not be updated by a training that follows
+    }
+
+    def validated(trainer):
+        return pytest.approx(float(trainer.callback_metrics["val/loss"]), rel=1e-4)
+
+    for more in ({}, {"range_dropout": 0.3}, {}):  # pixels are whitened once, for each batch, and once again
+        data = patch_data(replace(settings, **more), experiment)
+        trainer = pl.Trainer(max_epochs=1, **quiet)
+        trainer.fit(module, datamodule=data)
+        fitted = validated(trainer)
+        (after,) = trainer.validate(module, datamodule=data, verbose=False)
+        assert after["val/loss"] == fitted and module._whitened is False
