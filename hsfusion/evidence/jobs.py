@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -125,7 +126,8 @@ class Workers:
     def run(self, jobs: Sequence[Job], *, stage: str) -> None:
         """Carries out the jobs; returns when all are done, and raises the error of the first that fails."""
         while waiting := [job for job in jobs if not job.path.exists()]:
-            if not any(self._carry_out_some(waiting, stage=stage)):
+            free = [job for job in waiting if not _is_held(self.folder, job)]
+            if not (free and any(self._carry_out_some(free, stage=stage))):
                 time.sleep(_PAUSE_S)  # other calls hold all that are left
 
     def _carry_out_some(self, waiting: Sequence[Job], *, stage: str) -> list[bool]:
@@ -149,9 +151,8 @@ def _carry_out(task: Task, job: Job, folder: Path, *, in_worker: bool) -> bool:
     """Whether the job was carried out here; it was not where another process holds or has finished it."""
     if in_worker:
         logging.getLogger("hsfusion").setLevel(logging.ERROR)  # the parent has logged it already
-    name = "~".join(job.path.relative_to(folder).parts)
     try:
-        with FileLock(folder / LOCKS / name, timeout=0):
+        with _lock(folder, job):
             if job.path.exists():
                 return False
             _sweep(job.path)
@@ -159,6 +160,27 @@ def _carry_out(task: Task, job: Job, folder: Path, *, in_worker: bool) -> bool:
             return True
     except Timeout:
         return False
+
+
+def _lock(folder: Path, job: Job) -> FileLock:
+    return FileLock(folder / LOCKS / "~".join(job.path.relative_to(folder).parts), timeout=0)
+
+
+def _is_held(folder: Path, job: Job) -> bool:
+    try:
+        with _lock(folder, job):
+            return False
+    except Timeout:
+        return True
+
+
+def remove_locks(folder: Path) -> None:
+    """Removes the locks that no call holds."""
+    for path in (folder / LOCKS).iterdir():
+        with suppress(Timeout, OSError), FileLock(path, timeout=0):
+            path.unlink()
+    with suppress(OSError):  # some are held
+        (folder / LOCKS).rmdir()
 
 
 def _sweep(path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from hsfusion.evidence.jobs import (
     Task,
     Workers,
     moves_of,
+    remove_locks,
     score_run,
     split_of,
     train_run,
@@ -95,7 +95,7 @@ def gather_evidence(
     stages.score(profiles)
     if plan.top_k and plan.retrain:
         stages.choose(profiles)
-    shutil.rmtree(folder / LOCKS, ignore_errors=True)  # all is done
+    remove_locks(folder)
     return stages.content
 
 
@@ -247,7 +247,9 @@ class _Stages:
         judged = with_importance(verdict_of(profiles, self.content), mean_importance([self.content]))
         windows = [{**asdict(window), "weight": window.share} for window in judged.windows]
         self.content["verdict"] = {**asdict(judged), "windows": windows}
-        write_json(self._folder / EVIDENCE, self.content)
+        file = self._folder / EVIDENCE
+        if not (file.exists() and read_json(file).keys() > self.content.keys()):  # another call is further
+            write_json(file, self.content)
 
 
 def _claim(folder: Path, configuration: str) -> None:

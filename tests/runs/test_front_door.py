@@ -36,7 +36,7 @@ SHORT = {  # notebook -> what stands in its cells, and what a short run has in i
         _SCENE,
         ("channels=8, width=16,", "channels=4, width=8,"),
         ("epochs=12", "epochs=1, steps_per_epoch=5, baselines=(), groups=hs.even_groups(4)"),
-        ("resamples=2", "resamples=1, random_split=None"),
+        ("resamples=2", "resamples=1"),
         ("faithfulness_pixels=50", "faithfulness_pixels=20"),
     ],
     "03_new_scene": [
