@@ -135,7 +135,7 @@ def guarded(action: Callable[[], None]) -> int:
         if os.environ.get("HSFUSION_DEBUG") == "1":
             traceback.print_exception(error)
         message, code = _explained(error)
-    if is_first_process() or "TORCHELASTIC_RUN_ID" in os.environ:  # else train.log has it, and the first names the rank
+    if is_first_process() or COMMAND not in os.environ:  # else train.log has it, and the first names the rank
         _tell("hsfusion: error: " + printable(" ".join(message.split()), longest=None))
     return code
 

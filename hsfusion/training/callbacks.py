@@ -18,6 +18,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies.launchers import subprocess_script
@@ -235,6 +236,7 @@ def ending_together(trainer: pl.Trainer) -> Iterator[None]:
     with that line. Where rank 0 itself is lost, rank 1 writes the line, and all end.
     """
     # Lightning's kills this process without a word
+    observer = subprocess_script._launch_process_observer  # pyright: ignore[reportPrivateImportUsage]
     subprocess_script._launch_process_observer = _further.extend  # pyright: ignore[reportPrivateImportUsage]
     environment = getattr(trainer.strategy, "cluster_environment", None)
     is_further = trainer.local_rank > 0 and isinstance(environment, LightningEnvironment)
@@ -252,7 +254,7 @@ def ending_together(trainer: pl.Trainer) -> Iterator[None]:
     watch.start()
     try:
         yield
-    except HsFusionError:
+    except (HsFusionError, MisconfigurationException):
         raise
     except Exception as error:
         if trainer.world_size == 1:
@@ -261,9 +263,12 @@ def ending_together(trainer: pl.Trainer) -> Iterator[None]:
             time.sleep(_LOOK)
             if not is_further and (line := lost()) is not None:
                 raise EnvironmentFailure(line) from error
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+            raise
         what = f"{_named(trainer.global_rank, trainer)} failed ({type(error).__name__}: {error})"
         raise EnvironmentFailure(f"{what}. Fix: HSFUSION_DEBUG=1 shows where.") from error
     finally:
+        subprocess_script._launch_process_observer = observer  # pyright: ignore[reportPrivateImportUsage]
         over.set()
         watch.join()  # or it might end the processes of a training that follows
         if sys.exception() is not None:
