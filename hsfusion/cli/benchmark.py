@@ -26,14 +26,7 @@ _FREE = ("rows", "seeds", "first_seed", "json", "suite_folder", "progress", "swe
 
 def accuracy(cfg: DictConfig) -> None:
     """Trains each kind of fusion beside the baselines with every seed, on one scene or a suite; prints a table."""
-    from hsfusion.benchmarks.comparisons import (
-        commit,
-        compare_fusions,
-        suite_table,
-        summarise_scenes,
-        table,
-        with_baselines,
-    )
+    from hsfusion.benchmarks import comparisons
     from hsfusion.cli.commands import scene_of, settings_of, show_warnings
 
     lists = {key: _listed(cfg, key) for key in ("fusions", "keep_bands")}
@@ -48,14 +41,16 @@ def accuracy(cfg: DictConfig) -> None:
         for entry in _chosen_rows(cfg, entries):
             done = {(row["method"], row["seed"]) for row in earlier if row["scene"] == entry["name"]}
             of = cfg if suite is None else _row_config(cfg, entry["words"])
-            for row in compare_fusions(scene_of(of), settings_of(of), seeds=seeds, done=done, **lists):
-                yield {"scene": entry["name"], **row, "commit": commit()}
+            for row in comparisons.compare_fusions(scene_of(of), settings_of(of), seeds=seeds, done=done, **lists):
+                yield {"scene": entry["name"], **row, "commit": comparisons.commit()}
 
     show_warnings()
-    rows = _collect(cfg, measured(), summarise=summarise_scenes, configuration=configuration, earlier=earlier)
+    rows = _collect(
+        cfg, measured(), summarise=comparisons.summarise_scenes, configuration=configuration, earlier=earlier
+    )
     if suite is None:
-        print("\n".join(table(with_baselines(rows))))
-    print("\n".join(suite_table(rows)))
+        print("\n".join(comparisons.table(comparisons.with_baselines(rows))))
+    print("\n".join(comparisons.suite_table(rows)))
 
 
 def _suite(cfg: DictConfig) -> list[dict[str, Any]]:
@@ -180,7 +175,9 @@ def speed(cfg: DictConfig, kind: str) -> None:
     from hsfusion.runs.folder import write_json
 
     benchmark = SPEEDS[kind](**values_of(SPEEDS[kind], cfg))
-    result = benchmark.measure(*([scene_of(cfg), settings_of(cfg)] if kind == "train" and _seeds(cfg) else ()))
+    if kind == "train":
+        _seeds(cfg)
+    result = benchmark.measure(*((scene_of(cfg), settings_of(cfg)) if kind == "train" else ()))
     print("\n".join(benchmark.table(result)))
     if cfg.json is not None:
         write_json(Path(str(cfg.json)), circumstances(command_again(f"benchmark {kind}"), plain(cfg)) | result)
@@ -191,7 +188,7 @@ KINDS = {
     "sensors": (sensors, "networks on a scene as other sensors would see it: would Sentinel-2 be enough?"),
     "finetune": (finetune, "fine-tuning beside training from scratch, on the same few labels"),
     "evidence": (evidence, "how stable and how faithful the band weights are, over seeds and resamples"),
-    "train": (speed, "samples per second of train, beside a bare loop and one as toolboxes write it"),
+    "train": (speed, "samples per second of train, beside a bare loop, and one with a Dataset of single patches"),
     "read": (speed, "reading a cube, beside a raw read of its bytes, rasterio and spectral"),
     "predict": (speed, "pixels per second of predict, beside a loop over patches and the bare network"),
     "fusion": (speed, "speed and memory of WeightedSum beside the plain expression"),

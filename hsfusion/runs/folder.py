@@ -129,7 +129,7 @@ def start_folder(
 def check_space(path: Path, experiments: Sequence[Experiment]) -> None:
     """Refuses a run folder for which the disk is too small, before anything is trained.
 
-    At once are there two checkpoints, of the network, its best state and two moments of its parameters, the model
+    Two checkpoints exist at the same time, of the network, its best state and two moments of its parameters, the model
     file, rasters before they are compressed, tables and figures.
     """
     needed = _TABLES

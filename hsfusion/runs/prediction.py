@@ -270,7 +270,7 @@ def _files_beside(areas: ClassAreas, class_map: Path, *, request: MapRequest, sc
     legend, title = request.legend, f"Class map: {scene.name}"
     classes = read_reduced(class_map, most=1200)
     figure = plots.class_map_figure(classes, codes=legend.codes, names=legend.names, colors=legend.colors, title=title)
-    shares = (areas.pixels / areas.pixels.sum()).tolist()
+    shares = (areas.pixels / max(1, areas.pixels.sum())).tolist()
     entries = list(zip(legend.names, legend.colors, shares, strict=True))
     page = plots.map_html(classes, codes=legend.codes, legend=entries, title=title, **_place(scene.geobox, classes))
     return {

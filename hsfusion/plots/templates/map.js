@@ -89,7 +89,7 @@ function start() {
   }, { passive: false });
   document.querySelectorAll("button").forEach((button) => button.addEventListener("click", () =>
     button.dataset.zoom > 0 ? zoom(Number(button.dataset.zoom), frame.clientWidth / 2, frame.clientHeight / 2) : whole()));
-  window.addEventListener("resize", whole);
+  window.addEventListener("resize", place);
   paint();
   whole();
 }
