@@ -10,6 +10,7 @@ import shlex
 import shutil
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import yaml
@@ -21,6 +22,7 @@ import hsfusion.evidence
 import hsfusion.runs.finetuning  # not while what they import is replaced: they would keep it
 from hsfusion.cli.main import COMMANDS
 from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.nn import BACKBONES
 from hsfusion.runs.settings import ModelSettings, TrainSettings
 
 ROOT = Path(__file__).parents[2]
@@ -178,8 +180,9 @@ def test_python_of_a_page_runs(page, here, monkeypatch, capsys):
     monkeypatch.setattr("hsfusion.runs.finetuning.TrainSettings", small)
     monkeypatch.setattr("hsfusion.data.public.indian_pines", lambda: synthetic_scene(seed=0, height=40, width=40))
     values = {"__name__": "page"}
-    for text in blocks_of(page, "python")[0]:
-        exec(compile(re.sub(r"\bepochs=\d{2,}", "epochs=2", text), page, "exec"), values)
+    with patch.dict(BACKBONES):  # a page registers one
+        for text in blocks_of(page, "python")[0]:
+            exec(compile(re.sub(r"\bepochs=\d{2,}", "epochs=2", text), page, "exec"), values)
     pyplot.close("all")
     if page == "README.md":
         assert {path.name for path in (here / "runs/mine").iterdir()} >= {"model.safetensors", "report.html"}
