@@ -172,7 +172,6 @@ def test_windows_are_told_from_their_proxies_in_nine_of_ten_seeds(train, correla
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="six and seven of ten: docs/results/weights.md")
 def test_exact_copy_is_dispensable_in_nine_of_ten_seeds(train, changed):
     held, carried = [], []
     for seed in range(10):
