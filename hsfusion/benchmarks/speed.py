@@ -72,8 +72,11 @@ class _OnDevice(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         compute_device(self.device)
+
+    def _prepare(self) -> None:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+        torch.manual_seed(0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +192,7 @@ class PredictBenchmark(_OnDevice):
     def measure(self) -> dict[str, Any]:
         """Pixels per second of each candidate."""
         scene = indian_pines().scene
-        torch.manual_seed(0)
+        self._prepare()
         network = build_network(scene.bands, even_groups(scene.bands, number=14), num_classes=16).eval()
         folded = FoldedNetwork(network).to(self.device)
         pixels, work, files = {}, {}, {}
@@ -298,7 +301,7 @@ class FusionBenchmark(_OnDevice):
         return {"torch": torch.__version__, "kinds": [self._row(cast(Kind, kind)) for kind in self.kinds]}
 
     def _row(self, kind: Kind) -> dict[str, Any]:
-        torch.manual_seed(0)
+        self._prepare()
         module = WeightedSum(self.inputs, kind=kind, channels=self.channels, constraint="affine", init="normal")
         module.to(self.device)
         torch.compiler.reset()

@@ -60,7 +60,7 @@ def noise_whitening(cube: TrainingCube, split: Split) -> NDArray[np.float64]:
     if len(differences) < 50:
         return whole
     scale = np.sqrt(differences[:, used].var(0) + 1e-3 * differences[:, used].var(0).mean())
-    with warnings.catch_warnings():  # fewer factors than asked for move on without end, and change little
+    with warnings.catch_warnings():  # more factors than the noise has converge slowly, and change little
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = FactorAnalysis(min(_FACTORS, used.size // 2)).fit(differences[:, used] / scale)
     noise = model.components_.T @ model.components_ + np.diag(np.maximum(model.noise_variance_, 1e-3))

@@ -111,9 +111,8 @@ class Run:
         """(H, W) class codes of the training scene, 0 where there are no data."""
         if self.training is None:
             return read_class_map(self._folder / "map.tif")
-        return np.array([*self.legend.codes, 0], np.uint16)[
-            self.training.result.classes
-        ]  # index -1 is the 0 at the end
+        codes = np.array([*self.legend.codes, 0], np.uint16)  # index -1 is the 0 at the end
+        return codes[self.training.result.classes]
 
     @property
     def trained(self) -> Training:

@@ -369,12 +369,14 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
+        """The sum over ranks of values of any shape, the same in each."""
         total = values.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """The sum over ranks of the gradients: what one rank holds is part of the sum of each."""
         return _Sum.forward(ctx, gradients[0])
 
 
