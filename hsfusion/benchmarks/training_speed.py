@@ -117,7 +117,7 @@ def _bare_whitened(settings: TrainSettings, experiment: Experiment) -> Callable[
 def _on_ready_batches(
     settings: TrainSettings, experiment: Experiment, prepare: Prepare, forward: Forward
 ) -> Callable[[], object]:
-    data, classes = patch_data(settings, experiment), experiment.cube.classes
+    data, classes = patch_data(settings, experiment), experiment.cube.classes.long()
 
     def ready(pixels: Tensor, step: int | None) -> tuple[Tensor, Tensor]:
         x = prepare(data.patches(pixels, step=step).to(experiment.network.mean.device))

@@ -34,7 +34,7 @@ class TrainingCube:
         values: (P, C) float32, standardised; 0 where there are no data.
         index: (H + 2 r, W + 2 r) int32, row of ``values`` of each pixel of the scene, reflected at the border; P for
             pixels that are in no patch, which no row has.
-        classes: (H * W,) int64, class index of each pixel, -1 where unlabelled.
+        classes: (H * W,) int16, class index of each pixel, -1 where unlabelled.
         mean: (C,) float64, of the training pixels.
         std: (C,) float64, of the training pixels.
         covariance: (C (C + 1) / 2,) float64, of at most 20,000 standardised training spectra, the upper triangle row
@@ -341,7 +341,7 @@ class PatchDataModule(pl.LightningDataModule):
         for name in ("_values", "_index", "_classes", "_offsets"):  # moves once, on the first batch
             setattr(self, name, getattr(self, name).to(pixels.device))
         patches = self.patches(pixels, step=step if step >= 0 else None, share=share)
-        return patches, self._classes[pixels[share]]
+        return patches, self._classes[pixels[share]].long()
 
     def patches(self, pixels: Tensor, *, step: int | None, share: slice = slice(None)) -> Tensor:
         """Standardised patches (B, C, 2 r + 1, 2 r + 1) around a share of pixels, given as flat indices in the scene.

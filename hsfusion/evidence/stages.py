@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
 from hsfusion.evidence.jobs import (
+    CLASSIFIERS,
     DIRECTIONS,
     FILLS,
     LOCKS,
@@ -216,6 +218,12 @@ class _Stages:
         members = {pair: [job.path.parent for job in of] for pair, of in jobs.items()}
         self._workers.run(chosen_jobs(places, members), stage="choices of bands")
         self._workers.run(retrain_jobs(places, plan, self._used), stage="trainings on chosen bands")
+        done = [  # by this call and by others, for classifiers can be added
+            name
+            for name in CLASSIFIERS
+            if all(job.path.exists() for job in retrain_jobs(places, replace(plan, retrain=(name,)), self._used))
+        ]
+        plan = replace(plan, retrain=tuple(done))
         self.content["top_k"] = top_k_of(places, plan, members=members, kind=self._split.kind)
         self._write(profiles)
 
@@ -255,11 +263,15 @@ class _Stages:
 def _claim(folder: Path, configuration: str) -> None:
     """Makes the folder this configuration's, or continues with it."""
     file = folder / "config.yaml"
-    before = [path for path in folder.iterdir() if not path.match(LEFTOVERS)] if folder.is_dir() else []
+    before = folder.iterdir() if folder.is_dir() else ()
+    strange = [path for path in before if not (path.match(LEFTOVERS) or path.name == LOCKS)]
     if not file.exists():  # looked for after the rest: another call may have made it just now
-        if folder.is_file() or before:
+        if folder.is_file() or strange:
             raise InputError(folder, "folder", "not empty", "a new or empty folder", "name another")
-        write_file(file, configuration)
+        (folder / LOCKS).mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / LOCKS / file.name):  # or two first calls with other words could both go on
+            if not file.exists():
+                write_file(file, configuration)
     if file.read_text(encoding="utf-8") != configuration:
         fix = "give the same words as before, or another folder"
         raise InputError(file, "configuration", "another one", "that of this command", fix)

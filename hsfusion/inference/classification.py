@@ -44,7 +44,7 @@ class TilePrediction(NamedTuple):
 
 def predict_scene(
     network: FusionNetwork, scene: Scene, *, smooth: str = "none", device: Device = "cpu"
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
     """Classifies a scene that fits in memory, reflected at its border, so that every pixel gets a class.
 
     With ``smooth`` bilateral, by probabilities that :func:`bilateral` has filtered.
@@ -54,7 +54,7 @@ def predict_scene(
         probability of the class, NaN where there is none.
     """
     folded = FoldedNetwork(network).to(device)
-    classes = np.full(scene.geobox.shape, -1, np.int64)
+    classes = np.full(scene.geobox.shape, -1, np.int16)
     confidence = np.full(scene.geobox.shape, np.nan, np.float32)
     compute = classify_smoothed if smooth == "bilateral" else classify
     for (row, col, height, width), index, share, _ in compute(folded, scene, tiles_of(scene.geobox.shape)):
@@ -291,7 +291,7 @@ class MaskedNetwork:
         standard = copy.deepcopy(network).cpu().eval().requires_grad_(False)
         standard.mean.zero_()  # the patches are standardised already
         standard.std.fill_(1)
-        self._network, self._classes, self._side = standard, classes, patches.shape[-1]
+        self._network, self._classes, self._side = standard, classes.long(), patches.shape[-1]
         self._folded, size = FoldedNetwork(standard), patches.shape[1]
         every = torch.eye(size).double()
         bases = [every if standard.whitening is None else standard.whitening.double()]

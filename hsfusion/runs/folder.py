@@ -152,9 +152,11 @@ def inputs_of(experiments: Sequence[Experiment]) -> dict[str, Any]:
     inputs: dict[str, Any] = {"threads": torch.get_num_threads()}
     for split in (experiment.split for experiment in experiments):
         labelled, name = split.labelled, split.labelled.scene.name
-        labels = json.dumps(asdict(labelled.legend)).encode() + labelled.labels.tobytes() + split.roles.tobytes()
+        truth = hashlib.sha256(json.dumps(asdict(labelled.legend)).encode())
+        for codes in (labelled.labels, split.roles):
+            truth.update(codes.ravel().data)
         inputs |= {f"content (bands, place, values) of {name}": content_digest(labelled.scene)}
-        inputs |= {f"ground truth of {name}": hashlib.sha256(labels).hexdigest()}
+        inputs |= {f"ground truth of {name}": truth.hexdigest()}
     return inputs
 
 

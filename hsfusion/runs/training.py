@@ -40,6 +40,7 @@ from hsfusion.trust.verdict import beats_chance
 _log = logging.getLogger(__name__)
 #: what a search can go by
 VALIDATION_METRICS = ("val/overall_accuracy", "val/average_accuracy", "val/kappa", "val/mean_iou")
+_PRECISIONS = ("32", "32-true", "bf16-mixed", "16-mixed")  # patches and statistics are float32
 _NEVER = 2.0  # share of the training after which a frozen part learns
 
 
@@ -60,7 +61,7 @@ class FittedNetwork:
 class TrainingResult(FittedNetwork):
     """What a training gave: class indices (H, W), -1 without data, shares of groups (G, H, W), confusion (K, K + 1)."""
 
-    classes: NDArray[np.int64]
+    classes: NDArray[np.int16]
     confidence: NDArray[np.float32]
     instance_maps: NDArray[np.float32] | None
     confusion: NDArray[np.int64]
@@ -221,6 +222,8 @@ def _trainer(
     with configuration_errors("callbacks"):
         callbacks += [given if isinstance(given, pl.Callback) else given() for given in settings.callbacks]
     asked = getattr(make, "keywords", {})
+    if (precision := str(asked.get("precision") or 32)) not in _PRECISIONS:
+        raise InputError("trainer", "precision", precision, f"one of {', '.join(_PRECISIONS)}", "choose one of them")
     usual = {
         "logger": loggers or False,
         "enable_progress_bar": settings.progress,
@@ -324,7 +327,7 @@ def read_result(experiment: Experiment, fitted: FittedNetwork, data: PatchDataMo
     )
 
 
-def _compared_with_chance(experiment: Experiment, classes: NDArray[np.int64]) -> Chance:
+def _compared_with_chance(experiment: Experiment, classes: NDArray[np.integer]) -> Chance:
     """The map (H, W) and the labels at the validation pixels beside labels that mean nothing."""
     split, scene = experiment.split, experiment.split.labelled.scene
     index, train, val = experiment.cube.classes.numpy(), split.pixels(TRAIN), split.pixels(VAL)
@@ -338,10 +341,10 @@ def _compared_with_chance(experiment: Experiment, classes: NDArray[np.int64]) ->
     )
 
 
-def confusion_at(split: Split, classes: NDArray[np.int64], role: int) -> NDArray[np.int64]:
+def confusion_at(split: Split, classes: NDArray[np.integer], role: int) -> NDArray[np.int64]:
     """Counts (K, K + 1) of a map of class indices (H, W) at the pixels of one role."""
     pixels, legend = split.roles == role, split.labelled.legend
-    truth = legend.indices(split.labelled.labels)[pixels]
+    truth = legend.indices(split.labelled.labels[pixels])
     return confusion_matrix(truth, classes[pixels], num_classes=len(legend.codes))
 
 
@@ -354,11 +357,11 @@ def validation_accuracies(trainings: Sequence[Training]) -> dict[str, float]:
     return {name: reached[name.removeprefix("val/")] for name in VALIDATION_METRICS}
 
 
-def evaluate_test(split: Split, classes: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[str, Any]]:
+def evaluate_test(split: Split, classes: NDArray[np.integer]) -> tuple[NDArray[np.int64], dict[str, Any]]:
     """The one look at the test pixels: confusion matrix (K, K + 1), parts ``split`` and ``test`` of metrics.json."""
     legend = split.labelled.legend
     test = split.roles == TEST
-    truth = legend.indices(split.labelled.labels)[test]
+    truth = legend.indices(split.labelled.labels[test])
     confusion = confusion_at(split, classes, TEST)
     roles = {"train": TRAIN, "val": VAL, "test": TEST, "buffer": BUFFER}
     seen, right = split.in_seen_fields(), truth == classes[test]

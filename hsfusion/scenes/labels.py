@@ -34,7 +34,7 @@ _NO_CLASS_NAMES = {
 class Labels:
     """Ground truth on the grid of a scene, with what its file says of the classes, by code."""
 
-    codes: NDArray[np.int64]  # (H, W), 0 for unlabelled, others from 1 to 65535
+    codes: NDArray[np.integer]  # (H, W), 0 for unlabelled, others from 1 to 65535
     names: Mapping[int, str]  # of classes that the file names
     colors: Mapping[int, str]  # ``#rrggbb``, likewise
     original: Mapping[
@@ -71,7 +71,7 @@ class LabelledScene:
     """A scene with ground truth on its grid: (H, W) class codes, 0 for unlabelled, and the legend of the classes."""
 
     scene: Scene
-    labels: NDArray[np.int64]
+    labels: NDArray[np.integer]
     legend: Legend
 
     def __post_init__(self) -> None:
@@ -89,8 +89,9 @@ class LabelledScene:
 
     def where(self, valid: NDArray[np.bool_]) -> LabelledScene:
         """Drops the labels of pixels (H, W) that are not valid, and classes (but for two) that then have none."""
-        kept = np.where(valid, self.labels, 0)
-        if lost := int(((self.labels > 0) & ~valid).sum()):
+        lost = int(((self.labels > 0) & ~valid).sum())
+        kept = np.where(valid, self.labels, 0) if lost else self.labels
+        if lost:
             _log.warning("%d labelled pixels have no data and are left out.", lost)
         kept_classes = [i for i, code in enumerate(self.legend.codes) if (kept == code).any()]
         for i in set(range(len(self.legend.codes))) - set(kept_classes):
@@ -136,14 +137,14 @@ def read_labels(
     return _numbered(path, index, classes, categories)
 
 
-def read_ids(path: str | Path, scene: Scene, *, field: str | None = None) -> NDArray[np.int64]:
+def read_ids(path: str | Path, scene: Scene, *, field: str | None = None) -> NDArray[np.integer]:
     """Numbers the fields that the pixels of a scene lie in: (H, W), -1 for none.
 
     ``path`` is a raster of ids, 0 for none, or polygons with an attribute ``field``; see :func:`read_labels`.
     """
     if field is None and vector_format(Path(path)):
         raise InputError(path, "split.field", "missing", "the attribute that holds the ids", "give split.field=NAME")
-    return _indexed(Path(path), scene, None, field, {0})[0].astype(np.int64)
+    return _indexed(Path(path), scene, None, field, {0})[0]
 
 
 def _indexed(
@@ -162,7 +163,7 @@ def _indexed(
     return *raster_codes(file, none), read_categories(file)
 
 
-def raster_codes(file: CubeFile, unlabelled: Collection[int]) -> tuple[NDArray[np.int64], list[int]]:
+def raster_codes(file: CubeFile, unlabelled: Collection[int]) -> tuple[NDArray[np.int32], list[int]]:
     """Reads class codes of any whole number type, exactly: (H, W) index of the code, and the codes, ascending.
 
     The index is -1 for unlabelled codes, nodata, NaN, and what is masked.
@@ -180,12 +181,13 @@ def raster_codes(file: CubeFile, unlabelled: Collection[int]) -> tuple[NDArray[n
         if wrong.any():
             expected = f"whole numbers up to {exact}; others are measurements, so this is no label raster"
             raise file.error("class codes", f"{data[wrong][0]:g}", expected, "give a raster of class codes")
-    values, index = np.unique(data[~masked], return_inverse=True)
+    values = np.unique(data[~masked])
     codes = [int(value) for value in values]
     classes = [code for code in codes if code not in unlabelled and code != file.nodata]
     position = {code: i for i, code in enumerate(classes)}
-    labels = np.full(data.shape, -1, np.int64)
-    labels[~masked] = np.array([position.get(code, -1) for code in codes], np.int64)[index]
+    index, labels = np.array([position.get(code, -1) for code in codes], np.int32), np.full(data.shape, -1, np.int32)
+    for row in range(len(data)):  # whole scenes of int64 would fill the memory
+        labels[row, ~masked[row]] = index[np.searchsorted(values, data[row, ~masked[row]])]
     return labels, classes
 
 
@@ -211,7 +213,7 @@ def on_one_legend(first: Labels, second: Labels) -> tuple[Labels, Labels, Labels
 
 def _recoded(labels: Labels, code: Mapping[Any, Any]) -> Labels:
     new = {old: int(code[value]) for old, value in labels.original.items()}
-    table = np.zeros(max(new) + 1, np.int64)
+    table = np.zeros(max(new) + 1, np.int32)
     table[list(new)] = list(new.values())
     names, colors = ({new[old]: text for old, text in given.items()} for given in (labels.names, labels.colors))
     return Labels(table[labels.codes], names, colors, {new[old]: value for old, value in labels.original.items()})
@@ -225,7 +227,7 @@ def _numbered(path: Path, index: NDArray[np.integer], classes: Sequence[int | st
         fix = "check scene.unlabelled, scene.class_field, and the nodata of the file"
         raise InputError(path, "number of classes", len(present), expected, fix)
     final = _final_codes([classes[i] for i in present])
-    table = np.zeros(len(classes) + 1, np.int64)  # the last for index -1
+    table = np.zeros(len(classes) + 1, np.int32)  # the last for index -1
     table[present] = list(final.values())
     names: dict[int, str] = {}
     for value, code in final.items():

@@ -88,10 +88,11 @@ class Legend:
             tuple(colored[code] for code in codes),
         )
 
-    def indices(self, labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    def indices(self, labels: NDArray[np.integer]) -> NDArray[np.int16]:
         """Class indices 0..K-1 of codes; -1 for codes that are not in the legend (such as 0)."""
-        position = np.minimum(np.searchsorted(self.codes, labels), len(self.codes) - 1)
-        return np.where(np.asarray(self.codes)[position] == labels, position, -1)
+        indices, known = np.full(labels.shape, -1, np.int16), np.isin(labels, self.codes)
+        indices[known] = np.searchsorted(self.codes, labels[known])
+        return indices
 
 
 def by_code(given: Sequence[str] | Mapping[Any, str] | None) -> dict[Any, str]:

@@ -100,7 +100,7 @@ def join_scenes(labelled: Sequence[LabelledScene]) -> LabelledScene:
     for part, level in zip(scene.parts[1:], levels[1:], strict=True):
         check_same_unit(level, levels[0], source=part.scene.name, reference=scene.parts[0].scene.name)
     common = on_common_legend(labelled)
-    labels = np.zeros(scene.geobox.shape, np.int64)
+    labels = np.zeros(scene.geobox.shape, np.int32)
     for part, (_, row, _) in zip(common, scene.parts, strict=True):
         height, width = part.labels.shape
         labels[row : row + height, :width] = part.labels
@@ -128,7 +128,7 @@ def on_common_legend(labelled: Sequence[LabelledScene]) -> list[LabelledScene]:
     legend = Legend(tuple(codes[name] for name in names), tuple(names), tuple(entries[name][1] for name in names))
     common = []
     for part in labelled:
-        new_codes = np.array([codes[name] for name in part.legend.names])
+        new_codes = np.array([codes[name] for name in part.legend.names], np.int32)
         index = part.legend.indices(part.labels)
         common.append(LabelledScene(part.scene, np.where(index >= 0, new_codes[index], 0), legend))
     return common

@@ -244,7 +244,7 @@ def confusion_matrix(
     Pixels without a prediction (-1) count as an extra column K, so that they are never right and never left out.
     """
     column = np.where(prediction < 0, num_classes, prediction)
-    counts = np.bincount(truth * (num_classes + 1) + column, minlength=num_classes * (num_classes + 1))
+    counts = np.bincount(truth.astype(np.int64) * (num_classes + 1) + column, minlength=num_classes * (num_classes + 1))
     return counts.reshape(num_classes, num_classes + 1)
 
 

@@ -77,7 +77,7 @@ def compare_with_moved_labels(
     """
     if not len(val[0]):
         return Chance()
-    network, labels = kappa(val[1], predicted), np.full(shape, -1)
+    network, labels = kappa(val[1], predicted), np.full(shape, -1, train[1].dtype)
     labels.flat[np.r_[train[0], val[0]]] = np.r_[train[1], val[1]]
     pixels, classes = (np.concatenate([evenly(train[i], _MOST_TRAIN), evenly(val[i], _MOST_VAL)]) for i in (0, 1))
     number, rng = min(len(train[0]), _MOST_TRAIN), np.random.default_rng([seed, 18])

@@ -50,6 +50,7 @@ def test_fast_dev_run_trains_one_batch_and_writes_a_run(hsfusion, tmp_path):
     [
         (["callbacks=lr_monitor", "logger=none"], "no logger. Fix: correct callbacks.* or trainer.*"),
         (["trainer.limit_train_batches=-1"], "trainer cannot be used"),
+        (["trainer.precision=64-true"], "trainer: precision is 64-true, expected one of 32, 32-true, bf16-mixed"),
         (["callbacks=early_stopping", "callbacks.early_stopping.patients=3"], "callbacks cannot be used"),
         (["logger=mlflow"], "pip install -U 'mlflow"),
         (["logger=wandb"], "pip install -U 'wandb"),

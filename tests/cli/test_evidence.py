@@ -32,7 +32,7 @@ from hsfusion.evidence.jobs import (
     untrained_weights,
     used_bands,
 )
-from hsfusion.evidence.stages import stability_of, verdict_of
+from hsfusion.evidence.stages import _claim, stability_of, verdict_of
 from hsfusion.runs.comparison import Profiles
 from hsfusion.runs.folder import write_json
 from hsfusion.runs.run import duplicate_bands
@@ -215,6 +215,19 @@ def test_classifiers_can_be_added_to_a_folder_or_left_out(tiny, tmp_path):
     assert alone["top_k"]["blocks"] == {"svm": found["top_k"]["blocks"]["svm"]}
     assert not gone.exists()
     assert evidence_of(copy, *TINY, *SMALL_TOP_K) == found
+    again = evidence_of(copy, *TINY, *SMALL_TOP_K[:-1], "retrain=[svm]")
+    assert again["top_k"] == found["top_k"]  # of all that are complete
+
+
+def test_two_first_calls_with_other_words_cannot_share_a_folder(tmp_path, monkeypatch):
+    def meanwhile(lock):
+        (tmp_path / "config.yaml").write_text("theirs")
+        return lock
+
+    monkeypatch.setattr("hsfusion.evidence.stages.FileLock.__enter__", meanwhile)
+    with pytest.raises(InputError, match="configuration is another one"):
+        _claim(tmp_path, "ours")
+    assert (tmp_path / "config.yaml").read_text() == "theirs"
 
 
 # words that do not fit

@@ -30,6 +30,19 @@ def test_every_layout_reads_back_whole_and_by_windows(tmp_path, interleave, dtyp
     assert scene.bands.wavelength_nm.tolist() == NM
 
 
+@pytest.mark.parametrize("interleave", AXES)
+def test_large_windows_are_copied_from_several_maps_in_the_memory_order_of_the_file(tmp_path, interleave, monkeypatch):
+    pixels = open_cube_file(write(tmp_path, interleave=interleave)).pixels
+    window, layers = Window(1, 1, 3, 4), np.array([2, 0])
+    at_once = pixels.read(window), pixels.read_layers(window, layers)
+    monkeypatch.setattr("hsfusion.scenes.formats.cube_file._MOST_MAPPED", 1)
+    copied = pixels.read(window), pixels.read_layers(window, layers)
+    for stored, before in zip(copied, at_once, strict=True):
+        np.testing.assert_array_equal(stored, before)
+    assert np.argsort(copied[0].strides).tolist() == np.argsort(at_once[0].strides).tolist()
+    assert isinstance(at_once[0], np.memmap) and not isinstance(copied[0], np.memmap)
+
+
 @pytest.mark.parametrize("name", ["cube", "cube.img", "cube.dat", "cube.bip", "cube.v2"])
 def test_binary_may_have_any_ending_and_the_header_may_be_named_instead(tmp_path, name):
     path = write(tmp_path, name=name)

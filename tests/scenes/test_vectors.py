@@ -47,7 +47,7 @@ def test_polygons_of_each_format_and_kind_of_field_are_drawn_exactly(tmp_path, d
     columns = {"name": np.array(["Äcker", "wood"], object)[::-1], "code": [1, 2], "whole": [1.0, 2.0]}
     path = write(tmp_path / f"gt.{DRIVERS[driver]}", TWO, driver=driver, kind="Polygon", **columns)
     labels = read_labels(path, scene_of(), class_field=name)
-    assert labels.codes.dtype == np.int64
+    assert labels.codes.dtype == np.int32
     assert labels.codes.tolist() == DRAWN
     assert labels.legend().names == (("wood", "Äcker") if name == "name" else ("class 1", "class 2"))
 

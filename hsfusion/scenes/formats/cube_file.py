@@ -29,6 +29,7 @@ NM_PER_UNIT = {
         ("micrometers", "micrometer", "micrometres", "micrometre", "microns", "micron", "um", "µm", "μm"), 1000.0
     ),
 }
+_MOST_MAPPED = 2**26  # bytes
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # what numpy, zipfile, rasterio, h5py and the parser of XML raise for a file that they cannot read
 _LIBRARY_ERRORS = (
@@ -109,7 +110,31 @@ class MappedPixels(FileArray):
 
     def read(self, window: Window) -> NDArray:
         """Reads a window: (layers, height, width) as stored."""
+        return self.read_layers(window, np.arange(self.layers))
+
+    def read_layers(self, window: Window, layers: NDArray[np.int64]) -> NDArray:
+        """Reads some layers of a window, in this order.
+
+        The pages that a map touches count as memory as long as it lasts: whole rows of all layers, but where a pixel's
+        numbers lie side by side. Larger windows are copied from a new map every few rows.
+        """
         self.check_size()  # a map of a file that shrank would crash
+        row, col, height, width = window
+        touched = width if self.axes[-1] == "layers" else self.grid[1]
+        step = max(1, _MOST_MAPPED // (touched * self.layers * self.dtype.itemsize))
+        parts = (
+            take_layers(self._mapped(Window(first, col, min(step, row + height - first), width)), layers)
+            for first in range(row, row + height, step)
+        )
+        if height <= step:
+            return next(parts)
+        sizes = {"layers": len(layers), "rows": height, "cols": width}
+        stored = layers_first(np.empty([sizes[axis] for axis in self.axes], self.dtype), self.axes)
+        for first, part in zip(range(0, height, step), parts, strict=True):
+            stored[:, first : first + step] = part
+        return stored
+
+    def _mapped(self, window: Window) -> NDArray:
         return self.part(np.memmap(self.path, self.dtype, "r", self.offset, self.shape), window)
 
     def check_size(self) -> None:
