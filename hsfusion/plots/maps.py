@@ -85,8 +85,7 @@ def map_figure(
 
     The maps hold K class codes, whose names and hex colours follow, and 0 for unlabelled or not predicted.
     """
-    step = -(-max(np.shape(truth)) // MOST_PIXELS)
-    image, true, predicted = (np.asarray(layer)[::step, ::step] for layer in (rgb, truth, prediction))
+    image, true, predicted = (np.asarray(layer) for layer in (rgb, truth, prediction))
     legend = [(0, "unlabelled", Color.UNLABELLED), *zip(codes, names, colors, strict=True)]
     panel_in = min(0.32 * PAGE_WIDTH_IN * true.shape[0] / true.shape[1], 8.0)
     figure = titled_figure(PAGE_WIDTH_IN, panel_in + 0.6, title=title, layout="compressed")

@@ -75,11 +75,9 @@ class LabelledScene:
     legend: Legend
 
     def __post_init__(self) -> None:
-        """Checks the shape of the labels."""
         check_same_grid(GeoBox(self.labels.shape), self.scene.geobox, source="labels", reference=self.scene.name)
 
     def __repr__(self) -> str:
-        """The scene in one line, and how much of it is labelled."""
         labelled = f"{np.count_nonzero(self.labels):,} labelled pixels of {len(self.legend.codes)} classes"
         return f"LabelledScene({self.scene!r}, {labelled})"
 

@@ -48,7 +48,6 @@ class Legend:
     colors: tuple[str, ...]  # ``#rrggbb``
 
     def __post_init__(self) -> None:
-        """Checks codes, names and colours."""
         codes, names, wrong = self.codes, self.names, None
         if not codes or list(codes) != sorted(set(codes)) or not 1 <= codes[0] <= codes[-1] <= 65535:
             expected = "ascending integers from 1 to 65535, 0 being unlabelled"

@@ -106,9 +106,7 @@ def open_scene(
         bad_bands: intervals ``[first_nm, last_nm]`` that must not be used, or names of them: ``water_vapour``.
     """
     file = path if isinstance(path, CubeFile) else open_cube_file(path, variable=variable, grid=grid, axes=axes)
-    file = with_user_metadata(
-        file, wavelengths=wavelengths, wavelength_unit=wavelength_unit, scale=scale, offset=offset, nodata=nodata
-    )
+    file = with_user_metadata(file, wavelengths=wavelengths, scale=scale, offset=offset, nodata=nodata)
     name = printable(file.path.stem, longest=None) if name is None else str(name)
     if not name or "/" in name:
         raise InputError("scene", "name", repr(name), "a word without /", "correct scene.name")
@@ -127,7 +125,6 @@ def with_user_metadata(
     file: CubeFile,
     *,
     wavelengths: str | Path | Sequence[float] | None = None,
-    wavelength_unit: str | None = None,
     scale: float | None = None,
     offset: float | None = None,
     nodata: float | None = None,

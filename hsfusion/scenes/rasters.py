@@ -69,10 +69,11 @@ def write_class_map(
 
 def class_profile(legend: Legend, tags: Mapping[str, str]) -> RasterProfile:
     """How class codes are stored: with colour table and class names, 0 where there is no class."""
-    colormap = {code: _rgba(color) for code, color in zip(legend.codes, legend.colors, strict=True)}
-    names = {f"class_{code}": name for code, name in zip(legend.codes, legend.names, strict=True)}
+    rgb = (bytes.fromhex(color.removeprefix("#")) for color in legend.colors)
+    colormap = {code: (red, green, blue, 255) for code, (red, green, blue) in zip(legend.codes, rgb, strict=True)}
     dtype = np.dtype(np.uint8 if legend.codes[-1] <= 255 else np.uint16)
     by_code = dict(zip(legend.codes, legend.names, strict=True))
+    names = {f"class_{code}": name for code, name in by_code.items()}
     categories = tuple(by_code.get(i, "") for i in range(legend.codes[-1] + 1))
     return RasterProfile(dtype, 1, 0, 1.0, {**names, **tags}, {0: (0, 0, 0, 0), **colormap}, (), categories)
 
@@ -84,15 +85,14 @@ def write_raster(
     geobox: GeoBox,
     nodata: float | None = None,
     tags: Mapping[str, str] | None = None,
-    colormap: Mapping[int, tuple[int, int, int, int]] | None = None,
     layer_names: Sequence[str] = (),
 ) -> None:
     """Writes values (H, W) or (layers, H, W), uint8, uint16 or float32, as a tiled GeoTIFF with DEFLATE.
 
-    It gets its name after it was read back. ``colormap`` is the RGBA of each value.
+    It gets its name after it was read back.
     """
     layers = values if values.ndim == 3 else values[None]
-    profile = RasterProfile(layers.dtype, len(layers), nodata, 1.0, tags or {}, colormap or {}, tuple(layer_names))
+    profile = RasterProfile(layers.dtype, len(layers), nodata, 1.0, tags or {}, {}, tuple(layer_names))
     _write_whole(path, layers, geobox=geobox, profile=profile)
 
 
@@ -178,11 +178,6 @@ def quiet_gdal() -> Iterator[None]:
             stack.callback(lambda: (os.dup2(stderr, 2), os.close(stderr), os.close(null)))
             os.dup2(null, 2)
         yield
-
-
-def _rgba(color: str) -> tuple[int, int, int, int]:
-    red, green, blue = bytes.fromhex(color.removeprefix("#"))
-    return red, green, blue, 255
 
 
 def verify_written(

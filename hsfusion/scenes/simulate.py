@@ -13,6 +13,7 @@ from hsfusion.errors import InputError
 from hsfusion.scenes.labels import LabelledScene
 from hsfusion.scenes.scene import DerivedScene, Scene, Window, layer_count
 from hsfusion.spectra import Bands, band_spacing_nm
+from hsfusion.spectra.resampling import mixing_matrix, width_nm
 from hsfusion.spectra.sensors import sensor_bands, sensor_name
 
 _log = logging.getLogger(__name__)
@@ -26,9 +27,9 @@ class SimulatedScene(DerivedScene):
     """A scene with the bands that a sensor would have seen.
 
     Each band is a weighted mean of the scene's good bands: a Gaussian response of the band's FWHM, integrated over the
-    FWHM of each of them (:class:`spectral.BandResampler`), or over their spacing where that is a little wider. Bands of
-    which they cover less than 90 % of the response within the FWHM are left out, so nothing is made up beyond the
-    scene's range or across its gaps. Bands cannot become sharper than the scene's own; noise and pixel size stay.
+    FWHM of each of them (:func:`mixing_matrix`), or over their spacing where that is a little wider. Bands of which
+    they cover less than 90 % of the response within the FWHM are left out, so nothing is made up beyond the scene's
+    range or across its gaps. Bands cannot become sharper than the scene's own; noise and pixel size stay.
 
     Args:
         scene: the scene, of C bands; its further layers follow the simulated bands unchanged.
@@ -44,22 +45,22 @@ class SimulatedScene(DerivedScene):
     def __init__(self, scene: Scene, bands: Bands, *, name: str) -> None:
         wanted = _some(bands, np.flatnonzero(bands.good))
         used = np.flatnonzero(scene.bands.good)
-        source = _some(scene.bands, used)
-        if source.fwhm_nm is None:  # each stands for the spectrum around it, which does not bridge gaps
-            source = replace(source, fwhm_nm=_spacing_nm(source))
-        widths = _widths(source)  # seamless ones reach to neighbours that are so near that there is a seam and no gap
-        seamless = replace(source, fwhm_nm=np.clip(_spacing_nm(source), widths, _WIDEST_SEAM * widths))
-        covered = _coverage(wanted, seamless) >= _LEAST_COVERED if used.size else np.zeros(len(wanted), bool)
+        nm, widths = scene.bands.wavelength_nm[used], width_nm(scene.bands)[used]
+        # seamless bands reach to neighbours that are so near that there is a seam and no gap
+        spacing = band_spacing_nm(scene.bands, scene.bands.good[None])[used]
+        half = np.clip(spacing, widths, _WIDEST_SEAM * widths) / 2
+        share = _coverage(wanted, nm - half, nm + half) if used.size else np.zeros(len(wanted))
+        covered = share >= _LEAST_COVERED
         if not covered.any():
-            value, expected = _range(source) if used.size else "empty", f"bands of {name} inside it ({_range(wanted)})"
+            value = _range(nm) if used.size else "empty"
+            expected = f"bands of {name} inside it ({_range(wanted.wavelength_nm)})"
             fix = "choose a scene and a sensor that see the same wavelengths"
             raise InputError(scene.name, "range of the good bands", value, expected, fix)
         super().__init__(scene, bands=_some(wanted, np.flatnonzero(covered)), sources=scene.sources, name=name)
         self.left_out = _some(wanted, np.flatnonzero(~covered))
-        self._matrix = np.zeros((len(self.bands), len(scene.bands)), np.float32)
-        self._matrix[:, used] = _resampling(seamless, self.bands)  # (C', C)
-        nearest = np.abs(self.bands.wavelength_nm[:, None] - source.wavelength_nm).argmin(axis=1)  # (C',)
-        self.narrower = int((_widths(self.bands) < widths[nearest]).sum())
+        self._matrix = mixing_matrix(scene.bands, self.bands).astype(np.float32)  # (C', C)
+        nearest = np.abs(self.bands.wavelength_nm[:, None] - nm).argmin(axis=1)  # (C',)
+        self.narrower = int((width_nm(self.bands) < widths[nearest]).sum())
 
     def _read(self, window: Window, layers: NDArray[np.int64] | None) -> NDArray[np.float32]:
         number = len(self.bands)
@@ -107,26 +108,14 @@ def _mixed(weights: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray
     return mixed
 
 
-def _resampling(source: Bands, target: Bands) -> NDArray[np.float64]:
-    """Weights (C', C) of the source's bands in each target band; rows sum to one."""
-    from spectral import BandResampler  # slow to import
-
-    lowest_first = np.argsort(_edges(source)[0], kind="stable")  # the resampler walks along ascending bands
-    ordered = _some(source, lowest_first)
-    matrix = np.zeros((len(target), len(source)))
-    matrix[:, lowest_first] = BandResampler(
-        ordered.wavelength_nm, target.wavelength_nm, _widths(ordered), _widths(target)
-    ).matrix
-    return matrix
-
-
-def _coverage(target: Bands, source: Bands) -> NDArray[np.float64]:
-    """Share (C',) of each band's Gaussian response within its FWHM that falls on bands of the source."""
+def _coverage(target: Bands, lower: NDArray[np.float64], upper: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share (C',) of each band's Gaussian response within its FWHM that falls on the bands from lower to upper (C,)."""
     from scipy.special import ndtr  # slow to import
 
-    lower, upper = _merged(*_edges(source))
-    first, last = _edges(target)
-    scale = _widths(target)[:, None] * _STANDARD_DEVIATIONS_PER_FWHM
+    lower, upper = _merged(lower, upper)
+    width = width_nm(target)
+    first, last = target.wavelength_nm - width / 2, target.wavelength_nm + width / 2
+    scale = width[:, None] * _STANDARD_DEVIATIONS_PER_FWHM
 
     def up_to(nm: NDArray[np.float64]) -> NDArray[np.float64]:
         return ndtr((np.clip(nm, first[:, None], last[:, None]) - target.wavelength_nm[:, None]) / scale)
@@ -143,24 +132,10 @@ def _merged(lower: NDArray[np.float64], upper: NDArray[np.float64]) -> tuple[NDA
     return lower[begins], reached[np.append(begins[1:], True)]
 
 
-def _spacing_nm(bands: Bands) -> NDArray[np.float64]:
-    return band_spacing_nm(bands, np.ones((1, len(bands)), bool))
-
-
 def _some(bands: Bands, index: NDArray[np.int64]) -> Bands:
     fwhm = None if bands.fwhm_nm is None else bands.fwhm_nm[index]
     return Bands(bands.wavelength_nm[index], fwhm, bands.good[index])
 
 
-def _widths(bands: Bands) -> NDArray[np.float64]:
-    assert bands.fwhm_nm is not None, "a sensor has widths, and a scene was given some"
-    return bands.fwhm_nm
-
-
-def _edges(bands: Bands) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    half = _widths(bands) / 2
-    return bands.wavelength_nm - half, bands.wavelength_nm + half
-
-
-def _range(bands: Bands) -> str:
-    return f"{bands.wavelength_nm.min():.0f} to {bands.wavelength_nm.max():.0f} nm"
+def _range(nm: NDArray[np.float64]) -> str:
+    return f"{nm.min():.0f} to {nm.max():.0f} nm"

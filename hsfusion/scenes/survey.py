@@ -67,14 +67,11 @@ class Survey:
         return "the pixels" if self.pixels == self.total else f"the {self.pixels:,} pixels that were looked at"
 
 
-def survey(cube: Scene | ArrayRaster, *, most_pixels: int | None = None) -> Survey:
-    """Looks at every pixel of a small cube, or at evenly spaced windows of whole rows of a large one.
-
-    Large is more than ``most_pixels``, or 100 million numbers.
-    """
+def survey(cube: Scene | ArrayRaster) -> Survey:
+    """Looks at every pixel of a cube of up to 100 million numbers, or at evenly spaced windows of whole rows."""
     rows, columns = cube.geobox.shape
     layers = cube.read(Window(0, 0, 1, 1)).shape[0]
-    windows = _windows(rows, columns, layers=layers, most_pixels=most_pixels or max(_MOST_NUMBERS // layers, 1))
+    windows = _windows(rows, columns, layers=layers)
     pixels = sum(window.height for window in windows) * columns
     step = -(-pixels * layers // _MOST_KEPT)
     parts: list[dict[str, NDArray]] = []
@@ -147,10 +144,10 @@ def _correlation(moments: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.where(spread > 0, (xy - x * y / number) / np.sqrt(spread), np.nan)
 
 
-def _windows(rows: int, columns: int, *, layers: int, most_pixels: int) -> list[Window]:
+def _windows(rows: int, columns: int, *, layers: int) -> list[Window]:
     """Windows of whole rows: all of them, or evenly spaced ones from the first row to the last."""
     at_once = max(1, _MOST_AT_ONCE // (columns * layers))
-    wanted = min(rows, max(1, most_pixels // columns))
+    wanted = min(rows, max(1, _MOST_NUMBERS // layers // columns))
     if wanted == rows:
         return [Window(row, 0, min(at_once, rows - row), columns) for row in range(0, rows, at_once)]
     number = min(wanted, max(_WINDOWS, -(-wanted // at_once)))

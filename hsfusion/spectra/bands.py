@@ -35,7 +35,6 @@ class Bands:
     good: NDArray[np.bool_]
 
     def __post_init__(self) -> None:
-        """Copies to read-only arrays and checks lengths and units."""
         wavelength, good = _read_only(self.wavelength_nm, np.float64), _read_only(self.good, np.bool_)
         fwhm = None if self.fwhm_nm is None else _read_only(self.fwhm_nm, np.float64)
         for field, values in (("fwhm_nm", fwhm), ("good", good)):
@@ -51,7 +50,6 @@ class Bands:
             object.__setattr__(self, field, values)
 
     def __len__(self) -> int:
-        """Returns C, the number of bands."""
         return int(self.wavelength_nm.size)
 
     def without(self, ranges: Iterable[str | Sequence[float]]) -> Bands:
@@ -152,7 +150,6 @@ class BandGroup:
     upper_nm: float
 
     def __post_init__(self) -> None:
-        """Checks that the interval is not empty."""
         if not self.lower_nm < self.upper_nm:
             interval = f"[{self.lower_nm}, {self.upper_nm}) nm"
             raise InputError(f"band group {self.name}", "interval", interval, "[lower_nm, upper_nm]", "swap or correct")

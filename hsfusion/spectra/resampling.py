@@ -72,10 +72,10 @@ def resampling_matrix(old: Bands, new: Bands) -> NDArray[np.float64]:
         return matrix
     centres, which, count = np.unique(new.wavelength_nm[used], return_inverse=True, return_counts=True)
     width = np.zeros(centres.size)
-    np.maximum.at(width, which, _width_nm(new)[used])
+    np.maximum.at(width, which, width_nm(new)[used])
     step = float(np.median(np.diff(centres))) if centres.size > 1 else float(width[0])
 
-    lacking = np.sqrt(np.maximum(0, _width_nm(old) ** 2 - np.interp(old.wavelength_nm, centres, width) ** 2))
+    lacking = np.sqrt(np.maximum(0, width_nm(old) ** 2 - np.interp(old.wavelength_nm, centres, width) ** 2))
     offset, share = _gaussian(float(lacking.max()) / step, rows=len(old))
     points = old.wavelength_nm[:, None] + lacking[:, None] * offset  # (C, Q)
     taken = np.zeros(len(old) * centres.size)
@@ -90,10 +90,10 @@ def mixing_matrix(old: Bands, new: Bands) -> NDArray[np.float64]:
     """Each new band as a weighted mean of good old ones: (C', C), rows sum to 1, or to 0 where they see less than half.
 
     The response of a new band is a Gaussian within its FWHM, integrated over the old bands, each as wide as its spacing
-    but between 1 and 1.5 FWHM: that of :func:`hsfusion.scenes.simulate.simulate` and of ``spectral.BandResampler``. A
+    but between 1 and 1.5 FWHM: that of ``spectral.BandResampler``. A
     new band with the centre and FWHM of an old one is the same band.
     """
-    width, old_width = _width_nm(new)[:, None], _width_nm(old)
+    width, old_width = width_nm(new)[:, None], width_nm(old)
     spacing = np.where(old.good, band_spacing_nm(old, old.good[None]), old_width)
     half = np.clip(spacing, old_width, _WIDEST_SEAM * old_width) / 2
     offset = old.wavelength_nm - new.wavelength_nm[:, None]
@@ -191,7 +191,7 @@ def predict_bands(
     return BandPrediction(np.asarray(matrix, np.float64), mix @ mean, new_std, cross, within, covariance)
 
 
-def _width_nm(bands: Bands) -> NDArray[np.float64]:
+def width_nm(bands: Bands) -> NDArray[np.float64]:
     """(C,) FWHM in nm, or the spacing of the good bands where it is unknown (1 for those that are not good)."""
     if bands.fwhm_nm is not None:
         return bands.fwhm_nm

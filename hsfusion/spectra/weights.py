@@ -64,7 +64,6 @@ class BandWeights:
     sources: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
-        """Checks that the weights are non-negative numbers that sum to 1."""
         every = np.append(self.weight, [value for _, value in self.sources])
         if not (np.isfinite(every).all() and (every >= 0).all() and abs(every.sum() - 1) < 1e-4):
             given = f"{every.min():g} to {every.max():g}, sum {every.sum():g}"
@@ -72,7 +71,6 @@ class BandWeights:
             raise InputError("band weights", "weights", given, expected, "compute them again")
 
     def __repr__(self) -> str:
-        """Number of bands, those in use, and the heaviest window."""
         nm, used = self.bands.wavelength_nm, int((self.weight > 0).sum())
         text = f"BandWeights({used} of {nm.size} bands in use, {nm.min():.0f}-{nm.max():.0f} nm"
         return text + "".join(f", most in {low:.0f}-{high:.0f} nm: {w:.1%}" for low, high, w in self.windows(1)) + ")"
@@ -112,15 +110,15 @@ class BandWeights:
 
     @classmethod
     def from_csv(cls, path: str | Path) -> BandWeights:
-        """Reads what :meth:`to_csv` wrote; ``fwhm_nm`` and ``good`` may be missing, columns stand in any order."""
+        """Reads what :meth:`to_csv` wrote."""
         try:
             with open(path, newline="", encoding="utf-8") as file:
                 lines = list(csv.DictReader(file))
-            rows = [row for row in lines if row["wavelength_nm"] not in ("nan", "")]
-            layers = [row for row in lines if row["wavelength_nm"] in ("nan", "")]
-            widths = [row.get("fwhm_nm") for row in rows]
-            fwhm = np.array([float(width) for width in widths if width]) if all(widths) else None
-            good = np.array([row.get("good", "1") == "1" for row in rows])
+            rows = [row for row in lines if row["wavelength_nm"] != "nan"]
+            layers = [row for row in lines if row["wavelength_nm"] == "nan"]
+            widths = [row["fwhm_nm"] for row in rows]
+            fwhm = np.array(widths, float) if all(widths) else None
+            good = np.array([row["good"] == "1" for row in rows])
             return cls(
                 Bands(np.array([float(row["wavelength_nm"]) for row in rows]), fwhm, good),
                 tuple(from_cell(row["group"]) for row in rows),

@@ -466,17 +466,6 @@ def test_a_second_call_replaces_its_own_files(three, tmp_path, monkeypatch, undr
     assert (out / "selected_3.csv").exists() and (out / "weights.csv").exists()
 
 
-def test_tables_of_the_first_version_are_read(three):
-    """Layers of further rasters had no wavelength there, and bands no column good."""
-    table = three[0] / "band_weights.csv"
-    half = [f"{i + 1},{nm:g},,VNIR,{0.5 / NM.size:.9g}" for i, nm in enumerate(NM)]
-    text = ["band,wavelength_nm,fwhm_nm,group,weight", *half, f"{NM.size + 1},,,lidar,0.5"]
-    table.write_text("\n".join(text) + "\n")
-    found = compare(three[:1]).reported
-    assert found.sources == (("lidar", 0.5),)
-    assert found.bands.fwhm_nm is None and found.bands.good.all()
-
-
 @pytest.mark.parametrize(
     ("words", "match"),
     [

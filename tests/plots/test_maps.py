@@ -55,12 +55,6 @@ def test_nodata_of_the_composite_is_white() -> None:
     np.testing.assert_array_equal(image_of(figure_of(rgb=rgb), 0)[0, 1], [1, 1, 1])
 
 
-def test_large_scene_is_thinned_to_what_a_page_can_show() -> None:
-    truth = np.tile(np.array([[7, 2]]), (2, 2500))
-    figure = figure_of(truth, truth, np.zeros((*truth.shape, 3)))
-    assert image_of(figure, 1).shape == (1, 1250, 3)
-
-
 def test_roles_have_their_colours_and_the_legend_counts_them() -> None:
     roles = np.array([[0, 1, 1], [3, 3, 3]], np.uint8)
     figure = split_figure(roles, title="split")

@@ -109,12 +109,6 @@ def test_damaged_npz_is_one_clear_line(tmp_path, content):
         error_of(path)
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_two_arrays_of_one_name_are_refused(tmp_path):
-    (tmp_path / "scene.npz").write_bytes(zipped(("a.npy", npy()), ("b.npy", npy()), ("b.npy", npy())))
-    assert "variable is b twice, expected each name once" in error_of(tmp_path / "scene.npz", variable="a")
-
-
 def test_names_in_a_file_cannot_break_the_line(tmp_path):
     (tmp_path / "scene.npz").write_bytes(zipped(("a\nb\x1b[31m.npy", npy()), ("c" * 500 + ".npy", npy())))
     text = error_of(tmp_path / "scene.npz")

@@ -1,6 +1,3 @@
-import os
-import pickle
-
 import h5py
 import numpy as np
 import pytest
@@ -39,17 +36,6 @@ def test_sensor_grid_is_the_swath_without_a_place(tmp_path):
     want = np.where(SWATH == -9999, np.nan, SWATH).transpose(2, 0, 1)
     np.testing.assert_array_equal(file.read(Window(0, 0, ROWS, COLS)), want)
     np.testing.assert_array_equal(file.read(Window(1, 2, 3, 2)), want[:, 1:4, 2:4])
-
-
-def test_every_window_of_the_map_equals_that_part_of_the_whole(tmp_path):
-    file = pickle.loads(pickle.dumps(open_cube_file(write(tmp_path))))
-    whole = on_map()
-    for row in range(7):
-        for col in range(8):
-            window = Window(row, col, min(3, 7 - row), min(2, 8 - col))
-            np.testing.assert_array_equal(
-                file.read(window), whole[:, row : row + window.height, col : col + window.width]
-            )
 
 
 def test_window_of_the_map_reads_only_the_rows_and_columns_it_needs(tmp_path, monkeypatch):
@@ -138,14 +124,6 @@ def test_fill_value_of_the_table_means_none(tmp_path):
     file = open_cube_file(write(tmp_path, **tables))
     np.testing.assert_array_equal(file.read(Window(0, 0, 7, 8)), on_map())
     assert isinstance(file.pixels, EmitMapPixels)
-
-
-@pytest.mark.parametrize("share", [0.2, 0.6, 0.99])
-def test_cut_product_is_one_line(tmp_path, share):
-    path = write(tmp_path)
-    os.truncate(path, int(path.stat().st_size * share))
-    with pytest.raises(InputError, match=r"EMIT\.nc: content is"):
-        open_cube_file(path)
 
 
 def test_wavelengths_behind_a_link_are_refused(tmp_path):

@@ -24,12 +24,12 @@ def pixels(dtype="f4", scale=1.0):
     return (values.clip(0.01, 0.9) * scale).astype(dtype)
 
 
-def warn(values=None, *, nm=NM, fwhm=FWHM, good=None, most_pixels=None, **fields):
+def warn(values=None, *, nm=NM, fwhm=FWHM, good=None, **fields):
     values = pixels() if values is None else values
     table = BandTable(nm, fwhm, good, unit="nm")
     file = CubeFile(Path("cube"), "made", ArrayPixels(values), 60, GeoBox(values.shape[1:]), table, **fields)
     bands = None if nm is None else Bands(nm, fwhm, np.ones(60, bool) if good is None else good)
-    lines = plausibility_warnings(file, survey(file, most_pixels=most_pixels), bands)
+    lines = plausibility_warnings(file, survey(file), bands)
     assert not any("\n" in line for line in lines)
     return lines
 
@@ -175,9 +175,10 @@ def test_advised_nodata_is_masked_when_it_is_typed(stored, dtype, scale):
     assert masked.sum() == 8
 
 
-def test_numbers_of_a_sample_are_those_of_the_pixels_that_were_looked_at():
+def test_numbers_of_a_sample_are_those_of_the_pixels_that_were_looked_at(monkeypatch):
+    monkeypatch.setattr("hsfusion.scenes.survey._MOST_NUMBERS", 60 * 2000)
     values = changed(np.tile(pixels("i2", 1e4), (1, 20, 1)), (2, slice(None), 0), -9999)  # 400 rows
-    (line, scale) = warn(values, most_pixels=2000)
+    (line, scale) = warn(values)
     assert line.startswith("1 band holds -9999 (in up to 4.0% of the 2,000 pixels that were looked at), which")
     assert "of the values lie below" in scale
     assert "and the file names no scale" in scale

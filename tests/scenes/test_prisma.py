@@ -1,5 +1,4 @@
 import os
-import pickle
 
 import h5py
 import numpy as np
@@ -25,14 +24,6 @@ def test_both_detectors_are_one_cube_with_ascending_wavelengths(tmp_path):
     assert file.facts["sensor"] == "PRISMA" and file.facts["acquired"] == "2021-06-01T09:58:12.5"
     assert file.table.source == "List_Cw_Vnir, List_Cw_Swir (unit by the product's specification)"
     assert file.facts["left out"].startswith("1 VNIR and 2 SWIR bands")
-
-
-def test_window_equals_that_part_of_the_whole(tmp_path):
-    file = pickle.loads(pickle.dumps(open_cube_file(write(tmp_path))))
-    whole = file.read(Window(0, 0, ROWS, COLS))
-    for window in (Window(0, 0, 1, 1), Window(1, 2, 3, 2), Window(3, 0, 1, COLS)):
-        part = whole[:, window.row : window.row + window.height, window.col : window.col + window.width]
-        np.testing.assert_array_equal(file.read(window), part)
 
 
 def test_single_zero_is_the_minimum_and_not_missing(tmp_path):

@@ -1,20 +1,17 @@
 """Arrays whose files do not name their axes: NumPy (``.npy``, ``.npz``) and MATLAB 5 (``save`` without ``-v7.3``).
 
 Axes are (H, W) or (H, W, layers), as the public benchmarks come, unless the user names them. Nothing is unpickled.
-A damaged file of MATLAB 5 can crash scipy, which therefore runs in a process of its own.
+A damaged file of MATLAB 5 can crash scipy, which therefore reads it in a process of its own first.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
 import subprocess
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +21,7 @@ from hsfusion.scenes.formats.cube_file import ArrayPixels, CubeFile, MappedPixel
 from hsfusion.scenes.geobox import GeoBox
 
 AXIS_OF_WORD = {"band": "layers", "row": "rows", "col": "cols"}  # the words of scene.axes
+_TRIAL = "import sys; from scipy.io import loadmat; loadmat(sys.argv[1], appendmat=False)"
 MATLAB_CLASSES = {"logical", "single", "double"} | {f"{s}int{bits}" for bits in (8, 16, 32, 64) for s in ("", "u")}
 
 
@@ -44,9 +42,6 @@ def open_npz(path: Path, *, variable: str | None = None, axes: Sequence[str] | N
     with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
         warnings.simplefilter("ignore")  # that Python 2 wrote a header
         names = [name for name in archive.namelist() if name.endswith(".npy")]
-        if len(set(names)) < len(names):
-            twice = max(names, key=names.count).removesuffix(".npy")
-            raise InputError(path, "variable", f"{printable(twice)} twice", "each name once", "write the file again")
         headers = {name.removesuffix(".npy"): _header(archive, name) for name in names}
     shapes = {name: shape for name, (shape, dtype) in headers.items() if dtype.kind in "iufb"}
     name = choose_array(path, shapes, variable)
@@ -64,47 +59,23 @@ def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dt
 
 def open_matlab(path: Path, *, variable: str | None = None, axes: Sequence[str] | None = None) -> CubeFile:
     """Opens an array of a MATLAB 5 file, which is read into memory; see :func:`choose_array`, :func:`array_axes`."""
-    name, array = isolated(path, _load_matlab, path, variable)
-    return _cube_in_memory(path, name, array, axes, "MATLAB 5")
-
-
-def _load_matlab(path: Path, variable: str | None) -> tuple[str, NDArray]:
     from scipy.io import loadmat, whosmat  # not above: slow to import
 
+    _check_readable(path)
     shapes = {name: shape for name, shape, kind in whosmat(path, appendmat=False) if kind in MATLAB_CLASSES}
     name = choose_array(path, shapes, variable)
     # numbers keep the type that they are stored in, which may be smaller than that of the array
-    return name, loadmat(path, appendmat=False, variable_names=[name], mat_dtype=False)[name]
+    array = loadmat(path, appendmat=False, variable_names=[name], mat_dtype=False)[name]
+    return _cube_in_memory(path, name, array, axes, "MATLAB 5")
 
 
-def isolated(path: Path, function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function returns or raises in a process of its own, which a damaged file may crash."""
-    # not in a pool of multiprocessing, which runs the user's script a second time where that has no __main__ guard
-    paths = os.pathsep.join([str(Path(__file__).parents[3]), *filter(None, sys.path)])
-    ended = subprocess.run(
-        [sys.executable, "-P", "-c", f"from {__name__} import _answer; _answer()"],
-        input=pickle.dumps((function, arguments)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        check=False,
-    )
-    if ended.returncode:
-        value = f"unreadable (the reader ended with code {ended.returncode})"
+def _check_readable(path: Path) -> None:
+    """Refuses a file on which scipy crashes, by trying it in a process of its own."""
+    words = [sys.executable, "-P", "-c", _TRIAL, str(path)]
+    code = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode
+    if code not in (0, 1):  # 1: an exception, which comes again
+        value = f"unreadable (the reader ended with code {code})"
         raise InputError(path, "content", value, "a whole file", "write the file again")
-    answer = pickle.loads(ended.stdout)
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-def _answer() -> None:
-    function, arguments = pickle.load(sys.stdin.buffer)
-    try:
-        answer = function(*arguments)
-    except Exception as error:  # raised again where it was called
-        answer = error
-    pickle.dump(answer, sys.stdout.buffer, protocol=5)
 
 
 def array_axes(path: Path, shape: tuple[int, ...], dtype: np.dtype, axes: Sequence[str] | None) -> tuple[str, ...]:

@@ -137,12 +137,8 @@ def _emit_map(file: h5py.File, swath: H5Pixels) -> tuple[EmitMapPixels, GeoBox]:
     return EmitMapPixels(swath, x, y, none), GeoBox(x.grid, transform, crs)
 
 
-def is_prisma(file: h5py.File) -> bool:
-    """Whether a file is a product of PRISMA, by the names of its swaths."""
-    return bool(_prisma_swaths(file))
-
-
-def _prisma_swaths(file: h5py.File) -> list[str]:
+def prisma_swaths(file: h5py.File) -> list[str]:
+    """The swaths of a product of PRISMA, by their names; none in other files."""
     swaths = resolve(file, _PRISMA_SWATHS)
     return [name for name in map(str, swaths) if name.startswith("PRS_L")] if isinstance(swaths, h5py.Group) else []
 
@@ -226,7 +222,7 @@ class _PrismaDetector:
 
 
 def _prisma_level(file: h5py.File) -> str:
-    levels = sorted({match[1] for name in _prisma_swaths(file) if (match := re.match(r"PRS_(L\w+?)_", name))})
+    levels = sorted({match[1] for name in prisma_swaths(file) if (match := re.match(r"PRS_(L\w+?)_", name))})
     if levels not in (["L2B"], ["L2C"], ["L2D"]):
         value = ", ".join(levels) or "not named"
         expected = "L2B, L2C or L2D (radiance of level 1 is scaled in another way)"
@@ -270,23 +266,18 @@ def _prisma_place(file: h5py.File, grid: tuple[int, int]) -> GeoBox:
     return GeoBox(grid, Affine(_PRISMA_METRES, 0, east - half, 0, -_PRISMA_METRES, north + half), crs)
 
 
-def is_neon(file: h5py.File) -> bool:
-    """Whether a file is a reflectance product of NEON, by its layout."""
-    return bool(_neon_sites(file))
-
-
-def _neon_sites(file: h5py.File) -> list[str]:
+def neon_sites(file: h5py.File) -> list[str]:
+    """The sites of a reflectance product of NEON, by its layout; none in other files."""
     return [name for name in map(str, file) if isinstance(resolve(file, f"{name}/{_NEON_CUBE}"), h5py.Dataset)]
 
 
-def open_neon(path: Path, *, variable: str | None = None) -> CubeFile:
+def open_neon(path: Path) -> CubeFile:
     """Opens a reflectance product: reflectance = stored number / ``Scale_Factor``.
 
-    Bands inside ``Band_Window_1_Nanometers`` and ``Band_Window_2_Nanometers``, ends included, are not good. Of several
-    sites ``variable`` names one.
+    Bands inside ``Band_Window_1_Nanometers`` and ``Band_Window_2_Nanometers``, ends included, are not good.
     """
     with h5py.File(path, "r") as file:
-        site = _neon_site(file, variable)
+        (site,) = neon_sites(file)
         dataset = resolve(file, f"{site}/{_NEON_CUBE}")
         assert dataset is not None, "the site was found by it"
         scale, nodata = (
@@ -306,15 +297,6 @@ def open_neon(path: Path, *, variable: str | None = None) -> CubeFile:
         gain=np.full(pixels.layers, 1 / scale),
         facts={"sensor": "NEON AOP", "product": "reflectance", "site": printable(site)},
     )
-
-
-def _neon_site(file: h5py.File, name: str | None) -> str:
-    sites = _neon_sites(file)
-    site = sites[0] if name is None and len(sites) == 1 else (name or "").strip("/")
-    if site not in sites:
-        value = "not named" if name is None else name
-        raise format_error(file, "scene.variable", value, f"a site ({', '.join(sites)}) or an array", "name the site")
-    return site
 
 
 def _neon_bands(file: h5py.File, site: str) -> BandTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from hsfusion.scenes.formats.arrays import open_matlab, open_npy, open_npz
 from hsfusion.scenes.formats.cube_file import CubeFile, library_errors
 from hsfusion.scenes.formats.envi import envi_header, header_places, open_envi
 from hsfusion.scenes.formats.geotiff import TIFF_STARTS, open_geotiff
-from hsfusion.scenes.formats.hdf5 import is_array, open_hdf5, open_matlab73, resolve
-from hsfusion.scenes.formats.hdf5_products import is_emit, is_neon, is_prisma, open_emit, open_neon, open_prisma
+from hsfusion.scenes.formats.hdf5 import open_hdf5, open_matlab73
+from hsfusion.scenes.formats.hdf5_products import is_emit, neon_sites, open_emit, open_neon, open_prisma, prisma_swaths
 from hsfusion.scenes.formats.products import is_product_image, open_product
 
 _STARTS = {
@@ -38,11 +39,6 @@ _READERS: dict[str, Callable[..., CubeFile]] = {
     "matlab5": open_matlab,
     "matlab73": open_matlab73,
 }
-# keyword arguments that a reader takes
-_CHOICES = {
-    **dict.fromkeys(("hdf5", "matlab5", "matlab73", "npz"), ("variable", "axes")),
-    **{"npy": ("axes",), "emit": ("grid",), "neon": ("variable",)},
-}
 
 
 def open_cube_file(
@@ -54,12 +50,12 @@ def open_cube_file(
     """
     with library_errors(Path(path)):
         known = file_format(path)
-        if known == "hdf5":
-            known = _hdf5_format(Path(path), variable)
+        if known == "hdf5" and variable is None:
+            known = _hdf5_format(Path(path))
         choices: dict[str, Any] = {"variable": variable, "grid": grid, "axes": axes}
         given = {name: value for name, value in choices.items() if value is not None}
         for name, value in given.items():
-            if name not in _CHOICES.get(known, ()):
+            if name not in signature(_READERS[known]).parameters:
                 expected = f"nothing, as a file of format {known} leaves no such choice"
                 raise InputError(path, f"scene.{name}", value, expected, f"drop scene.{name}")
         return _READERS[known](Path(path), **given)
@@ -96,12 +92,11 @@ def file_format(path: str | Path) -> str:
     )
 
 
-def _hdf5_format(path: Path, variable: str | None) -> str:
-    """A product of which a site or nothing is named, or else an array of an HDF5 file."""
+def _hdf5_format(path: Path) -> str:
+    """A product, or else an HDF5 file of arrays, as one of NEON with several sites is."""
     with h5py.File(path, "r") as file:
-        if variable is None and is_emit(file):
+        if is_emit(file):
             return "emit"
-        if variable is None and is_prisma(file):
+        if prisma_swaths(file):
             return "prisma"
-        named = variable is not None and is_array(resolve(file, variable))
-        return "neon" if not named and is_neon(file) else "hdf5"
+        return "neon" if len(neon_sites(file)) == 1 else "hdf5"
