@@ -86,7 +86,6 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a name of the front door."""
     if name not in _FRONT_DOOR:
         raise AttributeError(f"module 'hsfusion' has no attribute {name!r}")
     module, attribute = _FRONT_DOOR[name]
@@ -94,5 +93,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The names of the front door."""
     return sorted([*globals(), *__all__])

@@ -23,9 +23,9 @@ from typing import Any
 from hsfusion.data.leakage import check_no_leakage
 from hsfusion.errors import InputError
 from hsfusion.inference import predict_scene
-from hsfusion.nn import FusionNetwork
 from hsfusion.runs.experiment import new_model, prepare_experiment
 from hsfusion.runs.finetuning import (
+    PretrainedModel,
     alternatives,
     best_of,
     pretrained_model,
@@ -40,7 +40,6 @@ from hsfusion.runs.training import evaluate_test, fit, train
 from hsfusion.scenes import LabelledScene
 from hsfusion.scenes.simulate import simulate
 from hsfusion.spectra.sensors import SENSORS, sensor_name
-from hsfusion.training.model_file import ModelHeader
 from hsfusion.trust.baselines import BASELINES, paired_interval
 
 #: the scene with the bands it has, beside sensors
@@ -96,12 +95,12 @@ def sensor_scenes(scene: LabelledScene, settings: TrainSettings, sensors: Sequen
 
 def pretrained_models(
     scene: LabelledScene, settings: TrainSettings, pretrained: str, seeds: Sequence[int]
-) -> dict[int, tuple[FusionNetwork, ModelHeader]]:
+) -> dict[int, PretrainedModel]:
     """Network and header of the model of each seed; ``{seed}`` in the path stands for the seed."""
     models = {seed: pretrained_model(pretrained.replace("{seed}", str(seed))) for seed in seeds}
-    for seed, (network, header) in models.items():
-        make = partial(transferred_model, network=network, header=header)
-        check_no_leakage(prepare_experiment(scene, replace(settings, seed=seed), make=make).split, header.to_dict())
+    for seed, model in models.items():
+        make = partial(transferred_model, model=model)
+        check_no_leakage(prepare_experiment(scene, replace(settings, seed=seed), make=make).split, model[1].to_dict())
     return models
 
 
@@ -109,7 +108,7 @@ def compare_finetuning(
     scene: LabelledScene,
     settings: TrainSettings,
     *,
-    models: Mapping[int, tuple[FusionNetwork, ModelHeader]],
+    models: Mapping[int, PretrainedModel],
     labels: Sequence[int | None],
     scratch_epochs: int,
 ) -> Iterator[Row]:
@@ -117,17 +116,16 @@ def compare_finetuning(
 
     ``models`` are by seed, from :func:`pretrained_models`.
     """
-    for seed, (network, header) in models.items():
-        make = partial(transferred_model, network=network, header=header, responses="folded")
+    for seed, model in models.items():
         job = replace(settings, seed=seed)
-        yield from _untrained_rows(scene, job, header=header, make=make)
+        yield from _untrained_rows(scene, job, model)
         for number in labels:
-            yield from _finetuned_rows(scene, job, network, header, number=number, epochs=scratch_epochs)
+            yield from _finetuned_rows(scene, job, model, number=number, epochs=scratch_epochs)
 
 
-def _untrained_rows(scene: LabelledScene, settings: TrainSettings, *, header: ModelHeader, make: Any) -> list[Row]:
+def _untrained_rows(scene: LabelledScene, settings: TrainSettings, model: PretrainedModel) -> list[Row]:
     """The network where it was trained, as its file says; and transferred to here, if it knows all classes."""
-    rows = []
+    rows, header, make = [], model[1], partial(transferred_model, model=model, responses="folded")
     if header.test is not None and header.split is not None:
         rows.append(_row("where it was trained", settings.seed, header.to_dict(), seconds=0.0))
     experiment = prepare_experiment(scene, settings, make=make)
@@ -140,20 +138,14 @@ def _untrained_rows(scene: LabelledScene, settings: TrainSettings, *, header: Mo
 
 
 def _finetuned_rows(
-    scene: LabelledScene,
-    settings: TrainSettings,
-    network: FusionNetwork,
-    header: ModelHeader,
-    *,
-    number: int | None,
-    epochs: int,
+    scene: LabelledScene, settings: TrainSettings, model: PretrainedModel, *, number: int | None, epochs: int
 ) -> list[Row]:
     """A network fine-tuned, one from scratch on the same pixels, and what fine-tuning keeps of these and untouched."""
     if number is not None:  # who has few labels has few to choose an epoch by, too
         settings = replace(settings, split=partial(settings.split, per_class=number, val_per_class=number))
-    experiment = starting_experiment(scene, settings, network=network, header=header)
+    experiment = starting_experiment(scene, settings, model=model)
     tuned = Training(settings, experiment, fit(settings, experiment), "", "")
-    trainings = alternatives(tuned, network, header, scratch_epochs=epochs)
+    trainings = alternatives(tuned, model, scratch_epochs=epochs)
     label = "all labels" if number is None else f"{number} labels"
     rows, results = [], {"fine-tuned": tuned.result, "kept": trainings[best_of(trainings)[0]].result}
     results |= {"scratch": trainings["scratch"].result} if "scratch" in trainings else {}

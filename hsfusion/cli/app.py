@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from textwrap import fill, indent
@@ -27,7 +26,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hsfusion.cli.main import guarded
+from hsfusion.cli.main import guarded, report
 from hsfusion.cli.words import CONF, fixed_keys, hydra_words, more_trainer_arguments
 from hsfusion.errors import InputError
 from hsfusion.scenes.description import check_scene_value, commented_keys, expected_of, read_configuration
@@ -68,7 +67,7 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
         if done.status == JobStatus.FAILED:
             if not cfg or cfg.hydra.runtime.choices["hydra/sweeper"] != "basic":
                 raise value
-            codes.append(guarded(partial(_raise, value)))
+            codes.append(report(value))
         return value
 
     _check_config_dir()
@@ -88,10 +87,6 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
         JobReturn.return_value = _RETURNED  # pyright: ignore[reportAttributeAccessIssue]
     if failed := [code for code in codes if code]:
         raise SystemExit(failed[0])
-
-
-def _raise(error: Exception) -> None:
-    raise error
 
 
 def _run(cfg: DictConfig, task: Callable[[DictConfig], object], config_name: str, fixed: Collection[str]) -> object:
@@ -145,7 +140,7 @@ class TrialTable(Callback):
         """Writes and prints the table, and draws a figure."""
         import optuna  # pyright: ignore[reportMissingImports]
 
-        from hsfusion.runs.search import write_trials
+        from hsfusion.runs.report import write_trials
 
         sweeper, folder = config.hydra.sweeper, Path(config.hydra.sweep.dir)
         study = optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hsfusion.cli.words import word_value
 from hsfusion.errors import InputError, printable
 from hsfusion.scenes.description import check_scene_value, read_description, scene_keys
-
-if TYPE_CHECKING:
-    from hsfusion.runs.inspection import Inspection, ModelInspection
 
 _MODELS = {".safetensors", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"}  # all but the first are refused with the reason
 _WIDTH, _LEFT = 100, 14  # of the page, and of the names
@@ -50,14 +48,18 @@ def command() -> None:
     if Path(file).suffix.lower() in (".yaml", ".yml"):
         described = read_description(file)
         file, keys = str(described.pop("cube")), {**described, **keys}
-    from hsfusion.runs.inspection import Inspection, inspect_file, inspect_model
+    from hsfusion.runs.inspection import inspect_file, model_page, page
 
-    is_model = Path(file).suffix.lower() in _MODELS or Path(file).is_dir()
-    if is_model and folder is not None:
-        raise InputError("command line", "--plot", "given", "a cube", "hsfusion weights RUN draws band weights")
-    inspected = inspect_model(Path(file)) if is_model else inspect_file(file, keys)
-    figures = inspected.figures() if folder is not None and isinstance(inspected, Inspection) else {}
-    _print_page(inspected)
+    if Path(file).suffix.lower() in _MODELS or Path(file).is_dir():
+        from hsfusion.runs.finetuning import model_path
+
+        if folder is not None:
+            raise InputError("command line", "--plot", "given", "a cube", "hsfusion weights RUN draws band weights")
+        _print_page(model_path(file), model_page(model_path(file)))
+        return
+    inspected = inspect_file(file, keys)
+    figures = {} if folder is None else inspected.figures()
+    _print_page(inspected.path, page(inspected))
     if folder is not None:
         from hsfusion import plots
 
@@ -100,12 +102,10 @@ def _unknown(field: str, word: str, known: list[str]) -> InputError:
     return InputError("command line", field, word, " | ".join(known), fix)
 
 
-def _print_page(inspected: Inspection | ModelInspection) -> None:
-    from hsfusion.runs.inspection import page
-
-    path, left = inspected.path.absolute(), " " * (_LEFT + 4)
+def _print_page(path: Path, rows_by_title: dict[str, Iterable[tuple[str, str]]]) -> None:
+    path, left = path.absolute(), " " * (_LEFT + 4)
     print(f"{printable(path.name, longest=None)}\n{printable(path.parent, longest=None)}")
-    for title, rows in page(inspected).items():
+    for title, rows in rows_by_title.items():
         print(f"\n{title}")
         for name, text in rows:
             first = f"  {printable(name, longest=None):<{_LEFT}}  "

@@ -122,19 +122,24 @@ def _dispatch(args: list[str]) -> None:
 
 
 def guarded(action: Callable[[], None]) -> int:
-    """Runs an action and reports its failure in one line on stderr; returns the exit code."""
+    """Runs an action and reports its failure, see :func:`report`; returns the exit code."""
     os.environ.setdefault("GDAL_CACHEMAX", "512")  # MB; its own choice grows with the machine
     logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # its errors come as exceptions
     try:
         action()
         return 0
-    except BrokenPipeError:  # who read the output has seen enough
+    except Exception as error:
+        return report(error)
+
+
+def report(error: Exception) -> int:
+    """Writes an error in one line on stderr; returns the exit code."""
+    if isinstance(error, BrokenPipeError):  # who read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
-        if os.environ.get("HSFUSION_DEBUG") == "1":
-            traceback.print_exception(error)
-        message, code = _explained(error)
+    if os.environ.get("HSFUSION_DEBUG") == "1":
+        traceback.print_exception(error)
+    message, code = _explained(error)
     if is_first_process() or COMMAND not in os.environ:  # else train.log has it, and the first names the rank
         _tell("hsfusion: error: " + printable(" ".join(message.split()), longest=None))
     return code

@@ -8,7 +8,6 @@ import zlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
 from hsfusion.errors import InputError
@@ -37,10 +36,12 @@ def check_no_leakage(split: Split, header: dict[str, Any]) -> None:
     Scenes are the same ground if their labels cut it into the same classes, whatever the codes of these, unless both
     have a place and lie apart. Other bands or another name do not tell them apart, nor does a lost georeference.
     """
+    ground, place, (height, width) = _ground_truth_digest(split), _place(split.labelled.scene.geobox), split.roles.shape
     for seen in all_seen(header):
-        if not _same_ground(seen, split):
+        if seen["ground"] != ground or _apart(seen["place"], place):
             continue
-        mask = _unpacked(seen["pixels"], split.roles.shape)
+        packed = np.frombuffer(zlib.decompress(base64.b64decode(seen["pixels"])), np.uint8)
+        mask = np.unpackbits(packed)[: height * width].astype(bool).reshape(height, width)
         leaked = int((dilate(mask, split.radius) & (split.roles == TEST)).sum())
         if leaked:
             seed = (header.get("split") or {}).get("seed", header.get("seed", 0))
@@ -56,12 +57,6 @@ def all_seen(header: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     """What a model has seen in its own training and in those before it, the latest last, as many as a header holds."""
     latest = [header["seen"]] if "seen" in header else []
     return tuple([*header.get("seen_before", []), *latest][-MOST_SEEN:])
-
-
-def _same_ground(seen: dict[str, Any], split: Split) -> bool:
-    return seen["ground"] == _ground_truth_digest(split) and not _apart(
-        seen["place"], _place(split.labelled.scene.geobox)
-    )
 
 
 def _ground_truth_digest(split: Split) -> str:
@@ -91,8 +86,3 @@ def _apart(place: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
     one, two = np.array(place["transform"]), np.array(other["transform"])
     pixel = max(np.abs(two[[0, 1, 3, 4]]))
     return bool((np.abs(one - two) > [_SAME * pixel, _SAME * pixel, pixel / 2] * 2).any())
-
-
-def _unpacked(packed: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    raw = np.frombuffer(zlib.decompress(base64.b64decode(packed)), np.uint8)
-    return np.unpackbits(raw)[: shape[0] * shape[1]].astype(bool).reshape(shape)

@@ -104,20 +104,14 @@ def nominal_wavelengths(nominal: Mapping[str, Any]) -> NDArray[np.float64]:
 
 
 def _file(name: str, key: str, given: str | Path | None, *, sha256: str | None, page: str) -> Path:
-    """The file that the user names, compared with the public one."""
+    """The file that the user names, of a known format; the log says whether it is the public one."""
     if given is None:
         expected, fix = f"the {key} of {name}, from {page}", f"fetch it there and set scene.{key}=PATH"
         raise InputError("scene", f"scene.{key}", "missing", expected, fix)
-    _compare(Path(given), sha256)
+    file_format(given)
+    with open(given, "rb") as content:
+        if sha256 is None:
+            _log.warning("%s: unverified, no checksum of this file is published.", given)
+        elif hashlib.file_digest(content, "sha256").hexdigest() != sha256:
+            _log.warning("%s: unverified, its checksum is not that of the public file.", given)
     return Path(given)
-
-
-def _compare(file: Path, sha256: str | None) -> None:
-    """Says in the log whether a file, which has to be of a known format, is the public one."""
-    file_format(file)
-    if sha256 is None:
-        _log.warning("%s: unverified, no checksum of this file is published.", file)
-        return
-    with open(file, "rb") as content:
-        if hashlib.file_digest(content, "sha256").hexdigest() != sha256:
-            _log.warning("%s: unverified, its checksum is not that of the public file.", file)

@@ -77,14 +77,9 @@ class Split:
 
 def dilate(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     """Pixels (H, W) whose square of (2 * radius + 1) pixels touches the mask (H, W)."""
-    dilated = mask
-    for _ in range(2):  # along rows, then along columns
-        narrow, dilated = dilated, dilated.copy(order="K")
-        for step in range(1, radius + 1):
-            dilated[step:] |= narrow[:-step]
-            dilated[:-step] |= narrow[step:]
-        dilated = dilated.T
-    return dilated
+    from scipy.ndimage import maximum_filter  # slow to import
+
+    return np.asarray(maximum_filter(mask, 2 * radius + 1, mode="constant"), bool)
 
 
 def connected_fields(labels: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -150,9 +145,13 @@ def blocks(
     labelled = labelled if valid is None else labelled.where(valid)
     pixels, rng = _LabelledPixels.of(labelled.labels), np.random.default_rng([seed or 0, 1])
     shares, distance = _checked_shares(fraction, val_fraction), _buffer_pixels(buffer, radius)
-    roles = _best_of_many(
-        pixels, lambda: _assign(_blocks_of(pixels, rng, block_pixels), pixels, rng, shares), shares, distance
-    )
+
+    def assigned() -> NDArray[np.uint8]:
+        """Roles by blocks on a grid with a random offset."""
+        row, col = ((at + rng.integers(block_pixels)) // block_pixels for at in (pixels.rows, pixels.cols))
+        return _assign(row * (col.max(initial=0) + 1) + col, pixels, rng, shares)
+
+    roles = _best_of_many(pixels, assigned, shares, distance)
     whole = _whole(pixels, roles, rng, per_class, val_per_class)
     split = Split("blocks", labelled, whole, radius, seed or 0, block_pixels=block_pixels)
     _check_classes(split, fix="lower split.block_pixels, drop the class or label it in more places")
@@ -348,13 +347,6 @@ def _whole(
     whole = np.zeros(pixels.shape, np.uint8)
     whole.flat[pixels.flat] = roles
     return whole
-
-
-def _blocks_of(pixels: _LabelledPixels, rng: np.random.Generator, block: int) -> NDArray[np.int64]:
-    """Number of the block of each pixel (N,), on a grid with a random offset."""
-    row_block = (pixels.rows + rng.integers(block)) // block
-    col_block = (pixels.cols + rng.integers(block)) // block
-    return row_block * (col_block.max(initial=0) + 1) + col_block
 
 
 def _assign(

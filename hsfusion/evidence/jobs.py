@@ -79,7 +79,6 @@ class EvidenceSettings(Settings):
     random_split: Splitter | None = field(default_factory=random_pixels)
 
     def __post_init__(self) -> None:
-        """Checks the values."""
         super().__post_init__()
         if not all(type(k) is int for k in self.top_k) or list(self.top_k) != sorted(set(self.top_k)):
             raise refusal("top_k", list(self.top_k), "rising whole numbers, such as [5,10,20]")
@@ -279,18 +278,11 @@ def train_run(path: Path, task: Task, *, seed: int, draw: Sequence[Any] = (), of
         folder.replace(path.parent)
 
 
-def score_run(
-    path: Path,
-    task: Task,
-    *,
-    run: str,
-    draw: Sequence[Any],
-    windows: list[list[int]],
-    number: list[int],
-    weight: list[float],
-    closed: list[int],
-) -> None:
-    """Writes the accuracies of a run's network under the replacements of every curve, and under permutations."""
+def score_run(path: Path, task: Task, *, run: str, draw: Sequence[Any], plan: dict[str, Any]) -> None:
+    """Writes the accuracies of a run's network under the replacements of every curve, and under permutations.
+
+    The plan is that of :func:`hsfusion.evidence.stages.curve_plan`.
+    """
     seed = task.plan.of_split
     network, _ = load_model(Path(run) / "model.safetensors")
     split = draw_of(task, *draw)
@@ -298,18 +290,18 @@ def score_run(
     masked = _masked(network, cube, split, most=task.plan.faithfulness_pixels)
     groups: NDArray[np.bool_] = network.fusion.membership.numpy()  # (G, C + E)
     layers = groups.shape[1]
-    units = np.array([np.isin(np.arange(layers), window) for window in windows])  # (U, C + E)
-    outside = ~(units.any(0) | np.isin(np.arange(layers), closed))  # layers that are no bands in use always stay
+    units = np.array([np.isin(np.arange(layers), window) for window in plan["windows"]])  # (U, C + E)
+    in_use = units.any(0) | np.isin(np.arange(layers), plan["closed"])  # other layers always stay
     spectra = cube.spectra(split.pixels(TRAIN))
     covariances = [band_covariance(spectra @ basis.T) for basis in masked.bases]  # of the bands as weighed
     fills = dict(zip(FILLS, ([mean_fill], [partial(conditional_fill, of) for of in covariances]), strict=True))
     result: dict[str, Any] = {"pixels": masked.pixels, "all_bands": masked.accuracy(np.eye(layers))}
     result |= {direction: {} for direction in DIRECTIONS}
     for i, (direction, (name, fill)) in enumerate(itertools.product(DIRECTIONS, fills.items())):
-        plan = {"windows": units, "number": np.array(number), "seed": [seed, i], "random_orders": ORDERS}
-        keep = curve_masks(np.array(weight), direction=direction, **plan)  # (1 + n, S, C + E)
+        options: Any = {"number": np.array(plan["number"]), "seed": [seed, i], "random_orders": ORDERS}
+        keep = curve_masks(np.array(plan["weight"]), direction=direction, windows=units, **options)  # (1 + n, S, C + E)
         different, place = np.unique(keep.reshape(-1, layers), axis=0, return_inverse=True)
-        accuracy = np.array([masked.accuracy(np.stack([of(row | outside) for of in fill])) for row in different])
+        accuracy = np.array([masked.accuracy(np.stack([of(row | ~in_use) for of in fill])) for row in different])
         result[direction][name] = accuracy[place].reshape(keep.shape[:2]).tolist()
     orders = permutations(masked.pixels, seed=seed, repeats=REPEATS)
     unpermuted = masked.permuted_accuracy(np.zeros(layers, bool), np.arange(masked.pixels))

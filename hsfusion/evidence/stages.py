@@ -49,7 +49,6 @@ from hsfusion.trust.stability import compared_bands, window_stability
 from hsfusion.trust.verdict import FREE, Duplicate, Verdict, verdict
 
 _UNTRAINED = 50  # networks whose mean the weights are compared with
-# names of what is not complete yet: of train_run and of files
 _STEPS = 6  # numbers of windows at which the curves are known, at most
 _WINDOW_SIZES, _FEWEST_OPEN = (7, 3, 1), 8  # the first bands in a window of which so many windows are open
 
@@ -151,6 +150,7 @@ class _Stages:
         untrained = untrained_weights(self._task, self._split, _UNTRAINED + len(self._runs))
         profiles = self._profiles(self._runs, untrained[:_UNTRAINED].mean(0))
         self._profiles_moved = [self._profiles(runs, profiles.untrained) for runs in self._moved]
+        importance = mean_importance([read_json(self._place(run) / "metrics.json") for run in self._runs])
         self.content |= {
             "sources": [{"name": name, "weight": mean} for name, mean in profiles.sources],
             "scene": self._split.labelled.scene.name,
@@ -164,7 +164,7 @@ class _Stages:
             **stability_of(profiles, untrained[_UNTRAINED:].reshape(profiles.weight.shape)),
             # what rankings without a network reach on the same draws
             "rankings": _index_of_rankings([read_json(place) for place in places], profiles),
-            **importance_of([self._place(run) for run in self._runs]),
+            **({} if importance is None else {"importance": importance.to_dict()}),
             # what single runs reach on the labels, and on each of the moved label maps
             "moved": _beside_moved(profiles, self._profiles_moved),
             # pairs of usable bands that hold the same values at the training pixels
@@ -181,7 +181,7 @@ class _Stages:
             plan = curve_plan(of)
             paths = [self._folder / "faithfulness" / f"{run.prefix}seed-{run.seed}.json" for run in runs]
             jobs += [
-                Job(score_run, path, {**plan, "run": str(self._place(run)), "draw": run.draw})
+                Job(score_run, path, {"plan": plan, "run": str(self._place(run)), "draw": run.draw})
                 for path, run in zip(paths, runs, strict=True)
             ]
             scored.append((plan, paths))
@@ -331,12 +331,6 @@ def _index_of_rankings(draws: Sequence[Mapping[str, Sequence[float]]], profiles:
         for name in draws[0]
         if len(draws) > 1
     }
-
-
-def importance_of(folders: Sequence[Path]) -> dict[str, Any]:
-    """What windows are worth, the mean over runs; nothing without validation pixels."""
-    importance = mean_importance([read_json(folder / "metrics.json") for folder in folders])
-    return {} if importance is None else {"importance": importance.to_dict()}
 
 
 def _beside_moved(profiles: Profiles, moved: Sequence[Profiles]) -> dict[str, Any]:

@@ -323,7 +323,6 @@ class MultiSceneNetwork(nn.Module):
         return self[0].cnn
 
     def __getitem__(self, scene: int) -> FusionNetwork:
-        """Returns the network of a scene, as it runs."""
         return cast("FusionNetwork", self.networks[scene])
 
     def classify(self, patches: Sequence[Tensor]) -> Tensor:

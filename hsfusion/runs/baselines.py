@@ -39,8 +39,7 @@ def compare_with_baselines(split: Split, classes: NDArray[np.integer], settings:
     cube = prepare(split, used_layers(split.labelled.scene, settings), roles=(TRAIN, VAL, TEST))
     train, val, test = (pixel_table(cube, split, role) for role in (TRAIN, VAL, TEST))
     right = classes.ravel()[split.pixels(TEST)] == test.classes
-    rows, cols = np.divmod(split.pixels(TEST), split.roles.shape[1])
-    blocks = rows // BLOCK * split.roles.shape[1] + cols // BLOCK
+    blocks = blocks_of(split.pixels(TEST), split)
     names = split.labelled.legend.names
     table, noise = {}, noise_differences(cube, split)
     for fitted in fit_baselines(train, val, test, names=settings.baselines, noise=noise, seed=settings.seed):
@@ -61,6 +60,12 @@ def pixel_table(cube: TrainingCube, split: Split, role: int) -> PixelTable:
     parts = [patches.patches(some, step=None).mean((2, 3)) for some in torch.from_numpy(pixels).split(1024)]
     context = torch.cat(parts).numpy() if parts else np.zeros((0, cube.values.shape[1]), np.float32)
     return PixelTable(cube.spectra(pixels), context, cube.classes.numpy()[pixels])
+
+
+def blocks_of(pixels: NDArray[np.int64], split: Split) -> NDArray[np.int64]:
+    """Number of the block that each pixel lies in: pixels of a field are right or wrong together."""
+    rows, cols = np.divmod(pixels, split.roles.shape[1])
+    return rows // BLOCK * split.roles.shape[1] + cols // BLOCK
 
 
 def baseline_lines(table: dict[str, Any]) -> list[str]:

@@ -29,6 +29,8 @@ from hsfusion.training.model_file import ModelHeader, load_model
 from hsfusion.training.transfer import transfer
 
 _log = logging.getLogger(__name__)
+#: a trained network, and the header of its model file
+PretrainedModel = tuple[FusionNetwork, ModelHeader]
 
 
 def finetune(
@@ -63,14 +65,14 @@ def finetune(
     """
     if per_class is not None:
         options["split"] = blocks(per_class=per_class)
-    network, header = pretrained_model(pretrained)
+    model = pretrained_model(pretrained)
     with training_log():
-        prepare = partial(_transferred_experiment, network=network, header=header, scratch_epochs=scratch_epochs)
+        prepare = partial(_transferred_experiment, model=model, scratch_epochs=scratch_epochs)
         run = train(scene, settings=settings or TrainSettings(epochs=FINETUNE_EPOCHS), prepare=prepare, **options)
-        return _keep_best(run, network, header, scratch_epochs=scratch_epochs)
+        return _keep_best(run, model, scratch_epochs=scratch_epochs)
 
 
-def pretrained_model(pretrained: Run | str | Path) -> tuple[FusionNetwork, ModelHeader]:
+def pretrained_model(pretrained: Run | str | Path) -> PretrainedModel:
     """Network and header of a run, a run folder or a model file."""
     if isinstance(pretrained, Run):
         return pretrained.network, pretrained.header
@@ -84,14 +86,10 @@ def model_path(run: str | Path) -> Path:
 
 
 def transferred_model(
-    scene: Scene,
-    class_names: Sequence[str],
-    *,
-    network: FusionNetwork,
-    header: ModelHeader,
-    responses: Literal["kept", "folded"] = "kept",
+    scene: Scene, class_names: Sequence[str], *, model: PretrainedModel, responses: Literal["kept", "folded"] = "kept"
 ) -> InitialModel:
     """The pretrained network, transferred to the scene: as fine-tuning starts, or folded, as it is best untouched."""
+    network, header = model
     transferred = transfer(
         network,
         header=header,
@@ -107,21 +105,17 @@ def transferred_model(
     )
 
 
-def starting_experiment(
-    labelled: LabelledScene, settings: TrainSettings, *, network: FusionNetwork, header: ModelHeader
-) -> Experiment:
+def starting_experiment(labelled: LabelledScene, settings: TrainSettings, *, model: PretrainedModel) -> Experiment:
     """What fine-tuning starts from; the linear part of the network waits for the end.
 
     Patches are standardised by the training pixels, or as the pretrained network expects them where that is better on
     the validation pixels: few training pixels, as many of each class, are not what a scene is like.
     """
-    known = {}
+    header, known = model[1], {}
 
     def make(scene: Scene, names: Sequence[str]) -> InitialModel:
-        initial = transferred_model(scene, names, network=network, header=header)
-        known.update(
-            {name: initial.network.get_buffer(name).double().numpy() for name in ("mean", "std", "covariance")}
-        )
+        initial = transferred_model(scene, names, model=model)
+        known.update(_statistics(initial.network))
         if (linear := initial.network.linear) is not None:
             linear.load_state_dict(LinearPart(linear.weight.shape[1], len(names)).state_dict())
         return replace(initial, class_shares=_class_shares(header, settings, names))
@@ -165,16 +159,16 @@ def _accuracy_at_start(experiment: Experiment, settings: TrainSettings) -> float
     return float((logits.argmax(1) == truth).mean())
 
 
+def _statistics(network: FusionNetwork) -> dict[str, NDArray[np.float64]]:
+    """What a network standardises by."""
+    return {name: network.get_buffer(name).double().numpy() for name in ("mean", "std", "covariance")}
+
+
 def _transferred_experiment(
-    labelled: LabelledScene,
-    settings: TrainSettings,
-    *,
-    network: FusionNetwork,
-    header: ModelHeader,
-    scratch_epochs: int | None,
+    labelled: LabelledScene, settings: TrainSettings, *, model: PretrainedModel, scratch_epochs: int | None
 ) -> Experiment:
     """Refuses what would be known too late, and logs what was transferred before hours of training."""
-    experiment = starting_experiment(labelled, settings, network=network, header=header)
+    experiment, header = starting_experiment(labelled, settings, model=model), model[1]
     check_no_leakage(experiment.split, header.to_dict())
     if scratch_epochs is not None:  # whether its groups fit the scene
         used_layers(labelled.scene, scratch_settings(settings, header, epochs=scratch_epochs))
@@ -192,10 +186,10 @@ def _transferred_experiment(
     return experiment
 
 
-def _keep_best(run: Run, network: FusionNetwork, header: ModelHeader, *, scratch_epochs: int | None) -> Run:
+def _keep_best(run: Run, model: PretrainedModel, *, scratch_epochs: int | None) -> Run:
     """The run of what is best on the validation pixels, with the metrics of all three in it and in its folder."""
     tuned, place = run.trained, None if run.folder is None else run.folder / "scratch"
-    trainings = alternatives(tuned, network, header, scratch_epochs=scratch_epochs, place=place)
+    trainings = alternatives(tuned, model, scratch_epochs=scratch_epochs, place=place)
     kept, reached = best_of(trainings)
     best = run if kept == "finetuned" else _run_of(run, trainings[kept])
     best.metrics["kept"] = kept
@@ -226,19 +220,14 @@ def _run_of(run: Run, training: Training) -> Run:
 
 
 def alternatives(
-    tuned: Training,
-    network: FusionNetwork,
-    header: ModelHeader,
-    *,
-    scratch_epochs: int | None,
-    place: Path | None = None,
+    tuned: Training, model: PretrainedModel, *, scratch_epochs: int | None, place: Path | None = None
 ) -> dict[str, Training]:
     """What was fine-tuned; untouched, if it knows all classes; and from scratch, if asked for, with a new folder."""
-    trainings = {"finetuned": tuned}
+    trainings, header = {"finetuned": tuned}, model[1]
     if new := unknown_classes(header, tuned.experiment.split.labelled.legend.names):
         _log.info("untouched, the network does not know %s", ", ".join(new))
     else:
-        trainings["untouched"] = _untouched(tuned, network, header)
+        trainings["untouched"] = _untouched(tuned, model)
     if scratch_epochs is not None:
         trainings |= _from_scratch(tuned, scratch_settings(tuned.settings, header, epochs=scratch_epochs), place)
     return trainings
@@ -275,14 +264,11 @@ def _write(run: Run, folder: Path, *, figures: bool) -> None:
         write_report(run, folder)
 
 
-def _untouched(tuned: Training, network: FusionNetwork, header: ModelHeader) -> Training:
+def _untouched(tuned: Training, model: PretrainedModel) -> Training:
     """The network as ``predict bands=resample`` would use it, with the split and the curves of the fine-tuned one."""
-    experiment = tuned.experiment
-    labelled = experiment.split.labelled
-    names = labelled.legend.names
-    initial = transferred_model(labelled.scene, names, network=network, header=header, responses="folded")
-    known = {name: initial.network.get_buffer(name).double().numpy() for name in ("mean", "std", "covariance")}
-    experiment = standardised(experiment.split, initial, known=known)
+    split, labelled = tuned.experiment.split, tuned.experiment.split.labelled
+    initial = transferred_model(labelled.scene, labelled.legend.names, model=model, responses="folded")
+    experiment = standardised(split, initial, known=_statistics(initial.network))
     fitted = FittedNetwork(**{entry.name: getattr(tuned.result, entry.name) for entry in fields(FittedNetwork)})
     data = patch_data(tuned.settings, experiment)
     result = read_result(experiment, replace(fitted, best_step=0), data)

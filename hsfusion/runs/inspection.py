@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,12 @@ from hsfusion.scenes.survey import Survey, atmospheric_bands, exact, format_band
 from hsfusion.spectra import Bands
 from hsfusion.training.model_file import FORMAT_VERSION, ModelHeader
 
+if TYPE_CHECKING:
+    from hsfusion.nn import FusionNetwork
+
 # keys by what they describe
 _OF_FILE = ("variable", "grid", "axes")
-_OF_NUMBERS = ("wavelengths", "wavelength_unit", "scale", "offset", "nodata")
+_OF_NUMBERS = ("wavelengths", "scale", "offset", "nodata")
 _OF_SCENE = ("name", "wavelength_unit", "bad_bands")
 _OF_LABELS = ("labels_variable", "class_field", "unlabelled", "class_names", "class_colors")
 # of a lone layer of whole numbers that is taken for labels
@@ -119,10 +122,13 @@ def inspect_file(cube: str, keys: Mapping[str, Any]) -> Inspection:
 
     with _logged_warnings() as logged:
         file = with_user_metadata(open_cube_file(cube, **part(*_OF_FILE)), **part(*_OF_NUMBERS))
-        missing = _missing_wavelengths(file, given.get("wavelength_unit"))
-        if missing is None:
+        missing = None
+        try:
             scene = open_scene(file, **part(*_OF_SCENE))
-        else:
+        except InputError as error:
+            if error.value != "missing":  # wavelengths, or their unit
+                raise
+            missing = f"{error.field} is {error.value}, expected {error.expected}: {error.fix}."
             bands = Bands.from_wavelengths([]).without(given.get("bad_bands", ()))  # which checks the intervals
             scene = FileScene(file, bands=bands, name=file.path.stem)
         stack = with_sources(scene, given.get("sources"))
@@ -144,17 +150,6 @@ def inspect_file(cube: str, keys: Mapping[str, Any]) -> Inspection:
         is_labels=codes is not None,
         warnings=(*doubts, *logged),
     )
-
-
-def _missing_wavelengths(file: CubeFile, unit: str | None) -> str | None:
-    """The warning where a file names no wavelengths, or no unit; wrong ones are an error."""
-    try:
-        file.bands(unit=unit)
-    except InputError as error:
-        if error.value != "missing":
-            raise
-        return f"{error.field} is {error.value}, expected {error.expected}: {error.fix}."
-    return None
 
 
 def _label_counts(labelled: LabelledScene) -> tuple[LabelCount, ...]:
@@ -205,34 +200,8 @@ def _thumbnail(file: CubeFile, three: list[int]) -> NDArray[np.float32]:
     return np.concatenate([file.read(window)[three, ::step, ::step] for window in windows], axis=1)
 
 
-@dataclass(frozen=True, eq=False)
-class ModelInspection:
-    """A model file; ``used`` and ``weights`` are (C + E,), ``membership`` is (G, C + E)."""
-
-    path: Path
-    header: ModelHeader
-    used: NDArray[np.bool_]
-    membership: NDArray[np.bool_]
-    weights: NDArray[np.float64] | None  # None where every pixel has its own
-
-
-def inspect_model(path: Path) -> ModelInspection:
-    """Reads a model file, or that of a run folder."""
-    from hsfusion.training.building import WeightReadout
-    from hsfusion.training.model_file import load_model
-
-    file = path / "model.safetensors" if path.is_dir() else path
-    network, header = load_model(file)
-    weights = None if network.fusion.kind.endswith("instance") else WeightReadout(network).weight
-    return ModelInspection(file, header, network.used_bands.numpy(), network.fusion.membership.numpy(), weights)
-
-
-def page(inspection: Inspection | ModelInspection) -> dict[str, _Rows]:
-    """Title -> rows of a name and a text, of a file or of a model."""
-    return _model_page(inspection) if isinstance(inspection, ModelInspection) else _file_page(inspection)
-
-
-def _file_page(inspection: Inspection) -> dict[str, _Rows]:
+def page(inspection: Inspection) -> dict[str, _Rows]:
+    """Title -> rows of a name and a text."""
     spectra = {} if inspection.is_labels else {"Bands": _bands(inspection), "Values": _values(inspection)}
     labels = {} if inspection.labels is None else {"Labels": _labels(inspection)}
     warnings = [("!", line) for line in inspection.warnings] or [("none", "")]
@@ -320,8 +289,12 @@ def _labels(inspection: Inspection) -> Iterator[tuple[str, str]]:
     yield "classes", f"{sum(count.code != 0 for count in counts)}, {labelled:,} labelled pixels"
 
 
-def _model_page(inspection: ModelInspection) -> dict[str, _Rows]:
-    header, used = inspection.header, inspection.used[: len(inspection.header.bands)]
+def model_page(path: Path) -> dict[str, _Rows]:
+    """The same of a model file."""
+    from hsfusion.training.model_file import load_model
+
+    network, header = load_model(path)
+    used = network.used_bands.numpy()[: len(header.bands)]
     bands, classes, test = header.bands, header.classes, header.test or {}
     scene = {**(header.training_scene or {"name": "not named"}), **(header.split or {})}
     versions = {"hsfusion": header.hsfusion_version or "not named", **header.versions}
@@ -340,7 +313,7 @@ def _model_page(inspection: ModelInspection) -> dict[str, _Rows]:
             "FWHM": _range(bands.fwhm_nm),
             **({"also": ", ".join(_layers(*source) for source in header.sources)} if header.sources else {}),
         }.items(),
-        "Groups": _groups(inspection),
+        "Groups": _groups(network, header),
         "Classes": [
             (str(code), f"{name} ({color})")
             for code, name, color in zip(classes.codes, classes.names, classes.colors, strict=True)
@@ -357,15 +330,18 @@ def _listed(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {'none' if value is None else value}" for name, value in values.items())
 
 
-def _groups(inspection: ModelInspection) -> Iterator[tuple[str, str]]:
-    header, weights, inside = inspection.header, inspection.weights, inspection.membership
+def _groups(network: FusionNetwork, header: ModelHeader) -> Iterator[tuple[str, str]]:
+    from hsfusion.training.building import WeightReadout
+
+    weights, inside = None, network.fusion.membership.numpy()
     rows = [(group.name, _range(np.array([group.lower_nm, group.upper_nm]))) for group in header.groups]
     rows += [(name, f"{layers} further layers") for name, layers in header.sources]
-    if weights is None:
+    if header.fusion.endswith("instance"):
         yield "weights", "depend on the pixel: band_weights.csv of the run has their mean over training pixels"
     elif header.fusion == "free":
         yield "weights", "a free convolution: the groups play no part in it"
-        weights = None
+    else:
+        weights = WeightReadout(network).weight
     for g, (name, row) in enumerate(rows):
         count = "" if weights is None else f", {inside[g].sum()} bands, weight {100 * weights[inside[g]].sum():.1f} %"
         yield name, row + count

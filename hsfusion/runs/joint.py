@@ -20,7 +20,7 @@ from hsfusion.runs.baselines import compare_with_baselines
 from hsfusion.runs.experiment import Experiment, as_labelled, configuration_errors, initialise, split_scene
 from hsfusion.runs.folder import interrupted_checkpoint, is_folder_name, start_folder, training_log, write_json
 from hsfusion.runs.run import Run, Training, run_of
-from hsfusion.runs.settings import TrainSettings, describe, refusal, with_fields
+from hsfusion.runs.settings import TrainSettings, describe, refusal, replaced
 from hsfusion.runs.training import TrainingResult, fit_network, patch_data, read_result
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.mosaic import on_common_legend
@@ -47,7 +47,7 @@ def train_jointly(
     Args and result are those of :func:`hsfusion.train`, but for ``scenes``, at least two of unlike names. The folder
     gets a run folder for each scene.
     """
-    settings = with_fields(settings, fields)
+    settings = replaced(settings or TrainSettings(), fields)
     with training_log(command) as log:
         configuration = configuration or describe(settings)
         resume = None if resume is None else Path(resume)

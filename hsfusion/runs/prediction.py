@@ -125,8 +125,8 @@ def predict(
     """
     start = time.perf_counter()
     settings = replaced(settings or PredictSettings(), fields)
-    if out is not None:
-        check_out(Path(out))
+    if out is not None and not (Path(out).suffix.lower() in {".tif", ".tiff"} and Path(out).parent.is_dir()):
+        raise refusal("out", out, "a name that ends in .tif, in a folder that exists")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     network, header, digest = _model(run)
@@ -161,12 +161,6 @@ def predict_array(
     matched, network, *_ = match_scene(_opened(scene), run.network, run.header, bands=bands)
     index, confidence = predict_scene(network, matched, smooth=smooth)
     return np.array([*run.legend.codes, 0])[index], confidence  # index -1 is the 0 at the end
-
-
-def check_out(out: Path) -> None:
-    """Refuses a path that no map can be written to."""
-    if out.suffix.lower() not in {".tif", ".tiff"} or not out.parent.is_dir():
-        raise refusal("out", out, "a name that ends in .tif, in a folder that exists")
 
 
 def _model(run: Run | str | Path) -> tuple[FusionNetwork, ModelHeader, str]:

@@ -128,7 +128,6 @@ class Run:
         return self.folder
 
     def __repr__(self) -> str:
-        """Name, scene and accuracy."""
         test, split = self.metrics["test"], self.metrics["split"]
         used, bands = int((self.weights.weight > 0).sum()), len(self.weights.bands)
         return (

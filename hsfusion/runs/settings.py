@@ -67,7 +67,6 @@ class Settings:
     prefix: ClassVar[str] = ""  #: of the keys in conf/
 
     def __post_init__(self) -> None:
-        """Checks the values against the fields."""
         for entry in fields(self):  # pyright: ignore
             limits = {limit: value for limit, value in entry.metadata.items() if limit != "key"}
             check_value(self.keys()[entry.name], getattr(self, entry.name), str(entry.type), **limits)
@@ -150,7 +149,6 @@ class ModelSettings(Settings):
     backbone: str | Callable[..., nn.Module] = "small_cnn"
 
     def __post_init__(self) -> None:
-        """Checks the values, and what cannot go together."""
         super().__post_init__()
         if self.keep_bands is not None and (self.fusion == "free" or self.whitening == "noise"):
             expected = "null with the free convolution, which has no gates, and with whitened bands, which mix all"
@@ -232,7 +230,6 @@ class TrainSettings(Settings):
     callbacks: tuple[pl.Callback | Callable[[], pl.Callback], ...] = ()
 
     def __post_init__(self) -> None:
-        """Checks the values, also those that are partial functions."""
         if isinstance(self.model, Mapping):
             object.__setattr__(self, "model", replaced(ModelSettings(), self.model))
         super().__post_init__()
@@ -256,11 +253,6 @@ class TrainSettings(Settings):
     def steps(self) -> int:
         """Optimizer steps of the whole training."""
         return self.epochs * self.steps_per_epoch
-
-
-def with_fields(settings: TrainSettings | None, changes: Mapping[str, Any]) -> TrainSettings:
-    """Settings of a training with some fields replaced."""
-    return replaced(settings or TrainSettings(), changes)
 
 
 def replaced(settings: _Settings, changes: Mapping[str, Any]) -> _Settings:

@@ -27,7 +27,7 @@ from hsfusion.runs.baselines import compare_with_baselines
 from hsfusion.runs.experiment import Experiment, as_labelled, configuration_errors, prepare_experiment
 from hsfusion.runs.folder import interrupted_checkpoint, start_folder, training_log, write_json
 from hsfusion.runs.run import Run, Training, run_of
-from hsfusion.runs.settings import TrainSettings, describe, with_fields
+from hsfusion.runs.settings import TrainSettings, describe, replaced
 from hsfusion.runs.validation import average_with_start, fit_linear_part, selected
 from hsfusion.scenes import LabelledScene
 from hsfusion.scenes.scene import read_pixels
@@ -105,7 +105,7 @@ def train(
     Returns:
         the run. Of a distributed run only the first process writes the folder.
     """
-    settings = with_fields(settings, fields)
+    settings = replaced(settings or TrainSettings(), fields)
     with training_log(command) as log:
         labelled = as_labelled(scene)
         configuration = configuration or describe(settings)

@@ -19,13 +19,13 @@ from hsfusion.data.splits import TRAIN, VAL, Split, Splitter
 from hsfusion.errors import InputError
 from hsfusion.inference.classification import MaskedNetwork
 from hsfusion.nn import StochasticGates
-from hsfusion.runs.baselines import pixel_table
+from hsfusion.runs.baselines import blocks_of, pixel_table
 from hsfusion.runs.experiment import Experiment, initialise, split_scene
 from hsfusion.runs.folder import read_json
 from hsfusion.runs.settings import TrainSettings, replaced
 from hsfusion.scenes import LabelledScene
 from hsfusion.training.building import WeightReadout
-from hsfusion.trust.baselines import BLOCK, PixelTable, linear_classifier, log_likelihoods, network_share, temperature
+from hsfusion.trust.baselines import PixelTable, linear_classifier, log_likelihoods, network_share, temperature
 from hsfusion.trust.chance import evenly
 from hsfusion.trust.faithfulness import band_covariance, conditional_fill, permutations
 from hsfusion.trust.importance import WindowImportance, contrast_of, losses_without, spectral_windows, standard_errors
@@ -105,17 +105,13 @@ def validation_logits(experiment: Experiment, data: PatchDataModule) -> tuple[ND
     return torch.cat(parts).flatten(1).double().numpy(), experiment.cube.classes[pixels].numpy()
 
 
-def validation_score(
-    experiment: Experiment, data: PatchDataModule, class_shares: NDArray[np.float64] | None = None
-) -> float:
-    """Mean log-likelihood of the validation pixels after calibration by one temperature; by shares of classes (K,)."""
-    return float(validation_scores(experiment, data, class_shares).mean())
-
-
 def validation_scores(
     experiment: Experiment, data: PatchDataModule, class_shares: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
-    """What each validation pixel (V,) adds to the mean that is :func:`validation_score`."""
+    """What each validation pixel (V,) adds to the mean log-likelihood, calibrated by one temperature.
+
+    With shares of the classes (K,), each class counts by its share.
+    """
     logits, classes = validation_logits(experiment, data)
     values = log_likelihoods(logits / temperature(logits, classes), classes)
     if class_shares is None:
@@ -126,7 +122,7 @@ def validation_scores(
 
 @torch.no_grad()
 def average_with_start(experiment: Experiment, start: Mapping[str, torch.Tensor], data: PatchDataModule) -> None:
-    """Averages a fine-tuned network with its start, by the share of the highest :func:`validation_score`.
+    """Averages a fine-tuned network with its start, by the share of the highest :func:`validation_scores`.
 
     Few labels make a network forget more than they teach it (Wortsman et al. 2022, doi:10.1109/CVPR52688.2022.00780).
     """
@@ -140,7 +136,7 @@ def average_with_start(experiment: Experiment, start: Mapping[str, torch.Tensor]
 
     for share in (1.0, 0.75, 0.5, 0.25, 0.0):
         take(share)
-        scores[share] = validation_score(experiment, data, experiment.initial.class_shares)
+        scores[share] = validation_scores(experiment, data, experiment.initial.class_shares).mean()
     best = max(scores, key=lambda share: scores[share])
     take(best)
     _log.info("of what fine-tuning changed, the validation pixels keep %.0f %%", 100 * best)
@@ -178,20 +174,14 @@ def window_importance(experiment: Experiment, weights: WeightReadout) -> WindowI
         bands=windows.sum(1),
         weight=windows @ weights.weight,
         data=data.mean(1),
-        data_error=standard_errors(data, _blocks(val, split)),
+        data_error=standard_errors(data, blocks_of(val, split)),
         network=residual.mean(1),
-        network_error=standard_errors(residual, _blocks(shown, split)),
+        network_error=standard_errors(residual, blocks_of(shown, split)),
         permuted=permuted.mean(1),
         changed=np.abs(permuted).mean(1),
         gradients=windows @ masked.integrated_gradients(most=_MOST_SHOWN),
         contrast=contrast[: len(bands)],
     )
-
-
-def _blocks(pixels: NDArray[np.int64], split: Split) -> NDArray[np.int64]:
-    """Number of the block that each pixel lies in: pixels of a field are right or wrong together."""
-    rows, cols = np.divmod(pixels, split.roles.shape[1])
-    return rows // BLOCK * split.roles.shape[1] + cols // BLOCK
 
 
 def selected(
@@ -267,7 +257,7 @@ def _chosen(
     most = max(1, min(_MOST_EPOCHS, settings.epochs // len(tried)))
     quiet = {"patience": None, "progress": False, "loggers": (), "callbacks": ()}
     judged = [_judge(replace(short, epochs=min(most, short.epochs), **quiet), split) for _, short in tried]
-    blocks = _blocks(split.pixels(VAL), split)
+    blocks = blocks_of(split.pixels(VAL), split)
     means, gains = [float(of.mean()) for of in judged], [_gain(of - judged[0], blocks) for of in judged]
     better = [i for i, (gain, error) in enumerate(gains) if gain > error]
     best = max(better, key=lambda i: means[i], default=0)

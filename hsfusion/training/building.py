@@ -62,7 +62,8 @@ def build_network(
     """
     try:
         if fusion == "free":
-            fused = FreeFusion(torch.from_numpy(_with_layers(bands.good, sources))[None], channels=channels)
+            usable = np.append(bands.good, np.ones(sum(number for _, number in sources), bool))  # (C + E,)
+            fused = FreeFusion(torch.from_numpy(usable)[None], channels=channels)
         else:
             carried = response == "carried"
             inside = np.tile(bands.good, (len(groups), 1)) if carried else membership(groups, bands)
@@ -174,11 +175,6 @@ def _spectral_tensors(
         "basis": torch.block_diag(basis, torch.eye(sum(layers), dtype=basis.dtype)),
         "prior": torch.from_numpy(width_nm).repeat(*((len(names), channels) if channels else ()), 1),
     }
-
-
-def _with_layers(good: NDArray[np.bool_], sources: Sequence[tuple[str, int]]) -> NDArray[np.bool_]:
-    """(C + E,): good bands, and every layer of further rasters."""
-    return np.append(good, np.ones(sum(number for _, number in sources), bool))
 
 
 def _gates(

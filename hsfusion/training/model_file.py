@@ -162,8 +162,6 @@ def load_model(path: Path) -> tuple[FusionNetwork, ModelHeader]:
             raise ValueError("tensor fusion.membership is not that of the bands and groups of the header")
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise ValueError("some numbers are not finite")
-        if network.linear is not None:  # which saw single pixels only, before it could see patches
-            tensors.setdefault("linear.of_mean", network.linear.of_mean)
         network.load_state_dict(tensors)  # checks names and shapes
     return network.eval(), header
 

@@ -175,7 +175,8 @@ def transfer(
     share = _with_layers(resampling_matrix(old, bands), old=rasters, new=sources)
     coverages, outside = _coverages(network, header, share=share)
     left = _covered_groups(coverages[: len(groups)], old, bands)
-    new = [_raster_origin(source, rasters, first=len(groups)) for source in sources]
+    old_rows = {source: row for row, source in enumerate(rasters, len(groups))}
+    new = [GroupOrigin(source[0], old_rows.get(source), source[1]) for source in sources]
     rows = [GroupOrigin(groups[g].name, g) for g in left] + new
     instance = network.fusion.kind.endswith("instance")
     kept_apart = instance or (responses == "kept" and network.whitening is None and network.fusion.kind != "free")
@@ -190,7 +191,7 @@ def transfer(
         **{origin: tuple(name for name in tensors if tensors[name][1] == origin) for origin in _ORIGINS},
         groups=tuple(coverages),
         outside_share=outside,
-        expected_r2=() if instance else _expected_r2(network, plan.prediction),
+        expected_r2=() if instance else tuple(plan.prediction.expected_r2(_matrix(network)).round(4).tolist()),
         dropped_groups=tuple(group.name for g, group in enumerate(groups) if kept_apart and g not in left),
         dropped_sources=tuple(name for name, number in rasters if (name, number) not in sources),
         dropped_classes=tuple(name for row, name in enumerate(named) if row not in classes.values()),
@@ -200,12 +201,8 @@ def transfer(
     return TransferredNetwork(transferred.eval(), kept, architecture, report)
 
 
-def _raster_origin(source: tuple[str, int], rasters: Sequence[tuple[str, int]], *, first: int) -> GroupOrigin:
-    return GroupOrigin(source[0], first + rasters.index(source) if source in rasters else None, source[1])
-
-
-def _expected_r2(network: FusionNetwork, prediction: BandPrediction) -> tuple[float, ...]:
-    return tuple(prediction.expected_r2(network.matrix().detach().cpu().double().numpy()).round(4).tolist())
+def _matrix(network: FusionNetwork) -> NDArray[np.float64]:
+    return network.matrix().detach().cpu().double().numpy()
 
 
 def _prediction(network: FusionNetwork, *, old: Bands, new: Bands, share: NDArray[np.float64]) -> BandPrediction:
@@ -312,7 +309,7 @@ def _predicted_tensors(
 ) -> dict[str, TransferredTensor]:
     """The folded matrix of the network, moved to the new bands; new rasters start with small weights."""
     fresh = torch.tensor([False] * len(plan.new) + [row.old is None for row in plan.layers])
-    weight = torch.from_numpy(plan.prediction.channels(network.matrix().detach().cpu().double().numpy()))
+    weight = torch.from_numpy(plan.prediction.channels(_matrix(network)))
     known = torch.from_numpy(plan.prediction.known)
     return {
         "fusion.weight": (torch.where(fresh, _SMALL * start["fusion.weight"], weight), "resampled"),

@@ -54,11 +54,9 @@ class PixelTable:
     classes: NDArray[np.integer]
 
     def __len__(self) -> int:
-        """N."""
         return len(self.classes)
 
     def __getitem__(self, rows: NDArray[np.integer]) -> PixelTable:
-        """Some of the pixels."""
         return PixelTable(self.spectra[rows], self.context[rows], self.classes[rows])
 
 
@@ -106,20 +104,16 @@ def fit_baselines(
         if name == "lda" and len(train) == len(np.unique(train.classes)):
             continue
         start = time.perf_counter()
-        shown = thinned(train, seed=seed, most=_MOST_OF_SVM if name.startswith("svm") else _MOST)
+        most = _MOST_OF_SVM if name.startswith("svm") else _MOST
+        shown = train[_thinned(train.classes, most=most, seed=seed)]
         features = _features(name, shown, noise)
         estimator, grid = _estimator(name, seed)
         setting = _fit_chosen(estimator, grid, features(shown), shown.classes, features(val), val.classes, seed=seed)
         yield Baseline(name, estimator.predict(features(test)), setting, time.perf_counter() - start)
 
 
-def thinned(table: PixelTable, *, seed: int, most: int) -> PixelTable:
-    """At most so many pixels, in the shares of the classes, at least one of each class."""
-    return table[_thinned(table.classes, most=most, seed=seed)]
-
-
 def _thinned(classes: NDArray[np.integer], *, most: int, seed: int) -> NDArray[np.int64]:
-    """Which of the pixels (N,), ascending."""
+    """At most so many of the pixels (N,), in the shares of the classes, at least one of each class, ascending."""
     if len(classes) <= most:
         return np.arange(len(classes))
     rng = np.random.default_rng([seed, 6])

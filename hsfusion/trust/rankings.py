@@ -131,11 +131,6 @@ def random_bands(bands: int, *, number: int, seed: int, draw: int = 0) -> NDArra
     return np.sort(np.random.default_rng([seed, 5, draw]).choice(bands, number, replace=False))
 
 
-def highest(score: NDArray[np.floating], *, number: int) -> NDArray[np.int64]:
-    """The k bands of highest score (C,), the highest first; of equal ones the first in the file."""
-    return np.argsort(-score, kind="stable")[:number]
-
-
 def mutual_information(train: Pixels, *, seed: int) -> NDArray[np.float64]:
     """Mutual information (C,) of each band and the classes, in nats, by nearest neighbours.
 
@@ -204,7 +199,7 @@ def choices(
         },
         "evenly spaced": lambda k: evenly_spaced(wavelength_nm, number=k),
         "random": lambda k: random_bands(weight.size, number=k, seed=seed),
-        "lowest weights": lambda k: highest(-weight, number=k),
+        "lowest weights": lambda k: np.argsort(weight, kind="stable")[:k],
     }
 
 

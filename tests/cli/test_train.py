@@ -124,21 +124,6 @@ def test_log_tells_the_command_the_split_and_the_result(run):
         assert part in log
 
 
-def test_run_is_not_resumed_with_another_seed(hsfusion, tmp_path, run):
-    done = hsfusion("train", f"resume={run}", "seed=3", cwd=tmp_path, small=True)
-    assert done.returncode == 2
-    assert "seed is 3, expected 0 as in" in done.stderr
-
-
-def test_damaged_checkpoint_is_one_clear_line(hsfusion, tmp_path, run):
-    shutil.copytree(run, tmp_path / "damaged")
-    checkpoint = tmp_path / "damaged" / "checkpoints" / "last.ckpt"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    done = hsfusion("train", "resume=damaged", cwd=tmp_path, small=True)
-    assert done.returncode == 2
-    assert "last.ckpt: content is damaged" in done.stderr.splitlines()[-1]
-
-
 def test_geotiff_with_holes_becomes_a_map_on_its_grid(hsfusion, tmp_path):
     labelled = synthetic_scene(seed=0, height=40, width=40)
     cube = labelled.scene.read((0, 0, 40, 40))

@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 from scene_files.vectors import pixels, scene_of, write
-from scipy.ndimage import label, maximum_filter
+from scipy.ndimage import label
 
 from hsfusion.data.public import INDIAN_PINES_CLASSES, indian_pines
 from hsfusion.data.splits import (
@@ -214,13 +214,6 @@ def labelled_on_grid(labels):
     values = np.broadcast_to(np.float32(0), (2, *labels.shape))
     scene = ArrayScene(values, bands=Bands.from_wavelengths([500.0, 600.0]), name="flat")
     return LabelledScene(scene, labels, Legend.of(labels))
-
-
-@pytest.mark.parametrize("radius", [0, 1, 3, 12])
-def test_dilation_is_the_largest_value_in_the_square(radius):
-    mask = np.random.default_rng(radius).random((40, 9)) < 0.01
-    largest = maximum_filter(mask, size=2 * radius + 1, mode="constant", cval=0)
-    np.testing.assert_array_equal(dilate(mask, radius), largest)
 
 
 def test_only_labelled_pixels_have_a_role(pines):

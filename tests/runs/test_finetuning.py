@@ -12,7 +12,7 @@ from hsfusion.runs.finetuning import best_of, starting_experiment, transferred_m
 from hsfusion.runs.run import Training
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.runs.training import patch_data
-from hsfusion.runs.validation import average_with_start, validation_logits, validation_score
+from hsfusion.runs.validation import average_with_start, validation_logits, validation_scores
 from hsfusion.scenes import ArrayScene
 from hsfusion.trust.baselines import log_likelihoods, temperature
 
@@ -54,8 +54,8 @@ def test_a_whitened_network_starts_as_it_is_untouched_on_bands_that_are_whitened
     whitened = hs.train(scene, epochs=1, **{**LEARNS, "model": model})
     start = partial_start(scene, whitened)
     np.testing.assert_allclose(start.network.whitening, noise_whitening(start.cube, start.split), rtol=1e-5)
-    of_model = {"network": whitened.network, "header": whitened.header}
-    untouched = transferred_model(scene.scene, scene.legend.names, responses="folded", **of_model).network
+    model = (whitened.network, whitened.header)
+    untouched = transferred_model(scene.scene, scene.legend.names, responses="folded", model=model).network
     assert untouched.whitening is None
     expected = untouched.matrix().detach().numpy()
     np.testing.assert_allclose(start.network.matrix().detach(), expected, atol=1e-4 * np.abs(expected).max())
@@ -82,12 +82,12 @@ def test_validation_pixels_that_are_drawn_by_class_count_by_the_shares_of_the_mo
     start = partial_start(scene, learned)
     support = [part["support"] for part in learned.metrics["test"]["per_class"].values()]
     np.testing.assert_allclose(start.initial.class_shares, np.array(support) / sum(support))
-    whole = starting_experiment(scene, few(split=hs.blocks()), network=learned.network, header=learned.header)
+    whole = starting_experiment(scene, few(split=hs.blocks()), model=(learned.network, learned.header))
     assert whole.initial.class_shares is None
     data, rare = patch_data(few(), start), np.eye(len(support))[int(np.argmin(support))]
     logits, classes = validation_logits(start, data)
     of_rare = log_likelihoods(logits / temperature(logits, classes), classes)[classes == rare.argmax()]
-    assert validation_score(start, data, rare) == pytest.approx(of_rare.mean())
+    assert validation_scores(start, data, rare).mean() == pytest.approx(of_rare.mean())
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_another_network_is_kept_only_where_it_is_clearly_ahead(scene, learned, 
 
 
 def partial_start(scene, run):
-    return starting_experiment(scene, few(), network=run.network, header=run.header)
+    return starting_experiment(scene, few(), model=(run.network, run.header))
 
 
 def test_without_a_chance_to_learn_what_is_kept_is_as_good_as_the_untouched_network(scene, learned, tmp_path):

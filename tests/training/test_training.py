@@ -1,4 +1,3 @@
-import json
 import math
 from dataclasses import replace
 from functools import partial
@@ -8,7 +7,6 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from sklearn import metrics
 
 from hsfusion.data.public import indian_pines_bands
@@ -113,27 +111,6 @@ def test_model_file_rebuilds_the_network_exactly(tmp_path, fusion):
     x = torch.randn(1, 200, 9, 9)
     assert torch.equal(again(x), net.eval()(x))
     assert stored.classes.names == ("a", "b", "c")
-
-
-def test_model_file_of_the_same_network_has_the_same_bytes(tmp_path):
-    for name in ("one", "two"):
-        save_model(tmp_path / name, network(), header=header(network()))
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    with safe_open(tmp_path / "one", framework="pt") as file:
-        assert list(file.metadata()) == ["hsfusion"]
-        assert json.loads(file.metadata()["hsfusion"])["format_version"] == 4
-
-
-def test_model_file_that_is_damaged_is_one_clear_line(tmp_path):
-    path = tmp_path / "model.safetensors"
-    save_model(path, network(), header=header(network(), channels=6))  # header of another network
-    with pytest.raises(InputError, match=r"model\.safetensors: content is .*size mismatch"):
-        load_model(path)
-    path.write_bytes(b"x" * 100)
-    with pytest.raises(InputError, match=r"model\.safetensors: content"):
-        load_model(path)
-    with pytest.raises(InputError, match=r"none\.safetensors"):
-        load_model(tmp_path / "none.safetensors")
 
 
 def test_untrained_networks_of_two_seeds_have_other_weights():
