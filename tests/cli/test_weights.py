@@ -21,7 +21,6 @@ from hsfusion.trust.stability import quartiles
 
 NM = np.arange(400.0, 1600, 20)
 GROUPS = ("VNIR", "SWIR")
-INSIDE = np.stack([NM < 1000, NM >= 1000])
 CHANNELS = 3
 
 

@@ -183,9 +183,6 @@ def test_stamp_and_spread_are_drawn() -> None:
     assert "quartiles" in legend_texts(figure)
 
 
-STEPS_BACK_NM = np.array([400.0, 410, 420, 430, 690, 700, 700, 695])  # a gap, a step back and a copy
-
-
 def test_channels_are_ordered_by_falling_share() -> None:
     weights = np.array([[0.1, -0.8, 0.3], [0.9, 0.2, -0.7]])
     share = np.array([0.2, 0.5, 0.3])

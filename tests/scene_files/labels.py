@@ -68,7 +68,6 @@ class Trap:
         return (os.mkdir, ("trapped",))
 
 
-PAM_NAMES = "<CategoryNames><Category>{}</Category></CategoryNames>"
 ARRAYS = {
     "fraction": np.array([[0, 1.5, 2]]),
     "half precision beyond its whole numbers": np.array([[0, 4096, 2]], "f2"),

@@ -214,7 +214,3 @@ LOST_GEOMETRIES = {
     "two thousand million parts": _put("gt.shp", 144, b"\xff\xff\xff\x7f"),
     "index elsewhere": _put("gt.shx", 100, b"\x7f\xff\xff\xff"),
 }
-
-
-def _grow(path):
-    path.write_bytes(path.read_bytes() + b"\0" * 8)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from affine import Affine
 from rasterio.crs import CRS
-from scene_files.emit import COLS, GLT_X, GLT_Y, LIES, NM, ROWS, SWATH, on_map, write
+from scene_files.emit import COLS, GLT_X, GLT_Y, LIES, NM, ROWS, on_map, write
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_scene
@@ -27,15 +27,6 @@ def test_lookup_table_puts_the_swath_on_the_map(tmp_path, options):
     np.testing.assert_array_equal(file.read(Window(0, 0, 7, 8)), on_map())
     assert np.isnan(on_map()[:, 6, 0]).all() and np.isnan(on_map()[:, 0, 0]).all()
     assert file.facts["grid"] == "map" and file.format == "EMIT L2A netCDF float32"
-
-
-def test_sensor_grid_is_the_swath_without_a_place(tmp_path):
-    file = open_cube_file(write(tmp_path), grid="sensor")
-    assert file.geobox.shape == (ROWS, COLS)
-    assert file.geobox.transform == Affine.identity() and file.geobox.crs is None
-    want = np.where(SWATH == -9999, np.nan, SWATH).transpose(2, 0, 1)
-    np.testing.assert_array_equal(file.read(Window(0, 0, ROWS, COLS)), want)
-    np.testing.assert_array_equal(file.read(Window(1, 2, 3, 2)), want[:, 1:4, 2:4])
 
 
 def test_window_of_the_map_reads_only_the_rows_and_columns_it_needs(tmp_path, monkeypatch):

@@ -265,14 +265,6 @@ def test_nodata_that_the_type_cannot_hold_marks_no_pixel(tmp_path, nodata):
     np.testing.assert_array_equal(read(path), CUBE)
 
 
-def test_scale_and_offset_are_applied_once_after_nodata(tmp_path):
-    path = write(tmp_path / "c.tif", nodata=8)
-    with rasterio.open(path, "r+") as file:
-        file.scales, file.offsets = (0.1, 0.2, 0.5), (1, 2, 3)
-    gain, offset = np.array([0.1, 0.2, 0.5])[:, None, None], np.array([1, 2, 3])[:, None, None]
-    np.testing.assert_allclose(read(path), np.where(CUBE == 8, np.nan, CUBE * gain + offset), rtol=1e-6)
-
-
 @pytest.mark.parametrize(("scale", "offset"), [(0, 0), (np.nan, 0), (np.inf, 0), (1, np.nan)])
 def test_scale_that_is_none_is_refused(tmp_path, scale, offset):
     path = write(tmp_path / "c.tif")
@@ -359,18 +351,6 @@ def test_file_that_lost_its_last_bytes_is_refused_and_not_read_without_its_tags(
     os.truncate(path, path.stat().st_size - cut)
     with pytest.raises(InputError):
         open_cube_file(path)
-
-
-@pytest.mark.parametrize("compress", ["NONE", "DEFLATE"])
-@pytest.mark.parametrize("tiled", [True, False])
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.999])
-def test_truncated_file_is_refused_at_opening(tmp_path, share, tiled, compress):
-    layout = {"tiled": True, "blockxsize": 16, "blockysize": 16} if tiled else {}
-    path = write(tmp_path / "c.tif", tags=None, compress=compress, **layout)
-    os.truncate(path, int(path.stat().st_size * share))
-    with pytest.raises(InputError) as caught:
-        open_cube_file(path)
-    assert "\n" not in str(caught.value)
 
 
 def test_file_that_is_damaged_under_way_is_an_error(tmp_path):

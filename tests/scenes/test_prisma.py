@@ -1,10 +1,7 @@
-import os
-
 import h5py
 import numpy as np
 import pytest
 from affine import Affine
-from rasterio.crs import CRS
 from scene_files.prisma import COLS, LIES, MISFITS, NM, ROWS, cubes, expected, write
 
 from hsfusion.errors import InputError
@@ -51,13 +48,6 @@ def test_number_that_the_error_matrix_calls_invalid_makes_no_data_of_zeros(tmp_p
     assert np.isnan(open_scene(path).read(Window(0, 0, 1, 1))).all()
 
 
-def test_corner_coordinates_are_centres_of_pixels(tmp_path):
-    geobox = open_scene(write(tmp_path)).geobox
-    assert geobox.shape == (ROWS, COLS)
-    assert geobox.transform == Affine(30, 0, 600_000, 0, -30, 4_500_030)
-    assert CRS.from_wkt(geobox.crs).to_epsg() == 32633
-
-
 @pytest.mark.parametrize(("level", "quantity"), [("L2B", "radiance"), ("L2C", "reflectance")])
 def test_levels_in_sensor_geometry_have_no_place(tmp_path, level, quantity):
     file = open_cube_file(write(tmp_path, level=level, attributes={"Epsg_Code": None}))
@@ -91,14 +81,6 @@ def test_product_of_which_all_bands_are_absent_is_refused(tmp_path):
     attributes = {f"List_Cw_{name}_Flags": np.zeros(len(nm), "i4") for name, nm in NM.items()}
     with pytest.raises(InputError, match="0 bands that are not flagged as absent, expected"):
         open_cube_file(write(tmp_path, attributes=attributes))
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
-def test_cut_product_is_one_line(tmp_path, share):
-    path = write(tmp_path)
-    os.truncate(path, int(path.stat().st_size * share))
-    with pytest.raises(InputError, match=r"PRS\.he5: content is"):
-        open_cube_file(path)
 
 
 def test_damaged_chunk_is_one_line(tmp_path):
