@@ -38,7 +38,8 @@ _PLACES = {
 
 def cell(text: object) -> str:
     """A text as a cell of a table in Markdown."""
-    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
+    words = " ".join(str(text).split()).replace("|", "\\|")
+    return re.sub("(`[^`]*`)|<", lambda found: found[1] or "&lt;", words)  # code is escaped by Markdown
 
 
 def table(heads: Sequence[str], rows: Iterator[Sequence[object]] | Sequence[Sequence[object]]) -> str:

@@ -23,6 +23,11 @@ PHRASES = {
     r"tells? (what|whether|that) ": "show, report",
     "whoever": "who, what",
     "take home": "get",
+    "anew": "again, from scratch",
+    r"for (it|they) (is|are|has|have|may|can|holds?)\b": "because",
+    "such as have": "those with",
+    r"(at most )?so many \w+ of each": "most, at most",
+    r"(knows?|knowing) (its|their) (own|place|CRS)": "has, is georeferenced",
     r"[\u00ab\u00bb\u2018\u2019\u201c\u201d]": "straight quotes",
 }
 # of variables, arguments and functions: what a thing is, not what happened to it

@@ -114,7 +114,7 @@ def _take_place(cfg: DictConfig, fixed: Collection[str]) -> dict[str, float] | N
 
     for key in ("run_dir", "resume"):
         if cfg[key] is not None:
-            raise InputError("command line", key, cfg[key], "null with sweep_dir", f"remove {key}, or sweep_dir")
+            raise InputError("command line", key, cfg[key], "null with sweep_dir", f"remove {key} or sweep_dir")
     words = [word for word in HydraConfig.get().overrides.task if word.partition("=")[0] not in fixed]
     folder, start, reached = place_in_sweep(Path(str(cfg.sweep_dir)), words)
     cfg.run_dir, cfg.resume = str(folder), None if start is None else str(start)
@@ -175,7 +175,7 @@ def resumed(cfg: DictConfig, config_name: str) -> DictConfig:
     files = [path for folder in (CONF, *_config_dirs()) for path in Path(folder).rglob("*.yaml")]
     known = {target for path in files for target in _TARGET.findall(path.read_text(encoding="utf-8"))}
     if calls := sorted(set(_calls(record)) - known - set(_calls(plain(cfg)))):
-        fix = "give the words that named it when the run was started"
+        fix = "repeat the words that named it when the run was started"
         raise InputError(run / "config.yaml", "_target_", calls[0], "one that conf/ or the command line names", fix)
     result = OmegaConf.create({**record, "scene": _without_contents(record["scene"])})
     for key in (*FREE, "backbones"):
@@ -191,7 +191,7 @@ def check_record(cfg: DictConfig, run: Path, record: dict[str, Any], config_name
     from hsfusion.runs.folder import contradiction, leaves
 
     if unknown := sorted(record.keys() - cfg.keys()):
-        fix = "resume by the command that started the run, or start a new run"
+        fix = "resume with the command that started the run, or start a new run"
         raise InputError(run / "config.yaml", "key", unknown[0], f"a key of hsfusion {config_name}", fix)
     keys = (word.lstrip("+~").partition("=")[0] for word in HydraConfig.get().overrides.task)
     given = {key.rpartition("@")[2].replace("/", ".") for key in keys}

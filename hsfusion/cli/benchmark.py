@@ -104,7 +104,7 @@ def _earlier_rows(cfg: DictConfig, configuration: dict[str, Any]) -> list[dict[s
     except (ValueError, LookupError, TypeError):
         pass
     fix = "choose another file, or delete it"
-    raise InputError(cfg.json, "content", "that of another command", "rows of this command to go on with", fix)
+    raise InputError(cfg.json, "content", "results of another command", "results of this command, to continue", fix)
 
 
 def sensors(cfg: DictConfig) -> None:

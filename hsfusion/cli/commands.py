@@ -255,7 +255,7 @@ def configuration_of(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _add_contents(scene: Any) -> None:
-    """Adds what descriptions say, for they may change, or go."""
+    """Adds what descriptions say, because they may change or be deleted."""
     from hsfusion.scenes.description import read_descriptions
 
     if isinstance(scene, dict):

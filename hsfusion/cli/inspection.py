@@ -54,7 +54,7 @@ def command() -> None:
         from hsfusion.runs.finetuning import model_path
 
         if folder is not None:
-            raise InputError("command line", "--plot", "given", "a cube", "hsfusion weights RUN draws band weights")
+            raise InputError("command line", "--plot", "given", "a cube", "use hsfusion weights RUN for a model")
         _print_page(model_path(file), model_page(model_path(file)))
         return
     inspected = inspect_file(file, keys)

@@ -35,7 +35,7 @@ def command() -> None:
     folders, given = _folders_and_keys(words)
     number, width_nm = given.get("select"), given.get("width")
     if width_nm is not None and number is None:
-        raise InputError("command line", "width", width_nm, "with select=K", "add select=K")
+        raise InputError("command line", "width", width_nm, "a width together with select=K", "add select=K")
     out, written = Path(given.get("out", folders[0] / "weights")), []
     if out.is_file():
         raise InputError("command line", "out", f"a file, {out}", "a folder", "choose another out")

@@ -47,7 +47,7 @@ def check_no_leakage(split: Split, header: dict[str, Any]) -> None:
             seed = (header.get("split") or {}).get("seed", header.get("seed", 0))
             of = f"the model was trained with (split.seed={seed})"
             if seen is not header.get("seen"):
-                of = "an earlier training of the model on this ground had"
+                of = "an earlier training of the model on this ground used"
             field = "number of test pixels that the pretrained model has seen"
             expected = "0: model and scene have the same ground truth"
             raise InputError("split", field, leaked, expected, f"use the split that {of}, or another scene")

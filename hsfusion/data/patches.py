@@ -86,8 +86,8 @@ def valid_pixels(
     if not valid_number:
         names = [f"{nm:g} nm" for nm in scene.bands.wavelength_nm]
         names += [name for name, number in scene.sources for _ in range(number)]
-        empty = ", ".join(names[i] for i in used[~holds_data][:5]) or "by turns"
-        fix = f"leave out what holds no data (bands: good = 0 in the band table): {empty}"
+        empty = ", ".join(names[i] for i in used[~holds_data][:5]) or "those that lack most pixels"
+        fix = f"leave out bands or rasters without data (bands: good = 0 in the band table): {empty}"
         raise InputError(scene.name, "number of pixels with data in every used band", 0, "at least 1", fix)
     return valid
 
@@ -153,7 +153,7 @@ def prepare(
 class StepSampler(Sampler[tuple[int, Tensor]]):
     """Yields ``(step, pixels)`` for the steps of one epoch.
 
-    The training pixels, shuffled anew for each pass, form an endless stream; step s takes the s-th batch of it. Which
+    The training pixels, shuffled again for each pass, form an endless stream; step s takes the s-th batch of it. Which
     pixels a step sees thus depends on seed and step alone: not on where a run was resumed, nor on the number of ranks.
 
     Attributes:

@@ -339,7 +339,7 @@ def _whole(
     per_class: int | None,
     val_per_class: int | None,
 ) -> NDArray[np.uint8]:
-    """Roles (H, W) of the scene from those of its labelled pixels (N,), with at most so many pixels of each class."""
+    """Roles (H, W) of the scene from those of its labelled pixels (N,), of each class at most a number."""
     for role, most in ((TRAIN, per_class), (VAL, val_per_class or per_class)):
         for k in range(pixels.codes.size if most is not None else 0):
             chosen = rng.permutation(np.flatnonzero((pixels.classes == k) & (roles == role)))

@@ -141,8 +141,8 @@ class Workers:
             return list(track(done, stage, len(waiting), console=Console(stderr=True), disable=not self.shown))
         except TerminatedWorkerError as error:
             raise EnvironmentFailure(
-                "benchmark: a process was killed, perhaps because memory ran out. Fix: run again, which continues "
-                "where this stopped; with fewer jobs=N if it happens again."
+                "benchmark: a process was killed, perhaps because memory ran out. Fix: run it again, which continues "
+                "where it stopped; with a lower jobs=N if it happens again."
             ) from error
 
 
@@ -210,9 +210,7 @@ def moves_of(task: Task) -> list[int]:
     plan, labels = task.plan, split_of(task, "split", task.plan.of_split).labelled.labels
     moves = null_moves(labels, number=plan.moved_maps, seed=plan.of_split, has_data=partial(_has_data, task))
     if len(moves) < plan.moved_maps:
-        _log.warning(
-            "%d label maps in place of %d can be moved to where they mean nothing.", len(moves), plan.moved_maps
-        )
+        _log.warning("Only %d of %d label maps can be moved to where they mean nothing.", len(moves), plan.moved_maps)
     return moves
 
 

@@ -60,7 +60,7 @@ class StochasticGates(nn.Module):
         return torch.where(self.kept.any(), 0.0, cost)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Lets (B, C, H, W) through gates drawn anew for each b."""
+        """Lets (B, C, H, W) through gates drawn separately for each b."""
         noise = _NOISE * torch.randn(len(x), self.position.numel(), device=x.device)
         gates = (self.position + noise).clamp(0, 1)[:, self.gate_of]  # (B, C)
         gates = torch.where(self.kept.any(), self.kept.float(), gates)

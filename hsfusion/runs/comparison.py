@@ -335,7 +335,7 @@ def _check_no_copies(runs: Sequence[Run], weights: NDArray[np.float64]) -> None:
         other = first.setdefault(row.tobytes(), run)
         if other is not run:
             value, fix = f"those of {other.folder or other.name}", "drop one of the two, or train with another seed"
-            raise InputError(run.folder or run.name, "weights", value, "another training each", fix)
+            raise InputError(run.folder or run.name, "weights", value, "those of another training", fix)
 
 
 def _check_same_bands(first: Run, run: Run) -> None:

@@ -121,7 +121,9 @@ def split_scene(labelled: LabelledScene, settings: TrainSettings, *, network: Fu
     with configuration_errors("split"):
         split = settings.split(labelled, radius=radius, seed=settings.split_seed, valid=valid)
     if holes := split.holes(valid):
-        _log.warning("%.1f %% of the training patches hold pixels without data, seen as the band's mean.", 100 * holes)
+        _log.warning(
+            "%.1f %% of the training patches hold pixels without data; these are set to the band's mean.", 100 * holes
+        )
     roles = ((TRAIN, "training"), (VAL, "validation"), (TEST, "test"))
     counts = ", ".join(f"{split.count(role)} {name}" for role, name in roles)
     _log.info("%s, %s split: %s pixels, leakage %.4f", scene.name, split.kind, counts, split.leakage)
@@ -134,7 +136,7 @@ def _name_small_groups(groups: Sequence[BandGroup], bands: Bands) -> None:
     most = min(_FEW, np.median(number) / 2)
     few = [f"{group.name} ({n})" for group, n in zip(groups, number, strict=True) if n < most]
     if few:
-        text = "Groups of few bands start with the weight of a whole one: %s. Join them, or use groups=even."
+        text = "Small groups start with the weight of a whole group: %s. Merge them, or use groups=even."
         _log.warning(text, ", ".join(few))
 
 
@@ -165,7 +167,7 @@ def standardised(
     if network.whitening is not None:
         whitening = torch.from_numpy(noise_whitening(cube, split))
         if whitening.equal(torch.eye(len(whitening)).double()):
-            _log.warning("Bands are not whitened: training patches hold fewer than 50 pairs of neighbours.")
+            _log.warning("Bands are not whitened: training patches hold fewer than 50 pairs of neighbouring pixels.")
         if initial.transfer is not None and isinstance(network.fusion, FreeFusion):  # which goes on making what it made
             folded = network.matrix().detach().double()
             network.fusion.weight.data.copy_(torch.linalg.solve(whitening, folded, left=False))
@@ -183,6 +185,6 @@ def configuration_errors(part: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:  # Lightning's text names the pip command
-        raise EnvironmentFailure(f"{part}: {error}. Fix: install the package, or leave out {part}.*") from error
+        raise EnvironmentFailure(f"{part}: {error}. Fix: install the package, or remove {part}.*") from error
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise HsFusionError(f"configuration: {part} cannot be used: {error}. Fix: correct {part}.*") from error

@@ -123,15 +123,15 @@ def starting_experiment(labelled: LabelledScene, settings: TrainSettings, *, mod
     experiment = prepare_experiment(labelled, settings, make=make)
     initial = experiment.initial
     assert initial.transfer is not None, "a transferred network"
-    anew = replace(initial, transfer=initial.transfer.standardised_anew())
+    whitened = replace(initial, transfer=initial.transfer.standardised_anew())
     comparable = not initial.transfer.new_sources and experiment.split.count(VAL)
     if not comparable or unknown_classes(header, experiment.split.labelled.legend.names):
-        return replace(experiment, initial=anew)
+        return replace(experiment, initial=whitened)
     accuracy = _accuracy_at_start(experiment, settings)
     as_known = standardised(experiment.split, initial, known=known)
     if _accuracy_at_start(as_known, settings) >= accuracy:
         return as_known
-    return standardised(experiment.split, anew)
+    return standardised(experiment.split, whitened)
 
 
 def _class_shares(header: ModelHeader, settings: TrainSettings, names: Sequence[str]) -> NDArray[np.float64] | None:
@@ -178,10 +178,10 @@ def _transferred_experiment(
         _log.info("%s", line)
     if not all(map(is_named, experiment.split.labelled.legend.names)):
         _log.warning(
-            "Classes named by their codes (class 1, ...) start anew: name them to have classes copied by name."
+            "Classes that are named by their codes (class 1, ...) are not copied from the model: give them names."
         )
     if report.new_classes and "classifier" in settings.freeze:
-        expected = f"parts that are copied; those of {', '.join(report.new_classes)} start anew, as random numbers"
+        expected = f"parts that are copied; those of {', '.join(report.new_classes)} start at random"
         raise InputError("settings", "freeze", "classifier", expected, "take classifier out of freeze")
     return experiment
 
@@ -285,7 +285,7 @@ def _from_scratch(tuned: Training, settings: TrainSettings, place: Path | None) 
         result = fit(settings, experiment, place)
     except Exception:
         if place is not None:  # what was fine-tuned is worth keeping
-            _log.warning("The fine-tuned run is whole, in %s; only the network from scratch failed.", place.parent)
+            _log.warning("The fine-tuned run is complete, in %s; only the network from scratch failed.", place.parent)
         raise
     return {"scratch": replace(tuned, settings=settings, experiment=experiment, result=result)}
 

@@ -86,7 +86,7 @@ def _refuse_running(run: Path) -> None:
             FileLock(run / _LOCK).acquire(timeout=0).lock.release()
     except Timeout as error:
         owner = (run / _OWNER).read_text(encoding="utf-8").strip() if (run / _OWNER).exists() else "another process"
-        fix = "wait for its end, or stop it"
+        fix = "wait until it ends, or stop it"
         raise EnvironmentFailure(
             f"{run}: run is still going, in {owner}, expected an interrupted one. Fix: {fix}."
         ) from error
@@ -168,7 +168,7 @@ def check_same_inputs(run: Path, inputs: dict[str, Any], experiments: Sequence[E
         return
     if changed[0] == "threads":
         was = before.get("threads")
-        raise InputError(run, "number of threads", inputs["threads"], f"{was}, as it began", f"add threads={was}")
+        raise InputError(run, "number of threads", inputs["threads"], f"{was}, as when it began", f"add threads={was}")
     if changed[0].startswith("ground truth"):
         keys = leaves(read_configuration(configuration))
         files = [
@@ -178,7 +178,7 @@ def check_same_inputs(run: Path, inputs: dict[str, Any], experiments: Sequence[E
         scenes = [experiment.split.labelled.scene for experiment in experiments]
         files = [path for scene in scenes if changed[0].endswith(f" of {scene.name}") for path in scene.files()]
     source = ", ".join(map(str, files)) or "scene"
-    raise InputError(source, changed[0], "changed", f"that with which {run} began", "restore it, or start a new run")
+    raise InputError(source, changed[0], "changed", f"unchanged since {run} began", "restore it, or start a new run")
 
 
 def make_folder(path: Path) -> Path:
@@ -244,7 +244,7 @@ def interrupted_checkpoint(run: Path, configuration: str) -> Path:
             raise ValueError("another digest")
         torch.load(path, map_location="cpu", weights_only=True)  # the explicit True wins over the environment
     except Exception as error:  # whatever a damaged file makes torch raise
-        what = "damaged, or more than numbers and words"
+        what = "damaged, or holds more than numbers and text"
         raise InputError(path, "content", what, "a whole checkpoint", "start a new run") from error
     return path.absolute()
 
@@ -299,7 +299,7 @@ def recorded_command(run: Path) -> str | None:
 
 def contradiction(run: Path, key: str, now: object, was: object) -> InputError:
     """The error of a setting that is another one than that of the run to go on with."""
-    fix = f"leave {key} out, resume by the command that started the run, or start a new run"
+    fix = f"leave {key} out, resume with the command that started the run, or start a new run"
     return InputError("command line", key, now, f"{was} as in {run}", fix)
 
 
@@ -383,5 +383,5 @@ def checked_keys(folder: Path | None) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError) as error:
-        value = f"without a value that is needed ({printable(error)})"
+        value = f"incomplete ({printable(error)})"
         raise InputError(folder, "content", value, "that of a finished run", _FIX) from error

@@ -78,7 +78,7 @@ def prepare_jointly(
         groups = list(settings.groups(Bands(pooled, None, np.ones(pooled.shape, bool))))
     model = replace(settings.model, whitening="none", linear=False)
     if model != settings.model or settings.select:
-        _log.info("Whitening, the linear part and select go by the pixels of one scene, and are left out.")
+        _log.info("Whitening, the linear part and select need the pixels of one scene, and are left out.")
     settings = replace(settings, groups=lambda bands: groups, model=model)
     splits = [split_scene(part, settings) for part in labelled]
     check_apart(splits)
@@ -101,7 +101,7 @@ def check_apart(splits: Sequence[Split]) -> None:
         if leaked:
             field = f"number of test pixels that {other.labelled.scene.name} trains on"
             fix = "give both the same labels, so that they are split alike, or train on one of them"
-            raise InputError(one.labelled.scene.name, field, leaked, "0: the two are of one ground", fix)
+            raise InputError(one.labelled.scene.name, field, leaked, "0: both show the same ground", fix)
 
 
 def _one_ground(one: LabelledScene, other: LabelledScene) -> bool:
@@ -176,7 +176,9 @@ def _check(scenes: Sequence[Scene], settings: TrainSettings) -> None:
     for scene in scenes[1:]:
         if scene.sources != scenes[0].sources:
             expected = f"{scenes[0].sources or 'none'} as in {names[0]}"
-            raise InputError(scene.name, "further rasters", scene.sources or "none", expected, "give all the same")
+            raise InputError(
+                scene.name, "further rasters", scene.sources or "none", expected, "give all scenes the same"
+            )
     if model.knot_spacing_nm is None or model.keep_bands is not None:
         value = f"{model.knot_spacing_nm} and {model.keep_bands}"
         raise refusal("model.knot_spacing_nm and model.keep_bands", value, "knots in nm and no keep_bands")

@@ -57,8 +57,8 @@ class PredictSettings(Settings):
         smooth: none, or bilateral to filter the probabilities, see
             :func:`hsfusion.inference.classification.bilateral`. Accuracies of the run are those of the map without it.
         format: geotiff or cog.
-        precision: float32, or bf16 for convolutions in bfloat16: faster on processors that know it, and a few pixels
-            change their class.
+        precision: float32, or bf16 for convolutions in bfloat16: faster on processors that support it; a few pixels
+            change class.
         device: auto, cpu or cuda.
         batch: tiles that are computed at once; None chooses by the free memory.
         threads: processor threads; None leaves the choice to PyTorch.
@@ -225,7 +225,7 @@ def _check_inputs(request: MapRequest, scene: Scene, run: Run | str | Path) -> N
     inputs = [*scene.files(), *([] if isinstance(run, Run) else [model_path(run)])]
     for out in outs:
         if out.is_dir() or any(out.exists() and path.exists() and out.samefile(path) for path in inputs):
-            raise InputError(out, "file", "an input, or a folder", "a new file", "choose out=")
+            raise InputError(out, "file", "an input or a folder", "a new file", "choose another out")
 
 
 @contextmanager

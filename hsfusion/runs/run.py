@@ -152,7 +152,7 @@ class Run:
             scene = ArrayScene(values, bands=self.header.bands, name="array")
         elif nodata is not None:
             raise InputError(
-                "predict", "nodata", nodata, "none for a scene, which knows its own", "open it with nodata="
+                "predict", "nodata", nodata, "none for a scene, which has its own", "give it to open_scene"
             )
         return predict_array(self, scene, **options)[0] if out is None else predict(self, scene, out, **options)
 

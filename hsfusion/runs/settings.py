@@ -151,7 +151,7 @@ class ModelSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.keep_bands is not None and (self.fusion == "free" or self.whitening == "noise"):
-            expected = "null with the free convolution, which has no gates, and with whitened bands, which mix all"
+            expected = "null with fusion=free, which has no gates, and with whitening, which mixes all bands"
             raise InputError("model", "keep_bands", self.keep_bands, expected, "remove model.keep_bands")
         if self.whitening == "noise" and self.fusion.endswith("instance"):
             raise InputError("model", "whitening", self.whitening, "none with instance weights", "set it to none")

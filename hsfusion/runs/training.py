@@ -215,7 +215,7 @@ def _trainer(
     if settings.patience is not None:
         if not validated:
             fix = "leave out patience, or raise split.val_fraction"
-            raise InputError("split", "number of validation pixels", 0, "at least 1 for patience to go by", fix)
+            raise InputError("split", "number of validation pixels", 0, "at least 1, which patience needs", fix)
         callbacks.append(EarlyStopping("val/overall_accuracy", mode="max", patience=settings.patience))
     with configuration_errors("logger"):
         loggers = [] if folder is None else [logger(save_dir=folder / "logs") for logger in settings.loggers]

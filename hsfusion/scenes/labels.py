@@ -249,7 +249,10 @@ def _tell_numbers(source: Path | str, final: Mapping[Any, int]) -> None:
     if all(value == code for value, code in final.items()):
         return
     if isinstance(next(iter(final)), int):
-        how, listed = "get other codes, as those of maps go from 1 to 65535", [f"{v} is {c}" for v, c in final.items()]
+        how, listed = (
+            "get other codes, because those of maps go from 1 to 65535",
+            [f"{v} is {c}" for v, c in final.items()],
+        )
     else:
         how, listed = "are numbered in alphabetical order", [f"{code}={value}" for value, code in final.items()]
     _log.warning("%s: classes %s: %s.", source, how, ", ".join(listed[:30]) + ", ..." * (len(listed) > 30))

@@ -122,9 +122,9 @@ def on_common_legend(labelled: Sequence[LabelledScene]) -> list[LabelledScene]:
     codes = {name: entries[name][0] if agreed else i for i, name in enumerate(names, start=1)}
     shared = [name for name in names if not is_named(name) and sum(name in part.legend.names for part in labelled) > 1]
     if shared:
-        _log.warning("Taken for one class, since they have no names but one code: %s.", ", ".join(shared))
+        _log.warning("Merged into one class, because they share a code and have no names: %s.", ", ".join(shared))
     if not agreed:
-        _log.warning("The scenes give their classes different codes; the map's are %s.", codes)
+        _log.warning("The scenes use different codes for the same classes; the map uses %s.", codes)
     legend = Legend(tuple(codes[name] for name in names), tuple(names), tuple(entries[name][1] for name in names))
     common = []
     for part in labelled:
@@ -160,7 +160,7 @@ def check_same_unit(levels: NDArray, expected: NDArray, *, source: object, refer
     times = float(np.median(levels / expected)) if levels.size else 1.0
     if not 1 / _MOST_TIMES <= times <= _MOST_TIMES:
         value = f"{np.median(levels):.4g}, {times:.3g} times that of {reference}"
-        fix = "set scene.scale, by which stored values become those of the other scene, or train on scenes in its unit"
+        fix = "set scene.scale so that both scenes have one unit, or train on scenes in its unit"
         raise InputError(source, "typical value", value, f"the same unit, {np.median(expected):.4g}", fix)
 
 

@@ -240,10 +240,10 @@ def _checked(scene: FileScene) -> Bands:
     good = np.array(scene.bands.good)
     good[suspects] = False
     if not good.any():
-        raise scene.file.error("number of good bands that hold more than one number", 0, "at least 1", "check the file")
+        raise scene.file.error("number of good bands with more than one value", 0, "at least 1", "check the file")
     if suspects.size:
         nm = ", ".join(f"{centre:.0f}" for centre in scene.bands.wavelength_nm[suspects])
-        _log.warning("%s: not used, for they hold one number only or no data: %s nm.", scene.name, nm)
+        _log.warning("%s: not used, because they hold a single value or no data: %s nm.", scene.name, nm)
     bands = replace(scene.bands, good=good)
     _warn(scene, pixels, bands)
     return bands

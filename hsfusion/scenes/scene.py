@@ -298,6 +298,8 @@ def room_for(number: int, layers: int) -> NDArray[np.float32]:
     if size <= min(_MOST_IN_MEMORY, _available_bytes() // 8):
         return np.empty((number, layers), np.float32)
     _log.info("%.1f GB of pixels go to a temporary file in %s", size / 1e9, tempfile.gettempdir())
+    if _is_in_memory(tempfile.gettempdir()):
+        _log.warning("%s is in memory: let TMPDIR name a folder on a disk.", tempfile.gettempdir())
     with tempfile.TemporaryFile(prefix="hsfusion-") as file:  # which lasts as long as the array
         try:
             if hasattr(os, "posix_fallocate"):
@@ -308,6 +310,14 @@ def room_for(number: int, layers: int) -> NDArray[np.float32]:
                 f"{tempfile.gettempdir()}: no space for a temporary file of {size / 1e9:.1f} GB. Fix: {fix}."
             ) from error
         return np.memmap(cast(Any, file), np.float32, "r+", shape=(number, layers))
+
+
+def _is_in_memory(folder: str) -> bool:
+    """Whether the files of a folder lie in memory (tmpfs), where the system says so."""
+    mounts, device = Path("/proc/self/mountinfo"), Path(folder).stat().st_dev
+    lines = mounts.read_text().splitlines() if mounts.exists() else []
+    devices = {line.split()[2] for line in lines if " - tmpfs " in line}
+    return bool(devices) and f"{os.major(device)}:{os.minor(device)}" in devices
 
 
 def _available_bytes() -> int:

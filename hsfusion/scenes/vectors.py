@@ -109,8 +109,8 @@ def _check_place(path: Path, geobox: GeoBox, reference: str) -> None:
     placed = crs is not None and (crs.is_geographic or crs.is_projected)
     if not placed or geobox.transform == IDENTITY:
         value = "missing" if placed or geobox.crs is None else crs_name(geobox.crs)
-        expected = f"a georeferenced cube, for {path.name} holds map coordinates"
-        fix = "give a label raster of the cube's own shape, or a cube that knows its place"
+        expected = f"a georeferenced cube, because {path.name} holds map coordinates"
+        fix = "give a label raster of the same shape as the cube, or a georeferenced cube"
         raise InputError(reference, "transform" if placed else "CRS", value, expected, fix)
 
 
@@ -278,9 +278,11 @@ def _in_pixels(features: VectorLayer, used: NDArray[np.int64], geobox: GeoBox) -
     with np.errstate(over="ignore", invalid="ignore"):
         pixels = np.column_stack([a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f])
     if not (np.abs(pixels) <= _NOWHERE).all():
-        value = f"such as have no place in {crs_name(geobox.crs or '')}"
+        value = f"outside {crs_name(geobox.crs or '')}"
         fix = "cut the layer to the scene, or correct its CRS"
-        raise InputError(features.path, "coordinates", value, "what can be brought to the CRS of the scene", fix)
+        raise InputError(
+            features.path, "coordinates", value, "coordinates that can be transformed to the CRS of the scene", fix
+        )
     return shapely.set_coordinates(shapes.copy(), pixels)
 
 

@@ -114,13 +114,13 @@ def check_can_be_saved(architecture: Mapping[str, Any]) -> None:
     try:
         json.dumps(options, allow_nan=False)
     except (TypeError, ValueError) as error:
-        expected = "numbers, words, or lists of them, for the network is to be saved"
+        expected = "numbers, words, or lists of them, which a model file can hold"
         fix = "correct them, or register a backbone with these options"
         raise InputError("model", "backbone options", options, expected, fix) from error
     if not isinstance(backbone, str):
         name = getattr(backbone, "__qualname__", backbone)
         fix = 'register it first: hsfusion.nn.register_backbone("my_net", MyNet)'
-        raise InputError("model", "backbone", name, "one with a name, for the network is to be saved", fix)
+        raise InputError("model", "backbone", name, "a registered one, which a model file can name", fix)
 
 
 def _features(

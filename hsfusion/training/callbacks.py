@@ -134,7 +134,7 @@ class KeepBest(_Checkpointed):
 class LastCheckpoint(Checkpoint):
     """Keeps the end of each epoch in a file, and the step after which a signal stops the training.
 
-    The file is whole at any time, and holds finite numbers only. Signals are raised anew once the step is kept, for
+    The file is whole at any time, and holds finite numbers only. Signals are raised again once the step is kept, for
     what handled them before; a second one at once.
     """
 

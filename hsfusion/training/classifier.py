@@ -93,7 +93,7 @@ class FusionClassifier(pl.LightningModule):
     def take_whitened(self, possible: bool) -> bool:
         """Makes the module take whitened patches from now on if that is possible, and says whether it does.
 
-        It is not where a linear part has a share, for it may see bands as they are. One without a share is left out.
+        Not if a linear part has a share, because it may see bands as they are. One without a share is left out.
         """
         network = self.network
         linear = None if isinstance(network, MultiSceneNetwork) else network.linear

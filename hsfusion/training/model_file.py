@@ -99,8 +99,12 @@ class ModelHeader:
         """A header from what :meth:`to_dict` gave; :class:`InputError` for one of another format version."""
         if (version := content["format_version"]) != FORMAT_VERSION:
             older = isinstance(version, int) and version < FORMAT_VERSION
-            advice = "older: train again, or use the hsfusion that wrote it" if older else "newer: update hsfusion"
-            expected = f"{FORMAT_VERSION}, for this file is {advice}"
+            advice = (
+                "older: train again, or use the version of hsfusion that wrote it"
+                if older
+                else "newer: update hsfusion"
+            )
+            expected = f"{FORMAT_VERSION}; this file is {advice}"
             raise InputError("model header", "format_version", version, expected, _FIX)
         return cls(
             bands=Bands.from_dict(content["bands"]),
@@ -115,7 +119,7 @@ class ModelHeader:
 
 
 def save_model(path: Path, network: FusionNetwork, *, header: ModelHeader) -> None:
-    """Writes a network and its header, of which the checksum is computed anew; equal ones give byte-identical files."""
+    """Writes a network and its header, with a new checksum; equal ones give byte-identical files."""
     from safetensors.torch import save
 
     from hsfusion.training.building import check_can_be_saved

@@ -72,14 +72,14 @@ class TransferReport:
 
     copied: tuple[str, ...]  # parameters and buffers of the new network that are those of the old one
     resampled: tuple[str, ...]  # ... that were transferred by wavelength
-    fresh: tuple[str, ...]  # ... that start anew
+    fresh: tuple[str, ...]  # ... that start from scratch
     groups: tuple[GroupCoverage, ...]  # every group and further raster that the network had
     outside_share: float  # share of all band weights on bands that the new scene does not cover, 0 to 1
     expected_r2: tuple[float, ...]  # of each channel's variance in training spectra, () where responses are resampled
     dropped_groups: tuple[str, ...]  # of which the new scene covers nothing
     dropped_sources: tuple[str, ...]  # that the new scene lacks
     dropped_classes: tuple[str, ...]
-    new_sources: tuple[str, ...]  # that start anew
+    new_sources: tuple[str, ...]  # that start from scratch
     new_classes: tuple[str, ...]  # likewise
 
     def to_dict(self) -> dict[str, Any]:
@@ -151,8 +151,8 @@ def transfer(
     is a free convolution there; the linear part moves alike. Where responses are kept, or group weights depend on the
     pixels (instance kinds), each response, times the gates, is a density over wavelength that
     :func:`hsfusion.spectra.resampling.resampling_matrix` distributes over the new bands; a group of which less than 1 %
-    is covered is dropped. CNN and classes of the same name are copied; others start anew, new rasters with a hundredth
-    of the mean group weight.
+    is covered is dropped. CNN and classes of the same name are copied; others start from scratch, new
+    rasters with a hundredth of the mean group weight.
 
     Args:
         network: the trained network; left as it is.
@@ -160,7 +160,7 @@ def transfer(
         bands: C' bands of the new scene.
         sources: name and number of layers of each further raster of the new scene.
         class_names: K' names of the new scene's classes.
-        fresh_classes: those of them that start anew, even if the model has a class of that name.
+        fresh_classes: those of them that start from scratch, even if the model has a class of that name.
         responses: folded; or kept, for training on: a whitened network is folded for its whitened bands, then.
 
     Returns:
@@ -288,7 +288,7 @@ def _covered_groups(coverages: Sequence[GroupCoverage], old: Bands, new: Bands) 
         return left
     nms = [bands.wavelength_nm[bands.good] for bands in (new, old)]
     ranges = [f"{nm.min():g} to {nm.max():g} nm" if nm.size else "empty, no band is good" for nm in nms]
-    expected = f"bands where the model looks, within {ranges[1]}"
+    expected = f"bands within the range of the model, {ranges[1]}"
     fix = "correct the unit of the wavelengths, or choose a model and a scene of one spectral range"
     raise InputError("scene", "range of the good bands", ranges[0], expected, fix)
 

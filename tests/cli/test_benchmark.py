@@ -36,7 +36,7 @@ def test_accuracy_compares_networks_and_the_baselines_of_the_run(hsfusion, tmp_p
     assert ahead["high"] - ahead["mean"] == pytest.approx(12.7062 * abs(gains[0] - gains[1]) / 2, rel=1e-4)
     done = hsfusion("benchmark", *words, "band_cost=0", cwd=tmp_path)
     assert done.returncode == 2
-    assert "that of another command" in done.stderr
+    assert "results of another command" in done.stderr
 
 
 @pytest.mark.slow

@@ -123,7 +123,7 @@ def test_a_run_with_patience_can_be_resumed(hsfusion, folder):
 def test_a_run_is_resumed_by_the_command_that_made_it(hsfusion, folder, tuned):
     done = hsfusion("train", "resume=second", *ON_DESIS, *SHORT[:-1], cwd=folder)
     assert done.returncode == 2
-    assert "resume by the command that started the run, or start a new run" in done.stderr
+    assert "resume with the command that started the run, or start a new run" in done.stderr
     done = hsfusion("train", "freeze=[cnn]", cwd=folder)
     assert done.returncode == 2
     assert "key is freeze, expected a key of this command" in done.stderr
@@ -184,7 +184,7 @@ def test_classes_named_by_their_codes_only_start_anew(hsfusion, folder):
     np.save(folder / "other_labels.npy", np.where(np.arange(24) % 8 < 7, labels, 0))  # other ground
     done = hsfusion("finetune", "pretrained=unnamed", *words, "run_dir=anew", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "start anew: name them" in done.stderr
+    assert "are not copied from the model: give them names" in done.stderr
     transfer = json.loads((folder / "anew" / "transfer.json").read_text())
     assert {"cnn.classifier.weight", "cnn.classifier.bias"} <= set(transfer["fresh"])
     assert transfer["dropped_classes"] == transfer["new_classes"] == ["class 1", "class 2"]

@@ -197,7 +197,7 @@ def test_input_or_folder_is_not_written_over(files, hsfusion, tmp_path, out):
     run = [word for word in words(files) if not word.startswith(("scene=", "out="))]
     done = hsfusion(*run, "scene=copy.tif", f"out={out}", cwd=tmp_path)
     assert done.returncode == 2
-    assert f"{out}: file is an input, or a folder" in done.stderr.splitlines()[-1]
+    assert f"{out}: file is an input or a folder" in done.stderr.splitlines()[-1]
 
 
 def test_killed_run_is_not_gone_on_from_with_another_header(files, hsfusion, tmp_path):

@@ -159,7 +159,7 @@ def test_run_folder_holds_a_run_folder_of_each_scene(hsfusion, scenes, tmp_path)
         assert (run / name / "report.html").is_file()
         with rasterio.open(run / name / "map.tif") as file:
             assert list(file.shape) == header.training_scene["shape"]
-    assert "the linear part and select go by the pixels of one scene" in (run / "train.log").read_text()
+    assert "the linear part and select need the pixels of one scene" in (run / "train.log").read_text()
     assert metrics["test"]["overall_accuracy"] == pytest.approx(right / tested)
 
 

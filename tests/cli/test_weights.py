@@ -277,7 +277,7 @@ def test_that_runs_carried_over_from_one_network_agree_is_no_evidence(tmp_path, 
 
 def test_one_training_twice_is_refused(tmp_path, three):
     copy = write_tables(tmp_path / "copy", profile(0))
-    with pytest.raises(InputError, match=r"weights is those of .*, expected another training each"):
+    with pytest.raises(InputError, match=r"weights is those of .*, expected those of another training"):
         compare([*three, copy])
 
 
@@ -471,10 +471,10 @@ def test_a_second_call_replaces_its_own_files(three, tmp_path, monkeypatch, undr
         ([], "runs is missing, expected run folders"),
         (["nowhere"], "nowhere: run is missing, expected the folder of a run"),
         (["empty"], "empty: verdict.json is missing, expected that of a finished run"),
-        (["run0", "run0"], "weights is those of run0, expected another training each"),
+        (["run0", "run0"], "weights is those of run0, expected those of another training"),
         (["run0", "select=0"], "select is 0, expected at least 1"),
         (["run0", "select=61"], "select is 61, expected at most 60"),
-        (["run0", "width=50"], "width is 50, expected with select=K"),
+        (["run0", "width=50"], "width is 50, expected a width together with select=K"),
         (["run0", "select=20", "width=100"], "select is 20, expected at most 1[01], the windows of 100 nm"),
         (["run0", "selct=3"], "word is selct=3"),
         (["run0", "--plot"], "word is --plot"),
@@ -498,7 +498,7 @@ def test_bad_words_end_in_one_line(tmp_path, three, monkeypatch, words, match):
 @pytest.mark.parametrize("content", ["{}", "[]", '{"split": 1, "test": {}, "seed": 0, "beats_chance": true}'])
 def test_a_run_folder_without_a_value_that_is_needed_is_one_line(three, name, content):
     (three[0] / name).write_text(content)
-    with pytest.raises(InputError, match=r"run0: content is without a value .*, expected that of a finished run"):
+    with pytest.raises(InputError, match=r"run0: content is incomplete .*, expected that of a finished run"):
         compare(three[:1])
 
 

@@ -115,5 +115,5 @@ def test_groups_of_few_bands_beside_larger_ones_are_named(caplog, limits, named)
     with caplog.at_level("WARNING"):
         split_scene(scene, TrainSettings(groups=hs.interval_groups(groups)))
         split_scene(scene, TrainSettings(groups=hs.even_groups(45)))  # of 4 and 5 bands
-    told = [message for message in caplog.messages if "Groups of few bands" in message]
+    told = [message for message in caplog.messages if "Small groups start" in message]
     assert len(told) == (named is not None) and all(named in message for message in told)

@@ -89,13 +89,13 @@ def test_band_without_information_is_not_good(tmp_path, caplog, empty):
         tmp_path / "cube.npy", labels=tmp_path / "labels.npy", wavelengths=NM, wavelength_unit="nm"
     ).scene
     assert scene.bands.good.tolist() == [True, False, True]
-    assert "not used, for they hold one number only or no data: 550 nm" in caplog.text
+    assert "not used, because they hold a single value or no data: 550 nm" in caplog.text
 
 
 def test_cube_without_information_is_refused(tmp_path):
     np.save(tmp_path / "cube.npy", np.zeros((4, 5, 3)))
     np.save(tmp_path / "labels.npy", np.eye(4, 5, dtype=int))
-    with pytest.raises(InputError, match="number of good bands that hold more than one number is 0"):
+    with pytest.raises(InputError, match="number of good bands with more than one value is 0"):
         open_labelled_scene(tmp_path / "cube.npy", labels=tmp_path / "labels.npy", wavelengths=NM, wavelength_unit="nm")
 
 

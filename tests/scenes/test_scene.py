@@ -1,9 +1,13 @@
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 from affine import Affine
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayRaster, ArrayScene, BandSelection, GeoBox, StackedScene, Window, open_labelled_scene
+from hsfusion.scenes.scene import room_for
 from hsfusion.spectra import Bands
 
 from .test_scenes import TRANSFORM, UTM, write_tiff
@@ -112,3 +116,14 @@ def test_files_of_further_rasters_are_opened_with_the_scene(tmp_path, kind):
     assert np.isnan(read[3, 2, 3])
     height[2, 3] = np.nan
     np.testing.assert_array_equal(read[3], height)
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_mount(), reason="a folder in memory, as Linux has")
+@pytest.mark.parametrize("folder, warned", [("/dev/shm", True), ("/proc/self", False)])
+def test_temporary_file_in_memory_is_warned_of(monkeypatch, caplog, folder, warned):
+    monkeypatch.setattr("hsfusion.scenes.scene._MOST_IN_MEMORY", 1)
+    file, path = tempfile.TemporaryFile, tempfile.gettempdir()
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda prefix: file(prefix=prefix, dir=path))
+    monkeypatch.setattr(tempfile, "tempdir", folder)
+    assert room_for(2, 3).shape == (2, 3)
+    assert (f"{folder} is in memory" in caplog.text) == warned

@@ -108,7 +108,7 @@ def test_flipped_bit_of_a_checkpoint_is_named_before_it_is_gone_on_from(tmp_path
         flipped[place] ^= 1 << place % 8
         path.write_bytes(flipped)
         with pytest.raises(
-            InputError, match=r"last.ckpt: content is damaged, or more than numbers and words, expected"
+            InputError, match=r"last.ckpt: content is damaged, or holds more than numbers and text, expected"
         ):
             interrupted_checkpoint(run, configuration)
 
@@ -127,10 +127,10 @@ def changed(*, pixel=(0, 0, 0), by=0, label=0):
         (
             changed(by=1e-6, pixel=(7, 39, 39)),
             1,
-            "scene: content (bands, place, values) of synthetic is changed, expected that with which {run} began. ",
+            "scene: content (bands, place, values) of synthetic is changed, expected unchanged since {run} began. ",
         ),
         (changed(label=SCENE.labels[0, 0] % 4 + 1), 1, "scene: ground truth of synthetic is changed, expected that "),
-        (SCENE, 2, "{run}: number of threads is 2, expected 1, as it began. Fix: add threads=1."),
+        (SCENE, 2, "{run}: number of threads is 2, expected 1, as when it began. Fix: add threads=1."),
     ],
     ids=["pixels", "labels", "threads"],
 )
@@ -258,7 +258,7 @@ def test_run_that_is_still_going_is_refused_with_its_process(tmp_path, monkeypat
     train(SCENE, settings=SETTINGS, folder=tmp_path / "run")
     assert lines == [
         f"{tmp_path / 'run'}: run is still going, in process {os.getpid()} on {platform.node()}, "
-        "expected an interrupted one. Fix: wait for its end, or stop it."
+        "expected an interrupted one. Fix: wait until it ends, or stop it."
     ]
     assert recorded_configuration(tmp_path / "run")
     assert not list((tmp_path / "run").glob(".*"))

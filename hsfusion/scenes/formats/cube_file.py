@@ -212,7 +212,7 @@ class CubeFile:
         transform = self.geobox.transform
         if not (np.isfinite(list(transform)).all() and transform.determinant):
             expected = "finite numbers and pixels with an area"
-            raise self.error("transform", tuple(transform)[:6], expected, "georeference the file anew")
+            raise self.error("transform", tuple(transform)[:6], expected, "georeference the file again")
 
     def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Reads a window: (layers, height, width) float32 physical values, NaN where there are no data.

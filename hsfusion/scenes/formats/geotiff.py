@@ -60,8 +60,8 @@ def open_geotiff(path: Path) -> CubeFile:
         if missing:
             if not masked and nodata is None:
                 expected, fix = (
-                    "0, as no nodata value says what they hold",
-                    "write the file anew, or set its nodata value",
+                    "0, because no nodata value says what they hold",
+                    "write the file again, or set its nodata value",
                 )
                 raise InputError(path, "number of blocks never written", f"{missing} of {blocks}", expected, fix)
             facts["never written"] = f"{missing} of {blocks} blocks, read as no data"
@@ -162,14 +162,14 @@ def _nothing_skipped(path: Path) -> Iterator[None]:
             log.removeFilter(kept)
     if unread:
         value = f"unreadable in part ({printable(unread[0])})"
-        raise InputError(path, "content", value, "a whole GeoTIFF", "copy it anew")
+        raise InputError(path, "content", value, "a whole GeoTIFF", "copy it again")
 
 
 def _opened(path: Path) -> rasterio.DatasetReader:
     """Opens a file; one that ends with a digest of hsfusion's has to be to the bit what it was."""
     if is_sealed(path) is False:
-        fix = "copy or make it again; what was edited on purpose, copy by gdal_translate"
-        raise InputError(path, "content", "changed or damaged", "the digest that hsfusion wrote at its end", fix)
+        fix = "copy or make it again; if it was edited on purpose, copy it with gdal_translate"
+        raise InputError(path, "content", "changed or damaged", "content that matches the digest at its end", fix)
     with rasterio.Env(), warnings.catch_warnings(), _nothing_skipped(path):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # many cubes have no place, and that is fine
         return rasterio.open(path.absolute(), driver="GTiff")  # GDAL would follow a name like GTIFF_DIR:1:other.tif
@@ -197,7 +197,7 @@ def _missing_blocks(source: rasterio.DatasetReader, path: Path) -> tuple[int, in
     size = path.stat().st_size
     if end > size:
         expected = f"at most {size}, where the file ends"
-        raise InputError(path, "end of the last block", f"at byte {end}", expected, "copy the file anew")
+        raise InputError(path, "end of the last block", f"at byte {end}", expected, "copy the file again")
     return missing, rows * columns * len(bands)
 
 
@@ -222,7 +222,7 @@ def _scales(
             value = strict_number(path, f"the tag {name}", tags[name])
             if not np.isclose(value, may_be[name]).any():
                 expected = (
-                    f"what scale {scale:g} and offset {shift:g} of band {band} say, for it may multiply or divide"
+                    f"scale {scale:g} and offset {shift:g} as of band {band}, because tags may multiply or divide"
                 )
                 fix = "set GDAL's scale and offset of the bands (gdal_edit.py -scale -offset), or remove the tag"
                 raise InputError(path, f"the tag {name}", f"{value:g}", expected, fix)

@@ -39,7 +39,7 @@ _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable"  # NAME of
 
 
 def format_error(
-    stored: Stored, field: str, value: object, expected: str, fix: str = "get the file again"
+    stored: Stored, field: str, value: object, expected: str, fix: str = "download or copy the file again"
 ) -> InputError:
     """An error that names the file of a group or dataset."""
     return InputError(stored.file.filename, printable(field), printable(value), expected, fix)

@@ -117,7 +117,7 @@ class EmitMapPixels:
         wrong = (rows < 0) | (cols < 0) | (rows > height) | (cols > width) | ((rows == 0) != (cols == 0))
         if wrong.any():
             value, expected = f"{rows[wrong][0]}, {cols[wrong][0]}", f"0, 0 or a pixel from 1, 1 to {height}, {width}"
-            fix = "get the file again, or add scene.grid=sensor"
+            fix = "download or copy the file again, or add scene.grid=sensor"
             raise InputError(self.swath.path, "location/glt_y, location/glt_x", value, expected, fix)
         values = np.full((self.swath.layers, *rows.shape), np.nan, self.dtype)
         inside = rows > 0

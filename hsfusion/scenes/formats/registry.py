@@ -56,7 +56,7 @@ def open_cube_file(
         given = {name: value for name, value in choices.items() if value is not None}
         for name, value in given.items():
             if name not in signature(_READERS[known]).parameters:
-                expected = f"nothing, as a file of format {known} leaves no such choice"
+                expected = f"nothing, because format {known} has no such choice"
                 raise InputError(path, f"scene.{name}", value, expected, f"drop scene.{name}")
         return _READERS[known](Path(path), **given)
 
