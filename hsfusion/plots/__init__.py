@@ -2,9 +2,17 @@
 
 from hsfusion.plots.accuracy import confusion_figure, training_figure, trials_figure
 from hsfusion.plots.evidence import faithfulness_figure, sensors_figure, top_k_figure
-from hsfusion.plots.maps import class_map_figure, composite, composite_bands, composite_figure, map_figure, split_figure
-from hsfusion.plots.quality import band_quality_figure, spectra_figure
 from hsfusion.plots.report import map_html, report_html, weight_content
+from hsfusion.plots.scene import (
+    band_quality_figure,
+    class_map_figure,
+    composite,
+    composite_bands,
+    composite_figure,
+    map_figure,
+    spectra_figure,
+    split_figure,
+)
 from hsfusion.plots.style import figure_file, save_figure
 from hsfusion.plots.weights import band_weights_figure, group_weights_figure, plot_band_weights
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hsfusion import plots
 from hsfusion.data.splits import TRAIN
-from hsfusion.plots.maps import MOST_PIXELS
+from hsfusion.plots.scene import MOST_PIXELS
 from hsfusion.publishing import write_file
 from hsfusion.runs.comparison import compare
 from hsfusion.runs.folder import ROLES, group_members

@@ -124,18 +124,6 @@ def test_null_is_as_if_the_key_were_not_there(tmp_path):
     assert read_description(tmp_path / "scene.yaml") == {"cube": path, "unlabelled": 3, "name": "scene"}
 
 
-@pytest.mark.parametrize(
-    ("word", "message"),
-    [
-        ("scene.scale=true", "scene.scale is True, expected a number"),
-        ("scene.bad_bands=3", "scene.bad_bands is 3, expected a list of intervals"),
-    ],
-)
-def test_types_hold_on_the_command_line_too(hsfusion, tmp_path, word, message):
-    done = hsfusion("train", "scene=file", "scene.cube=a", "scene.labels=b", word, cwd=tmp_path)
-    assert (done.returncode, message in done.stderr.splitlines()[-1]) == (2, True), done.stderr
-
-
 def test_words_are_text_and_numbers_are_numbers(tmp_path):
     (tmp_path / "scene.yaml").write_text(
         "cube: no\nname: 010\nscale: 1e-4\noffset: -.5\nnodata: -9999\nclass_names: {1: no, 2: yes, 3: on, 4: 1:30}\n"
@@ -233,12 +221,6 @@ def test_several_scenes_are_one_training_set_and_each_gets_its_map(hsfusion, tmp
             assert file.shape == (40, 40)
             assert set(np.unique(file.read())) <= {1, 2}
     assert (run / "map.tif").is_file()
-
-
-def test_unknown_description_is_one_line(hsfusion, tmp_path):
-    done = hsfusion("train", "scene=nowhere.yaml", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "nowhere.yaml: description is unreadable (No such file" in done.stderr.splitlines()[-1]
 
 
 def test_odd_names_of_descriptions_are_found(hsfusion, tmp_path):

@@ -176,35 +176,6 @@ def test_file_that_would_be_passed_over_is_refused(hsfusion, tmp_path):
     assert "even.yaml: name is even.yaml, expected a name that hsfusion does not use" in done.stderr
 
 
-@pytest.fixture
-def files(tmp_path):
-    np.save(tmp_path / "cube.npy", np.random.default_rng(0).random((20, 20, 3)))
-    np.save(tmp_path / "labels.npy", np.ones((20, 20), int))
-    two = np.ones((20, 20), int)
-    two[:10] = 2
-    np.save(tmp_path / "two.npy", two)
-    np.save(tmp_path / "small.npy", np.ones((20, 19), int))
-    (tmp_path / "bands.csv").write_text("wavelength_nm\n500\n600\n700\n")
-    (tmp_path / "four.csv").write_text("wavelength_nm\n500\n600\n700\n800\n")
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("labels", "table", "parts"),
-    [
-        ("small.npy", "bands.csv", ["small.npy: shape (rows, columns) is (20, 19), expected (20, 20)"]),
-        ("two.npy", "four.csv", ["cube.npy: number of wavelengths is 4, expected 3"]),
-        ("labels.npy", "bands.csv", ["expected at least 2"]),
-        ("none.npy", "bands.csv", ["none.npy: file is missing"]),
-    ],
-)
-def test_files_that_do_not_fit_are_named(hsfusion, files, labels, table, parts):
-    words = ["scene=file", "scene.cube=cube.npy", f"scene.labels={labels}", f"scene.wavelengths={table}"]
-    done = hsfusion("train", *words, cwd=files)
-    assert done.returncode == 2, done.stderr
-    assert [part for part in parts if part not in done.stderr.splitlines()[-1]] == []
-
-
 @pytest.mark.parametrize(("cube", "what"), [("none.tif", "missing"), (".", "a folder")])
 def test_cube_that_is_not_there_is_one_line(hsfusion, tmp_path, cube, what):
     done = hsfusion("train", "scene=file", f"scene.cube={cube}", "scene.labels=none.tif", cwd=tmp_path)

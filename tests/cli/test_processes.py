@@ -29,8 +29,6 @@ LISTED = {
         "test_killed_run_goes_on_to_the_same_bytes": "SIGKILL",
         "test_killed_run_is_not_gone_on_from_with_another_header": "SIGKILL",
         "test_50_kills_at_random_moments_give_50_times_the_same_bytes": "SIGKILL",
-        "test_disk_that_is_full_leaves_no_torn_file": "a full disk",
-        "test_disk_that_is_full_while_maps_are_written_leaves_the_old_ones": "a full disk",
     },
     "test_sweep.py": {"test_sweep_after_a_kill_trains_nothing_twice": "SIGKILL"},
     "test_train.py": {

@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from hsfusion.plots import composite, map_figure, split_figure
-from hsfusion.plots.maps import SPLIT_ROLES
+from hsfusion.plots.scene import SPLIT_ROLES
 from hsfusion.plots.style import Color
 
 TRUTH = np.array([[0, 7], [2, 7]])
