@@ -32,7 +32,6 @@ from hsfusion.inference import FoldedNetwork, MapRequest, map_scene
 from hsfusion.inference.classification import TILE, batch_for, tiles_of
 from hsfusion.nn import FusionNetwork, WeightedSum
 from hsfusion.nn.weighted_sum import Kind
-from hsfusion.publishing import write_file
 from hsfusion.runs.prediction import compute_device
 from hsfusion.runs.settings import Settings, choice, within
 from hsfusion.scenes import Legend, Scene, Window, open_scene
@@ -44,7 +43,6 @@ from hsfusion.training.building import build_network
 _KINDS = tuple(kind for kind in get_args(Kind) if kind != "none")
 _PER_GIB = 2**30 if sys.platform == "darwin" else 2**20
 INTERLEAVES = ("bsq", "bil", "bip")
-_AXES = {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}
 
 Read = Callable[[Window], NDArray]
 Work = Callable[[], object]
@@ -103,7 +101,7 @@ class ReadBenchmark(Settings):
     def _row(self, path: Path) -> dict[str, Any]:
         size = (self.bands, self.rows, self.columns)
         cube = np.random.default_rng(0).integers(0, 10_000, size, dtype=np.int16)
-        write_envi(path, cube, interleave=path.name)
+        envi.save_image(f"{path}.hdr", cube.transpose(1, 2, 0), interleave=path.name, ext="")
         tiles = tiles_of((self.rows, self.columns), self.tile)
         with ways_to_read(path) as ways:
             for name, read in ways.items():
@@ -128,17 +126,6 @@ class ReadBenchmark(Settings):
             values = "".join(f"{times:>18.2f}" for times in row["times_raw"].values())
             lines.append(f"{row['interleave']:<6}{values}{row['raw_megabytes_per_second']:>12.0f}")
         return [*lines, f"times of reading all {tile} x {tile} tiles, in multiples of reading the file's bytes once"]
-
-
-def write_envi(path: Path, cube: NDArray, *, interleave: str) -> None:
-    """Writes a cube (C, H, W) of int16 and its header."""
-    cube.transpose(_AXES[interleave]).tofile(path)
-    bands, lines, samples = cube.shape
-    write_file(
-        path.with_suffix(".hdr"),
-        f"ENVI\nsamples = {samples}\nlines = {lines}\nbands = {bands}\nheader offset = 0\n"
-        f"data type = 2\ninterleave = {interleave}\nbyte order = 0\n",
-    )
 
 
 @contextmanager
@@ -277,7 +264,7 @@ def _write(folder: Path, name: str, scene: Scene, shape: tuple[int, int]) -> Pat
     path, cube = folder / name, read_all(scene).astype(np.int16)
     rows, cols = (np.arange(size) % period for size, period in zip(shape, cube.shape[1:], strict=True))
     cube = cube[:, rows][:, :, cols]
-    write_envi(path, cube, interleave=name)
+    envi.save_image(f"{path}.hdr", cube.transpose(1, 2, 0), interleave=name, ext="")
     return path
 
 
