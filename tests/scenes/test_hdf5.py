@@ -67,14 +67,6 @@ def test_name_of_no_array_is_one_line_that_lists_what_there_is(tmp_path, name):
     assert "a/cube" in str(caught.value) or "unreadable" in str(caught.value)
 
 
-def test_scale_offset_and_nodata_of_netcdf_are_applied_once(tmp_path):
-    path = write(tmp_path, cube=CUBE)
-    with h5py.File(path, "r+") as file:
-        file["cube"].attrs.update({"_FillValue": np.int16([8]), "scale_factor": 0.5, "add_offset": -1.0})
-    want = np.where(CUBE == 8, np.nan, CUBE * 0.5 - 1).transpose(2, 0, 1)
-    np.testing.assert_array_equal(read(path), want)
-
-
 MISSING = {
     "missing_value alone": ("i2", {"missing_value": np.int16([8])}),
     "both alike": ("i2", {"_FillValue": np.int16(8), "missing_value": 8.0}),

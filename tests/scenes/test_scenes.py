@@ -37,43 +37,10 @@ def table(tmp_path):
     return path
 
 
-def write_tiff(path, values, *, nodata=None, transform=TRANSFORM, crs=UTM):
-    shape = {"count": values.shape[0], "height": values.shape[1], "width": values.shape[2]}
-    with rasterio.open(
-        path, "w", driver="GTiff", dtype=values.dtype, nodata=nodata, transform=transform, crs=crs, **shape
-    ) as file:
-        file.write(values)
-    return path
-
-
-def test_npy_cube_is_rows_columns_bands(tmp_path, table):
-    cube = np.arange(4 * 5 * 3, dtype=np.uint16).reshape(4, 5, 3)
-    np.save(tmp_path / "cube.npy", cube)
-    scene = open_scene(tmp_path / "cube.npy", wavelengths=table)
-    assert scene.geobox.shape == (4, 5)
-    assert (scene.read(Window(1, 2, 2, 3)) == cube[1:3, 2:5].transpose(2, 0, 1)).all()
-
-
-def test_tiff_cube_keeps_its_place_and_nodata_becomes_nan(tmp_path, table):
-    cube = np.arange(3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5)
-    scene = open_scene(write_tiff(tmp_path / "no_extension", cube, nodata=7), wavelengths=table)
-    read = scene.read(Window(0, 0, 4, 5))
-    assert np.argwhere(np.isnan(read)).tolist() == [[0, 1, 2]]
-    assert (read == cube)[~np.isnan(read)].all()
-    assert scene.geobox == GeoBox((4, 5), TRANSFORM, scene.geobox.crs)
-    assert rasterio.crs.CRS.from_wkt(scene.geobox.crs).to_epsg() == 32633
-
-
 def test_wavelengths_of_another_number_name_both_numbers(tmp_path, table):
     np.save(tmp_path / "cube.npy", np.zeros((4, 5, 4)))
     with pytest.raises(InputError, match="number of wavelengths is 3, expected 4"):
         open_scene(tmp_path / "cube.npy", wavelengths=table)
-
-
-def test_missing_wavelengths_say_what_to_add(tmp_path):
-    np.save(tmp_path / "cube.npy", np.zeros((4, 5, 4)))
-    with pytest.raises(InputError, match=r"Fix: add scene\.wavelengths=PATH"):
-        open_scene(tmp_path / "cube.npy")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello world", b"\x93NUMPY\x01\x00", b"II*\0\x08\0\0\0"])
