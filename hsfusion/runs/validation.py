@@ -27,7 +27,7 @@ from hsfusion.scenes import LabelledScene
 from hsfusion.training.building import WeightReadout
 from hsfusion.trust.baselines import PixelTable, linear_classifier, log_likelihoods, network_share, temperature
 from hsfusion.trust.chance import evenly
-from hsfusion.trust.faithfulness import band_covariance, conditional_fill, permutations
+from hsfusion.trust.faithfulness import permutations, predicted_fill
 from hsfusion.trust.importance import WindowImportance, contrast_of, losses_without, spectral_windows, standard_errors
 
 _log = logging.getLogger(__name__)
@@ -142,8 +142,13 @@ def average_with_start(experiment: Experiment, start: Mapping[str, torch.Tensor]
     _log.info("of what fine-tuning changed, the validation pixels keep %.0f %%", 100 * best)
 
 
-def window_importance(experiment: Experiment, weights: WeightReadout) -> WindowImportance | None:
-    """What windows of 50 nm are worth on validation pixels, by the rules in docs/weights.md; None without any."""
+def window_importance(
+    experiment: Experiment, weights: WeightReadout, *, windows: NDArray[np.bool_] | None = None
+) -> WindowImportance | None:
+    """What windows (U, C + E) are worth on validation pixels, by the rules in docs/weights.md; None without any.
+
+    By default those of 50 nm.
+    """
     network, split, cube = experiment.network, experiment.split, experiment.cube
     if not split.count(VAL):
         return None
@@ -152,18 +157,16 @@ def window_importance(experiment: Experiment, weights: WeightReadout) -> WindowI
     known = np.any(spectra, axis=0)  # the others are not used
     layers = spectra.shape[1]
     nm = np.append(bands.wavelength_nm, np.full(layers - len(bands), np.nan))
-    windows = spectral_windows(nm, known & np.isfinite(nm))
-    data = losses_without(
-        (spectra[:, known], classes[train]), (cube.spectra(val)[:, known], classes[val]), windows[:, known]
-    )
+    windows = spectral_windows(nm, known & np.isfinite(nm)) if windows is None else windows
+    others = cube.spectra(val)
+    data = losses_without((spectra[:, known], classes[train]), (others[:, known], classes[val]), windows[:, known])
     shown = evenly(val, _MOST_SHOWN)
-    pixels = torch.from_numpy(shown)
-    masked = MaskedNetwork(
-        network, PatchDataModule(cube, split, seed=0).patches(pixels, step=None), cube.classes[pixels]
-    )
+    patches = PatchDataModule(cube, split, seed=0).patches(torch.from_numpy(shown), step=None)
+    masked = MaskedNetwork(network, patches, cube.classes[torch.from_numpy(shown)])
     [order] = permutations(len(shown), seed=split.seed, repeats=1)
-    covariance, whole, every = band_covariance(spectra), masked.log_likelihoods(), np.eye(layers)
-    beside = (masked.of_spectra(every - conditional_fill(covariance, ~window)) for window in windows)
+    whole, every = masked.log_likelihoods(), np.eye(layers)
+    covariance = spectra.T.astype(np.float64) @ spectra / len(spectra)
+    beside = (masked.of_spectra(every - predicted_fill(covariance, others, ~window)) for window in windows)
     residual = np.stack([whole - masked.exchanged_likelihoods(part, order) for part in beside])
     permuted = np.stack([whole - masked.exchanged_likelihoods(np.diag(window), order) for window in windows])
     contrast = contrast_of(weights.response, weights.group_weights, channel_share=weights.channel_share)

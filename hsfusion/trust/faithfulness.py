@@ -12,6 +12,7 @@ from sklearn.covariance import ledoit_wolf
 
 #: random orders that a curve is compared with
 ORDERS = 199
+_RIDGES = 10.0 ** np.arange(-6, 1)  # of standardised bands
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +77,19 @@ def conditional_fill(covariance: NDArray[np.floating], keep: NDArray[np.bool_]) 
         within = covariance[np.ix_(kept, kept)]
         fill[np.ix_(removed, kept)] = np.linalg.solve(within, covariance[np.ix_(kept, removed)]).T
     return fill
+
+
+def predicted_fill(
+    covariance: NDArray[np.floating], spectra: NDArray[np.floating], keep: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """The :func:`conditional_fill` with the ridge, 1e-6 to 1, that predicts the removed bands of other spectra best.
+
+    From the sample covariance (C, C) of standardised training pixels, and the standardised spectra (V, C) of others.
+    Shrinkage for all bands alike leaves a part of a band that has an exact copy, and whitening enlarges it.
+    """
+    fills = [conditional_fill(covariance + ridge * np.eye(len(keep)), keep) for ridge in _RIDGES]
+    errors = [np.square(spectra[:, ~keep] - spectra @ fill[~keep].T).sum() for fill in fills]
+    return fills[int(np.argmin(errors))]
 
 
 def band_windows(wavelength_nm: NDArray[np.floating], *, size: int = 7) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 
 import lightning.pytorch as pl
 import numpy as np
@@ -38,15 +38,11 @@ class Trained:
         within = sum((self.nm >= lower) & (self.nm < upper) for lower, upper in windows_nm).astype(bool)
         return float((self.weight if weight is None else weight)[within].sum())
 
-    @cached_property
-    def importance(self):
-        """What windows of 50 nm are worth."""
-        return window_importance(self.experiment, WeightReadout(self.network))
-
     def worth(self, lower, upper):
-        """Largest loss of the data and of the network without one of the windows in an interval in nm."""
-        inside = (self.importance.lower_nm < upper) & (self.importance.upper_nm >= lower)
-        return float(self.importance.data[inside].max()), float(self.importance.network[inside].max())
+        """Loss of the data and of the network without the bands in an interval [lower, upper) in nm."""
+        window = ((self.nm >= lower) & (self.nm < upper))[None]
+        importance = window_importance(self.experiment, WeightReadout(self.network), windows=window)
+        return float(importance.data[0]), float(importance.network[0])
 
     def shares(self, weight=None):
         """Weight in each of the 14 intervals of equal width."""

@@ -9,6 +9,7 @@ from hsfusion.trust.faithfulness import (
     curve_masks,
     mean_fill,
     permutations,
+    predicted_fill,
 )
 
 BANDS = 40
@@ -70,6 +71,20 @@ def test_covariance_of_duplicated_bands_can_be_solved():
     fill = conditional_fill(band_covariance(spectra), np.array([True, True, True, True, True, False]))
     assert fill[5, 4] == pytest.approx(1, abs=0.1)
     np.testing.assert_allclose(fill[5, :4], 0, atol=0.1)
+
+
+def test_prediction_leaves_nothing_of_an_exact_copy_and_does_not_follow_the_noise_of_few_pixels():
+    spectra = np.random.default_rng(0).normal(size=(90, 40))
+    spectra[:, 39] = spectra[:, 0]
+    keep, others = np.arange(40) != 39, spectra[60:]
+    fill = predicted_fill(spectra[:60].T @ spectra[:60] / 60, others, keep)
+    np.testing.assert_allclose(others @ fill[39], others[:, 0], atol=1e-4)
+    covariance, keep = spectra[:30].T @ spectra[:30] / 30, np.arange(40) != 20  # of which the others know nothing
+    sharp = conditional_fill(covariance + 1e-6 * np.eye(40), keep)
+    fitted, other = (
+        np.var(others[:, 20] - others @ fill[20]) for fill in (sharp, predicted_fill(covariance, others, keep))
+    )
+    assert other < 1.5 < fitted
 
 
 # windows
