@@ -23,7 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from hsfusion.cli.main import guarded, report
@@ -125,7 +125,7 @@ class TrialTable(Callback):
     """Makes the folder of an Optuna study, and at the end table and figure of its trials."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Makes the folder, which the database does not, and has trials that a kill has met tried again."""
+        """Makes the folder, which the database does not; of a study that was killed, the rest of its trials run."""
         import optuna  # pyright: ignore[reportMissingImports]
 
         Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
@@ -135,6 +135,9 @@ class TrialTable(Callback):
             for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
                 study.enqueue_trial(trial.params)
+            sweeper, done = config.hydra.sweeper, len(study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)))
+            with read_write(config.hydra):
+                sweeper.n_trials = max(0, sweeper.n_trials - done)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Writes and prints the table, and draws a figure."""

@@ -74,6 +74,9 @@ def trials_figure(values: ArrayLike, keys: Mapping[str, Sequence[Any]], *, metri
         axes.plot(of if numbers else [str(value) for value in of], reached, "o", ms=3, color=Color.BLUE, clip_on=False)
         if numbers and min(of, default=0) > 0 and max(of) > 20 * min(of) and key != "trial":
             axes.set_xscale("log")
+            places = np.geomspace(min(of), max(of), 3)  # ticks of its own may overlap
+            axes.set_xticks(places, [f"{place:.2g}" for place in places])
+            axes.minorticks_off()
         axes.set(xlabel=key)
         open_frame(axes)
     drawn[0, 0].step(panels["trial"], np.maximum.accumulate(reached), where="post", color=Color.VERMILION, label="best")

@@ -92,9 +92,9 @@ def test_table_of_trials_names_the_words_of_the_best(tmp_path, monkeypatch, caps
     ]
     study = SimpleNamespace(trials=trials, best_trial=trials[0], best_params=trials[0].params)
     study.get_trials = lambda states: []
-    states = SimpleNamespace(TrialState=SimpleNamespace(RUNNING=0))
+    states = SimpleNamespace(TrialState=SimpleNamespace(RUNNING=0, COMPLETE=1))
     monkeypatch.setitem(sys.modules, "optuna", SimpleNamespace(load_study=lambda **_: study, trial=states))
-    sweep = {"sweep": {"dir": str(tmp_path / "new")}, "sweeper": {"study_name": "a", "storage": "b"}}
+    sweep = {"sweep": {"dir": str(tmp_path / "new")}, "sweeper": {"study_name": "a", "storage": "b", "n_trials": 3}}
     config = OmegaConf.create({"hydra": sweep, "optimized_metric": "val/kappa"})
     TrialTable().on_multirun_start(config)
     TrialTable().on_multirun_end(config)
@@ -110,9 +110,9 @@ def test_table_of_trials_names_the_words_of_the_best(tmp_path, monkeypatch, caps
 
 def test_search_by_optuna_goes_on_with_its_study(hsfusion, tmp_path):
     optuna = pytest.importorskip("optuna")
-    words = ["experiment=tune_optuna", "hydra.sweeper.n_trials=1", "trainer.max_epochs=1"]
-    for trials in (1, 2):
-        done = hsfusion("train", *words, "model.receptive_field=3", "groups.number=4", cwd=tmp_path, small=True)
+    words = ["experiment=tune_optuna", "trainer.max_epochs=1", "model.receptive_field=3", "groups.number=4"]
+    for trials in (1, 2):  # in all
+        done = hsfusion("train", *words, f"hydra.sweeper.n_trials={trials}", cwd=tmp_path, small=True)
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "runs/tune/trials.csv").read_text().count("COMPLETE") == trials
         study = optuna.load_study(study_name="tune", storage=f"sqlite:///{tmp_path}/runs/tune/study.db")

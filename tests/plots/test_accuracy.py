@@ -144,5 +144,6 @@ def test_trials_stand_beside_each_key_and_the_best_so_far(tmp_path):
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_xlabel() for axes in shown] == ["trial", *keys]
     assert [axes.get_xscale() for axes in shown] == ["linear", "log", "linear", "linear"]
+    assert [label.get_text() for label in shown[1].get_xticklabels(which="both")] == ["0.0003", "0.0017", "0.01"]
     assert list(shown[0].lines[1].get_ydata()) == [0.5, 0.5, 0.7]
     save_figure(figure, tmp_path / "trials")
