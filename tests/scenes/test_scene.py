@@ -4,13 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from affine import Affine
+from scene_files.labels import TRANSFORM, UTM, write_tiff
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayRaster, ArrayScene, BandSelection, GeoBox, StackedScene, Window, open_labelled_scene
 from hsfusion.scenes.scene import room_for
 from hsfusion.spectra import Bands
-
-from .test_scenes import TRANSFORM, UTM, write_tiff
 
 WINDOW = Window(1, 0, 3, 4)
 
