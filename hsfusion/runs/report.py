@@ -43,6 +43,27 @@ def write_figures(run: Run, folder: Path) -> None:
     }
     for stem, figure in figures.items():
         plots.save_figure(figure, folder / "figures" / stem)
+    for logger in result.loggers:
+        log_outputs(logger, {stem: figures[stem] for stem in ("band_weights", "map")}, run.accuracy)
+
+
+def log_outputs(logger: Any, figures: dict[str, Any], accuracy: dict[str, Any]) -> None:
+    """Gives a logger of Lightning that takes figures these, and accuracies on test pixels."""
+    place = logger.experiment
+    if not (hasattr(logger, "log_image") or hasattr(place, "log_figure") or hasattr(place, "add_figure")):
+        return  # a CSV of the training beside metrics.json
+    names = ("overall_accuracy", "average_accuracy", "kappa", "mean_iou")
+    logger.log_metrics({f"test/{name}": accuracy[name] for name in names})
+    for name, figure in figures.items():
+        if hasattr(logger, "log_image"):  # Weights & Biases
+            logger.log_image(name, [figure])
+        elif hasattr(place, "log_figure"):  # MLflow
+            place.log_figure(logger.run_id, figure, f"{name}.png")
+        elif hasattr(place, "add_figure"):  # TensorBoard
+            place.add_figure(name, figure, close=False)
+    logger.save()
+    if hasattr(place, "finish"):  # or the next run of a sweep would be part of this one
+        place.finish()
 
 
 def write_report(run: Run, folder: Path) -> None:

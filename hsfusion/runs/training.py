@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
+from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 
 from hsfusion.data.patches import PatchDataModule, SeveralDataModule
@@ -55,6 +56,7 @@ class FittedNetwork:
     seconds: float
     samples_per_second: float
     is_main: bool  # False on all but the first process
+    loggers: Sequence[Logger]  # which take figures and accuracies, too
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +187,7 @@ def fit_network(
         seconds,
         module.steps_run * settings.batch_size / seconds,
         trainer.is_global_zero,
+        trainer.loggers,
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import hsfusion
 from hsfusion.errors import EnvironmentFailure, InputError
+from hsfusion.runs.report import log_outputs
 from hsfusion.trust.verdict import Duplicate
 
 from .conftest import TINY
@@ -81,3 +82,22 @@ def test_space_that_a_run_needs_is_estimated(scene, tmp_path):
     used = sum(path.stat().st_size for path in folder.rglob("*")) + (folder / "checkpoints/last.ckpt").stat().st_size
     needed = float(re.search(r"needs about ([\d.]+) MB", (folder / "train.log").read_text())[1]) - 2  # no figures
     assert 0.8 * used < 1e6 * needed < 1.5 * used
+
+
+@pytest.mark.parametrize(("method", "of_logger"), [("log_image", True), ("log_figure", False), ("add_figure", False)])
+def test_each_logger_gets_accuracies_and_figures_in_its_way(method, of_logger):
+    calls = {}
+
+    def named(*names):
+        return {name: lambda *given, name=name, **_: calls.update({name: given}) for name in names}
+
+    place = named("finish") if of_logger else named(method)
+    logger = named("log_metrics", "save", method) if of_logger else named("log_metrics", "save")
+    accuracy = {"overall_accuracy": 0.9, "average_accuracy": 0.8, "kappa": 0.7, "mean_iou": 0.6, "per_class": {}}
+    logger = SimpleNamespace(experiment=SimpleNamespace(**place), run_id="7", **logger)
+    log_outputs(logger, {"map": "drawn"}, accuracy)
+    ways = {"log_image": ("map", ["drawn"]), "log_figure": ("7", "drawn", "map.png"), "add_figure": ("map", "drawn")}
+    assert calls[method] == ways[method]
+    values = {"test/overall_accuracy": 0.9, "test/average_accuracy": 0.8, "test/kappa": 0.7, "test/mean_iou": 0.6}
+    assert calls["log_metrics"] == (values,)
+    assert set(calls) == {"log_metrics", "save", method, *(["finish"] if of_logger else [])}
