@@ -38,7 +38,7 @@ def test_what_was_seen_before_fine_tuning_elsewhere_is_not_forgotten(other):
     first = {"seen": training_mask(split(0, seed=0))}
     second = {"seen": training_mask(other), "seen_before": list(all_seen(first))}
     assert all_seen(second) == (first["seen"], second["seen"])
-    with pytest.raises(InputError, match="Fix: use the split that an earlier training of the model on this ground had"):
+    with pytest.raises(InputError, match="use the split that an earlier training of the model on this ground used"):
         check_no_leakage(split(0, seed=1), second)
     check_no_leakage(split(0, seed=0), second)
 

@@ -1,3 +1,4 @@
+import functools
 import hashlib
 import io
 from pathlib import Path
@@ -120,7 +121,13 @@ def test_files_are_opened_once_each(tmp_path, monkeypatch):
     from hsfusion.scenes.formats import registry
 
     opened, reader = [], registry._READERS["matlab5"]
-    monkeypatch.setitem(registry._READERS, "matlab5", lambda path, **more: opened.append(path) or reader(path, **more))
+
+    @functools.wraps(reader)  # by its signature it says which choices there are
+    def read(path, **more):
+        opened.append(path)
+        return reader(path, **more)
+
+    monkeypatch.setitem(registry._READERS, "matlab5", read)
     for name in ("cube", "labels"):
         (tmp_path / f"{name}.mat").write_bytes(FILES[f"/{name}.mat"])
     files = {"cube": tmp_path / "cube.mat", "labels": tmp_path / "labels.mat"}

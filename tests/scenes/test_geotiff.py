@@ -161,7 +161,7 @@ def test_reflectance_scale_factor_in_the_tags_divides_once(tmp_path, words):
     np.testing.assert_allclose(read(path), CUBE / 10, rtol=1e-6)
     with rasterio.open(path, "r+") as file:
         file.scales = (0.2,) * 3
-    with pytest.raises(InputError, match=r"the tag reflectance_scale_factor is 10, expected what scale 0\.2"):
+    with pytest.raises(InputError, match=r"the tag reflectance_scale_factor is 10, expected scale 0\.2"):
         open_cube_file(path)
 
 

@@ -103,7 +103,7 @@ def test_common_legend_leaves_scenes_apart_and_knows_the_classes_of_all(caplog):
 
 def test_classes_without_names_are_joined_by_their_codes_with_a_warning(caplog):
     on_common_legend([labelled(NORTH, [1, 2], ["class 1", "woods"]), labelled(SOUTH, [1], ["class 1"])])
-    assert "no names but one code: class 1." in caplog.text
+    assert "share a code and have no names: class 1." in caplog.text
 
 
 def test_levels_are_medians_of_the_layers_asked_for():

@@ -439,7 +439,7 @@ def test_scene_without_a_place_takes_no_vectors(tmp_path, kind):
     path = write(tmp_path / "gt.gpkg", TWO, code=[1, 2])
     message = refused(path, scene_of(**SCENES[kind]), class_field="code")
     assert message.startswith("the scene s: ")
-    assert "a georeferenced cube, for gt.gpkg holds map coordinates" in message
+    assert "a georeferenced cube, because gt.gpkg holds map coordinates" in message
 
 
 def test_layer_without_crs_says_what_to_do(tmp_path):
