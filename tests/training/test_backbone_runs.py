@@ -120,7 +120,7 @@ def test_a_run_with_another_backbone_is_saved_loaded_and_predicts_the_dense_map(
 
 def test_a_backbone_without_a_name_trains_and_is_refused_a_folder_before_it_does(tmp_path):
     message = (
-        r"model: backbone is TwoBranches, expected one with a name.*register it first: hsfusion.nn.register_backbone"
+        r"model: backbone is TwoBranches, expected a registered one.*register it first: hsfusion.nn.register_backbone"
     )
     with pytest.raises(InputError, match=message):
         train(TwoBranches, folder=tmp_path / "run", loggers=(pytest.fail,))

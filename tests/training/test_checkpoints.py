@@ -129,7 +129,7 @@ def changed(*, pixel=(0, 0, 0), by=0, label=0):
             1,
             "scene: content (bands, place, values) of synthetic is changed, expected unchanged since {run} began. ",
         ),
-        (changed(label=SCENE.labels[0, 0] % 4 + 1), 1, "scene: ground truth of synthetic is changed, expected that "),
+        (changed(label=SCENE.labels[0, 0] % 4 + 1), 1, "scene: ground truth of synthetic is changed, expected "),
         (SCENE, 2, "{run}: number of threads is 2, expected 1, as when it began. Fix: add threads=1."),
     ],
     ids=["pixels", "labels", "threads"],
