@@ -164,7 +164,7 @@ def _measured(
 
 
 def _spread(of: Mapping[str, float] | None) -> str:
-    return "" if of is None else f"{of['mean']:.3f} ± {of['std']:.3f}"
+    return "" if of is None else f"{of['mean']:.3f}\u00a0±\u00a0{of['std']:.3f}"
 
 
 def _gain(of: Mapping[str, Any] | None) -> str:

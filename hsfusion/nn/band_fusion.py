@@ -152,20 +152,18 @@ class BandCentres(nn.Module):
 
 
 class BandFusion(nn.Module):
-    r"""Fuses C bands in G groups into M channels by two readable linear maps.
+    """Fuses C bands in G groups into M channels by two readable linear maps.
 
-    .. math::
-        z_{gm} = p_{gm} \sum_c o_c s_{gmc} x_c, \quad
-        s_{gm} = \mathrm{softmax}_{c \in g}(\mathrm{basis}\; \theta_{gm} + \log \Delta),
-        \qquad f_m = \sum_g a_{gm} z_{gm}
+    ``z[g,m] = p[g,m] Σ_c o[c] s[g,m,c] x[c]`` and ``f[m] = Σ_g a[g,m] z[g,m]``, with ``s[g,m]`` the softmax of
+    ``basis @ θ[g,m] + log Δ`` over the bands of g.
 
     The response s is non-negative and sums to 1 over the bands of its group: it is a density, sampled at bands that
-    stand for :math:`\Delta` each. The weights a are those of :class:`WeightedSum`. Neither can absorb the scale of a
+    stand for Δ each. The weights a are those of :class:`WeightedSum`. Neither can absorb the scale of a
     band. The gates o, between 0 and 1, are the same for all groups and channels. Layers of other rasters (lidar, radar,
     thermal) are further bands, in groups of their own.
 
     A network that was transferred from another sensor starts from the responses it had there: they take the place of
-    :math:`\Delta`, and the coefficients :math:`\theta` are what it learns on top. The buffer ``passed``, p, is what the
+    Δ, and the coefficients θ are what it learns on top. The buffer ``passed``, p, is what the
     gates let through there; otherwise it is 1.
 
     Args:

@@ -33,7 +33,7 @@ _PIECE_GPU, _PIECES_GPU = 2**22, 32
 
 
 class WeightedSum(nn.Module):
-    r"""Weighted sum of N tensors, :math:`y = \phi(\sum_n w_n \odot x_n)`, with learnable weights.
+    """Weighted sum of N tensors, ``y = φ(Σ_n w[n] x[n])``, with learnable weights and an activation φ.
 
     Kinds of weights: one per input (``scalar``), per input and channel (``channel``), per input and instance
     (``instance``), or per input, channel and instance (``channel_instance``); ``none`` is the plain sum. With

@@ -47,12 +47,10 @@ def write_table(path: str | Path, header: Iterable[object], rows: Iterable[Itera
 
 @dataclass(frozen=True, eq=False)
 class BandWeights:
-    r"""The learned weight of every band.
+    """The learned weight of every band.
 
-    .. math:: w_c = \sum_m \pi_m \sum_g |a_{gm}| \, s_{gmc}
-
-    with the response s, the group weights a and the share :math:`\pi` of each fused channel in what the CNN takes in;
-    scaled to sum to 1.
+    ``w[c] = Σ_m π[m] Σ_g |a[g,m]| s[g,m,c]`` with the response s, the group weights a and the share π of each fused
+    channel in what the CNN takes in; scaled to sum to 1.
 
     Weights (C,) are non-negative, in file order. ``group`` names the group of each band: empty for bands in no group,
     several joined by ``|``. ``sources`` are names and weights of layers of further rasters, with which all sum to 1.

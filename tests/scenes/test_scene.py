@@ -117,7 +117,7 @@ def test_files_of_further_rasters_are_opened_with_the_scene(tmp_path, kind):
     np.testing.assert_array_equal(read[3], height)
 
 
-@pytest.mark.skipif(not Path("/dev/shm").is_mount(), reason="a folder in memory, as Linux has")
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="a folder in memory, as Linux has")
 @pytest.mark.parametrize("folder, warned", [("/dev/shm", True), ("/proc/self", False)])
 def test_temporary_file_in_memory_is_warned_of(monkeypatch, caplog, folder, warned):
     monkeypatch.setattr("hsfusion.scenes.scene._MOST_IN_MEMORY", 1)
