@@ -28,6 +28,7 @@ from hsfusion.runs.experiment import Experiment, prepare_experiment
 from hsfusion.runs.settings import Settings, TrainSettings, within
 from hsfusion.runs.training import fit_network, patch_data
 from hsfusion.scenes import LabelledScene
+from hsfusion.training.classifier import DEFAULT_OPTIMIZER
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 Prepare = Callable[[Tensor], Tensor]
@@ -140,18 +141,21 @@ def _toolbox(settings: TrainSettings, experiment: Experiment) -> Callable[[], ob
 
 def _loop(settings: TrainSettings, network: FusionNetwork, batches: tuple[Batches, Batches], forward: Forward) -> float:
     """Trains on the first batches, counts what is right in the second; the share after the last epoch."""
-    optimizer = (settings.optimizer or torch.optim.AdamW)(network.parameters())
+    optimizer = (settings.optimizer or DEFAULT_OPTIMIZER)(network.parameters())
     gates, right = network.fusion.gates, [0.0]
 
     def on_device(some: Batches) -> Batches:
         return ((x.to(network.mean.device), y.to(network.mean.device)) for x, y in some)
 
-    for _ in range(settings.epochs):
+    for epoch in range(settings.epochs):
         network.train()
-        for x, y in on_device(islice(batches[0], settings.steps_per_epoch)):
+        some = on_device(islice(batches[0], settings.steps_per_epoch))
+        for step, (x, y) in enumerate(some, epoch * settings.steps_per_epoch):
+            if gates is not None:
+                gates.advance(step / settings.steps)
             optimizer.zero_grad()
             loss = F.cross_entropy(forward(network, x).flatten(1), y, label_smoothing=settings.label_smoothing)
-            (loss if gates is None else loss + settings.band_cost * gates.cost).backward()
+            (loss if gates is None or gates.settled else loss + settings.band_cost * gates.cost).backward()
             optimizer.step()
         network.eval()
         with torch.no_grad():

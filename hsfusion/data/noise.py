@@ -60,9 +60,12 @@ def noise_whitening(cube: TrainingCube, split: Split) -> NDArray[np.float64]:
     if len(differences) < 50:
         return whole
     scale = np.sqrt(differences[:, used].var(0) + 1e-3 * differences[:, used].var(0).mean())
+    # few rows of the same covariance: the analysis goes through all of them again and again
+    values, vectors = np.linalg.eigh(np.cov(differences[:, used] / scale, rowvar=False, ddof=0))
+    root = np.sqrt(used.size * values.clip(0))[:, None] * vectors.T
     with warnings.catch_warnings():  # more factors than the noise has converge slowly, and change little
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model = FactorAnalysis(min(_FACTORS, used.size // 2)).fit(differences[:, used] / scale)
+        model = FactorAnalysis(min(_FACTORS, used.size // 2)).fit(np.concatenate([root, -root]))
     noise = model.components_.T @ model.components_ + np.diag(np.maximum(model.noise_variance_, 1e-3))
     values, vectors = np.linalg.eigh(noise)
     matrix = vectors * values**-0.5 @ vectors.T / scale

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class StochasticGates(nn.Module):
         super().__init__()
         self.register_buffer("gate_of", gate_of)
         self.register_buffer("kept", torch.zeros(gate_of.shape, dtype=torch.bool))
-        self._settled = False  # spares a look at the device in every step
+        self.settled = False  # spares a look at the device in every step
         self.position = nn.Parameter(torch.full((int(gate_of.max()) + 1,), _START))
 
     @property
@@ -69,8 +70,8 @@ class StochasticGates(nn.Module):
     @torch.no_grad()
     def advance(self, progress: float) -> None:
         """Chooses the bands when it is time; ``progress`` is the share of the training, 0 to 1."""
-        if progress >= SETTLED and not self._settled:
-            self._settled = True
+        if progress >= SETTLED and not self.settled:
+            self.settled = True
             open_enough = self.position.max().clamp(max=_SHUT)  # at least one
             if not self.kept.any():
                 self.kept.copy_((self.position >= open_enough)[self.gate_of])
@@ -102,7 +103,7 @@ class BandCentres(nn.Module):
         self.register_buffer("rank", rank.float())
         self.register_buffer("always", torch.zeros(rank.shape, dtype=torch.bool) if always is None else always)
         self.register_buffer("kept", torch.zeros(rank.shape, dtype=torch.bool))
-        self._settled = False
+        self.settled = False
         self.register_buffer("width", torch.tensor(self._width(0.0)))
         self.shift = nn.Parameter(torch.zeros(number))
 
@@ -134,8 +135,8 @@ class BandCentres(nn.Module):
         """Narrows the windows, then chooses the bands; ``progress`` is the share of the training, 0 to 1."""
         if progress < SETTLED:
             self.width.fill_(self._width(progress / SETTLED))
-        elif not self._settled:
-            self._settled = True
+        elif not self.settled:
+            self.settled = True
             if not self.kept.any():
                 self._choose()
 
@@ -182,6 +183,8 @@ class BandFusion(nn.Module):
     basis: Tensor
     log_prior: Tensor
     passed: Tensor
+    _bands: Tensor
+    _sizes: list[int]
 
     def __init__(
         self,
@@ -227,8 +230,16 @@ class BandFusion(nn.Module):
     @property
     def response(self) -> Tensor:
         """(G, M, C) responses s, non-negative, summing to 1 over C and zero outside the group; gates not included."""
-        logits = self.coefficients @ self.basis.T + self.log_prior
-        return logits.masked_fill(~self.membership[:, None, :], -torch.inf).softmax(-1)
+        inside = self._responses()
+        whole = inside.new_zeros(*inside.shape[:2], len(self.basis))
+        return whole.scatter(2, self._bands[:, None].expand_as(inside), inside)
+
+    def _responses(self) -> Tensor:
+        """(G, M, L) at the bands of each group, ``_bands``; 0 at others that fill up groups of less than L."""
+        prior = self.log_prior.expand(*self.passed.shape, -1) if self.log_prior.dim() == 1 else self.log_prior
+        places = self._bands[:, None].expand(-1, self.channels, -1)
+        logits = self.coefficients @ self.basis[self._bands].mT + prior.gather(2, places)
+        return logits.masked_fill(~self.membership.gather(1, self._bands)[:, None], -torch.inf).softmax(-1)
 
     @property
     def open_share(self) -> Tensor:
@@ -242,16 +253,16 @@ class BandFusion(nn.Module):
         """
         if self.gates is not None:
             x = self.gates(x) if self.training else x * self.openness[:, None, None].to(x.dtype)
-        response, last = self.response * self.passed[:, :, None], x.movedim(1, -1)  # (B, H, W, C)
+        response, last = self._responses() * self.passed[:, :, None], x.movedim(1, -1)  # (B, H, W, C)
         tensors = []
-        for g in range(len(response)):
-            inside = self.get_buffer(f"_inside_{g}")
+        for g, size in enumerate(self._sizes):
+            inside = self._bands[g, :size]
             # all channels respond alike unless carried over; the first group gives the number of channels
-            if inside.numel() == 1 and g > 0 and self.log_prior.dim() == 1:
+            if size == 1 and g > 0 and self.log_prior.dim() == 1:
                 tensors.append(x[:, inside])
                 continue
             # the rest of the response is zero: leaving it out saves G - 1 of G multiplications
-            tensors.append((last[..., inside] @ response[g][:, inside].T.to(x.dtype)).movedim(-1, 1))
+            tensors.append((last[..., inside] @ response[g, :, :size].T.to(x.dtype)).movedim(-1, 1))
         return tensors
 
     def instance_weights(self, x: Tensor) -> Tensor:
@@ -274,7 +285,9 @@ class BandFusion(nn.Module):
         weights = self.group_sum.weights
         if weights.dim() == 1:
             weights = weights[:, None].expand(-1, self.channels)
-        return torch.einsum("gm,gmc->mc", weights * self.passed, self.response)
+        parts = (weights * self.passed)[:, :, None] * self._responses()  # (G, M, L)
+        whole = parts.new_zeros(self.channels, len(self.basis))
+        return whole.index_add(1, self._bands.flatten(), parts.transpose(0, 1).flatten(1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Fuses standardised bands (B, C, H, W) to (B, M, H - 2 * margin, W - 2 * margin)."""
@@ -282,7 +295,7 @@ class BandFusion(nn.Module):
             return crop(self.group_sum(*self.group_tensors(x)), self.margin)
         if self.gates is None:
             return matrix_product(x, self.matrix())
-        if self.training:
+        if self.training and not self.gates.settled:
             return matrix_product(self.gates(x), self.matrix())
         return matrix_product(x, self.matrix() * self.openness)
 
@@ -318,11 +331,12 @@ class FreeFusion(nn.Module):
         return matrix_product(x, self.matrix())
 
 
-def _index_bands(fusion: nn.Module, *_: object) -> None:
-    """Keeps the indices of the bands of each group; loading tensors can change the groups."""
+def _index_bands(fusion: Any, *_: object) -> None:
+    """Keeps the indices (G, L) of the bands of each group, its own first; loading tensors can change the groups."""
     membership = fusion.get_buffer("membership")
-    for g, row in enumerate(membership):
-        fusion.register_buffer(f"_inside_{g}", row.nonzero()[:, 0], persistent=False)
+    fusion._sizes = membership.sum(1).tolist()
+    bands = membership.int().argsort(dim=1, descending=True, stable=True)[:, : max(fusion._sizes)]
+    fusion.register_buffer("_bands", bands, persistent=False)
 
 
 def _start(membership: Tensor, log_prior: Tensor, *, basis: Tensor, channels: int) -> Tensor:

@@ -175,7 +175,7 @@ def standardised(
     network.train()  # Lightning leaves it as it is
     gates = network.fusion.gates
     if gates is not None and gates.kept.any():  # settled for good: processes that train together would miss gradients
-        gates.requires_grad_(False)
+        gates.requires_grad_(False).settled = True
     return Experiment(split, initial, cube)
 
 

@@ -34,7 +34,13 @@ from hsfusion.scenes import LabelledScene
 from hsfusion.scenes.scene import read_pixels
 from hsfusion.training.building import WeightReadout
 from hsfusion.training.callbacks import History, KeepBest, LastCheckpoint, WeightHistory, ending_together
-from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights, confusion_matrix
+from hsfusion.training.classifier import (
+    DEFAULT_OPTIMIZER,
+    FusionClassifier,
+    accuracies,
+    balanced_class_weights,
+    confusion_matrix,
+)
 from hsfusion.trust.chance import Chance, compare_with_moved_labels
 from hsfusion.trust.verdict import beats_chance
 
@@ -254,7 +260,7 @@ def _trainer(
 def _classifier(
     settings: TrainSettings, network: FusionNetwork | MultiSceneNetwork, counts: NDArray[np.integer]
 ) -> FusionClassifier:
-    optimizer = settings.optimizer or torch.optim.AdamW  # lr=0.001, weight_decay=0.01
+    optimizer = settings.optimizer or DEFAULT_OPTIMIZER
     with configuration_errors("optimizer"):
         optimizer([torch.nn.Parameter(torch.zeros(1))])  # values out of range show here and not in the middle of it
     return FusionClassifier(

@@ -24,6 +24,8 @@ from hsfusion.errors import DivergedError
 from hsfusion.nn import FreeFusion, FusionNetwork, MultiSceneNetwork
 
 _log = logging.getLogger(__name__)
+#: what a training takes that names no optimizer: lr=0.001, weight_decay=0.01
+DEFAULT_OPTIMIZER = partial(torch.optim.AdamW, fused=True)
 # shares of the training: bands cost nothing before the first, and all of their price from the second on
 _FREE, _CHARGED = 0.1, 0.5
 
@@ -81,9 +83,8 @@ class FusionClassifier(pl.LightningModule):
         self.fusion_lr_scale = fusion_lr_scale
         self.band_cost = band_cost
         self._whitened = False  # whether patches are
-        self._losses = torch.zeros(2)  # of the epoch: sum over the samples, and their number
+        self._losses: list[Tensor | float] = []  # of the steps of the epoch
         self.steps_run = 0  # in this process, not counting those before a resume
-        self._diverged = torch.zeros(2)  # the first loss that was not finite, and its step
         self.label_smoothing = label_smoothing
         self.num_classes = network.cnn.classifier.out_channels
         weights = torch.ones(self.num_classes) if class_weights is None else torch.tensor(class_weights)
@@ -118,27 +119,21 @@ class FusionClassifier(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of patches (B, C, P, P) with classes (B,)."""
         loss = self._loss(*batch)[0]
-        self._log_mean(loss.detach(), len(batch[1]))
-        at = torch.stack([loss.detach(), torch.full_like(loss, self.global_step)])
-        self._diverged = self._diverged.to(loss.device)  # compared here, and looked at where the device is waited for
-        self._diverged = torch.where(self._diverged[0].isfinite() & ~at[0].isfinite(), at, self._diverged)
-        return loss + self.band_price(self.global_step) if self.network.fusion.gates is not None else loss
-
-    def _log_mean(self, loss: Tensor, samples: int) -> None:
-        """Logs the mean loss of an epoch at its end: ``log`` takes as long as a layer of the network."""
-        self._losses = self._losses.to(loss.device) + torch.stack([loss * samples, torch.full_like(loss, samples)])
+        self._losses.append(loss.detach())  # looked at where the device is waited for
         if self.trainer.is_last_batch or self.global_step + 1 == self.trainer.max_steps:
-            mean = self._losses[0] / self._losses[1]
+            mean = sum(map(float, self._losses)) / len(self._losses)
+            # once an epoch: it takes as long as a layer of the network
             self.log("train/loss", mean, on_step=False, on_epoch=True, prog_bar=True, batch_size=1, sync_dist=True)
-            self._losses = torch.zeros_like(self._losses)
+        gates = self.network.fusion.gates
+        return loss if gates is None or gates.settled else loss + self.band_price(self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the losses of an epoch that is not over."""
-        checkpoint["losses"] = self._losses.cpu()
+        checkpoint["losses"] = [float(loss) for loss in self._losses]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on with them."""
-        self._losses = checkpoint.get("losses", self._losses)
+        self._losses = list(checkpoint.get("losses", ()))
 
     def band_price(self, step: int) -> Tensor:
         """What the open bands cost at a step, in units of the loss."""
@@ -155,18 +150,21 @@ class FusionClassifier(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Stops a run that diverged, and logs the mean loss of the epoch."""
         self.check_finite()
+        self._losses = []
         loss = float(self.trainer.callback_metrics.get("train/loss", 0.0))
         _log.info("epoch %d: training loss %.4f", self.current_epoch, loss)
 
     def check_finite(self) -> None:
         """Raises :class:`DivergedError` if a loss was no finite number, or a number of the network is none."""
-        loss, step = self._diverged.tolist()
-        what, expected, step = f"loss is {loss}", "a finite number", int(step)
-        if math.isfinite(loss):
-            if all(bool(tensor.isfinite().all()) for tensor in self.network.state_dict().values()):
-                return
-            what, expected, step = "weights are not finite", "numbers", max(0, self.global_step - 1)
-        epoch, batch = divmod(step, int(self.trainer.num_training_batches))
+        batch = next((i for i, loss in enumerate(self._losses) if not math.isfinite(loss)), None)
+        if batch is None and all(bool(tensor.isfinite().all()) for tensor in self.network.state_dict().values()):
+            return
+        what, expected = "weights are not finite", "numbers"
+        if batch is not None:
+            what, expected = f"loss is {float(self._losses[batch])}", "a finite number"
+        batch = max(0, len(self._losses) - 1) if batch is None else batch
+        epoch = self.current_epoch
+        step = epoch * int(self.trainer.num_training_batches) + batch
         fix = "lower optimizer.lr, or check the scene for extreme values"
         raise DivergedError(
             f"training: {what} at step {step}, batch {batch} of epoch {epoch}, expected {expected}. Fix: {fix}."
