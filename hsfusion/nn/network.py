@@ -120,8 +120,7 @@ class PixelClassifier(nn.Module):
     A patch of ``receptive_field`` pixels gives one pixel; a tile gives the same numbers for all its pixels.
 
     Args:
-        backbone: from M channels to its features, see :mod:`hsfusion.nn.network`. Its first convolution has a bias, or
-            is followed by a normalisation: that of the fused channels learns a gain alone.
+        backbone: from M channels to its features, see :mod:`hsfusion.nn.network`.
         channels: M.
         num_classes: K.
         dropout: share of the backbone's features dropped in training, before the classifier.
@@ -132,7 +131,8 @@ class PixelClassifier(nn.Module):
         self.receptive_field = _stated(backbone, "receptive_field")
         _first_convolution(backbone, channels=channels)
         self.norm = nn.BatchNorm2d(channels)
-        self.norm.bias.requires_grad_(False)  # the backbone takes it away: an optimizer would step on rounding alone
+        if isinstance(backbone, SmallCNN):  # whose normalisation takes the bias away: steps would follow rounding alone
+            self.norm.bias.requires_grad_(False)
         self.features = backbone
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(_stated(backbone, "out_channels"), num_classes, 1)

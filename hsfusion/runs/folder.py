@@ -154,7 +154,8 @@ def inputs_of(experiments: Sequence[Experiment]) -> dict[str, Any]:
         labelled, name = split.labelled, split.labelled.scene.name
         truth = hashlib.sha256(json.dumps(asdict(labelled.legend)).encode())
         for codes in (labelled.labels, split.roles):
-            truth.update(codes.ravel().data)
+            for row in codes:  # as numbers of one size, whatever they are kept as
+                truth.update(row.astype("<i8").data)
         inputs |= {f"content (bands, place, values) of {name}": content_digest(labelled.scene)}
         inputs |= {f"ground truth of {name}": truth.hexdigest()}
     return inputs

@@ -43,8 +43,8 @@ def write_figures(run: Run, folder: Path) -> None:
     }
     for stem, figure in figures.items():
         plots.save_figure(figure, folder / "figures" / stem)
-    for logger in result.loggers:
-        log_outputs(logger, {stem: figures[stem] for stem in ("band_weights", "map")}, run.accuracy)
+    while result.loggers:  # once: what is written again, and other results of this training, find none
+        log_outputs(result.loggers.pop(), {stem: figures[stem] for stem in ("band_weights", "map")}, run.accuracy)
 
 
 def log_outputs(logger: Any, figures: dict[str, Any], accuracy: dict[str, Any]) -> None:

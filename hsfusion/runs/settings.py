@@ -195,7 +195,7 @@ class TrainSettings(Settings):
             better, see :mod:`hsfusion.runs.validation`; each a mapping of fields of the model and of
             :data:`SELECTABLE`, fewer ``epochs`` only. () for none.
         baselines: classifiers without a network on the same pixels, see :mod:`hsfusion.trust.baselines`.
-        optimizer: makes an optimizer from parameter groups; None for fused AdamW, lr=0.001, weight_decay=0.01.
+        optimizer: makes an optimizer from parameter groups; None for AdamW with lr=0.001 and weight_decay=0.01.
         trainer: makes Lightning's Trainer from the keywords that a run sets; None for one on a GPU if there is one.
         loggers: each makes a Lightning logger from ``save_dir``.
         callbacks: further Lightning callbacks, or what makes them: then each training gets callbacks of its own.

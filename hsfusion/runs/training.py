@@ -34,13 +34,7 @@ from hsfusion.scenes import LabelledScene
 from hsfusion.scenes.scene import read_pixels
 from hsfusion.training.building import WeightReadout
 from hsfusion.training.callbacks import History, KeepBest, LastCheckpoint, WeightHistory, ending_together
-from hsfusion.training.classifier import (
-    DEFAULT_OPTIMIZER,
-    FusionClassifier,
-    accuracies,
-    balanced_class_weights,
-    confusion_matrix,
-)
+from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights, confusion_matrix
 from hsfusion.trust.chance import Chance, compare_with_moved_labels
 from hsfusion.trust.verdict import beats_chance
 
@@ -62,7 +56,7 @@ class FittedNetwork:
     seconds: float
     samples_per_second: float
     is_main: bool  # False on all but the first process
-    loggers: Sequence[Logger]  # which take figures and accuracies, too
+    loggers: list[Logger]  # that wait for figures and accuracies; the list is shared by all results of a training
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,7 +254,7 @@ def _trainer(
 def _classifier(
     settings: TrainSettings, network: FusionNetwork | MultiSceneNetwork, counts: NDArray[np.integer]
 ) -> FusionClassifier:
-    optimizer = settings.optimizer or DEFAULT_OPTIMIZER
+    optimizer = settings.optimizer or torch.optim.AdamW
     with configuration_errors("optimizer"):
         optimizer([torch.nn.Parameter(torch.zeros(1))])  # values out of range show here and not in the middle of it
     return FusionClassifier(

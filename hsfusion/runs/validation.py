@@ -25,7 +25,6 @@ from hsfusion.runs.folder import read_json
 from hsfusion.runs.settings import TrainSettings, replaced
 from hsfusion.scenes import LabelledScene
 from hsfusion.training.building import WeightReadout
-from hsfusion.training.classifier import DEFAULT_OPTIMIZER
 from hsfusion.trust.baselines import PixelTable, linear_classifier, log_likelihoods, network_share, temperature
 from hsfusion.trust.chance import evenly
 from hsfusion.trust.faithfulness import permutations, predicted_fill
@@ -230,7 +229,7 @@ def changed(settings: TrainSettings, change: Mapping[str, Any]) -> TrainSettings
     """Settings with one of the changes that ``settings.select`` names."""
     fields = {name: value for name, value in change.items() if hasattr(settings, name)}
     if "lr" in change:
-        fields["optimizer"] = partial(settings.optimizer or DEFAULT_OPTIMIZER, lr=change["lr"])
+        fields["optimizer"] = partial(settings.optimizer or torch.optim.AdamW, lr=change["lr"])
     return replaced(settings, {**fields, "model": {name: change[name] for name in change.keys() - fields - {"lr"}}})
 
 

@@ -52,6 +52,8 @@ class Legend:
         if not codes or list(codes) != sorted(set(codes)) or not 1 <= codes[0] <= codes[-1] <= 65535:
             expected = "ascending integers from 1 to 65535, 0 being unlabelled"
             wrong = ("codes", codes, expected, "renumber the classes")
+        elif len(codes) > 32767:
+            wrong = ("number of classes", len(codes), "at most 32767", "leave out or join classes")
         elif twice := sorted({name for name in names if names.count(name) > 1}):
             wrong = ("names", f"{twice} for more than one class", "unique names", "rename classes by class_names")
         elif odd := [color for color in self.colors if not _COLOR.fullmatch(color)]:

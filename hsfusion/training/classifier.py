@@ -25,7 +25,6 @@ from hsfusion.nn import FreeFusion, FusionNetwork, MultiSceneNetwork
 
 _log = logging.getLogger(__name__)
 #: what a training takes that names no optimizer: lr=0.001, weight_decay=0.01
-DEFAULT_OPTIMIZER = partial(torch.optim.AdamW, fused=True)
 # shares of the training: bands cost nothing before the first, and all of their price from the second on
 _FREE, _CHARGED = 0.1, 0.5
 
@@ -129,11 +128,11 @@ class FusionClassifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the losses of an epoch that is not over."""
-        checkpoint["losses"] = [float(loss) for loss in self._losses]
+        checkpoint["step_losses"] = [float(loss) for loss in self._losses]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on with them."""
-        self._losses = list(checkpoint.get("losses", ()))
+        self._losses = list(checkpoint.get("step_losses", ()))
 
     def band_price(self, step: int) -> Tensor:
         """What the open bands cost at a step, in units of the loss."""

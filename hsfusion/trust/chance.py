@@ -122,7 +122,7 @@ def null_moves(
     Every class keeps half of its pixels. ``has_data`` says it of pixels (N,); :func:`moved_by` makes the moves.
     """
     pixels, moves = np.flatnonzero(labels), []
-    classes, known = labels.flat[pixels], np.where(labels > 0, labels, -1)
+    classes, known = labels.flat[pixels], np.where(labels > 0, labels.astype(np.int64), -1)
     for move in range(_ROUNDS * MAPS):
         if len(moves) == number:
             break

@@ -92,7 +92,7 @@ def test_scratch_network_that_fails_is_an_error_and_leaves_the_fine_tuned_run(hs
     words = [f"pretrained={folder / 'first'}", *ON_DESIS, *SHORT, "scratch_epochs=1", "run_dir=second"]
     done = hsfusion("finetune", *words, cwd=tmp_path)
     assert done.returncode == 4, done.stderr
-    assert "fine-tuned run is whole, in second" in done.stderr
+    assert "fine-tuned run is complete, in second" in done.stderr
     assert "loss is nan" in done.stderr.splitlines()[-1]
     assert (tmp_path / "second" / "model.safetensors").is_file()
     assert "DivergedError: training: loss is nan" in (tmp_path / "second" / "train.log").read_text()

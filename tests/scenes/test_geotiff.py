@@ -353,6 +353,14 @@ def test_file_that_lost_its_last_bytes_is_refused_and_not_read_without_its_tags(
         open_cube_file(path)
 
 
+def test_truncated_file_is_refused_at_opening(tmp_path):
+    path = write(tmp_path / "c.tif", tags=None)
+    os.truncate(path, int(path.stat().st_size * 0.9))
+    with pytest.raises(InputError) as caught:
+        open_cube_file(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_file_that_is_damaged_under_way_is_an_error(tmp_path):
     file = open_cube_file(write(tmp_path / "c.tif", compress="DEFLATE"))
     data = bytearray(file.path.read_bytes())

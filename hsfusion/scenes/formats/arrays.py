@@ -21,7 +21,15 @@ from hsfusion.scenes.formats.cube_file import ArrayPixels, CubeFile, MappedPixel
 from hsfusion.scenes.geobox import GeoBox
 
 AXIS_OF_WORD = {"band": "layers", "row": "rows", "col": "cols"}  # the words of scene.axes
-_TRIAL = "import sys; from scipy.io import loadmat; loadmat(sys.argv[1], appendmat=False)"
+_TRIAL = """
+import sys
+sys.path[:] = sys.argv[2:]
+from scipy.io import loadmat
+try:
+    loadmat(sys.argv[1], appendmat=False)
+except Exception:
+    pass  # which comes again
+"""
 MATLAB_CLASSES = {"logical", "single", "double"} | {f"{s}int{bits}" for bits in (8, 16, 32, 64) for s in ("", "u")}
 
 
@@ -71,9 +79,9 @@ def open_matlab(path: Path, *, variable: str | None = None, axes: Sequence[str] 
 
 def _check_readable(path: Path) -> None:
     """Refuses a file on which scipy crashes, by trying it in a process of its own."""
-    words = [sys.executable, "-P", "-c", _TRIAL, str(path)]
+    words = [sys.executable, "-P", "-c", _TRIAL, str(path), *sys.path]
     code = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode
-    if code not in (0, 1):  # 1: an exception, which comes again
+    if code:
         value = f"unreadable (the reader ended with code {code})"
         raise InputError(path, "content", value, "a whole file", "write the file again")
 
