@@ -24,7 +24,6 @@ from hsfusion.errors import DivergedError
 from hsfusion.nn import FreeFusion, FusionNetwork, MultiSceneNetwork
 
 _log = logging.getLogger(__name__)
-#: what a training takes that names no optimizer: lr=0.001, weight_decay=0.01
 # shares of the training: bands cost nothing before the first, and all of their price from the second on
 _FREE, _CHARGED = 0.1, 0.5
 
