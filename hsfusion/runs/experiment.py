@@ -23,7 +23,7 @@ from hsfusion.runs.settings import TrainSettings
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.description import open_described
 from hsfusion.spectra import BandGroup, Bands, membership
-from hsfusion.training.building import backbone_arguments, build_network
+from hsfusion.training.building import backbone_arguments, build_network, with_all_layers
 from hsfusion.training.transfer import TransferReport
 
 _log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def used_layers(scene: Scene, settings: TrainSettings) -> NDArray[np.bool_]:
     if settings.model.fusion != "free":
         with configuration_errors("groups"):
             inside = membership(list(settings.groups(scene.bands)), scene.bands).any(0)
-    return np.append(inside, np.ones(sum(number for _, number in scene.sources), bool))
+    return with_all_layers(np.asarray(inside), scene.sources)
 
 
 def initialise(split: Split, settings: TrainSettings, *, make: ModelMaker | None = None) -> Experiment:

@@ -123,15 +123,15 @@ def starting_experiment(labelled: LabelledScene, settings: TrainSettings, *, mod
     experiment = prepare_experiment(labelled, settings, make=make)
     initial = experiment.initial
     assert initial.transfer is not None, "a transferred network"
-    whitened = replace(initial, transfer=initial.transfer.standardised_anew())
+    fitted = replace(initial, transfer=initial.transfer.standardised_anew())
     comparable = not initial.transfer.new_sources and experiment.split.count(VAL)
     if not comparable or unknown_classes(header, experiment.split.labelled.legend.names):
-        return replace(experiment, initial=whitened)
+        return replace(experiment, initial=fitted)
     accuracy = _accuracy_at_start(experiment, settings)
     as_known = standardised(experiment.split, initial, known=known)
     if _accuracy_at_start(as_known, settings) >= accuracy:
         return as_known
-    return standardised(experiment.split, whitened)
+    return standardised(experiment.split, fitted)
 
 
 def _class_shares(header: ModelHeader, settings: TrainSettings, names: Sequence[str]) -> NDArray[np.float64] | None:

@@ -62,8 +62,7 @@ def build_network(
     """
     try:
         if fusion == "free":
-            usable = np.append(bands.good, np.ones(sum(number for _, number in sources), bool))  # (C + E,)
-            fused = FreeFusion(torch.from_numpy(usable)[None], channels=channels)
+            fused = FreeFusion(torch.from_numpy(with_all_layers(bands.good, sources))[None], channels=channels)
         else:
             carried = response == "carried"
             inside = np.tile(bands.good, (len(groups), 1)) if carried else membership(groups, bands)
@@ -89,6 +88,11 @@ def _network(fused: BandFusion | FreeFusion, cnn: PixelClassifier, whitening: st
         fused, cnn, mean=torch.zeros(size), std=torch.ones(size), whitens=whitening == "noise", linear=part
     )
     return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def with_all_layers(usable: NDArray[np.bool_], sources: Sequence[tuple[str, int]]) -> NDArray[np.bool_]:
+    """(C + E,): bands that may be used (C,), and every layer of the further rasters."""
+    return np.append(usable, np.ones(sum(number for _, number in sources), bool))
 
 
 def backbone_arguments(backbone: str | BackboneMaker) -> dict[str, Any]:

@@ -175,9 +175,6 @@ def transfer(
     share = _with_layers(resampling_matrix(old, bands), old=rasters, new=sources)
     coverages, outside = _coverages(network, header, share=share)
     left = _covered_groups(coverages[: len(groups)], old, bands)
-    old_rows = {source: row for row, source in enumerate(rasters, len(groups))}
-    new = [GroupOrigin(source[0], old_rows.get(source), source[1]) for source in sources]
-    rows = [GroupOrigin(groups[g].name, g) for g in left] + new
     instance = network.fusion.kind.endswith("instance")
     kept_apart = instance or (responses == "kept" and network.whitening is None and network.fusion.kind != "free")
     changed = {"response": "carried"} if kept_apart else {"response": "learned", "fusion": "free"}
@@ -185,7 +182,8 @@ def transfer(
     architecture = {**header.architecture, **changed, **whitens, "keep_bands": None}
     kept = tuple(groups[g] for g in left)
     transferred = build_network(bands, kept, num_classes=len(classes), sources=sources, **architecture)
-    plan = TransferPlan(old, bands, share, _prediction(network, old=old, new=bands, share=share), tuple(rows))
+    rows = _origins(header, left, sources)
+    plan = TransferPlan(old, bands, share, _prediction(network, old=old, new=bands, share=share), rows)
     tensors = _filled(transferred, network, plan=plan, classes=classes)
     report = TransferReport(
         **{origin: tuple(name for name in tensors if tensors[name][1] == origin) for origin in _ORIGINS},
@@ -195,10 +193,17 @@ def transfer(
         dropped_groups=tuple(group.name for g, group in enumerate(groups) if kept_apart and g not in left),
         dropped_sources=tuple(name for name, number in rasters if (name, number) not in sources),
         dropped_classes=tuple(name for row, name in enumerate(named) if row not in classes.values()),
-        new_sources=tuple(row.name for row in new if row.old is None),
+        new_sources=tuple(row.name for row in rows if row.old is None),
         new_classes=tuple(name for name, row in classes.items() if row is None),
     )
     return TransferredNetwork(transferred.eval(), kept, architecture, report)
+
+
+def _origins(header: ModelHeader, left: Sequence[int], sources: Sequence[tuple[str, int]]) -> tuple[GroupOrigin, ...]:
+    """The groups that are left, then the rasters of the new scene."""
+    old = {source: row for row, source in enumerate(header.sources, len(header.groups))}
+    rasters = (GroupOrigin(name, old.get((name, layers)), layers) for name, layers in sources)
+    return (*(GroupOrigin(header.groups[g].name, g) for g in left), *rasters)
 
 
 def _matrix(network: FusionNetwork) -> NDArray[np.float64]:

@@ -325,7 +325,8 @@ def test_bands_that_a_sensor_lacks_are_predicted(architecture):
     carried = carry(network, header, few)
     x = torch.from_numpy(correlated(seed=1).T.reshape(1, 61, 20, 20)).float()
     expected = network(x)
-    assert (carried.network(x[:, ~gap]) - expected).abs().max() < 0.2 * expected.std()
+    error = (carried.network(x[:, ~gap]) - expected).abs() / expected.std()  # of eight seeds at most 0.026 and 0.14
+    assert error.mean() < 0.03 and error.max() < 0.2
     assert min(carried.report.expected_r2) > 0.99 and len(carried.report.expected_r2) == 4
     assert carried.report.outside_share > 0.2
     dealt = network.matrix()[:, ~gap] @ network.standardise(x)[0, ~gap].flatten(1)
