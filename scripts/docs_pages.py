@@ -13,10 +13,10 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from hsfusion.cli import inspection, weights
 from hsfusion.cli.app import groups_and_keys
 from hsfusion.cli.benchmark import KINDS
 from hsfusion.cli.main import COMMANDS
+from hsfusion.cli.pages import help_of
 from hsfusion.cli.words import CONF
 from hsfusion.evidence.jobs import EvidenceSettings
 from hsfusion.runs.prediction import PredictSettings
@@ -63,9 +63,8 @@ def commands_page() -> str:
     ]
     for command in ("train", "finetune", "predict"):
         parts += _command_part(f"hsfusion {command}", command)
-    for name, text in (("weights", weights._HELP), ("inspect", inspection._HELP)):
-        keys = {"keys": " ".join(inspection.scene_keys())}
-        parts += [f"## hsfusion {name}", f"```text\n{text.format(**keys)}\n```"]
+    for name in ("weights", "inspect"):
+        parts += [f"## hsfusion {name}", f"```text\n{help_of(name)}\n```"]
     for kind, (_, text) in KINDS.items():
         parts += [*_command_part(f"hsfusion benchmark {kind}", f"benchmark_{kind}", f"Measures {text}.")]
     parts += ["## hsfusion completion", f"Prints{COMMANDS['completion'].removeprefix('print')}."]

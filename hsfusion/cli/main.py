@@ -26,8 +26,9 @@ COMMANDS = {
     "completion": "print what a shell needs to complete commands and keys: hsfusion completion bash | zsh | fish",
 }
 COMMAND = "HSFUSION_COMMAND"  # environment variable with its name, for the processes of a distributed run
-# A module named inspect would hide Python's own from every file that is run beside it, as in a distributed run.
-_MODULES = {"inspect": "inspection", "train": "commands", "finetune": "commands", "predict": "commands"}
+# command -> module, where it has another name. One named inspect would hide Python's own from every file that is run
+# beside it, as in a distributed run.
+_MODULES = {"inspect": "pages", "weights": "pages", **dict.fromkeys(("train", "finetune", "predict"), "commands")}
 # what the machine, not the input, is to blame for
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM}
 _MACHINE |= {errno.EEXIST, errno.ENOTDIR}  # a file where a folder has to be

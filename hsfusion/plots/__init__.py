@@ -1,7 +1,13 @@
 """Figures and the HTML report: arrays in, figures out; the only importer of matplotlib and jinja2."""
 
-from hsfusion.plots.accuracy import confusion_figure, training_figure, trials_figure
-from hsfusion.plots.evidence import faithfulness_figure, sensors_figure, top_k_figure
+from hsfusion.plots.accuracy import (
+    confusion_figure,
+    faithfulness_figure,
+    sensors_figure,
+    top_k_figure,
+    training_figure,
+    trials_figure,
+)
 from hsfusion.plots.report import map_html, report_html, weight_content
 from hsfusion.plots.scene import (
     band_quality_figure,

@@ -1,4 +1,4 @@
-"""How a network learned and how well it classifies: the course of a training, and the confusion matrix."""
+"""Accuracies: over a training and a search, per class, with bands removed or chosen, and of other sensors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,20 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from hsfusion.plots.style import PAGE_WIDTH_IN, SMALL_PT, STYLE, Color, open_frame, text_width_in, titled_figure
+from hsfusion.plots.style import (
+    PAGE_WIDTH_IN,
+    PERCENT,
+    SMALL_PT,
+    STYLE,
+    Color,
+    legend_columns,
+    open_frame,
+    text_width_in,
+    titled_figure,
+)
 
 # key in the history: name in the legend, colour, line style (tells the curves apart in grey)
 _LOSSES = {"train/loss": ("training", Color.BLUE, "-"), "val/loss": ("validation", Color.VERMILION, "--")}
@@ -25,6 +35,21 @@ _ACCURACIES = {
 }
 _NO_SUPPORT = "#C8C8C8"
 _ZERO = "#B0B0B0"
+_READABLE = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1.0}  # under a text that a curve may cross
+_FILLS = {"mean": "set to their mean", "conditional": "predicted from the kept"}
+# ranking -> colour, line and marker, which tell it apart in grey
+_RANKINGS = {
+    "weights": (Color.BLACK, "-", "o"),
+    "evenly spaced": (Color.VERMILION, "--", "s"),
+    "random": (Color.GREY, ":", "x"),
+    "lowest weights": (Color.PURPLE, ":", "v"),
+    "mutual information": (Color.BLUE, "-.", "^"),
+    "SVM weights": (Color.ORANGE, "-.", "P"),
+    "MNF loading": (Color.GREEN, "--", "D"),
+}
+_CLASSIFIERS = {"network": "network", "svm": "SVM"}
+_APART = 0.15  # of the metrics of one sensor
+_LOOKS = ((Color.BLUE, "o"), (Color.VERMILION, "D"))  # by colour and by shape
 
 
 @rc_context(STYLE)
@@ -133,3 +158,136 @@ def _write_cells(axes: Axes, counts: NDArray, *, share: NDArray[np.float64], siz
         axis.set_ticks(np.arange(number + 1) - 0.5, minor=True)
     axes.tick_params(which="minor", length=0)
     axes.grid(which="minor", color="white", lw=0.6)
+
+
+@rc_context(STYLE)
+def faithfulness_figure(
+    numbers: ArrayLike, curves: Mapping[str, Mapping[str, Mapping[str, Any]]], *, total: int, title: str
+) -> Figure:
+    """Draws accuracy along the order of weight against random orders, over numbers of bands removed, or kept (S,).
+
+    The curves are ``deletion`` and ``insertion`` to ``mean`` and ``conditional`` to ``accuracy``, ``random_mean``,
+    ``random_lower`` and ``random_upper``, each (S,), with the ``area`` between the first two, its interval from
+    ``lower`` to ``upper``, None where there is none, and ``p``.
+    """
+    figure = titled_figure(PAGE_WIDTH_IN, 4.6, title=title)
+    panels = figure.subplots(2, 2, sharex=True, sharey=True)
+    ways = (("deletion", "removed", "below", "removed", "top"), ("insertion", "kept", "above", "other", "bottom"))
+    for row, (kind, done, side, filled, corner) in zip(panels, ways, strict=True):
+        for axes, (fill, words) in zip(row, _FILLS.items(), strict=True):
+            curve = curves[kind][fill]
+            edges = (curve["random_lower"], curve["random_upper"])
+            axes.fill_between(numbers, *edges, color=Color.GREY, alpha=0.35, lw=0, label="random orders")
+            axes.plot(numbers, curve["random_mean"], color=Color.GREY, ls="--", label="their mean")
+            axes.plot(numbers, curve["accuracy"], color=Color.BLACK, marker="o", ms=2.5, label="by falling weight")
+            axes.set_title(f"{kind}: {filled} bands {words}", fontsize=7.5)
+            known = curve["lower"] is not None
+            interval = f" ({curve['lower']:.3f} to {curve['upper']:.3f})" if known else ""
+            _note(axes, f"area {side} random {curve['area']:.3f}{interval}, p = {curve['p']:.2g}", va=corner)
+            axes.set(xlabel=f"bands {done}, of {total}", ylim=(0, 1.02))
+            _finish(axes)
+        row[0].set_ylabel("overall accuracy (%)")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure
+
+
+@rc_context(STYLE)
+def top_k_figure(
+    numbers: Sequence[int],
+    accuracies: Mapping[str, Mapping[str, Mapping[str, ArrayLike]]],
+    *,
+    full: Mapping[str, float | None],
+    smallest: Mapping[tuple[str, str], int | None],
+    title: str,
+) -> Figure:
+    """Draws the accuracy after retraining on k bands against k (S,), for each ranking of the bands.
+
+    ``accuracies`` are by kind of split, the configured one first, classifier (``network``, ``svm``) and ranking, each
+    (S, splits); ``full`` are those with all bands, drawn for the first split; ``smallest`` are, by split and
+    classifier, the smallest k of our ranking that keeps 95 % of it.
+    """
+    panels = [(split, kind) for split in accuracies for kind in _CLASSIFIERS if kind in accuracies[split]]
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = titled_figure(PAGE_WIDTH_IN, 2.3 * rows + 0.9, title=title)
+    grid = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    named: dict[str, Any] = {}
+    for axes, (split, kind) in zip(grid, panels, strict=False):
+        for ranking, values in accuracies[split][kind].items():
+            named[ranking] = _draw_ranking(axes, numbers, np.asarray(values, float), ranking)
+        of_all = full.get(kind)
+        if split == panels[0][0] and of_all is not None:
+            named |= _draw_full(axes, of_all, smallest.get((split, kind)))
+        axes.set_title(f"{_CLASSIFIERS[kind]}, {split} split", fontsize=7.5)
+        axes.set(xlabel="bands k", ylabel="overall accuracy (%)", xticks=list(numbers))
+        _finish(axes)
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    columns = min(legend_columns(list(named)), 5)
+    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=columns)
+    return figure
+
+
+def _draw_ranking(axes: Axes, numbers: Sequence[int], values: np.ndarray, ranking: str) -> Any:
+    """Mean and range over splits (S, splits); returns the handle for the legend."""
+    color, line, marker = _RANKINGS.get(ranking, (Color.SKY_BLUE, "-", "*"))
+    mean = values.mean(1)
+    reach = np.stack([mean - values.min(1), values.max(1) - mean]) if values.shape[1] > 1 else None
+    width, level = (1.6, 4) if ranking == "weights" else (1.0, 3)
+    look = {"color": color, "ls": line, "marker": marker, "ms": 3.5, "lw": width, "zorder": level}
+    return axes.errorbar(numbers, mean, reach, elinewidth=0.6, **look)
+
+
+def _draw_full(axes: Axes, full: float, smallest: int | None) -> dict[str, Any]:
+    """The accuracy with all bands, 95 % of it, and the smallest number that keeps so much; returns legend handles."""
+    if smallest is not None:
+        axes.axvline(smallest, color=Color.SKY_BLUE, lw=4, alpha=0.4, zorder=1)
+    keeps = "no k keeps 95 %" if smallest is None else f"weights keep 95 % from k = {smallest}"
+    _note(axes, keeps, va="bottom")
+    return {
+        "all bands": axes.axhline(full, color=Color.BLACK, lw=0.8),
+        "95 % of it": axes.axhline(0.95 * full, color=Color.BLACK, lw=0.8, ls=(0, (1, 2))),
+    }
+
+
+def _note(axes: Axes, text: str, *, va: str) -> None:
+    at = (0.98, 0.96 if va == "top" else 0.05)
+    axes.text(*at, text, transform=axes.transAxes, ha="right", va=va, fontsize=SMALL_PT, bbox=_READABLE, zorder=5)
+
+
+def _finish(axes: Axes) -> None:
+    axes.tick_params(labelbottom=True)
+    axes.yaxis.set_major_formatter(PERCENT)
+    open_frame(axes)
+
+
+@rc_context(STYLE)
+def sensors_figure(
+    accuracies: Mapping[str, Mapping[str, ArrayLike]], bands: Mapping[str, int], *, title: str
+) -> Figure:
+    """Draws the accuracies with each sensor over the seeds.
+
+    Every seed is a small mark; the large one is the mean, the line one standard deviation (n - 1) to both sides.
+    ``accuracies`` are by sensor and metric (two at most), ``bands`` the number of bands of each.
+    """
+    figure = titled_figure(PAGE_WIDTH_IN, 3.0, title=title)
+    axes = figure.subplots()
+    axes.set_xticks(range(len(bands)), [f"{name}\n{number} bands" for name, number in bands.items()])
+    open_frame(axes)
+    metrics = list(next(iter(accuracies.values())))
+    for i, (metric, (color, marker)) in enumerate(zip(metrics, _LOOKS, strict=False)):
+        shift = _APART * (i - (len(metrics) - 1) / 2)
+        values = [np.asarray(of_sensor[metric], float) for of_sensor in accuracies.values()]
+        means = [float(np.mean(of_seeds)) for of_seeds in values]
+        spreads = [float(np.std(of_seeds, ddof=1)) if of_seeds.size > 1 else 0.0 for of_seeds in values]
+        x = np.arange(len(values)) + shift
+        for at, of_seeds in zip(x, values, strict=True):
+            if of_seeds.size > 1:
+                axes.plot(np.full(of_seeds.size, at + 0.06), of_seeds, ls="", marker=marker, ms=1.8, c=color, alpha=0.6)
+        axes.errorbar(x, means, spreads, ls="", marker=marker, ms=4.5, c=color, capsize=2.5, elinewidth=1, label=metric)
+    axes.set_ylabel("accuracy of the test pixels")
+    axes.set_xlim(-0.5, len(accuracies) - 0.5)
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(metrics), columnspacing=1.2, borderaxespad=0.2)
+    return figure

@@ -12,7 +12,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from hsfusion.cli import inspection
+from hsfusion.cli import pages
 from hsfusion.errors import InputError
 from hsfusion.runs.inspection import inspect_file
 from hsfusion.scenes.formats import registry
@@ -151,8 +151,7 @@ def test_wavelengths_that_contradict_the_file_are_an_error(folder):
 def test_wavelengths_without_a_unit_are_shown_as_they_stand(folder, capsys, monkeypatch):
     header(folder, ("wavelength units = Nanometers\n", ""))
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["inspect", "cube.img"])
-    inspection.command()
+    pages.inspect(["cube.img"])
     facts = rows(capsys.readouterr().out)
     assert facts["wavelengths"] == "not known in nm, see the warnings: 450 to 1030, unit not named"
     assert facts["marked"] == "1: 4"
@@ -167,20 +166,18 @@ def test_unit_that_is_given_is_used(folder):
 
 def test_bands_that_the_user_calls_bad_are_told_apart_from_marked_ones(folder, capsys, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["inspect", "cube.img", "bad_bands=[[900, 1030]]"])
-    inspection.command()
+    pages.inspect(["cube.img", "bad_bands=[[900, 1030]]"])
     facts = rows(capsys.readouterr().out)
     assert facts["bad bands"] == "9 of 30"
     assert facts["by bad_bands"] == "7: 24-30 (910-1030 nm)"
     assert facts["marked"] == "1: 4 (510 nm)"
 
 
-def test_bands_that_the_atmosphere_makes_are_named(folder, capsys, monkeypatch):
+def test_bands_that_the_atmosphere_makes_are_named(folder, capsys):
     cube = np.fromfile(folder / "cube.img", "<i2").reshape(BANDS, LINES, SAMPLES)
     cube[20] = np.where(cube[20] == -9999, -9999, cube[20] // 2)
     cube.tofile(folder / "cube.img")
-    monkeypatch.setattr(sys, "argv", ["inspect", str(folder / "cube.img")])
-    inspection.command()
+    pages.inspect([str(folder / "cube.img")])
     facts = rows(capsys.readouterr().out)
     assert facts["spike"] == "1: 21 (850 nm)"
     flags = inspect_file(str(folder / "cube.img"), {}).atmospheric
@@ -228,8 +225,7 @@ def test_everything_is_opened_and_looked_at_once(folder, monkeypatch, names):
 def test_further_rasters_are_opened_and_told(folder, capsys, monkeypatch):
     np.save(folder / "dsm.npy", np.zeros((LINES, SAMPLES), "f4"))
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["inspect", "cube.img", "sources={lidar: dsm.npy}"])
-    inspection.command()
+    pages.inspect(["cube.img", "sources={lidar: dsm.npy}"])
     assert rows(capsys.readouterr().out)["also"] == "lidar: 1 layer on the same grid"
     inspected = inspect_file("cube.img", {"sources": {"lidar": "dsm.npy"}, "labels": "labels.npy"})
     assert inspected.sources == (("lidar", 1),)
@@ -241,13 +237,9 @@ def test_bad_bands_that_hit_nothing_are_a_warning(folder):
 
 
 def test_plot_writes_three_figures_and_replaces_them(folder, monkeypatch, capsys, undrawn):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["inspect", *words])
-        inspection.command()
-
     monkeypatch.chdir(folder)
     for _ in range(2):
-        run("cube.img", "--plot")
+        pages.inspect(["cube.img", "--plot"])
     written = sorted(path.name for path in (folder / "cube_inspect").iterdir())
     assert [name for name in written if name.endswith("png")] == ["band_quality.png", "composite.png", "spectra.png"]
     assert "Figures: cube_inspect/composite.png" in capsys.readouterr().out
@@ -297,9 +289,8 @@ def test_wrong_words_and_files_are_one_line(folder, monkeypatch, case):
     (folder / "wrong.yaml").write_text("cube: cube.img\nlabel: labels.npy\n")
     words, part = WRONG[case]
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["inspect", *words])
     with pytest.raises(InputError) as caught:
-        inspection.command()
+        pages.inspect(words)
     assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -322,8 +313,8 @@ def test_help_lists_keys_and_torch_stays_away(hsfusion, folder):
     assert done.returncode == 0
     assert "wavelength_unit" in done.stdout
     code = (
-        "import sys; sys.argv = ['inspect', 'cube.img', '--plot']; from hsfusion.cli.inspection import command; "
-        "command(); print({'torch', 'lightning', 'matplotlib.pyplot'} & set(sys.modules))"
+        "import sys; from hsfusion.cli.pages import inspect; inspect(['cube.img', '--plot']); "
+        "print({'torch', 'lightning', 'matplotlib.pyplot'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
@@ -346,7 +337,7 @@ def test_script_does_what_the_command_does_and_hides_no_module(folder):
 
 
 def test_no_module_beside_a_command_hides_one_of_pythons():
-    names = {path.stem for path in Path(inspection.__file__).parent.glob("*.py")}
+    names = {path.stem for path in Path(pages.__file__).parent.glob("*.py")}
     assert names & set(sys.stdlib_module_names) == set()
 
 

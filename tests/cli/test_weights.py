@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from hsfusion.cli import weights as command
+from hsfusion.cli import pages
 from hsfusion.errors import InputError
 from hsfusion.runs.comparison import compare, read_evidence
 from hsfusion.runs.weight_files import smallest_numbers
@@ -164,9 +164,8 @@ def write_evidence(folder, *, seeds=2, resamples=2, without=()):
     return folder
 
 
-def call(*words, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["hsfusion", *map(str, words)])
-    command.command()
+def call(*words):
+    pages.weights(list(map(str, words)))
 
 
 def rows(path):
@@ -179,8 +178,8 @@ def three(tmp_path):
     return [write_tables(tmp_path / f"run{seed}", profile(seed), seed=seed) for seed in range(3)]
 
 
-def test_one_run_is_drawn_and_judged_as_one(three, monkeypatch, capsys):
-    call(three[0], monkeypatch=monkeypatch)
+def test_one_run_is_drawn_and_judged_as_one(three, capsys):
+    call(three[0])
     out = three[0] / "weights"
     assert "verdict: not tested" in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} == {
@@ -311,8 +310,8 @@ def test_bands_of_the_same_values_are_named_together(tmp_path):
     )
 
 
-def test_selected_bands_are_written_as_a_table_and_as_groups_of_one_band(three, monkeypatch, capsys, undrawn):
-    call(three[0], "select=4", monkeypatch=monkeypatch)
+def test_selected_bands_are_written_as_a_table_and_as_groups_of_one_band(three, capsys, undrawn):
+    call(three[0], "select=4")
     out = three[0] / "weights"
     chosen = rows(out / "selected_4.csv")
     assert [float(row["wavelength_nm"]) for row in chosen] == sorted(float(row["wavelength_nm"]) for row in chosen)
@@ -336,8 +335,8 @@ def test_heavy_windows_at_an_absorption_edge_are_named(three):
     assert NM[at_edge.atmospheric].tolist() == [1340, 1360, 1380, 1400, 1420, 1440]
 
 
-def test_selected_windows_are_apart_and_groups_of_their_bands(three, monkeypatch, capsys, undrawn):
-    call(three[0], "select=2", "width=60", monkeypatch=monkeypatch)
+def test_selected_windows_are_apart_and_groups_of_their_bands(three, capsys, undrawn):
+    call(three[0], "select=2", "width=60")
     out, weight = three[0] / "weights", compare(three[:1]).reported.weight
     chosen = rows(out / "selected_2_of_60_nm.csv")
     assert "2 windows with " in (said := capsys.readouterr().out) and "groups=selected_2_of_60_nm band_cost=0" in said
@@ -350,7 +349,7 @@ def test_selected_windows_are_apart_and_groups_of_their_bands(three, monkeypatch
         assert f"window {row['rank']}: [{lower}, {end}]" in text
     assert [float(row["weight"]) for row in chosen] == sorted((float(row["weight"]) for row in chosen), reverse=True)
     assert {row["group"] for row in chosen} == {"VNIR", "SWIR"}
-    call(three[0], monkeypatch=monkeypatch)  # knows these files as its own
+    call(three[0])  # knows these files as its own
 
 
 @pytest.mark.slow
@@ -382,9 +381,9 @@ def _small():
     return SMALL
 
 
-def test_an_evidence_folder_is_drawn_whole(tmp_path, monkeypatch, capsys, undrawn):
+def test_an_evidence_folder_is_drawn_whole(tmp_path, capsys, undrawn):
     folder = write_evidence(tmp_path / "evidence")
-    call(folder, "select=10", monkeypatch=monkeypatch)
+    call(folder, "select=10")
     stems = ("band_weights", "faithfulness", "top_k")
     assert {path.name for path in (folder / "weights").glob("*.svg")} == {f"{stem}.svg" for stem in stems}
     said = capsys.readouterr().out
@@ -407,20 +406,20 @@ def test_the_cheapest_sensor_is_told_as_far_as_it_is_known(tmp_path):
     assert smallest_numbers(edited(folder, top_k={k: of for k, of in top_k.items() if k != "cheapest"})) == {}
 
 
-def test_accuracies_on_a_split_of_any_kind_are_shown(tmp_path, monkeypatch, undrawn, capsys):
+def test_accuracies_on_a_split_of_any_kind_are_shown(tmp_path, undrawn, capsys):
     folder = write_evidence(tmp_path / "evidence")
     top_k = json.loads((folder / "evidence.json").read_text())["top_k"]
     top_k["fixed"] = top_k.pop("blocks")
     found = edited(folder, top_k=top_k, split={"kind": "fixed", "leakage": 0.0})
     assert smallest_numbers(found) == {("fixed", "network"): 20, ("fixed", "svm"): None}
-    call(folder, monkeypatch=monkeypatch)
+    call(folder)
     page = (folder / "weights" / "report.html").read_text()
     assert "SVM, fixed split" in page and "SVM, random split" in page
 
 
-def test_the_page_of_an_evidence_folder_shows_its_figures(tmp_path, monkeypatch, undrawn):
+def test_the_page_of_an_evidence_folder_shows_its_figures(tmp_path, undrawn):
     folder = write_evidence(tmp_path / "evidence", seeds=1)
-    call(folder, monkeypatch=monkeypatch)
+    call(folder)
     page = (folder / "weights" / "report.html").read_text()
     assert len(page.encode()) < 2_000_000
     headings = ("Bands removed and put in", "Values of a group exchanged between pixels", "Retrained on k bands")
@@ -428,20 +427,20 @@ def test_the_page_of_an_evidence_folder_shows_its_figures(tmp_path, monkeypatch,
     assert "not shown here" not in page and page.count("<img") >= 3
 
 
-def test_evidence_of_one_classifier_on_one_kind_of_split_is_drawn(tmp_path, monkeypatch, undrawn):
+def test_evidence_of_one_classifier_on_one_kind_of_split_is_drawn(tmp_path, undrawn):
     """As benchmark evidence leaves it by default, and with random_split=null."""
     folder = write_evidence(tmp_path / "evidence")
     content = json.loads((folder / "evidence.json").read_text())
     del content["top_k"]["blocks"]["network"], content["top_k"]["random"]
     (folder / "evidence.json").write_text(json.dumps(content))
-    call(folder, monkeypatch=monkeypatch)
+    call(folder)
     page = (folder / "weights" / "report.html").read_text()
     assert "blocks split" in page and "random split" not in page
 
 
-def test_an_unfinished_evidence_run_is_stamped_as_such(tmp_path, monkeypatch, undrawn):
+def test_an_unfinished_evidence_run_is_stamped_as_such(tmp_path, undrawn):
     folder = write_evidence(tmp_path / "evidence", without=("faithfulness", "top_k", "verdict", "stability"))
-    call(folder, monkeypatch=monkeypatch)
+    call(folder)
     assert read_evidence(folder).stamp == "not finished"
     assert (folder / "weights" / "band_weights.svg").exists()
     assert not (folder / "weights" / "top_k.svg").exists()
@@ -458,10 +457,10 @@ def test_drawing_imports_no_torch(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_second_call_replaces_its_own_files(three, tmp_path, monkeypatch, undrawn):
+def test_a_second_call_replaces_its_own_files(three, tmp_path, undrawn):
     out = tmp_path / "out"
-    call(*three, f"out={out}", "select=3", monkeypatch=monkeypatch)
-    call(*three, f"out={out}", monkeypatch=monkeypatch)
+    call(*three, f"out={out}", "select=3")
+    call(*three, f"out={out}")
     assert (out / "selected_3.csv").exists() and (out / "weights.csv").exists()
 
 
@@ -476,8 +475,8 @@ def test_a_second_call_replaces_its_own_files(three, tmp_path, monkeypatch, undr
         (["run0", "select=61"], "select is 61, expected at most 60"),
         (["run0", "width=50"], "width is 50, expected a width together with select=K"),
         (["run0", "select=20", "width=100"], "select is 20, expected at most 1[01], the windows of 100 nm"),
-        (["run0", "selct=3"], "word is selct=3"),
-        (["run0", "--plot"], "word is --plot"),
+        (["run0", "selct=3"], "key is selct, expected select .* did you mean select"),
+        (["run0", "--plot"], "option is --plot"),
         (["run0", "other"], "other: bands is 30 from 400 to 1560 nm, 30 in use, expected 60 from 400 to 1580 nm"),
         (["run0", "evidence"], "expected one evidence folder alone"),
         (["run0", "out=run0/metrics.json"], "out is a file, run0/metrics.json, expected a folder"),
@@ -489,7 +488,7 @@ def test_bad_words_end_in_one_line(tmp_path, three, monkeypatch, words, match):
     write_evidence(tmp_path / "evidence", seeds=1, resamples=1)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=match) as error:
-        call(*words, monkeypatch=monkeypatch)
+        call(*words)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run0" / "weights").exists()
 
