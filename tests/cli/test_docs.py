@@ -176,8 +176,8 @@ def test_python_of_a_page_runs(page, here, monkeypatch, capsys):
     from matplotlib import pyplot
 
     small = partial(TrainSettings, **SMALL | {"model": ModelSettings(channels=4, width=8, linear=False)})
-    monkeypatch.setattr("hsfusion.runs.settings.TrainSettings", small)
-    monkeypatch.setattr("hsfusion.runs.finetuning.TrainSettings", small)
+    for module in ("settings", "training", "finetuning"):  # each has its name of it
+        monkeypatch.setattr(f"hsfusion.runs.{module}.TrainSettings", small)
     monkeypatch.setattr("hsfusion.data.public.indian_pines", lambda: synthetic_scene(seed=0, height=40, width=40))
     values = {"__name__": "page"}
     with patch.dict(BACKBONES):  # a page registers one

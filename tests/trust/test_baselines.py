@@ -1,3 +1,6 @@
+import time
+import warnings
+
 import numpy as np
 import pytest
 
@@ -30,6 +33,14 @@ def test_every_baseline_learns_what_is_there_and_names_what_it_chose():
     assert [row.name for row in rows] == list(BASELINES)
     assert all((row.classes == table(2).classes).mean() > 0.9 for row in rows)
     assert {"C", "gamma"} <= rows[2].setting.keys()
+
+
+def test_threads_of_the_forest_leave_the_warning_filters_of_the_process(monkeypatch):
+    reset, filters = warnings.resetwarnings, list(warnings.filters)
+    monkeypatch.setattr(warnings, "resetwarnings", lambda: (reset(), time.sleep(1e-4)))  # and another thread goes on
+    rows = list(fit_baselines(table(0), table(1), table(2), noise=np.zeros((0, 8)), names=["forest"]))
+    assert (rows[0].classes == table(2).classes).mean() > 0.9
+    assert warnings.filters == filters
 
 
 def test_without_validation_pixels_folds_choose():
