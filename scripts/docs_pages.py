@@ -80,7 +80,7 @@ def _command_part(title: str, config_name: str, text: str = "") -> list[str]:
     parts = [f"## {title}", text.strip()]
     if groups:
         rows = [(code(name), code(chosen), options) for name, chosen, options in groups]
-        parts += ["Groups, each one of some choices:", table(["group", "default", "choices"], rows)]
+        parts += ["Config groups:", table(["group", "default", "choices"], rows)]
     shown = [(code(key), code(value), comment) for key, value, comment in keys]
     return [*filter(None, parts), table(["key", "default", "what it is"], shown)]
 

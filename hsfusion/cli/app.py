@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import Field, fields
 from itertools import pairwise
 from pathlib import Path
 from textwrap import fill, indent
@@ -29,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hsfusion.cli.main import guarded, report
 from hsfusion.cli.words import CONF, fixed_keys, hydra_words, more_trainer_arguments
 from hsfusion.errors import InputError
+from hsfusion.runs.settings import ModelSettings, TrainSettings, range_of
 from hsfusion.scenes.description import check_scene_value, commented_keys, expected_of, read_configuration
 
 _RUN = "a run folder, or a model.safetensors"
@@ -312,9 +314,9 @@ def _unknown_key(key: str) -> tuple[str, str, str]:
 def show_help(config_name: str, words: Sequence[str]) -> None:
     """Prints the groups and keys of a command as these words leave them, with the comments of conf/."""
     groups, keys = groups_and_keys(config_name, words)
-    print(f"hsfusion {config_name.replace('_', ' ')} [key=value ...]\n\nGroups, each one of some choices:")
+    print(f"hsfusion {config_name.replace('_', ' ')} [key=value ...]\n\nConfig groups:")
     for group, name, options in groups:
-        print(fill(f"  {group}={name}  of {options}", 110, subsequent_indent=" " * 6))
+        print(fill(f"  {group}={name}  one of: {options}", 110, subsequent_indent=" " * 6))
     print("\nKeys:")
     part = ""
     for key, value, comment in keys:
@@ -340,13 +342,27 @@ def groups_and_keys(config_name: str, words: Sequence[str] = ()) -> tuple[list[t
     values: Any = OmegaConf.to_container(cfg, resolve=False)
     del values["hydra"]
     keys: list[tuple[str, ...]] = []
+    fields_of = schema()
+    moved = {package: group for group, _, package in (name.partition("@") for name in chosen) if package}
     for name, value in sorted(values.items(), key=lambda item: isinstance(item[1], dict)):
         for key, of in _leaves(value, name):
             if not re.match(hidden, key):
-                last = f"{name}.{key.rpartition('.')[2]}"  # of a scene in a scene
+                last = f"{moved.get(name, name)}.{key.rpartition('.')[2]}"  # of a scene in a scene
                 text = json.dumps(of, ensure_ascii=False).replace(chr(34), "")
-                keys.append((key, text, comments.get(key) or comments.get(last) or ""))
+                what = next(filter(None, map(comments.get, (key, last, key.rpartition(".")[0]))), "")
+                limits = fields_of[key].metadata if key in fields_of else {}
+                limit = f" ({range_of(limits['lower'], limits['upper'])})" if "lower" in limits else ""
+                keys.append((key, text, what + limit))
     return groups, keys
+
+
+def schema() -> dict[str, Field[Any]]:
+    """Key of the command line -> the field of the settings that it fills."""
+    from hsfusion.evidence.jobs import EvidenceSettings
+    from hsfusion.runs.prediction import PredictSettings
+
+    parts = (PredictSettings, TrainSettings, ModelSettings, EvidenceSettings)
+    return {part.keys()[entry.name]: entry for part in parts for entry in fields(part)}
 
 
 def _leaves(value: Any, key: str) -> list[tuple[str, Any]]:

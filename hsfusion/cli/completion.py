@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields
 
-from hsfusion.cli.app import groups_and_keys
+from hsfusion.cli.app import groups_and_keys, schema
 from hsfusion.cli.benchmark import KINDS
 from hsfusion.cli.main import COMMANDS
 from hsfusion.cli.words import CONF
@@ -40,9 +39,12 @@ _FISH = r"""complete -c hsfusion -n "string match -qr '^hsfusion +{}' -- (comman
 def command() -> None:
     """Entry point of the command."""
     shell = " ".join(sys.argv[1:])
+    how = 'eval "$(hsfusion completion bash)", or keep what it prints in a file that the shell reads'
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(f"hsfusion completion bash | zsh | fish prints what a shell needs to complete commands and keys: {how}.")
+        return
     if shell not in ("bash", "zsh", "fish"):
-        fix = 'eval "$(hsfusion completion bash)", or keep what it prints in a file that the shell reads'
-        raise InputError("command line", "shell", shell or "missing", "bash | zsh | fish", fix)
+        raise InputError("command line", "shell", shell or "missing", "bash | zsh | fish", how)
     lists = {f"benchmark {kind}": _words(f"benchmark_{kind}") for kind in KINDS}  # the longest command first
     lists |= {"benchmark": [*KINDS], "completion": ["bash", "zsh", "fish"]}
     lists |= {name: _words(name) for name in ("train", "finetune", "predict")}
@@ -59,15 +61,10 @@ def command() -> None:
 
 def _words(config_name: str) -> list[str]:
     """The words that can follow a command."""
-    from hsfusion.evidence.jobs import EvidenceSettings
-    from hsfusion.runs.prediction import PredictSettings
-    from hsfusion.runs.settings import ModelSettings, TrainSettings
-
     choices = {}
-    for settings in (TrainSettings, ModelSettings, PredictSettings, EvidenceSettings):
-        for entry in fields(settings):
-            one = ("false", "true") if entry.type == "bool" else entry.metadata.get("choices", ())
-            choices[settings.keys()[entry.name]] = () if str(entry.type).startswith(("tuple", "Mapping")) else one
+    for key, entry in schema().items():
+        one = ("false", "true") if entry.type == "bool" else entry.metadata.get("choices", ())
+        choices[key] = () if str(entry.type).startswith(("tuple", "Mapping")) else one
     groups, keys = groups_and_keys(config_name)
     options = {name: options.split(", ") for name, _, options in groups if "@" not in name}
     known = {key for key, *_ in keys}

@@ -93,7 +93,12 @@ def check_value(
     numbers = {f"{key}.{name}": of for name, of in value.items()} if isinstance(value, Mapping) else {key: value}
     for name, number in numbers.items():
         if isinstance(number, Real) and not lower <= float(number) <= upper:
-            raise refusal(name, number, f"at least {lower}" if upper == inf else f"between {lower} and {upper}")
+            raise refusal(name, number, range_of(lower, upper))
+
+
+def range_of(lower: float, upper: float = inf) -> str:
+    """A range in words."""
+    return f"at least {lower}" if upper == inf else f"between {lower} and {upper}"
 
 
 def _plain_kind(kind: str) -> str:

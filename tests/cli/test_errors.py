@@ -251,6 +251,13 @@ def test_every_file_in_conf_gives_keys():
     assert not any(key.startswith("hydra") or "_target_" in key for key in keys)
 
 
+def test_every_key_in_conf_is_explained():
+    comments = commented_keys(CONF)
+    keys = {key for key in comments if not key.startswith(("experiment", "words")) and not (CONF / key).is_dir()}
+    keys -= {"model.backbone"}
+    assert not {key for key in keys if not comments[key] and not comments.get(key.rpartition(".")[0])}
+
+
 def test_names_of_files_do_not_steer_the_terminal(tmp_path, monkeypatch, capsys):
     name = "a\x1b[2J\nb"
     np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).random((9, 9, 3)))
@@ -314,7 +321,7 @@ def test_help_shows_each_key_of_a_command_with_its_comment_and_no_other(hsfusion
 def test_help_shows_the_keys_of_the_choices_on_the_command_line(hsfusion, tmp_path):
     done = hsfusion("train", "split=fields", "scene=simulated", "scene.of=ksc", "--help", cwd=tmp_path)
     assert "\n  split.ids=null\n      a raster of field ids" in done.stdout
-    assert "\n  split=fields  of blocks, fields, fixed, random\n" in done.stdout
+    assert "\n  split=fields  one of: blocks, fields, fixed, random\n" in done.stdout
     assert "\n  scene.of.nodata=null\n      stored value that means no data" in done.stdout
     assert "block_pixels" not in done.stdout
     missing = [key for key in ("model.fusion", "split.fraction", "band_cost") if f"  {key}=" not in done.stdout]
