@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hsfusion.cli.main import guarded, report
 from hsfusion.cli.words import CONF, fixed_keys, hydra_words, more_trainer_arguments
 from hsfusion.errors import InputError
-from hsfusion.runs.settings import ModelSettings, TrainSettings, range_of
+from hsfusion.runs.settings import ModelSettings, TrainSettings, limits_of
 from hsfusion.scenes.description import check_scene_value, commented_keys, expected_of, read_configuration
 
 _RUN = "a run folder, or a model.safetensors"
@@ -321,8 +321,7 @@ def show_help(config_name: str, words: Sequence[str]) -> None:
     part = ""
     for key, value, comment in keys:
         of, dot, _ = key.partition(".")
-        print(end="\n" * (bool(dot) and of != part))
-        print(f"  {key}={value}")
+        print("\n" * (bool(dot) and of != part) + f"  {key}={value}")
         if comment:
             print(indent(fill(comment, 104), " " * 6))
         part = of
@@ -350,9 +349,7 @@ def groups_and_keys(config_name: str, words: Sequence[str] = ()) -> tuple[list[t
                 last = f"{moved.get(name, name)}.{key.rpartition('.')[2]}"  # of a scene in a scene
                 text = json.dumps(of, ensure_ascii=False).replace(chr(34), "")
                 what = next(filter(None, map(comments.get, (key, last, key.rpartition(".")[0]))), "")
-                limits = fields_of[key].metadata if key in fields_of else {}
-                limit = f" ({range_of(limits['lower'], limits['upper'])})" if "lower" in limits else ""
-                keys.append((key, text, what + limit))
+                keys.append((key, text, what + limits_of(fields_of.get(key))))
     return groups, keys
 
 

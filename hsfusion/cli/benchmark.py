@@ -30,12 +30,12 @@ def accuracy(cfg: DictConfig) -> None:
     from hsfusion.cli.commands import scene_of, settings_of, show_warnings
 
     lists = {key: _listed(cfg, key) for key in ("fusions", "keep_bands")}
-    seeds, suite, configuration = _seeds(cfg), None if cfg.scenes is None else _suite(cfg), plain(cfg)
+    seeds, suite, fixed = _seeds(cfg), None if cfg.scenes is None else _suite(cfg), plain(cfg)
     for key in _FREE if suite is None else {*_FREE, "scene", "split", "name"}:
-        del configuration[key]
+        del fixed[key]
     entries = [{"name": str(cfg.name)}] if suite is None else suite
-    configuration["suite"] = suite
-    earlier = _earlier_rows(cfg, configuration)
+    fixed["suite"] = suite
+    earlier = _earlier_rows(cfg, fixed)
 
     def measured() -> Iterator[dict[str, Any]]:
         for entry in _chosen_rows(cfg, entries):
@@ -45,9 +45,7 @@ def accuracy(cfg: DictConfig) -> None:
                 yield {"scene": entry["name"], **row, "commit": comparisons.commit()}
 
     show_warnings()
-    rows = _collect(
-        cfg, measured(), summarise=comparisons.summarise_scenes, configuration=configuration, earlier=earlier
-    )
+    rows = _collect(cfg, measured(), summarise=comparisons.summarise_scenes, configuration=fixed, earlier=earlier)
     if suite is None:
         print("\n".join(comparisons.table(comparisons.with_baselines(rows))))
     print("\n".join(comparisons.suite_table(rows)))
@@ -84,9 +82,8 @@ def _chosen_rows(cfg: DictConfig, entries: list[dict[str, Any]]) -> list[dict[st
 
 def _row_config(cfg: DictConfig, words: list[str]) -> DictConfig:
     """The configuration with scene and split of a row of the suite."""
-    row = compose(
-        "train", overrides=hydra_words([w.replace("{folder}", str(cfg.suite_folder)) for w in words], "train")
-    )
+    words = [word.replace("{folder}", str(cfg.suite_folder)) for word in words]
+    row = compose("train", overrides=hydra_words(words, "train"))
     changed = cfg.copy()
     OmegaConf.set_struct(changed, False)
     changed.scene, changed.split = row.scene, row.split

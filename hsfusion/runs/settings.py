@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from inspect import signature
@@ -93,12 +93,17 @@ def check_value(
     numbers = {f"{key}.{name}": of for name, of in value.items()} if isinstance(value, Mapping) else {key: value}
     for name, number in numbers.items():
         if isinstance(number, Real) and not lower <= float(number) <= upper:
-            raise refusal(name, number, range_of(lower, upper))
+            raise refusal(name, number, _range(lower, upper))
 
 
-def range_of(lower: float, upper: float = inf) -> str:
-    """A range in words."""
+def _range(lower: float, upper: float) -> str:
     return f"at least {lower}" if upper == inf else f"between {lower} and {upper}"
+
+
+def limits_of(entry: Field[Any] | None) -> str:
+    """The range of a field as the end of its explanation; empty where it has none."""
+    limits = {} if entry is None else entry.metadata
+    return f" ({_range(limits['lower'], limits['upper'])})" if "lower" in limits else ""
 
 
 def _plain_kind(kind: str) -> str:

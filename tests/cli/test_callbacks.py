@@ -54,6 +54,7 @@ def test_fast_dev_run_trains_one_batch_and_writes_a_run(hsfusion, tmp_path):
         (["callbacks=early_stopping", "callbacks.early_stopping.patients=3"], "callbacks cannot be used"),
         (["logger=mlflow"], "pip install -U 'mlflow"),
         (["logger=wandb"], "pip install -U 'wandb"),
+        (["logger=trackio"], "pip install -U 'trackio"),
     ],
 )
 def test_what_lightning_refuses_is_one_line(hsfusion, tmp_path, words, line):
