@@ -62,7 +62,7 @@ def few_bands() -> Figure:
 def picture(folders: list[Path]) -> Figure:
     """The maps of the first run on Indian Pines, and the weights of all."""
     run, weights = hs.load_run(folders[0]), hs.compare(folders)
-    assert weights.spread is not None and weights.verdict is not None, "it takes several runs"
+    assert weights.spread is not None, "it takes several runs"
     figure = Figure(figsize=(8.4, 2.7), layout="constrained", dpi=160)
     axes = figure.subplots(1, 3, width_ratios=[1, 1, 1.9])
     palette = ListedColormap([Color.UNLABELLED, *run.legend.colors])

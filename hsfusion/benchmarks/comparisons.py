@@ -1,7 +1,6 @@
 """Methods beside each other on the same pixels, over several seeds: networks and classifiers, sensors, fine-tuning.
 
-Each comparison yields a row for each method and seed when it is ready; ``table`` shows the mean over the seeds,
-``suite_table`` networks beside the best baseline on several scenes.
+Each comparison yields a row for each method and seed when it is ready; ``table`` shows the means over the seeds.
 """
 
 from __future__ import annotations
@@ -39,15 +38,12 @@ from hsfusion.runs.settings import TrainSettings
 from hsfusion.runs.training import evaluate_test, fit, train
 from hsfusion.scenes import LabelledScene
 from hsfusion.scenes.simulate import simulate
-from hsfusion.spectra.sensors import SENSORS, sensor_name
+from hsfusion.spectra.sensors import sensor_name
 from hsfusion.trust.baselines import BASELINES, paired_interval
 
-#: the scene with the bands it has, beside sensors
-AS_IT_IS = "as it is"
-_DRAWN = {"overall accuracy": "overall_accuracy", "average accuracy": "average_accuracy"}
 _METRICS = ("overall_accuracy", "average_accuracy", "kappa")
 _HEADS: tuple[str, ...] = (
-    *("scene", "method", "overall accuracy", "average", "best baseline", "ahead (95 % interval)"),
+    *("scene", "method", "overall accuracy", "average", "bands in use", "best baseline", "ahead (95 % interval)"),
     *("wins", "leakage", "seconds"),
 )
 
@@ -81,7 +77,7 @@ def network_row(scene: LabelledScene, settings: TrainSettings, name: str, seed: 
 
 def sensor_scenes(scene: LabelledScene, settings: TrainSettings, sensors: Sequence[str]) -> dict[str, LabelledScene]:
     """Name in tables -> the scene as that sensor would have seen it, the scene as it is first."""
-    scenes = {AS_IT_IS: scene}
+    scenes = {"as it is": scene}
     scenes |= {sensor_name(sensor): simulate(scene, sensor) for sensor in sensors}
     for name, seen in scenes.items():
         try:
@@ -165,23 +161,6 @@ def _row(method: str, seed: int, metrics: dict[str, Any], *, seconds: float | No
     }
 
 
-def draw_sensors(path: Path, rows: Sequence[Row], scenes: Mapping[str, LabelledScene]) -> Path:
-    """Draws the rows of sensors as PNG and SVG; gives their path without an ending."""
-    from hsfusion.plots import save_figure, sensors_figure
-
-    labels = {name: SENSORS.get(name, name) for name in scenes}
-    accuracies = {
-        label: {metric: [row[key] for row in rows if row["method"] == name] for metric, key in _DRAWN.items()}
-        for name, label in labels.items()
-    }
-    bands = {label: int(scenes[name].scene.bands.good.sum()) for name, label in labels.items()}
-    name, kind, seeds = scenes[AS_IT_IS].scene.name, rows[0]["split"]["kind"], len({row["seed"] for row in rows})
-    title = f"{name} as other sensors would see it: {kind} split, {seeds} seed(s), ± 1 standard deviation"
-    stem = path.with_suffix("") if path.suffix in (".png", ".svg") else path
-    save_figure(sensors_figure(accuracies, bands, title=title), stem)
-    return stem
-
-
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """Mean and standard deviation (n - 1) of each method over the seeds."""
     summary: dict[str, Any] = {}
@@ -194,23 +173,6 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
             "seconds": mean(row["seconds"] for row in of_method),
         }
     return summary
-
-
-def table(rows: Sequence[Row]) -> list[str]:
-    """Lines of text: the mean of each method over the seeds, with the standard deviation where there are several."""
-    lines = []
-    for method, values in summarise(rows).items():
-        of_method = [row for row in rows if row["method"] == method]
-        overall, average = (
-            f"{values[key]['mean']:.4f}" + (f" ± {values[key]['std']:.4f}" if len(of_method) > 1 else "")
-            for key in ("overall_accuracy", "average_accuracy")
-        )
-        text = f"{method:<24} overall accuracy {overall}, average {average}"
-        if "bands" in of_method[0]:
-            used = sorted({row["bands_in_use"] for row in of_method})
-            text += f", {'-'.join(map(str, used[:: max(1, len(used) - 1)]))} of {of_method[0]['bands']} bands in use"
-        lines.append(f"{text}, leakage {values['leakage']:.3f}, {values['seconds']:.0f} s")
-    return lines
 
 
 def compare_fusions(
@@ -241,8 +203,8 @@ def with_baselines(rows: Sequence[Row]) -> list[Row]:
     """The rows, each followed by one for each of its baselines."""
     result = []
     for row in rows:
-        shared = {"seed": row["seed"], "split": row["split"]}
-        result += [row, *({**of, **shared, "method": name} for name, of in row["baselines"].items())]
+        shared = {key: row[key] for key in ("scene", "seed", "split") if key in row}
+        result += [row, *({**of, **shared, "method": name} for name, of in row.get("baselines", {}).items())]
     return result
 
 
@@ -264,7 +226,7 @@ def ahead(rows: Sequence[Row], method: str) -> dict[str, Any] | None:
         the baseline, the mean of the paired differences with the ends of its 95 % t-interval over the splits, on how
         many of them the network is better, and how many there are; None without baselines
     """
-    baselines = {row["seed"]: row["baselines"] for row in rows if row["baselines"]}
+    baselines = {row["seed"]: row["baselines"] for row in rows if row.get("baselines")}
     reached = {row["seed"]: row["overall_accuracy"] for row in rows if row["method"] == method}
     reached = {seed: accuracy for seed, accuracy in reached.items() if seed in baselines}
     if not reached:
@@ -277,32 +239,39 @@ def ahead(rows: Sequence[Row], method: str) -> dict[str, Any] | None:
     return {"baseline": best, "mean": middle, "low": low, "high": high, "wins": wins, "splits": len(gains)}
 
 
-def suite_table(rows: Sequence[Row]) -> list[str]:
-    """Lines of text: each network on each scene beside the best baseline, over the splits."""
+def table(rows: Sequence[Row]) -> list[str]:
+    """Lines of text: each method on each scene, networks beside the best baseline where there are any.
+
+    Means over the seeds, and standard deviations where there are several; columns without any content are left out.
+    """
     lines = [_HEADS]
-    for scene, methods in summarise_scenes(rows).items():
-        for method, values in methods.items():
-            if "ahead" in values:
-                of_method = [row for row in rows if (row["scene"], row["method"]) == (scene, method)]
-                seconds = mean(row["seconds"] + row["choice_seconds"] for row in of_method)
-                overall, average = (_spread(values[key]) for key in ("overall_accuracy", "average_accuracy"))
-                beside = _beside(values["ahead"], methods)
-                leakage = f"{values['leakage']:.3f}"
-                lines.append((scene, method, overall, average, *beside, leakage, f"{seconds:.0f}"))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for scene, method in dict.fromkeys((row.get("scene", ""), row["method"]) for row in rows):
+        of_scene = [row for row in rows if row.get("scene", "") == scene]
+        of_method = [row for row in of_scene if row["method"] == method]
+        values, first = summarise(of_method)[method], of_method[0]
+        used = sorted({str(row["bands_in_use"]) for row in of_method if "bands" in row}, key=int)
+        bands = f"{'-'.join(dict.fromkeys((used[0], used[-1])))} of {first['bands']}" if used else ""
+        reached = [_spread(values[key], len(of_method)) for key in ("overall_accuracy", "average_accuracy")]
+        seconds = mean(row["seconds"] + row.get("choice_seconds", 0.0) for row in of_method)
+        beside = _beside(of_scene, method) if "baselines" in first else ("", "", "")
+        lines.append((scene, method, *reached, bands, *beside, f"{values['leakage']:.3f}", f"{seconds:.0f}"))
+    columns = [column for column in zip(*lines, strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in columns]
+    lines = zip(*columns, strict=True)
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
-def _spread(of: dict[str, float]) -> str:
-    return f"{of['mean']:.4f} ± {of['std']:.4f}"
+def _spread(of: dict[str, float], number: int) -> str:
+    return f"{of['mean']:.4f}" + (f" ± {of['std']:.4f}" if number > 1 else "")
 
 
-def _beside(gain: dict[str, Any] | None, methods: dict[str, Any]) -> tuple[str, str, str]:
+def _beside(rows: Sequence[Row], method: str) -> tuple[str, str, str]:
     """The best baseline, how far the network is ahead of it, and on how many of the splits."""
-    if gain is None:
+    if (gain := ahead(rows, method)) is None:
         return "", "", ""
-    name, interval = gain["baseline"], "" if gain["low"] is None else f" ({gain['low']:+.4f} to {gain['high']:+.4f})"
-    reached = f"{_spread(methods[name]['overall_accuracy'])} {BASELINES[name]}"
+    interval = "" if gain["low"] is None else f" ({gain['low']:+.4f} to {gain['high']:+.4f})"
+    best = summarise(with_baselines(rows))[gain["baseline"]]["overall_accuracy"]
+    reached = f"{_spread(best, gain['splits'])} {BASELINES[gain['baseline']]}"
     return reached, f"{gain['mean']:+.4f}{interval}", f"{gain['wins']} of {gain['splits']}"
 
 

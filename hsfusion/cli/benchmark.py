@@ -46,9 +46,7 @@ def accuracy(cfg: DictConfig) -> None:
 
     show_warnings()
     rows = _collect(cfg, measured(), summarise=comparisons.summarise_scenes, configuration=fixed, earlier=earlier)
-    if suite is None:
-        print("\n".join(comparisons.table(comparisons.with_baselines(rows))))
-    print("\n".join(comparisons.suite_table(rows)))
+    print("\n".join(comparisons.table(comparisons.with_baselines(rows) if suite is None else rows)))
 
 
 def _suite(cfg: DictConfig) -> list[dict[str, Any]]:
@@ -105,8 +103,8 @@ def _earlier_rows(cfg: DictConfig, configuration: dict[str, Any]) -> list[dict[s
 
 
 def sensors(cfg: DictConfig) -> None:
-    """Trains the network on the scene as it is and as each sensor would see it; prints a table, draws a figure."""
-    from hsfusion.benchmarks.comparisons import compare_sensors, draw_sensors, sensor_scenes, summarise, table
+    """Trains the network on the scene as it is and as each sensor would see it; prints a table."""
+    from hsfusion.benchmarks.comparisons import compare_sensors, sensor_scenes, summarise, table
     from hsfusion.cli.commands import scene_of, settings_of
     from hsfusion.spectra.sensors import sensor_name
 
@@ -117,8 +115,6 @@ def sensors(cfg: DictConfig) -> None:
     scenes = sensor_scenes(scene_of(cfg), settings, named)
     rows = _collect(cfg, compare_sensors(scenes, settings, seeds=seeds), summarise=summarise, configuration=plain(cfg))
     print("\n".join(table(rows)))
-    if cfg.figure is not None:
-        print(f"figure       {draw_sensors(Path(cfg.figure), rows, scenes)}.png")
 
 
 def finetune(cfg: DictConfig) -> None:

@@ -113,7 +113,7 @@ def weights(words: Sequence[str]) -> None:
     if out.is_file():
         raise InputError("command line", "out", f"a file, {out}", "a folder", "choose another out")
     compared = weights_of(folders)
-    from hsfusion.runs.weight_files import page, select, write_page, write_weights
+    from hsfusion.runs.report import page, select, write_page, write_weights
 
     selection = None if number is None else select(compared, number, width_nm=width_nm)
     written = write_weights(compared, out, selection)

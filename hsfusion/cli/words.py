@@ -24,7 +24,7 @@ CONF = next(
 )
 # key -> how Hydra calls the choice of its group: a simulated scene holds another one
 _SCENES = {"scene": "scene", "scene.of": "scene@scene.of"}
-_TEXTS = {"name", "run_dir", "sweep_dir", "folder", "resume", "run", "pretrained", "json", "figure", "out"}
+_TEXTS = {"name", "run_dir", "sweep_dir", "folder", "resume", "run", "pretrained", "json", "out"}
 _TEXTS |= {"split.train", "split.test", *(f"{scene}.{key}" for scene in _SCENES for key in WORD_KEYS)}
 _LISTS = {"select", "baselines"}
 # what commas separate: text in quotation marks, and any other

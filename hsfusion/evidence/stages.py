@@ -233,10 +233,7 @@ class _Stages:
     def _profiles(self, runs: Sequence[_Run], untrained: NDArray[np.float64]) -> Profiles:
         """The weights of runs of as many seeds of each resample."""
         tables = [BandWeights.from_csv(self._place(run) / "band_weights.csv") for run in runs]
-        weight = np.stack([table.weight for table in tables]).reshape(-1, self._plan.resamples, len(tables[0].weight))
-        of_layers = np.mean([[w for _, w in table.sources] for table in tables], axis=0).tolist()
-        sources = tuple(zip((name for name, _ in tables[0].sources), of_layers, strict=True))
-        return Profiles(tables[0].bands, tables[0].group, self._used, weight, untrained, sources)
+        return Profiles.of(tables, untrained, resamples=self._plan.resamples)
 
     def _record(self, run: _Run) -> dict[str, Any]:
         metrics = read_json(self._place(run) / "metrics.json")
@@ -291,9 +288,8 @@ def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, 
     """Stability, spread, top windows and uniformity; ``control`` (S, T, C) are other untrained networks."""
     spread, (bands, half_width) = profiles.spread, compared_bands(profiles.used.size)
     nm, names = profiles.bands.wavelength_nm[profiles.used], [profiles.group[c] for c in profiles.used]
-    stabilities = profiles.stabilities()
-    untrained = replace(profiles, weight=control).stabilities().get("reported")
-    stabilities |= {} if untrained is None else {"untrained": untrained}
+    stabilities, untrained = profiles.stabilities, replace(profiles, weight=control).stabilities.get("reported")
+    stabilities = stabilities if untrained is None else {**stabilities, "untrained": untrained}
     content: dict[str, Any] = {
         "profiles": profiles.runs.tolist(),
         "ensemble": profiles.reported.weight.tolist(),
@@ -352,7 +348,7 @@ def verdict_of(profiles: Profiles, evidence: Mapping[str, Any]) -> Verdict:
         beats_chance=[run["beats_chance"] for run in evidence["runs"]],
         chance=[run.get("chance") for run in evidence["runs"]],
         uniformity_p=evidence.get("uniformity_p"),
-        stability=profiles.stabilities().get("reported"),
+        stability=profiles.stabilities.get("reported"),
         curves={f"{direction}, {fill}": curves[direction][fill] for direction, fill in names},
         moved=evidence["moved"],
         pairs=[Duplicate(*pair) for pair in evidence["duplicates"]],

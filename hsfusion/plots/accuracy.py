@@ -1,4 +1,4 @@
-"""Accuracies: over a training and a search, per class, with bands removed or chosen, and of other sensors."""
+"""Accuracies: over a training and a search, per class, and with bands removed or chosen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from hsfusion.plots.style import (
@@ -48,8 +48,6 @@ _RANKINGS = {
     "MNF loading": (Color.GREEN, "--", "D"),
 }
 _CLASSIFIERS = {"network": "network", "svm": "SVM"}
-_APART = 0.15  # of the metrics of one sensor
-_LOOKS = ((Color.BLUE, "o"), (Color.VERMILION, "D"))  # by colour and by shape
 
 
 @rc_context(STYLE)
@@ -198,14 +196,14 @@ def top_k_figure(
     accuracies: Mapping[str, Mapping[str, Mapping[str, ArrayLike]]],
     *,
     full: Mapping[str, float | None],
-    smallest: Mapping[tuple[str, str], int | None],
+    smallest: Mapping[str, int | None],
     title: str,
 ) -> Figure:
     """Draws the accuracy after retraining on k bands against k (S,), for each ranking of the bands.
 
     ``accuracies`` are by kind of split, the configured one first, classifier (``network``, ``svm``) and ranking, each
-    (S, splits); ``full`` are those with all bands, drawn for the first split; ``smallest`` are, by split and
-    classifier, the smallest k of our ranking that keeps 95 % of it.
+    (S, splits). Of the first split, ``full`` are those with all bands, and ``smallest`` the smallest k of our ranking
+    that keeps 95 % of it, by classifier.
     """
     panels = [(split, kind) for split in accuracies for kind in _CLASSIFIERS if kind in accuracies[split]]
     columns = min(2, len(panels))
@@ -218,7 +216,7 @@ def top_k_figure(
             named[ranking] = _draw_ranking(axes, numbers, np.asarray(values, float), ranking)
         of_all = full.get(kind)
         if split == panels[0][0] and of_all is not None:
-            named |= _draw_full(axes, of_all, smallest.get((split, kind)))
+            named |= _draw_full(axes, of_all, smallest.get(kind))
         axes.set_title(f"{_CLASSIFIERS[kind]}, {split} split", fontsize=7.5)
         axes.set(xlabel="bands k", ylabel="overall accuracy (%)", xticks=list(numbers))
         _finish(axes)
@@ -260,34 +258,3 @@ def _finish(axes: Axes) -> None:
     axes.tick_params(labelbottom=True)
     axes.yaxis.set_major_formatter(PERCENT)
     open_frame(axes)
-
-
-@rc_context(STYLE)
-def sensors_figure(
-    accuracies: Mapping[str, Mapping[str, ArrayLike]], bands: Mapping[str, int], *, title: str
-) -> Figure:
-    """Draws the accuracies with each sensor over the seeds.
-
-    Every seed is a small mark; the large one is the mean, the line one standard deviation (n - 1) to both sides.
-    ``accuracies`` are by sensor and metric (two at most), ``bands`` the number of bands of each.
-    """
-    figure = titled_figure(PAGE_WIDTH_IN, 3.0, title=title)
-    axes = figure.subplots()
-    axes.set_xticks(range(len(bands)), [f"{name}\n{number} bands" for name, number in bands.items()])
-    open_frame(axes)
-    metrics = list(next(iter(accuracies.values())))
-    for i, (metric, (color, marker)) in enumerate(zip(metrics, _LOOKS, strict=False)):
-        shift = _APART * (i - (len(metrics) - 1) / 2)
-        values = [np.asarray(of_sensor[metric], float) for of_sensor in accuracies.values()]
-        means = [float(np.mean(of_seeds)) for of_seeds in values]
-        spreads = [float(np.std(of_seeds, ddof=1)) if of_seeds.size > 1 else 0.0 for of_seeds in values]
-        x = np.arange(len(values)) + shift
-        for at, of_seeds in zip(x, values, strict=True):
-            if of_seeds.size > 1:
-                axes.plot(np.full(of_seeds.size, at + 0.06), of_seeds, ls="", marker=marker, ms=1.8, c=color, alpha=0.6)
-        axes.errorbar(x, means, spreads, ls="", marker=marker, ms=4.5, c=color, capsize=2.5, elinewidth=1, label=metric)
-    axes.set_ylabel("accuracy of the test pixels")
-    axes.set_xlim(-0.5, len(accuracies) - 0.5)
-    axes.yaxis.set_major_locator(MaxNLocator(6))
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(metrics), columnspacing=1.2, borderaxespad=0.2)
-    return figure

@@ -18,9 +18,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.image import imsave
-from numpy.typing import ArrayLike, NDArray
-
-from hsfusion.plots.weights import totals_by_group
+from numpy.typing import NDArray
 
 _MOST_BYTES = 1_950_000  # of a page
 _LARGEST_SVG = 400_000  # bytes, above which the PNG beside it is taken
@@ -28,49 +26,13 @@ _MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 _PIXELS_PER_INCH = 120  # of the page; 8 pt type is then drawn 13 pixels high
 _PNG_DOTS_PER_INCH = 200  # as save_figure writes them
 _CURVE = "band_weights"
-_KNOWN = ("fwhm", "group", "lower", "upper", "untrained", "frequency")
-
-
-def weight_content(
-    wavelength_nm: ArrayLike,
-    weight: ArrayLike,
-    *,
-    groups: Sequence[tuple[str, float, float]],
-    windows: Sequence[Mapping[str, Any]],
-    sources: Sequence[tuple[str, float]] = (),
-    profiles: ArrayLike | None = None,
-    importance: Mapping[str, Any] | None = None,
-    **known: Sequence[Any] | NDArray | None,
-) -> dict[str, Any]:
-    """Describes band weights (C,) for a page.
-
-    ``windows`` are lower_nm, upper_nm, weight (0..1) and raised (times untrained) of each, in the order to list;
-    ``sources`` the weight of each layer of further rasters; ``profiles`` (R, C) the weights of each run whose median
-    this is; ``importance`` of windows, as in metrics.json. Known are C values of ``fwhm`` in nm, ``group``,
-    ``untrained``, and of several runs ``lower`` and ``upper`` quartile and ``frequency`` of selection; None where they
-    are unknown.
-    """
-    columns = {"nm": np.asarray(wavelength_nm), "weight": np.asarray(weight), **dict.fromkeys(_KNOWN), **known}
-    return {
-        "bands": [
-            {"number": c + 1, **{name: None if values is None else values[c] for name, values in columns.items()}}
-            for c in range(np.size(wavelength_nm))
-        ],
-        "groups": groups,
-        "totals": totals_by_group(wavelength_nm, weight if profiles is None else profiles, groups),
-        "sources": sources,
-        "windows": windows,
-        "runs": 0 if profiles is None else len(np.asarray(profiles)),
-        "importance": importance,
-    }
 
 
 def report_html(kind: Literal["run", "evidence"], content: Mapping[str, Any], *, figures: Path) -> str:
     """The report of a run or of an evidence folder as one HTML page of less than 2 MB, everything escaped.
 
-    ``content`` is what the template of this kind shows, by name; its ``weights`` are from :func:`weight_content`. A
-    very large SVG gives way to the PNG beside it; as long as the page is too large, the largest figure but the curve
-    gives way to its name.
+    ``content`` is what the template of this kind shows, by name. A very large SVG gives way to the PNG beside it; as
+    long as the page is too large, the largest figure but the curve gives way to its name.
     """
     template, pictures = _environment().get_template(f"{kind}.html.j2"), _pictures(figures)
     large = sorted((of for stem, of in pictures.items() if stem != _CURVE), key=lambda of: len(of["source"]))

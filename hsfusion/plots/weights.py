@@ -25,6 +25,7 @@ from hsfusion.plots.style import (
     titled_figure,
 )
 from hsfusion.spectra.bands import RANGES_NM
+from hsfusion.spectra.weights import WeightSpread
 
 _WEAK_WATER_VAPOUR_NM = (940.0, 1130.0)
 _GAP = 3.0  # times the median spacing
@@ -46,10 +47,9 @@ def band_weights_figure(
     groups: Sequence[tuple[str, float, float]],
     title: str,
     spectra: Mapping[str, tuple[ArrayLike, str]] | None = None,
-    spread: tuple[ArrayLike, ArrayLike] | None = None,
+    spread: WeightSpread | None = None,
     stamp: str | None = None,
     sources: Mapping[str, float] | None = None,
-    frequency: ArrayLike | None = None,
     untrained: ArrayLike | None = None,
     runs: ArrayLike | None = None,
     atmospheric: ArrayLike | None = None,
@@ -58,10 +58,10 @@ def band_weights_figure(
     """Draws the band weights (C,) over wavelength, with the band groups and what each of them totals.
 
     * ``spectra``: class name to (C,) mean spectrum in the scene's own unit, and hex colour.
-    * ``spread``: (C,) lower and upper quartiles over the runs whose median the weights are.
+    * ``spread``: over the runs whose median the weights are; the share of the runs that select each band is drawn in a
+      strip under the curve.
     * ``stamp``: a warning written across the plot, such as "borderline".
     * ``sources``: weight of each further raster, which has no wavelength: named in the legend.
-    * ``frequency``: (C,) share of the runs that select each band, drawn in a strip under the curve.
     * ``untrained``: (C,) what untrained networks give the bands; None for the same everywhere.
     * ``runs``: (R, C) the weights of each run, whose totals the groups get; None for one run.
     * ``atmospheric``: (C,) bands at an absorption edge or a spike of the atmospheric correction, ticked on the axis.
@@ -70,7 +70,7 @@ def band_weights_figure(
     """
     nm, weights = np.asarray(wavelength_nm, float), np.asarray(weight, float)
     figure = Figure(layout="constrained")
-    axes, below = _weight_axes(figure, nm, title=title, frequency=frequency, importance=importance)
+    axes, below = _weight_axes(figure, nm, title=title, spread=spread, importance=importance)
     contrast = None if importance is None else importance["contrast"]
     handles = _draw_weights(axes, nm, weights=weights, spread=spread, contrast=contrast)
     handles.append(_draw_untrained(axes, nm, untrained))
@@ -84,7 +84,7 @@ def band_weights_figure(
     totals = totals_by_group(nm, weights if runs is None else runs, groups)
     taken = _shade_groups(background, axes, nm=nm, totals=totals, groups=groups)
     _leave_room(background, [spectrum for spectrum, _ in (spectra or {}).values()], taken=taken)
-    _leave_room(axes, [weights, *(spread or ())], taken=taken)
+    _leave_room(axes, [weights, *([] if spread is None else [spread.lower, spread.upper])], taken=taken)
     if stamp:
         _stamp(background, stamp)
     legend_below(figure, handles, height_in=_AXES_HEIGHT_IN + 1.2 * below)
@@ -155,17 +155,17 @@ def _weight_axes(
     nm: NDArray[np.float64],
     *,
     title: str,
-    frequency: ArrayLike | None,
+    spread: WeightSpread | None,
     importance: Mapping[str, Any] | None,
 ) -> tuple[Axes, float]:
     """Axes for the curve, above those of importance and of the selection frequency, and the height of these."""
     heights = [_AXES_HEIGHT_IN]
-    heights += [_IMPORTANCE_HEIGHT_IN] * (importance is not None) + [_STRIP_HEIGHT_IN] * (frequency is not None)
+    heights += [_IMPORTANCE_HEIGHT_IN] * (importance is not None) + [_STRIP_HEIGHT_IN] * (spread is not None)
     axes, *below = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     if importance is not None:
         _draw_importance(below[0], importance)
-    if frequency is not None:
-        x, y = broken_at_gaps(nm, frequency)
+    if spread is not None:
+        x, y = broken_at_gaps(nm, spread.frequency)
         below[-1].fill_between(x, 0, y, color=Color.BLUE, alpha=0.35, lw=0)
         below[-1].plot(x, y, color=Color.BLUE, lw=0.8, marker=".", ms=2)
         below[-1].set(ylim=(0, 1.05), yticks=(0, 0.5, 1), yticklabels=("0", "50", "100"))
@@ -211,7 +211,7 @@ def _draw_weights(
     nm: NDArray[np.float64],
     *,
     weights: NDArray[np.float64],
-    spread: tuple[ArrayLike, ArrayLike] | None,
+    spread: WeightSpread | None,
     contrast: ArrayLike | None = None,
 ) -> list[Artist]:
     """Draws the curve, its envelope and the part that is subtracted; returns their legend handles."""
@@ -221,7 +221,7 @@ def _draw_weights(
     curve = axes.plot(x, y, color=Color.BLACK, lw=1.4, marker="o", ms=size, label=name, zorder=_CURVE_LEVEL + 1)
     handles: list[Artist] = [*curve]
     if spread is not None:
-        low, high = (broken_at_gaps(nm, edge)[1] for edge in spread)
+        low, high = (broken_at_gaps(nm, edge)[1] for edge in (spread.lower, spread.upper))
         look = {"color": Color.BLUE, "alpha": 0.3, "lw": 0, "zorder": _CURVE_LEVEL}
         handles.append(axes.fill_between(x, low, high, label="quartiles", **look))
     else:

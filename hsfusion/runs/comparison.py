@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -83,109 +82,35 @@ class RunRecord:
 
 
 @dataclass(frozen=True, eq=False)
-class WeightComparison:
-    """The band weights of runs, compared: what figures, tables and the verdict show.
-
-    Attributes:
-        profiles: (R, C), the band weights of each run.
-        reported: of the run; of several runs the median, of further rasters the mean.
-        stability: of single runs, or of ensembles; None for one run, or where it is not measured yet.
-        untrained: (C,), the mean weights of networks that have not been trained.
-        verdict: None where an evidence run has not got so far.
-        groups: name, first wavelength, and first beyond the last, of each band group in nm.
-        evidence: content of ``evidence.json``; None for run folders.
-        first: of the runs; None for an evidence folder.
-        importance: what windows are worth, the mean over the runs; None where a run had no validation pixels.
-    """
-
-    runs: tuple[RunRecord, ...]
-    profiles: NDArray[np.float64]
-    reported: BandWeights
-    spread: WeightSpread | None
-    stability: Stability | None
-    windows: tuple[WavelengthWindow, ...]
-    untrained: NDArray[np.float64]
-    verdict: Verdict | None
-    groups: tuple[tuple[str, float, float], ...]
-    evidence: dict[str, Any] | None = None
-    first: Run | None = None
-    importance: WindowImportance | None = None
-
-    @property
-    def used(self) -> NDArray[np.int64]:
-        """(C',) the bands that networks may use: good ones in a group."""
-        return _used(self.reported)
-
-    @cached_property
-    def statistics(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Mean (C,) and correlation (C, C) of the training spectra of the first run."""
-        run = self.first or load_run(self.runs[0].folder or "")
-        mean, correlation = run.statistics
-        number = len(self.reported.bands)  # without further rasters
-        return mean[:number], correlation[:number, :number]
-
-    @cached_property
-    def atmospheric(self) -> NDArray[np.bool_]:
-        """(C,) bands whose values may be made by the atmosphere, see docs/weights.md."""
-        used = np.isin(np.arange(len(self.reported.bands)), self.used)
-        flags = atmospheric_bands(self.statistics[0], self.reported.bands.wavelength_nm, used)
-        return flags["spike"] | flags["edge"]
-
-    @property
-    def atmospheric_sentences(self) -> tuple[str, ...]:
-        """One that names the heaviest windows that hold such bands, if any do."""
-        nm, held = self.reported.bands.wavelength_nm, []
-        for window in self.windows:
-            inside = nm[self.atmospheric & (nm >= window.lower_nm) & (nm <= window.upper_nm)]
-            if inside.size:
-                bands = ", ".join(f"{of:.0f}" for of in np.sort(inside))
-                held.append(f"{window.lower_nm:.0f}-{window.upper_nm:.0f} nm (at {bands} nm)")
-        start = (
-            "Heavy windows at an absorption edge or a spike of the atmospheric correction, which may make their weight"
-        )
-        return (f"{start}: {'; '.join(held)}.",) if held else ()
-
-    @property
-    def scene(self) -> str:
-        """Name of the scene; of several joined by +."""
-        return " + ".join(dict.fromkeys(run.scene for run in self.runs))
-
-    @property
-    def stamp(self) -> str | None:
-        """The warning that figures bear; None where the weights can be shown without."""
-        if self.verdict is None:
-            return "not finished"
-        return None if self.verdict.word == "supported" else self.verdict.word
-
-    @property
-    def origin(self) -> str:
-        """Of which runs the reported weights are."""
-        return f"seed {self.runs[0].seed}, one run" if len(self.runs) == 1 else f"median of {len(self.runs)} runs"
-
-    def groups_in(self, lower_nm: float, upper_nm: float) -> str:
-        """Names of the groups of the bands from one wavelength to another, joined by ``|``."""
-        nm, group = self.reported.bands.wavelength_nm, self.reported.group
-        inside = np.flatnonzero((nm >= lower_nm) & (nm <= upper_nm))
-        return "|".join(dict.fromkeys(name for c in inside for name in group[c].split("|") if name))
-
-
-@dataclass(frozen=True, eq=False)
 class Profiles:
-    """The weights (S, T, C) of S runs of each of T resamples; ``used`` are the (C',) bands that networks may use."""
+    """The weights (S, T, C) of S runs of each of T resamples."""
 
     bands: Bands
     group: tuple[str, ...]
-    used: NDArray[np.int64]
     weight: NDArray[np.float64]
-    untrained: NDArray[np.float64]  # (C,)
+    untrained: NDArray[np.float64]  # (C,), the mean of networks that have not been trained
     sources: tuple[tuple[str, float], ...] = ()  # mean weight of each layer of further rasters
+
+    @classmethod
+    def of(cls, tables: Sequence[BandWeights], untrained: NDArray[np.float64], *, resamples: int = 1) -> Profiles:
+        """Those of runs of the same bands; the first runs are one on each resample."""
+        first = tables[0]
+        weight = np.stack([table.weight for table in tables]).reshape(-1, resamples, len(first.bands))
+        of_layers = np.mean([[layer for _, layer in table.sources] for table in tables], axis=0).tolist()
+        sources = tuple(zip((name for name, _ in first.sources), of_layers, strict=True))
+        return cls(first.bands, first.group, weight, untrained, sources)
 
     @property
     def runs(self) -> NDArray[np.float64]:
         """(S T, C)."""
         return self.weight.reshape(-1, self.weight.shape[2])
 
-    @property
+    @cached_property
+    def used(self) -> NDArray[np.int64]:
+        """(C',) the bands that networks may use."""
+        return usable_bands(self.bands, self.group)
+
+    @cached_property
     def reported(self) -> BandWeights:
         """The median of all runs."""
         return BandWeights(self.bands, self.group, quartiles(self.runs).median, self.sources)
@@ -217,13 +142,13 @@ class Profiles:
         chosen[:, self.used] = top_bands(self.relative(self.runs), compared_bands(self.used.size)[0])
         return chosen
 
-    @property
+    @cached_property
     def spread(self) -> WeightSpread:
         """Quartiles and shares of selection over the runs."""
         of = quartiles(self.runs)
         return WeightSpread(of.lower, of.upper, self.selected.mean(0))
 
-    @property
+    @cached_property
     def heaviest(self) -> tuple[WavelengthWindow, ...]:
         """The windows of greatest weight."""
         return weight_windows(self.reported, self.selected, profiles=self.runs, untrained=self.untrained)
@@ -242,6 +167,7 @@ class Profiles:
             return None
         return float(np.mean([uniformity_ratio(self.relative(runs), windows[:, self.used]) for runs in self.weight]))
 
+    @cached_property
     def stabilities(self) -> dict[str, Stability]:
         """Indices by name: of the single runs, and the one reported, of ensembles where there are any."""
         seeds, resamples, _ = self.weight.shape
@@ -253,25 +179,113 @@ class Profiles:
     def index_of_members(self) -> dict[str, float]:
         """The index of medians of 1, 2, 3 and 5 of the S runs of each resample, the mean over S choices of them."""
         seeds, resamples, _ = self.weight.shape
-        places = np.arange(seeds)
-        return {
-            str(number): float(
-                np.mean(
-                    [
-                        self._stability(
-                            replace(self, weight=self.weight[(first + places[:number]) % seeds]).ensembles
-                        ).index
-                        for first in places
-                    ]
-                )
-            )
-            for number in (1, 2, 3, 5)
-            if number <= seeds and resamples > 1
-        }
+
+        def index(number: int) -> float:
+            choices = [(first + np.arange(number)) % seeds for first in range(seeds)]
+            medians = [replace(self, weight=self.weight[chosen]).ensembles for chosen in choices]
+            return float(np.mean([self._stability(of).index for of in medians]))
+
+        return {str(number): index(number) for number in (1, 2, 3, 5) if number <= seeds and resamples > 1}
 
     def _stability(self, profiles: NDArray[np.float64], members: int = 1) -> Stability:
         nm, (bands, half_width) = self.bands.wavelength_nm[self.used], compared_bands(self.used.size)
         return window_stability(self.relative(profiles), nm, bands=bands, half_width=half_width, members=members)
+
+
+def usable_bands(bands: Bands, group: Sequence[str]) -> NDArray[np.int64]:
+    """(C',) the bands that networks may use: good ones in a group."""
+    return np.flatnonzero(bands.good & np.array([bool(name) for name in group]))
+
+
+@dataclass(frozen=True, eq=False)
+class WeightComparison:
+    """The band weights of runs, compared: what figures, tables and the verdict show.
+
+    Attributes:
+        profiles: the weights of each run.
+        groups: name, first wavelength, and first beyond the last, of each band group in nm.
+        evidence: content of ``evidence.json``; None for run folders.
+        first: of the runs; None for an evidence folder.
+        importance: what windows are worth, the mean over the runs; None where a run had no validation pixels.
+    """
+
+    runs: tuple[RunRecord, ...]
+    profiles: Profiles
+    verdict: Verdict
+    groups: tuple[tuple[str, float, float], ...]
+    importance: WindowImportance | None
+    evidence: dict[str, Any] | None = None
+    first: Run | None = None
+
+    @property
+    def reported(self) -> BandWeights:
+        """The weights of the run; of several runs the median, of further rasters the mean."""
+        return self.profiles.reported
+
+    @property
+    def spread(self) -> WeightSpread | None:
+        """Quartiles, and shares of selection; None for one run."""
+        return self.profiles.spread if len(self.runs) > 1 else None
+
+    @property
+    def stability(self) -> Stability | None:
+        """Agreement of single runs, or of ensembles; None for one run."""
+        return self.profiles.stabilities.get("reported")
+
+    @property
+    def windows(self) -> tuple[WavelengthWindow, ...]:
+        """The windows of greatest weight."""
+        return self.profiles.heaviest
+
+    @cached_property
+    def statistics(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Mean (C,) and correlation (C, C) of the training spectra of the first run."""
+        run = self.first or load_run(self.runs[0].folder or "")
+        mean, correlation = run.statistics
+        number = len(self.reported.bands)  # without further rasters
+        return mean[:number], correlation[:number, :number]
+
+    @cached_property
+    def atmospheric(self) -> NDArray[np.bool_]:
+        """(C,) bands whose values may be made by the atmosphere, see docs/weights.md."""
+        used = np.isin(np.arange(len(self.reported.bands)), self.profiles.used)
+        flags = atmospheric_bands(self.statistics[0], self.reported.bands.wavelength_nm, used)
+        return flags["spike"] | flags["edge"]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """Those of the verdict, and one that names the heaviest windows with bands that the atmosphere may make."""
+        nm, held = self.reported.bands.wavelength_nm, []
+        for window in self.windows:
+            inside = nm[self.atmospheric & (nm >= window.lower_nm) & (nm <= window.upper_nm)]
+            if inside.size:
+                bands = ", ".join(f"{of:.0f}" for of in np.sort(inside))
+                held.append(f"{window.lower_nm:.0f}-{window.upper_nm:.0f} nm (at {bands} nm)")
+        start = (
+            "Heavy windows at an absorption edge or a spike of the atmospheric correction, which may make their weight"
+        )
+        return (*self.verdict.sentences, *([f"{start}: {'; '.join(held)}."] if held else []))
+
+    @property
+    def scene(self) -> str:
+        """Name of the scene; of several joined by +."""
+        return " + ".join(dict.fromkeys(run.scene for run in self.runs))
+
+    @property
+    def stamp(self) -> str | None:
+        """The warning that figures bear; None where the weights can be shown without."""
+        return None if self.verdict.word == "supported" else self.verdict.word
+
+    @property
+    def origin(self) -> str:
+        """Of which runs the reported weights are."""
+        return f"seed {self.runs[0].seed}, one run" if len(self.runs) == 1 else f"median of {len(self.runs)} runs"
+
+    def groups_in(self, lower_nm: float, upper_nm: float) -> str:
+        """Names of the groups of the bands from one wavelength to another, joined by ``|``."""
+        nm, group = self.reported.bands.wavelength_nm, self.reported.group
+        inside = np.flatnonzero((nm >= lower_nm) & (nm <= upper_nm))
+        return "|".join(dict.fromkeys(name for c in inside for name in group[c].split("|") if name))
 
 
 def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
@@ -286,53 +300,35 @@ def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
     opened = [run if isinstance(run, Run) else load_run(run) for run in runs]
     for run in opened:
         _check_same_bands(opened[0], run)
-    every = np.stack([[*run.weights.weight, *(w for _, w in run.weights.sources)] for run in opened])  # (R, C + E)
-    _check_no_copies(opened, every)
-    first, number = opened[0].weights, len(opened[0].weights.bands)
-    sources = zip((name for name, _ in first.sources), every[:, number:].mean(0).tolist(), strict=True)
-    profiles = Profiles(
-        *(first.bands, first.group, _used(first)), every[:, None, :number], untrained_weight(first), tuple(sources)
-    )
+    _check_no_copies(opened)
+    first = opened[0].weights
+    profiles = Profiles.of([run.weights for run in opened], untrained_weight(first))
     records, importance = tuple(map(RunRecord.of, opened)), mean_importance([run.metrics for run in opened])
-    several, free = len(records) > 1, any(run.fusion == "free" for run in records)
-    stability, windows = profiles.stabilities().get("reported"), profiles.heaviest
+    free = any(run.fusion == "free" for run in records)
+    carried = len(records) > 1 and any(run.carried for run in records)
     pairs = {(pair.first, pair.second): pair for run in records for pair in run.duplicates}
     judged = verdict(
-        windows,
+        profiles.heaviest,
         beats_chance=[run.beats_chance for run in records],
         chance=[run.chance for run in records],
         uniformity_p=profiles.uniformity_p,
-        stability=stability,
+        stability=profiles.stabilities.get("reported"),
         pairs=[pairs[key] for key in sorted(pairs)],
         wavelength_nm=first.bands.wavelength_nm,
-        unreadable=FREE if free else _TRANSFERRED if several and any(run.carried for run in records) else None,
+        unreadable=FREE if free else _TRANSFERRED if carried else None,
     )
-    known = () if records[0].fusion == "free" else opened[0].header.groups
-    return WeightComparison(
-        records,
-        profiles.runs,
-        profiles.reported,
-        profiles.spread if several else None,
-        stability,
-        windows,
-        profiles.untrained,
-        with_importance(judged, importance),
-        tuple((group.name, group.lower_nm, group.upper_nm) for group in known),
-        first=opened[0],
-        importance=importance,
-    )
+    known = () if opened[0].header.fusion == "free" else opened[0].header.groups
+    groups = tuple((group.name, group.lower_nm, group.upper_nm) for group in known)
+    judged = with_importance(judged, importance)
+    return WeightComparison(records, profiles, judged, groups, importance, first=opened[0])
 
 
-def _used(table: BandWeights) -> NDArray[np.int64]:
-    """Bands (C',) of :attr:`WeightComparison.used`."""
-    return np.flatnonzero(table.bands.good & np.array([bool(group) for group in table.group]))
-
-
-def _check_no_copies(runs: Sequence[Run], weights: NDArray[np.float64]) -> None:
+def _check_no_copies(runs: Sequence[Run]) -> None:
     """Refuses one training twice: it agrees with itself."""
-    first: dict[bytes, Run] = {}
-    for run, row in zip(runs, weights, strict=True):
-        other = first.setdefault(row.tobytes(), run)
+    first: dict[tuple[float, ...], Run] = {}
+    for run in runs:
+        layers = [weight for _, weight in run.weights.sources]
+        other = first.setdefault((*run.weights.weight.tolist(), *layers), run)
         if other is not run:
             value, fix = f"those of {other.folder or other.name}", "drop one of the two, or train with another seed"
             raise InputError(run.folder or run.name, "weights", value, "those of another training", fix)
@@ -342,7 +338,7 @@ def _check_same_bands(first: Run, run: Run) -> None:
     """Refuses runs whose profiles have no common axis: an average over windows would hide what the sensors see."""
     tables = first.weights, run.weights
     nm, other = (table.bands.wavelength_nm for table in tables)
-    used, of_run = (_used(table) for table in tables)
+    used, of_run = (usable_bands(table.bands, table.group) for table in tables)
     sources = [[name for name, _ in table.sources] for table in tables]
     same = nm.shape == other.shape and np.allclose(nm, other, rtol=0, atol=1e-3) and np.array_equal(used, of_run)
     if not same or sources[0] != sources[1]:
@@ -354,7 +350,7 @@ def _check_same_bands(first: Run, run: Run) -> None:
 
 
 def read_evidence(folder: str | Path) -> WeightComparison:
-    """Reads an evidence folder; stages that are not done yet are left out."""
+    """Reads an evidence folder, with what its runs say so far."""
     path = Path(folder) / EVIDENCE
     try:
         return _from_content(path.parent, json.loads(path.read_text(encoding="utf-8")))
@@ -364,30 +360,23 @@ def read_evidence(folder: str | Path) -> WeightComparison:
 
 
 def _from_content(folder: Path, content: dict[str, Any]) -> WeightComparison:
-    bands = Bands.from_dict(content["bands"])
-
-    def per_band(values: Any) -> NDArray[np.float64]:
-        return np.array(values, np.float64).reshape(len(bands))
-
-    sources = tuple((source["name"], source["weight"]) for source in content["sources"])
-    reported = BandWeights(bands, tuple(content["band_groups"]), per_band(content["ensemble"]), sources)
-    lower, upper = (per_band(content["quartiles"][key]) for key in ("lower", "upper"))
-    agreement: dict[str, Any] = content.get("stability", {}).get("reported") or {}
-    stability: dict[str, Any] = {key: math.nan if value is None else value for key, value in agreement.items()}
-    judged: dict[str, Any] | None = content.get("verdict")
-    limits = tuple((group["name"], group["lower_nm"], group["upper_nm"]) for group in content["groups"])
+    bands, runs = Bands.from_dict(content["bands"]), content["runs"]
+    shape = -1, len({run["resample"] for run in runs}), len(bands)
+    profiles = Profiles(
+        bands,
+        tuple(content["band_groups"]),
+        np.array(content["profiles"], np.float64).reshape(shape),
+        np.array(content["untrained"], np.float64).reshape(len(bands)),
+        tuple((source["name"], source["weight"]) for source in content["sources"]),
+    )
+    judged = content["verdict"]
     return WeightComparison(
-        tuple(_record(folder, content, run) for run in content["runs"]),
-        np.array(content["profiles"], np.float64).reshape(len(content["runs"]), len(bands)),
-        reported,
-        WeightSpread(lower, upper, per_band(content["selection_frequency"])),
-        Stability(**stability) if stability else None,
-        _windows(content.get("top_windows", [])),
-        per_band(content["untrained"]),
-        None if judged is None else Verdict(judged["word"], tuple(judged["sentences"]), _windows(judged["windows"])),
-        limits,
-        content,
-        importance=mean_importance([content]),
+        tuple(_record(folder, content, run) for run in runs),
+        profiles,
+        Verdict(judged["word"], tuple(judged["sentences"]), profiles.heaviest[: len(judged["windows"])]),
+        tuple((group["name"], group["lower_nm"], group["upper_nm"]) for group in content["groups"]),
+        mean_importance([content]),
+        evidence=content,
     )
 
 
@@ -401,11 +390,6 @@ def _record(folder: Path, content: dict[str, Any], run: dict[str, Any]) -> RunRe
         resample=run["resample"],
         chance=run.get("chance"),
     )
-
-
-def _windows(rows: list[dict[str, Any]]) -> tuple[WavelengthWindow, ...]:
-    names = ("lower_nm", "upper_nm", "weight", "raised", "frequency")
-    return tuple(WavelengthWindow(*(row[name] for name in names)) for row in rows)
 
 
 def weights_of(folders: Sequence[Path]) -> WeightComparison:

@@ -314,9 +314,9 @@ def untrained(tiny):
 
 
 def judged_untrained(untrained, reference):
-    weight, split, used, found = untrained
+    weight, split, _, found = untrained
     runs = weight[50:].reshape(5, 5, -1)
-    profiles = Profiles(split.labelled.scene.bands, tuple(found["band_groups"]), used, runs, reference)
+    profiles = Profiles(split.labelled.scene.bands, tuple(found["band_groups"]), runs, reference)
     good = {"p": 1 / 200, "area": 0.1, "lower": 0.05}
     curves = {way: dict.fromkeys(("mean", "conditional"), good) for way in ("deletion", "insertion")}
     numbers = stability_of(profiles, runs)

@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hsfusion.plots import map_html, report_html, weight_content
+from hsfusion.plots import map_html, report_html
+from hsfusion.spectra import Bands, BandWeights
+from hsfusion.spectra.weights import ranked_bands
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
@@ -237,12 +239,16 @@ def test_map_says_by_how_much_it_is_reduced():
 
 def evidence(**more) -> dict:
     start = {"scene": "planted", "split": {"kind": "blocks", "leakage": 0.0}}
-    return start | more
+    return start | {"verdict": {"word": "not tested", "sentences": [], "windows": []}} | more
 
 
 def evidence_page(content: dict) -> str:
     around = {"title": "Evidence", "configuration": "a: 1", "versions": {"numpy": "2"}, "reproduce": "again"}
-    weights = weight_content([500.0, 600.0, 700.0], [0.2, 0.5, 0.3], groups=[("a", 450, 650)], windows=[])
+    bands = Bands(np.array([500.0, 600.0, 700.0]), None, np.ones(3, bool))
+    rows = ranked_bands(
+        BandWeights(bands, ("a", "a", ""), np.array([0.2, 0.5, 0.3])), None, untrained=np.full(3, 1 / 3)
+    )
+    weights = {"bands": rows, "windows": [], "groups": [], "totals": {}, "sources": (), "runs": 1, "importance": None}
     return report_html("evidence", around | {"evidence": content, "weights": weights}, figures=Path("no figures"))
 
 
@@ -254,7 +260,7 @@ def test_page_of_evidence_grows_with_its_stages():
     trained = evidence(runs=runs)
     first = evidence_page(trained)
     assert "0.8500 (mean; 0.8000 to 0.9000)" in first
-    assert "Verdict: not judged yet." in first
+    assert "Verdict: not tested." in first
     assert "Every band, in the order of the file" in first
     found = {"index": float("nan"), "lower": None, "upper": None, "profiles": 2, "members": 1}
     judged = trained | {

@@ -1,7 +1,6 @@
 """Scenes as other sensors see them, on the command line."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,7 +65,7 @@ def test_words_that_do_not_fit_are_one_line(hsfusion, tmp_path, words, part):
 
 
 def test_sensors_are_compared_on_the_same_pixels(hsfusion, tmp_path):
-    words = ["sensors", "sensors=[sentinel2,desis]", "seeds=2", "json=out.json", "figure=figure.png", *QUICK]
+    words = ["sensors", "sensors=[sentinel2,desis]", "seeds=2", "json=out.json", *QUICK]
     small = ["scene=synthetic", "scene.height=40", "scene.width=40"]
     done = hsfusion("benchmark", *words, *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -80,9 +79,8 @@ def test_sensors_are_compared_on_the_same_pixels(hsfusion, tmp_path):
     spread = result["summary"]["desis"]["overall_accuracy"]
     assert (spread["mean"], spread["std"]) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
     mean = result["summary"]["sentinel2"]["overall_accuracy"]["mean"]
-    assert f"sentinel2                overall accuracy {mean:.4f} ± " in done.stdout
-    assert "of 12 bands in use" in done.stdout
-    assert {path.name for path in Path(tmp_path).iterdir()} == {"out.json", "figure.png", "figure.svg"}
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("sentinel2 ")]
+    assert f"{mean:.4f} ± " in line and " of 12 " in line
 
 
 @pytest.mark.parametrize(

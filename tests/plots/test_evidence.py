@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from hsfusion.plots import band_weights_figure, faithfulness_figure, save_figure, sensors_figure, top_k_figure
+from hsfusion.plots import band_weights_figure, faithfulness_figure, top_k_figure
+from hsfusion.spectra.weights import WeightSpread
 
 NM = np.arange(400.0, 1000, 10)
 RUNS = np.random.default_rng(0).dirichlet(np.ones(NM.size), 5)
@@ -64,7 +63,7 @@ def top_k(smallest: int | None = 20) -> Figure:
         K,
         accuracies("blocks", "random"),
         full={"network": 0.9, "svm": 0.8},
-        smallest={("blocks", "network"): smallest, ("blocks", "svm"): 10},
+        smallest={"network": smallest, "svm": 10},
         title="retrained",
     )
 
@@ -118,7 +117,7 @@ def test_selection_frequency_stands_in_a_strip_under_the_weights() -> None:
     frequency = (NM < 600).astype(float)
     figure = drawn(
         band_weights_figure(
-            NM, RUNS[0], groups=GROUPS, title="", frequency=frequency, spread=(RUNS.min(0), RUNS.max(0))
+            NM, RUNS[0], groups=GROUPS, title="", spread=WeightSpread(RUNS.min(0), RUNS.max(0), frequency)
         )
     )
     weights, strip = figure.axes
@@ -131,29 +130,3 @@ def test_selection_frequency_stands_in_a_strip_under_the_weights() -> None:
 @pytest.mark.parametrize("figure", [faithfulness, top_k])
 def test_no_text_runs_out_of_the_figure(figure) -> None:
     assert fits(figure())
-
-
-SENSOR_BANDS = {"as it is": 210, "EnMAP": 3, "Landsat OLI": 2}
-SENSOR_ACCURACIES = {
-    name: {"overall accuracy": [level, level + 0.02, level + 0.04], "average accuracy": [level - 0.1] * 3}
-    for name, level in zip(SENSOR_BANDS, (0.8, 0.78, 0.6), strict=True)
-}
-
-
-def test_mean_and_spread_of_each_sensor_stand_in_one_column() -> None:
-    upper = sensors_figure(SENSOR_ACCURACIES, SENSOR_BANDS, title="a scene").axes[0]
-    overall, average = (c for c in upper.containers if isinstance(c, ErrorbarContainer))
-    assert [overall.get_label(), average.get_label()] == ["overall accuracy", "average accuracy"]
-    np.testing.assert_allclose(np.asarray(overall.lines[0].get_ydata(), float), [0.82, 0.8, 0.62])
-    (bars,) = overall.lines[2]
-    np.testing.assert_allclose([s[1, 1] - s[0, 1] for s in bars.get_segments()], 2 * 0.02)
-    (none,) = average.lines[2]
-    np.testing.assert_allclose([s[1, 1] - s[0, 1] for s in none.get_segments()], 0, atol=1e-9)
-    ticks = [text.get_text() for text in upper.get_xticklabels()]
-    assert ticks == ["as it is\n210 bands", "EnMAP\n3 bands", "Landsat OLI\n2 bands"]
-
-
-def test_one_seed_has_no_spread_and_the_figure_is_written_twice(tmp_path: Path) -> None:
-    one = {name: {"overall accuracy": [0.5]} for name in SENSOR_BANDS}
-    save_figure(sensors_figure(one, SENSOR_BANDS, title="a scene"), tmp_path / "figure")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["figure.png", "figure.svg"]

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 
 from hsfusion.plots import band_weights_figure, group_weights_figure
 from hsfusion.plots.weights import broken_at_gaps, totals_by_group
+from hsfusion.spectra.weights import WeightSpread
 
 GROUPS = [
     ("blue", 400, 500),
@@ -176,7 +177,7 @@ def test_groups_weigh_what_they_weigh_in_the_runs_where_their_bands_take_turns()
 
 
 def test_stamp_and_spread_are_drawn() -> None:
-    figure = figure_of(spread=(WEIGHT / 2, WEIGHT * 3), stamp="borderline")
+    figure = figure_of(spread=WeightSpread(WEIGHT / 2, WEIGHT * 3, WEIGHT), stamp="borderline")
     axes = figure.axes[0]
     assert "borderline" in [text.get_text() for text in axes.texts]
     assert axes.get_ylim()[1] > 3 * WEIGHT.max()
@@ -243,7 +244,7 @@ def test_part_of_the_weight_that_is_subtracted_is_coloured() -> None:
 
 
 def test_losses_and_selection_both_have_a_place_under_the_curve() -> None:
-    figure = figure_of(importance=IMPORTANCE, frequency=np.full(NM.size, 0.5))
+    figure = figure_of(importance=IMPORTANCE, spread=WeightSpread(WEIGHT, WEIGHT, np.full(NM.size, 0.5)))
     assert [axes.get_ylabel().split("\n")[0] for axes in figure.axes] == [
         "band weight (% of the total)",
         "lost without it",

@@ -34,10 +34,7 @@ def content():
         "groups": [{"name": "VIS", "lower_nm": 400, "upper_nm": 800}],
         "runs": [{**run, "seed": seed, "folder": f"elsewhere/runs/seed-{seed}"} for seed in (0, 1)],
         "profiles": [profile, profile],
-        "ensemble": profile,
         "untrained": profile,
-        "quartiles": {"lower": profile, "upper": profile},
-        "selection_frequency": [0.5] * NM.size,
         "stability": {
             "bands": 5,
             "half_width": 1,
@@ -45,7 +42,6 @@ def content():
             "reported": {"index": None, "lower": None, "upper": None, "profiles": 2, "members": 1},
         },
         "moved": {},
-        "top_windows": [WINDOW],
         "faithfulness": {
             "numbers": [0, 5, 20],
             "deletion": {"mean": CURVE, "conditional": CURVE},
@@ -64,22 +60,20 @@ def content():
 def test_evidence_is_read(tmp_path):
     (tmp_path / "evidence.json").write_text(json.dumps(content()))
     evidence = read_evidence(tmp_path)
-    assert evidence.profiles.shape == (2, NM.size)
+    assert evidence.profiles.weight.shape == (2, 1, NM.size)
     assert [run.folder for run in evidence.runs] == [tmp_path / "runs" / f"seed-{seed}" for seed in (0, 1)]
     assert (evidence.runs[0].split, evidence.runs[0].overall_accuracy, evidence.runs[0].resample) == ("blocks", 0.8, 0)
     assert not evidence.reported.bands.good[-1] and evidence.reported.bands.good[0]
-    assert np.isnan([evidence.stability.index, evidence.stability.lower]).all()  # null: undefined for these runs
-    assert evidence.windows[0].lower_nm == 500
+    assert np.isnan([evidence.stability.index, evidence.stability.lower]).all()  # undefined for these runs
     assert evidence.verdict.word == "supported"
     assert evidence.groups == (("VIS", 400, 800),)
 
 
 def test_stages_that_are_not_done_yet_are_left_out(tmp_path):
-    without = ("stability", "top_windows", "faithfulness", "top_k", "verdict")
+    without = ("faithfulness", "top_k")
     known = {key: value for key, value in content().items() if key not in without}
     (tmp_path / "evidence.json").write_text(json.dumps(known))
-    evidence = read_evidence(tmp_path)
-    assert (evidence.stability, evidence.windows, evidence.verdict) == (None, (), None)
+    assert read_evidence(tmp_path).verdict.sentences == ("Trainings agree.",)
 
 
 def edit(*path, value):
@@ -100,7 +94,7 @@ def edit(*path, value):
     [
         edit("profiles", value=...),
         edit("profiles", 0, value=[0.5, 0.5]),
-        edit("ensemble", 0, value="much"),
+        edit("profiles", 0, 0, value="much"),
         edit("untrained", value=[0.1]),
         edit("runs", value=[]),
         edit("verdict", value=[1]),
