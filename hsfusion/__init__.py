@@ -15,7 +15,7 @@ _FRONT_DOOR = {
     "open_scene": ("hsfusion.scenes.description", "open_path"),
     "indian_pines": ("hsfusion.data.public", "indian_pines"),
     "train": ("hsfusion.runs.training", "train"),
-    "train_jointly": ("hsfusion.runs.joint", "train_jointly"),
+    "train_jointly": ("hsfusion.runs.training", "train_jointly"),
     "finetune": ("hsfusion.runs.finetuning", "finetune"),
     "predict": ("hsfusion.runs.prediction", "predict"),
     "compare": ("hsfusion.runs.comparison", "compare"),
@@ -67,7 +67,6 @@ if TYPE_CHECKING:
     from hsfusion.runs.comparison import compare
     from hsfusion.runs.comparison import read_evidence as load_evidence
     from hsfusion.runs.finetuning import finetune
-    from hsfusion.runs.joint import train_jointly
     from hsfusion.runs.prediction import PredictSettings, predict
     from hsfusion.runs.run import Run, load_run
     from hsfusion.runs.settings import (
@@ -80,7 +79,7 @@ if TYPE_CHECKING:
         random_pixels,
     )
     from hsfusion.runs.settings import fields_split as fields
-    from hsfusion.runs.training import train
+    from hsfusion.runs.training import train, train_jointly
     from hsfusion.scenes.description import open_path as open_scene
     from hsfusion.spectra import BandWeights
 

@@ -22,6 +22,7 @@ from typing import Any
 from hsfusion.data.leakage import check_no_leakage
 from hsfusion.errors import InputError
 from hsfusion.inference import predict_scene
+from hsfusion.runs.evaluation import evaluate_test
 from hsfusion.runs.experiment import new_model, prepare_experiment
 from hsfusion.runs.finetuning import (
     PretrainedModel,
@@ -35,7 +36,7 @@ from hsfusion.runs.finetuning import (
 from hsfusion.runs.folder import versions
 from hsfusion.runs.run import Training
 from hsfusion.runs.settings import TrainSettings
-from hsfusion.runs.training import evaluate_test, fit, train
+from hsfusion.runs.training import fit, train
 from hsfusion.scenes import LabelledScene
 from hsfusion.scenes.simulate import simulate
 from hsfusion.spectra.sensors import sensor_name

@@ -42,17 +42,17 @@ def command() -> None:
 
 def train(cfg: DictConfig) -> float | None:
     """Trains one network and fills a run folder; on several scenes, whose folders lie in it. Gives optimized_metric."""
-    from hsfusion.runs import joint, training
+    from hsfusion.runs import training
 
     with _training(cfg, "train") as options:
         if "scenes" not in cfg.scene:
             run = training.train(scene_of(cfg), **options)
             _show(run)
             return _optimized(cfg, [run])
-        trained = joint.train_jointly(several_scenes(cfg), **options)
+        trained = training.train_jointly(several_scenes(cfg), **options)
     if any(run.folder is None for run in trained):
         return None
-    metrics = joint.joint_metrics(trained)
+    metrics = training.joint_metrics(trained)
     for name, run in zip(metrics["scenes"], trained, strict=True):
         print(f"{name}:\n{run.summary()}")
     test = metrics["test"]
@@ -149,8 +149,8 @@ def _training(cfg: DictConfig, command: str) -> Iterator[dict[str, Any]]:
 
 def _optimized(cfg: DictConfig, runs: Sequence[Run]) -> float | None:
     """What a search goes by: a metric of the validation pixels."""
+    from hsfusion.runs.evaluation import validation_accuracies
     from hsfusion.runs.folder import finish_in_sweep
-    from hsfusion.runs.training import validation_accuracies
 
     reached = validation_accuracies([run.trained for run in runs])
     value = reached.get(cfg.optimized_metric)
@@ -168,8 +168,8 @@ def _show(run: Run) -> None:
 
 def settings_of(cfg: DictConfig) -> TrainSettings:
     """The settings of a training, which check the values of a configuration."""
+    from hsfusion.runs.evaluation import VALIDATION_METRICS
     from hsfusion.runs.settings import TrainSettings, check_value
-    from hsfusion.runs.training import VALIDATION_METRICS
 
     check_value("optimized_metric", cfg.optimized_metric, "str", choices=VALIDATION_METRICS)
     values = values_of(TrainSettings, cfg)

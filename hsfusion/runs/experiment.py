@@ -1,11 +1,12 @@
-"""What is known before a training: which pixel is used for what, the network, and the patches."""
+"""What is known before a training, of one scene or several: which pixel is for what, the network, and the patches."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,18 @@ from hsfusion.data.noise import noise_whitening
 from hsfusion.data.patches import TrainingCube, check_patch_fits, prepare, valid_pixels
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
 from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError
-from hsfusion.nn import FreeFusion, FusionNetwork, check_backbone
-from hsfusion.runs.settings import TrainSettings
+from hsfusion.nn import FreeFusion, FusionNetwork, MultiSceneNetwork, check_backbone
+from hsfusion.runs.folder import is_folder_name
+from hsfusion.runs.settings import TrainSettings, refusal
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.description import open_described
+from hsfusion.scenes.mosaic import on_common_legend
 from hsfusion.spectra import BandGroup, Bands, membership
 from hsfusion.training.building import backbone_arguments, build_network, with_all_layers
 from hsfusion.training.transfer import TransferReport
 
 _log = logging.getLogger(__name__)
+_MOSTLY = 0.9  # of the labelled pixels
 _FEW = 5  # bands of a group, beside others at least twice as large
 
 
@@ -188,3 +192,72 @@ def configuration_errors(part: str) -> Iterator[None]:
         raise EnvironmentFailure(f"{part}: {error}. Fix: install the package, or remove {part}.*") from error
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise HsFusionError(f"configuration: {part} cannot be used: {error}. Fix: correct {part}.*") from error
+
+
+def prepare_jointly(
+    labelled: Sequence[LabelledScene], settings: TrainSettings
+) -> tuple[list[Experiment], MultiSceneNetwork]:
+    """Splits each scene and builds the networks; those of the parts are trained as one, the second."""
+    scenes = [part.scene for part in labelled]
+    _check_joint(scenes, settings)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    pooled = np.concatenate([scene.bands.wavelength_nm[scene.bands.good] for scene in scenes])
+    with configuration_errors("groups"):  # the same for all, from the good bands of all
+        groups = list(settings.groups(Bands(pooled, None, np.ones(pooled.shape, bool))))
+    model = replace(settings.model, whitening="none", linear=False)
+    if model != settings.model or settings.select:
+        _log.info("Whitening, the linear part and select need the pixels of one scene, and are left out.")
+    settings = replace(settings, groups=lambda bands: groups, model=model)
+    splits = [split_scene(part, settings) for part in labelled]
+    check_apart(splits)
+    common = on_common_legend([split.labelled for split in splits])
+    parts = [initialise(replace(split, labelled=part), settings) for split, part in zip(splits, common, strict=True)]
+    with configuration_errors("model"):
+        network = MultiSceneNetwork([part.network for part in parts])
+    _log.info("%d scenes share responses, group weights and CNN", len(parts))
+    _log.info("Every band stays open: gates would stand in front of the bands of one sensor.")
+    return parts, network
+
+
+def check_apart(splits: Sequence[Split]) -> None:
+    """Refuses scenes of one ground of which one is tested on what another is trained on; their own leakage is 0."""
+    for one, other in itertools.permutations(splits, 2):
+        if not _one_ground(one.labelled, other.labelled):
+            continue
+        seen = dilate(np.isin(other.roles, (TRAIN, VAL)), one.radius)
+        leaked = int((seen & (one.roles == TEST)).sum())
+        if leaked:
+            field = f"number of test pixels that {other.labelled.scene.name} trains on"
+            fix = "give both the same labels, so that they are split alike, or train on one of them"
+            raise InputError(one.labelled.scene.name, field, leaked, "0: both show the same ground", fix)
+
+
+def _one_ground(one: LabelledScene, other: LabelledScene) -> bool:
+    """Whether they have one grid on the earth, or, without a place, one shape and mostly the same labels."""
+    boxes = one.scene.geobox, other.scene.geobox
+    if boxes[0].shape != boxes[1].shape:
+        return False
+    if boxes[0].crs is not None or boxes[1].crs is not None:
+        return boxes[0] == boxes[1]
+    labelled = (one.labels > 0) | (other.labels > 0)
+    return bool((one.labels == other.labels)[labelled].mean() > _MOSTLY)
+
+
+def _check_joint(scenes: Sequence[Scene], settings: TrainSettings) -> None:
+    """Refuses scenes that cannot be distinguished, and what belongs to one sensor and would be ignored or mistaken."""
+    names, model = [scene.name for scene in scenes], settings.model
+    unique = len({name.lower() for name in names}) == len(names) > 1
+    if not unique or not all(map(is_folder_name, names)):
+        raise refusal("scene.scenes", ", ".join(names), "at least two scenes with unique names that folders can have")
+    for scene in scenes[1:]:
+        if scene.sources != scenes[0].sources:
+            expected = f"{scenes[0].sources or 'none'} as in {names[0]}"
+            raise InputError(
+                scene.name, "further rasters", scene.sources or "none", expected, "give all scenes the same"
+            )
+    if model.knot_spacing_nm is None or model.keep_bands is not None:
+        value = f"{model.knot_spacing_nm} and {model.keep_bands}"
+        raise refusal("model.knot_spacing_nm and model.keep_bands", value, "knots in nm and no keep_bands")
+    if settings.batch_size < len(scenes):
+        raise refusal("data.batch_size", settings.batch_size, f"at least {len(scenes)}, one for each scene")

@@ -204,7 +204,7 @@ class Run:
         ]
         lines += [f"tried        {line}" for line in choice_lines(self.metrics.get("choices", ()))]
         if self.metrics.get("baselines"):
-            from hsfusion.runs.baselines import baseline_lines  # with torch: reading a run goes without
+            from hsfusion.runs.evaluation import baseline_lines  # with torch: reading a run goes without
 
             lines += baseline_lines(self.metrics["baselines"])
         if "kept" in self.metrics:

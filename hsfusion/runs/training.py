@@ -1,4 +1,4 @@
-"""One training: a scene, a split and settings to a trained network and what it says."""
+"""A training, of one scene or of several at once: scenes and settings to a trained network and what it says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,28 +19,25 @@ from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
 from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 
+from hsfusion.data.leakage import training_mask
 from hsfusion.data.patches import PatchDataModule, SeveralDataModule
-from hsfusion.data.splits import BUFFER, TEST, TRAIN, VAL, Split
+from hsfusion.data.splits import TRAIN, VAL, Split
 from hsfusion.errors import DivergedError, EnvironmentFailure, HsFusionError, InputError
 from hsfusion.inference import instance_weight_maps, predict_scene
 from hsfusion.nn import SETTLED, FusionNetwork, MultiSceneNetwork
-from hsfusion.runs.baselines import compare_with_baselines
-from hsfusion.runs.experiment import Experiment, as_labelled, configuration_errors, prepare_experiment
+from hsfusion.runs.evaluation import compare_with_baselines, compare_with_chance, evaluate_test
+from hsfusion.runs.experiment import Experiment, as_labelled, configuration_errors, prepare_experiment, prepare_jointly
 from hsfusion.runs.folder import interrupted_checkpoint, start_folder, training_log, write_json
 from hsfusion.runs.run import Run, Training, run_of
 from hsfusion.runs.settings import TrainSettings, describe, replaced
 from hsfusion.runs.validation import average_with_start, fit_linear_part, selected
 from hsfusion.scenes import LabelledScene
-from hsfusion.scenes.scene import read_pixels
 from hsfusion.training.building import WeightReadout
 from hsfusion.training.callbacks import History, KeepBest, LastCheckpoint, WeightHistory, ending_together
-from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights, confusion_matrix
-from hsfusion.trust.chance import Chance, compare_with_moved_labels
+from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights
 from hsfusion.trust.verdict import beats_chance
 
 _log = logging.getLogger(__name__)
-#: what a search can go by
-VALIDATION_METRICS = ("val/overall_accuracy", "val/average_accuracy", "val/kappa", "val/mean_iou")
 _PRECISIONS = ("32", "32-true", "bf16-mixed", "16-mixed")  # patches and statistics are float32
 _NEVER = 2.0  # share of the training after which a frozen part learns
 
@@ -132,6 +129,40 @@ def train(
     return run
 
 
+def train_jointly(
+    scenes: Sequence[LabelledScene | str | Path],
+    *,
+    settings: TrainSettings | None = None,
+    name: str = "joint",
+    folder: str | Path | None = None,
+    resume: str | Path | None = None,
+    command: str = "",
+    configuration: str | None = None,
+    **fields: Any,
+) -> list[Run]:
+    """Trains one network on several scenes at once: one response over wavelength, read at the bands of each scene.
+
+    Args and result are those of :func:`hsfusion.train`, but for ``scenes``, at least two of unlike names. The folder
+    gets a run folder for each scene.
+    """
+    settings = replaced(settings or TrainSettings(), fields)
+    with training_log(command) as log:
+        configuration = configuration or describe(settings)
+        resume = None if resume is None else Path(resume)
+        checkpoint = None if resume is None else interrupted_checkpoint(resume, configuration)
+        parts, network = prepare_jointly([as_labelled(scene) for scene in scenes], settings)
+        path = None if folder is None else Path(folder)
+        path = start_folder(path, configuration, log, experiments=parts, resume=resume)
+        results = fit_jointly(settings, parts, network, folder=path, checkpoint=checkpoint)
+        for part, result in results if settings.baselines else ():
+            on_these_bands = replace(settings, groups=lambda bands, part=part: part.initial.groups)
+            result.metrics["baselines"] = compare_with_baselines(part.split, result.classes, on_these_bands)
+        runs = [run_of(name, Training(settings, part, result, command, configuration)) for part, result in results]
+        if path is not None and results[0][1].is_main:
+            _write_jointly(runs, path, settings)
+    return runs
+
+
 def fit(
     settings: TrainSettings, experiment: Experiment, folder: Path | None = None, *, checkpoint: Path | None = None
 ) -> TrainingResult:
@@ -146,6 +177,27 @@ def fit(
         average_with_start(experiment, start, data)
     fit_linear_part(experiment, data)
     return read_result(experiment, fitted, data)
+
+
+def fit_jointly(
+    settings: TrainSettings,
+    parts: Sequence[Experiment],
+    network: MultiSceneNetwork,
+    *,
+    folder: Path | None,
+    checkpoint: Path | None,
+) -> list[tuple[Experiment, TrainingResult]]:
+    """Trains on all scenes at once, and gives for each what an experiment on it alone would have."""
+    edges = np.linspace(0, settings.batch_size, len(parts) + 1).astype(int)
+    data = [patch_data(settings, part, batch_size=int(size)) for part, size in zip(parts, np.diff(edges), strict=True)]
+    fitted = fit_network(settings, network, list(zip(parts, data, strict=True)), folder, checkpoint=checkpoint)
+    steps, weights = fitted.weight_history
+    histories = np.split(weights, np.cumsum([len(part.network.mean) for part in parts])[:-1], axis=1)
+    results = []
+    for part, apart, patches, history in zip(parts, network.split_networks(), data, histories, strict=True):
+        alone = replace(part, initial=replace(part.initial, network=apart))
+        results.append((alone, read_result(alone, replace(fitted, weight_history=(steps, history)), patches)))
+    return results
 
 
 def fit_network(
@@ -314,7 +366,7 @@ def read_result(experiment: Experiment, fitted: FittedNetwork, data: PatchDataMo
         "samples_per_second": fitted.samples_per_second,
         "predict_pixels_per_second": classes.size / predict_seconds,
     }
-    chance = _compared_with_chance(experiment, classes)
+    chance = compare_with_chance(experiment, classes)
     metrics["chance"], beaten = asdict(chance), chance.beaten
     if beaten is None:
         beaten = beats_chance(confusion, receptive_field=network.receptive_field)
@@ -330,53 +382,32 @@ def read_result(experiment: Experiment, fitted: FittedNetwork, data: PatchDataMo
     )
 
 
-def _compared_with_chance(experiment: Experiment, classes: NDArray[np.integer]) -> Chance:
-    """The map (H, W) and the labels at the validation pixels beside labels that mean nothing."""
-    split, scene = experiment.split, experiment.split.labelled.scene
-    index, train, val = experiment.cube.classes.numpy(), split.pixels(TRAIN), split.pixels(VAL)
-    return compare_with_moved_labels(
-        (train, index[train]),
-        (val, index[val]),
-        classes.ravel()[val],
-        shape=split.roles.shape,
-        read=partial(read_pixels, scene, layers=np.flatnonzero(experiment.network.used_bands.numpy())),
-        seed=split.seed,
-    )
+def _write_jointly(runs: Sequence[Run], folder: Path, settings: TrainSettings) -> None:
+    """Writes an ordinary run folder for each scene, and the accuracies of all in the folder above."""
+    masks = [training_mask(run.trained.experiment.split) for run in runs]
+    for i, run in enumerate(runs):
+        experiment = run.trained.experiment
+        others = tuple(mask for j, mask in enumerate(masks) if mask is not None and j != i)
+        initial = replace(experiment.initial, seen_before=others)
+        run.training = replace(run.trained, experiment=replace(experiment, initial=initial))
+        place = folder / experiment.split.labelled.scene.name
+        (place / "figures").mkdir(parents=True)
+        run.write_outputs(place, figures=settings.figures)
+    (folder / "figures").rmdir()  # each scene has its own
+    write_json(folder / "metrics.json", joint_metrics(runs))
 
 
-def confusion_at(split: Split, classes: NDArray[np.integer], role: int) -> NDArray[np.int64]:
-    """Counts (K, K + 1) of a map of class indices (H, W) at the pixels of one role."""
-    pixels, legend = split.roles == role, split.labelled.legend
-    truth = legend.indices(split.labelled.labels[pixels])
-    return confusion_matrix(truth, classes[pixels], num_classes=len(legend.codes))
-
-
-def validation_accuracies(trainings: Sequence[Training]) -> dict[str, float]:
-    """:data:`VALIDATION_METRICS` of the class maps of the networks that were kept; empty without validation pixels."""
-    confusion = np.sum([confusion_at(of.experiment.split, of.result.classes, VAL) for of in trainings], axis=0)
-    if not confusion.any():
-        return {}
-    reached = accuracies(confusion, names=trainings[0].experiment.split.labelled.legend.names)
-    return {name: reached[name.removeprefix("val/")] for name in VALIDATION_METRICS}
-
-
-def evaluate_test(split: Split, classes: NDArray[np.integer]) -> tuple[NDArray[np.int64], dict[str, Any]]:
-    """The one look at the test pixels: confusion matrix (K, K + 1), parts ``split`` and ``test`` of metrics.json."""
-    legend = split.labelled.legend
-    test = split.roles == TEST
-    truth = legend.indices(split.labelled.labels[test])
-    confusion = confusion_at(split, classes, TEST)
-    roles = {"train": TRAIN, "val": VAL, "test": TEST, "buffer": BUFFER}
-    seen, right = split.in_seen_fields(), truth == classes[test]
-    of_split = {
-        "kind": split.kind,
-        "seed": split.seed,
-        **{f"{name}_pixels": split.count(role) for name, role in roles.items()},
-        "train_share": split.count(TRAIN) / int((split.labelled.labels > 0).sum()),
-        "leakage": split.leakage,
-        "patch_overlap": split.patch_overlap,
-        "seen_fields": float(seen.mean()),
+def joint_metrics(runs: Sequence[Run]) -> dict[str, Any]:
+    """Accuracies of each scene and of all together, as metrics.json of the folder above holds them."""
+    first, labelled = runs[0].metrics, [run.trained.experiment.split.labelled for run in runs]
+    confusion = np.sum([run.trained.result.confusion for run in runs], axis=0)
+    return {
+        "scenes": {
+            part.scene.name: {"split": run.metrics["split"], "test": run.metrics["test"]}
+            for part, run in zip(labelled, runs, strict=True)
+        },
+        "test": accuracies(confusion, names=labelled[0].legend.names),
+        "timing": {key: first["timing"][key] for key in ("train_seconds", "samples_per_second")},
+        "seed": first["seed"],
+        "versions": first["versions"],
     }
-    fields = {"accuracy_seen_fields": seen, "accuracy_new_fields": ~seen}
-    by_field = {name: float(right[those].mean()) if those.any() else None for name, those in fields.items()}
-    return confusion, {"split": of_split, "test": {**accuracies(confusion, names=legend.names), **by_field}}

@@ -19,7 +19,7 @@ from hsfusion.data.splits import TRAIN, VAL, Split, Splitter
 from hsfusion.errors import InputError
 from hsfusion.inference.classification import MaskedNetwork
 from hsfusion.nn import StochasticGates
-from hsfusion.runs.baselines import blocks_of, pixel_table
+from hsfusion.runs.evaluation import blocks_of, pixel_table
 from hsfusion.runs.experiment import Experiment, initialise, split_scene
 from hsfusion.runs.folder import read_json
 from hsfusion.runs.settings import TrainSettings, replaced

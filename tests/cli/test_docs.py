@@ -203,7 +203,7 @@ def test_commands_of_a_page_run(page, here, hsfusion, monkeypatch):
         trained.append(scenes)
         raise Trained(0)
 
-    for name in ("training.train", "joint.train_jointly", "finetuning.finetune"):
+    for name in ("training.train", "training.train_jointly", "finetuning.finetune"):
         monkeypatch.setattr(f"hsfusion.runs.{name}", train)
     monkeypatch.setattr("hsfusion.benchmarks.comparisons.compare_sensors", train)
     for line in "".join(blocks_of(page, "bash")[0]).splitlines():

@@ -13,7 +13,7 @@ from hsfusion.cli.words import CONF
 from hsfusion.data.splits import TRAIN
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import HsFusionError, InputError
-from hsfusion.runs import joint
+from hsfusion.runs import experiment, training
 from hsfusion.training.callbacks import History
 from hsfusion.training.model_file import load_model
 from hsfusion.trust.chance import MAPS
@@ -59,11 +59,11 @@ def configured(scenes):
 
 
 def prepare(cfg):
-    return joint.prepare_jointly(several_scenes(cfg), settings_of(cfg))
+    return experiment.prepare_jointly(several_scenes(cfg), settings_of(cfg))
 
 
 def fit(cfg, folder, checkpoint=None):
-    return joint.fit_jointly(settings_of(cfg), *prepare(cfg), folder=folder, checkpoint=checkpoint)
+    return training.fit_jointly(settings_of(cfg), *prepare(cfg), folder=folder, checkpoint=checkpoint)
 
 
 def test_scenes_of_one_ground_that_are_split_differently_are_refused(configured, scenes, tmp_path):
@@ -108,9 +108,9 @@ def test_models_share_coefficients_group_weights_and_cnn(configured, tmp_path):
     same = {name for name in north if north[name].shape == south[name].shape and torch.equal(north[name], south[name])}
     assert {name for name in north if name.startswith("cnn.") or name == "fusion.coefficients"} <= same
     assert "fusion.group_sum.raw" in same
-    for experiment, outcome in finished:
+    for part, outcome in finished:
         assert outcome.weights.weight.sum() == pytest.approx(1)
-        assert outcome.weight_history[1].shape == (2, len(experiment.network.mean))
+        assert outcome.weight_history[1].shape == (2, len(part.network.mean))
         assert outcome.metrics["test"]["overall_accuracy"] > 0
 
 

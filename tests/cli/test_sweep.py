@@ -11,7 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from hsfusion.cli.words import CONF
-from hsfusion.runs import training
+from hsfusion.runs import evaluation, training
 from hsfusion.runs.folder import finish_in_sweep, place_in_sweep
 
 from .conftest import SMALL
@@ -59,7 +59,7 @@ def test_sweep_after_a_kill_trains_nothing_twice(hsfusion, tmp_path, started):
 
 def test_sweep_grows_and_keeps_its_settings(hsfusion, tmp_path, started):
     assert hsfusion("train", *SWEEP, "trainer.max_epochs=1", cwd=tmp_path, small=True).returncode == 0
-    assert set(json.loads((tmp_path / "all/seed=1/validation.json").read_text())) == set(training.VALIDATION_METRICS)
+    assert set(json.loads((tmp_path / "all/seed=1/validation.json").read_text())) == set(evaluation.VALIDATION_METRICS)
     other = hsfusion("train", *SWEEP, "trainer.max_epochs=2", cwd=tmp_path, small=True)
     assert (other.returncode, other.stdout) == (2, "")
     assert [line.partition(". ")[0] for line in other.stderr.splitlines()] == [

@@ -10,11 +10,10 @@ import hsfusion as hs
 from hsfusion.data.splits import BUFFER, TEST, TRAIN, UNUSED, VAL, Split
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.evidence.jobs import EvidenceSettings, Task, split_of
-from hsfusion.runs import baselines as runs
+from hsfusion.runs.evaluation import compare_with_baselines, evaluate_test
 from hsfusion.runs.experiment import split_scene
 from hsfusion.runs.run import independence
 from hsfusion.runs.settings import TrainSettings
-from hsfusion.runs.training import evaluate_test
 from hsfusion.scenes import ArrayScene, LabelledScene, Legend
 from hsfusion.spectra import Bands
 
@@ -97,11 +96,12 @@ def test_of_many_test_pixels_every_nth_is_compared_with_baselines(monkeypatch):
     settings = TrainSettings(model={"receptive_field": 3}, baselines=("lda",))
     split = split_scene(scene, settings)
     right = scene.legend.indices(scene.labels)
-    whole = runs.compare_with_baselines(split, right, settings)["lda"]
-    monkeypatch.setattr(runs, "_MOST_TESTED", split.count(TEST) // 3)
+    whole = compare_with_baselines(split, right, settings)["lda"]
+    monkeypatch.setattr("hsfusion.runs.evaluation._MOST_TESTED", split.count(TEST) // 3)
     tested = []
-    monkeypatch.setattr(runs, "fit_baselines", lambda *tables, **_: tested.append(tables) or [])
-    assert runs.compare_with_baselines(split, right, settings) == {}
+    fit = "hsfusion.runs.evaluation.fit_baselines"
+    monkeypatch.setattr(fit, lambda *tables, **_: tested.append(tables) or [])
+    assert compare_with_baselines(split, right, settings) == {}
     train, _, test = tested[0]
     assert len(train) == split.count(TRAIN)
     assert test.classes.tolist() == right.ravel()[split.pixels(TEST)][::4].tolist()
