@@ -298,6 +298,7 @@ class MaskedNetwork:
         if standard.whitening is not None and standard.linear is not None and not standard.linear.of_mean:
             bases.append(every)
         self.bases = torch.stack(bases).numpy()
+        self._inverses = np.linalg.inv(self.bases)
         flat = patches.movedim(1, -1).reshape(-1, size)  # (N s s, C + E)
         self._seen = [(flat.double() @ basis.T).float() for basis in bases]
         matrix, bias, linear_rows = every, torch.zeros(size), 0  # without a front, the patches themselves
@@ -317,7 +318,7 @@ class MaskedNetwork:
 
     def of_spectra(self, matrix: NDArray[np.floating]) -> NDArray[np.float64]:
         """The replacement (P, C + E, C + E) that is one of bands as they are (C + E, C + E)."""
-        return self.bases @ matrix @ np.linalg.inv(self.bases)
+        return self.bases @ matrix @ self._inverses
 
     def accuracy(self, fill: NDArray[np.floating]) -> float:
         """Overall accuracy where bands as weighed u become F u in all pixels."""

@@ -27,7 +27,7 @@ from hsfusion.scenes import LabelledScene
 from hsfusion.training.building import WeightReadout
 from hsfusion.trust.baselines import PixelTable, linear_classifier, log_likelihoods, network_share, temperature
 from hsfusion.trust.chance import evenly
-from hsfusion.trust.faithfulness import permutations, predicted_fill
+from hsfusion.trust.faithfulness import permutations, predicted_fills
 from hsfusion.trust.importance import WindowImportance, contrast_of, losses_without, spectral_windows, standard_errors
 
 _log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ def window_importance(
     [order] = permutations(len(shown), seed=split.seed, repeats=1)
     whole, every = masked.log_likelihoods(), np.eye(layers)
     covariance = spectra.T.astype(np.float64) @ spectra / len(spectra)
-    beside = (masked.of_spectra(every - predicted_fill(covariance, others, ~window)) for window in windows)
+    beside = (masked.of_spectra(every - fill) for fill in predicted_fills(covariance, others, windows))
     residual = np.stack([whole - masked.exchanged_likelihoods(part, order) for part in beside])
     permuted = np.stack([whole - masked.exchanged_likelihoods(np.diag(window), order) for window in windows])
     contrast = contrast_of(weights.response, weights.group_weights, channel_share=weights.channel_share)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,17 +79,28 @@ def conditional_fill(covariance: NDArray[np.floating], keep: NDArray[np.bool_]) 
     return fill
 
 
-def predicted_fill(
-    covariance: NDArray[np.floating], spectra: NDArray[np.floating], keep: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """The :func:`conditional_fill` with the ridge, 1e-6 to 1, that predicts the removed bands of other spectra best.
+def predicted_fills(
+    covariance: NDArray[np.floating], spectra: NDArray[np.floating], windows: NDArray[np.bool_]
+) -> Iterator[NDArray[np.float64]]:
+    r"""Without each window (U, C) the :func:`conditional_fill` with the ridge, 1e-6 to 1, that predicts it best.
 
     From the sample covariance (C, C) of standardised training pixels, and the standardised spectra (V, C) of others.
     Shrinkage for all bands alike leaves a part of a band that has an exact copy, and whitening enlarges it.
+
+    What is off is read off the inverse :math:`P` of the covariance with each ridge, which all windows share:
+
+    .. math:: x_r - F_{rk} x_k = P_{rr}^{-1} (P x)_r
     """
-    fills = [conditional_fill(covariance + ridge * np.eye(len(keep)), keep) for ridge in _RIDGES]
-    errors = [np.square(spectra[:, ~keep] - spectra @ fill[~keep].T).sum() for fill in fills]
-    return fills[int(np.argmin(errors))]
+    ridged = [covariance + ridge * np.eye(len(covariance)) for ridge in _RIDGES]
+    inverses = [np.linalg.inv(of) for of in ridged]
+    products = [spectra @ inverse for inverse in inverses]
+    for window in windows:
+        off = [
+            np.linalg.solve(inverse[np.ix_(window, window)], product[:, window].T)
+            for inverse, product in zip(inverses, products, strict=True)
+        ]
+        best = int(np.argmin([np.square(of).sum() for of in off]))
+        yield conditional_fill(ridged[best], ~window)
 
 
 def band_windows(wavelength_nm: NDArray[np.floating], *, size: int = 7) -> NDArray[np.bool_]:

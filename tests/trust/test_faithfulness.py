@@ -9,7 +9,7 @@ from hsfusion.trust.faithfulness import (
     curve_masks,
     mean_fill,
     permutations,
-    predicted_fill,
+    predicted_fills,
 )
 
 BANDS = 40
@@ -76,15 +76,24 @@ def test_covariance_of_duplicated_bands_can_be_solved():
 def test_prediction_leaves_nothing_of_an_exact_copy_and_does_not_follow_the_noise_of_few_pixels():
     spectra = np.random.default_rng(0).normal(size=(90, 40))
     spectra[:, 39] = spectra[:, 0]
-    keep, others = np.arange(40) != 39, spectra[60:]
-    fill = predicted_fill(spectra[:60].T @ spectra[:60] / 60, others, keep)
+    covariance, others = spectra[:60].T @ spectra[:60] / 60, spectra[60:]
+    [fill] = predicted_fills(covariance, others, np.arange(40)[None] == 39)
     np.testing.assert_allclose(others @ fill[39], others[:, 0], atol=1e-4)
-    covariance, keep = spectra[:30].T @ spectra[:30] / 30, np.arange(40) != 20  # of which the others know nothing
-    sharp = conditional_fill(covariance + 1e-6 * np.eye(40), keep)
-    fitted, other = (
-        np.var(others[:, 20] - others @ fill[20]) for fill in (sharp, predicted_fill(covariance, others, keep))
-    )
+    covariance, window = spectra[:30].T @ spectra[:30] / 30, np.arange(40) == 20  # of which the others know nothing
+    sharp = conditional_fill(covariance + 1e-6 * np.eye(40), ~window)
+    [fill] = predicted_fills(covariance, others, window[None])
+    fitted, other = (np.var(others[:, 20] - others @ of[20]) for of in (sharp, fill))
     assert other < 1.5 < fitted
+
+
+def test_prediction_of_each_window_is_the_best_of_all_ridges():
+    spectra = np.random.default_rng(1).normal(size=(200, 30)).cumsum(1)
+    covariance, others = spectra[:40].T @ spectra[:40] / 40, spectra[40:]
+    windows = band_windows(np.arange(30.0), size=4)
+    for window, fill in zip(windows, predicted_fills(covariance, others, windows), strict=True):
+        fills = [conditional_fill(covariance + ridge * np.eye(30), ~window) for ridge in 10.0 ** np.arange(-6, 1)]
+        off = [np.square(others[:, window] - others @ of[window].T).sum() for of in fills]
+        np.testing.assert_array_equal(fill, fills[int(np.argmin(off))])
 
 
 # windows
