@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from affine import Affine
 from rasterio.crs import CRS
@@ -17,6 +18,15 @@ IDENTITY = Affine.identity()
 _OGC = {("OGC", "CRS84"): 4326, ("OGC", "CRS83"): 4269, ("OGC", "CRS27"): 4267}
 
 
+class Window(NamedTuple):
+    """A rectangle of pixels: first row and column, height and width."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+
 @dataclass(frozen=True)
 class GeoBox:
     """Shape, transform and coordinate system of a raster."""
@@ -24,6 +34,11 @@ class GeoBox:
     shape: tuple[int, int]  # (H, W) in pixels
     transform: Affine = IDENTITY  # from (column, row) to map coordinates, in the unit of the CRS
     crs: str | None = None  # as WKT; None where unknown
+
+    @property
+    def window(self) -> Window:
+        """All of the raster."""
+        return Window(0, 0, *self.shape)
 
     @property
     def is_bare(self) -> bool:

@@ -17,7 +17,7 @@ from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.geobox import GeoBox, check_same_grid
 from hsfusion.scenes.legend import Categories, Legend, by_code, one_line, read_categories
-from hsfusion.scenes.scene import Scene, Window
+from hsfusion.scenes.scene import Scene
 from hsfusion.scenes.vectors import draw_classes, vector_format
 
 _log = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ def raster_codes(file: CubeFile, unlabelled: Collection[int]) -> tuple[NDArray[n
     if scaled or file.pixels.dtype.kind not in "biuf":
         kind = f"{'scaled ' * scaled}{file.pixels.dtype.name}"
         raise file.error("number type", kind, "whole numbers that are not scaled", "give a raster of class codes")
-    stored = file.pixels.read(Window(0, 0, *file.geobox.shape))[0]
+    stored = file.pixels.read(file.geobox.window)[0]
     data, masked = np.ma.getdata(stored), np.ma.getmaskarray(stored)
     if data.dtype.kind == "f":
         masked = masked | np.isnan(data) | (data == (np.nan if file.nodata is None else file.nodata))

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.geobox import GeoBox
+from hsfusion.scenes.geobox import GeoBox, Window
 from hsfusion.scenes.labels import LabelledScene
 from hsfusion.scenes.legend import Legend, is_named
-from hsfusion.scenes.scene import Scene, Window, describe, layer_count, read_all, take_layers
+from hsfusion.scenes.scene import Scene, layer_count, take_layers
 from hsfusion.spectra import Bands, match_bands
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Part(NamedTuple):
     order: NDArray[np.int64]  # (C + E,) index of the mosaic's bands and layers in its own, -1: a bad band that it lacks
 
 
-class Mosaic:
+class Mosaic(Scene):
     """Scenes one below the other, with rows without data between them; narrower ones end in columns without data.
 
     The bands are those of the first scene; the others' are matched by wavelength. A band is good where it is in all.
@@ -48,8 +48,6 @@ class Mosaic:
     Args:
         scenes: at least two, with different names.
     """
-
-    __repr__ = describe  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
         first = scenes[0]
@@ -67,9 +65,8 @@ class Mosaic:
         self.parts = [Part(*part) for part in zip(scenes, rows.tolist()[:-1], orders, strict=True)]
 
     def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Reads a window, or all: (C + E, height, width) float32, or those layers, NaN where there are no data."""
-        if window is None:
-            return read_all(self, layers)
+        """See :meth:`Scene.read`."""
+        window = window or self.geobox.window
         values = np.full((layer_count(self), window.height, window.width), np.nan, np.float32)
         for scene, first, order in self.parts:
             height, width = scene.geobox.shape

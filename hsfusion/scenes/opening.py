@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from hsfusion.errors import InputError, printable
 from hsfusion.scenes.formats.cube_file import BandTable, CubeFile
 from hsfusion.scenes.formats.registry import open_cube_file
+from hsfusion.scenes.geobox import Window
 from hsfusion.scenes.labels import LabelledScene, read_labels
-from hsfusion.scenes.scene import Scene, StackedScene, Window, check_band_count, describe, read_all, take_layers
+from hsfusion.scenes.scene import Scene, StackedScene, check_band_count, take_layers
 from hsfusion.scenes.survey import Survey, plausibility_warnings, survey
 from hsfusion.spectra import Bands
 
@@ -25,11 +26,8 @@ _NUMBERS = 2**24  # read at a time
 _MOST_KEPT = 100_000_000  # of a cube that stays in memory: 400 MB
 
 
-class FileScene:
+class FileScene(Scene):
     """A scene whose C bands are the layers of a file."""
-
-    sources: tuple[tuple[str, int], ...] = ()
-    __repr__ = describe  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, file: CubeFile, *, bands: Bands, name: str) -> None:
         self.file, self.geobox, self.bands, self.name = file, file.geobox, bands, name
@@ -42,16 +40,15 @@ class FileScene:
 
     @cached_property
     def _values(self) -> NDArray[np.float32]:
-        return self.file.read(Window(0, 0, *self.geobox.shape))
+        return self.file.read(self.geobox.window)
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels to another process, which reads the file itself."""
         return {name: value for name, value in vars(self).items() if name != "_values"}
 
     def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Reads a window: (C, height, width) float32, or those bands of it, NaN where there are no data."""
-        if window is None:
-            return read_all(self, layers)
+        """See :meth:`Scene.read`."""
+        window = window or self.geobox.window
         if not self._is_kept:
             return self.file.read(window, layers)
         row, col, height, width = window

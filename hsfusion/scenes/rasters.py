@@ -26,9 +26,8 @@ from rasterio.windows import Window as RasterioWindow
 from hsfusion.errors import InputError
 from hsfusion.publishing import is_sealed, publish, seal
 from hsfusion.scenes.formats.registry import open_cube_file
-from hsfusion.scenes.geobox import GeoBox, crs_name
+from hsfusion.scenes.geobox import GeoBox, Window, crs_name
 from hsfusion.scenes.legend import PAM, Legend, read_pam, write_pam
-from hsfusion.scenes.scene import Window
 
 # axis in metres and inverse flattening (0 for a sphere); in WKT 1 (SPHEROID) the unit is always metre
 _ELLIPSOID = re.compile(
@@ -97,7 +96,7 @@ def write_raster(
 
 
 def _write_whole(path: Path, layers: NDArray, *, geobox: GeoBox, profile: RasterProfile) -> None:
-    blocks = [(Window(0, 0, *geobox.shape), layers)]
+    blocks = [(geobox.window, layers)]
     with quiet_gdal(), publish_raster(path) as part:
         write_blocks(part, lambda: iter(blocks), geobox=geobox, profile=profile)
 
@@ -154,7 +153,7 @@ def copy_as_cog(
 def read_class_map(path: Path) -> NDArray[np.int64]:
     """Codes (H, W) of a map that :func:`write_class_map` wrote."""
     file = open_cube_file(path)
-    return np.nan_to_num(file.read(Window(0, 0, *file.geobox.shape))[0]).astype(np.int64)
+    return np.nan_to_num(file.read(file.geobox.window)[0]).astype(np.int64)
 
 
 def read_reduced(path: Path, *, most: int) -> NDArray:

@@ -7,16 +7,15 @@ import json
 import logging
 import os
 import tempfile
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import EnvironmentFailure, InputError, printable
-from hsfusion.scenes.geobox import GeoBox, check_same_grid, crs_name
+from hsfusion.scenes.geobox import GeoBox, Window, check_same_grid, crs_name
 from hsfusion.spectra import Bands, match_bands
 
 if TYPE_CHECKING:
@@ -28,37 +27,13 @@ _NUMBERS = 2**24  # read at a time
 _MOST_IN_MEMORY = 2**29  # bytes of single pixels
 
 
-class Window(NamedTuple):
-    """A rectangle of pixels: first row and column, height and width."""
-
-    row: int
-    col: int
-    height: int
-    width: int
-
-
 class Scene(Protocol):
     """A cube with bands and a place; the header is read on construction, the pixels by :meth:`read`."""
 
-    @property
-    def name(self) -> str:
-        """What figures and files call the scene."""
-        ...
-
-    @property
-    def bands(self) -> Bands:
-        """The C bands."""
-        ...
-
-    @property
-    def sources(self) -> tuple[tuple[str, int], ...]:
-        """Name and number of layers of each further raster on the grid; their layers follow the bands."""
-        ...
-
-    @property
-    def geobox(self) -> GeoBox:
-        """Shape and place of the grid."""
-        ...
+    name: str  # what figures and files call the scene
+    bands: Bands  # C
+    sources: tuple[tuple[str, int], ...] = ()  # name and layers of each further raster; its layers follow the bands
+    geobox: GeoBox
 
     def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Reads a window, or all: (C + E, height, width) float32 in the scene's own units, NaN where there are no data.
@@ -73,22 +48,21 @@ class Scene(Protocol):
         ``name``, ``format``, ``scale`` and ``offset`` (a number, or one for each band: physical values are stored
         values times scale plus offset), ``nodata`` and ``wavelengths``.
         """
-        ...
+        return []
 
     def files(self) -> list[Path]:
         """The files that pixels are read from."""
-        ...
+        return []
 
-
-def describe(scene: Scene) -> str:
-    """A scene in one line: ``<FileScene field: 145 rows x 145 columns x 200 bands, 400-2500 nm, no CRS>``."""
-    (rows, columns), nm = scene.geobox.shape, scene.bands.wavelength_nm
-    layers = "".join(f", {printable(name)} ({number} layer{'s' * (number > 1)})" for name, number in scene.sources)
-    return (
-        f"<{type(scene).__name__} {printable(scene.name)}: {rows} rows x {columns} columns x {nm.size} bands, "
-        f"{nm.min():.0f}-{nm.max():.0f} nm{layers}, "
-        f"{'no CRS' if scene.geobox.crs is None else crs_name(scene.geobox.crs)}>"
-    )
+    def __repr__(self) -> str:
+        """In one line: ``<FileScene field: 145 rows x 145 columns x 200 bands, 400-2500 nm, no CRS>``."""
+        (rows, columns), nm = self.geobox.shape, self.bands.wavelength_nm
+        layers = "".join(f", {printable(name)} ({number} layer{'s' * (number > 1)})" for name, number in self.sources)
+        return (
+            f"<{type(self).__name__} {printable(self.name)}: {rows} rows x {columns} columns x {nm.size} bands, "
+            f"{nm.min():.0f}-{nm.max():.0f} nm{layers}, "
+            f"{'no CRS' if self.geobox.crs is None else crs_name(self.geobox.crs)}>"
+        )
 
 
 class ArrayRaster:
@@ -103,50 +77,29 @@ class ArrayRaster:
 
     def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Reads a window, or all: (E, height, width) float32, or those layers, NaN where there are no data."""
-        row, col, height, width = Window(0, 0, *self.geobox.shape) if window is None else window
+        row, col, height, width = window or self.geobox.window
         part = take_layers(self._values[:, row : row + height, col : col + width], layers)
         return finite_or_nan(np.array(part, dtype=np.float32))
 
 
-class ArrayScene(ArrayRaster):
+class ArrayScene(ArrayRaster, Scene):
     """A scene in memory: a cube (C, H, W) of any real dtype, NaN where there are no data, and its C bands."""
-
-    sources: tuple[tuple[str, int], ...] = ()
-    __repr__ = describe  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, cube: NDArray, *, bands: Bands, name: str, geobox: GeoBox | None = None) -> None:
         check_band_count(name, cube.shape[0], bands.wavelength_nm)
         super().__init__(cube, geobox=geobox)
         check_same_grid(self.geobox, GeoBox(cube.shape[1:]), source=name, reference="the cube")
-        self.name = name
-        self.bands = bands
-
-    def provenance(self) -> list[dict[str, Any]]:
-        """Empty: the numbers come from no file."""
-        return []
-
-    def files(self) -> list[Path]:
-        """None."""
-        return []
+        self.name, self.bands = name, bands
 
 
-class DerivedScene(ABC):
+class DerivedScene(Scene):
     """A scene made of another one, with the place, files and scales of that, and its name if none is given."""
-
-    __repr__ = describe  # pyright: ignore[reportAssignmentType]
 
     def __init__(
         self, scene: Scene, *, bands: Bands, sources: Sequence[tuple[str, int]], name: str | None = None
     ) -> None:
         self.scene, self.bands, self.sources = scene, bands, tuple(sources)
         self.name, self.geobox = scene.name if name is None else name, scene.geobox
-
-    def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Reads a window, or all: (C + E, height, width) float32, or those layers, NaN where there are no data."""
-        return read_all(self, layers) if window is None else self._read(window, layers)
-
-    @abstractmethod
-    def _read(self, window: Window, layers: NDArray[np.int64] | None) -> NDArray[np.float32]: ...
 
     def provenance(self) -> list[dict[str, Any]]:
         """That of the other scene."""
@@ -172,7 +125,9 @@ class StackedScene(DerivedScene):
         super().__init__(scene, bands=scene.bands, sources=sources)
         self.rasters = list(rasters.values())
 
-    def _read(self, window: Window, layers: NDArray[np.int64] | None) -> NDArray[np.float32]:
+    def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """See :meth:`Scene.read`."""
+        window = window or self.geobox.window
         parts = [part.read(window) for part in (self.scene, *self.rasters)]
         return take_layers(np.concatenate(parts), layers)
 
@@ -215,7 +170,8 @@ class BandSelection(DerivedScene):
         layers = [first[name] + i for name, number in sources for i in range(number)]
         self._order = np.array([*order, *layers], np.int64)
 
-    def _read(self, window: Window, layers: NDArray[np.int64] | None) -> NDArray[np.float32]:
+    def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """See :meth:`Scene.read`."""
         order = self._order if layers is None else self._order[layers]
         assert (order >= 0).all(), "a band that is not there was asked for"
         return self.scene.read(window, order)
@@ -254,7 +210,7 @@ def read_all(scene: Scene, layers: NDArray[np.int64] | None = None, *, step: int
     """
     height, width = scene.geobox.shape
     if layers is None:
-        return scene.read(Window(0, 0, height, width))
+        return scene.read()
     values = np.empty((len(layers), -(-height // step), -(-width // step)), np.float32)
     rows = max(1, _NUMBERS // (width * layer_count(scene) * step))  # a scene may read every layer to give some of them
     for first in range(0, values.shape[1], rows):

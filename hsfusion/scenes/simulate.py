@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
+from hsfusion.scenes.geobox import Window
 from hsfusion.scenes.labels import LabelledScene
-from hsfusion.scenes.scene import DerivedScene, Scene, Window, layer_count
+from hsfusion.scenes.scene import DerivedScene, Scene, layer_count
 from hsfusion.spectra import Bands, band_spacing_nm
 from hsfusion.spectra.resampling import mixing_matrix, width_nm
 from hsfusion.spectra.sensors import sensor_bands, sensor_name
@@ -62,7 +63,8 @@ class SimulatedScene(DerivedScene):
         nearest = np.abs(self.bands.wavelength_nm[:, None] - nm).argmin(axis=1)  # (C',)
         self.narrower = int((width_nm(self.bands) < widths[nearest]).sum())
 
-    def _read(self, window: Window, layers: NDArray[np.int64] | None) -> NDArray[np.float32]:
+    def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """See :meth:`Scene.read`."""
         number = len(self.bands)
         layers = np.arange(layer_count(self)) if layers is None else layers
         is_band = layers < number

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from hsfusion.scenes.formats.cube_file import CubeFile, MappedPixels
 from hsfusion.scenes.formats.envi import LAYOUTS
-from hsfusion.scenes.scene import ArrayRaster, Scene, Window
+from hsfusion.scenes.geobox import Window
+from hsfusion.scenes.scene import ArrayRaster, Scene
 from hsfusion.spectra import Bands
 from hsfusion.spectra.bands import RANGES_NM
 

@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 
-from hsfusion.scenes.scene import Window
+from hsfusion.scenes.geobox import Window
 
 CUBE = (np.arange(4 * 5 * 3).reshape(4, 5, 3) * 7 % 50 + 1).astype("i2")  # H, W, layers
 RAW = CUBE.tobytes()

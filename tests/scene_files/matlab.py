@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 from scipy.io import savemat
 
-from hsfusion.scenes.scene import Window
+from hsfusion.scenes.geobox import Window
 
 CUBE = (np.arange(4 * 5 * 3).reshape(4, 5, 3) * 7 % 50 + 1).astype("i2")  # H, W, layers
 LABELS = np.arange(20).reshape(4, 5) % 3

@@ -4,7 +4,7 @@ import pytest
 
 from hsfusion.errors import InputError
 from hsfusion.scenes.formats.registry import open_cube_file
-from hsfusion.scenes.scene import Window
+from hsfusion.scenes.geobox import Window
 
 
 def error_of(path, **options):

@@ -8,8 +8,8 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from hsfusion.scenes import GeoBox, Legend
+from hsfusion.scenes.geobox import Window
 from hsfusion.scenes.rasters import class_areas, pixel_areas_m2
-from hsfusion.scenes.scene import Window
 
 A, F = 6378137.0, 1 / 298.257223563  # WGS 84
 E2 = F * (2 - F)

@@ -10,7 +10,7 @@ from scene_files.one_line import error_of
 
 from hsfusion.errors import InputError
 from hsfusion.scenes.formats.registry import open_cube_file
-from hsfusion.scenes.scene import Window
+from hsfusion.scenes.geobox import Window
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -34,9 +34,9 @@ def test_every_layout_reads_back_whole_and_by_windows(tmp_path, interleave, dtyp
 def test_large_windows_are_copied_from_several_maps_in_the_memory_order_of_the_file(tmp_path, interleave, monkeypatch):
     pixels = open_cube_file(write(tmp_path, interleave=interleave)).pixels
     window, layers = Window(1, 1, 3, 4), np.array([2, 0])
-    at_once = pixels.read(window), pixels.read_layers(window, layers)
+    at_once = pixels.read(window), pixels.read(window, layers)
     monkeypatch.setattr("hsfusion.scenes.formats.cube_file._MOST_MAPPED", 1)
-    copied = pixels.read(window), pixels.read_layers(window, layers)
+    copied = pixels.read(window), pixels.read(window, layers)
     for stored, before in zip(copied, at_once, strict=True):
         np.testing.assert_array_equal(stored, before)
     assert np.argsort(copied[0].strides).tolist() == np.argsort(at_once[0].strides).tolist()

@@ -8,7 +8,7 @@ from scene_files.one_line import error_of
 from hsfusion.scenes import open_labelled_scene
 from hsfusion.scenes.formats import arrays
 from hsfusion.scenes.formats.registry import open_cube_file
-from hsfusion.scenes.scene import Window
+from hsfusion.scenes.geobox import Window
 
 
 @pytest.mark.parametrize(

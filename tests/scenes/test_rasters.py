@@ -11,9 +11,9 @@ from rasterio.crs import CRS
 from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.scenes import GeoBox, Legend, read_class_map, write_class_map, write_raster
 from hsfusion.scenes.formats.registry import open_cube_file
+from hsfusion.scenes.geobox import Window
 from hsfusion.scenes.legend import read_pam
 from hsfusion.scenes.rasters import RasterProfile, class_profile, copy_as_cog, quiet_gdal, verify_written, write_blocks
-from hsfusion.scenes.scene import Window
 
 TRANSFORM = Affine(20, 0, 500000, 0, -20, 5500000)
 LEGEND = Legend((1, 300), ("moor & heath", "wood"), ("#ff8000", "#0000ff"))

@@ -19,8 +19,8 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError, RasterioError
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.scene import Window, finite_or_nan, take_layers
+from hsfusion.scenes.geobox import GeoBox, Window
+from hsfusion.scenes.scene import finite_or_nan, take_layers
 from hsfusion.spectra import Bands
 
 NM_PER_UNIT = {
@@ -39,15 +39,18 @@ _LIBRARY_ERRORS = (
 
 
 class Pixels(Protocol):
-    """Stored numbers, read window by window, or by ``read_layers(window, layers)`` too; can be pickled."""
+    """Stored numbers, read window by window; can be pickled."""
 
     @property
     def dtype(self) -> np.dtype:
         """Type of the stored numbers."""
         ...
 
-    def read(self, window: Window) -> NDArray:
-        """Reads a window: (layers, height, width) as stored, in any memory order; masked where the file has a mask."""
+    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray:
+        """Reads a window, or some layers (L,) of it: (layers, height, width) as stored, in any memory order.
+
+        Masked where the file has a mask.
+        """
         ...
 
 
@@ -62,10 +65,10 @@ class ArrayPixels:
         """Type of the stored numbers."""
         return self.values.dtype
 
-    def read(self, window: Window) -> NDArray:
-        """Reads a window: (layers, height, width)."""
+    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray:
+        """See :meth:`Pixels.read`."""
         row, col, height, width = window
-        return self.values[:, row : row + height, col : col + width]
+        return take_layers(self.values[:, row : row + height, col : col + width], layers)
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,11 @@ class FileArray:
     def _sizes(self) -> dict[str, int]:
         return dict(zip(self.axes, self.shape, strict=True))
 
-    def part(self, array: Any, window: Window) -> NDArray:
-        """A window of the opened array: (layers, height, width)."""
+    def part(self, array: Any, window: Window, layers: NDArray[np.int64] | None) -> NDArray:
+        """A window of the opened array, or some layers of it: (layers, height, width)."""
         row, col, height, width = window
         index = {"layers": slice(None), "rows": slice(row, row + height), "cols": slice(col, col + width)}
-        return layers_first(array[tuple(index[axis] for axis in self.axes)], self.axes)
+        return take_layers(layers_first(array[tuple(index[axis] for axis in self.axes)], self.axes), layers)
 
 
 @dataclass(frozen=True)
@@ -108,12 +111,8 @@ class MappedPixels(FileArray):
 
     offset: int
 
-    def read(self, window: Window) -> NDArray:
-        """Reads a window: (layers, height, width) as stored."""
-        return self.read_layers(window, np.arange(self.layers))
-
-    def read_layers(self, window: Window, layers: NDArray[np.int64]) -> NDArray:
-        """Reads some layers of a window, in this order.
+    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray:
+        """See :meth:`Pixels.read`.
 
         The pages that a map touches count as memory as long as it lasts: whole rows of all layers, but where a pixel's
         numbers lie side by side. Larger windows are copied from a new map every few rows.
@@ -123,19 +122,19 @@ class MappedPixels(FileArray):
         touched = width if self.axes[-1] == "layers" else self.grid[1]
         step = max(1, _MOST_MAPPED // (touched * self.layers * self.dtype.itemsize))
         parts = (
-            take_layers(self._mapped(Window(first, col, min(step, row + height - first), width)), layers)
+            self._mapped(Window(first, col, min(step, row + height - first), width), layers)
             for first in range(row, row + height, step)
         )
         if height <= step:
             return next(parts)
-        sizes = {"layers": len(layers), "rows": height, "cols": width}
+        sizes = {"layers": self.layers if layers is None else len(layers), "rows": height, "cols": width}
         stored = layers_first(np.empty([sizes[axis] for axis in self.axes], self.dtype), self.axes)
         for first, part in zip(range(0, height, step), parts, strict=True):
             stored[:, first : first + step] = part
         return stored
 
-    def _mapped(self, window: Window) -> NDArray:
-        return self.part(np.memmap(self.path, self.dtype, "r", self.offset, self.shape), window)
+    def _mapped(self, window: Window, layers: NDArray[np.int64] | None) -> NDArray:
+        return self.part(np.memmap(self.path, self.dtype, "r", self.offset, self.shape), window, layers)
 
     def check_size(self) -> None:
         """Makes sure that the file is as long as its header says."""
@@ -222,11 +221,7 @@ class CubeFile:
         """
         assert layers is None or ((layers >= 0) & (layers < self.layers)).all(), "a layer that the cube does not have"
         with library_errors(self.path):
-            read_layers = getattr(self.pixels, "read_layers", None)
-            if layers is not None and read_layers is not None:
-                stored = read_layers(window, layers)
-            else:
-                stored = take_layers(self.pixels.read(window), layers)
+            stored = self.pixels.read(window, layers)
         chosen = slice(None) if layers is None else layers
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite becomes NaN below
             values = np.array(np.ma.getdata(stored), np.float32, order="K")  # in the file's order: no transpose

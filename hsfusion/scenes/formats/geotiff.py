@@ -23,8 +23,7 @@ from rasterio.windows import Window as RasterioWindow
 from hsfusion.errors import InputError, printable
 from hsfusion.publishing import is_sealed
 from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, strict_number, strict_numbers
-from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.scene import Window
+from hsfusion.scenes.geobox import GeoBox, Window
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _UNIT_WORDS = "|".join(sorted(map(re.escape, NM_PER_UNIT), key=len, reverse=True))
@@ -106,12 +105,8 @@ class TiffPixels:
     dtype: np.dtype
     masked: bool
 
-    def read(self, window: Window) -> NDArray:
-        """Reads a window: (layers, height, width) as stored."""
-        return self.read_layers(window, None)
-
-    def read_layers(self, window: Window, layers: NDArray[np.int64] | None) -> NDArray:
-        """Reads chosen layers of a window: (L, height, width) as stored."""
+    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray:
+        """See :meth:`Pixels.read`."""
         block = RasterioWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]
         indexes = None if layers is None else (layers + 1).tolist()
         source = _kept_open(self.path)

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from hsfusion.errors import InputError, printable
 from hsfusion.scenes.formats.arrays import AXIS_OF_WORD, MATLAB_CLASSES, array_axes, choose_array
 from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, FileArray
-from hsfusion.scenes.geobox import GeoBox
-from hsfusion.scenes.scene import Window
+from hsfusion.scenes.geobox import GeoBox, Window
 
 Stored: TypeAlias = h5py.Group | h5py.Dataset
 
@@ -136,10 +135,10 @@ class H5Pixels(FileArray):
 
     name: str
 
-    def read(self, window: Window) -> NDArray:
-        """Reads a window: (layers, height, width) as stored."""
+    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray:
+        """See :meth:`Pixels.read`."""
         with h5py.File(self.path, "r") as file:
-            return self.part(file[self.name], window)
+            return self.part(file[self.name], window, layers)
 
 
 def pixels_of(file: h5py.File, name: str, axes: tuple[str, ...], *, fill: float | None = None) -> H5Pixels:

@@ -35,8 +35,8 @@ from hsfusion.scenes.formats.hdf5 import (
     resolve,
     text_of,
 )
-from hsfusion.scenes.geobox import IDENTITY, GeoBox
-from hsfusion.scenes.scene import Window
+from hsfusion.scenes.geobox import IDENTITY, GeoBox, Window
+from hsfusion.scenes.scene import take_layers
 
 _EMIT_CUBES = {"reflectance": "L2A", "radiance": "L1B"}
 _EMIT_PARAMETERS = "sensor_band_parameters"
@@ -108,8 +108,8 @@ class EmitMapPixels:
         """Type of the stored numbers, which are floating."""
         return self.swath.dtype
 
-    def read(self, window: Window) -> NDArray:
-        """Reads a window of the map: (layers, height, width), NaN outside the swath."""
+    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray:
+        """Reads a window of the map, see :meth:`Pixels.read`: NaN outside the swath."""
         cols, rows = (table.read(window)[0].astype(np.int64) for table in (self.glt_x, self.glt_y))
         for index in (cols, rows):
             index[index == self.none] = 0
@@ -119,12 +119,12 @@ class EmitMapPixels:
             value, expected = f"{rows[wrong][0]}, {cols[wrong][0]}", f"0, 0 or a pixel from 1, 1 to {height}, {width}"
             fix = "download or copy the file again, or add scene.grid=sensor"
             raise InputError(self.swath.path, "location/glt_y, location/glt_x", value, expected, fix)
-        values = np.full((self.swath.layers, *rows.shape), np.nan, self.dtype)
+        values = np.full((self.swath.layers if layers is None else len(layers), *rows.shape), np.nan, self.dtype)
         inside = rows > 0
         if inside.any():
             row, col = rows[inside] - 1, cols[inside] - 1
             top, left = int(row.min()), int(col.min())
-            block = self.swath.read(Window(top, left, int(row.max()) - top + 1, int(col.max()) - left + 1))
+            block = self.swath.read(Window(top, left, int(row.max()) - top + 1, int(col.max()) - left + 1), layers)
             values[:, inside] = block[:, row - top, col - left]
         return values
 
@@ -199,8 +199,8 @@ class PrismaPixels:
         """Type of the stored numbers."""
         return self.parts[0][0].dtype
 
-    def read(self, window: Window) -> NDArray:
-        """Reads a window: (layers, height, width), masked where there are no data."""
+    def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray:
+        """See :meth:`Pixels.read`."""
         stored = np.concatenate([cube.read(window) for cube, _ in self.parts])[list(self.order)]
         flags = [
             np.zeros((cube.layers, window.height, window.width), bool)
@@ -210,7 +210,7 @@ class PrismaPixels:
         ]
         mask = np.concatenate(flags)[list(self.order)]
         mask |= (mask | (stored == 0)).all(axis=0)
-        return np.ma.MaskedArray(stored, mask)
+        return take_layers(np.ma.MaskedArray(stored, mask), layers)
 
 
 @dataclass(frozen=True, eq=False)
