@@ -22,7 +22,7 @@ from hsfusion.spectra.bands import RANGES_NM
 QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
 _MOST_NUMBERS = 100_000_000  # to be read: one or two seconds
 _MOST_AT_ONCE = 16_000_000  # in one window: 64 MB
-_MOST_KEPT = 20_000_000  # for the quantiles: 80 MB
+_MOST_SORTED = 20_000_000  # for the quantiles
 _WINDOWS = 8  # at least, of a scene that is read in part
 
 _FILLS = (-9999.0, -999.0, -32768.0, -2147483648.0)  # in files of any type; beside them, what _fills says
@@ -73,76 +73,47 @@ def survey(cube: Scene | ArrayRaster) -> Survey:
     rows, columns = cube.geobox.shape
     layers = cube.read(Window(0, 0, 1, 1)).shape[0]
     windows = _windows(rows, columns, layers=layers)
-    pixels = sum(window.height for window in windows) * columns
-    step = -(-pixels * layers // _MOST_KEPT)
-    parts: list[dict[str, NDArray]] = []
-    kept, seen, shift = [], 0, None
+    seen = np.concatenate([np.arange(window.row, window.row + window.height) for window in windows])  # rows
+    values, first = np.empty((layers, seen.size, columns), np.float32), 0
     for window in windows:
-        values = np.ascontiguousarray(cube.read(window))  # (C, h, w)
-        if shift is None:
-            shift = np.nan_to_num(values[:, 0, 0].astype(np.float64))  # keeps the sums of squares small
-        parts.append(_window_sums(values, shift, row=window.row))
-        flat = values.reshape(layers, -1)
-        kept.append(flat[:, -seen % step :: step].copy())
-        seen += flat.shape[1]
-    sums = {name: np.array([part[name] for part in parts]) for name in parts[0]}  # (windows, ...)
-    ends = {}
-    for name, reduce in (("lowest", np.fmin.reduce), ("highest", np.fmax.reduce)):
-        value = reduce(sums[name])  # (C,)
-        reached = sums[name] == value  # (windows, C)
-        first = reached.argmax(axis=0), np.arange(layers)
-        ends[name], ends[f"{name}_at"] = value.astype(np.float64), sums[f"{name}_at"][first]
-        ends[f"at_{name}"] = (sums[f"at_{name}"] * reached).sum(axis=0) / pixels
-    count = sums["count"].sum(axis=0)
-    one_value = (ends["lowest"] == ends["highest"]) & ((ends["lowest"] == 0) | (pixels > 1))
+        values[:, first : first + window.height] = cube.read(window)
+        first += window.height
+    step = -(-values.size // _MOST_SORTED)
+    bands = [_survey_band(band, seen) for band in values]
+    has_data, is_zero = np.zeros(values.shape[1:], bool), np.ones(values.shape[1:], bool)
+    for band in values:
+        has_data |= np.isfinite(band)
+        is_zero &= (band == 0) | ~np.isfinite(band)
     return Survey(
-        pixels=pixels,
+        pixels=seen.size * columns,
         total=rows * columns,
-        no_data=1 - count / pixels,
-        mean=np.where(count > 0, sums["sum"].sum(axis=0) / np.maximum(count, 1), np.nan),
-        quantiles=np.array([_quantiles(band) for band in np.concatenate(kept, axis=1)]).T,
-        correlation=_correlation(sums["moments"].sum(axis=0)),
-        dead=(count == 0) | one_value,
-        **{name: sums[name].sum(axis=0) / pixels for name in ("empty", "blank", "zero")},
-        **ends,
+        empty=1 - float(has_data.mean()),
+        blank=float((has_data & is_zero).mean()),
+        quantiles=np.array([_quantiles(band.ravel()[::step]) for band in values]).T,
+        **{name: np.array([band[name] for band in bands]) for name in bands[0]},
     )
 
 
-def _window_sums(values: NDArray[np.float32], shift: NDArray[np.float64], *, row: int) -> dict[str, Any]:
-    """What a window (C, h, w) that starts at a row adds to a survey."""
-    flat = values.reshape(len(values), -1)
-    finite = np.isfinite(flat)
-    data = finite.any(axis=0)
-    sums = {
-        "count": finite.sum(axis=1),
-        "zero": (flat == 0).sum(axis=1),
-        "sum": flat.sum(axis=1, dtype=np.float64, where=finite),
-        "empty": (~data).sum(),
-        "blank": (data & ~(finite & (flat != 0)).any(axis=0)).sum(),
-        "moments": np.array([_moments(band - start) for band, start in zip(values, shift, strict=True)]),
-    }
+def _survey_band(band: NDArray[np.float32], seen: NDArray[np.int64]) -> dict[str, Any]:
+    """What a survey says of a band (h, W), of which the rows (h,) of the cube were looked at."""
+    data = band[np.isfinite(band)]
+    facts: dict[str, Any] = {"no_data": 1 - data.size / band.size, "zero": (data == 0).sum() / band.size}
+    facts["mean"] = data.mean(dtype=np.float64) if data.size else np.nan
     for name, reduce in (("lowest", np.fmin.reduce), ("highest", np.fmax.reduce)):
-        sums[name] = reduce(flat, axis=1)
-        is_end = flat == sums[name][:, None]
-        place = np.divmod(is_end.argmax(axis=1), values.shape[2])
-        sums[f"at_{name}"], sums[f"{name}_at"] = is_end.sum(axis=1), np.stack([row + place[0], place[1]], axis=1)
-    return sums
+        end = reduce(band, axis=None)
+        row, column = np.divmod((band == end).argmax(), band.shape[1])
+        facts |= {name: float(end), f"at_{name}": (band == end).mean(), f"{name}_at": (seen[row], column)}
+    one_value = facts["lowest"] == facts["highest"] and (facts["lowest"] == 0 or band.size > 1)
+    facts["dead"] = not data.size or one_value
+    facts["correlation"] = np.nan if facts["dead"] else _correlation(band)
+    return facts
 
 
-def _moments(band: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of pairs of right-hand neighbours (h, w): number, sums of x, y, xx, yy, xy."""
-    x, y = band[:, :-1], band[:, 1:]
-    both = np.isfinite(x) & np.isfinite(y)
-    x, y = x[both], y[both]
-    return np.array([x.size, x.sum(), y.sum(), x @ x, y @ y, x @ y])
-
-
-def _correlation(moments: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pearson's correlation (C,) from sums (C, 6), NaN where it has no meaning."""
-    number, x, y, xx, yy, xy = moments.T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        spread = (xx - x * x / number) * (yy - y * y / number)
-        return np.where(spread > 0, (xy - x * y / number) / np.sqrt(spread), np.nan)
+def _correlation(band: NDArray[np.float32]) -> float:
+    """Pearson's correlation of right-hand neighbours, NaN where it has no meaning."""
+    pairs = np.stack([band[:, :-1], band[:, 1:]]).astype(np.float64)
+    pairs = pairs[:, np.isfinite(pairs).all(0)]
+    return float(np.corrcoef(pairs)[0, 1]) if pairs.size and np.ptp(pairs, axis=1).all() else np.nan
 
 
 def _windows(rows: int, columns: int, *, layers: int) -> list[Window]:

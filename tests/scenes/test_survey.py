@@ -109,7 +109,7 @@ def test_large_cube_is_read_in_evenly_spaced_windows_and_the_share_is_told(monke
 
 def test_quantiles_of_many_numbers_come_from_evenly_spaced_pixels(monkeypatch):
     cube = np.arange(20_000.0).reshape(1, 200, 100)
-    monkeypatch.setattr(module, "_MOST_KEPT", 1000)
+    monkeypatch.setattr(module, "_MOST_SORTED", 1000)
     monkeypatch.setattr(module, "_MOST_AT_ONCE", 700)
     result = found(cube)
     np.testing.assert_allclose(result.quantiles[:, 0], [400, 5000, 10000, 15000, 19600], atol=25)
