@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from hsfusion.data.noise import noise_differences
 from hsfusion.data.patches import TrainingCube, prepare
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split
-from hsfusion.data.subsets import with_bands
 from hsfusion.evidence.jobs import EvidenceSettings, Job, Task, draw_of, split_of, used_bands
 from hsfusion.runs.experiment import initialise, used_layers
 from hsfusion.runs.folder import read_json, write_json
 from hsfusion.runs.training import fit
+from hsfusion.scenes import ArrayScene
+from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import BandGroup, Bands, BandWeights
 from hsfusion.trust.rankings import Pixels, choices, random_bands, retrain_score, scores, smallest_number
 from hsfusion.trust.stability import quartiles
@@ -190,3 +191,14 @@ def _pixels(task: Task, split: Split) -> tuple[Pixels, Pixels, Pixels]:
     classes = cube.classes.numpy()
     train, val, test = ((cube.spectra(split.pixels(role)), classes[split.pixels(role)]) for role in (TRAIN, VAL, TEST))
     return train, val, test
+
+
+def with_bands(split: Split, chosen: NDArray[np.integer]) -> Split:
+    """The same pixels with some of the bands only, as a sensor of these bands would have seen them.
+
+    Bands are ``chosen`` by index, (k,) in any order, and come in the order of the file. Layers of further rasters are
+    left out.
+    """
+    scene, kept = split.labelled.scene, np.sort(chosen).astype(np.int64)
+    fewer = ArrayScene(read_all(scene, kept), bands=scene.bands[kept], name=scene.name, geobox=scene.geobox)
+    return replace(split, labelled=replace(split.labelled, scene=fewer))

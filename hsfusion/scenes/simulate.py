@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 _LEAST_COVERED = 0.9  # of a band's response within its FWHM
 _WIDEST_SEAM = 1.5  # bands no further apart than so many of their widths leave no gap
-_STANDARD_DEVIATIONS_PER_FWHM = 1 / 2.3548200450309493  # of a Gaussian: 1 / sqrt(8 ln 2)
+_POINTS = 400  # at which the response of a band is looked at
 
 
 class SimulatedScene(DerivedScene):
@@ -44,7 +44,7 @@ class SimulatedScene(DerivedScene):
     """
 
     def __init__(self, scene: Scene, bands: Bands, *, name: str) -> None:
-        wanted = _some(bands, np.flatnonzero(bands.good))
+        wanted = bands[np.flatnonzero(bands.good)]
         used = np.flatnonzero(scene.bands.good)
         nm, widths = scene.bands.wavelength_nm[used], width_nm(scene.bands)[used]
         # seamless bands reach to neighbours that are so near that there is a seam and no gap
@@ -57,8 +57,8 @@ class SimulatedScene(DerivedScene):
             expected = f"bands of {name} inside it ({_range(wanted.wavelength_nm)})"
             fix = "choose a scene and a sensor that see the same wavelengths"
             raise InputError(scene.name, "range of the good bands", value, expected, fix)
-        super().__init__(scene, bands=_some(wanted, np.flatnonzero(covered)), sources=scene.sources, name=name)
-        self.left_out = _some(wanted, np.flatnonzero(~covered))
+        super().__init__(scene, bands=wanted[np.flatnonzero(covered)], sources=scene.sources, name=name)
+        self.left_out = wanted[np.flatnonzero(~covered)]
         self._matrix = mixing_matrix(scene.bands, self.bands).astype(np.float32)  # (C', C)
         nearest = np.abs(self.bands.wavelength_nm[:, None] - nm).argmin(axis=1)  # (C',)
         self.narrower = int((width_nm(self.bands) < widths[nearest]).sum())
@@ -112,31 +112,13 @@ def _mixed(weights: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray
 
 def _coverage(target: Bands, lower: NDArray[np.float64], upper: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share (C',) of each band's Gaussian response within its FWHM that falls on the bands from lower to upper (C,)."""
-    from scipy.special import ndtr  # slow to import
-
-    lower, upper = _merged(lower, upper)
-    width = width_nm(target)
-    first, last = target.wavelength_nm - width / 2, target.wavelength_nm + width / 2
-    scale = width[:, None] * _STANDARD_DEVIATIONS_PER_FWHM
-
-    def up_to(nm: NDArray[np.float64]) -> NDArray[np.float64]:
-        return ndtr((np.clip(nm, first[:, None], last[:, None]) - target.wavelength_nm[:, None]) / scale)
-
-    whole = up_to(last[:, None]) - up_to(first[:, None])
-    return (up_to(upper[None]) - up_to(lower[None])).sum(axis=1) / whole[:, 0]
-
-
-def _merged(lower: NDArray[np.float64], upper: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Intervals without overlap that cover the same as those given, ascending."""
-    order = np.argsort(lower)
-    lower, reached = lower[order], np.maximum.accumulate(upper[order])
-    begins = np.append(True, lower[1:] > reached[:-1])
-    return lower[begins], reached[np.append(begins[1:], True)]
-
-
-def _some(bands: Bands, index: NDArray[np.int64]) -> Bands:
-    fwhm = None if bands.fwhm_nm is None else bands.fwhm_nm[index]
-    return Bands(bands.wavelength_nm[index], fwhm, bands.good[index])
+    offset = (np.arange(_POINTS) + 0.5) / _POINTS - 0.5  # in FWHM
+    share = np.exp(-4 * np.log(2) * offset**2)
+    points = target.wavelength_nm[:, None] + width_nm(target)[:, None] * offset  # (C', points)
+    covered = np.zeros(points.shape, bool)
+    for first, last in zip(lower, upper, strict=True):
+        covered |= (points >= first) & (points <= last)
+    return covered @ share / share.sum()
 
 
 def _range(nm: NDArray[np.float64]) -> str:

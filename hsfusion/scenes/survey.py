@@ -111,8 +111,8 @@ def _survey_band(band: NDArray[np.float32], seen: NDArray[np.int64]) -> dict[str
 
 def _correlation(band: NDArray[np.float32]) -> float:
     """Pearson's correlation of right-hand neighbours, NaN where it has no meaning."""
-    pairs = np.stack([band[:, :-1], band[:, 1:]]).astype(np.float64)
-    pairs = pairs[:, np.isfinite(pairs).all(0)]
+    pairs = np.array([band[:, :-1].ravel(), band[:, 1:].ravel()], np.float64)
+    pairs = pairs[:, np.isfinite(pairs).all(axis=0)]
     return float(np.corrcoef(pairs)[0, 1]) if pairs.size and np.ptp(pairs, axis=1).all() else np.nan
 
 

@@ -52,6 +52,11 @@ class Bands:
     def __len__(self) -> int:
         return int(self.wavelength_nm.size)
 
+    def __getitem__(self, index: NDArray[np.integer]) -> Bands:
+        """The bands of these indices (k,), in this order."""
+        fwhm = None if self.fwhm_nm is None else self.fwhm_nm[index]
+        return Bands(self.wavelength_nm[index], fwhm, self.good[index])
+
     def without(self, ranges: Iterable[str | Sequence[float]]) -> Bands:
         """Marks bands inside ``(first_nm, last_nm)``, ends included, or of a name in :data:`RANGES_NM`, as not good."""
         good = np.array(self.good)

@@ -10,7 +10,7 @@ from hsfusion import __version__
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.inference import FoldedNetwork, predict_scene
 from hsfusion.inference.classification import read_with_halo, tiles_of
-from hsfusion.inference.exporting import describe, export_onnx, export_program
+from hsfusion.inference.folding import describe, export_onnx, export_program
 from hsfusion.scenes import ArrayRaster, ArrayScene, StackedScene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import Bands, even_groups

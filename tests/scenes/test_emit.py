@@ -33,7 +33,7 @@ def test_window_of_the_map_reads_only_the_rows_and_columns_it_needs(tmp_path, mo
     pixels = open_cube_file(write(tmp_path)).pixels
     seen = []
     read = H5Pixels.read
-    monkeypatch.setattr(H5Pixels, "read", lambda self, window: seen.append((self.name, window)) or read(self, window))
+    monkeypatch.setattr(H5Pixels, "read", lambda self, *of: seen.append((self.name, of[0])) or read(self, *of))
     pixels.read(Window(1, 6, 2, 2))
     assert GLT_Y[1:3, 6:8].tolist() == [[1, 2], [2, 3]] and GLT_X[1:3, 6:8].tolist() == [[2, 1], [2, 1]]
     assert [window for name, window in seen if name == "reflectance"] == [Window(0, 0, 3, 2)]

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from hsfusion.data.splits import TEST, TRAIN, UNUSED, VAL, Split, blocks, connected_fields, dilate
-from hsfusion.data.subsets import half_of, with_bands, with_moved_labels
 from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.evidence.jobs import half_of, with_moved_labels
+from hsfusion.evidence.top_k import with_bands
 from hsfusion.scenes import LabelledScene, Legend
 from hsfusion.scenes.scene import read_all
 
