@@ -113,7 +113,10 @@ def _correlation(band: NDArray[np.float32]) -> float:
     """Pearson's correlation of right-hand neighbours, NaN where it has no meaning."""
     pairs = np.array([band[:, :-1].ravel(), band[:, 1:].ravel()], np.float64)
     pairs = pairs[:, np.isfinite(pairs).all(axis=0)]
-    return float(np.corrcoef(pairs)[0, 1]) if pairs.size and np.ptp(pairs, axis=1).all() else np.nan
+    if not pairs.size or not np.ptp(pairs, axis=1).all():
+        return np.nan
+    x, y = pairs - pairs.mean(axis=1, keepdims=True)
+    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
 
 
 def _windows(rows: int, columns: int, *, layers: int) -> list[Window]:

@@ -7,7 +7,7 @@ from scene_files.emit import COLS, GLT_X, GLT_Y, LIES, NM, ROWS, on_map, write
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import Window, open_scene
-from hsfusion.scenes.formats.hdf5 import H5Pixels
+from hsfusion.scenes.formats.arrays import H5Pixels
 from hsfusion.scenes.formats.hdf5_products import EmitMapPixels
 from hsfusion.scenes.formats.registry import open_cube_file
 

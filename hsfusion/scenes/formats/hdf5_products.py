@@ -21,9 +21,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, crs_as_wkt
-from hsfusion.scenes.formats.envi import map_transform
-from hsfusion.scenes.formats.hdf5 import (
+from hsfusion.scenes.formats.arrays import (
     H5Pixels,
     attribute_number,
     attribute_numbers,
@@ -35,6 +33,8 @@ from hsfusion.scenes.formats.hdf5 import (
     resolve,
     text_of,
 )
+from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, crs_as_wkt
+from hsfusion.scenes.formats.envi import map_transform
 from hsfusion.scenes.geobox import IDENTITY, GeoBox, Window
 from hsfusion.scenes.scene import take_layers
 
