@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from hsfusion.data.public import indian_pines
 from hsfusion.inference import FoldedNetwork, MapRequest, map_scene
-from hsfusion.inference.classification import TILE, batch_for, tiles_of
+from hsfusion.inference.classification import TILE, tiles_of
 from hsfusion.nn import FusionNetwork, WeightedSum
 from hsfusion.nn.weighted_sum import Kind
 from hsfusion.runs.prediction import compute_device
@@ -237,7 +237,7 @@ class PredictBenchmark(_OnDevice):
 
         def run() -> None:
             scene = open_scene(path, wavelengths=nm, wavelength_unit="nm")
-            request = MapRequest(out=path.with_suffix(".map.tif"), legend=legend, tags={}, batch=batch_for(network))
+            request = MapRequest(out=path.with_suffix(".map.tif"), legend=legend, tags={})
             map_scene(network, scene, request, plan={})
             _finish(self.device)
 

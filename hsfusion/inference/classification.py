@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -22,10 +20,9 @@ from hsfusion.scenes.mosaic import sample_spectra
 
 Device = torch.device | str
 
-#: Edge in pixels of the squares that are computed at once. Always the same, and counted from the scene's corner: what a
+#: Edge in pixels of the squares that are computed at once: always the same, and counted from the scene's corner: what a
 #: pixel's numbers are must not depend on how much memory there was.
 TILE = 256
-_MOST_WAITING = 2**30  # bytes of tiles that were read ahead
 _MOST_PATCHES = 1000  # that are classified at once
 #: Pixels that the filter of the probabilities looks at in each direction, and the deviation of its Gaussian over them.
 RADIUS = 5
@@ -89,24 +86,32 @@ def instance_weight_maps(network: FusionNetwork, scene: Scene, *, device: Device
     return maps
 
 
+@torch.inference_mode()
 def classify(
-    network: FoldedNetwork, scene: Scene, tiles: Iterable[Window], *, batch: int = 1, probabilities: bool = False
+    network: FoldedNetwork, scene: Scene, tiles: Iterable[Window], *, probabilities: bool = False
 ) -> Iterator[TilePrediction]:
     """Classifies tiles of :func:`tiles_of` in their order, reading ahead in a thread.
 
-    A pixel's numbers depend neither on which tiles are asked for nor on ``batch``, the number of tiles that are
-    computed at once. The scene has the network's bands and layers.
+    A pixel's numbers do not depend on which tiles are asked for. The scene has the network's bands and layers.
     """
-    radius, layers = network.receptive_field // 2, network.layers.cpu().numpy()
-    depth = max(2, min(2 * batch, _MOST_WAITING // (4 * len(layers) * TILE**2)))
-    pixels = read_ahead(scene, tiles, radius=radius, layers=layers, depth=depth)
-    while part := list(islice(pixels, batch)):
-        yield from _classified(network, part, probabilities)
+    radius, layers, device = network.receptive_field // 2, network.layers.cpu().numpy(), network.fill.device
+    for tile, cube in read_ahead(scene, tiles, radius=radius, layers=layers):
+        x = torch.from_numpy(cube)[None]
+        x = x.pin_memory() if device.type == "cuda" else x
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 is float32, on every device
+            (logits,), (missing,) = network.classify(x.to(device, non_blocking=True))
+        shares = (
+            logits.movedim(0, -1).softmax(-1).masked_fill_(missing[..., None], torch.nan)
+        )  # (H, W, K), as in memory
+        confidence, classes = shares.max(-1)
+        classes = classes.to(torch.int16).masked_fill_(missing, -1)
+        every = shares.movedim(-1, 0).cpu().numpy() if probabilities else None
+        yield TilePrediction(tile, classes.cpu().numpy(), confidence.cpu().numpy(), every)
 
 
 @torch.inference_mode()
 def classify_smoothed(
-    network: FoldedNetwork, scene: Scene, tiles: Sequence[Window], *, batch: int = 1, probabilities: bool = False
+    network: FoldedNetwork, scene: Scene, tiles: Sequence[Window], *, probabilities: bool = False
 ) -> Iterator[TilePrediction]:
     """Like :func:`classify`, with probabilities that :func:`bilateral` has filtered.
 
@@ -120,7 +125,7 @@ def classify_smoothed(
         top, left = max(0, row - RADIUS), max(0, col - RADIUS)
         bottom, right = min(height, row + rows + RADIUS), min(width, col + cols + RADIUS)
         wide.append(Window(top, left, bottom - top, right - left))
-    predictions = classify(network, scene, wide, batch=batch, probabilities=True)
+    predictions = classify(network, scene, wide, probabilities=True)
     for tile, (window, _, _, shares) in zip(tiles, predictions, strict=True):
         guide = np.tensordot(matrix, scene.read(window, layers), 1)  # (3, h, w)
         smooth = bilateral(*(torch.from_numpy(values).to(device) for values in (shares, guide)))
@@ -200,23 +205,15 @@ def read_with_halo(scene: Scene, window: Window, radius: int, layers: NDArray[np
 
 
 def read_ahead(
-    scene: Scene, windows: Iterable[Window], *, radius: int, layers: NDArray[np.int64], depth: int = 2
+    scene: Scene, windows: Iterable[Window], *, radius: int, layers: NDArray[np.int64]
 ) -> Iterator[tuple[Window, NDArray[np.float32]]]:
-    """Reads windows and their pixels, see :func:`read_with_halo`, in a thread that is ``depth`` of them ahead."""
-    waiting = iter(windows)
-    ready: deque = deque()
+    """Reads windows and their pixels, see :func:`read_with_halo`, in a thread that is one of them ahead."""
     with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
-        try:
-            while True:
-                while len(ready) < depth and (window := next(waiting, None)) is not None:
-                    ready.append((window, pool.submit(read_with_halo, scene, window, radius, layers)))
-                if not ready:
-                    return
-                window, pixels = ready.popleft()
-                # the next read starts before this one's result is used
-                yield window, pixels.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        reads = ((window, pool.submit(read_with_halo, scene, window, radius, layers)) for window in windows)
+        ready = next(reads, None)
+        while ready is not None:
+            (window, pixels), ready = ready, next(reads, None)
+            yield window, pixels.result()
 
 
 def rounded(network: FoldedNetwork) -> FoldedNetwork:
@@ -224,53 +221,6 @@ def rounded(network: FoldedNetwork) -> FoldedNetwork:
     half = copy.deepcopy(network)
     half.convolutions.bfloat16()
     return half
-
-
-def batch_for(network: FoldedNetwork) -> int:
-    """Number of tiles that are computed at once: one on a CPU, on a GPU what fills a quarter of its free memory."""
-    if network.fill.device.type != "cuda":
-        return 1
-    free, _ = torch.cuda.mem_get_info(network.fill.device)
-    # floats that one pixel needs at a time: its bands, and what goes into and comes out of the widest layer
-    floats = len(network.layers) + 4 * max(p.shape[0] for p in network.parameters() if p.dim() == 4)
-    return max(1, min(8, free // (4 * 4 * floats * TILE**2)))  # more would lie in the host's memory too
-
-
-def _classified(
-    network: FoldedNetwork, part: Sequence[tuple[Window, NDArray[np.float32]]], probabilities: bool
-) -> Iterator[TilePrediction]:
-    if len({values.shape for _, values in part}) > 1:  # the last column or row
-        for one in part:
-            yield from _classified(network, [one], probabilities)
-        return
-    results = _compute(network, [values for _, values in part], probabilities)
-    for (window, _), (classes, confidence, shares) in zip(part, results, strict=True):
-        yield TilePrediction(window, classes, confidence, shares)
-
-
-@torch.inference_mode()
-def _compute(
-    network: FoldedNetwork, cubes: Sequence[NDArray[np.float32]], probabilities: bool
-) -> list[tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.float32] | None]]:
-    tensors = [torch.from_numpy(cube) for cube in cubes]
-    if len(tensors) == 1:
-        x = tensors[0][None]
-    elif cubes[0].strides[0] == cubes[0].itemsize:  # a pixel's numbers lie side by side, and stay so
-        x = torch.stack([tensor.movedim(0, -1) for tensor in tensors]).movedim(-1, 1)
-    else:
-        x = torch.stack(tensors)
-    device = network.fill.device
-    if device.type == "cuda":
-        x = x.pin_memory()
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 is float32, on every device
-        logits, missing = network.classify(x.to(device, non_blocking=True))
-    shares = logits.movedim(1, -1).softmax(-1)  # (B, H, W, K), as it lies in memory
-    confidence, classes = shares.max(-1)
-    shares = shares.movedim(-1, 1)
-    classes = classes.to(torch.int16).masked_fill_(missing, -1).cpu().numpy()
-    confidence = confidence.masked_fill_(missing, torch.nan).cpu().numpy()
-    every = shares.masked_fill_(missing[:, None], torch.nan).cpu().numpy() if probabilities else [None] * len(cubes)
-    return list(zip(classes, confidence, every, strict=True))
 
 
 class MaskedNetwork:

@@ -130,7 +130,6 @@ class MapRequest:
     probabilities: bool = False  # whether to write <out>_probabilities.tif, a layer for each class
     smooth: str = "none"  # or bilateral, to filter the probabilities
     format: Literal["geotiff", "cog"] = "geotiff"  # cog for cloud-optimised files
-    batch: int = 1  # tiles that are computed at once
 
     def beside(self, ending: str) -> Path:
         """The path of another file of this map."""
@@ -188,7 +187,7 @@ def map_scene(
         total, left = (sum(tiles[i].height * tiles[i].width for i in part) for part in (mine, missing))
         windows = [tiles[i] for i in missing]
         compute = classify_smoothed if request.smooth == "bilateral" else classify
-        classified = compute(network, scene, windows, batch=request.batch, probabilities=request.probabilities)
+        classified = compute(network, scene, windows, probabilities=request.probabilities)
         for i, tile in zip(missing, progress(classified, total - left, total), strict=True):
             journal.append(i, _pack(tile, request))
         if shard.rank > 0:

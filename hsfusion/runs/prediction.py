@@ -26,7 +26,7 @@ from rich.progress import Progress
 from hsfusion import __version__
 from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.inference import FoldedNetwork, MapRequest, map_scene, predict_scene
-from hsfusion.inference.classification import TilePrediction, batch_for, rounded
+from hsfusion.inference.classification import TilePrediction, rounded
 from hsfusion.inference.mapping import Shard
 from hsfusion.nn import FusionNetwork
 from hsfusion.runs.finetuning import model_path
@@ -60,7 +60,6 @@ class PredictSettings(Settings):
         precision: float32, or bf16 for convolutions in bfloat16: faster on processors that support it; a few pixels
             change class.
         device: auto, cpu or cuda.
-        batch: tiles that are computed at once; None chooses by the free memory.
         threads: processor threads; None leaves the choice to PyTorch.
         progress: whether to show a progress bar.
     """
@@ -71,7 +70,6 @@ class PredictSettings(Settings):
     format: str = choice("geotiff", "geotiff", "cog")
     precision: str = choice("float32", "float32", "bf16")
     device: str = choice("auto", "auto", "cpu", "cuda")
-    batch: int | None = within(None, 1)
     threads: int | None = within(None, 1)
     progress: bool = False
 
@@ -136,8 +134,7 @@ def predict(
     tags |= {"hsfusion_version": __version__, "hsfusion_model_sha256": digest, "scene": matched.name}
     out = Path(out or f"{matched.name}_map.tif")
     chosen: dict[str, Any] = {name: getattr(settings, name) for name in ("probabilities", "smooth", "format")}
-    tags, batch = {**tags, "smooth": settings.smooth}, settings.batch or batch_for(folded)
-    request = MapRequest(out=out, legend=legend_of(header), tags=tags, batch=batch, **chosen)
+    request = MapRequest(out=out, legend=legend_of(header), tags={**tags, "smooth": settings.smooth}, **chosen)
     _check_inputs(request, matched, run)
     plan = {
         "versions": [__version__, torch.__version__],

@@ -68,12 +68,11 @@ def test_folded_network_gives_the_numbers_of_the_whole_one(split, fusion):
         torch.testing.assert_close(folded(x[:, folded.layers]), net(x), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("batch", [2, 100])
-def test_numbers_do_not_depend_on_batch_or_on_which_cells_are_asked_for(split, monkeypatch, batch):
+def test_numbers_do_not_depend_on_which_tiles_are_asked_for(split):
     folded, scene = FoldedNetwork(network(split.labelled.scene.bands)), split.labelled.scene
     tiles = tiles_of((40, 37), edge=16)
     one_by_one = {tile.window: tile for tile in classify(folded, scene, tiles, probabilities=True)}
-    for tile in classify(folded, scene, tiles[::-2], batch=batch, probabilities=True):
+    for tile in classify(folded, scene, tiles[::-2], probabilities=True):
         for part, expected in zip(tile[1:], one_by_one[tile.window][1:], strict=True):
             assert part.tobytes() == expected.tobytes()
 
