@@ -12,6 +12,7 @@ from rasterio.errors import CRSError
 
 from hsfusion.errors import InputError, printable
 
+_NUMBERS = 2**24  # read at a time
 #: transform of a raster of which the place is not known
 IDENTITY = Affine.identity()
 # the same as an EPSG code, but for the order of its axes, which says nothing of a raster's columns and rows
@@ -39,6 +40,12 @@ class GeoBox:
     def window(self) -> Window:
         """All of the raster."""
         return Window(0, 0, *self.shape)
+
+    def stripes(self, layers: int) -> list[Window]:
+        """Windows of whole rows, one below the other, that hold at most 16 million numbers of so many layers."""
+        height, width = self.shape
+        rows = max(1, _NUMBERS // (width * layers))
+        return [Window(row, 0, min(rows, height - row), width) for row in range(0, height, rows)]
 
     @property
     def is_bare(self) -> bool:

@@ -22,7 +22,6 @@ from hsfusion.scenes.survey import Survey, plausibility_warnings, survey
 from hsfusion.spectra import Bands
 
 _log = logging.getLogger(__name__)
-_NUMBERS = 2**24  # read at a time
 _MOST_KEPT = 100_000_000  # of a cube that stays in memory: 400 MB
 
 
@@ -169,7 +168,7 @@ def open_with_sources(path: str | Path, *, sources: Mapping[str, str | Path] | N
     What looks wrong about the cube is logged, as ``hsfusion inspect`` shows it.
     """
     scene = open_scene(path, **reading)
-    _warn(scene, survey(scene), scene.bands)
+    _log_doubts(scene, survey(scene))
     return with_sources(scene, sources)
 
 
@@ -202,7 +201,7 @@ def open_labelled_scene(
         **reading: what :func:`open_scene` takes.
     """
     opened = open_scene(cube, **reading).load()
-    opened.bands = _checked(opened)
+    _mark_dead_bands(opened)
     of_labels = {"labels_variable": labels_variable, "class_field": class_field, "unlabelled": unlabelled}
     scene = with_sources(opened, sources)
     return with_labels(scene, labels=labels, class_names=class_names, class_colors=class_colors, **of_labels)
@@ -228,7 +227,7 @@ def with_sources(scene: Scene, sources: Mapping[str, str | Path] | None) -> Scen
     return StackedScene(scene, rasters) if rasters else scene
 
 
-def _checked(scene: FileScene) -> Bands:
+def _mark_dead_bands(scene: FileScene) -> None:
     """Marks bands that hold one number only, or no data, everywhere, and logs what else looks wrong."""
     pixels = survey(scene)
     suspects = np.flatnonzero(pixels.dead & scene.bands.good)
@@ -241,23 +240,20 @@ def _checked(scene: FileScene) -> Bands:
     if suspects.size:
         nm = ", ".join(f"{centre:.0f}" for centre in scene.bands.wavelength_nm[suspects])
         _log.warning("%s: not used, because they hold a single value or no data: %s nm.", scene.name, nm)
-    bands = replace(scene.bands, good=good)
-    _warn(scene, pixels, bands)
-    return bands
+    scene.bands = replace(scene.bands, good=good)
+    _log_doubts(scene, pixels)
 
 
-def _warn(scene: FileScene, pixels: Survey, bands: Bands) -> None:
-    for warning in plausibility_warnings(scene.file, pixels, bands):
+def _log_doubts(scene: FileScene, pixels: Survey) -> None:
+    for warning in plausibility_warnings(scene.file, pixels, scene.bands):
         _log.warning("%s: %s", scene.name, warning)
 
 
 def _constant(scene: FileScene, layers: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether layers (L,) hold no more than one number in all of a scene that is too large to have been looked at."""
-    height, width = scene.geobox.shape
     lowest, highest = np.full(len(layers), np.inf), np.full(len(layers), -np.inf)
-    rows = max(1, _NUMBERS // (width * len(layers)))
-    for row in range(0, height, rows):
-        block = scene.read(Window(row, 0, min(rows, height - row), width), layers).reshape(len(layers), -1)
+    for window in scene.geobox.stripes(len(layers)):
+        block = scene.read(window, layers).reshape(len(layers), -1)
         lowest = np.fmin(lowest, np.fmin.reduce(block, axis=1))
         highest = np.fmax(highest, np.fmax.reduce(block, axis=1))
     return ~(highest > lowest)

@@ -183,9 +183,7 @@ def fingerprint(scene: Scene) -> dict[str, Any]:
     status = [path.stat() for path in inner.files()]
     return {
         "name": inner.name,
-        "wavelength_nm": inner.bands.wavelength_nm.tolist(),
-        "fwhm_nm": None if inner.bands.fwhm_nm is None else inner.bands.fwhm_nm.tolist(),
-        "good": inner.bands.good.tolist(),
+        **inner.bands.to_dict(),
         "sources": [list(source) for source in inner.sources],
         "place": [*inner.geobox.shape, *tuple(inner.geobox.transform)[:6], inner.geobox.crs],
         "values": inner.provenance(),
@@ -196,10 +194,8 @@ def fingerprint(scene: Scene) -> dict[str, Any]:
 def content_digest(scene: Scene) -> str:
     """SHA-256 of what a scene holds, wherever its files lie: bands, place, scale, and all pixels, which are read."""
     hashed = hashlib.sha256(json.dumps({**fingerprint(scene), "files": []}, sort_keys=True).encode())
-    height, width = scene.geobox.shape
-    rows = max(1, _NUMBERS // (width * layer_count(scene)))
-    for row in range(0, height, rows):
-        hashed.update(scene.read(Window(row, 0, min(rows, height - row), width)).tobytes())
+    for window in scene.geobox.stripes(layer_count(scene)):
+        hashed.update(scene.read(window).tobytes())
     return hashed.hexdigest()
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hsfusion.scenes.formats.cube_file import CubeFile, MappedPixels
 from hsfusion.scenes.formats.envi import LAYOUTS
-from hsfusion.scenes.geobox import Window
+from hsfusion.scenes.geobox import GeoBox, Window
 from hsfusion.scenes.scene import ArrayRaster, Scene
 from hsfusion.spectra import Bands
 from hsfusion.spectra.bands import RANGES_NM
@@ -21,7 +21,6 @@ from hsfusion.spectra.bands import RANGES_NM
 #: the quantiles of a survey, as fractions
 QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
 _MOST_NUMBERS = 100_000_000  # to be read: one or two seconds
-_MOST_AT_ONCE = 16_000_000  # in one window: 64 MB
 _MOST_SORTED = 20_000_000  # for the quantiles
 _WINDOWS = 8  # at least, of a scene that is read in part
 
@@ -72,7 +71,7 @@ def survey(cube: Scene | ArrayRaster) -> Survey:
     """Looks at every pixel of a cube of up to 100 million numbers, or at evenly spaced windows of whole rows."""
     rows, columns = cube.geobox.shape
     layers = cube.read(Window(0, 0, 1, 1)).shape[0]
-    windows = _windows(rows, columns, layers=layers)
+    windows = _windows(cube.geobox, layers=layers)
     seen = np.concatenate([np.arange(window.row, window.row + window.height) for window in windows])  # rows
     values, first = np.empty((layers, seen.size, columns), np.float32), 0
     for window in windows:
@@ -119,16 +118,15 @@ def _correlation(band: NDArray[np.float32]) -> float:
     return float(x @ y / np.sqrt((x @ x) * (y @ y)))
 
 
-def _windows(rows: int, columns: int, *, layers: int) -> list[Window]:
+def _windows(geobox: GeoBox, *, layers: int) -> list[Window]:
     """Windows of whole rows: all of them, or evenly spaced ones from the first row to the last."""
-    at_once = max(1, _MOST_AT_ONCE // (columns * layers))
-    wanted = min(rows, max(1, _MOST_NUMBERS // layers // columns))
-    if wanted == rows:
-        return [Window(row, 0, min(at_once, rows - row), columns) for row in range(0, rows, at_once)]
-    number = min(wanted, max(_WINDOWS, -(-wanted // at_once)))
-    height = wanted // number
-    starts = np.linspace(0, rows - height, number).round().astype(int)
-    return [Window(int(start), 0, height, columns) for start in starts]
+    rows, columns = geobox.shape
+    wanted = max(1, _MOST_NUMBERS // layers // columns)
+    if wanted >= rows:
+        return geobox.stripes(layers)
+    number = min(wanted, max(_WINDOWS, wanted // geobox.stripes(layers)[0].height))
+    starts = np.linspace(0, rows - wanted // number, number).round().astype(int)
+    return [Window(int(start), 0, wanted // number, columns) for start in starts]
 
 
 def _quantiles(band: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -80,7 +80,7 @@ def test_windows_give_what_the_whole_gives(monkeypatch, at_once):
     cube[2] = NAN
     cube[3, :20] = -4  # the smallest in several windows
     whole = found(cube)
-    monkeypatch.setattr(module, "_MOST_AT_ONCE", at_once)
+    monkeypatch.setattr("hsfusion.scenes.geobox._NUMBERS", at_once)
     parts = found(cube)
     for field in dataclasses.fields(whole):
         np.testing.assert_allclose(getattr(parts, field.name), getattr(whole, field.name), err_msg=field.name)
@@ -110,7 +110,6 @@ def test_large_cube_is_read_in_evenly_spaced_windows_and_the_share_is_told(monke
 def test_quantiles_of_many_numbers_come_from_evenly_spaced_pixels(monkeypatch):
     cube = np.arange(20_000.0).reshape(1, 200, 100)
     monkeypatch.setattr(module, "_MOST_SORTED", 1000)
-    monkeypatch.setattr(module, "_MOST_AT_ONCE", 700)
     result = found(cube)
     np.testing.assert_allclose(result.quantiles[:, 0], [400, 5000, 10000, 15000, 19600], atol=25)
     assert (result.lowest[0], result.highest[0]) == (0, 19_999)
