@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes import LabelledScene, Labels, read_labels
-from hsfusion.scenes.labels import on_one_legend, read_ids
+from hsfusion.scenes import LabelledScene, Labels
+from hsfusion.scenes.labels import read_ids, read_label_pair
 
 UNUSED, TRAIN, VAL, TEST, BUFFER = range(5)
 _CANDIDATES = 60  # random assignments of blocks that the best is chosen from
@@ -256,18 +256,14 @@ def fixed(
     ``class_names`` are by code, or a list that starts with the name of code 1. ``val_fraction`` of the training pixels
     of each class are set aside for validation; with 0 there is no selection, and the last epoch's model is kept.
     """
-    of_train, of_test, of_both = on_one_legend(read_labels(train, labelled.scene), read_labels(test, labelled.scene))
-    train_labels, test_labels = of_train.codes, of_test.codes
-    both = (train_labels > 0) & (test_labels > 0)
-    if both.any():
-        raise InputError(test, "pixels also in split.train", int(both.sum()), "0", "remove them from one")
-    truth = LabelledScene(labelled.scene, of_both.codes, _like(labelled, of_both).legend(names=class_names))
+    labels, in_train, in_test = read_label_pair(train, test, labelled.scene)
+    truth = LabelledScene(labelled.scene, labels.codes, _like(labelled, labels).legend(names=class_names))
     truth = truth if valid is None else truth.where(valid)
     rng = np.random.default_rng([seed or 0, 3])
-    roles = np.where(test_labels > 0, TEST, np.where(train_labels > 0, TRAIN, UNUSED)).astype(np.uint8)
+    roles = np.where(in_test, TEST, np.where(in_train, TRAIN, UNUSED)).astype(np.uint8)
     roles[truth.labels == 0] = UNUSED
     for code in truth.legend.codes if val_fraction > 0 else ():
-        pixels = rng.permutation(np.flatnonzero((train_labels == code) & (roles == TRAIN)))
+        pixels = rng.permutation(np.flatnonzero((truth.labels == code) & (roles == TRAIN)))
         roles.flat[pixels[: round(val_fraction * pixels.size)]] = VAL
     split = Split("fixed", truth, roles, radius, seed or 0)
     _check_classes(split, fix="give training pixels of every class")
@@ -279,8 +275,7 @@ def _like(labelled: LabelledScene, labels: Labels) -> Labels:
     codes, legend = labels.codes, labelled.legend
     known = (codes > 0) & (labelled.labels > 0)
     if known.any() and (codes == labelled.labels)[known].all() and np.isin(codes, (0, *legend.codes)).all():
-        names, colors = (dict(zip(legend.codes, given, strict=True)) for given in (legend.names, legend.colors))
-        return replace(labels, names=names, colors=colors)
+        return replace(labels, **legend.mappings())
     _log.info("The labels of the fixed split are not those of the scene; the split's own are used.")
     return labels
 

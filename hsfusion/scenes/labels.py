@@ -98,12 +98,7 @@ class LabelledScene:
             field = "number of classes with labelled pixels that have data in every used band"
             fix = "label more classes, or mark bands without data as not good"
             raise InputError(self.scene.name, field, len(kept_classes), "at least 2", fix)
-        legend = Legend(
-            tuple(self.legend.codes[i] for i in kept_classes),
-            tuple(self.legend.names[i] for i in kept_classes),
-            tuple(self.legend.colors[i] for i in kept_classes),
-        )
-        return LabelledScene(self.scene, kept, legend)
+        return LabelledScene(self.scene, kept, Legend.of(kept, **self.legend.mappings()))
 
 
 def read_labels(
@@ -133,6 +128,26 @@ def read_labels(
     if 0 in none and (index < 0).any() and zero and zero.lower() not in _NO_CLASS_NAMES:
         _log.warning("%s calls code 0 %s, but scene.unlabelled says that it is no class.", path, zero)
     return _numbered(path, index, classes, categories)
+
+
+def read_label_pair(
+    first: str | Path, second: str | Path, scene: Scene
+) -> tuple[Labels, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Reads two rasters of class codes as one, and which pixels (H, W) each of them labels: none may be in both."""
+    files = [_indexed(Path(path), scene, None, None, {0}) for path in (first, second)]
+    in_first, in_second = (index >= 0 for index, _, _ in files)
+    for path, pixels in ((first, in_first), (second, in_second)):
+        if not pixels.any():
+            raise InputError(path, "number of labelled pixels", 0, "at least 1", "give a raster of class codes")
+    if both := int((in_first & in_second).sum()):
+        raise InputError(second, f"number of labelled pixels also in {first}", both, "0", "remove them from one")
+    classes = sorted({code for _, codes, _ in files for code in codes})
+    joint = np.full(scene.geobox.shape, -1, np.int32)
+    for index, codes, _ in files:
+        joint[index >= 0] = np.searchsorted(classes, codes)[index[index >= 0]]
+    (*_, one), (*_, other) = files
+    categories = Categories({**other.names, **one.names}, {**other.colors, **one.colors})
+    return _numbered(Path(first), joint, classes, categories), in_first, in_second
 
 
 def read_ids(path: str | Path, scene: Scene, *, field: str | None = None) -> NDArray[np.integer]:
@@ -187,34 +202,6 @@ def raster_codes(file: CubeFile, unlabelled: Collection[int]) -> tuple[NDArray[n
     for row in range(len(data)):  # whole scenes of int64 would fill the memory
         labels[row, ~masked[row]] = index[np.searchsorted(values, data[row, ~masked[row]])]
     return labels, classes
-
-
-def on_one_legend(first: Labels, second: Labels) -> tuple[Labels, Labels, Labels]:
-    """Labels of two files of one scene with one numbering, by what the files call the classes, and both together.
-
-    Codes are kept where the two agree on them. Both have to name classes by codes, or both by words, and no pixel may
-    be labelled in both.
-    """
-    classes: set[Any] = {*first.original.values(), *second.original.values()}
-    if len({type(value) for value in classes}) > 1:
-        expected, fix = "codes in both or names in both", "choose the same kind of field"
-        raise InputError("labels", "classes of two files", "codes in one and names in the other", expected, fix)
-    code = {value: number for labels in (second, first) for number, value in labels.original.items()}
-    agreed = len(set(code.values())) == len(code) and all(code[v] == n for n, v in second.original.items())
-    if not agreed:
-        code = _final_codes(sorted(classes))
-        _tell_numbers("The two files of labels", code)
-    one, two = _recoded(first, code), _recoded(second, code)
-    merged = ({**getattr(two, what), **getattr(one, what)} for what in ("names", "colors", "original"))
-    return one, two, Labels(one.codes + two.codes, *merged)
-
-
-def _recoded(labels: Labels, code: Mapping[Any, Any]) -> Labels:
-    new = {old: int(code[value]) for old, value in labels.original.items()}
-    table = np.zeros(max(new) + 1, np.int32)
-    table[list(new)] = list(new.values())
-    names, colors = ({new[old]: text for old, text in given.items()} for given in (labels.names, labels.colors))
-    return Labels(table[labels.codes], names, colors, {new[old]: value for old, value in labels.original.items()})
 
 
 def _numbered(path: Path, index: NDArray[np.integer], classes: Sequence[int | str], categories: Categories) -> Labels:

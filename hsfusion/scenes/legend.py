@@ -89,6 +89,11 @@ class Legend:
             tuple(colored[code] for code in codes),
         )
 
+    def mappings(self) -> dict[str, dict[int, str]]:
+        """``names`` and ``colors`` by code, as :meth:`of` takes them."""
+        given = {"names": self.names, "colors": self.colors}
+        return {what: dict(zip(self.codes, of, strict=True)) for what, of in given.items()}
+
     def indices(self, labels: NDArray[np.integer]) -> NDArray[np.int16]:
         """Class indices 0..K-1 of codes; -1 for codes that are not in the legend (such as 0)."""
         indices, known = np.full(labels.shape, -1, np.int16), np.isin(labels, self.codes)

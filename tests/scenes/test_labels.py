@@ -22,7 +22,7 @@ from scene_files.labels import (
 from hsfusion.errors import InputError
 from hsfusion.scenes import GeoBox, Legend, read_labels, write_class_map
 from hsfusion.scenes.geobox import check_same_grid
-from hsfusion.scenes.labels import Labels, on_one_legend
+from hsfusion.scenes.labels import read_label_pair
 from hsfusion.scenes.legend import PALETTE
 
 
@@ -176,22 +176,22 @@ def test_names_and_colours_that_fit_no_class_are_one_line(tmp_path, given):
     assert "\n" not in str(caught.value)
 
 
-def test_two_files_are_put_on_one_legend(tmp_path):
-    scene = scene_of((1, 4))
-    first = read_labels(save(tmp_path / "a.npy", np.array([[70000, 5, 0, 0]])), scene)
-    second = read_labels(save(tmp_path / "b.npy", np.array([[0, 0, 5, -2]])), scene)
-    one, two, both = on_one_legend(first, second)
-    assert one.codes.tolist() == [[3, 2, 0, 0]]
-    assert two.codes.tolist() == [[0, 0, 2, 1]]
-    assert both.codes.tolist() == [[3, 2, 2, 1]]
-    assert both.original == {1: -2, 2: 5, 3: 70000}
-    assert both.legend().names == ("class -2", "class 5", "class 70000")
+def test_two_files_get_one_numbering(tmp_path):
+    files = [
+        save(tmp_path / "a.npy", np.array([[70000, 5, 0, 0]])),
+        save(tmp_path / "b.npy", np.array([[0, 0, 5, -2]])),
+    ]
+    labels, in_first, in_second = read_label_pair(*files, scene_of((1, 4)))
+    assert labels.codes.tolist() == [[3, 2, 2, 1]]
+    assert labels.original == {1: -2, 2: 5, 3: 70000}
+    assert labels.legend().names == ("class -2", "class 5", "class 70000")
+    assert (in_first.tolist(), in_second.tolist()) == ([[True, True, False, False]], [[False, False, True, True]])
 
 
-def test_codes_and_names_go_on_no_one_legend():
-    codes, words = (Labels(np.ones((1, 1), np.int64), {}, {}, {1: own}) for own in (1, "corn"))
-    with pytest.raises(InputError, match="codes in one and names in the other"):
-        on_one_legend(codes, words)
+def test_file_of_a_pair_without_labels_is_named(tmp_path):
+    files = [save(tmp_path / "a.npy", np.array([[1, 2]])), save(tmp_path / "b.npy", np.array([[0, 0]]))]
+    with pytest.raises(InputError, match=r"b\.npy: number of labelled pixels is 0"):
+        read_label_pair(*files, scene_of((1, 2)))
 
 
 def test_labels_shifted_by_half_a_pixel_are_refused_and_by_less_than_a_thousandth_are_not(tmp_path):

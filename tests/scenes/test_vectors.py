@@ -38,7 +38,6 @@ from scene_files.vectors import (
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import read_labels
-from hsfusion.scenes.labels import on_one_legend
 
 
 @pytest.mark.parametrize("name", ["name", "code", "whole"])
@@ -223,22 +222,6 @@ def test_alphabetical_numbers_of_names_are_shown(tmp_path, caplog):
 def test_names_that_cannot_be_printed_are_escaped(tmp_path):
     path = write(tmp_path / "gt.gpkg", TWO, crop=np.array(["a\u202eb", "corn"], object))
     assert set(read_labels(path, scene_of(), class_field="crop").legend().names) == {"a\\u202eb", "corn"}
-
-
-def test_two_files_whose_names_are_numbered_differently_get_one_numbering(tmp_path, caplog):
-    files = {"a": ["corn", "soy", "oats"], "b": ["soy", "oats", "rye"]}
-    shapes = [pixels(0, col) for col in range(3)]
-    first, second = (
-        read_labels(
-            write(tmp_path / f"{key}.gpkg", shapes, crop=np.array(names, object)), scene_of(), class_field="crop"
-        )
-        for key, names in files.items()
-    )
-    one, two, both = on_one_legend(first, second)
-    assert one.codes[0].tolist() == [1, 4, 2, 0]
-    assert two.codes[0].tolist() == [4, 2, 3, 0]
-    assert both.original == {1: "corn", 2: "oats", 3: "rye", 4: "soy"}
-    assert "classes are numbered in alphabetical order: 1=corn, 2=oats, 3=rye, 4=soy." in caplog.text
 
 
 @pytest.mark.parametrize("field", ["code", "name"])
