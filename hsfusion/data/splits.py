@@ -21,25 +21,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Which pixel is used for what.
+    """Which pixel is used for what."""
 
-    Attributes:
-        kind: ``blocks``, ``fields``, ``random`` or ``fixed``.
-        labelled: the scene with the ground truth that was split.
-        roles: (H, W) uint8: 0 unused, 1 training, 2 validation, 3 test, 4 buffer.
-        radius: radius of the receptive field in pixels, for which ``leakage`` is measured.
-        seed: that it was drawn with.
-        fields: (N,) number of the field that each labelled pixel lies in, row by row; None for connected fields.
-        block_pixels: edge of the blocks that were assigned; None where there are none.
-    """
-
-    kind: str
+    kind: str  # blocks, fields, random or fixed
     labelled: LabelledScene
-    roles: NDArray[np.uint8]
-    radius: int
-    seed: int = 0
-    fields: NDArray[np.int64] | None = None
-    block_pixels: int | None = None
+    roles: NDArray[np.uint8]  # (H, W), 0 unused, 1 training, 2 validation, 3 test, 4 buffer
+    radius: int  # of the receptive field in pixels, for which leakage is measured
+    seed: int = 0  # that it was drawn with
+    fields: NDArray[np.int64] | None = None  # (N,) of each labelled pixel, row by row; None for connected fields
+    block_pixels: int | None = None  # edge of the blocks that were assigned; None where there are none
 
     def count(self, role: int) -> int:
         """Number of pixels with a role."""

@@ -118,21 +118,14 @@ class BandPrediction:
     is the ridge regression of x on x' that falls back to P where the training spectra say nothing: bands that x' lacks
     are predicted from all others, and a sensor is predicted from itself as it is (Hoerl and Kennard 1970,
     doi:10.1080/00401706.1970.10488634).
-
-    Attributes:
-        matrix: (C, C'), from x' to x.
-        mean, std: (C',) of the other sensor's bands, in the unit of the training scene; 0 and 1 where x says nothing.
-        cross: (C, C') covariance of x and x'.
-        covariance: (C', C') of x'.
-        old_covariance: (C, C) of x.
     """
 
-    matrix: NDArray[np.float64]
-    mean: NDArray[np.float64]
-    std: NDArray[np.float64]
-    cross: NDArray[np.float64]
-    covariance: NDArray[np.float64]
-    old_covariance: NDArray[np.float64]
+    matrix: NDArray[np.float64]  # (C, C'), from x' to x
+    mean: NDArray[np.float64]  # (C',) of x', in the unit of the training scene; 0 where x says nothing
+    std: NDArray[np.float64]  # (C',) likewise; 1 where x says nothing
+    cross: NDArray[np.float64]  # (C, C') covariance of x and x'
+    covariance: NDArray[np.float64]  # (C', C') of x'
+    old_covariance: NDArray[np.float64]  # (C, C) of x
 
     @property
     def known(self) -> NDArray[np.bool_]:

@@ -42,17 +42,11 @@ _one_blas_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
 @dataclass(frozen=True, eq=False)
 class PixelTable:
-    """Pixels as classifiers without a network see them.
+    """Pixels as classifiers without a network see them."""
 
-    Attributes:
-        spectra: (N, C), standardised.
-        context: (N, C), mean of the standardised spectra over the receptive field.
-        classes: (N,) class indices.
-    """
-
-    spectra: NDArray[np.floating]
-    context: NDArray[np.floating]
-    classes: NDArray[np.integer]
+    spectra: NDArray[np.floating]  # (N, C), standardised
+    context: NDArray[np.floating]  # (N, C), mean of the standardised spectra over the receptive field
+    classes: NDArray[np.integer]  # (N,) class indices
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -63,19 +57,12 @@ class PixelTable:
 
 @dataclass(frozen=True)
 class Baseline:
-    """One classifier, fitted and applied.
+    """One classifier, fitted and applied."""
 
-    Attributes:
-        name: one of :data:`BASELINES`.
-        classes: (T,) predicted class indices of the test pixels.
-        setting: what the validation pixels chose.
-        seconds: to choose, fit and apply.
-    """
-
-    name: str
-    classes: NDArray[np.int64]
-    setting: dict[str, Any]
-    seconds: float
+    name: str  # one of BASELINES
+    classes: NDArray[np.int64]  # (T,) predicted class indices of the test pixels
+    setting: dict[str, Any]  # what the validation pixels chose
+    seconds: float  # to choose, fit and apply
 
 
 def fit_baselines(

@@ -23,19 +23,12 @@ _Spectra = tuple[NDArray[np.floating], NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class Chance:
-    """Scores on validation pixels, Cohen's kappa; None where there is nothing to compare.
-
-    Attributes:
-        network: of the network.
-        labels: of a linear discriminant on the labels as they are.
-        moved: the best of the discriminant on moved label maps.
-        maps: number of these.
-    """
+    """Scores on validation pixels, Cohen's kappa; None where there is nothing to compare."""
 
     network: float | None = None
-    labels: float | None = None
-    moved: float | None = None
-    maps: int = 0
+    labels: float | None = None  # of a linear discriminant on the labels as they are
+    moved: float | None = None  # the best of the discriminant on moved label maps
+    maps: int = 0  # number of these
 
     @property
     def beaten(self) -> bool | None:

@@ -21,35 +21,20 @@ _NAMED = 5  # windows
 
 @dataclass(frozen=True, eq=False)
 class WindowImportance:
-    """Windows of 50 nm (U,) by the rules in docs/weights.md; losses are of log-likelihood per validation pixel, nats.
+    """Windows of 50 nm (U,) by the rules in docs/weights.md; losses are nats per validation pixel."""
 
-    Attributes:
-        lower_nm: first band of each window.
-        upper_nm: last band.
-        bands: how many each holds.
-        weight: share of the band weights: what this network uses.
-        data: loss of a linear discriminant that is trained without the window.
-        data_error: standard error of this loss, over blocks of pixels.
-        network: loss of the network where what the other bands do not let expect is exchanged between pixels.
-        network_error: standard error of this loss.
-        permuted: loss of the network where the bands as they are weighed, whitened or not, are exchanged.
-        changed: mean size of the change of log-likelihood by the same exchange, up or down.
-        gradients: integrated gradients of the network, of the same bands.
-        contrast: (C,) part of the weight of each band that the network's channels subtract, 0 to 1.
-    """
-
-    lower_nm: NDArray[np.float64]
-    upper_nm: NDArray[np.float64]
-    bands: NDArray[np.int64]
-    weight: NDArray[np.float64]
-    data: NDArray[np.float64]
-    data_error: NDArray[np.float64]
-    network: NDArray[np.float64]
-    network_error: NDArray[np.float64]
-    permuted: NDArray[np.float64]
-    changed: NDArray[np.float64]
-    gradients: NDArray[np.float64]
-    contrast: NDArray[np.float64]
+    lower_nm: NDArray[np.float64]  # first band of each window
+    upper_nm: NDArray[np.float64]  # last band
+    bands: NDArray[np.int64]  # how many each holds
+    weight: NDArray[np.float64]  # share of the band weights: what this network uses
+    data: NDArray[np.float64]  # loss of a linear discriminant that is trained without the window
+    data_error: NDArray[np.float64]  # standard error of this loss, over blocks of pixels
+    network: NDArray[np.float64]  # loss of the network where what other bands do not let expect is exchanged
+    network_error: NDArray[np.float64]  # standard error of this loss
+    permuted: NDArray[np.float64]  # loss of the network where bands as weighed, whitened or not, are exchanged
+    changed: NDArray[np.float64]  # mean size of the change of log-likelihood by the same exchange, up or down
+    gradients: NDArray[np.float64]  # integrated gradients of the network, of the same bands
+    contrast: NDArray[np.float64]  # (C,) part of the weight of each band that channels subtract, 0 to 1
 
     @property
     def agreement(self) -> dict[str, float | None]:

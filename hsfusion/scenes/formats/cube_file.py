@@ -73,17 +73,12 @@ class ArrayPixels:
 
 @dataclass(frozen=True)
 class FileArray:
-    """An array in a file.
-
-    Attributes:
-        axes: what its axes are, the outermost first: ``layers`` (may be missing), ``rows``, ``cols``.
-        shape: of the array, in that order.
-    """
+    """An array in a file."""
 
     path: Path
     dtype: np.dtype
-    axes: tuple[str, ...]
-    shape: tuple[int, ...]
+    axes: tuple[str, ...]  # what its axes are, the outermost first: layers (may be missing), rows, cols
+    shape: tuple[int, ...]  # in that order
 
     @property
     def layers(self) -> int:
@@ -155,48 +150,32 @@ def layers_first(array: NDArray, axes: tuple[str, ...]) -> NDArray:
 class BandTable:
     """What a file says of its bands, in its own unit; None for what it does not say.
 
-    Attributes:
-        wavelength: (layers,) centres. A list of another length is refused by :meth:`CubeFile.bands` only, as the user
-            may give a better one.
-        fwhm: (layers,).
-        good: (layers,), False for bands that the file says must not be used.
-        unit: as the file words it.
-        source: the field or file that this comes from, for messages.
+    Wavelengths of another number are refused by :meth:`CubeFile.bands` only, as the user may give better ones.
     """
 
-    wavelength: NDArray[np.float64] | None = None
-    fwhm: NDArray[np.float64] | None = None
-    good: NDArray[np.bool_] | None = None
-    unit: str | None = None
-    source: str = "wavelength"
+    wavelength: NDArray[np.float64] | None = None  # (layers,) centres
+    fwhm: NDArray[np.float64] | None = None  # (layers,)
+    good: NDArray[np.bool_] | None = None  # (layers,), False for bands that the file says must not be used
+    unit: str | None = None  # as the file words it
+    source: str = "wavelength"  # the field or file that this comes from, for messages
 
 
 @dataclass(frozen=True, eq=False)
 class CubeFile:
-    """A cube as its file holds it. Physical values are stored values times gain plus offset.
-
-    Attributes:
-        format: format, interleave and number type, such as ``ENVI BIL int16``.
-        nodata: stored number that means "no data", or None.
-        gain: (layers,), or None for 1.
-        offset: (layers,), or None for 0.
-        facts: further facts, such as ``{"sensor": "EnMAP"}``, in the order in which they are shown.
-        nodata_given: ``nodata`` was given by the user, and not by the file.
-        background: a further stored number that means "no data", or None.
-    """
+    """A cube as its file holds it. Physical values are stored values times gain plus offset."""
 
     path: Path
-    format: str
+    format: str  # format, interleave and number type, such as ENVI BIL int16
     pixels: Pixels
     layers: int
     geobox: GeoBox
     table: BandTable = BandTable()
-    nodata: float | None = None
-    gain: NDArray[np.float64] | None = None
-    offset: NDArray[np.float64] | None = None
-    facts: Mapping[str, str] = field(default_factory=dict)
-    nodata_given: bool = False
-    background: float | None = None
+    nodata: float | None = None  # stored number that means "no data"
+    gain: NDArray[np.float64] | None = None  # (layers,), None for 1
+    offset: NDArray[np.float64] | None = None  # (layers,), None for 0
+    facts: Mapping[str, str] = field(default_factory=dict)  # such as {"sensor": "EnMAP"}, in the order to show them
+    nodata_given: bool = False  # by the user, and not by the file
+    background: float | None = None  # a further stored number that means "no data"
 
     def __post_init__(self) -> None:
         """Refuses lists that do not fit the layers, and scales and transforms that map to nothing."""
