@@ -119,12 +119,7 @@ def classify_smoothed(
     """
     layers, device = network.layers.cpu().numpy(), network.fill.device
     matrix = guide_matrix(scene, layers)
-    height, width = scene.geobox.shape
-    wide = []
-    for row, col, rows, cols in tiles:
-        top, left = max(0, row - RADIUS), max(0, col - RADIUS)
-        bottom, right = min(height, row + rows + RADIUS), min(width, col + cols + RADIUS)
-        wide.append(Window(top, left, bottom - top, right - left))
+    wide = (tile.grown(RADIUS, scene.geobox.shape) for tile in tiles)
     predictions = classify(network, scene, wide, probabilities=True)
     for tile, (window, _, _, shares) in zip(tiles, predictions, strict=True):
         guide = np.tensordot(matrix, scene.read(window, layers), 1)  # (3, h, w)
@@ -191,12 +186,11 @@ def read_with_halo(scene: Scene, window: Window, radius: int, layers: NDArray[np
     (L, height + 2 radius, width + 2 radius), NaN where there are no data; each pixel's numbers side by side where the
     file has them so.
     """
-    (height, width), (row, col, rows, cols) = scene.geobox.shape, window
-    top, left = max(0, row - radius), max(0, col - radius)
-    bottom, right = min(height, row + rows + radius), min(width, col + cols + radius)
-    cube = scene.read(Window(top, left, bottom - top, right - left), layers)
-    pad_rows = (top - (row - radius), row + rows + radius - bottom)
-    pad_cols = (left - (col - radius), col + cols + radius - right)
+    inside = window.grown(radius, scene.geobox.shape)
+    cube = scene.read(inside, layers)
+    above, before = inside.row - (window.row - radius), inside.col - (window.col - radius)
+    pad_rows = above, window.height + 2 * radius - inside.height - above
+    pad_cols = before, window.width + 2 * radius - inside.width - before
     if not any((*pad_rows, *pad_cols)):
         return cube
     if cube.strides[0] == cube.itemsize:  # numpy.pad would transpose it

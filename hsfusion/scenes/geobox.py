@@ -27,6 +27,13 @@ class Window(NamedTuple):
     height: int
     width: int
 
+    def grown(self, margin: int, shape: tuple[int, int]) -> Window:
+        """The same with so many pixels around it, as far as a raster (H, W) reaches."""
+        top, left = max(0, self.row - margin), max(0, self.col - margin)
+        bottom = min(shape[0], self.row + self.height + margin)
+        right = min(shape[1], self.col + self.width + margin)
+        return Window(top, left, bottom - top, right - left)
+
 
 @dataclass(frozen=True)
 class GeoBox:

@@ -329,6 +329,8 @@ def suspect_interleave(file: CubeFile) -> tuple[str, str] | None:
 
 def _rank_sample(file: CubeFile, pixels: MappedPixels) -> NDArray[np.float64]:
     """Ranks 0..1 of blocks (places, C, h, w) of stored numbers, equal ones sharing theirs; NaN for no data."""
+    from scipy.stats import rankdata  # slow to import
+
     grid = file.geobox.shape
     height, width = map(min, grid, (_LINES, _SAMPLES))
     blocks = []
@@ -339,11 +341,8 @@ def _rank_sample(file: CubeFile, pixels: MappedPixels) -> NDArray[np.float64]:
         values = np.ma.filled(np.ma.stack(blocks).astype(np.float64), np.nan)
     nodata = np.nan if file.nodata is None else float(file.as_stored(file.nodata))
     known = np.isfinite(values) & (values != nodata)
-    ranks = np.full(values.shape, np.nan)
-    if known.any():
-        _, place, count = np.unique(values[known], return_inverse=True, return_counts=True)
-        ranks[known] = ((np.cumsum(count) - count / 2) / count.sum())[place]
-    return ranks
+    ranks = rankdata(np.where(known, values, np.nan), nan_policy="omit").reshape(values.shape)
+    return ranks / max(1, int(known.sum()))
 
 
 def _roughness(file: CubeFile, pixels: MappedPixels) -> float:

@@ -152,9 +152,9 @@ def open_prisma(path: Path) -> CubeFile:
     """
     with h5py.File(path, "r") as file:
         level = _prisma_level(file)
-        detectors = [_prisma_detector(file, level, name) for name in ("Vnir", "Swir")]
-        grid, other = (detector.cube.grid for detector in detectors)
-        wavelength, fwhm, gain, offset, kept = np.concatenate([detector.numbers for detector in detectors], axis=1)
+        detectors = {name: _prisma_detector(file, level, name) for name in ("Vnir", "Swir")}
+        grid, other = (cube.grid for cube, _, _ in detectors.values())
+        wavelength, fwhm, gain, offset, kept = np.concatenate([of for *_, of in detectors.values()], axis=1)
         kept = np.flatnonzero(kept)
         if grid != other or not len(kept):
             value = f"{grid} and {other} pixels, {len(kept)} bands that are not flagged as absent"
@@ -162,7 +162,8 @@ def open_prisma(path: Path) -> CubeFile:
         order = kept[np.argsort(wavelength[kept], kind="stable")]
         geobox = _prisma_place(file, grid) if level == "L2D" else GeoBox(grid)
         acquired = attribute_text(file, "Product_StartTime")
-    parts = tuple((detector.cube, detector.errors) for detector in detectors)
+    parts = tuple((cube, errors) for cube, errors, _ in detectors.values())
+    left_out = (f"{int((of[-1] == 0).sum())} {name.upper()}" for name, (*_, of) in detectors.items())
     pixels = PrismaPixels(parts, tuple(order.tolist()))
     invalid = ", and invalid ones of the error matrix" if all(errors for _, errors in parts) else ""
     facts = {
@@ -170,7 +171,7 @@ def open_prisma(path: Path) -> CubeFile:
         "product": level,
         "quantity": "radiance" if level == "L2B" else "reflectance",
         "acquired": acquired or "not named",
-        "left out": " and ".join(detector.left_out for detector in detectors) + " bands with flag 0 or wavelength 0",
+        "left out": " and ".join(left_out) + " bands with flag 0 or wavelength 0",
         "place": "corner coordinates are centres of pixels" if level == "L2D" else "sensor geometry, not on a map",
         "no data": f"pixels that are 0 in all bands{invalid}",
     }
@@ -213,14 +214,6 @@ class PrismaPixels:
         return take_layers(np.ma.MaskedArray(stored, mask), layers)
 
 
-@dataclass(frozen=True, eq=False)
-class _PrismaDetector:
-    cube: H5Pixels
-    errors: H5Pixels | None
-    numbers: NDArray[np.float64]  # (5, bands): wavelength, FWHM, gain, offset, whether it is kept
-    left_out: str
-
-
 def _prisma_level(file: h5py.File) -> str:
     levels = sorted({match[1] for name in prisma_swaths(file) if (match := re.match(r"PRS_(L\w+?)_", name))})
     if levels not in (["L2B"], ["L2C"], ["L2D"]):
@@ -230,7 +223,8 @@ def _prisma_level(file: h5py.File) -> str:
     return levels[0]
 
 
-def _prisma_detector(file: h5py.File, level: str, name: str) -> _PrismaDetector:
+def _prisma_detector(file: h5py.File, level: str, name: str) -> tuple[H5Pixels, H5Pixels | None, NDArray[np.float64]]:
+    """Cube, error matrix, and (5, bands) wavelength, FWHM, gain, offset and whether the band is kept."""
     fields = f"{_PRISMA_SWATHS}/PRS_{level}_HCO/Data Fields/{name.upper()}"
     cube, matrix = pixels_of(file, f"{fields}_Cube", _PRISMA_AXES), f"{fields}_PIXEL_L2_ERR_MATRIX"
     errors = None if resolve(file, matrix) is None else pixels_of(file, matrix, _PRISMA_AXES)
@@ -245,8 +239,7 @@ def _prisma_detector(file: h5py.File, level: str, name: str) -> _PrismaDetector:
         raise format_error(file, f"{name.upper()}_Cube (L2Scale{name})", value, expected)
     kept = (flags != 0) & (wavelength != 0)
     gain, offset = np.full(cube.layers, (high - low) / 65535), np.full(cube.layers, low)
-    numbers = np.stack([wavelength, fwhm, gain, offset, kept])
-    return _PrismaDetector(cube, errors, numbers, f"{int((~kept).sum())} {name.upper()}")
+    return cube, errors, np.stack([wavelength, fwhm, gain, offset, kept])
 
 
 def _prisma_number(file: h5py.File, name: str) -> float:
