@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from hsfusion.cli.main import guarded, report
-from hsfusion.cli.words import CONF, fixed_keys, hydra_words, more_trainer_arguments
+from hsfusion.cli.words import CONF, fixed_keys, hydra_words, more_arguments
 from hsfusion.errors import InputError
 from hsfusion.runs.settings import ModelSettings, TrainSettings, limits_of
 from hsfusion.scenes.description import check_scene_value, commented_keys, expected_of, read_configuration
@@ -298,10 +298,8 @@ def _unknown_key(key: str) -> tuple[str, str, str]:
     key = key.removeprefix("scene@")  # as scene.of=NAME is handed to Hydra
     if key in _MEANT:
         return key, "a key of the configuration", f"did you mean {_MEANT[key]}?"
-    valid, last = set(commented_keys(CONF)), key.rpartition(".")[2]
-    if key.startswith("trainer."):
-        valid |= {f"trainer.{name}" for name in more_trainer_arguments()}
-    valid = sorted(valid)
+    group, last = key.partition(".")[0], key.rpartition(".")[2]
+    valid = sorted({*commented_keys(CONF), *(f"{group}.{name}" for name in more_arguments(group))})
     if key in valid:
         return key, "a key of this command", "it belongs to another command, or another choice of the group"
     close = difflib.get_close_matches(key, valid, 1, 0.5) or [

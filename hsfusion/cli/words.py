@@ -27,6 +27,7 @@ _SCENES = {"scene": "scene", "scene.of": "scene@scene.of"}
 _TEXTS = {"name", "run_dir", "sweep_dir", "folder", "resume", "run", "pretrained", "json", "out"}
 _TEXTS |= {"split.train", "split.test", *(f"{scene}.{key}" for scene in _SCENES for key in WORD_KEYS)}
 _LISTS = {"select", "baselines"}
+_CALLED = ("trainer", "optimizer")  # groups that make one object, whose other arguments can be set, too
 # what commas separate: text in quotation marks, and any other
 _PART = re.compile(r"""\s*(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,])+""")
 
@@ -57,7 +58,7 @@ def hydra_word(word: str, *, multirun: bool) -> str:
     key, _, value = word.partition("=")
     name = key.lstrip("+")
     group, _, last = name.partition(".")
-    if key == name and last and (group == "callbacks" or (group == "trainer" and last in more_trainer_arguments(last))):
+    if key == name and last and (group == "callbacks" or last in more_arguments(group, last)):
         word = f"++{word}"
     if value == "null" and (CONF / name).is_dir():
         options = " | ".join(path.stem for path in sorted((CONF / name).glob("*.yaml")))
@@ -76,10 +77,12 @@ def fixed_keys(words: Sequence[str]) -> set[str]:
     return {key for key, several in swept.items() if not several}
 
 
-def more_trainer_arguments(name: str = "") -> set[str]:
-    """What Lightning's Trainer takes and no file in conf/ sets; empty, without importing it, if they set ``name``."""
-    known = set(OmegaConf.load(CONF / "trainer" / "auto.yaml"))
-    return set() if name in known else set(signature(get_object("lightning.pytorch.Trainer")).parameters) - known
+def more_arguments(group: str, name: str = "") -> set[str]:
+    """What Trainer or optimizers take and no file in conf/ sets; empty, without importing any, if one sets ``name``."""
+    files: list[Any] = [OmegaConf.load(path) for path in (CONF / group).glob("*.yaml")] if group in _CALLED else []
+    known = {key for file in files for key in file}
+    made = () if name in known else {file["_target_"] for file in files if "_target_" in file}
+    return {argument for target in made for argument in signature(get_object(target)).parameters} - known
 
 
 def word_value(word: str) -> Any:
