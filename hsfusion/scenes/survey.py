@@ -100,8 +100,9 @@ def _survey_band(band: NDArray[np.float32], seen: NDArray[np.int64]) -> dict[str
     facts["mean"] = data.mean(dtype=np.float64) if data.size else np.nan
     for name, reduce in (("lowest", np.fmin.reduce), ("highest", np.fmax.reduce)):
         end = reduce(band, axis=None)
-        row, column = np.divmod((band == end).argmax(), band.shape[1])
-        facts |= {name: float(end), f"at_{name}": (band == end).mean(), f"{name}_at": (seen[row], column)}
+        is_end = band == end
+        row, column = np.divmod(is_end.argmax(), band.shape[1])
+        facts |= {name: float(end), f"at_{name}": is_end.mean(), f"{name}_at": (seen[row], column)}
     one_value = facts["lowest"] == facts["highest"] and (facts["lowest"] == 0 or band.size > 1)
     facts["dead"] = not data.size or one_value
     facts["correlation"] = np.nan if facts["dead"] else _correlation(band)
@@ -110,12 +111,15 @@ def _survey_band(band: NDArray[np.float32], seen: NDArray[np.int64]) -> dict[str
 
 def _correlation(band: NDArray[np.float32]) -> float:
     """Pearson's correlation of right-hand neighbours, NaN where it has no meaning."""
-    pairs = np.array([band[:, :-1].ravel(), band[:, 1:].ravel()], np.float64)
-    pairs = pairs[:, np.isfinite(pairs).all(axis=0)]
-    if not pairs.size or not np.ptp(pairs, axis=1).all():
+    left, right = band[:, :-1], band[:, 1:]
+    both = np.isfinite(left) & np.isfinite(right)
+    if not both.any():
         return np.nan
-    x, y = pairs - pairs.mean(axis=1, keepdims=True)
-    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
+    x, y = (part[both].astype(np.float64) for part in (left, right))
+    x, y = x - x[0], y - y[0]  # where all are alike exactly 0
+    x, y = x - x.mean(), y - y.mean()
+    spread = (x @ x) * (y @ y)
+    return float(x @ y / np.sqrt(spread)) if spread > 0 else np.nan
 
 
 def _windows(geobox: GeoBox, *, layers: int) -> list[Window]:
@@ -329,8 +333,6 @@ def suspect_interleave(file: CubeFile) -> tuple[str, str] | None:
 
 def _rank_sample(file: CubeFile, pixels: MappedPixels) -> NDArray[np.float64]:
     """Ranks 0..1 of blocks (places, C, h, w) of stored numbers, equal ones sharing theirs; NaN for no data."""
-    from scipy.stats import rankdata  # slow to import
-
     grid = file.geobox.shape
     height, width = map(min, grid, (_LINES, _SAMPLES))
     blocks = []
@@ -341,8 +343,11 @@ def _rank_sample(file: CubeFile, pixels: MappedPixels) -> NDArray[np.float64]:
         values = np.ma.filled(np.ma.stack(blocks).astype(np.float64), np.nan)
     nodata = np.nan if file.nodata is None else float(file.as_stored(file.nodata))
     known = np.isfinite(values) & (values != nodata)
-    ranks = rankdata(np.where(known, values, np.nan), nan_policy="omit").reshape(values.shape)
-    return ranks / max(1, int(known.sum()))
+    ranks = np.full(values.shape, np.nan)
+    if known.any():
+        _, place, count = np.unique(values[known], return_inverse=True, return_counts=True)
+        ranks[known] = ((np.cumsum(count) - count / 2) / count.sum())[place]
+    return ranks
 
 
 def _roughness(file: CubeFile, pixels: MappedPixels) -> float:
