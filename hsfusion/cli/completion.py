@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from hsfusion.cli.app import groups_and_keys, schema
 from hsfusion.cli.benchmark import KINDS
@@ -11,28 +12,6 @@ from hsfusion.cli.words import CONF
 from hsfusion.errors import InputError
 from hsfusion.scenes.description import commented_keys, scene_keys
 
-# bash takes "=" for a space between words: what stands before it is not to be completed
-_BASH = r"""_hsfusion() {
-  local line="${COMP_LINE:0:COMP_POINT}" words list; local word="${line##*[[:space:]]}"
-  read -ra words <<< "${line%"$word"}"
-  case " ${words[*]:1:2} " in
-CASES
-  esac
-  COMPREPLY=($(compgen -W "$list" -- "$word"))
-  [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace 2> /dev/null
-  [[ ${COMPREPLY[0]} == "$word" ]] && COMPREPLY=()
-  [[ $word == *=* ]] && COMPREPLY=("${COMPREPLY[@]#"${word%%=*}="}")
-}
-complete -o default -F _hsfusion hsfusion"""
-_ZSH = r"""#compdef hsfusion
-_hsfusion() {
-  local list
-  case " ${words[2,CURRENT-1]} " in
-CASES
-  esac
-  compadd -S '' -- ${=list} || { compset -P '*='; _files }
-}
-compdef _hsfusion hsfusion"""
 _FISH = r"""complete -c hsfusion -n "string match -qr '^hsfusion +{}' -- (commandline -cp)" -a '{}'"""
 
 
@@ -56,7 +35,8 @@ def command() -> None:
         return
     patterns = {name: f'" {name} "*' if name else "*" for name in lists}
     cases = "\n".join(f'    {patterns[name]}) list="{" ".join(words)}";;' for name, words in lists.items())
-    print((_BASH if shell == "bash" else _ZSH).replace("CASES", cases))
+    script = Path(__file__).with_suffix(f".{shell}").read_text(encoding="utf-8")
+    print(script.replace("CASES", cases), end="")
 
 
 def _words(config_name: str) -> list[str]:

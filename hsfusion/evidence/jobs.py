@@ -27,17 +27,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from hsfusion.data.patches import PatchDataModule, TrainingCube, prepare
+from hsfusion.data.patches import PatchDataModule, prepare
 from hsfusion.data.splits import TEST, TRAIN, UNUSED, Split, Splitter
 from hsfusion.errors import EnvironmentFailure
-from hsfusion.inference.classification import MaskedNetwork
-from hsfusion.nn import FusionNetwork
 from hsfusion.publishing import LEFTOVERS
 from hsfusion.runs.experiment import initialise, new_model, split_scene, used_layers
 from hsfusion.runs.folder import write_json
 from hsfusion.runs.run import Training, run_of
 from hsfusion.runs.settings import Settings, TrainSettings, choice, random_pixels, refusal, within
 from hsfusion.runs.training import fit, sample_patches
+from hsfusion.runs.validation import masked_network
 from hsfusion.scenes import LabelledScene
 from hsfusion.scenes.scene import pixel_blocks
 from hsfusion.training.building import WeightReadout
@@ -284,7 +283,10 @@ def score_run(path: Path, task: Task, *, run: str, draw: Sequence[Any], plan: di
     network, _ = load_model(Path(run) / "model.safetensors")
     split = draw_of(task, *draw)
     cube = prepare(split, network.fusion.membership.any(0).numpy())  # a band whose gate is shut tells about others
-    masked = _masked(network, cube, split, most=task.plan.faithfulness_pixels)
+    shown, most = split.pixels(TEST), task.plan.faithfulness_pixels
+    if shown.size > most:
+        shown = np.sort(np.random.default_rng([split.seed, 13]).choice(shown, most, replace=False))
+    masked = masked_network(network, cube, split, pixels=shown)
     groups: NDArray[np.bool_] = network.fusion.membership.numpy()  # (G, C + E)
     layers = groups.shape[1]
     units = np.array([np.isin(np.arange(layers), window) for window in plan["windows"]])  # (U, C + E)
@@ -304,16 +306,6 @@ def score_run(path: Path, task: Task, *, run: str, draw: Sequence[Any], plan: di
     unpermuted = masked.permuted_accuracy(np.zeros(layers, bool), np.arange(masked.pixels))
     permuted = [masked.permuted_accuracy(group, other) for group in groups for other in orders]
     write_json(path, {**result, "groups": [unpermuted, *permuted]})
-
-
-def _masked(network: FusionNetwork, cube: TrainingCube, split: Split, *, most: int) -> MaskedNetwork:
-    """The network, and so many of the test patches, drawn at random, that it is shown."""
-    pixels = split.pixels(TEST)
-    if pixels.size > most:
-        pixels = np.sort(np.random.default_rng([split.seed, 13]).choice(pixels, most, replace=False))
-    chosen = torch.from_numpy(pixels)
-    patches = PatchDataModule(cube, split, seed=0).patches(chosen, step=None)
-    return MaskedNetwork(network, patches, cube.classes[chosen])
 
 
 def half_of(split: Split, half: int) -> Split:

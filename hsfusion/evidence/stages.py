@@ -16,24 +16,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.evidence.jobs import (
-    CLASSIFIERS,
-    DIRECTIONS,
-    FILLS,
-    LOCKS,
-    REPEATS,
-    EvidenceSettings,
-    Job,
-    Task,
-    Workers,
-    moves_of,
-    remove_locks,
-    score_run,
-    split_of,
-    train_run,
-    untrained_weights,
-    used_bands,
-)
+from hsfusion.evidence import jobs
+from hsfusion.evidence.jobs import DIRECTIONS, FILLS, EvidenceSettings, Job, Task, Workers
 from hsfusion.evidence.top_k import Pair, chosen_jobs, rank, retrain_jobs, top_k_of
 from hsfusion.publishing import LEFTOVERS, write_file
 from hsfusion.runs.comparison import EVIDENCE, Profiles
@@ -90,13 +74,13 @@ def gather_evidence(
     task = Task(as_labelled(scene), settings, plan, hashlib.sha256(configuration.encode()).hexdigest())
     stages = _Stages(folder, task, Workers(folder, task, _processes(settings, plan), threads, progress))
     _claim(folder, configuration)
-    (folder / LOCKS).mkdir(exist_ok=True)
+    (folder / jobs.LOCKS).mkdir(exist_ok=True)
     stages.content["command"] = command
     profiles = stages.train()
     stages.score(profiles)
     if plan.top_k and plan.retrain:
         stages.choose(profiles)
-    remove_locks(folder)
+    jobs.remove_locks(folder)
     return stages.content
 
 
@@ -120,8 +104,8 @@ class _Run:
 class _Stages:
     def __init__(self, folder: Path, task: Task, workers: Workers) -> None:
         self._folder, self._task, self._plan, self._workers = folder, task, task.plan, workers
-        self._split = split_of(task, "split", task.plan.of_split)
-        self._used = used_bands(task)
+        self._split = jobs.split_of(task, "split", task.plan.of_split)
+        self._used = jobs.used_bands(task)
         too_many = next((k for k in task.plan.top_k if not 1 <= k <= self._used.size), None)
         if too_many is not None:
             raise refusal("top_k", too_many, f"1 to {self._used.size}")
@@ -132,22 +116,22 @@ class _Stages:
             for resample in range(plan.resamples)
         ]
         first = self._runs[: plan.resamples]  # one on each
-        self._moved = [[replace(run, move=move) for run in first] for move in moves_of(task)]
+        self._moved = [[replace(run, move=move) for run in first] for move in jobs.moves_of(task)]
         self._profiles_moved: list[Profiles] = []
         self.content: dict[str, Any] = {}
 
     def train(self) -> Profiles:
         """Trainings over seeds and resamples, each with another seed, and some on moved label maps."""
         plan, settings = self._plan, self._task.settings
-        jobs = [
-            Job(train_run, self._place(run) / "metrics.json", {"seed": run.seed, "draw": run.draw})
+        work = [
+            Job(jobs.train_run, self._place(run) / "metrics.json", {"seed": run.seed, "draw": run.draw})
             for run in itertools.chain(self._runs, *self._moved)
         ]
-        self._workers.run(jobs, stage="trainings")
+        self._workers.run(work, stage="trainings")
         places = [self._folder / "rankings" / f"resample-{resample}.json" for resample in range(plan.resamples)]
         draws = [{"draw": run.draw} for run in self._runs[: plan.resamples]]
         self._workers.run([Job(rank, *of) for of in zip(places, draws, strict=True)], stage="other rankings")
-        untrained = untrained_weights(self._task, self._split, _UNTRAINED + len(self._runs))
+        untrained = jobs.untrained_weights(self._task, self._split, _UNTRAINED + len(self._runs))
         profiles = self._profiles(self._runs, untrained[:_UNTRAINED].mean(0))
         self._profiles_moved = [self._profiles(runs, profiles.untrained) for runs in self._moved]
         importance = mean_importance([read_json(self._place(run) / "metrics.json") for run in self._runs])
@@ -175,17 +159,17 @@ class _Stages:
 
     def score(self, profiles: Profiles) -> None:
         """The first network of each resample, where bands are replaced, on the labels and on the moved label maps."""
-        jobs, scored = [], []
+        work, scored = [], []
         first = self._runs[: self._plan.resamples]
         for runs, of in zip([first, *self._moved], [profiles, *self._profiles_moved], strict=True):
             plan = curve_plan(of)
             paths = [self._folder / "faithfulness" / f"{run.prefix}seed-{run.seed}.json" for run in runs]
-            jobs += [
-                Job(score_run, path, {"plan": plan, "run": str(self._place(run)), "draw": run.draw})
+            work += [
+                Job(jobs.score_run, path, {"plan": plan, "run": str(self._place(run)), "draw": run.draw})
                 for path, run in zip(paths, runs, strict=True)
             ]
             scored.append((plan, paths))
-        self._workers.run(jobs, stage="faithfulness")
+        self._workers.run(work, stage="faithfulness")
         names = [group["name"] for group in self.content["groups"]]
         names += [name for name, _ in self._split.labelled.scene.sources]
         names = ["all"] if self.content["fusion"] == "free" else names
@@ -207,20 +191,20 @@ class _Stages:
         kinds = ("split",) if plan.random_split is None else ("split", "random_split")
         pairs: list[Pair] = [(which, seed) for which in kinds for seed in seeds]
         places = {pair: self._folder / "top_k" / f"{pair[0]}-{pair[1]}" for pair in pairs}
-        jobs = {
+        work = {
             pair: [
-                Job(train_run, place / "members" / f"seed-{seed}" / "metrics.json", {"seed": seed, "of": pair})
+                Job(jobs.train_run, place / "members" / f"seed-{seed}" / "metrics.json", {"seed": seed, "of": pair})
                 for seed in range(plan.first_seed, plan.first_seed + plan.top_k_members)
             ]
             for pair, place in places.items()
         }
-        self._workers.run(list(itertools.chain(*jobs.values())), stage="trainings on whole splits")
-        members = {pair: [job.path.parent for job in of] for pair, of in jobs.items()}
+        self._workers.run(list(itertools.chain(*work.values())), stage="trainings on whole splits")
+        members = {pair: [job.path.parent for job in of] for pair, of in work.items()}
         self._workers.run(chosen_jobs(places, members), stage="choices of bands")
         self._workers.run(retrain_jobs(places, plan, self._used), stage="trainings on chosen bands")
         done = [  # by this call and by others, for classifiers can be added
             name
-            for name in CLASSIFIERS
+            for name in jobs.CLASSIFIERS
             if all(job.path.exists() for job in retrain_jobs(places, replace(plan, retrain=(name,)), self._used))
         ]
         plan = replace(plan, retrain=tuple(done))
@@ -261,12 +245,12 @@ def _claim(folder: Path, configuration: str) -> None:
     """Makes the folder this configuration's, or continues with it."""
     file = folder / "config.yaml"
     before = folder.iterdir() if folder.is_dir() else ()
-    strange = [path for path in before if not (path.match(LEFTOVERS) or path.name == LOCKS)]
+    strange = [path for path in before if not (path.match(LEFTOVERS) or path.name == jobs.LOCKS)]
     if not file.exists():  # looked for after the rest: another call may have made it just now
         if folder.is_file() or strange:
             raise InputError(folder, "folder", "not empty", "a new or empty folder", "name another")
-        (folder / LOCKS).mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / LOCKS / file.name):  # or two first calls with other words could both go on
+        (folder / jobs.LOCKS).mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / jobs.LOCKS / file.name):  # or two first calls with other words could both go on
             if not file.exists():
                 write_file(file, configuration)
     if file.read_text(encoding="utf-8") != configuration:
@@ -418,9 +402,14 @@ def _curve(accuracies: NDArray[np.float64], number: NDArray[np.int64], direction
 
 def _importance(accuracies: NDArray[np.float64], names: Sequence[str]) -> list[dict[str, Any]]:
     """Loss of accuracy for each group, from accuracies (1 + G REPEATS,), that of all bands first."""
-    permuted = accuracies[1:].reshape(len(names), REPEATS)
+    permuted = accuracies[1:].reshape(len(names), jobs.REPEATS)
     loss, no_loss = accuracies[0] - permuted, (permuted >= accuracies[0]).sum(1)
     return [
-        {"name": name, "importance": float(drop.mean()), "spread": float(drop.std()), "p": (1 + lost) / (1 + REPEATS)}
+        {
+            "name": name,
+            "importance": float(drop.mean()),
+            "spread": float(drop.std()),
+            "p": (1 + lost) / (1 + jobs.REPEATS),
+        }
         for name, drop, lost in zip(names, loss, no_loss.tolist(), strict=True)
     ]

@@ -62,9 +62,6 @@ def training_figure(history: Mapping[str, tuple[ArrayLike, ArrayLike]], *, best_
     panels = [(label, curves) for label, curves in panels if any(key in history for key in curves)]
     width = PAGE_WIDTH_IN if len(panels) > 1 else 0.55 * PAGE_WIDTH_IN
     figure = Figure(figsize=(width, 2.9), layout="constrained")
-    if not panels:
-        figure.text(0.5, 0.5, "no training history was recorded", ha="center", va="center")
-        return figure
     for axes, (label, curves) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
         series = {key: np.asarray(history[key], float) for key in curves if key in history}  # (2, T)
         for key, (steps, values) in series.items():

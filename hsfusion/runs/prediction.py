@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import logging
 import math
 import os
@@ -38,7 +36,7 @@ from hsfusion.scenes.geobox import IDENTITY, GeoBox, crs_name
 from hsfusion.scenes.mosaic import check_same_unit, far_from_training, median_spectrum
 from hsfusion.scenes.rasters import ClassAreas, read_reduced
 from hsfusion.scenes.scene import fingerprint
-from hsfusion.spectra.weights import as_cell
+from hsfusion.spectra.weights import table_text
 from hsfusion.training.model_file import ModelHeader, load_model
 from hsfusion.training.transfer import transfer
 
@@ -281,11 +279,7 @@ def _place(geobox: GeoBox, reduced: NDArray) -> dict[str, Any]:
 
 def _area_table(areas: ClassAreas, legend: Legend) -> bytes:
     """CSV with a row for each class: pixels, share of the classified pixels, and hectares where they are known."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["code", "class", "pixels", "share", "hectares"])
-    shares = areas.pixels / areas.pixels.sum()
-    for row in zip(legend.codes, legend.names, areas.pixels, shares, areas.square_metres, strict=True):
-        code, name, pixels, share, area = row
-        writer.writerow([code, as_cell(name), pixels, f"{share:.6f}", "" if np.isnan(area) else f"{area / 1e4:.4f}"])
-    return text.getvalue().encode()
+    shares, hectares = areas.pixels / areas.pixels.sum(), areas.square_metres / 1e4
+    numbers = zip(legend.codes, legend.names, areas.pixels, shares, hectares, strict=True)
+    rows = [(*of, f"{share:.6f}", None if np.isnan(area) else f"{area:.4f}") for *of, share, area in numbers]
+    return table_text(["code", "class", "pixels", "share", "hectares"], rows).encode()

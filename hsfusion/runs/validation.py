@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hsfusion.data.patches import PatchDataModule
+from hsfusion.data.patches import PatchDataModule, TrainingCube
 from hsfusion.data.splits import TRAIN, VAL, Split, Splitter
 from hsfusion.errors import InputError
 from hsfusion.inference.classification import MaskedNetwork
-from hsfusion.nn import StochasticGates
+from hsfusion.nn import FusionNetwork, StochasticGates
 from hsfusion.runs.evaluation import blocks_of, pixel_table
 from hsfusion.runs.experiment import Experiment, initialise, split_scene
 from hsfusion.runs.folder import read_json
@@ -161,8 +161,7 @@ def window_importance(
     others = cube.spectra(val)
     data = losses_without((spectra[:, known], classes[train]), (others[:, known], classes[val]), windows[:, known])
     shown = evenly(val, _MOST_SHOWN)
-    patches = PatchDataModule(cube, split, seed=0).patches(torch.from_numpy(shown), step=None)
-    masked = MaskedNetwork(network, patches, cube.classes[torch.from_numpy(shown)])
+    masked = masked_network(network, cube, split, pixels=shown)
     [order] = permutations(len(shown), seed=split.seed, repeats=1)
     whole, every = masked.log_likelihoods(), np.eye(layers)
     covariance = spectra.T.astype(np.float64) @ spectra / len(spectra)
@@ -185,6 +184,15 @@ def window_importance(
         gradients=windows @ masked.integrated_gradients(most=_MOST_SHOWN),
         contrast=contrast[: len(bands)],
     )
+
+
+def masked_network(
+    network: FusionNetwork, cube: TrainingCube, split: Split, *, pixels: NDArray[np.int64]
+) -> MaskedNetwork:
+    """The network, and the patches around some pixels (N,), which it is shown with bands replaced."""
+    chosen = torch.from_numpy(pixels)
+    patches = PatchDataModule(cube, split, seed=0).patches(chosen, step=None)
+    return MaskedNetwork(network, patches, cube.classes[chosen])
 
 
 def selected(
@@ -279,8 +287,7 @@ def _judge(settings: TrainSettings, split: Split) -> NDArray[np.float64]:
     data = patch_data(settings, experiment)
     fit_network(settings, experiment.network, [(experiment, data)], None)
     fit_linear_part(experiment, data)
-    logits, classes = validation_logits(experiment, data)
-    return log_likelihoods(logits / temperature(logits, classes), classes)
+    return validation_scores(experiment, data)
 
 
 def _gain(difference: NDArray[np.float64], blocks: NDArray[np.integer]) -> list[float]:

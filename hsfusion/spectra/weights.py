@@ -36,13 +36,18 @@ def from_cell(cell: object) -> str:
 
 
 def write_table(path: str | Path, header: Iterable[object], rows: Iterable[Iterable[object]]) -> None:
-    """Writes a table as CSV: numbers with nine digits, nothing for None, text as :func:`as_cell`."""
+    """Writes a table as CSV, see :func:`table_text`."""
+    write_file(path, table_text(header, rows))
+
+
+def table_text(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    """A table as CSV: numbers with nine digits, nothing for None, text as :func:`as_cell`."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(header)
     for row in rows:
         writer.writerow([f"{value:.9g}" if isinstance(value, float | np.floating) else as_cell(value) for value in row])
-    write_file(path, text.getvalue())
+    return text.getvalue()
 
 
 @dataclass(frozen=True, eq=False)

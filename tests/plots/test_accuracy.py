@@ -67,12 +67,6 @@ def test_history_of_one_step_shows_as_a_point() -> None:
     assert axes.get_lines()[0].get_marker() == "o"
 
 
-def test_empty_history_says_so() -> None:
-    figure = training_figure({}, best_step=None)
-    assert not figure.axes
-    assert "no training history" in figure.texts[0].get_text()
-
-
 COUNTS = np.array([[8, 2, 0], [0, 0, 0], [5, 0, 15]])
 NAMES = ["Corn", "Oats", "Woods"]
 
