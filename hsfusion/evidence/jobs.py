@@ -31,12 +31,12 @@ from hsfusion.data.patches import PatchDataModule, prepare
 from hsfusion.data.splits import TEST, TRAIN, UNUSED, Split, Splitter
 from hsfusion.errors import EnvironmentFailure
 from hsfusion.publishing import LEFTOVERS
+from hsfusion.runs.evaluation import masked_network
 from hsfusion.runs.experiment import initialise, new_model, split_scene, used_layers
 from hsfusion.runs.folder import write_json
 from hsfusion.runs.run import Training, run_of
 from hsfusion.runs.settings import Settings, TrainSettings, choice, random_pixels, refusal, within
 from hsfusion.runs.training import fit, sample_patches
-from hsfusion.runs.validation import masked_network
 from hsfusion.scenes import LabelledScene
 from hsfusion.scenes.scene import pixel_blocks
 from hsfusion.training.building import WeightReadout

@@ -72,12 +72,10 @@ class Experiment:
 
 def as_labelled(scene: LabelledScene | str | Path) -> LabelledScene:
     """A scene with labels, opened where it is the path of a description."""
-    if str(scene).endswith((".yaml", ".yml")):
+    if isinstance(scene, str | Path):
         scene = open_described([str(scene)])
     if not isinstance(scene, LabelledScene):
-        source = scene if isinstance(scene, str | Path) else "scene"
-        fix = "name a description (.yaml), or open it with labels=PATH"
-        raise InputError(source, "labels", "missing", "a scene with labels", fix)
+        raise InputError("scene", "labels", "missing", "a scene with labels", "open it with labels=PATH")
     return scene
 
 

@@ -16,13 +16,18 @@ from hsfusion.data.leakage import all_seen, check_no_leakage
 from hsfusion.data.splits import VAL
 from hsfusion.errors import InputError
 from hsfusion.nn import BACKBONES, DEFAULT_BACKBONE, FusionNetwork, LinearPart
-from hsfusion.runs.evaluation import compare_with_baselines, validation_accuracies
+from hsfusion.runs.evaluation import (
+    clearly_above,
+    compare_with_baselines,
+    validation_accuracies,
+    validation_logits,
+    validation_scores,
+)
 from hsfusion.runs.experiment import Experiment, InitialModel, initialise, prepare_experiment, standardised, used_layers
 from hsfusion.runs.folder import training_log, write_json
 from hsfusion.runs.run import Run, Training, run_of
 from hsfusion.runs.settings import FINETUNE_EPOCHS, SCRATCH_EPOCHS, ModelSettings, TrainSettings, blocks
 from hsfusion.runs.training import FittedNetwork, fit, patch_data, read_result, train
-from hsfusion.runs.validation import clearly_above, validation_logits, validation_scores
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.legend import is_named
 from hsfusion.training.model_file import ModelHeader, load_model

@@ -272,7 +272,7 @@ def load_run(folder: str | Path) -> Run:
 
 def run_of(name: str, training: Training) -> Run:
     """The run of a training."""
-    from hsfusion.runs.validation import window_importance  # with torch: reading a run goes without
+    from hsfusion.runs.evaluation import window_importance  # with torch: reading a run goes without
 
     experiment, result = training.experiment, training.result
     bands, sources = experiment.split.labelled.scene.bands, experiment.split.labelled.scene.sources

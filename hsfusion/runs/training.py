@@ -25,12 +25,18 @@ from hsfusion.data.splits import TRAIN, VAL, Split
 from hsfusion.errors import DivergedError, EnvironmentFailure, HsFusionError, InputError
 from hsfusion.inference import instance_weight_maps, predict_scene
 from hsfusion.nn import SETTLED, FusionNetwork, MultiSceneNetwork
-from hsfusion.runs.evaluation import compare_with_baselines, compare_with_chance, evaluate_test
+from hsfusion.runs.evaluation import (
+    average_with_start,
+    compare_with_baselines,
+    compare_with_chance,
+    evaluate_test,
+    fit_linear_part,
+    selected,
+)
 from hsfusion.runs.experiment import Experiment, as_labelled, configuration_errors, prepare_experiment, prepare_jointly
 from hsfusion.runs.folder import interrupted_checkpoint, start_folder, training_log, write_json
 from hsfusion.runs.run import Run, Training, run_of
 from hsfusion.runs.settings import TrainSettings, describe, replaced
-from hsfusion.runs.validation import average_with_start, fit_linear_part, selected
 from hsfusion.scenes import LabelledScene
 from hsfusion.training.building import WeightReadout
 from hsfusion.training.callbacks import History, KeepBest, LastCheckpoint, WeightHistory, ending_together
@@ -108,12 +114,14 @@ def train(
     with training_log(command) as log:
         labelled = as_labelled(scene)
         configuration = configuration or describe(settings)
-        checkpoint = interrupted_checkpoint(resume, configuration)
+        resume = None if resume is None else Path(resume)
+        checkpoint = None if resume is None else interrupted_checkpoint(resume, configuration)
         choices: list[dict[str, Any]] = []
         if prepare is None:
             settings, choices = selected(labelled, settings, resume=resume)
         experiment = (prepare or prepare_experiment)(labelled, settings)
-        path = start_folder(folder, configuration, log, experiments=[experiment], resume=resume)
+        path = None if folder is None else Path(folder)
+        path = start_folder(path, configuration, log, experiments=[experiment], resume=resume)
         if path is not None and choices:
             write_json(path / "choices.json", {"choices": choices})
         result = fit(settings, experiment, path, checkpoint=checkpoint)
@@ -146,9 +154,11 @@ def train_jointly(
     settings = replaced(settings or TrainSettings(), fields)
     with training_log(command) as log:
         configuration = configuration or describe(settings)
-        checkpoint = interrupted_checkpoint(resume, configuration)
+        resume = None if resume is None else Path(resume)
+        checkpoint = None if resume is None else interrupted_checkpoint(resume, configuration)
         parts, network = prepare_jointly([as_labelled(scene) for scene in scenes], settings)
-        path = start_folder(folder, configuration, log, experiments=parts, resume=resume)
+        path = None if folder is None else Path(folder)
+        path = start_folder(path, configuration, log, experiments=parts, resume=resume)
         results = fit_jointly(settings, parts, network, folder=path, checkpoint=checkpoint)
         for part, result in results if settings.baselines else ():
             on_these_bands = replace(settings, groups=lambda bands, part=part: part.initial.groups)

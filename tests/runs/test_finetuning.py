@@ -8,11 +8,11 @@ import torch
 
 import hsfusion as hs
 from hsfusion.data.noise import noise_whitening
+from hsfusion.runs.evaluation import average_with_start, validation_logits, validation_scores
 from hsfusion.runs.finetuning import best_of, starting_experiment, transferred_model
 from hsfusion.runs.run import Training
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.runs.training import patch_data
-from hsfusion.runs.validation import average_with_start, validation_logits, validation_scores
 from hsfusion.scenes import ArrayScene
 from hsfusion.trust.baselines import log_likelihoods, temperature
 

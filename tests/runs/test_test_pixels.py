@@ -99,7 +99,7 @@ def test_of_many_test_pixels_every_nth_is_compared_with_baselines(monkeypatch):
     whole = compare_with_baselines(split, right, settings)["lda"]
     monkeypatch.setattr("hsfusion.runs.evaluation._MOST_TESTED", split.count(TEST) // 3)
     tested = []
-    fit = "hsfusion.runs.evaluation.fit_baselines"
+    fit = "hsfusion.trust.baselines.fit_baselines"
     monkeypatch.setattr(fit, lambda *tables, **_: tested.append(tables) or [])
     assert compare_with_baselines(split, right, settings) == {}
     train, _, test = tested[0]

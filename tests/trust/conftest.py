@@ -13,9 +13,9 @@ import torch
 from hsfusion.data.patches import PatchDataModule, prepare, valid_pixels
 from hsfusion.data.splits import TEST, blocks
 from hsfusion.nn import FusionNetwork
+from hsfusion.runs.evaluation import fit_linear_part, window_importance
 from hsfusion.runs.experiment import Experiment, InitialModel
 from hsfusion.runs.training import run_trainer
-from hsfusion.runs.validation import fit_linear_part, window_importance
 from hsfusion.scenes import ArrayScene, LabelledScene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import even_groups

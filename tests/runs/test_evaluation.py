@@ -9,7 +9,7 @@ import hsfusion as hs
 from hsfusion.data.splits import VAL
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
-from hsfusion.runs import validation
+from hsfusion.runs import evaluation
 from hsfusion.runs.experiment import prepare_experiment
 from hsfusion.runs.settings import ModelSettings, TrainSettings
 from hsfusion.runs.training import patch_data
@@ -39,17 +39,17 @@ def test_a_change_is_taken_if_it_gains_more_than_one_standard_error(scene, monke
         whitened = settings.model.whitening == "noise"
         return np.full(pixels, -1.0) + (gain + spread * (noise - noise.mean()) if whitened else 0.0)
 
-    monkeypatch.setattr(validation, "_judge", judge)
-    settings, rows = validation.selected(scene, TINY)
+    monkeypatch.setattr(evaluation, "_judge", judge)
+    settings, rows = evaluation.selected(scene, TINY)
     assert (settings.model.whitening == "noise") == taken == rows[1]["taken"]
     assert rows[0]["gain"] == [0.0, 0.0]
     assert rows[1]["change"] == {"whitening": "noise"}
 
 
 def test_nothing_is_tried_where_nothing_is_to_be_chosen(scene, monkeypatch):
-    monkeypatch.setattr(validation, "_judge", None)
+    monkeypatch.setattr(evaluation, "_judge", None)
     settings = hs.TrainSettings(model={"whitening": "noise"}, select=[{"whitening": "noise"}])
-    assert validation.selected(scene, settings) == (settings, [])
+    assert evaluation.selected(scene, settings) == (settings, [])
 
 
 def test_changes_are_tried_on_one_split_and_together_take_no_more_epochs_than_the_training(scene, monkeypatch):
@@ -60,8 +60,8 @@ def test_changes_are_tried_on_one_split_and_together_take_no_more_epochs_than_th
         seen.append((settings, split))
         return np.full(split.count(VAL), float(settings.band_cost))
 
-    monkeypatch.setattr(validation, "_judge", judge)
-    chosen, rows = validation.selected(scene, given)
+    monkeypatch.setattr(evaluation, "_judge", judge)
+    chosen, rows = evaluation.selected(scene, given)
     assert [settings.epochs for settings, _ in seen] == [6, 6, 3, 6]
     assert [settings.model.receptive_field for settings, _ in seen] == [5, 9, 5, 5]
     assert seen[3][0].optimizer([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"] == 0.01
@@ -96,7 +96,7 @@ def test_run_says_what_was_tried_and_how_far_it_is_ahead_and_a_resumed_one_keeps
     tampered = [{**choice, "taken": not choice["taken"]} for choice in choices]
     (tmp_path / "run" / "choices.json").write_text(json.dumps({"choices": tampered}))
     other = next(choice["change"] for choice in tampered if choice["taken"])
-    again, _ = validation.selected(scene, TINY, resume=tmp_path / "run")
+    again, _ = evaluation.selected(scene, TINY, resume=tmp_path / "run")
     assert again.model.whitening == other.get("whitening", "none")
 
 
@@ -130,7 +130,7 @@ def test_linear_part_takes_closed_bands_only_where_the_open_ones_know_clearly_le
     planted = ((nm > 650) & (nm < 700)) | ((nm > 2150) & (nm < 2250))
     closed = ~planted & (nm > 2400) if planted_open else (nm < 1000) | (nm > 1100)
     experiment.network.fusion.gates.position[experiment.network.fusion.gates.gate_of[closed]] = 0
-    validation.fit_linear_part(experiment, patch_data(TINY, experiment))
+    evaluation.fit_linear_part(experiment, patch_data(TINY, experiment))
     used = (experiment.network.linear.weight != 0).any(0)
     assert used.equal(~closed) if planted_open else used.all()
 
