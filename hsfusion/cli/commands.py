@@ -215,21 +215,16 @@ def register_backbones(names: Sequence[str]) -> None:
 
 def scene_of(cfg: DictConfig) -> LabelledScene:
     """Opens the scene that a configuration names, with its labels."""
-    return _labelled(instantiate(cfg.scene), "scene", fix="use scene=file")
+    from hsfusion.runs.experiment import as_labelled
+
+    return as_labelled(instantiate(cfg.scene))
 
 
 def several_scenes(cfg: DictConfig) -> list[LabelledScene]:
     """Opens the scenes that ``scene.scenes`` names: descriptions (.yaml), names of scenes, and ``NAME@SENSOR``."""
-    scenes = [instantiate(_scene_config(entry)) for entry in cfg.scene.scenes]
-    return [_labelled(scene, "scene.scenes", fix="add labels to its description") for scene in scenes]
+    from hsfusion.runs.experiment import as_labelled
 
-
-def _labelled(scene: Any, key: str, *, fix: str) -> LabelledScene:
-    from hsfusion.scenes import LabelledScene
-
-    if not isinstance(scene, LabelledScene):
-        raise _refusal(key, "without labels", "a scene with labels", fix)
-    return scene
+    return [as_labelled(instantiate(_scene_config(entry))) for entry in cfg.scene.scenes]
 
 
 def refuse_several(scenes: Sequence[str], **keywords: Any) -> None:

@@ -75,7 +75,7 @@ def as_labelled(scene: LabelledScene | str | Path) -> LabelledScene:
     if isinstance(scene, str | Path):
         scene = open_described([str(scene)])
     if not isinstance(scene, LabelledScene):
-        raise InputError("scene", "labels", "missing", "a scene with labels", "open it with labels=PATH")
+        raise InputError("scene", "labels", "missing", "a scene with labels", "name them, as by labels=PATH")
     return scene
 
 
