@@ -3,9 +3,20 @@
 import os
 from pathlib import Path
 
+import pytest
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy and torch: sums are the same to the bit
 
 _measured = []  # of the long tests: in the process that starts all others
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Has figures saved as placeholders, where they are not what a test is on."""
+    from matplotlib.figure import Figure
+    from placeholders import saving
+
+    monkeypatch.setattr(Figure, "savefig", saving())
 
 
 def pytest_runtest_logreport(report):

@@ -122,6 +122,9 @@ def _written_out(word: str, config_name: str, *, multirun: bool) -> list[str]:
         group, field = ("described_cube", "file") if described else ("cube", "path")
         return [f"{_SCENES[key]}={group}", f"{key}.{field}={','.join(texts)}"]
     if not described:
+        if Path(paths[0]).is_file():
+            fix = f"write it into a description, or give {key}=file {key}.cube=PATH {key}.labels=PATH"
+            raise InputError("command line", key, value, "a description (.yaml), or the name of a scene", fix)
         return [f"{key}={','.join(texts)}"]
     return [f"{_SCENES[key]}=described", f"{key}.files=" + ",".join(f"[{text}]" for text in texts)]
 

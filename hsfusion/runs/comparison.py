@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -288,16 +289,19 @@ class WeightComparison:
         return "|".join(dict.fromkeys(name for c in inside for name in group[c].split("|") if name))
 
 
-def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
+def compare(runs: Run | str | Path | Iterable[Run | str | Path]) -> WeightComparison:
     """Compares the band weights of runs: median, spread, windows, stability and verdict.
 
     Args:
-        runs: from :func:`hsfusion.train`, or their folders; at least one, all of the same bands.
+        runs: from :func:`hsfusion.train`, or their folders; one or more, all of the same bands.
 
     Returns:
         the comparison: ``verdict``, ``reported`` (the median weights), ``spread``, ``stability``, ``windows``
     """
+    runs = [runs] if isinstance(runs, Run | str | Path) else runs
     opened = [run if isinstance(run, Run) else load_run(run) for run in runs]
+    if not opened:
+        raise InputError("compare", "runs", "none", "at least one", "name runs or their folders")
     for run in opened:
         _check_same_bands(opened[0], run)
     _check_no_copies(opened)
@@ -325,13 +329,12 @@ def compare(runs: Sequence[Run | str | Path]) -> WeightComparison:
 
 def _check_no_copies(runs: Sequence[Run]) -> None:
     """Refuses one training twice: it agrees with itself."""
-    first: dict[tuple[float, ...], Run] = {}
-    for run in runs:
-        layers = [weight for _, weight in run.weights.sources]
-        other = first.setdefault((*run.weights.weight.tolist(), *layers), run)
-        if other is not run:
-            value, fix = f"those of {other.folder or other.name}", "drop one of the two, or train with another seed"
-            raise InputError(run.folder or run.name, "weights", value, "those of another training", fix)
+    weights = [[*run.weights.weight, *(weight for _, weight in run.weights.sources)] for run in runs]
+    for this, other in combinations(range(len(runs)), 2):
+        if np.allclose(weights[this], weights[other], rtol=1e-8, atol=0):  # tables hold nine digits
+            first, second = (runs[i].folder or runs[i].name for i in (this, other))
+            fix = "drop one of the two, or train with another seed"
+            raise InputError(second, "weights", f"those of {first}", "those of another training", fix)
 
 
 def _check_same_bands(first: Run, run: Run) -> None:

@@ -72,10 +72,12 @@ class Experiment:
 
 def as_labelled(scene: LabelledScene | str | Path) -> LabelledScene:
     """A scene with labels, opened where it is the path of a description."""
-    if isinstance(scene, str | Path):
+    if str(scene).endswith((".yaml", ".yml")):
         scene = open_described([str(scene)])
     if not isinstance(scene, LabelledScene):
-        raise InputError("scene", "labels", "missing", "a scene with labels", "name them, as by labels=PATH")
+        source = scene if isinstance(scene, str | Path) else "scene"
+        fix = "name a description (.yaml), or open it with labels=PATH"
+        raise InputError(source, "labels", "missing", "a scene with labels", fix)
     return scene
 
 

@@ -12,6 +12,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+import numpy as np
+
 from hsfusion import spectra
 from hsfusion.data import splits
 from hsfusion.data.splits import Splitter
@@ -68,6 +70,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for entry in fields(self):  # pyright: ignore
+            object.__setattr__(self, entry.name, _without_numpy(getattr(self, entry.name)))
             limits = {limit: value for limit, value in entry.metadata.items() if limit != "key"}
             check_value(self.keys()[entry.name], getattr(self, entry.name), str(entry.type), **limits)
 
@@ -104,6 +107,17 @@ def limits_of(entry: Field[Any] | None) -> str:
     """The range of a field as the end of its explanation; empty where it has none."""
     limits = {} if entry is None else entry.metadata
     return f" ({_range(limits['lower'], limits['upper'])})" if "lower" in limits else ""
+
+
+def _without_numpy(value: Any) -> Any:
+    """The same with Python's numbers for NumPy's, which files of a run and Lightning do not take."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, partial):
+        return partial(value.func, *_without_numpy(value.args), **_without_numpy(value.keywords))
+    if isinstance(value, Mapping):
+        return {key: _without_numpy(part) for key, part in value.items()}
+    return type(value)(map(_without_numpy, value)) if type(value) in (list, tuple) else value
 
 
 def _plain_kind(kind: str) -> str:

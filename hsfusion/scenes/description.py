@@ -228,6 +228,9 @@ def read_configuration(source: Path | str) -> dict[str, Any]:
 def _parsed(source: object, text: str | Path, loader: type[yaml.SafeLoader], *, what: str) -> dict[str, Any]:
     try:
         content = dict(yaml.load(text.read_text(encoding="utf-8") if isinstance(text, Path) else text, loader) or {})
+    except FileNotFoundError as error:
+        fix = "name a file (relative paths start at the folder of the command)"
+        raise InputError(source, what, "missing", "a YAML file of keys", fix) from error
     except (OSError, ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
         reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or type(error).__name__
         raise InputError(source, what, f"unreadable ({reason})", "a YAML file of keys", "correct it") from error

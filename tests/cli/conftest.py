@@ -20,6 +20,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from matplotlib.figure import Figure
+from placeholders import saving
 
 from hsfusion.cli.main import main
 
@@ -43,13 +44,6 @@ SMALL = [
     "threads=1",
     "progress=false",
 ]
-_PLACEHOLDERS = {
-    "svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="1pt" height="1pt" viewBox="0 0 1 1"/>\n',
-    "png": bytes.fromhex(
-        "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
-        "0000000a49444154789c63f80f0001010100b138f6140000000049454e44ae426082"
-    ),
-}
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +61,7 @@ def hsfusion():
             read = stack.enter_context(_captured())
             own = stack.enter_context(_shown_warnings())
             if drawn is not True:
-                stack.enter_context(mock.patch.object(Figure, "savefig", _saving(drawn)))
+                stack.enter_context(mock.patch.object(Figure, "savefig", saving(drawn)))
             os.chdir(cwd)
             os.environ.update(env or {})
             sys.argv = words
@@ -96,6 +90,22 @@ def hsfusion_process():
 
 
 @pytest.fixture(scope="session")
+def forked(hsfusion):
+    """Starts a command in a copy of this process, which has imported everything; gives its number, to kill it."""
+
+    def command(*args, **options):
+        if number := os.fork():
+            return number
+        code = 99
+        try:
+            code = hsfusion(*args, **options).returncode
+        finally:
+            os._exit(code)
+
+    return command
+
+
+@pytest.fixture(scope="session")
 def run(hsfusion, tmp_path_factory):
     """The folder of a small training with its figures, made once and only to be read."""
     folder = tmp_path_factory.mktemp("run")
@@ -105,28 +115,8 @@ def run(hsfusion, tmp_path_factory):
     return folder / "run"
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Has figures saved as placeholders, where they are not what a test is on."""
-    monkeypatch.setattr(Figure, "savefig", _saving(None))
-
-
 def _words(args, small):
     return ["hsfusion", *args[:1], *(SMALL if small else []), *args[1:]]
-
-
-def _saving(kind):
-    """Saves figures of a kind (png, svg), and placeholders for all others."""
-    whole = Figure.savefig
-
-    def save(self, file, *, format=None, **options):
-        if (format or Path(file).suffix[1:]) == kind:
-            whole(self, file, format=format, **options)
-            return
-        content = _PLACEHOLDERS[format or Path(file).suffix[1:]]
-        file.write(content) if hasattr(file, "write") else Path(file).write_bytes(content)
-
-    return save
 
 
 @contextmanager

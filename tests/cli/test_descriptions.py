@@ -186,7 +186,7 @@ def test_nothing_of_a_description_is_called_or_resolved_even_if_it_were_let_thro
 
 
 def test_description_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match=r"scene\.yaml: description is unreadable \(No such file"):
+    with pytest.raises(InputError, match=r"scene\.yaml: description is missing, .*relative paths start"):
         read_description(tmp_path / "scene.yaml")
 
 

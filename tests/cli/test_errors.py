@@ -199,11 +199,11 @@ def test_run_folder_in_use_is_left_alone(hsfusion, tmp_path):
     assert (tmp_path / "run" / "map.tif").read_text() == "mine"
 
 
-def test_gpu_that_is_not_there_is_exit_3(hsfusion_process, tmp_path):
+def test_gpu_that_is_not_there_is_exit_3(hsfusion, tmp_path):
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    done = hsfusion_process("train", "trainer=gpu", cwd=tmp_path)
+    done = hsfusion("train", "trainer=gpu", cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     assert "Fix: use trainer=cpu" in done.stderr.splitlines()[-1]
 

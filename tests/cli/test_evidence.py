@@ -186,13 +186,6 @@ def test_chosen_bands_are_compared_on_both_kinds_of_split(tiny):
     assert all(len(set(bands["10"])) == 10 for bands in chosen.values())
 
 
-def test_choices_on_random_pixels_can_be_left_out(tmp_path):
-    words = ("seeds=1", "resamples=1", "random_split=null", "retrain=[svm]")
-    top_k = evidence_of(tmp_path / "e", *TINY, *SMALL_TOP_K[:-1], *words)["top_k"]
-    assert "blocks" in top_k and not [key for key in top_k if "random" in key and key != "random_p_blocks"]
-    assert {path.name for path in (tmp_path / "e" / "top_k").iterdir()} == {"split-0"}
-
-
 def test_a_second_start_redoes_only_what_is_missing_and_finds_the_same(tiny, capsys):
     folder, found = tiny
     gone, kept = (folder / "runs" / name / "metrics.json" for name in ("seed-1-resample-0", "seed-0-resample-0"))
@@ -369,11 +362,15 @@ def copied(labelled):
     return replace(labelled, scene=ArrayScene(cube, bands=labelled.scene.bands, name="copied"))
 
 
-def test_copied_bands_are_named(changed_scene, tmp_path):
+def test_copied_bands_are_named_and_choices_on_random_pixels_can_be_left_out(changed_scene, tmp_path):
     changed_scene(copied)
-    found = evidence_of(tmp_path / "e", *TINY, "top_k=[]", "seeds=1", "resamples=1")
+    words = ("seeds=1", "resamples=1", "moved_maps=0", "random_split=null", "retrain=[svm]")
+    found = evidence_of(tmp_path / "e", *TINY, *SMALL_TOP_K[:-1], *words)
     assert found["duplicates"] == [[27, 28, pytest.approx(1)]]
     assert "reported" not in found["stability"] and "uniformity_p" not in found
+    top_k = found["top_k"]
+    assert "blocks" in top_k and not [key for key in top_k if "random" in key and key != "random_p_blocks"]
+    assert {path.name for path in (tmp_path / "e" / "top_k").iterdir()} == {"split-0"}
 
 
 def test_copied_bands_are_found_beside_pixels_without_data(tiny):

@@ -4,12 +4,12 @@ import csv
 import hashlib
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -200,7 +200,7 @@ def test_input_or_folder_is_not_written_over(files, hsfusion, tmp_path, out):
     assert f"{out}: file is an input or a folder" in done.stderr.splitlines()[-1]
 
 
-def test_killed_run_is_not_gone_on_from_with_another_header(files, hsfusion, tmp_path):
+def test_killed_run_is_not_gone_on_from_with_another_header(files, hsfusion, start_and_kill, tmp_path):
     for ending in (".img", ".hdr"):
         (tmp_path / f"copy{ending}").write_bytes((files / f"scene{ending}").read_bytes())
     run = [word for word in words(files) if not word.startswith("scene=")] + ["scene=copy.img"]
@@ -319,8 +319,12 @@ def test_cloud_optimised_map_holds_the_same(files, expected, hsfusion, tmp_path)
 
 def test_map_that_is_there_stays_until_the_new_one_is_whole(files, expected, hsfusion, tmp_path):
     (tmp_path / "map.tif").write_text("mine")
-    lame = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
-    done = run_with(lame, words(files), tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))  # as on a full disk
+    try:
+        done = hsfusion(*words(files), cwd=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert done.returncode == 3, done.stderr
     assert "Fix: free space or choose another folder." in done.stderr.splitlines()[-1]
     assert (tmp_path / "map.tif").read_text() == "mine"
@@ -357,32 +361,25 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch, rank, device):
     assert [prediction.compute_device(name) for name in ("auto", "cuda", "cpu")] == [device, device, "cpu"]
 
 
-def run_with(first, arguments, cwd):
-    """Runs the command in a process that does something else first."""
-    run = "from hsfusion.cli.main import main\nsys.exit(main())"
-    code = f"import sys\n{first}sys.argv = ['hsfusion', *{arguments!r}]\n{run}"
-    return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def start_and_kill(forked):
+    """Kills a command so many seconds after its journal appeared; returns whether it was still running."""
+
+    def kill(arguments, cwd, after):
+        number, journal = forked(*arguments, cwd=cwd, drawn=True), cwd / ".map.journal-0"
+        while not (ended := os.waitpid(number, os.WNOHANG)[0]) and not journal.exists():
+            time.sleep(0.002)
+        time.sleep(after)
+        if ended or os.waitpid(number, os.WNOHANG)[0]:
+            return False
+        os.kill(number, signal.SIGKILL)
+        os.waitpid(number, 0)
+        return True
+
+    return kill
 
 
-def start_and_kill(arguments, cwd, after):
-    """Kills the command ``after`` seconds after its journal appeared; returns whether it was still running."""
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("hsfusion"), *arguments],
-        cwd=cwd,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    journal = cwd / ".map.journal-0"
-    while process.poll() is None and not journal.exists():
-        time.sleep(0.002)
-    time.sleep(after)
-    running = process.poll() is None
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    return running
-
-
-def test_killed_run_goes_on_to_the_same_bytes(files, expected, hsfusion, tmp_path):
+def test_killed_run_goes_on_to_the_same_bytes(files, expected, hsfusion, start_and_kill, tmp_path):
     arguments = words(files, "probabilities=true")
     assert start_and_kill(arguments, tmp_path, 0.05)
     assert not (tmp_path / "map.tif").exists()
@@ -393,7 +390,7 @@ def test_killed_run_goes_on_to_the_same_bytes(files, expected, hsfusion, tmp_pat
 
 
 @pytest.mark.slow
-def test_50_kills_at_random_moments_give_50_times_the_same_bytes(files, expected, hsfusion, tmp_path):
+def test_50_kills_at_random_moments_give_50_times_the_same_bytes(files, expected, hsfusion, start_and_kill, tmp_path):
     rng, running = random.Random(0), 0
     for i in range(50):
         folder = tmp_path / str(i)

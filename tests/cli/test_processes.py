@@ -11,7 +11,6 @@ LISTED = {
     },
     "test_errors.py": {
         "test_unknown_command_names_the_closest": "exit code 2",
-        "test_gpu_that_is_not_there_is_exit_3": "exit code 3",
         "test_help_lists_the_commands_and_imports_no_large_library": "what is imported",
     },
     "test_evidence.py": {
@@ -24,7 +23,6 @@ LISTED = {
     },
     "test_interrupted.py": {"test_streams_that_nobody_reads_do_not_matter": "closed streams at the exit"},
     "test_predict.py": {
-        "test_map_that_is_there_stays_until_the_new_one_is_whole": "a full disk",
         "test_several_processes_give_the_bytes_of_one": "torchrun",
         "test_killed_run_goes_on_to_the_same_bytes": "SIGKILL",
         "test_killed_run_is_not_gone_on_from_with_another_header": "SIGKILL",
@@ -40,7 +38,7 @@ LISTED = {
 }
 # of these every test may: memory of the process, an audit hook that stays, a browser
 MODULES = {"test_damaged.py", "test_hostile_models.py", "test_report_page.py"}
-_STARTERS = {"subprocess", "hsfusion_process", "multiprocessing"}
+_STARTERS = {"subprocess", "hsfusion_process", "forked", "multiprocessing"}
 
 
 def test_only_listed_tests_start_a_process():

@@ -66,7 +66,8 @@ def test_words_that_do_not_fit_are_one_line(hsfusion, tmp_path, words, part):
 
 def test_sensors_are_compared_on_the_same_pixels(hsfusion, tmp_path):
     words = ["sensors", "sensors=[sentinel2,desis]", "seeds=2", "json=out.json", *QUICK]
-    small = ["scene=synthetic", "scene.height=40", "scene.width=40"]
+    small = ["scene=synthetic", "scene.height=40", "scene.width=40", "groups.number=4"]
+    small += ["model.width=8", "model.receptive_field=3"]
     done = hsfusion("benchmark", *words, *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out.json").read_text())

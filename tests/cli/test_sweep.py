@@ -1,11 +1,8 @@
 """A multirun that is started again: what is finished is left alone, what is half done goes on."""
 
 import json
+import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -13,8 +10,7 @@ from hydra import compose, initialize_config_dir
 from hsfusion.cli.words import CONF
 from hsfusion.runs import evaluation, training
 from hsfusion.runs.folder import finish_in_sweep, place_in_sweep
-
-from .conftest import SMALL
+from hsfusion.training.callbacks import History
 
 SWEEP = ["-m", "seed=0,1", "sweep_dir=all"]
 
@@ -32,14 +28,17 @@ def started(monkeypatch):
     return checkpoints
 
 
-def test_sweep_after_a_kill_trains_nothing_twice(hsfusion, tmp_path, started):
-    words = ["trainer.max_epochs=40"]
-    command = [str(Path(sys.executable).with_name("hsfusion")), "train", *SMALL, *SWEEP, *words]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
-        while not (tmp_path / "all/seed=1/checkpoints/last.ckpt").exists():
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+def test_sweep_after_a_kill_trains_nothing_twice(hsfusion, forked, tmp_path, started, monkeypatch):
+    words, epochs = ["trainer.max_epochs=3"], iter(range(6))
+
+    def kill(*_):  # in the second epoch of the second training
+        if next(epochs) == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(History, "on_train_epoch_start", kill)
+        number = forked("train", *SWEEP, *words, cwd=tmp_path, small=True)
+    assert os.WTERMSIG(os.waitpid(number, 0)[1]) == signal.SIGKILL
     first = (tmp_path / "all/seed=0/metrics.json").stat()
     done = hsfusion("train", *SWEEP, *words, cwd=tmp_path, small=True)
     assert done.returncode == 0, done.stderr

@@ -131,6 +131,13 @@ def test_shorthand_of_scenes_in_a_multirun_takes_one_path_each():
     assert words == ["--multirun", "scene=cube", 'scene.path="ä.img",b.img']
 
 
+def test_cube_in_place_of_a_description_is_refused_with_the_words_that_train_on_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cube.img").touch()
+    with pytest.raises(InputError, match=r"scene is cube\.img, .* scene=file scene\.cube=PATH scene\.labels=PATH"):
+        hydra_words(["scene=cube.img"], "train")
+
+
 def test_group_that_is_set_to_nothing_is_refused_with_its_choices():
     with pytest.raises(InputError, match=r"optimizer is null, expected adam \| adamw \| sgd"):
         hydra_word("optimizer=null", multirun=False)

@@ -1,14 +1,10 @@
 """A small training that the tests of runs share."""
 
-from pathlib import Path
-
 import pytest
-from matplotlib.figure import Figure
 
 import hsfusion as hs
 from hsfusion.data.synthetic import synthetic_scene
 
-SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="1pt" height="1pt" viewBox="0 0 1 1"/>\n'
 TINY = {
     "epochs": 2,
     "steps_per_epoch": 5,
@@ -36,13 +32,3 @@ def run(scene):
 def saved(run, tmp_path_factory):
     """Its folder; only to be read."""
     return run.save(tmp_path_factory.mktemp("saved") / "run", figures=False)
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Has figures saved as placeholders, where they are not what a test is on."""
-    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: _write_placeholder(file))
-
-
-def _write_placeholder(file):
-    file.write(SVG) if hasattr(file, "write") else Path(file).write_bytes(SVG)

@@ -67,6 +67,7 @@ def test_cells_of_a_notebook_run_on_small_settings(name, tmp_path, monkeypatch):
         cells = [cell.replace(long, short) for cell in cells]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pyplot, "show", pyplot.close)
+    monkeypatch.setattr("hsfusion.evidence.jobs.ORDERS", 19)
     values = {}
     for cell in cells:
         exec(compile(_Unasserted().visit(ast.parse(cell)), name, "exec"), values)

@@ -11,6 +11,7 @@ import pytest
 import hsfusion
 from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.runs.report import log_outputs
+from hsfusion.scenes.description import read_configuration
 from hsfusion.trust.verdict import Duplicate
 
 from .conftest import TINY
@@ -68,6 +69,30 @@ def test_settings_take_a_mapping_for_the_model():
     assert settings.model == hsfusion.ModelSettings(channels=4)
     with pytest.raises(InputError, match=r"name is model\.chanels, expected a setting. Fix: did you mean model\.chann"):
         hsfusion.TrainSettings(model={"chanels": 4})
+
+
+def test_numbers_of_numpy_are_written_and_trained_with_as_those_of_python(scene, run, tmp_path):
+    numpy = {"epochs": np.int32(2), "seed": np.int64(0), "noise": np.float64(0.05), "figures": np.bool_(False)}
+    split = hsfusion.blocks(fraction=np.float64(0.3), seed=np.int64(0))
+    model = {**TINY["model"], "receptive_field": np.int64(5)}
+    same = hsfusion.train(scene, folder=tmp_path / "run", **{**TINY, **numpy, "split": split, "model": model})
+    assert np.array_equal(same.weights.weight, run.weights.weight)
+    assert read_configuration(tmp_path / "run" / "config.yaml")["split"]["fraction"] == 0.3
+    assert same.header.seed == 0
+
+
+def test_one_training_twice_in_memory_or_in_its_folder_is_refused(run, saved):
+    assert hsfusion.compare(saved).runs == hsfusion.compare([saved]).runs
+    for runs in ([run, run], [run, saved], [saved, run]):
+        with pytest.raises(InputError, match="expected those of another training"):
+            hsfusion.compare(runs)
+    with pytest.raises(InputError, match="runs is none, expected at least one"):
+        hsfusion.compare([])
+
+
+def test_cube_without_labels_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"field\.img: labels is missing, expected a scene with labels"):
+        hsfusion.train(tmp_path / "field.img")
 
 
 def test_disk_that_is_too_small_is_refused_before_anything_is_trained(scene, tmp_path, monkeypatch):
