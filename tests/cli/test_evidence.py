@@ -348,7 +348,7 @@ def permuted(labelled):
 
 def test_permuted_labels_give_no_evidence(changed_scene, tmp_path):
     changed_scene(permuted)
-    found = evidence_of(tmp_path / "e", *TINY, "trainer.max_epochs=3", "seeds=1", "top_k=[]")
+    found = evidence_of(tmp_path / "e", *TINY, "trainer.max_epochs=3", "seeds=1", "top_k=[]", "moved_maps=0")
     assert found["verdict"]["word"] == "no evidence"
     assert found["verdict"]["windows"] == []
     assert "top_k" not in found

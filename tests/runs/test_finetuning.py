@@ -129,7 +129,7 @@ def test_what_scratch_learns_better_is_kept_without_the_transfer(scene, tmp_path
         scene,
         settings=few(freeze=("response", "group_weights", "cnn")),
         epochs=1,
-        scratch_epochs=15,
+        scratch_epochs=6,
         folder=tmp_path / "run",
     )
     assert run.metrics["kept"] == "scratch"
