@@ -161,8 +161,9 @@ def load_model(path: Path) -> tuple[FusionNetwork, ModelHeader]:
             raise ValueError(f"checksum is {header.checksum}, that of what the file holds is {checksum}")
         network = build_network(**header.network_arguments)
         # groups hold the bands of their intervals; those of a transferred network, any bands that may be used
-        other_groups = (network.fusion.membership != tensors["fusion.membership"]).any()
-        if other_groups and header.architecture.get("response") != "carried":
+        transferred = header.fusion == "free" or header.architecture.get("response") == "carried"
+        built, held = network.fusion.membership, tensors["fusion.membership"]
+        if (held & ~built if transferred else held != built).any():
             raise ValueError("tensor fusion.membership is not that of the bands and groups of the header")
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise ValueError("some numbers are not finite")

@@ -12,7 +12,7 @@ from hsfusion.spectra import BandGroup, Bands, even_groups
 from hsfusion.spectra.resampling import resampling_matrix
 from hsfusion.spectra.sensors import sensor_bands
 from hsfusion.training.building import WeightReadout, build_network
-from hsfusion.training.model_file import ClassList, ModelHeader
+from hsfusion.training.model_file import ClassList, ModelHeader, load_model, save_model
 from hsfusion.training.transfer import transfer
 
 SPECTROMETERS = ("enmap", "prisma", "emit", "desis", "aviris_classic")
@@ -257,6 +257,19 @@ def test_a_carried_network_is_rebuilt_from_its_architecture_and_trains():
     assert losses[-1] < 0.5 * losses[0]
     assert torch.equal(again.used_bands, used)
     assert not torch.equal(again.fusion.response, carried.network.fusion.response)
+
+
+@pytest.mark.parametrize("responses", ["kept", "folded"])
+@pytest.mark.parametrize("architecture", [{}, {"fusion": "free"}, {"whitening": "noise"}, {"fusion": "instance"}])
+def test_network_that_does_not_know_all_bands_of_a_scene_is_read_back_from_its_file(tmp_path, architecture, responses):
+    wider = Bands(np.arange(300.0, 1101, 10), np.full(81, 10.0), np.arange(81) != 40)
+    network, header = trained(**architecture)
+    moved = transfer(network, header=header, bands=wider, sources=(), class_names=NAMES, responses=responses)
+    save_model(tmp_path / "model.safetensors", moved.network, header=header_of(moved, header, wider))
+    read, _ = load_model(tmp_path / "model.safetensors")
+    pixels = torch.randn(2, 81, 7, 7)
+    assert not read.fusion.membership.all()
+    torch.testing.assert_close(read(pixels), moved.network(pixels))
 
 
 @pytest.mark.parametrize("fusion", ["channel", "instance"])
