@@ -223,9 +223,8 @@ def summarise_scenes(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
 def ahead(rows: Sequence[Row], method: str) -> dict[str, Any] | None:
     """How far a network is ahead of the baseline with the highest mean overall accuracy over the splits of a scene.
 
-    Returns:
-        the baseline, the mean of the paired differences with the ends of its 95 % t-interval over the splits, on how
-        many of them the network is better, and how many there are; None without baselines
+    The baseline, the mean of the paired differences with the ends of its 95 % t-interval, on how many of the splits the
+    network is better, and how many there are; None without baselines.
     """
     baselines = {row["seed"]: row["baselines"] for row in rows if row.get("baselines")}
     reached = {row["seed"]: row["overall_accuracy"] for row in rows if row["method"] == method}

@@ -101,14 +101,9 @@ def compare_with_chance(experiment: Experiment, classes: NDArray[np.integer]) ->
 def compare_with_baselines(split: Split, classes: NDArray[np.integer], settings: TrainSettings) -> dict[str, Any]:
     """Fits the baselines of the settings on the training pixels and tests them where the network was tested.
 
-    Args:
-        split: which pixel is used for what; of more than 20,000 test pixels every n-th counts.
-        classes: (H, W) class indices by the network.
-        settings: of the network, which could use the same bands.
-
-    Returns:
-        for metrics.json: name -> accuracies, chosen ``setting``, ``seconds``, and ``network_ahead``: the difference of
-        the overall accuracies with the ends of its 95 % interval over blocks of 8 x 8 test pixels
+    ``classes`` (H, W) are class indices by the network; of more than 20,000 test pixels every n-th counts. Gives for
+    metrics.json: name -> accuracies, chosen ``setting``, ``seconds``, and ``network_ahead``: the difference of the
+    overall accuracies with the ends of its 95 % interval over blocks of 8 x 8 test pixels.
     """
     tested = split.pixels(TEST)
     roles = split.roles.copy()
@@ -374,15 +369,10 @@ def _buffered(labelled: LabelledScene, *, split: Splitter, widest: int, radius: 
 def _chosen(
     labelled: LabelledScene, tried: Sequence[tuple[Mapping[str, Any], TrainSettings]]
 ) -> tuple[TrainSettings, list[dict[str, Any]]]:
-    """Trains with each of the settings for a few epochs on the training pixels; the first are those as they are.
+    """The settings to train with, by a short training with each, and a row for each that was tried.
 
-    All see the same split, and together they take no more epochs than the training itself: a change of ``epochs`` can
-    only ask for fewer than the others take. The change with the highest log-likelihood of the validation pixels is
-    made if it gains more than one standard error.
-
-    Returns:
-        the settings to train with, and a row for each that was tried: its change, mean log-likelihood, gain over the
-        settings as they are with the standard error over blocks of pixels, and whether it was taken
+    All see the same split, and together they take no more epochs than the training itself. The change with the highest
+    log-likelihood of the validation pixels is made if it gains more than one standard error over the first settings.
     """
     settings = tried[0][1]
     split = split_scene(labelled, settings)

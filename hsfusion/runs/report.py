@@ -380,13 +380,7 @@ def page(weights: WeightComparison) -> list[str]:
 
 
 def write_trials(study: Any, folder: Path, *, metric: str) -> list[str]:
-    """Writes trials.csv, and trials.png and trials.svg of those that came to an end; gives lines that say the best.
-
-    Args:
-        study: of Optuna.
-        folder: of the files.
-        metric: that the study maximizes.
-    """
+    """Writes the trials of an Optuna study that maximizes a metric: table, figure; gives lines that say the best."""
     trials = study.trials
     keys = sorted({key for trial in trials for key in trial.params})
     rows = [["trial", "state", metric, *keys]]
