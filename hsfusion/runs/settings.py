@@ -70,7 +70,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for entry in fields(self):  # pyright: ignore
-            object.__setattr__(self, entry.name, _without_numpy(getattr(self, entry.name)))
+            if _holds_numpy(value := getattr(self, entry.name)):  # or settings with an equal value would not be equal
+                object.__setattr__(self, entry.name, _without_numpy(value))
             limits = {limit: value for limit, value in entry.metadata.items() if limit != "key"}
             check_value(self.keys()[entry.name], getattr(self, entry.name), str(entry.type), **limits)
 
@@ -107,6 +108,13 @@ def limits_of(entry: Field[Any] | None) -> str:
     """The range of a field as the end of its explanation; empty where it has none."""
     limits = {} if entry is None else entry.metadata
     return f" ({_range(limits['lower'], limits['upper'])})" if "lower" in limits else ""
+
+
+def _holds_numpy(value: Any) -> bool:
+    if isinstance(value, partial):
+        return _holds_numpy((value.args, value.keywords))
+    parts = value.values() if isinstance(value, Mapping) else value
+    return any(map(_holds_numpy, parts)) if isinstance(value, Mapping | list | tuple) else isinstance(value, np.generic)
 
 
 def _without_numpy(value: Any) -> Any:
