@@ -294,18 +294,18 @@ def score_run(path: Path, task: Task, *, run: str, draw: Sequence[Any], plan: di
     spectra = cube.spectra(split.pixels(TRAIN))
     covariances = [band_covariance(spectra @ basis.T) for basis in masked.bases]  # of the bands as weighed
     fills = dict(zip(FILLS, ([mean_fill], [partial(conditional_fill, of) for of in covariances]), strict=True))
-    result: dict[str, Any] = {"pixels": masked.pixels, "all_bands": masked.accuracy(np.eye(layers))}
+    result: dict[str, Any] = {"pixels": masked.pixels, "all_bands": masked.accuracy(masked.logits())}
     result |= {direction: {} for direction in DIRECTIONS}
     for i, (direction, (name, fill)) in enumerate(itertools.product(DIRECTIONS, fills.items())):
         options: Any = {"number": np.array(plan["number"]), "seed": [seed, i], "random_orders": ORDERS}
         keep = curve_masks(np.array(plan["weight"]), direction=direction, windows=units, **options)  # (1 + n, S, C + E)
         different, place = np.unique(keep.reshape(-1, layers), axis=0, return_inverse=True)
-        accuracy = np.array([masked.accuracy(np.stack([of(row | ~in_use) for of in fill])) for row in different])
+        replacements = (np.stack([of(row | ~in_use) for of in fill]) for row in different)
+        accuracy = np.array([masked.accuracy(masked.logits(replacement)) for replacement in replacements])
         result[direction][name] = accuracy[place].reshape(keep.shape[:2]).tolist()
     orders = permutations(masked.pixels, seed=seed, repeats=REPEATS)
-    unpermuted = masked.permuted_accuracy(np.zeros(layers, bool), np.arange(masked.pixels))
-    permuted = [masked.permuted_accuracy(group, other) for group in groups for other in orders]
-    write_json(path, {**result, "groups": [unpermuted, *permuted]})
+    exchanged = (masked.exchanged_logits(np.diag(group.astype(float)), other) for group in groups for other in orders)
+    write_json(path, {**result, "groups": [result["all_bands"], *map(masked.accuracy, exchanged)]})
 
 
 def half_of(split: Split, half: int) -> Split:

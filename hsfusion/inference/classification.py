@@ -264,24 +264,26 @@ class MaskedNetwork:
         """The replacement (P, C + E, C + E) that is one of bands as they are (C + E, C + E)."""
         return self.bases @ matrix @ self._inverses
 
-    def accuracy(self, fill: NDArray[np.floating]) -> float:
-        """Overall accuracy where bands as weighed u become F u in all pixels."""
-        return self._share_right(self._front(self._seen, fill))
+    def logits(self, fill: NDArray[np.floating] | None = None) -> Tensor:
+        """Logits (N, K) where bands as weighed u become F u in all pixels; None for as they are."""
+        return self._logits(self._front(self._seen, fill))
 
-    def permuted_accuracy(self, bands: NDArray[np.bool_], order: NDArray[np.int64]) -> float:
-        """Overall accuracy where some bands (C + E,) of a pixel are those of the pixel in its place of order (N,)."""
-        return self._share_right(self._exchanged(np.diag(bands.astype(float)), order))
-
-    def log_likelihoods(self) -> NDArray[np.float64]:
-        """Log-likelihood (N,) of the class of each patch."""
-        return self._log_likelihoods(self._front(self._seen))
-
-    def exchanged_likelihoods(self, part: NDArray[np.floating], order: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The same (N,) where a part P u of bands u is that of another pixel v: u becomes u + P (v - u).
+    def exchanged_logits(self, part: NDArray[np.floating], order: NDArray[np.int64]) -> Tensor:
+        """Logits (N, K) where a part P u of bands u is that of another pixel v: u becomes u + P (v - u).
 
         The order (N,) gives the pixels v that take the place of u.
         """
-        return self._log_likelihoods(self._exchanged(part, order))
+        apart = self._front(self._seen, part).view(len(self._classes), -1)  # (N, s s M)
+        fused = self._front(self._seen)
+        return self._logits(fused + (apart[torch.from_numpy(order)] - apart).view_as(fused))
+
+    def accuracy(self, logits: Tensor) -> float:
+        """Share of the patches whose class is the one predicted."""
+        return int((logits.argmax(1) == self._classes).sum()) / len(self._classes)
+
+    def log_likelihoods(self, logits: Tensor) -> NDArray[np.float64]:
+        """Log-likelihood (N,) of the class of each patch."""
+        return -F.cross_entropy(logits.double(), self._classes, reduction="none").numpy()
 
     def integrated_gradients(self, *, most: int = 256, steps: int = 8) -> NDArray[np.float64]:
         """Mean size (C + E,) of what each band adds to the log-probability of the class, from the mean spectrum on.
@@ -309,23 +311,9 @@ class MaskedNetwork:
         parts = zip(self._weights, self._biases, (fills[0], fills[-1]), (seen[0], seen[-1]), strict=True)
         return torch.cat([bands @ (weight @ of).T.float() + bias for weight, bias, of, bands in parts], 1)
 
-    def _exchanged(self, part: NDArray[np.floating], order: NDArray[np.int64]) -> Tensor:
-        """What :meth:`_front` gives of bands of which a part is that of other pixels."""
-        apart = self._front(self._seen, part).view(len(self._classes), -1)  # (N, s s M)
-        fused = self._front(self._seen)
-        return fused + (apart[torch.from_numpy(order)] - apart).view_as(fused)
-
     def _patches(self, flat: Tensor) -> Tensor:
         """Patches (n, M, s, s) of what lies pixel by pixel."""
         return flat.view(-1, self._side, self._side, flat.shape[1]).movedim(-1, 1)
-
-    def _share_right(self, fused: Tensor) -> float:
-        """Share of the patches whose class is predicted, from what :meth:`_front` gave."""
-        return int((self._logits(fused).argmax(1) == self._classes).sum()) / len(self._classes)
-
-    def _log_likelihoods(self, fused: Tensor) -> NDArray[np.float64]:
-        """Log-likelihoods (N,) of the classes, from what :meth:`_front` gave."""
-        return -F.cross_entropy(self._logits(fused).double(), self._classes, reduction="none").numpy()
 
     @torch.inference_mode()
     def _logits(self, fused: Tensor) -> Tensor:

@@ -283,11 +283,11 @@ def window_importance(
     shown = evenly(val, _MOST_SHOWN)
     masked = masked_network(network, cube, split, pixels=shown)
     [order] = permutations(len(shown), seed=split.seed, repeats=1)
-    whole, every = masked.log_likelihoods(), np.eye(layers)
+    whole, every = masked.log_likelihoods(masked.logits()), np.eye(layers)
     covariance = spectra.T.astype(np.float64) @ spectra / len(spectra)
     beside = (masked.of_spectra(every - fill) for fill in predicted_fills(covariance, others, windows))
-    residual = np.stack([whole - masked.exchanged_likelihoods(part, order) for part in beside])
-    permuted = np.stack([whole - masked.exchanged_likelihoods(np.diag(window), order) for window in windows])
+    exchanged = [masked.exchanged_logits(part, order) for part in (*beside, *map(np.diag, windows))]
+    residual, permuted = np.split(np.stack([whole - masked.log_likelihoods(logits) for logits in exchanged]), 2)
     contrast = contrast_of(weights.response, weights.group_weights, channel_share=weights.channel_share)
     contrast = contrast * weights.network_part
     return WindowImportance(

@@ -49,14 +49,14 @@ def share_right(network, patches, classes):
 @pytest.mark.parametrize("fusion", ["channel", "scalar", "free", "instance", "channel_instance"])
 def test_folded_replacement_gives_what_the_network_says_of_replaced_patches(fusion):
     network, patches, classes, score = masked(fusion)
-    assert score.accuracy(np.eye(13)) == pytest.approx(0.75)
+    assert score.accuracy(score.logits(np.eye(13))) == pytest.approx(0.75)
     rng = np.random.default_rng(0)
     seen = set()
     for _ in range(6):
         fill = rng.normal(size=(13, 13)) * (rng.random(13) < 0.5)
         replaced = torch.einsum("ij,bjhw->bihw", torch.from_numpy(fill).float(), patches)
         wanted = share_right(network, replaced, classes)
-        assert score.accuracy(fill) == pytest.approx(wanted, abs=0.026)  # one patch may lie on an edge
+        assert score.accuracy(score.logits(fill)) == pytest.approx(wanted, abs=0.026)  # one patch may lie on an edge
         seen.add(wanted)
     assert len(seen) > 1
 
@@ -70,16 +70,16 @@ def test_permuted_bands_take_the_values_of_other_patches(fusion):
     exchanged[:, :6] = patches[torch.from_numpy(order)][:, :6]
     wanted = share_right(network, exchanged, classes)
     assert wanted < 0.75
-    assert score.permuted_accuracy(bands, order) == pytest.approx(wanted, abs=0.026)
-    assert score.permuted_accuracy(np.zeros(13, bool), order) == pytest.approx(0.75)
-    assert score.permuted_accuracy(np.ones(13, bool), np.arange(40)) == pytest.approx(0.75)
+    assert score.accuracy(score.exchanged_logits(np.diag(bands), order)) == pytest.approx(wanted, abs=0.026)
+    assert score.accuracy(score.exchanged_logits(np.zeros((13, 13)), order)) == pytest.approx(0.75)
+    assert score.accuracy(score.exchanged_logits(np.eye(13), np.arange(40))) == pytest.approx(0.75)
 
 
 def test_all_bands_permuted_alike_give_the_other_patch():
     network, patches, classes, score = masked("channel")
     order = np.random.default_rng(2).permutation(40)
     wanted = share_right(network, patches[torch.from_numpy(order)], classes)
-    assert score.permuted_accuracy(np.ones(13, bool), order) == pytest.approx(wanted, abs=1e-6)
+    assert score.accuracy(score.exchanged_logits(np.eye(13), order)) == pytest.approx(wanted, abs=1e-6)
 
 
 def log_likelihoods(network, patches, classes):
@@ -104,8 +104,8 @@ def test_exchanged_parts_of_spectra_give_what_the_network_says_of_such_patches(f
     order, part = rng.permutation(40), rng.normal(size=(13, 13)) / 4
     moved = torch.einsum("ij,bjhw->bihw", torch.from_numpy(part).float(), patches[torch.from_numpy(order)] - patches)
     whole, wanted = (log_likelihoods(network, x, classes) for x in (patches, patches + moved))
-    np.testing.assert_allclose(score.log_likelihoods(), whole, atol=1e-4)
-    found = score.exchanged_likelihoods(score.of_spectra(part), order)
+    np.testing.assert_allclose(score.log_likelihoods(score.logits()), whole, atol=1e-4)
+    found = score.log_likelihoods(score.exchanged_logits(score.of_spectra(part), order))
     np.testing.assert_allclose(found, wanted, atol=1e-4)
     assert np.abs(wanted - whole).max() > 0.01
 
@@ -136,12 +136,12 @@ def test_each_part_is_shown_replacements_of_the_bands_that_it_weighs(of_mean):
     rng = np.random.default_rng(0)
     parts, order = rng.normal(size=(2 - of_mean, 13, 13)) / 4, rng.permutation(40)
     wanted = exchanged_logits(network, patches, patches[order], parts[[0, -1]])[torch.arange(40), classes].numpy()
-    np.testing.assert_allclose(score.exchanged_likelihoods(parts, order), wanted, atol=1e-3)
-    assert np.abs(wanted - score.log_likelihoods()).max() > 0.1
+    np.testing.assert_allclose(score.log_likelihoods(score.exchanged_logits(parts, order)), wanted, atol=1e-3)
+    assert np.abs(wanted - score.log_likelihoods(score.logits())).max() > 0.1
     # a fill is the exchange with pixels that hold the mean
     filled = exchanged_logits(network, patches, 0 * patches, np.eye(13) - parts[[0, -1]]).argmax(1)
-    assert score.accuracy(parts) == pytest.approx(float((filled == classes).float().mean()), abs=0.026)
-    assert score.accuracy(parts) < 0.7
+    assert score.accuracy(score.logits(parts)) == pytest.approx(float((filled == classes).float().mean()), abs=0.026)
+    assert score.accuracy(score.logits(parts)) < 0.7
 
 
 @pytest.mark.parametrize(("fusion", "options"), [("channel", WHOLE), ("instance", {})])
@@ -171,7 +171,7 @@ def test_the_network_is_left_as_it_is():
     network, patches, classes, score = masked("channel", **WHOLE)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     network.train()
-    score.accuracy(np.zeros((13, 13)))
+    score.accuracy(score.logits(np.zeros((13, 13))))
     score.integrated_gradients()
     MaskedNetwork(network, patches, classes)
     assert network.training
