@@ -188,7 +188,7 @@ def test_what_several_scenes_cannot_have_is_refused(configured, words, part):
 
 @pytest.mark.parametrize(
     ("entries", "part"),
-    [(["synthetic"], "expected at least two"), (["synthetic", "none.yaml"], "none.yaml: description is unreadable")],
+    [(["synthetic"], "expected at least two"), (["synthetic", "none.yaml"], "none.yaml: description is missing")],
 )
 def test_entries_that_name_no_scene_are_refused(configured, entries, part):
     with pytest.raises((InputError, InstantiationException)) as error:  # Hydra wraps what a constructor raises
