@@ -235,11 +235,14 @@ def _collect(
 
 
 def _seeds(cfg: DictConfig) -> range:
+    from hsfusion.runs.settings import check_value
+
     if cfg.trainer.devices not in (1, "1", "auto"):
         _refuse("trainer.devices", cfg.trainer.devices, "1")
     for key in ("seed", "run_dir", "sweep_dir", "resume"):
         if cfg[key]:
             _refuse(key, cfg[key], "nothing in a benchmark: use seeds=N")
+    check_value("seeds", cfg.get("seeds", 1), "int", lower=1)
     return range(cfg.get("first_seed", 0), cfg.get("first_seed", 0) + cfg.get("seeds", 1))
 
 

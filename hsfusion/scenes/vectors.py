@@ -100,6 +100,7 @@ def draw_classes(
     if not count:
         expected = f"at least 1 of the {used.size} that have a class and a geometry"
         fix = f"check the CRS of the layer, {crs_name(features.crs.to_wkt())}"
+        fix = fix if used.size else f"fill in {class_field or 'the class'} of the features"
         raise InputError(path, f"number of features inside {reference}", 0, expected, fix)
     return _drawn(path, parts[inside], owner[inside], which[used], geobox.shape), classes
 

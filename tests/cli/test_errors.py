@@ -168,6 +168,12 @@ def test_bad_input_is_one_clear_line_and_exit_2(hsfusion, tmp_path, words, parts
     assert list(tmp_path.glob("**/train.log")) == []  # a refused run leaves no folder behind
 
 
+def test_benchmark_of_no_seeds_is_refused(hsfusion, tmp_path):
+    done = hsfusion("benchmark", "accuracy", "scene=synthetic", "seeds=0", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "seeds is 0, expected at least 1" in done.stderr
+
+
 def test_file_that_would_be_passed_over_is_refused(hsfusion, tmp_path):
     (tmp_path / "mine" / "groups").mkdir(parents=True)
     (tmp_path / "mine" / "groups" / "even.yaml").write_text("number: 3\n")

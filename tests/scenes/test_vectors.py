@@ -134,6 +134,11 @@ def test_scene_in_degrees_takes_labels_in_metres(tmp_path):
     assert read_labels(path, scene, class_field="code").codes.tolist() == [[1] * 4] * 3 + [[0] * 4]
 
 
+def test_layer_of_which_no_feature_has_a_class_names_the_attribute(tmp_path):
+    path = write(tmp_path / "gt.gpkg", [pixels(0, 0)], code=np.array([None], object))
+    assert "fill in code of the features" in refused(path, class_field="code")
+
+
 def test_pixels_that_two_classes_claim_get_none_and_are_counted(tmp_path, caplog):
     shapes = [pixels(0, 0, 2, 2), pixels(1, 1, 2, 2), pixels(0, 0, 3, 2)]
     path = write(tmp_path / "gt.gpkg", shapes, code=[1, 2, 1])
