@@ -137,6 +137,8 @@ def results_page() -> str:
         lines = [[*[""] * (depth - len(way)), *way, *compress(numbers, used)] for way, numbers in rows]
         verdict = summary.get("verdict")  # of an evidence run
         shown = f"**{verdict}**: {' '.join(summary['reasons'])}" if verdict else table(heads, lines) if rows else ""
+        if counted := [run for run in content.get("runs", ()) if "trials" in run]:  # of the scoreboard
+            shown = table(["", "trials"], [[run["what"], f"{run['good']:,} of {run['trials']:,}"] for run in counted])
         parts += [f"## {path.stem.replace('_', ' ')}", f"{facts}. `{content['command']}`", shown]
     return "\n\n".join(parts)
 
