@@ -60,7 +60,7 @@ class Bands:
     def without(self, ranges: Iterable[str | Sequence[float]]) -> Bands:
         """Marks bands inside ``(first_nm, last_nm)``, ends included, or of a name in :data:`RANGES_NM`, as not good."""
         good = np.array(self.good)
-        for given in ranges:
+        for given in [ranges] if isinstance(ranges, str) else ranges:
             for lower, upper in _intervals_nm(given):
                 good &= ~((lower <= self.wavelength_nm) & (self.wavelength_nm <= upper))
         return replace(self, good=good)

@@ -69,6 +69,7 @@ def test_spacing_is_that_of_all_wanted_bands_and_not_of_the_needed_alone():
 def test_named_ranges_and_intervals_become_bad_bands_with_both_ends():
     there = bands([400, 1349, 1350, 1430, 1431, 1900])
     assert there.without(["water_vapour", [390, 400]]).good.tolist() == [False, True, False, False, True, False]
+    assert there.without("water_vapour").good.tolist() == there.without(["water_vapour"]).good.tolist()
     assert there.good.all()
 
 
