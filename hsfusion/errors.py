@@ -50,7 +50,7 @@ class InputError(HsFusionError):
 
     def __init__(self, source: object, field: str, value: object, expected: str, fix: str) -> None:
         """Words one line, ``<source>: <field> is <value>, expected <expected>. Fix: <fix>``; a fix is an imperative."""
-        line = f"{source}: {field} is {value}, expected {expected}. Fix: {fix}."
+        line = f"{source}: {field} is {value}, expected {expected}. Fix: {fix}{'' if fix.endswith('?') else '.'}"
         super().__init__(printable(line, longest=None))
         self.source, self.field, self.value, self.expected, self.fix = source, field, value, expected, fix
 

@@ -133,8 +133,12 @@ def _plain_kind(kind: str) -> str:
 
 
 def check_arguments(part: str, maker: Any) -> None:
-    """Checks the arguments of a partial function by its signature; whole numbers but seeds are counts, at least 1."""
-    for name, value in maker.keywords.items() if isinstance(maker, partial) else ():
+    """Checks a function, and its arguments if it is partial; whole numbers but seeds are counts, at least 1."""
+    if maker is not None and not callable(maker):
+        raise refusal(part, maker, "a function, such as split=hs.blocks(fraction=0.3)")
+    if not isinstance(maker, partial):
+        return
+    for name, value in maker.keywords.items():
         parameter = signature(maker.func).parameters.get(name)
         kind = str(getattr(parameter, "annotation", ""))
         if _plain_kind(kind) not in _KINDS and type(getattr(parameter, "default", None)) in (int, float):

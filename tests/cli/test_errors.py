@@ -68,7 +68,7 @@ CASES = [
     ("finetune", ["pretrained=r", "freeze=cnn"], "freeze is cnn, expected a list of response"),
     ("finetune", ["pretrained=r", "thaw_at=null"], "thaw_at is null, expected keys and values"),
     ("finetune", ["pretrained=r", "thaw_at.cnn=2"], "thaw_at.cnn is 2, expected between 0 and 1"),
-    ("predict", ["run=r", "batch=0"], "batch is 0, expected at least 1"),
+    ("predict", ["run=r", "threads=0"], "threads is 0, expected at least 1"),
     ("predict", ["run=r", "outt=a.tif"], "did you mean out?"),
 ]
 

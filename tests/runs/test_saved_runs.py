@@ -11,6 +11,7 @@ import pytest
 import hsfusion
 from hsfusion.errors import EnvironmentFailure, InputError
 from hsfusion.runs.report import log_outputs
+from hsfusion.runs.settings import TrainSettings
 from hsfusion.scenes.description import read_configuration
 from hsfusion.trust.verdict import Duplicate
 
@@ -62,6 +63,11 @@ def test_file_keeps_mean_and_correlation_of_the_training_spectra(run, folder):
     assert mean.shape == (len(run.weights.bands),)
     np.testing.assert_allclose(np.diag(correlation), 1, atol=1e-4)
     np.testing.assert_array_equal(correlation, correlation.T)
+
+
+def test_name_in_place_of_a_function_is_refused_with_what_makes_it():
+    with pytest.raises(InputError, match=r"split is random, expected a function, such as split=hs.blocks"):
+        TrainSettings(split="random")
 
 
 def test_settings_take_a_mapping_for_the_model():
