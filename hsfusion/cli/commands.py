@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -173,9 +174,10 @@ def settings_of(cfg: DictConfig) -> TrainSettings:
 
     check_value("optimized_metric", cfg.optimized_metric, "str", choices=VALIDATION_METRICS)
     values = values_of(TrainSettings, cfg)
-    values |= {part: instantiate(cfg[part]) for part in ("groups", "split", "optimizer", "trainer")}
-    values["loggers"] = tuple(instantiate(logger) for logger in (cfg.logger or {}).values())
-    values["callbacks"] = tuple(instantiate(callback, _partial_=True) for callback in (cfg.callbacks or {}).values())
+    make = partial(instantiate, _convert_="all")  # with lists and mappings of Python
+    values |= {part: make(cfg[part]) for part in ("groups", "split", "optimizer", "trainer")}
+    values["loggers"] = tuple(make(logger) for logger in (cfg.logger or {}).values())
+    values["callbacks"] = tuple(make(callback, _partial_=True) for callback in (cfg.callbacks or {}).values())
     values["model"] = plain(cfg.model) | {"backbone": _backbone(cfg.model.backbone)}
     return TrainSettings(**values)
 

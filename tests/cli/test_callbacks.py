@@ -6,8 +6,10 @@ import json
 import pytest
 import rasterio
 import torch
+from hydra import compose, initialize_config_dir
 
-from hsfusion.cli.words import hydra_word
+from hsfusion.cli.commands import settings_of
+from hsfusion.cli.words import CONF, hydra_word, hydra_words
 from hsfusion.data.synthetic import synthetic_scene
 
 
@@ -82,3 +84,12 @@ def test_what_lightning_refuses_is_one_line(hsfusion, tmp_path, words, line):
 )
 def test_keys_that_lightning_or_a_callback_takes_need_no_plus(word, added):
     assert hydra_word(word, multirun=False) == ("++" if added else "") + word
+
+
+def test_lists_reach_what_is_made_as_those_of_python():
+    words = ["optimizer.betas=[0.8,0.9]", "callbacks.mine={_target_: builtins.dict, steps: [1, 2]}"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        settings = settings_of(compose("train", overrides=hydra_words(words, "train")))
+    assert settings.optimizer is not None
+    assert settings.optimizer([torch.nn.Parameter(torch.zeros(1))]).defaults["betas"] == (0.8, 0.9)
+    assert repr(settings.callbacks[0]()) == "{'steps': [1, 2]}"
