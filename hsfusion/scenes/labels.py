@@ -124,19 +124,29 @@ def read_labels(
     """
     path, none = Path(path), {int(code) for code in np.ravel(unlabelled)}
     index, classes, categories = _indexed(path, scene, variable, class_field, none)
-    zero = categories.names.get(0, "")
-    if 0 in none and (index < 0).any() and zero and zero.lower() not in _NO_CLASS_NAMES:
-        _log.warning("%s calls code 0 %s, but scene.unlabelled says that it is no class.", path, zero)
+    if 0 in none:
+        _warn_of_zero(path, index, categories)
     return _numbered(path, index, classes, categories)
+
+
+def _warn_of_zero(path: Path, index: NDArray[np.integer], categories: Categories) -> None:
+    """Logs that pixels of code 0 are left out of which the file says that they are a class."""
+    zero = categories.names.get(0, "")
+    if (index < 0).any() and zero and zero.lower() not in _NO_CLASS_NAMES:
+        _log.warning("%s calls code 0 %s, but it counts as unlabelled.", path, zero)
 
 
 def read_label_pair(
     first: str | Path, second: str | Path, scene: Scene
 ) -> tuple[Labels, NDArray[np.bool_], NDArray[np.bool_]]:
     """Reads two rasters of class codes as one, and which pixels (H, W) each of them labels: none may be in both."""
+    for path in (first, second):
+        if kind := vector_format(Path(path)):
+            raise InputError(path, "format", kind, "a raster of class codes", "rasterise it on the grid of the scene")
     files = [_indexed(Path(path), scene, None, None, {0}) for path in (first, second)]
     in_first, in_second = (index >= 0 for index, _, _ in files)
-    for path, pixels in ((first, in_first), (second, in_second)):
+    for path, (index, _, categories), pixels in zip((first, second), files, (in_first, in_second), strict=True):
+        _warn_of_zero(Path(path), index, categories)
         if not pixels.any():
             raise InputError(path, "number of labelled pixels", 0, "at least 1", "give a raster of class codes")
     if both := int((in_first & in_second).sum()):

@@ -188,6 +188,15 @@ def test_two_files_get_one_numbering(tmp_path):
     assert (in_first.tolist(), in_second.tolist()) == ([[True, True, False, False]], [[False, False, True, True]])
 
 
+def test_class_of_code_0_in_a_pair_is_logged(tmp_path, caplog):
+    files = []
+    for i, codes in enumerate(([[0, 1, 0]], [[0, 0, 1]])):
+        (tmp_path / str(i)).mkdir()
+        files.append(write_envi(tmp_path / str(i), np.array(codes), classes=2, **{"class names": "{Water, Soil}"}))
+    read_label_pair(*files, scene_of((1, 3)))
+    assert caplog.text.count("calls code 0 Water") == 2
+
+
 def test_file_of_a_pair_without_labels_is_named(tmp_path):
     files = [save(tmp_path / "a.npy", np.array([[1, 2]])), save(tmp_path / "b.npy", np.array([[0, 0]]))]
     with pytest.raises(InputError, match=r"b\.npy: number of labelled pixels is 0"):

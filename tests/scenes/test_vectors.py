@@ -38,6 +38,7 @@ from scene_files.vectors import (
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import read_labels
+from hsfusion.scenes.labels import read_label_pair
 
 
 @pytest.mark.parametrize("name", ["name", "code", "whole"])
@@ -137,6 +138,12 @@ def test_scene_in_degrees_takes_labels_in_metres(tmp_path):
 def test_layer_of_which_no_feature_has_a_class_names_the_attribute(tmp_path):
     path = write(tmp_path / "gt.gpkg", [pixels(0, 0)], code=np.array([None], object))
     assert "fill in code of the features" in refused(path, class_field="code")
+
+
+def test_polygons_in_a_pair_of_rasters_are_refused(tmp_path):
+    path = write(tmp_path / "gt.gpkg", [pixels(0, 0)], code=[1])
+    with pytest.raises(InputError, match=r"gt\.gpkg: format is GPKG, expected a raster of class codes"):
+        read_label_pair(path, path, scene_of())
 
 
 def test_pixels_that_two_classes_claim_get_none_and_are_counted(tmp_path, caplog):
