@@ -72,11 +72,12 @@ class Experiment:
 
 def as_labelled(scene: LabelledScene | str | Path) -> LabelledScene:
     """A scene with labels, opened where it is the path of a description."""
-    if str(scene).endswith((".yaml", ".yml")):
+    is_path = isinstance(scene, str | Path)
+    if is_path and str(scene).endswith((".yaml", ".yml")):
         scene = open_described([str(scene)])
     if not isinstance(scene, LabelledScene):
-        source = scene if isinstance(scene, str | Path) else "scene"
-        fix = "name a description (.yaml), or open it with labels=PATH"
+        source = scene if is_path else getattr(scene, "name", "scene")
+        fix = "open it with labels=PATH (scene=file scene.cube=PATH scene.labels=PATH), or name a description (.yaml)"
         raise InputError(source, "labels", "missing", "a scene with labels", fix)
     return scene
 

@@ -239,4 +239,4 @@ def test_cube_without_labels_is_refused_by_train(hsfusion, tmp_path):
     keys = ("scene=cube", "scene.path=x.npy", "scene.wavelengths=[500,600]", "scene.wavelength_unit=nm")
     done = hsfusion("train", *keys, cwd=tmp_path)
     assert done.returncode == 2
-    assert "scene: labels is missing, expected a scene with labels" in done.stderr.splitlines()[-1]
+    assert "x: labels is missing, expected a scene with labels" in done.stderr.splitlines()[-1]
