@@ -20,7 +20,7 @@ from hsfusion.scenes.mosaic import sample_spectra
 
 Device = torch.device | str
 
-#: Edge in pixels of the squares that are computed at once: always the same, and counted from the scene's corner: what a
+#: Edge in pixels of the squares that are computed at once. Always the same, and counted from the scene's corner: what a
 #: pixel's numbers are must not depend on how much memory there was.
 TILE = 256
 _MOST_PATCHES = 1000  # that are classified at once
@@ -100,9 +100,8 @@ def classify(
         x = x.pin_memory() if device.type == "cuda" else x
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 is float32, on every device
             (logits,), (missing,) = network.classify(x.to(device, non_blocking=True))
-        shares = (
-            logits.movedim(0, -1).softmax(-1).masked_fill_(missing[..., None], torch.nan)
-        )  # (H, W, K), as in memory
+        shares = logits.movedim(0, -1).softmax(-1)  # (H, W, K), as in memory
+        shares.masked_fill_(missing[..., None], torch.nan)
         confidence, classes = shares.max(-1)
         classes = classes.to(torch.int16).masked_fill_(missing, -1)
         every = shares.movedim(-1, 0).cpu().numpy() if probabilities else None

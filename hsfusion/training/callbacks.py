@@ -253,7 +253,7 @@ class TrackioLogger(Logger):
 
     @property
     def version(self) -> str:
-        """None: Trackio gives runs of one name numbers of its own."""
+        """Empty: Trackio tells runs of one name apart by itself."""
         return ""
 
     @property
