@@ -100,7 +100,12 @@ def is_folder_name(name: str) -> bool:
 
 
 def start_folder(
-    path: Path | None, configuration: str, log: MemoryHandler, *, experiments: Sequence[Experiment], resume: Path | None
+    folder: str | Path | None,
+    configuration: str,
+    log: MemoryHandler,
+    *,
+    experiments: Sequence[Experiment],
+    resume: str | Path | None,
 ) -> Path | None:
     """Makes a run folder at the beginning of a training: only now, so that input that is refused leaves none behind.
 
@@ -108,14 +113,14 @@ def start_folder(
     """
     from hsfusion.training.building import check_can_be_saved  # with torch: reading a folder goes without
 
-    inputs = {} if path is None and resume is None else inputs_of(experiments)
+    inputs = {} if folder is None and resume is None else inputs_of(experiments)
     if resume is not None:
-        check_same_inputs(resume, inputs, experiments, configuration)
-    if path is None:
+        check_same_inputs(Path(resume), inputs, experiments, configuration)
+    if folder is None:
         return None
     check_can_be_saved(experiments[0].initial.architecture)
-    check_space(path, experiments)
-    path = make_folder(path)
+    check_space(Path(folder), experiments)
+    path = make_folder(Path(folder))
     file = RunLog(path)
     log.setTarget(file)
     log.flush()
@@ -231,10 +236,13 @@ def training_log(command: str = "") -> Iterator[MemoryHandler]:
         root.setLevel(level)
 
 
-def interrupted_checkpoint(run: Path, configuration: str) -> Path:
+def interrupted_checkpoint(run: str | Path | None, configuration: str) -> Path | None:
     """The checkpoint in the folder of an interrupted run of the same configuration (YAML); nothing is executed."""
     import torch
 
+    if run is None:
+        return None
+    run = Path(run)
     before, now = leaves(recorded_configuration(run)), leaves(read_configuration(configuration))
     for key in sorted(before.keys() | now.keys()):
         if (was := before.get(key)) != now.get(key):

@@ -114,14 +114,12 @@ def train(
     with training_log(command) as log:
         labelled = as_labelled(scene)
         configuration = configuration or describe(settings)
-        resume = None if resume is None else Path(resume)
-        checkpoint = None if resume is None else interrupted_checkpoint(resume, configuration)
+        checkpoint = interrupted_checkpoint(resume, configuration)
         choices: list[dict[str, Any]] = []
         if prepare is None:
             settings, choices = selected(labelled, settings, resume=resume)
         experiment = (prepare or prepare_experiment)(labelled, settings)
-        path = None if folder is None else Path(folder)
-        path = start_folder(path, configuration, log, experiments=[experiment], resume=resume)
+        path = start_folder(folder, configuration, log, experiments=[experiment], resume=resume)
         if path is not None and choices:
             write_json(path / "choices.json", {"choices": choices})
         result = fit(settings, experiment, path, checkpoint=checkpoint)
@@ -154,11 +152,9 @@ def train_jointly(
     settings = replaced(settings or TrainSettings(), fields)
     with training_log(command) as log:
         configuration = configuration or describe(settings)
-        resume = None if resume is None else Path(resume)
-        checkpoint = None if resume is None else interrupted_checkpoint(resume, configuration)
+        checkpoint = interrupted_checkpoint(resume, configuration)
         parts, network = prepare_jointly([as_labelled(scene) for scene in scenes], settings)
-        path = None if folder is None else Path(folder)
-        path = start_folder(path, configuration, log, experiments=parts, resume=resume)
+        path = start_folder(folder, configuration, log, experiments=parts, resume=resume)
         results = fit_jointly(settings, parts, network, folder=path, checkpoint=checkpoint)
         for part, result in results if settings.baselines else ():
             on_these_bands = replace(settings, groups=lambda bands, part=part: part.initial.groups)
