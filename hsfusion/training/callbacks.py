@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -273,11 +273,13 @@ class TrackioLogger(Logger):
     @rank_zero_only
     def log_image(self, key: str, images: list[Any]) -> None:
         """Logs figures of Matplotlib."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+
         trackio: Any = importlib.import_module("trackio")
         for figure in images:
-            with tempfile.TemporaryDirectory() as folder:
-                figure.savefig(path := Path(folder) / "figure.png")
-                self.experiment.log({key: trackio.Image(path)})
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            self.experiment.log({key: trackio.Image(np.asarray(canvas.buffer_rgba())[..., :3])})
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:

@@ -459,12 +459,12 @@ def test_trainer_of_somebody_sees_the_same_network_after_the_training_and_in_ano
 def test_trackio_gets_metrics_by_step_settings_and_figures(monkeypatch):
     logged = []
     run = SimpleNamespace(log=lambda metrics, step=None: logged.append((metrics, step)), config={})
-    trackio = SimpleNamespace(init=lambda *_, **__: run, Image=lambda path: path.read_bytes()[:4])
+    trackio = SimpleNamespace(init=lambda *_, **__: run, Image=lambda pixels: (pixels.shape, pixels.dtype))
     monkeypatch.setitem(sys.modules, "trackio", trackio)
     monkeypatch.setattr(callbacks, "RequirementCache", lambda _: True)
     logger = TrackioLogger(project="hsfusion", name="run", save_dir="logs")
     logger.log_hyperparams({"seed": 3})
     logger.log_metrics({"train/loss": 1.0}, step=4)
-    logger.log_image("map", [Figure((1, 1))])
+    logger.log_image("map", [Figure((2, 1), dpi=100)])
     assert run.config == {"seed": 3}
-    assert logged == [({"train/loss": 1.0}, 4), ({"map": b"\x89PNG"}, None)]
+    assert logged == [({"train/loss": 1.0}, 4), ({"map": ((100, 200, 3), np.uint8)}, None)]
