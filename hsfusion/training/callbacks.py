@@ -1,8 +1,7 @@
-"""Callbacks of the training, a logger, and the watch over its processes."""
+"""Callbacks of the training, and the watch over its processes."""
 
 from __future__ import annotations
 
-import importlib
 import io
 import logging
 import os
@@ -17,17 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
-from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies.launchers import subprocess_script
-from lightning.pytorch.utilities import rank_zero_only
-from lightning_utilities.core.imports import RequirementCache
 
 from hsfusion.errors import STOP_SIGNALS, EnvironmentFailure, HsFusionError
 from hsfusion.nn import FusionNetwork
@@ -232,59 +226,6 @@ class WholeFiles(TorchCheckpointIO):
             if self._misses == _MOST_MISSES:
                 raise
             _log.info("%s The next epoch tries again.", error)
-
-
-class TrackioLogger(Logger):
-    """Lightning's logger for Trackio, which has the interface of Weights & Biases and keeps runs in files.
-
-    ``project`` is what runs are shown together by, ``name`` that of the run. Trackio does not need ``save_dir``.
-    """
-
-    def __init__(self, *, project: str, name: str, save_dir: object = None) -> None:
-        if not (known := RequirementCache("trackio>=0.20")):
-            raise ModuleNotFoundError(str(known))
-        self._project, self._name = project, name
-        self._run: Any = None
-
-    @property
-    def name(self) -> str:
-        """Name of the run."""
-        return self._name
-
-    @property
-    def version(self) -> str:
-        """Empty: Trackio tells runs of one name apart by itself."""
-        return ""
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        """The run of Trackio, begun at the first call."""
-        trackio: Any = importlib.import_module("trackio")
-        if self._run is None:
-            self._run = trackio.init(self._project, name=self._name, embed=False)
-        return self._run
-
-    @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Logs metrics, by the step where there is one."""
-        self.experiment.log(metrics, step=step)
-
-    @rank_zero_only
-    def log_image(self, key: str, images: list[Any]) -> None:
-        """Logs figures of Matplotlib."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-
-        trackio: Any = importlib.import_module("trackio")
-        for figure in images:
-            canvas = FigureCanvasAgg(figure)
-            canvas.draw()
-            self.experiment.log({key: trackio.Image(np.asarray(canvas.buffer_rgba())[..., :3])})
-
-    @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Logs the settings of the LightningModule."""
-        self.experiment.config.update(params)
 
 
 @contextmanager

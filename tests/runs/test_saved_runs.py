@@ -3,13 +3,16 @@
 import json
 import re
 import shutil
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import hsfusion
 from hsfusion.errors import EnvironmentFailure, InputError
+from hsfusion.runs import trackio_logger
 from hsfusion.runs.report import log_outputs
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.scenes.description import read_configuration
@@ -132,3 +135,17 @@ def test_each_logger_gets_accuracies_and_figures_in_its_way(method, of_logger):
     values = {"test/overall_accuracy": 0.9, "test/average_accuracy": 0.8, "test/kappa": 0.7, "test/mean_iou": 0.6}
     assert calls["log_metrics"] == (values,)
     assert set(calls) == {"log_metrics", "save", method, *(["finish"] if of_logger else [])}
+
+
+def test_trackio_gets_metrics_by_step_settings_and_figures(monkeypatch):
+    logged = []
+    run = SimpleNamespace(log=lambda metrics, step=None: logged.append((metrics, step)), config={})
+    trackio = SimpleNamespace(init=lambda *_, **__: run, Image=lambda image: image.format)
+    monkeypatch.setitem(sys.modules, "trackio", trackio)
+    monkeypatch.setattr(trackio_logger, "RequirementCache", lambda _: True)
+    logger = trackio_logger.TrackioLogger(project="hsfusion", name="run", save_dir="logs")
+    logger.log_hyperparams({"seed": 3})
+    logger.log_metrics({"train/loss": 1.0}, step=4)
+    logger.log_image("map", [Figure((1, 1))])
+    assert run.config == {"seed": 3}
+    assert logged == [({"train/loss": 1.0}, 4), ({"map": "PNG"}, None)]

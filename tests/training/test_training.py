@@ -1,5 +1,4 @@
 import math
-import sys
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -8,7 +7,6 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from sklearn import metrics
 
 from hsfusion.data.public import indian_pines_bands
@@ -19,9 +17,8 @@ from hsfusion.runs.experiment import prepare_experiment
 from hsfusion.runs.settings import FUSIONS, ModelSettings, TrainSettings
 from hsfusion.runs.training import fit_network, patch_data
 from hsfusion.spectra import BandGroup, Bands, even_groups
-from hsfusion.training import callbacks
 from hsfusion.training.building import WeightReadout, build_network
-from hsfusion.training.callbacks import History, KeepBest, TrackioLogger, WeightHistory
+from hsfusion.training.callbacks import History, KeepBest, WeightHistory
 from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights, confusion_matrix
 from hsfusion.training.model_file import ClassList, ModelHeader, load_model, save_model
 
@@ -454,17 +451,3 @@ def test_trainer_of_somebody_sees_the_same_network_after_the_training_and_in_ano
         fitted = validated(trainer)
         (after,) = trainer.validate(module, datamodule=data, verbose=False)
         assert after["val/loss"] == fitted and module._whitened is False
-
-
-def test_trackio_gets_metrics_by_step_settings_and_figures(monkeypatch):
-    logged = []
-    run = SimpleNamespace(log=lambda metrics, step=None: logged.append((metrics, step)), config={})
-    trackio = SimpleNamespace(init=lambda *_, **__: run, Image=lambda pixels: (pixels.shape, pixels.dtype))
-    monkeypatch.setitem(sys.modules, "trackio", trackio)
-    monkeypatch.setattr(callbacks, "RequirementCache", lambda _: True)
-    logger = TrackioLogger(project="hsfusion", name="run", save_dir="logs")
-    logger.log_hyperparams({"seed": 3})
-    logger.log_metrics({"train/loss": 1.0}, step=4)
-    logger.log_image("map", [Figure((2, 1), dpi=100)])
-    assert run.config == {"seed": 3}
-    assert logged == [({"train/loss": 1.0}, 4), ({"map": ((100, 200, 3), np.uint8)}, None)]
