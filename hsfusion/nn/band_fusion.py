@@ -335,7 +335,7 @@ def _index_bands(fusion: Any, *_: object) -> None:
     """Keeps the indices (G, L) of the bands of each group, its own first; loading tensors can change the groups."""
     membership = fusion.get_buffer("membership")
     fusion._sizes = membership.sum(1).tolist()
-    bands = membership.int().argsort(dim=1, descending=True, stable=True)[:, : max(fusion._sizes)]
+    bands = membership.int().argsort(dim=1, descending=True, stable=True)[:, : max(fusion._sizes)].contiguous()
     fusion.register_buffer("_bands", bands, persistent=False)
 
 
