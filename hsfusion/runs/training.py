@@ -213,19 +213,19 @@ def fit_network(
 ) -> FittedNetwork:
     """Trains a network of one part or several in place; keeps the best epoch, of a pretrained one also its start."""
     data = parts[0][1] if len(parts) == 1 else SeveralDataModule([patches for _, patches in parts])
-    val_pixels = sum(part.split.count(VAL) for part, _ in parts)
     classes = np.concatenate([part.cube.classes.numpy()[part.split.pixels(TRAIN)] for part, _ in parts])
     counts = np.bincount(classes[classes >= 0], minlength=network.cnn.classifier.out_channels)
     module = _classifier(settings, network, counts)
-    # the step after which the last batch knew its bands
-    gates = network.fusion.gates
+    gates = network.fusion.gates  # settled is the step after which the last batch knew its bands
     settled = 0 if gates is None or gates.kept.any() else int(SETTLED * module.total_steps) + 1
     measured = [(part.network, sample_patches(part.network, patches, part.split, most=256)) for part, patches in parts]
     history, best, weights = History(), KeepBest(first_step=settled), WeightHistory(measured)
     callbacks: list[pl.Callback] = [history, weights, best]
     if folder is not None:
         callbacks.append(LastCheckpoint(folder / "checkpoints" / "last.ckpt"))
-    trainer = _trainer(settings, folder, callbacks, validated=val_pixels > 0, pretrained=pretrained)
+    validated = any(part.split.count(VAL) for part, _ in parts)
+    trainer = _trainer(settings, folder, callbacks, validated=validated, pretrained=pretrained)
+    check_gpu_memory(trainer.strategy.root_device, [part for part, _ in parts])
     start = time.perf_counter()
     run_trainer(trainer, module, data, checkpoint=checkpoint)
     seconds = time.perf_counter() - start
@@ -243,6 +243,14 @@ def fit_network(
         trainer.is_global_zero,
         trainer.loggers,
     )
+
+
+def check_gpu_memory(device: torch.device, experiments: Sequence[Experiment]) -> None:
+    """Refuses a GPU that has no room for the pixels, before anything is trained."""
+    needed = sum(part.cube.values.nbytes + part.cube.index.nbytes for part in experiments)
+    if device.type == "cuda" and (free := torch.cuda.mem_get_info(device)[0]) < needed:
+        what = f"{device}: free memory is {free / 1e9:.2f} GB, expected at least {needed / 1e9:.2f} GB for the pixels"
+        raise EnvironmentFailure(f"{what}. Fix: use trainer=cpu, a GPU with more memory, or fewer bands.")
 
 
 def run_trainer(

@@ -11,11 +11,11 @@ from sklearn import metrics
 
 from hsfusion.data.public import indian_pines_bands
 from hsfusion.data.synthetic import synthetic_scene
-from hsfusion.errors import HsFusionError, InputError
+from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError
 from hsfusion.nn.band_fusion import matrix_product
 from hsfusion.runs.experiment import prepare_experiment
 from hsfusion.runs.settings import FUSIONS, ModelSettings, TrainSettings
-from hsfusion.runs.training import fit_network, patch_data
+from hsfusion.runs.training import check_gpu_memory, fit_network, patch_data
 from hsfusion.spectra import BandGroup, Bands, even_groups
 from hsfusion.training.building import WeightReadout, build_network
 from hsfusion.training.callbacks import History, KeepBest, WeightHistory
@@ -451,3 +451,13 @@ def test_trainer_of_somebody_sees_the_same_network_after_the_training_and_in_ano
         fitted = validated(trainer)
         (after,) = trainer.validate(module, datamodule=data, verbose=False)
         assert after["val/loss"] == fitted and module._whitened is False
+
+
+def test_gpu_without_room_for_the_pixels_is_refused(monkeypatch):
+    cube = SimpleNamespace(values=torch.zeros(1000, 100), index=torch.zeros(10, 100, dtype=torch.int32))
+    experiments = [SimpleNamespace(cube=cube)] * 2
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (808_000 - (device.index or 0), 10**9))
+    check_gpu_memory(torch.device("cuda", 0), experiments)
+    check_gpu_memory(torch.device("cpu"), experiments)
+    with pytest.raises(EnvironmentFailure, match=r"cuda:1: free memory is 0\.00 GB, expected at least"):
+        check_gpu_memory(torch.device("cuda", 1), experiments)
