@@ -166,7 +166,7 @@ def test_text_stands_out_from_its_ground(page, look):
 CODES = (2, 5, 300)  # of a map of 3 rows and 4 columns; 0 is no class
 CLASSES = np.array([[2, 2, 5, 0], [5, 5, 300, 300], [2, 300, 300, 5]])
 SHOW = """
-    picture.decode().then(() => {
+    window.addEventListener("load", () => {
         const color = (row, column) => [...canvas.getContext('2d').getImageData(column, row, 1, 1).data].join(' ');
         const { left, top } = frame.getBoundingClientRect(), looks = [color(0, 1), color(0, 3)];
         const event = (name, column, row, more) => frame.dispatchEvent(new PointerEvent(name, { pointerId: 1,
@@ -192,7 +192,7 @@ def map_page(**place) -> str:
 
 @needs_chromium
 def test_map_in_a_browser_shows_classes_places_and_moves(look):
-    title, console = look(map_page(), SHOW, "--virtual-time-budget=3000")
+    title, console = look(map_page(), SHOW)
     shown = json.loads(html.unescape(title))
     assert console == []
     assert shown["rows"] == np.searchsorted([0, *CODES], CLASSES).ravel().tolist()
@@ -201,7 +201,7 @@ def test_map_in_a_browser_shows_classes_places_and_moves(look):
     assert shown["moved"] == pytest.approx([1, 0])
     assert shown["zoom"] == pytest.approx(1.5)
     placed = map_page(transform=(20, 0, 500_000, 0, -20, 5_500_000), crs="UTM 33N")
-    shown = json.loads(html.unescape(look(placed, SHOW, "--virtual-time-budget=3000")[0]))
+    shown = json.loads(html.unescape(look(placed, SHOW)[0]))
     assert shown["texts"][0] == "wood: 500050, 5499970 (UTM 33N)"
 
 

@@ -94,4 +94,4 @@ function start() {
   whole();
 }
 
-picture.decode().then(start);
+window.addEventListener("load", start);
