@@ -207,6 +207,8 @@ def raster_codes(file: CubeFile, unlabelled: Collection[int]) -> tuple[NDArray[n
     values = np.unique(data[~masked])
     codes = [int(value) for value in values]
     classes = [code for code in codes if code not in unlabelled and code != file.nodata]
+    if 0 in codes and 0 in unlabelled and file.nodata not in (None, 0):
+        _log.warning("%s: 0 counts as no class, although nodata is %g (see scene.unlabelled).", file.path, file.nodata)
     position = {code: i for i, code in enumerate(classes)}
     index, labels = np.array([position.get(code, -1) for code in codes], np.int32), np.full(data.shape, -1, np.int32)
     for row in range(len(data)):  # whole scenes of int64 would fill the memory

@@ -144,6 +144,16 @@ def test_named_class_0_that_is_taken_as_unlabelled_is_told(tmp_path, caplog):
     assert read_labels(path, scene_of((1, 2)), unlabelled=[]).legend().names == ("Water", "Soil")
 
 
+@pytest.mark.parametrize(("nodata", "warned"), [(255, True), (0, False), (None, False)])
+def test_zero_beside_another_nodata_is_said_to_be_no_class(tmp_path, caplog, nodata, warned):
+    path = write_tiff(tmp_path / "gt.tif", np.array([[0, 1, 255]], "u1"), nodata=nodata)
+    read_labels(path, scene_of((1, 3), transform=TRANSFORM, crs=UTM))
+    assert ("0 counts as no class, although nodata is 255" in caplog.text) == warned
+    caplog.clear()
+    read_labels(path, scene_of((1, 3), transform=TRANSFORM, crs=UTM), unlabelled=[])
+    assert "no class" not in caplog.text
+
+
 def test_users_names_and_colours_go_by_the_codes_of_the_file_and_before_its_own(tmp_path):
     path = write_tiff(tmp_path / "gt.tif", np.array([[-1, 0, 1]], "i2"), tags={"class_-1": "sea", "class_1": "land"})
     labels = read_labels(path, scene_of((1, 3), transform=TRANSFORM, crs=UTM))
