@@ -24,6 +24,7 @@ from hsfusion.scenes.labels import raster_codes
 from hsfusion.scenes.legend import read_categories
 from hsfusion.scenes.opening import FileScene, with_labels, with_sources, with_user_metadata
 from hsfusion.scenes.survey import Survey, atmospheric_bands, exact, format_band_ranges, plausibility_warnings, survey
+from hsfusion.scenes.vectors import vector_format
 from hsfusion.spectra import Bands
 from hsfusion.training.model_file import FORMAT_VERSION, ModelHeader
 
@@ -120,6 +121,10 @@ def inspect_file(cube: str, keys: Mapping[str, Any]) -> Inspection:
     def part(*names: str) -> dict[str, Any]:
         return {name: given[name] for name in names if name in given}
 
+    if features := vector_format(Path(cube)):
+        raise InputError(
+            cube, "format", features, "a raster", f"give it with its scene: hsfusion inspect CUBE labels={cube}"
+        )
     with _logged_warnings() as logged:
         file = with_user_metadata(open_cube_file(cube, **part(*_OF_FILE)), **part(*_OF_NUMBERS))
         missing = None

@@ -257,6 +257,9 @@ def load_run(folder: str | Path) -> Run:
     if not folder.is_dir():
         what = "a file" if folder.exists() else "missing"
         raise InputError(folder, "run", what, "the folder of a run", "name a folder that hsfusion train wrote")
+    if not (folder / "metrics.json").exists() and (inside := sorted(folder.glob("*/metrics.json"))):
+        given = f"a folder of runs ({len(inside)})"
+        raise InputError(folder, "run", given, "the folder of one run", f"name one, such as {inside[0].parent}")
     checks = read_json(folder / "verdict.json")
     with checked_keys(folder):
         beats_chance, pairs = checks["beats_chance"], tuple(Duplicate(*pair) for pair in checks["duplicates"])

@@ -203,6 +203,15 @@ def test_large_codes_are_kept_apart(folder):
     assert [(row.code, row.pixels) for row in labels] == [(16777216, 40), (16777217, 60), (0, 220)]
 
 
+def test_features_are_to_be_given_with_a_scene(tmp_path):
+    path = tmp_path / "fields.geojson"
+    path.write_text('{"type": "FeatureCollection", "features": []}')
+    with pytest.raises(
+        InputError, match=r"format is GeoJSON, expected a raster\. Fix: .* hsfusion inspect CUBE labels="
+    ):
+        inspect_file(str(path), {})
+
+
 def test_layer_of_measurements_is_no_label_raster(folder):
     np.save(folder / "dsm.npy", np.random.default_rng(0).normal(100, 3, (LINES, SAMPLES)))
     inspected = inspect_file(str(folder / "dsm.npy"), {})

@@ -40,6 +40,10 @@ def test_damaged_or_missing_file_is_named(folder, name, content):
 def test_folder_that_is_none_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere: run is missing, expected the folder of a run"):
         hsfusion.load_run(tmp_path / "nowhere")
+    (tmp_path / "seed=1").mkdir()
+    (tmp_path / "seed=1/metrics.json").write_text("{}")
+    with pytest.raises(InputError, match=r"run is a folder of runs \(1\), .*\. Fix: name one, such as .*seed=1\."):
+        hsfusion.load_run(tmp_path)
 
 
 def test_duplicate_bands_are_read(folder):
