@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hsfusion.errors import InputError
 from hsfusion.scenes.geobox import GeoBox, Window
 from hsfusion.scenes.labels import LabelledScene
-from hsfusion.scenes.legend import Legend, is_named
+from hsfusion.scenes.legend import PALETTE, Legend, is_named
 from hsfusion.scenes.scene import Scene, layer_count, take_layers
 from hsfusion.spectra import Bands, match_bands
 
@@ -107,12 +107,13 @@ def join_scenes(labelled: Sequence[LabelledScene]) -> LabelledScene:
 def on_common_legend(labelled: Sequence[LabelledScene]) -> list[LabelledScene]:
     """Gives scenes one legend of the classes of all; classes of one name become one class.
 
-    Codes are kept where all scenes agree on them, and are renumbered from 1 otherwise. A class need not occur in every
-    scene. Classes without names are joined by their codes, which is warned of.
+    Codes are kept where all scenes agree on them, and are renumbered from 1 otherwise. A colour of the palette that an
+    earlier scene has for another class gives way to a free one. A class need not occur in every scene. Classes without
+    names are joined by their codes, which is warned of.
     """
     legends = [zip(part.legend.names, part.legend.codes, part.legend.colors, strict=True) for part in labelled]
-    classes = [one for legend in reversed(legends) for one in legend]
-    entries = {name: (code, color) for name, code, color in classes}
+    classes = [one for legend in legends for one in legend]
+    entries = {name: (code, color) for name, code, color in reversed(classes)}  # the first scene decides
     agreed = len({code for code, _ in entries.values()}) == len(entries)
     agreed = agreed and all(entries[name][0] == code for name, code, _ in classes)
     names = sorted(entries, key=lambda name: entries[name][0])
@@ -122,7 +123,12 @@ def on_common_legend(labelled: Sequence[LabelledScene]) -> list[LabelledScene]:
         _log.warning("Merged into one class, because they share a code and have no names: %s.", ", ".join(shared))
     if not agreed:
         _log.warning("The scenes use different codes for the same classes; the map uses %s.", codes)
-    legend = Legend(tuple(codes[name] for name in names), tuple(names), tuple(entries[name][1] for name in names))
+    colors: dict[int, str] = {}
+    for name, _, _ in classes:
+        color = entries[name][1]
+        if color not in PALETTE or color not in colors.values():  # where each scene began anew
+            colors.setdefault(codes[name], color)
+    legend = Legend.of(np.array([*codes.values()]), names={code: name for name, code in codes.items()}, colors=colors)
     common = []
     for part in labelled:
         new_codes = np.array([codes[name] for name in part.legend.names], np.int32)

@@ -4,6 +4,7 @@ from affine import Affine
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayRaster, ArrayScene, GeoBox, LabelledScene, Legend, StackedScene, Window, join_scenes
+from hsfusion.scenes.legend import PALETTE
 from hsfusion.scenes.mosaic import SEPARATOR_ROWS, check_same_unit, far_from_training, median_spectrum, on_common_legend
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import Bands
@@ -99,6 +100,19 @@ def test_common_legend_leaves_scenes_apart_and_knows_the_classes_of_all(caplog):
     assert np.unique(common[0].labels).tolist() == [0, 1, 2]
     assert common[1].labels[0].tolist() == [4, 4]
     assert caplog.text == ""
+
+
+def test_colours_of_the_palette_tell_the_classes_of_all_scenes_apart():
+    colors = {1: "#123456", 2: "#123456"}  # of their own: as they are
+    scenes = [labelled(NORTH, [1, 2], ["corn", "woods"]), labelled(SOUTH, [1, 2, 3], ["oat", "corn", "rye"])]
+    lake = LabelledScene(
+        SOUTH, scenes[1].labels, Legend.of(np.array([1, 2]), names={1: "lake", 2: "sea"}, colors=colors)
+    )
+    legend = on_common_legend([*scenes, lake])[0].legend
+    given = dict(zip(legend.names, legend.colors, strict=True))
+    assert (given["corn"], given["woods"]) == PALETTE[:2]
+    assert given["lake"] == given["sea"] == "#123456"
+    assert len(set(legend.colors)) == 5
 
 
 def test_classes_without_names_are_joined_by_their_codes_with_a_warning(caplog):
