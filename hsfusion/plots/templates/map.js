@@ -54,7 +54,7 @@ function show({ x, y }) {
   const [column, row] = [(x - view.x) / view.scale, (y - view.y) / view.scale];
   if (column < 0 || row < 0 || column >= canvas.width || row >= canvas.height) return;
   const [a, b, c, d, e, f] = transform, east = a * column + b * row + c, north = d * column + e * row + f;
-  const digits = canvas.dataset.crs && Math.abs(a) + Math.abs(b) < 0.1 ? 5 : 0; // degrees, or metres
+  const digits = Math.max(0, Math.ceil(-Math.log10(Math.hypot(a, d)))); // as many as tell neighbours apart
   const where = canvas.dataset.crs
     ? `${east.toFixed(digits)}, ${north.toFixed(digits)} (${canvas.dataset.crs})`
     : `column ${Math.floor(east)}, row ${Math.floor(north)}`;
