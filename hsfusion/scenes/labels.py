@@ -165,9 +165,10 @@ def read_ids(path: str | Path, scene: Scene, *, field: str | None = None) -> NDA
 
     ``path`` is a raster of ids, 0 for none, or polygons with an attribute ``field``; see :func:`read_labels`.
     """
-    if field is None and vector_format(Path(path)):
+    features = vector_format(Path(path))
+    if field is None and features:
         raise InputError(path, "split.field", "missing", "the attribute that holds the ids", "give split.field=NAME")
-    return _indexed(Path(path), scene, None, field, {0})[0]
+    return _indexed(Path(path), scene, None, field, set() if features else {0})[0]
 
 
 def _indexed(

@@ -260,7 +260,9 @@ def _classes_of(features: VectorLayer, unlabelled: Collection[int]) -> tuple[lis
             raise InputError(features.path, "class", shown, expected, "choose another field as scene.class_field")
     known: list[Any] = [texts.get(v, v) if isinstance(v, str) else v if v is None else int(v) for v in given]
     _count(features.path, sum(value is None for value in known), "features without a class, left out")
-    known = [None if value in unlabelled else value for value in known]
+    none = [value in unlabelled for value in known]
+    _count(features.path, sum(none), "features whose number counts as no class (scene.unlabelled), left out")
+    known = [None if out else value for value, out in zip(known, none, strict=True)]
     classes = sorted({value for value in known if value is not None})  # of one type: a field has one
     position = {value: i for i, value in enumerate(classes)}
     return classes, np.array([-1 if value is None else position[value] for value in known], np.int64)

@@ -38,7 +38,7 @@ from scene_files.vectors import (
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import read_labels
-from hsfusion.scenes.labels import read_label_pair
+from hsfusion.scenes.labels import read_ids, read_label_pair
 
 
 @pytest.mark.parametrize("name", ["name", "code", "whole"])
@@ -169,12 +169,13 @@ def test_what_labels_nothing_is_counted(tmp_path, caplog):
     assert drawn.tolist() == [[0, 1, 0, 0], [0] * 4, [0] * 4]
     for text in (
         "features without a class, left out: 1.",
+        "features whose number counts as no class (scene.unlabelled), left out: 1.",
         "features without a geometry, left out: 2.",
         "features outside the scene s, left out: 1.",
         "features that hold no pixel centre of their own, and label nothing: 2.",
     ):
         assert text in caplog.text
-    assert len(caplog.records) == 4
+    assert len(caplog.records) == 5
 
 
 def test_words_are_numbered_in_their_order_and_the_user_may_rename_them(tmp_path):
@@ -221,6 +222,13 @@ def test_whole_numbers_as_text_are_labels_like_those_of_an_integer_field(tmp_pat
             )
             np.testing.assert_array_equal(text.codes, code.codes)
             assert (text.names, text.original) == (code.names, code.original)
+
+
+def test_features_of_a_number_that_is_no_class_are_counted_and_a_field_may_have_it(tmp_path, caplog):
+    path = write(tmp_path / "gt.gpkg", [point(0, col) for col in range(3)], code=np.array([0, 1, 0]))
+    assert read_labels(path, scene_of(), class_field="code").codes[0].tolist() == [0, 1, 0, 0]
+    assert "features whose number counts as no class (scene.unlabelled), left out: 2." in caplog.text
+    assert read_ids(path, scene_of(), field="code")[0].tolist() == [0, 1, 0, -1]
 
 
 def test_alphabetical_numbers_of_names_are_shown(tmp_path, caplog):
