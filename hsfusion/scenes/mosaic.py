@@ -126,7 +126,7 @@ def on_common_legend(labelled: Sequence[LabelledScene]) -> list[LabelledScene]:
     colors: dict[int, str] = {}
     for name, _, _ in classes:
         color = entries[name][1]
-        if color not in PALETTE or color not in colors.values():  # where each scene began anew
+        if color not in PALETTE or color not in colors.values():  # of which each scene has the first ones
             colors.setdefault(codes[name], color)
     legend = Legend.of(np.array([*codes.values()]), names={code: name for name, code in codes.items()}, colors=colors)
     common = []
