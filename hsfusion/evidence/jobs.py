@@ -11,6 +11,7 @@ import logging
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -93,12 +94,12 @@ class EvidenceSettings(Settings):
 
 @dataclass(frozen=True)
 class Task:
-    """What all jobs of an evidence run share; tasks of equal keys compute equal numbers."""
+    """What all jobs of a call share; a copy of it in another process equals it, and no task of another call does."""
 
     scene: LabelledScene = field(compare=False)
     settings: TrainSettings = field(compare=False)
     plan: EvidenceSettings = field(compare=False)
-    key: str
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from hsfusion.evidence.top_k import Pair, chosen_jobs, rank, retrain_jobs, top_k
 from hsfusion.publishing import LEFTOVERS, write_file
 from hsfusion.runs.comparison import EVIDENCE, Profiles
 from hsfusion.runs.experiment import as_labelled
-from hsfusion.runs.folder import read_json, write_json
+from hsfusion.runs.folder import INPUTS, check_same_inputs, inputs_of, plain_values, read_json, write_json
 from hsfusion.runs.run import duplicate_bands
 from hsfusion.runs.settings import TrainSettings, describe, refusal, replaced
 from hsfusion.scenes import LabelledScene
@@ -63,7 +62,8 @@ def gather_evidence(
         the content of evidence.json; ``hsfusion.load_evidence(folder)`` reads it as objects.
 
     Raises:
-        HsFusionError: if the input cannot be used, the folder holds other evidence, or a training diverges.
+        HsFusionError: if the input cannot be used, the folder holds evidence of another scene, split or configuration,
+            or a training diverges.
     """
     settings, folder = settings or TrainSettings(), Path(folder)
     progress, settings = settings.progress, replace(settings, progress=False, loggers=())
@@ -71,9 +71,9 @@ def gather_evidence(
     threads = settings.threads or 1
     torch.set_num_threads(threads)
     configuration = configuration or describe(settings) + describe(plan)
-    task = Task(as_labelled(scene), settings, plan, hashlib.sha256(configuration.encode()).hexdigest())
+    task = Task(as_labelled(scene), settings, plan)
     stages = _Stages(folder, task, Workers(folder, task, _processes(settings, plan), threads, progress))
-    _claim(folder, configuration)
+    stages.claim(configuration)
     (folder / jobs.LOCKS).mkdir(exist_ok=True)
     stages.content["command"] = command
     profiles = stages.train()
@@ -119,6 +119,14 @@ class _Stages:
         self._moved = [[replace(run, move=move) for run in first] for move in jobs.moves_of(task)]
         self._profiles_moved: list[Profiles] = []
         self.content: dict[str, Any] = {}
+
+    def claim(self, configuration: str) -> None:
+        """Makes the folder that of this configuration, scene and split, or continues with it."""
+        groups = [asdict(group) for group in self._task.settings.groups(self._split.labelled.scene.bands)]
+        # of a function of groups or split, the configuration holds only the name
+        inputs = inputs_of([self._split]) | {"groups": plain_values(groups)}
+        _claim(self._folder, configuration, inputs)
+        check_same_inputs(self._folder, inputs, [self._split], configuration)
 
     def train(self) -> Profiles:
         """Trainings over seeds and resamples, each with another seed, and some on moved label maps."""
@@ -241,17 +249,18 @@ class _Stages:
             write_json(file, self.content)
 
 
-def _claim(folder: Path, configuration: str) -> None:
+def _claim(folder: Path, configuration: str, inputs: dict[str, Any]) -> None:
     """Makes the folder this configuration's, or continues with it."""
     file = folder / "config.yaml"
     before = folder.iterdir() if folder.is_dir() else ()
-    strange = [path for path in before if not (path.match(LEFTOVERS) or path.name == jobs.LOCKS)]
+    strange = [path for path in before if not (path.match(LEFTOVERS) or path.name in (jobs.LOCKS, INPUTS))]
     if not file.exists():  # looked for after the rest: another call may have made it just now
         if folder.is_file() or strange:
             raise InputError(folder, "folder", "not empty", "a new or empty folder", "name another")
         (folder / jobs.LOCKS).mkdir(parents=True, exist_ok=True)
         with FileLock(folder / jobs.LOCKS / file.name):  # or two first calls with other words could both go on
             if not file.exists():
+                write_json(folder / INPUTS, inputs)
                 write_file(file, configuration)
     if file.read_text(encoding="utf-8") != configuration:
         fix = "give the same words as before, or another folder"

@@ -31,13 +31,16 @@ from hsfusion.scenes.description import read_configuration
 from hsfusion.scenes.scene import content_digest
 
 if TYPE_CHECKING:
+    from hsfusion.data.splits import Split
     from hsfusion.runs.experiment import Experiment
     from hsfusion.runs.training import TrainingResult
 
 _log = logging.getLogger(__name__)
 _ENV = "HSFUSION_RUN_DIR"  # tells the processes of a distributed run the folder
 _LOCK, _OWNER = ".lock", ".process"  # of a run that is going
-_CHECKPOINT, _INPUTS = "checkpoints/last.ckpt", "inputs.json"
+_CHECKPOINT = "checkpoints/last.ckpt"
+#: file of what decides on a run beside its configuration, see :func:`inputs_of`
+INPUTS = "inputs.json"
 _TABLES = 2 * 10**6  # bytes of tables, figures and report
 _REACHED = "validation.json"  # of a run of a sweep, when all else is written
 _FIX = "name the folder of a finished run, or train again"
@@ -113,9 +116,10 @@ def start_folder(
     """
     from hsfusion.training.building import check_can_be_saved  # with torch: reading a folder goes without
 
-    inputs = {} if folder is None and resume is None else inputs_of(experiments)
+    splits = [experiment.split for experiment in experiments]
+    inputs = {} if folder is None and resume is None else inputs_of(splits)
     if resume is not None:
-        check_same_inputs(Path(resume), inputs, experiments, configuration)
+        check_same_inputs(Path(resume), inputs, splits, configuration)
     if folder is None:
         return None
     check_can_be_saved(experiments[0].initial.architecture)
@@ -127,7 +131,7 @@ def start_folder(
     logging.getLogger().removeHandler(log)
     logging.getLogger().addHandler(file)
     write_file(path / "config.yaml", configuration)
-    write_json(path / _INPUTS, inputs)
+    write_json(path / INPUTS, inputs)
     return path
 
 
@@ -150,12 +154,12 @@ def check_space(path: Path, experiments: Sequence[Experiment]) -> None:
         raise EnvironmentFailure(f"{path}: free space is {space}, expected about {needed / 1e6:.1f} MB. Fix: {fix}.")
 
 
-def inputs_of(experiments: Sequence[Experiment]) -> dict[str, Any]:
+def inputs_of(splits: Sequence[Split]) -> dict[str, Any]:
     """What decides on a training beside its configuration: threads, and a digest of pixels and labels of each scene."""
     import torch
 
     inputs: dict[str, Any] = {"threads": torch.get_num_threads()}
-    for split in (experiment.split for experiment in experiments):
+    for split in splits:
         labelled, name = split.labelled, split.labelled.scene.name
         truth = hashlib.sha256(json.dumps(asdict(labelled.legend)).encode())
         for codes in (labelled.labels, split.roles):
@@ -166,9 +170,9 @@ def inputs_of(experiments: Sequence[Experiment]) -> dict[str, Any]:
     return inputs
 
 
-def check_same_inputs(run: Path, inputs: dict[str, Any], experiments: Sequence[Experiment], configuration: str) -> None:
+def check_same_inputs(run: Path, inputs: dict[str, Any], splits: Sequence[Split], configuration: str) -> None:
     """Refuses to go on from a run that began with another cube, other labels, or another number of threads."""
-    before = read_json(run / _INPUTS)
+    before = read_json(run / INPUTS)
     changed = [name for name, value in inputs.items() if before.get(name) != value]
     if not changed:
         return
@@ -181,7 +185,7 @@ def check_same_inputs(run: Path, inputs: dict[str, Any], experiments: Sequence[E
             value for key, value in keys.items() if value and key.rpartition(".")[2] in ("labels", "train", "test")
         ]
     else:
-        scenes = [experiment.split.labelled.scene for experiment in experiments]
+        scenes = [split.labelled.scene for split in splits]
         files = [path for scene in scenes if changed[0].endswith(f" of {scene.name}") for path in scene.files()]
     source = ", ".join(map(str, files)) or "scene"
     raise InputError(source, changed[0], "changed", f"unchanged since {run} began", "restore it, or start a new run")
@@ -260,7 +264,7 @@ def interrupted_checkpoint(run: str | Path | None, configuration: str) -> Path |
 
 def recorded_configuration(run: Path) -> dict[str, Any]:
     """The configuration of an interrupted run as plain values: nothing is resolved or called."""
-    for name in (_CHECKPOINT, "config.yaml", _INPUTS):
+    for name in (_CHECKPOINT, "config.yaml", INPUTS):
         if not (run / name).is_file():
             raise InputError(run, name, "missing", "a run folder", "correct resume")
     _refuse_running(run)

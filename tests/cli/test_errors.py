@@ -279,9 +279,9 @@ def test_names_of_files_do_not_steer_the_terminal(tmp_path, monkeypatch, capsys)
 
 
 def test_log_has_a_line_for_each_message(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(folder, "inputs_of", lambda experiments: {})
+    monkeypatch.setattr(folder, "inputs_of", lambda splits: {})
     monkeypatch.setattr(folder, "check_space", lambda path, experiments: None)
-    experiment = SimpleNamespace(initial=SimpleNamespace(architecture={}))
+    experiment = SimpleNamespace(initial=SimpleNamespace(architecture={}), split=None)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:

@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import torch
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
 
+import hsfusion as hs
 import hsfusion.data.synthetic as synthetic
 from hsfusion.cli.benchmark import evidence
 from hsfusion.cli.commands import scene_of, settings_of
@@ -32,10 +34,11 @@ from hsfusion.evidence.jobs import (
     untrained_weights,
     used_bands,
 )
-from hsfusion.evidence.stages import _claim, stability_of, verdict_of
+from hsfusion.evidence.stages import _claim, _Stages, stability_of, verdict_of
 from hsfusion.runs.comparison import Profiles
 from hsfusion.runs.folder import write_json
 from hsfusion.runs.run import duplicate_bands
+from hsfusion.runs.settings import TrainSettings
 from hsfusion.scenes import ArrayScene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import BandWeights
@@ -67,7 +70,7 @@ def configured(folder, *words):
 def tiny_task(folder):
     """What the jobs of the tiny run share."""
     cfg = configured(folder, *TINY)
-    return Task(scene_of(cfg), settings_of(cfg), EvidenceSettings(), "tiny")
+    return Task(scene_of(cfg), settings_of(cfg), EvidenceSettings())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -219,8 +222,43 @@ def test_two_first_calls_with_other_words_cannot_share_a_folder(tmp_path, monkey
 
     monkeypatch.setattr("hsfusion.evidence.stages.FileLock.__enter__", meanwhile)
     with pytest.raises(InputError, match="configuration is another one"):
-        _claim(tmp_path, "ours")
+        _claim(tmp_path, "ours", {})
     assert (tmp_path / "config.yaml").read_text() == "theirs"
+
+
+def test_tasks_of_two_calls_with_the_same_settings_have_each_their_own_scene(tmp_path):
+    first, second = (tiny_task(tmp_path) for _ in range(2))
+    assert pickle.loads(pickle.dumps(first)) == first != second
+    for task in (first, second):
+        assert split_of(task, "split", 0).labelled.scene is task.scene.scene
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda scene: permuted(scene), "scene: ground truth of synthetic is changed, expected unchanged since .*tiny"),
+        (lambda scene: copied(scene), r"scene: content \(bands, place, values\) of synthetic is changed"),
+    ],
+)
+def test_the_folder_of_another_scene_is_refused(tiny, changed_scene, change, part):
+    folder, found = tiny
+    changed_scene(change)
+    with pytest.raises(InputError, match=part):
+        evidence_of(folder, *TINY, *SMALL_TOP_K)
+    assert json.loads((folder / "evidence.json").read_text()) == found
+
+
+def test_a_function_that_gives_other_groups_is_refused(tmp_path):
+    def small(groups):
+        plan = {"seeds": 1, "resamples": 1, "moved_maps": 0, "top_k": ()}
+        settings = TrainSettings(epochs=1, steps_per_epoch=1, groups=groups)
+        task = Task(synthetic.synthetic_scene(seed=0, height=40, width=40), settings, EvidenceSettings(**plan))
+        return _Stages(tmp_path, task, Workers(tmp_path, task, number=1, threads=1, shown=False))
+
+    small(hs.even_groups(4)).claim("groups: mine")
+    small(hs.even_groups(4)).claim("groups: mine")
+    with pytest.raises(InputError, match="groups is changed"):
+        small(hs.even_groups(5)).claim("groups: mine")
 
 
 # words that do not fit
@@ -359,7 +397,7 @@ def copied(labelled):
     cube, nm = read_all(labelled.scene), labelled.scene.bands.wavelength_nm
     second = int(np.flatnonzero(nm == 680)[0])
     cube[second] = cube[second - 1]
-    return replace(labelled, scene=ArrayScene(cube, bands=labelled.scene.bands, name="copied"))
+    return replace(labelled, scene=ArrayScene(cube, bands=labelled.scene.bands, name=labelled.scene.name))
 
 
 def test_copied_bands_are_named_and_choices_on_random_pixels_can_be_left_out(changed_scene, tmp_path):

@@ -76,7 +76,7 @@ def test_split_has_a_seed_apart_from_that_of_the_network(own):
 
 def test_evidence_replaces_the_seed_of_the_split():
     settings = TrainSettings(split=hs.fields(seed=3, buffer=0))
-    task = Task(synthetic_scene(seed=0, height=40, width=40), settings, EvidenceSettings(), "k")
+    task = Task(synthetic_scene(seed=0, height=40, width=40), settings, EvidenceSettings())
     assert [split_of(task, "split", seed).seed for seed in (0, 1)] == [0, 1]
 
 
