@@ -35,7 +35,7 @@ from hsfusion.scenes.description import open_described_cube
 from hsfusion.scenes.geobox import IDENTITY, GeoBox, crs_name
 from hsfusion.scenes.mosaic import check_same_unit, far_from_training, median_spectrum
 from hsfusion.scenes.rasters import ClassAreas, read_reduced
-from hsfusion.scenes.scene import fingerprint
+from hsfusion.scenes.scene import content_digest, fingerprint, lies_in_files
 from hsfusion.spectra.weights import table_text
 from hsfusion.training.model_file import ModelHeader, load_model
 from hsfusion.training.transfer import transfer
@@ -126,7 +126,8 @@ def predict(
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     network, header, digest = _model(run)
-    matched, network, tags, coverage = match_scene(_opened(scene), network, header, bands=settings.bands)
+    whole = _opened(scene)
+    matched, network, tags, coverage = match_scene(whole, network, header, bands=settings.bands)
     folded = FoldedNetwork(network).to(compute_device(settings.device))
     folded = rounded(folded) if settings.precision == "bf16" else folded
     tags |= {"hsfusion_version": __version__, "hsfusion_model_sha256": digest, "scene": matched.name}
@@ -139,6 +140,7 @@ def predict(
         "model": digest,
         "computed": [settings.bands, settings.precision, folded.fill.device.type],
         "scene": fingerprint(matched),
+        "content": None if lies_in_files(whole) else content_digest(whole),
     }  # all that decides on the numbers: a journal of something else is not continued
     with _shard() as shard:
         shown = {"progress": _progress_bar} if settings.progress and shard.rank == 0 else {}

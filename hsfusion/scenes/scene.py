@@ -191,6 +191,14 @@ def fingerprint(scene: Scene) -> dict[str, Any]:
     }
 
 
+def lies_in_files(scene: Scene) -> bool:
+    """Whether every cube and further raster that a scene is made of is a file, none an array in memory."""
+    if isinstance(scene, DerivedScene):
+        rasters = scene.rasters if isinstance(scene, StackedScene) else []
+        return lies_in_files(scene.scene) and all(raster.path is not None for raster in rasters)
+    return bool(scene.files()) and all(lies_in_files(part.scene) for part in getattr(scene, "parts", ()))
+
+
 def content_digest(scene: Scene) -> str:
     """SHA-256 of what a scene holds, wherever its files lie: bands, place, scale, and all pixels, which are read."""
     hashed = hashlib.sha256(json.dumps({**fingerprint(scene), "files": []}, sort_keys=True).encode())

@@ -173,6 +173,15 @@ def test_array_is_smoothed_as_a_map_is_and_knows_its_value_for_no_data(run, scen
         run.predict(cube, smooth="yes")
 
 
+def test_map_of_an_array_is_gone_on_with_only_where_the_array_holds_the_same_values(run, scene, tmp_path, monkeypatch):
+    cube, plans = scene.scene.read((0, 0, 40, 40)), []
+    monkeypatch.setattr("hsfusion.runs.prediction.map_scene", lambda *of, plan, **more: plans.append(plan))
+    for values in (cube, cube.copy(), cube[:, ::-1]):
+        run.predict(values, tmp_path / "map.tif")
+    first, same, other = plans
+    assert first == same != other
+
+
 def test_array_with_another_number_of_bands_is_refused_in_one_line(run, scene):
     with pytest.raises(InputError, match="210") as error:
         run.predict(scene.scene.read((0, 0, 40, 40))[:-1])

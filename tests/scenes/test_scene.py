@@ -6,9 +6,19 @@ import pytest
 from affine import Affine
 from scene_files.labels import TRANSFORM, UTM, write_tiff
 
+import hsfusion as hs
 from hsfusion.errors import InputError
-from hsfusion.scenes import ArrayRaster, ArrayScene, BandSelection, GeoBox, StackedScene, Window, open_labelled_scene
-from hsfusion.scenes.scene import room_for
+from hsfusion.scenes import (
+    ArrayRaster,
+    ArrayScene,
+    BandSelection,
+    GeoBox,
+    Mosaic,
+    StackedScene,
+    Window,
+    open_labelled_scene,
+)
+from hsfusion.scenes.scene import lies_in_files, room_for
 from hsfusion.spectra import Bands
 
 WINDOW = Window(1, 0, 3, 4)
@@ -126,3 +136,12 @@ def test_temporary_file_in_memory_is_warned_of(monkeypatch, caplog, folder, warn
     monkeypatch.setattr(tempfile, "tempdir", folder)
     assert room_for(2, 3).shape == (2, 3)
     assert (f"{folder} is in memory" in caplog.text) == warned
+
+
+def test_a_scene_lies_in_files_unless_a_part_of_it_is_an_array(tmp_path):
+    np.save(tmp_path / "cube.npy", np.ones((5, 4, 3), np.float32))
+    scene = hs.open_scene(tmp_path / "cube.npy", wavelengths=[400, 500, 700], wavelength_unit="nm")
+    whole = stacked([400, 500, 700])
+    lidar = StackedScene(scene, {"lidar": ArrayRaster(np.ones((1, 5, 4)))})
+    assert [lies_in_files(of) for of in (scene, whole, lidar)] == [True, False, False]
+    assert not lies_in_files(matched(lidar, [400], sources=lidar.sources)) and not lies_in_files(Mosaic([scene, whole]))
