@@ -12,7 +12,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 from hsfusion.data.noise import noise_whitening
@@ -227,8 +227,9 @@ class PatchDataModule(pl.LightningDataModule):
     are gathered there, already flipped and turned. No worker processes, no work per patch. All randomness is a function
     of (seed, step): each of several ranks draws that of the whole batch, and gathers every so many-th patch.
 
-    Patches are standardised. When training starts, the ``network`` of the LightningModule, a
+    Patches are standardised. When training starts, the attribute ``network`` of the LightningModule, a
     :class:`hsfusion.nn.FusionNetwork`, gets their mean and standard deviation, so that it takes the scene's own values.
+    Steps of the module classify patches by ``self.network.classify``.
 
     Args:
         cube: the prepared scene.
@@ -283,8 +284,13 @@ class PatchDataModule(pl.LightningDataModule):
         self._values, self._coloring = self._cube.values, None
         module = self.trainer.lightning_module if self.trainer else None
         network = getattr(module, "network", None)
-        if stage != "fit" or network is None:
+        if stage != "fit":
             return
+        parts = module.named_modules() if isinstance(module, nn.Module) else ()
+        names = [name for name, part in parts if hasattr(part, "used_bands")]
+        if names and not hasattr(network, "used_bands"):
+            fix = "name the attribute network, so that the DataModule can standardise it"
+            raise InputError(type(module).__name__, "attribute of its fusion network", names[0], "network", fix)
         for name, values in self._statistics.items():
             if isinstance(buffer := getattr(network, name, None), Tensor):
                 buffer.copy_(values)

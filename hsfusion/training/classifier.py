@@ -26,6 +26,7 @@ from hsfusion.nn import FreeFusion, FusionNetwork, MultiSceneNetwork
 _log = logging.getLogger(__name__)
 # shares of the training: bands cost nothing before the first, and all of their price from the second on
 _FREE, _CHARGED = 0.1, 0.5
+_TAKE_PATCHES = ("training_step", "validation_step", "_loss", "logits")  # methods that have to know whether whitened
 
 
 def parts_of(network: FusionNetwork | MultiSceneNetwork) -> dict[str, list[nn.Parameter]]:
@@ -92,9 +93,11 @@ class FusionClassifier(pl.LightningModule):
     def take_whitened(self, possible: bool) -> bool:
         """Makes the module take whitened patches from now on if that is possible, and says whether it does.
 
-        Not if a linear part has a share, because it may see bands as they are. One without a share is left out.
+        Not if a linear part has a share, because it may see bands as they are. One without a share is left out. Nor
+        in a subclass with steps of its own, which call ``self.network.classify``.
         """
         network = self.network
+        possible &= all(getattr(type(self), name) is getattr(FusionClassifier, name) for name in _TAKE_PATCHES)
         linear = None if isinstance(network, MultiSceneNetwork) else network.linear
         self._whitened = possible and (linear is None or bool(linear.network_share == 1))
         return self._whitened

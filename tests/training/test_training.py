@@ -453,6 +453,32 @@ def test_trainer_of_somebody_sees_the_same_network_after_the_training_and_in_ano
         assert after["val/loss"] == fitted and module._whitened is False
 
 
+class _OwnStep(FusionClassifier):
+    def training_step(self, batch, batch_idx):
+        return torch.nn.functional.cross_entropy(self.network.classify(batch[0]).flatten(1), batch[1])
+
+
+class _OwnLogits(FusionClassifier):
+    def logits(self, patches):
+        return self.network.classify(patches)
+
+
+def test_modules_with_steps_of_their_own_get_patches_that_are_not_whitened():
+    net = network(whitening="noise")
+    makes = [partial(make, net, optimizer=torch.optim.AdamW) for make in (FusionClassifier, _OwnStep, _OwnLogits)]
+    assert [make(total_steps=3, seed=0).take_whitened(True) for make in makes] == [True, False, False]
+
+
+def test_fusion_network_that_would_not_be_standardised_is_refused():
+    settings = TrainSettings(threads=1, model=ModelSettings(channels=4, width=8, receptive_field=3))
+    experiment = prepare_experiment(synthetic_scene(seed=0, height=40, width=40), settings)
+    data, module = patch_data(settings, experiment), pl.LightningModule()
+    module.model = experiment.network
+    data.trainer = SimpleNamespace(lightning_module=module)
+    with pytest.raises(InputError, match=r"attribute of its fusion network is model, expected network"):
+        data.setup("fit")
+
+
 def test_gpu_without_room_for_the_pixels_is_refused(monkeypatch):
     cube = SimpleNamespace(values=torch.zeros(1000, 100), index=torch.zeros(10, 100, dtype=torch.int32))
     experiments = [SimpleNamespace(cube=cube)] * 2
