@@ -217,7 +217,8 @@ class TrainSettings(Settings):
         label_smoothing: share of the target spread evenly over the classes.
         fusion_lr_scale: learning rate of the band fusion, in multiples of the optimizer's.
         band_cost: sparsity penalty: the cost of keeping all bands open, in units of the loss.
-        patience: epochs without a better validation accuracy after which the training stops; None for never.
+        patience: epochs without a better validation accuracy after which the training stops, counted
+            from where bands are chosen; None for never.
         freeze: parts of the network that stay as they are: response, group_weights, cnn, classifier.
         thaw_at: part -> share of the training from which on it learns.
         lr_scales: part -> factor of its learning rate.

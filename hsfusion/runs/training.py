@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -215,16 +216,15 @@ def fit_network(
     data = parts[0][1] if len(parts) == 1 else SeveralDataModule([patches for _, patches in parts])
     classes = np.concatenate([part.cube.classes.numpy()[part.split.pixels(TRAIN)] for part, _ in parts])
     counts = np.bincount(classes[classes >= 0], minlength=network.cnn.classifier.out_channels)
-    module = _classifier(settings, network, counts)
-    gates = network.fusion.gates  # settled is the step after which the last batch knew its bands
-    settled = 0 if gates is None or gates.kept.any() else int(SETTLED * module.total_steps) + 1
     measured = [(part.network, sample_patches(part.network, patches, part.split, most=256)) for part, patches in parts]
-    history, best, weights = History(), KeepBest(first_step=settled), WeightHistory(measured)
+    history, best, weights = History(), KeepBest(), WeightHistory(measured)
     callbacks: list[pl.Callback] = [history, weights, best]
     if folder is not None:
         callbacks.append(LastCheckpoint(folder / "checkpoints" / "last.ckpt"))
     validated = any(part.split.count(VAL) for part, _ in parts)
     trainer = _trainer(settings, folder, callbacks, validated=validated, pretrained=pretrained)
+    module = _classifier(settings, network, counts, total_steps=steps_of(trainer, settings.steps_per_epoch))
+    best.first_step = _first_step(network, module.total_steps)
     check_gpu_memory(trainer.strategy.root_device, [part for part, _ in parts])
     start = time.perf_counter()
     run_trainer(trainer, module, data, checkpoint=checkpoint)
@@ -243,6 +243,12 @@ def fit_network(
         trainer.is_global_zero,
         trainer.loggers,
     )
+
+
+def _first_step(network: FusionNetwork | MultiSceneNetwork, steps: int) -> int:
+    """The step after which the last batch knew its bands."""
+    gates = network.fusion.gates
+    return 0 if gates is None or gates.kept.any() else math.ceil(SETTLED * steps - 1e-9) + 1
 
 
 def check_gpu_memory(device: torch.device, experiments: Sequence[Experiment]) -> None:
@@ -313,8 +319,20 @@ def _trainer(
         ) from error
 
 
+def steps_of(trainer: pl.Trainer, batches: int) -> int:
+    """Optimizer steps that a Trainer will make of epochs of so many batches, as far as its limits tell."""
+    limit = trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    steps = max(1, math.ceil(batches / trainer.accumulate_grad_batches)) * (trainer.max_epochs or 1)
+    return steps if trainer.max_steps < 0 else min(steps, trainer.max_steps)
+
+
 def _classifier(
-    settings: TrainSettings, network: FusionNetwork | MultiSceneNetwork, counts: NDArray[np.integer]
+    settings: TrainSettings,
+    network: FusionNetwork | MultiSceneNetwork,
+    counts: NDArray[np.integer],
+    *,
+    total_steps: int,
 ) -> FusionClassifier:
     optimizer = settings.optimizer or torch.optim.AdamW
     with configuration_errors("optimizer"):
@@ -322,7 +340,7 @@ def _classifier(
     return FusionClassifier(
         network,
         optimizer=optimizer,
-        total_steps=settings.steps,
+        total_steps=total_steps,
         seed=settings.seed,
         fusion_lr_scale=settings.fusion_lr_scale,
         band_cost=settings.band_cost,

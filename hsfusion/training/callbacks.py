@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -97,9 +98,9 @@ class KeepBest(_Checkpointed):
 
     The loss is that of the validation pixels, an exponential mean over the epochs so far that forgets a third at each:
     validation pixels are few, and the plain minimum is often a lucky early epoch. The start counts as an epoch, where
-    it is validated; epochs that end before ``first_step`` do not: bands were still opening and closing. The weights go
-    into the checkpoint, so that a resumed run chooses among all epochs. ``step`` is None as long as there was no
-    validation.
+    it is validated; epochs that end before ``first_step`` do not, nor does early stopping count them: bands were still
+    opening and closing. The weights go into the checkpoint, so that a resumed run chooses among all epochs. ``step`` is
+    None as long as there was no validation.
     """
 
     kept = ("step", "_best", "_smooth", "_weights")
@@ -117,6 +118,9 @@ class KeepBest(_Checkpointed):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compares the epoch with the best so far."""
+        for stopping in trainer.early_stopping_callbacks if self.step is None else ():  # which compare after this
+            worst = math.inf if stopping.mode == "min" else -math.inf
+            stopping.wait_count, stopping.best_score = 0, torch.tensor(worst)
         loss = trainer.callback_metrics.get("val/loss")
         if loss is None or trainer.global_step < self.first_step:
             return

@@ -145,8 +145,15 @@ class FusionClassifier(pl.LightningModule):
 
     def on_train_end(self) -> None:
         """Chooses the bands if the training ended too soon for that."""
-        if self.network.fusion.gates is not None:
-            self.network.fusion.gates.advance(1.0)
+        gates = self.network.fusion.gates
+        if gates is None:
+            return
+        if not gates.kept.any():
+            text = (
+                "Training ended at step %d of %d, before bands are chosen: no step was made with those that are kept."
+            )
+            _log.warning(text, self.global_step, self.total_steps)
+        gates.advance(1.0)
 
     def on_train_epoch_end(self) -> None:
         """Stops a run that diverged, and logs the mean loss of the epoch."""

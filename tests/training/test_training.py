@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from sklearn import metrics
 
 from hsfusion.data.public import indian_pines_bands
@@ -15,7 +16,7 @@ from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError
 from hsfusion.nn.band_fusion import matrix_product
 from hsfusion.runs.experiment import prepare_experiment
 from hsfusion.runs.settings import FUSIONS, ModelSettings, TrainSettings
-from hsfusion.runs.training import check_gpu_memory, fit_network, patch_data
+from hsfusion.runs.training import check_gpu_memory, fit_network, patch_data, steps_of
 from hsfusion.spectra import BandGroup, Bands, even_groups
 from hsfusion.training.building import WeightReadout, build_network
 from hsfusion.training.callbacks import History, KeepBest, WeightHistory
@@ -185,7 +186,7 @@ def test_balanced_weights_give_every_class_the_same_say():
 
 def validated(keep, step, loss, module):
     metrics = {"val/loss": torch.tensor(loss)}
-    trainer = SimpleNamespace(callback_metrics=metrics, global_step=step)
+    trainer = SimpleNamespace(callback_metrics=metrics, global_step=step, early_stopping_callbacks=[])
     keep.on_validation_epoch_end(trainer, module)
     keep.on_validation_end(trainer, module)
 
@@ -244,6 +245,57 @@ def test_epochs_before_the_bands_are_chosen_do_not_count():
     for step, loss in enumerate([0.1, 0.1, 0.5], start=1):
         validated(keep, step, loss, module)
     assert keep.step == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore::FutureWarning")
+@pytest.mark.parametrize(("first_step", "stopped"), [(0, 3), (5, 7)])
+def test_early_stopping_counts_from_where_bands_are_chosen(first_step, stopped):
+    callbacks = [KeepBest(first_step=first_step), EarlyStopping("val/loss", patience=2)]
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = pl.Trainer(
+        max_epochs=9,
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        **quiet,
+    )
+    data = torch.utils.data.DataLoader([torch.ones(1)])
+    trainer.fit(Worsening(), data, data)
+    assert trainer.global_step == stopped
+
+
+@pytest.mark.parametrize(
+    ("limits", "steps"),
+    [
+        ({}, 600),
+        ({"limit_train_batches": 10}, 120),
+        ({"limit_train_batches": 0.5, "accumulate_grad_batches": 4}, 84),
+        ({"limit_train_batches": 80}, 600),
+        ({"max_steps": 120}, 120),
+        ({"fast_dev_run": True}, 1),
+    ],
+)
+def test_steps_are_those_that_the_trainer_makes(limits, steps):
+    assert steps_of(pl.Trainer(max_epochs=12, accelerator="cpu", logger=False, **limits), 50) == steps
+
+
+def test_training_with_a_limit_is_a_whole_one():
+    model = ModelSettings(channels=4, width=8, receptive_field=3, linear=False, whitening="none")
+    limited = partial(pl.Trainer, accelerator="cpu", limit_train_batches=2)
+    settings = TrainSettings(threads=1, epochs=3, model=model, trainer=limited)
+    experiment = prepare_experiment(synthetic_scene(seed=0, height=40, width=40), settings)
+    fitted = fit_network(settings, experiment.network, [(experiment, patch_data(settings, experiment))], None)
+    assert fitted.best_step == 6  # of the 6 steps, 5 and 6 are made with the bands that are kept
+
+
+def test_training_that_ends_before_bands_are_chosen_says_so(caplog):
+    module = FusionClassifier(network(), optimizer=torch.optim.AdamW, total_steps=3, seed=0)
+    module.on_train_end()
+    module.on_train_end()
+    assert caplog.messages == [
+        "Training ended at step 0 of 3, before bands are chosen: no step was made with those that are kept."
+    ]
 
 
 def test_history_of_weights_ends_with_the_weights_and_survives_a_checkpoint():
@@ -360,7 +412,8 @@ def test_without_validation_the_last_weights_stay():
     module = torch.nn.Linear(1, 1)
     before = module.weight.item()
     keep = KeepBest()
-    keep.on_validation_end(SimpleNamespace(callback_metrics={}, global_step=1), module)
+    trainer = SimpleNamespace(callback_metrics={}, global_step=1, early_stopping_callbacks=[])
+    keep.on_validation_end(trainer, module)
     keep.restore(module)
     assert keep.step is None
     assert module.weight.item() == before
