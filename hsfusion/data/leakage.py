@@ -1,56 +1,114 @@
-"""Which pixels of which ground a model has seen, so that no later test counts them."""
+"""Which pixels of which ground were trained on, so that no test counts them."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
 from hsfusion.errors import InputError
 from hsfusion.scenes import GeoBox
+from hsfusion.scenes.geobox import shift_on_ground
+from hsfusion.scenes.labels import mostly_alike
 
 MOST_SEEN = 16  # grounds of earlier trainings that a model file keeps
-_MOST_BYTES = 2**20  # of the mask, packed; the blocks of a scene of 10,000 x 10,000 pixels take less
-_SAME = 1e-4  # of a pixel's size: files round it
+_MOST_BYTES = 2**20  # of mask and classes, packed; the blocks of a scene of 10,000 x 10,000 pixels take less
+
+
+@dataclass(frozen=True, eq=False)
+class _SeenPixels:
+    """The N training and validation pixels of a ground."""
+
+    geobox: GeoBox
+    pixels: NDArray[np.int64]  # (N,) flat indices
+    classes: NDArray[np.integer] | None  # (N,) their codes; None where only a digest of all labels is known
+    labelled: int  # number of all labelled pixels
+    digest: str | None = None
+
+    @classmethod
+    def of(cls, split: Split) -> _SeenPixels:
+        """Those of a split."""
+        labels, pixels = split.labelled.labels, np.flatnonzero(np.isin(split.roles, (TRAIN, VAL)))
+        return cls(split.labelled.scene.geobox, pixels, labels.ravel()[pixels], int(np.count_nonzero(labels)))
+
+    @classmethod
+    def from_entry(cls, entry: dict[str, Any], shape: tuple[int, int]) -> _SeenPixels:
+        """Those of an entry of a header; the shape is that of older ones, which have none."""
+        height, width = entry.get("shape", shape)
+        pixels = np.flatnonzero(np.unpackbits(_unpacked(entry["pixels"], "u1"))[: height * width])
+        classes = _unpacked(entry["classes"], "<u2") if "classes" in entry else None
+        geobox = GeoBox.from_dict(entry["place"], shape=(height, width))
+        return cls(geobox, pixels, classes, entry.get("labelled", 0), entry["ground"])
+
+    def leaked(self, split: Split) -> int:
+        """Number of test pixels of a split that have one of these in their receptive field, if both show one ground."""
+        labels = split.labelled.labels
+
+        def alike() -> bool:
+            """Whether the labels are, of one shape."""
+            if self.classes is None:
+                return self.digest == _ground_truth_digest(split)
+            numbers = self.labelled, int(np.count_nonzero(labels))
+            return mostly_alike(self.classes, labels.ravel()[self.pixels], labelled=numbers)
+
+        shift = shift_on_ground(self.geobox, split.labelled.scene.geobox, alike=alike)
+        if shift is None:
+            return 0
+        mask = np.zeros(labels.shape, bool)
+        mask.flat[self.geobox.shifted(self.pixels, shift, labels.shape)[1]] = True
+        return int((dilate(mask, split.radius) & (split.roles == TEST)).sum())
 
 
 def training_mask(split: Split) -> dict[str, Any] | None:
     """Training and validation pixels, for the header of a model file; None where they would be large.
 
-    A digest of the ground truth, its place, and the packed mask.
+    Place and shape of the ground, the packed mask, the classes of its pixels, unless they are large, the number of
+    labelled pixels, and a digest of all labels.
     """
-    mask = np.isin(split.roles, (TRAIN, VAL))
-    packed = base64.b64encode(zlib.compress(np.packbits(mask).tobytes(), 9)).decode()
-    if len(packed) > _MOST_BYTES:
+    seen = _SeenPixels.of(split)
+    pixels = _packed(np.packbits(np.isin(split.roles, (TRAIN, VAL))))
+    if len(pixels) > _MOST_BYTES:
         return None
-    return {"ground": _ground_truth_digest(split), "place": _place(split.labelled.scene.geobox), "pixels": packed}
+    entry = {"ground": _ground_truth_digest(split), "place": seen.geobox.to_dict(), "shape": list(split.roles.shape)}
+    entry |= {"labelled": seen.labelled, "pixels": pixels}
+    classes = _packed(np.asarray(seen.classes, "<u2"))
+    return entry if len(pixels) + len(classes) > _MOST_BYTES else {**entry, "classes": classes}
 
 
 def check_no_leakage(split: Split, header: dict[str, Any]) -> None:
     """Refuses to test a model on pixels that it was trained on, or has in its receptive field.
 
-    Scenes are the same ground if their labels cut it into the same classes, whatever the codes of these, unless both
-    have a place and lie apart. Other bands or another name do not tell them apart, nor does a lost georeference.
+    What is one ground, :func:`hsfusion.scenes.geobox.shift_on_ground` decides; older entries, which have no shape, also
+    need the same labels, whatever the codes of their classes. Other bands or another name do not tell grounds apart.
     """
-    ground, place, (height, width) = _ground_truth_digest(split), _place(split.labelled.scene.geobox), split.roles.shape
-    for seen in all_seen(header):
-        if seen["ground"] != ground or _apart(seen["place"], place):
+    for entry in all_seen(header):
+        if "shape" not in entry and entry["ground"] != _ground_truth_digest(split):
             continue
-        packed = np.frombuffer(zlib.decompress(base64.b64decode(seen["pixels"])), np.uint8)
-        mask = np.unpackbits(packed)[: height * width].astype(bool).reshape(height, width)
-        leaked = int((dilate(mask, split.radius) & (split.roles == TEST)).sum())
-        if leaked:
+        if leaked := _SeenPixels.from_entry(entry, split.roles.shape).leaked(split):
             seed = (header.get("split") or {}).get("seed", header.get("seed", 0))
             of = f"the model was trained with (split.seed={seed})"
-            if seen is not header.get("seen"):
+            if entry is not header.get("seen"):
                 of = "an earlier training of the model on this ground used"
             field = "number of test pixels that the pretrained model has seen"
-            expected = "0: model and scene have the same ground truth"
-            raise InputError("split", field, leaked, expected, f"use the split that {of}, or another scene")
+            fix = f"use the labels and the split that {of}, split=fixed with other test pixels, or another scene"
+            raise InputError("split", field, leaked, "0: model and scene show the same ground", fix)
+
+
+def check_apart(splits: Sequence[Split]) -> None:
+    """Refuses scenes of one ground of which one is tested on what another is trained on; their own leakage is 0."""
+    for one, other in itertools.permutations(splits, 2):
+        if leaked := _SeenPixels.of(other).leaked(one):
+            field = f"number of test pixels that {other.labelled.scene.name} trains on"
+            fix = "give both the same labels, so that they are split alike, or label each pixel in one only"
+            raise InputError(one.labelled.scene.name, field, leaked, "0: both show the same ground", fix)
 
 
 def all_seen(header: dict[str, Any]) -> tuple[dict[str, Any], ...]:
@@ -70,19 +128,11 @@ def _ground_truth_digest(split: Split) -> str:
     return digest.hexdigest()
 
 
-def _place(geobox: GeoBox) -> dict[str, Any] | None:
-    """Transform and EPSG code, as plain values; None where the place is unknown."""
-    if geobox.is_bare:
-        return None
-    return {"transform": list(geobox.transform)[:6], "epsg": geobox.epsg}
+def _packed(values: NDArray) -> str:
+    """Numbers as text."""
+    return base64.b64encode(zlib.compress(values.tobytes(), 9)).decode()
 
 
-def _apart(place: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
-    """Whether two places are known and differ; an unknown CRS may be any."""
-    if place is None or other is None:
-        return False
-    if None not in (place["epsg"], other["epsg"]) and place["epsg"] != other["epsg"]:
-        return True
-    one, two = np.array(place["transform"]), np.array(other["transform"])
-    pixel = max(np.abs(two[[0, 1, 3, 4]]))
-    return bool((np.abs(one - two) > [_SAME * pixel, _SAME * pixel, pixel / 2] * 2).any())
+def _unpacked(text: str, dtype: str) -> NDArray:
+    """The numbers of a text."""
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype)

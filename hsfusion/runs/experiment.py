@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hsfusion.data.leakage import check_apart
 from hsfusion.data.noise import noise_whitening
 from hsfusion.data.patches import TrainingCube, check_patch_fits, prepare, valid_pixels
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
@@ -30,7 +30,6 @@ from hsfusion.training.building import backbone_arguments, build_network, with_a
 from hsfusion.training.transfer import TransferReport
 
 _log = logging.getLogger(__name__)
-_MOSTLY = 0.9  # of the labelled pixels
 _FEW = 5  # bands of a group, beside others at least twice as large
 
 
@@ -221,30 +220,6 @@ def prepare_jointly(
     _log.info("%d scenes share responses, group weights and CNN", len(parts))
     _log.info("Every band stays open: gates would stand in front of the bands of one sensor.")
     return parts, network
-
-
-def check_apart(splits: Sequence[Split]) -> None:
-    """Refuses scenes of one ground of which one is tested on what another is trained on; their own leakage is 0."""
-    for one, other in itertools.permutations(splits, 2):
-        if not _one_ground(one.labelled, other.labelled):
-            continue
-        seen = dilate(np.isin(other.roles, (TRAIN, VAL)), one.radius)
-        leaked = int((seen & (one.roles == TEST)).sum())
-        if leaked:
-            field = f"number of test pixels that {other.labelled.scene.name} trains on"
-            fix = "give both the same labels, so that they are split alike, or train on one of them"
-            raise InputError(one.labelled.scene.name, field, leaked, "0: both show the same ground", fix)
-
-
-def _one_ground(one: LabelledScene, other: LabelledScene) -> bool:
-    """Whether they have one grid on the earth, or, without a place, one shape and mostly the same labels."""
-    boxes = one.scene.geobox, other.scene.geobox
-    if boxes[0].shape != boxes[1].shape:
-        return False
-    if boxes[0].crs is not None or boxes[1].crs is not None:
-        return boxes[0] == boxes[1]
-    labelled = (one.labels > 0) | (other.labels > 0)
-    return bool((one.labels == other.labels)[labelled].mean() > _MOSTLY)
 
 
 def _check_joint(scenes: Sequence[Scene], settings: TrainSettings) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from hsfusion.errors import InputError, printable
 
 _NUMBERS = 2**24  # read at a time
+_SAME = 1e-4  # of a pixel's size: files round it
 #: transform of a raster of which the place is not known
 IDENTITY = Affine.identity()
 # the same as an EPSG code, but for the order of its axes, which says nothing of a raster's columns and rows
@@ -64,6 +68,30 @@ class GeoBox:
         """EPSG code of the CRS, None where it is unknown or has none."""
         return None if self.crs is None else _epsg(CRS.from_wkt(self.crs))
 
+    def to_dict(self) -> dict[str, Any] | None:
+        """Transform, EPSG code, and the CRS where it has none, as plain values; None where the place is unknown."""
+        if self.is_bare:
+            return None
+        place = {"transform": list(self.transform)[:6], "epsg": (epsg := self.epsg)}
+        return place if self.crs is None or epsg is not None else {**place, "wkt": self.crs}
+
+    @classmethod
+    def from_dict(cls, place: Mapping[str, Any] | None, *, shape: tuple[int, int]) -> GeoBox:
+        """A grid of a shape at the place that :meth:`to_dict` gave."""
+        if place is None:
+            return cls(shape)
+        epsg = place["epsg"]
+        crs = place.get("wkt") if epsg is None else CRS.from_epsg(epsg).to_wkt()
+        return cls(shape, Affine(*place["transform"]), crs)
+
+    def shifted(
+        self, pixels: NDArray[np.int64], shift: tuple[int, int], shape: tuple[int, int]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Which of some pixels, flat indices (N,), a raster of a shape holds after a shift: (N,), and (n,) there."""
+        rows, cols = (at + by for at, by in zip(np.divmod(pixels, self.shape[1]), shift, strict=True))
+        inside = (rows >= 0) & (rows < shape[0]) & (cols >= 0) & (cols < shape[1])
+        return inside, (rows * shape[1] + cols)[inside]
+
 
 def check_same_grid(geobox: GeoBox, other: GeoBox, *, source: object, reference: object) -> None:
     """Makes sure that two rasters (``source`` and ``reference`` in messages) lie on one grid, to 1e-3 pixel.
@@ -92,6 +120,25 @@ def _shift(geobox: GeoBox, other: GeoBox) -> float:
         col, row = ~other.transform @ (geobox.transform @ corner)
         shifts += [abs(col - corner[0]), abs(row - corner[1])]
     return max(shifts)
+
+
+def shift_on_ground(geobox: GeoBox, other: GeoBox, *, alike: Callable[[], bool]) -> tuple[int, int] | None:
+    """Rows and columns from the pixels of a raster to those of another of the same ground; None for other ground.
+
+    Where both have a CRS and a transform, the same ground is one grid, which is shifted by whole pixels, to half a
+    pixel. Otherwise it is one shape with labels that are alike, a call, unless CRS or transforms are known to differ.
+    """
+    if geobox.crs is not None and other.crs is not None and not same_crs(geobox.crs, other.crs):
+        return None
+    shift = (0, 0)
+    if all(box.transform != IDENTITY and not box.transform.is_degenerate for box in (geobox, other)):
+        a, b, col, d, e, row = tuple(~other.transform @ geobox.transform)[:6]
+        if max(abs(a - 1), abs(b), abs(d), abs(e - 1)) > _SAME:
+            return None
+        shift = (round(row), round(col))
+        if geobox.crs is not None and other.crs is not None:
+            return shift
+    return shift if shift == (0, 0) and geobox.shape == other.shape and alike() else None
 
 
 def same_crs(crs: str, other: str) -> bool:

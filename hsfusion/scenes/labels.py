@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 MOST_CLASSES = 4096  # more are measurements
 _HIGHEST_CODE = 65535  # maps are uint8 or uint16
+_MOSTLY_LABELLED, _MOSTLY_AGREED = 0.5, 0.9  # of the pixels labelled in either, and in both beyond chance
 _NO_CLASS_NAMES = {
     *("unclassified", "unlabelled", "unlabeled", "unlabelled pixels", "undefined", "unknown", "background", "none"),
     *("no data", "nodata", "no class", "masked", "masked pixels", "void", "ignore", "null", "0", "class 0"),
@@ -99,6 +100,31 @@ class LabelledScene:
             fix = "label more classes, or mark bands without data as not good"
             raise InputError(self.scene.name, field, len(kept_classes), "at least 2", fix)
         return LabelledScene(self.scene, kept, Legend.of(kept, **self.legend.mappings()))
+
+
+def mostly_alike(classes: NDArray[np.integer], others: NDArray[np.integer], *, labelled: tuple[int, int]) -> bool:
+    """Whether two rasters of labels are mostly the same, whatever the codes of their classes.
+
+    Half of the pixels that either labels are labelled in both, and the kappa of these is above 0.9 once each class is
+    assigned to one of the other raster: maps of one large class agree by chance.
+
+    Args:
+        classes: (N,) codes of labelled pixels of one, all or a sample.
+        others: (N,) codes of the other there, 0 for unlabelled.
+        labelled: numbers of all labelled pixels of either.
+    """
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
+    both = others > 0
+    shared = both.mean() * labelled[0] if both.size else 0.0
+    if not both.any() or shared < _MOSTLY_LABELLED * (sum(labelled) - shared):
+        return False
+    (rows, one), (columns, other) = (np.unique(codes[both], return_inverse=True) for codes in (classes, others))
+    counts = np.bincount(one * columns.size + other, minlength=rows.size * columns.size).reshape(rows.size, -1)
+    share = counts / counts.sum()
+    pairs = linear_sum_assignment(share, maximize=True)
+    chance = float((share.sum(1)[pairs[0]] * share.sum(0)[pairs[1]]).sum())
+    return bool(share[pairs].sum() - chance > _MOSTLY_AGREED * (1 - chance))
 
 
 def read_labels(

@@ -5,7 +5,7 @@ import pytest
 from affine import Affine
 from rasterio.crs import CRS
 
-from hsfusion.data.leakage import all_seen, check_no_leakage, training_mask
+from hsfusion.data.leakage import all_seen, check_apart, check_no_leakage, training_mask
 from hsfusion.data.splits import blocks
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
@@ -38,7 +38,7 @@ def test_what_was_seen_before_fine_tuning_elsewhere_is_not_forgotten(other):
     first = {"seen": training_mask(split(0, seed=0))}
     second = {"seen": training_mask(other), "seen_before": list(all_seen(first))}
     assert all_seen(second) == (first["seen"], second["seen"])
-    with pytest.raises(InputError, match="use the split that an earlier training of the model on this ground used"):
+    with pytest.raises(InputError, match="the split that an earlier training of the model on this ground used"):
         check_no_leakage(split(0, seed=1), second)
     check_no_leakage(split(0, seed=0), second)
 
@@ -88,6 +88,7 @@ def test_other_bands_and_other_codes_of_the_classes_are_the_same_ground():
         (replace(HERE, transform=Affine(30.000001, 0, 500_000.01, 0, -30, 5_800_000)), True),  # rounded
         (replace(HERE, crs=CRS.from_epsg(32632).to_wkt(version="WKT2_2019")), True),
         (replace(HERE, crs=None), True),
+        (replace(HERE, transform=Affine.identity()), True),  # a CRS alone is no place
         (replace(HERE, crs=CRS.from_epsg(32633).to_wkt()), False),
         (replace(HERE, transform=Affine(30, 0, 501_200, 0, -30, 5_800_000)), False),
         (replace(HERE, transform=Affine(10, 0, 500_000, 0, -10, 5_800_000)), False),
@@ -97,6 +98,78 @@ def test_the_same_classes_in_another_place_are_another_ground(other, same):
     one = split(0, seed=0)
     assert refused(changed(one, geobox=HERE), changed(one, geobox=other)) == same
     assert refused(changed(one, geobox=other), changed(one, geobox=HERE)) == same
+
+
+def fewer_labels(split, *, classes=0, pixels=0):
+    """Labels without the first class, or without some pixels."""
+    labels = np.where(split.labelled.labels <= classes, 0, split.labelled.labels)
+    labels.flat[np.random.default_rng(0).choice(labels.size, pixels, replace=False)] = 0
+    return labels
+
+
+@pytest.mark.parametrize("change", [{"pixels": 1}, {"pixels": 100}, {"classes": 1}])
+def test_ground_without_a_place_is_known_again_by_mostly_the_same_labels(other, change):
+    whole = split(0, seed=0)
+    fewer = changed(whole, labels=fewer_labels(whole, **change))
+    assert refused(whole, fewer)  # a cloud, another date, a class that was dropped
+    assert refused(fewer, whole)
+    assert not refused(other, fewer)
+    assert not refused(fewer, other)
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_two_scenes_of_the_same_large_class_are_not_taken_for_one(seed):
+    def ground(seed):
+        labels = np.where(np.random.default_rng(seed).random((40, 40)) < 0.97, 1, 2)
+        return changed(split(0, seed=0), labels=labels)
+
+    assert not refused(ground(0), ground(seed))
+
+
+@pytest.mark.parametrize(("rows", "cols", "same"), [(0, 0, True), (-5, 3, True), (0, 39, True), (0, 40, False)])
+def test_places_decide_whatever_the_labels(rows, cols, same):
+    """A grid that is shifted by whole pixels, and a model that was trained on the upper right pixel only."""
+    one = changed(split(0, seed=0), geobox=HERE)
+    box = replace(HERE, transform=HERE.transform @ Affine.translation(cols, rows))
+    two = changed(split(1, seed=0), geobox=box)
+    roles = np.zeros((40, 40), np.uint8)
+    roles[0, 39] = 1
+    assert refused(replace(one, roles=roles), two) == same
+    seen, tested = training_mask(replace(one, roles=roles)), np.zeros((40, 40), np.uint8)
+    if not same:
+        return
+    tested[-rows, 39 - cols] = 3
+    with pytest.raises(InputError, match="has seen is 1, expected 0"):
+        check_no_leakage(replace(two, roles=tested, radius=0), {"seen": seen})
+    with pytest.raises(InputError, match="number of test pixels that other trains on is 1, expected 0"):
+        check_apart([replace(two, roles=tested, radius=0), replace(one, roles=roles)])
+
+
+def test_place_without_epsg_code_decides_too():
+    local = replace(HERE, crs=CRS.from_proj4("+proj=tmerc +lat_0=12 +lon_0=7.3 +datum=WGS84").to_wkt())
+    assert refused(changed(split(0, seed=0), geobox=local), changed(split(1, seed=0), geobox=local))
+    assert not refused(changed(split(0, seed=0), geobox=local), changed(split(0, seed=0), geobox=HERE))
+    nowhere = replace(HERE, transform=Affine.identity())
+    assert not refused(changed(split(0, seed=0), geobox=nowhere), changed(split(1, seed=0), geobox=nowhere))
+
+
+def test_entries_of_older_model_files_need_the_same_labels():
+    one = changed(split(0, seed=0), geobox=HERE)
+    entry = {key: value for key, value in training_mask(one).items() if key in ("ground", "place", "pixels")}
+    roles = np.where(one.roles == 3, 1, 3).astype(np.uint8)
+    fewer = changed(one, labels=fewer_labels(one, pixels=1), geobox=HERE)
+    check_no_leakage(replace(fewer, roles=roles), {"seen": entry})
+    for geobox in (HERE, None):
+        with pytest.raises(InputError, match="has seen"):
+            check_no_leakage(replace(changed(one, geobox=geobox), roles=roles), {"seen": entry})
+
+
+def test_classes_that_would_be_large_are_left_out_and_a_digest_decides(monkeypatch):
+    one = split(0, seed=0)
+    monkeypatch.setattr("hsfusion.data.leakage._MOST_BYTES", len(training_mask(one)["pixels"]) + 1)
+    assert "classes" not in training_mask(one)
+    assert refused(one, one)
+    assert not refused(one, changed(one, labels=fewer_labels(one, pixels=1)))
 
 
 def test_a_header_keeps_the_latest_grounds(other):
