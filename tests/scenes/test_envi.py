@@ -135,11 +135,15 @@ def test_tie_pixel_lies_on_its_coordinates_and_steps_have_length_and_angle_of_th
     np.testing.assert_allclose((transform.b, transform.e), (3 * sin, -3 * cos), atol=1e-12)  # one row on
 
 
-@pytest.mark.parametrize(("unit", "per_degree"), [("Degrees", 1), ("Minutes", 60), ("minute", 60), ("Seconds", 3600)])
+@pytest.mark.parametrize(
+    ("unit", "per_degree"),
+    [("Degrees", 1), ("Minutes", 60), ("minute", 60), ("Seconds", 3600), ("Radians", np.pi / 180)],
+)
 def test_parts_of_degrees_become_degrees(tmp_path, unit, per_degree):
     info = f"Geographic Lat/Lon, 1, 1, {10 * per_degree}, {50 * per_degree}, 1.5, 1.5, WGS-84, units={unit}"
-    transform = open_scene(write(tmp_path, map_info=f"{{{info}}}")).geobox.transform
-    np.testing.assert_allclose(transform[:6], (1.5 / per_degree, 0, 10, 0, -1.5 / per_degree, 50))
+    geobox = open_scene(write(tmp_path, map_info=f"{{{info}}}")).geobox
+    np.testing.assert_allclose(geobox.transform[:6], (1.5 / per_degree, 0, 10, 0, -1.5 / per_degree, 50))
+    assert geobox.epsg == 4326
 
 
 def test_half_turn_warns_of_what_else_gdal_means_by_it(tmp_path, caplog):
@@ -159,6 +163,7 @@ def test_place_of_square_pixels_from_the_first_one_is_that_of_gdal(tmp_path, rot
 
 
 UTM = "UTM, 1, 1, 395591.3, 3778292.3, 2, 2, 11, North, WGS-84"
+LAMBERT = "Lambert Conformal Conic, 1, 1, 6480000, 1840000, 3, 3, North America 1983"
 LONLAT = "Geographic Lat/Lon, 1, 1, 10, 50, 0.001, 0.001, WGS-84, units=Degrees"
 
 
@@ -179,6 +184,8 @@ def wkt(code):
         (LONLAT, wkt(4258), 4258),
         ("ETRS89 LAEA, 1, 1, 4000000, 3000000, 10, 10, units=Meters", wkt(3035), 3035),
         ("Arbitrary, 1, 1, 10, 50, 0.1, 0.1", wkt(4326), 4326),
+        *((f"{LAMBERT}, units={unit}", wkt(2229), 2229) for unit in ("Feet", "US Survey Feet")),  # US survey feet
+        (f"{LAMBERT}, units=Feet", wkt(2222), 2222),  # international ones
     ],
 )
 def test_coordinate_system_is_that_of_the_header(tmp_path, info, system, code):
@@ -204,6 +211,7 @@ def test_coordinate_system_is_that_of_the_header(tmp_path, info, system, code):
         *(UTM.replace("WGS-84", word) for word in ("Foo-99", "Foo84")),
         *(UTM.replace(", WGS-84", ""), UTM.replace(", 11, North, WGS-84", "")),
         *(UTM + ", units=Degrees", UTM + ", rotation=x", UTM + ", rotation=nan"),
+        *(f"{UTM}, units={unit}" for unit in ("Feet", "ft", "Kilometers", "Survey Feet", "parsecs")),
         *(LONLAT.replace("Degrees", "Meters"), LONLAT.replace(", WGS-84", "")),
     ],
 )
@@ -219,6 +227,7 @@ def test_map_info_that_makes_no_sense_is_one_line_and_no_guess(tmp_path, info):
     [
         *((UTM, wkt(code)) for code in (4326, 32633, 32711, 3035)),
         *((LONLAT, wkt(code)) for code in (32611, 3035)),
+        *((f"{LAMBERT}, units={unit}", wkt(2229)) for unit in ("Meters", "Degrees")),
         *((UTM, text) for text in ("PROJCS[broken", "x", wkt(32611)[:-9], 'GEOGCS["a"]')),
     ],
 )

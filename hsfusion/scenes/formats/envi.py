@@ -43,6 +43,11 @@ _BINARY_SUFFIXES = ("", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip", ".IMG", 
 _RASTER_TYPES = r"(?!.*(library|meta|mosaic|virtual|series))(envi|standard).*|"  # the others have no raster as binary
 _NUMBERS = ("tie column", "tie row", "easting", "northing", "pixel width", "pixel height", "rotation")
 _PER_DEGREE = {"degrees": 1, "degree": 1, "minutes": 60, "minute": 60, "seconds": 3600, "second": 3600}
+_PER_DEGREE |= dict.fromkeys(("radians", "radian"), math.pi / 180)
+_FEET = dict.fromkeys(("feet", "foot", "ft", "us survey feet", "survey feet"), 0.3048)  # which foot, the CRS says
+_METRES = {**dict.fromkeys(("meters", "meter", "metres", "metre", "m"), 1), **_FEET, "yards": 0.9144}
+_METRES |= {**dict.fromkeys(("km", "kilometers", "kilometres"), 1000), "miles": 1609.344, "nautical miles": 1852}
+_UNITS = re.compile(r"\s*units\s*=", re.IGNORECASE)
 _FAKE = "ENVI\nsamples = 4\nlines = 4\nbands = 1\ndata type = 1\ninterleave = bsq\nbyte order = 0\nheader offset = 0\n"
 _HALF_TURN = "%s: rotation=180 is a half turn, as ENVI means it; if GDAL wrote this header, flip the rows."
 
@@ -286,8 +291,13 @@ def _place(header: EnviHeader, shape: tuple[int, int]) -> tuple[GeoBox, dict[str
 
 
 def _crs_by_gdal(map_info: Sequence[str], system: str, projection_info: str) -> CRS | None:
-    """The coordinate system of these fields alone, by GDAL, in memory: beside the real header, it reads more files."""
-    words = ["WGS-84" if _is_wgs84(word) else word for word in map_info]
+    """The coordinate system of these fields alone, by GDAL, in memory: beside the real header, it reads more files.
+
+    GDAL would put the unit of the map info in the place of that of the coordinate system string, feet of any kind as
+    international ones, and would turn the angles of a geographic one.
+    """
+    linear = not system and _options(map_info).get("units", "") in _METRES
+    words = ["WGS-84" if _is_wgs84(word) else word for word in map_info if linear or not _UNITS.match(word)]
     fields = {"map info": ", ".join(words), "coordinate system string": system, "projection info": projection_info}
     header = _FAKE + "".join(f"{name} = {{{' '.join(text.split())}}}\n" for name, text in fields.items() if text)
     folder = str(uuid4())
@@ -311,10 +321,9 @@ def _check_crs(header: EnviHeader, words: Sequence[str], crs: CRS, system: str) 
     zones = (str(parameters.get("zone")), "south" if parameters.get("south") else "north")
     other_zone = parameters.get("proj") not in ("tmerc", "etmerc") and zones != (zone.lstrip("0"), hemisphere.lower())
     guessed = not datum or ('"WGS 84"' in wkt and not _is_wgs84(datum))  # what GDAL takes for unknown names
-    angles = unit in (*_PER_DEGREE, "radians")
     wrongs = {
         f"projection {projection}": geographic != crs.is_geographic and projection != "arbitrary",
-        f"unit {unit}": unit and (utm or geographic) and angles != geographic,
+        f"unit {unit}": unit and not _is_unit_of(crs, unit, system),
         f"UTM {zone} {hemisphere}": utm and other_zone,
         f"datum {datum!r}": not system and (utm or geographic or datum) and guessed,
     }
@@ -323,6 +332,14 @@ def _check_crs(header: EnviHeader, words: Sequence[str], crs: CRS, system: str) 
             name = wkt.partition('"')[2].partition('"')[0][:60]
             expected = f"what fits the coordinate system {name}, or a coordinate system string that fits it"
             raise header.error("map info", value, expected)
+
+
+def _is_unit_of(crs: CRS, unit: str, system: str) -> bool:
+    """Whether a unit of a map info is that of the coordinate system; feet have to have a string, which says which."""
+    if not crs.is_projected:
+        return unit in _PER_DEGREE or not crs.is_geographic  # a local one has any unit
+    known = unit in _METRES and (bool(system) or unit not in _FEET)
+    return known and math.isclose(_METRES[unit], crs.linear_units_factor[1], rel_tol=1e-5)  # feet differ by 2e-6
 
 
 def _is_wgs84(datum: str) -> bool:
