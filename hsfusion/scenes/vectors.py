@@ -100,7 +100,9 @@ def draw_classes(
     if not count:
         expected = f"at least 1 of the {used.size} that have a class and a geometry"
         fix = f"check the CRS of the layer, {crs_name(features.crs.to_wkt())}"
-        fix = fix if used.size else f"fill in {class_field or 'the class'} of the features"
+        if not used.size:
+            missing_class = f"fill in {class_field or 'the class'} of the features"
+            fix = "export the layer with geometries, which are empty or missing" if classes else missing_class
         raise InputError(path, f"number of features inside {reference}", 0, expected, fix)
     return _drawn(path, parts[inside], owner[inside], which[used], geobox.shape), classes
 

@@ -140,6 +140,11 @@ def test_layer_of_which_no_feature_has_a_class_names_the_attribute(tmp_path):
     assert "fill in code of the features" in refused(path, class_field="code")
 
 
+def test_layer_of_which_all_geometries_are_empty_is_not_told_to_fill_in_the_class(tmp_path):
+    path = write(tmp_path / "gt.gpkg", [shapely.Polygon(), None], code=[1, 2])
+    assert "Fix: export the layer with geometries, which are empty" in refused(path, class_field="code")
+
+
 def test_polygons_in_a_pair_of_rasters_are_refused(tmp_path):
     path = write(tmp_path / "gt.gpkg", [pixels(0, 0)], code=[1])
     with pytest.raises(InputError, match=r"gt\.gpkg: format is GPKG, expected a raster of class codes"):
