@@ -8,6 +8,7 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.control import GroundControlPoint
+from rasterio.enums import ColorInterp
 from rasterio.shutil import copy
 from scene_files.geotiff import CONTRADICTIONS, CUBE, NM, ROTATED, TAGS, UNIT, directory, sparse, write
 
@@ -284,13 +285,55 @@ def test_mask_inside_or_beside_becomes_nan(tmp_path, inside):
     np.testing.assert_array_equal(read(path), np.where(valid, CUBE, np.nan))
 
 
-def test_fourth_band_of_bytes_is_a_band_and_no_mask(tmp_path):
+def test_mask_of_each_band_beside_becomes_nan(tmp_path):
+    masks = np.where(CUBE % 5 > 0, 255, 0).astype(np.uint8)
+    path = write(tmp_path / "c.tif")
+    flags = {f"INTERNAL_MASK_FLAGS_{i}": "0" for i in (1, 2, 3)}
+    write(tmp_path / "c.tif.msk", masks, tags=None, whole=flags)
+    np.testing.assert_array_equal(read(path), np.where(masks, CUBE, np.nan))
+    np.testing.assert_array_equal(open_cube_file(path).read(Window(0, 0, 40, 50), np.array([2]))[0], read(path)[2])
+
+
+def write_with_alpha(path, stored, alpha, **options):
+    write(path, stored, photometric="minisblack", **options)
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = [ColorInterp.alpha if i == alpha else ColorInterp.undefined for i in file.indexes]
+    return path
+
+
+@pytest.mark.parametrize("nodata", [None, 8])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_last_band_that_is_alpha_is_a_mask_and_no_layer(tmp_path, count, dtype, nodata):
+    alpha, cube, of = np.where(CUBE[:1] % 3 > 0, 1, 0), CUBE[:count], {"tags": [*TAGS[:count], {}], "nodata": nodata}
+    path = write_with_alpha(tmp_path / "c.tif", np.concatenate([cube, alpha]).astype(dtype), count + 1, **of)
+    file = open_cube_file(path)
+    if (count, dtype) == (3, "uint8"):
+        assert file.layers == 4
+        return
+    expected = np.where(alpha & (cube != nodata), cube, np.nan)
+    np.testing.assert_array_equal(read(path), expected)
+    np.testing.assert_array_equal(file.read(file.geobox.window, np.array([count - 1])), expected[-1:])
+    assert bands_of(path).wavelength_nm.tolist() == NM[:count]
+
+
+def test_band_before_the_last_is_data_whatever_it_is_called(tmp_path, caplog):
+    path = write_with_alpha(tmp_path / "c.tif", CUBE, 2, tags=None)
+    np.testing.assert_array_equal(read(path), CUBE)
+    assert "c.tif: band 2 is read as data, although it is called alpha" in caplog.text
+
+
+def test_fourth_band_of_bytes_is_a_band_and_no_mask_and_that_is_logged(tmp_path, caplog):
     cube = np.concatenate([CUBE, CUBE[:1]]).astype("u1")
     cube[3, 0] = 0
     path = write(tmp_path / "c.tif", cube, tags=None)
     with rasterio.open(path) as file:
         assert file.colorinterp[3].name == "alpha"
     np.testing.assert_array_equal(read(path), cube)
+    assert "c.tif: band 4 is read as data, although it is called alpha" in caplog.text
+    caplog.clear()
+    open_scene(write(tmp_path / "c.tif", cube, tags=[*TAGS, {"wavelength": "700"} | UNIT]))
+    assert not caplog.text
 
 
 def test_ground_control_points_alone_are_no_place(tmp_path):

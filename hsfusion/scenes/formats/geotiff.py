@@ -16,7 +16,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.dtypes import in_dtype_range
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 
@@ -34,15 +34,18 @@ _DESCRIPTION = re.compile(
 )
 _A_RANGE = re.compile(rf"(?:[-–/]|\bto)\s*$|\d\s*(?:{_UNIT_WORDS})\b", re.IGNORECASE)
 _TIMES = ("acquired", "acquisition_time", "acquisition_date", "start_time")
+_CALLED_ALPHA = "%s: band %d is read as data, although it is called alpha, as GDAL calls some bands of data."
 _CLOSE_NM = 1.0  # GDAL writes IMAGERY tags to 0.001 micrometres
 _GOOD = {"true": "1", "yes": "1", "false": "0", "no": "0"}
+_log = logging.getLogger(__name__)
 
 
 def open_geotiff(path: Path) -> CubeFile:
     """Opens a GeoTIFF.
 
-    Wavelengths: see :func:`_tagged_bands`. Blocks that were never written are read as nodata where the file names a
-    nodata value or has a mask, and are an error where they would be read as zeros.
+    Wavelengths: see :func:`_tagged_bands`. A last band that is alpha is a mask and no layer. Blocks that were never
+    written are read as nodata where the file names a nodata value or has a mask, and are an error where they would be
+    read as zeros.
     """
     with rasterio.Env(), _opened(path) as source:  # without the first, GDAL prints its warnings
         dtype = np.dtype(source.dtypes[0])
@@ -50,14 +53,15 @@ def open_geotiff(path: Path) -> CubeFile:
             value = f"{max(1, len(source.subdatasets))} images of {source.dtypes[0]}"
             raise InputError(path, "content", value, "one image of real numbers with all bands", "convert it")
         missing, blocks = _missing_blocks(source, path)
-        masked = any(flags == [MaskFlags.per_dataset] for flags in source.mask_flag_enums)
+        bands, alpha = _data_and_alpha(source)
+        masked = any(map(_has_mask, source.mask_flag_enums))
         nodata, facts = _one_nodata(source, path), {}
         whole = nodata is not None and float(nodata).is_integer() and in_dtype_range(nodata, dtype.name)
         if nodata is not None and dtype.kind != "f" and not whole:
             facts["nodata"] = f"{nodata:g} cannot stand in {dtype.name}, so no pixel has it"
             nodata = None
         if missing:
-            if not masked and nodata is None:
+            if not (masked or alpha) and nodata is None:
                 expected, fix = (
                     "0, because no nodata value says what they hold",
                     "write the file again, or set its nodata value",
@@ -68,19 +72,38 @@ def open_geotiff(path: Path) -> CubeFile:
         geobox = GeoBox((source.height, source.width), source.transform, crs)
         if points and source.transform.is_identity:
             geobox, facts["place"] = GeoBox(geobox.shape), f"only {points} ground control points, not used"
-        gain, offset = _scales(source, path)
+        gain, offset = _scales(source, path, bands)
         return CubeFile(
             path=path,
             format=f"GeoTIFF {'BIP' if _by_pixel(source) else 'BSQ'} {dtype.name}",
-            pixels=TiffPixels(path, dtype, masked),
-            layers=source.count,
+            pixels=TiffPixels(path, dtype, masked, alpha),
+            layers=len(bands),
             geobox=geobox,
-            table=_tagged_bands(source, path),
+            table=_tagged_bands(source, path, bands),
             nodata=nodata,
             gain=gain,
             offset=offset,
             facts=_sensor(source.tags()) | facts,
         )
+
+
+def _data_and_alpha(source: rasterio.DatasetReader) -> tuple[Sequence[int], int | None]:
+    """The bands that hold data, and the last one where it is a mask: alpha, which is 0 where there are no data.
+
+    GDAL's option ``ALPHA`` calls the second band so, and the fourth of four bands of bytes is called so in any case.
+    """
+    called = [i for i, meaning in zip(source.indexes, source.colorinterp, strict=True) if meaning == ColorInterp.alpha]
+    is_rgba = source.count == 4 and source.dtypes[0] == "uint8"
+    is_mask = called == [source.count] and source.count > 1 and not is_rgba
+    for band in called:
+        if not is_mask and "wavelength" not in _lower_case(source.tags(band)):
+            _log.warning(_CALLED_ALPHA, source.name, band)
+    return (source.indexes[:-1], source.count) if is_mask else (source.indexes, None)
+
+
+def _has_mask(flags: list[MaskFlags]) -> bool:
+    """Whether a band has a mask that is neither its nodata value nor an alpha band: its own, or one of all bands."""
+    return flags not in ([MaskFlags.all_valid], [MaskFlags.nodata]) and MaskFlags.alpha not in flags
 
 
 def _one_nodata(source: rasterio.DatasetReader, path: Path) -> float | None:
@@ -99,19 +122,24 @@ def is_tiff(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class TiffPixels:
-    """The stored numbers of a GeoTIFF; ``masked``: it has a mask of its own."""
+    """The stored numbers of a GeoTIFF; ``masked``: it has a mask of its own; ``alpha``: the band that is one."""
 
     path: Path
     dtype: np.dtype
     masked: bool
+    alpha: int | None
 
     def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray:
         """See :meth:`Pixels.read`."""
         block = RasterioWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]
-        indexes = None if layers is None else (layers + 1).tolist()
         source = _kept_open(self.path)
+        indexes = source.indexes[: -1 if self.alpha else None] if layers is None else (layers + 1).tolist()
         with rasterio.Env():  # without it GDAL prints its warnings
-            return source.read(indexes, window=block, masked=self.masked)
+            stored = source.read(indexes, window=block, masked=self.masked)
+            if self.alpha is None:
+                return stored
+            none = source.read([self.alpha], window=block) == 0  # (1, h, w)
+            return np.ma.masked_where(np.broadcast_to(none, stored.shape), stored, copy=False)
 
 
 _open = threading.local()  # the file that this thread read last: neighbouring windows share blocks, which GDAL keeps
@@ -197,20 +225,20 @@ def _missing_blocks(source: rasterio.DatasetReader, path: Path) -> tuple[int, in
 
 
 def _scales(
-    source: rasterio.DatasetReader, path: Path
+    source: rasterio.DatasetReader, path: Path, bands: Sequence[int]
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-    """Gain and offset of each band; None where they change nothing.
+    """Gain and offset of the first bands; None where they change nothing.
 
     GDAL's scale multiplies. ENVI's ``reflectance_scale_factor``, which programs copy into tags, divides. Whether a tag
     ``scale_factor`` multiplies (netCDF) or divides (HDF products) is ambiguous, so it may only repeat GDAL's.
     """
-    gain, offset = np.array(source.scales), np.array(source.offsets)
+    gain, offset = (np.array(values[: len(bands)]) for values in (source.scales, source.offsets))
     whole = _lower_case(source.tags(ns="ENVI")) | _lower_case(source.tags())
     name = "reflectance_scale_factor"
     factor = strict_number(path, f"the tag {name}", whole[name]) if name in whole else 1.0
     if (gain == 1).all() and factor > 0:
         gain = gain / factor
-    for band, scale, shift in zip(source.indexes, gain, offset, strict=True):
+    for band, scale, shift in zip(bands, gain, offset, strict=True):
         tags, inverse = whole | _lower_case(source.tags(band)), 1 / scale if scale else np.nan
         may_be = {name: [inverse], "scale_factor": [1, scale, inverse], "add_offset": [0, shift]}
         for name in may_be.keys() & tags.keys():
@@ -236,8 +264,8 @@ def _lower_case(tags: Mapping[str, str]) -> dict[str, str]:
     return {name.strip().lower().replace(" ", "_"): value for name, value in tags.items() if value.strip()}
 
 
-def _tagged_bands(source: rasterio.DatasetReader, path: Path) -> BandTable:
-    """Reads the band table of an open file.
+def _tagged_bands(source: rasterio.DatasetReader, path: Path, bands: Sequence[int]) -> BandTable:
+    """Reads the band table of the first bands of an open file.
 
     Asked in this order: tags of each band (``wavelength``, ``fwhm``, ``bbl`` or ``good``, ``wavelength_units``, in any
     case); GDAL's ``IMAGERY`` tags, in micrometres by its raster data model; lists in the tags of the file; and
@@ -245,12 +273,12 @@ def _tagged_bands(source: rasterio.DatasetReader, path: Path) -> BandTable:
     and its source names the first one without. A list of another length than there are bands is the table as it is,
     for :meth:`CubeFile.bands` to refuse, unless the user has a better one.
     """
-    tags = [_lower_case(source.tags(band)) for band in source.indexes]
-    imagery = [_lower_case(source.tags(band, ns="IMAGERY")) for band in source.indexes]
+    tags = [_lower_case(source.tags(band)) for band in bands]
+    imagery = [_lower_case(source.tags(band, ns="IMAGERY")) for band in bands]
     whole = _lower_case(source.tags(ns="ENVI")) | _lower_case(source.tags())
     unit = _one_unit(path, [band["wavelength_units"] for band in [*tags, whole] if "wavelength_units" in band])
     listed, widths, good = _list(path, whole, "wavelength"), _list(path, whole, "fwhm"), _good_bands(path, tags, whole)
-    if listed is not None and listed.size != source.count:
+    if listed is not None and listed.size != len(bands):
         return BandTable(listed, None, good, unit, "wavelength (the list of the file)")
     centres, fwhm = (_values(path, tags, name) for name in ("wavelength", "fwhm"))
     central, width = (_values(path, imagery, name) for name in ("central_wavelength_um", "fwhm_um"))
@@ -258,7 +286,7 @@ def _tagged_bands(source: rasterio.DatasetReader, path: Path) -> BandTable:
         BandTable(centres, fwhm, good, unit, "the tag wavelength of each band"),
         BandTable(central, width, good, "Micrometers", "the IMAGERY tags"),
         BandTable(listed, widths, good, unit, "the list of the file"),
-        _described(path, source, good),
+        _described(path, source, bands, good),
     ]
     named = [(table, table.wavelength) for table in tables if table.wavelength is not None]
     if not named:
@@ -292,9 +320,11 @@ def _list(path: Path, tags: Mapping[str, str], name: str) -> NDArray[np.float64]
     return strict_numbers(path, name, words) if words != [""] else None
 
 
-def _described(path: Path, source: rasterio.DatasetReader, good: NDArray[np.bool_] | None) -> BandTable:
+def _described(
+    path: Path, source: rasterio.DatasetReader, bands: Sequence[int], good: NDArray[np.bool_] | None
+) -> BandTable:
     try:
-        descriptions = source.descriptions
+        descriptions = source.descriptions[: len(bands)]
     except UnicodeDecodeError:  # tags in another encoding than UTF-8 say nothing either
         descriptions = ()
     matches = [_DESCRIPTION.fullmatch(text.strip()) if text else None for text in descriptions]
