@@ -1,22 +1,20 @@
-"""Arrays in files: NumPy (``.npy``, ``.npz``), MATLAB, HDF5 and netCDF-4, and what the readers of HDF5 products share.
+"""Arrays in files: NumPy (``.npy``, ``.npz``) and MATLAB, and what all readers of HDF5 share.
 
 NumPy and MATLAB do not name their axes: they are (H, W) or (H, W, layers), as the public benchmarks come, unless the
 user names them. Nothing is unpickled. A damaged file of MATLAB 5 can crash scipy, which therefore reads it in a process
 of its own first. MATLAB 7.3 (``save -v7.3``) is HDF5 with the axes of each array in reverse order. HDF5 whose numbers
 lie in other files is refused, for the library makes them up where such a file is missing.
 
-Specifications: HDF5 File Format 3.0 and Dimension Scale Specification (The HDF Group), netCDF-4 (Unidata), CF
-Conventions 1.11, and MathWorks, MAT-File Versions.
+Specifications: HDF5 File Format 3.0 (The HDF Group) and MathWorks, MAT-File Versions.
 """
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, TypeGuard
@@ -26,20 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.formats.cube_file import (
-    NM_PER_UNIT,
-    ArrayPixels,
-    BandTable,
-    CubeFile,
-    FileArray,
-    MappedPixels,
-    layers_first,
-)
+from hsfusion.scenes.formats.cube_file import ArrayPixels, BandTable, CubeFile, FileArray, MappedPixels, layers_first
 from hsfusion.scenes.geobox import GeoBox, Window
 
 Stored: TypeAlias = h5py.Group | h5py.Dataset
 
-_AXIS_OF_WORD = {"band": "layers", "row": "rows", "col": "cols"}  # the words of scene.axes
+#: the words of scene.axes
+AXIS_OF_WORD = {"band": "layers", "row": "rows", "col": "cols"}
 _TRIAL = """
 import sys
 sys.path[:] = sys.argv[2:]
@@ -50,17 +41,6 @@ except Exception:
     pass  # which comes again
 """
 _MATLAB_CLASSES = {"logical", "single", "double"} | {f"{s}int{bits}" for bits in (8, 16, 32, 64) for s in ("", "u")}
-# words in names of dimensions, in lower case
-_WORDS = {
-    "layers": "b band bands nb nbands bandnumber channel channels layer layers spectral spectrum"
-    " wavelength wavelengths wavelen wl wvl lambda",
-    "rows": "y ny ydim yc north northing lat latitude row rows nrows line lines nlines"
-    " downtrack alongtrack atrack scan scans",
-    "cols": "x nx xdim xc east easting lon long longitude col cols ncols column columns ncolumns"
-    " sample samples nsamples pixel pixels npixels crosstrack acrosstrack xtrack",
-}
-_AXIS_OF_NAME = {word: axis for axis, words in _WORDS.items() for word in words.split()}
-_NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable"  # NAME of a scale that holds no numbers
 
 
 def open_npy(path: Path, *, axes: Sequence[str] | None = None) -> CubeFile:
@@ -126,11 +106,11 @@ def array_axes(path: Path, shape: tuple[int, ...], dtype: np.dtype, axes: Sequen
         raise InputError(path, "array", text, "axes (H, W) or (H, W, layers) of real numbers", "convert the array")
     if axes is None:
         return ("rows", "cols", "layers")[: len(shape)]
-    if isinstance(axes, str) or sorted(map(str, axes)) != sorted(_AXIS_OF_WORD) or len(shape) != 3:
+    if isinstance(axes, str) or sorted(map(str, axes)) != sorted(AXIS_OF_WORD) or len(shape) != 3:
         expected = "the words band, row and col in the order of an array of three axes"
         fix = f"correct it, such as scene.axes=[band,row,col]; the array is {text}"
         raise InputError(path, "scene.axes", printable(list(axes)), expected, fix)
-    return tuple(_AXIS_OF_WORD[axis] for axis in axes)
+    return tuple(AXIS_OF_WORD[axis] for axis in axes)
 
 
 def choose_array(path: Path, arrays: Mapping[str, tuple[int, ...]], variable: str | None) -> str:
@@ -179,10 +159,11 @@ def resolve(file: h5py.Group, name: str) -> Stored | None:
 
 def is_array(stored: object) -> TypeGuard[h5py.Dataset]:
     """Whether something is a dataset of two or three axes of real numbers."""
-    return isinstance(stored, h5py.Dataset) and stored.ndim in (2, 3) and _is_real(stored)
+    return isinstance(stored, h5py.Dataset) and stored.ndim in (2, 3) and is_real(stored)
 
 
-def _is_real(dataset: h5py.Dataset) -> bool:
+def is_real(dataset: h5py.Dataset) -> bool:
+    """Whether a dataset holds real numbers."""
     try:
         return dataset.dtype.kind in "iufb"
     except TypeError:  # a type that NumPy has no counterpart of
@@ -196,7 +177,7 @@ def stored_numbers(file: h5py.Group, name: str, *, fill: float | None = None) ->
     may stand there.
     """
     dataset = resolve(file, name)
-    if not isinstance(dataset, h5py.Dataset) or not _is_real(dataset) or not dataset.size:
+    if not isinstance(dataset, h5py.Dataset) or not is_real(dataset) or not dataset.size:
         raise format_error(file, name, "missing" if dataset is None else "something else", "an array of real numbers")
     whole = dataset.id.get_space_status() == h5py.h5d.SPACE_STATUS_ALLOCATED
     means_none = fill is not None and np.array_equal(dataset.fillvalue, fill, equal_nan=True)
@@ -287,128 +268,3 @@ def open_matlab73(path: Path, *, variable: str | None = None, axes: Sequence[str
         pixels = pixels_of(file, name, array_axes(path, shapes[name], arrays[name].dtype, axes)[::-1])
     facts = {"variable": printable(name)}
     return CubeFile(path, f"MATLAB 7.3 {pixels.dtype.name}", pixels, pixels.layers, GeoBox(pixels.grid), facts=facts)
-
-
-def open_hdf5(path: Path, *, variable: str | None = None, axes: Sequence[str] | None = None) -> CubeFile:
-    """Opens an array of an HDF5 file that is no known product.
-
-    The axes of an array of three are named by dimension scales and labels, unless ``axes`` does (:func:`array_axes`).
-    Where an axis of bands is all that is known, rows come before columns; nothing is flipped. Wavelengths are those of
-    the scale of the bands, or of a list called ``wavelength`` beside the array, FWHM those of a list called ``fwhm``.
-    ``_FillValue``, ``missing_value``, ``scale_factor`` and ``add_offset`` are honoured (CF Conventions 1.11, sections
-    2.5.1 and 8.1).
-    """
-    with h5py.File(path, "r") as file:
-        arrays: dict[str, tuple[int, ...]] = {}
-        file.visititems(lambda name, stored: arrays.update({name: stored.shape}) if is_array(stored) else None)
-        name = (variable or "").strip("/")
-        name = name if is_array(resolve(file, name)) else choose_array(path, arrays, variable)
-        dataset = resolve(file, name)
-        assert is_array(dataset), "chosen among such"
-        known = _axes(dataset) if axes is None else array_axes(path, dataset.shape, dataset.dtype, axes)
-        nan = dataset.dtype.kind == "f"
-        nodata, missing = (attribute_number(dataset, key, may_be_nan=nan) for key in ("_FillValue", "missing_value"))
-        pixels = pixels_of(file, name, known, fill=missing if nodata is None else nodata)
-        gain, offset = attribute_number(dataset, "scale_factor"), attribute_number(dataset, "add_offset")
-        table = _band_table(dataset, known)
-    words = {axis: word for word, axis in _AXIS_OF_WORD.items()}
-    return CubeFile(
-        path=path,
-        format=f"HDF5 {pixels.dtype.name}",
-        pixels=pixels,
-        layers=pixels.layers,
-        geobox=GeoBox(pixels.grid),
-        table=table,
-        nodata=next((value for value in (nodata, missing) if value is not None and not np.isnan(value)), None),
-        background=missing,
-        gain=None if gain is None else np.full(pixels.layers, gain),
-        offset=None if offset is None else np.full(pixels.layers, offset),
-        facts={"variable": printable(name), "axes": ", ".join(words[axis] for axis in known)},
-    )
-
-
-def _axes(dataset: h5py.Dataset) -> tuple[str, ...]:
-    """What each axis of a dataset is, as its dimensions say."""
-    meanings = [_meanings(words) for words in _dimension_words(dataset)]
-    known = [axes.pop() if len(axes) == 1 else None for axes in meanings]  # names may say nothing, or different things
-    axes = _completed(known, dataset.ndim)
-    if axes is not None or dataset.ndim == 2:
-        return axes or ("rows", "cols")
-    raise format_error(
-        dataset,
-        f"order of the axes of {dataset.name} ({' x '.join(map(str, dataset.shape))})",
-        "not named by the file",
-        "dimension scales with names such as wavelength, y, x, or scene.axes",
-        "add the order, such as scene.axes=[band,row,col]",
-    )
-
-
-def _completed(known: list[str | None], rank: int) -> tuple[str, ...] | None:
-    """All axes, where those that are known leave one way only: one is missing, or rows and columns in this order."""
-    wanted = ("rows", "cols", "layers")[:rank]
-    missing = [axis for axis in wanted if axis not in known]
-    if len(known) != rank or len(missing) != known.count(None) or (len(missing) > 1 and missing != ["rows", "cols"]):
-        return None
-    return tuple(axis or missing.pop(0) for axis in known)
-
-
-def _meanings(words: Iterable[str]) -> set[str]:
-    axes = set()
-    for word in words:
-        parts = re.findall("[a-z]+", word.lower().split("_per_")[0])
-        whole = _AXIS_OF_NAME.get("".join(parts))
-        axes |= {whole} if whole else {_AXIS_OF_NAME[part] for part in parts if part in _AXIS_OF_NAME}
-    return axes
-
-
-def _dimension_words(dataset: h5py.Dataset) -> Iterator[list[str]]:
-    """Names of each axis: its label, its scales, and what they say of themselves by the CF Conventions."""
-    for dimension in dataset.dims:
-        scales = list(dimension.values())
-        words = [dimension.label, *((scale.name or "").rpartition("/")[2] for scale in scales)]
-        yield words + [attribute_text(scale, name) or "" for scale in scales for name in ("standard_name", "axis")]
-
-
-def _band_table(dataset: h5py.Dataset, axes: tuple[str, ...]) -> BandTable:
-    """Wavelengths of the axis of bands, of its own scale or a list called so beside the array, and their FWHM."""
-    if "layers" not in axes:
-        return BandTable()
-    axis = axes.index("layers")
-    scales = [scale for scale in dataset.dims[axis].values() if _is_wavelengths(scale)]
-    size = dataset.shape[axis]
-    lists = scales or _beside(dataset, "wavelength", size) or _beside(dataset, "wavelengths", size)
-    if not lists:
-        return BandTable()
-    unit, fwhm = _unit(lists[0]), None
-    for stored in _beside(dataset, "fwhm", size):
-        factors = [NM_PER_UNIT.get((word or "").lower()) for word in (_unit(stored) or unit, unit)]
-        if factors[0] is not None and factors[1] is not None:
-            fwhm = _numbers(stored) * (factors[0] / factors[1])
-    return BandTable(_numbers(lists[0]), fwhm, unit=unit, source=printable((lists[0].name or "").strip("/")))
-
-
-def _beside(dataset: h5py.Dataset, name: str, size: int) -> list[h5py.Dataset]:
-    """A list of numbers of that name and length in the group of an array, or else at the top of the file."""
-    stored = resolve(dataset.file, f"{dataset.parent.name}/{name}") or resolve(dataset.file, name)
-    return [stored] if isinstance(stored, h5py.Dataset) and _is_list(stored) and len(stored) == size else []
-
-
-def _is_list(stored: h5py.Dataset) -> bool:
-    name = attribute_text(stored, "NAME") or ""
-    return stored.ndim == 1 and _is_real(stored) and not name.startswith(_NO_VARIABLE)
-
-
-def _is_wavelengths(scale: h5py.Dataset) -> bool:
-    names = (scale.name or "").rpartition("/")[2], attribute_text(scale, "standard_name") or ""
-    named = any("wavelength" in name.lower() for name in names)
-    return (named or (_unit(scale) or "").lower() in NM_PER_UNIT) and _is_list(scale)
-
-
-def _unit(stored: h5py.Dataset) -> str | None:
-    return next(filter(None, (attribute_text(stored, name) for name in ("units", "Units", "unit", "Unit"))), None)
-
-
-def _numbers(stored: h5py.Dataset) -> NDArray[np.float64]:
-    gain, offset = attribute_number(stored, "scale_factor"), attribute_number(stored, "add_offset")
-    numbers = np.asarray(stored_numbers(stored.file, stored.name or "")[()], np.float64)
-    return numbers * (1 if gain is None else gain) + (offset or 0)

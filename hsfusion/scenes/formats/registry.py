@@ -10,10 +10,11 @@ from typing import Any
 import h5py
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.formats.arrays import open_hdf5, open_matlab, open_matlab73, open_npy, open_npz
+from hsfusion.scenes.formats.arrays import open_matlab, open_matlab73, open_npy, open_npz
 from hsfusion.scenes.formats.cube_file import CubeFile, library_errors
 from hsfusion.scenes.formats.envi import envi_header, header_places, open_envi
 from hsfusion.scenes.formats.geotiff import TIFF_STARTS, open_geotiff
+from hsfusion.scenes.formats.hdf5_arrays import open_hdf5
 from hsfusion.scenes.formats.hdf5_products import is_emit, neon_sites, open_emit, open_neon, open_prisma, prisma_swaths
 from hsfusion.scenes.formats.products import is_product_image, open_product
 
