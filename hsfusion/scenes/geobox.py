@@ -93,6 +93,20 @@ class GeoBox:
         return inside, (rows * shape[1] + cols)[inside]
 
 
+def transform_of_centres(x: NDArray[np.float64], y: NDArray[np.float64]) -> Affine | None:
+    """Transform of a grid by the centres of its columns (W,) and rows (H,); None unless they are evenly spaced.
+
+    They are, if none lies off by more than a hundredth of a pixel.
+    """
+    steps = []
+    for centres in (x, y):
+        step = (centres[-1] - centres[0]) / max(len(centres) - 1, 1)
+        if not np.abs(centres[0] + step * np.arange(len(centres)) - centres).max() < abs(step) / 100:  # NaN: not
+            return None
+        steps.append(float(step))
+    return Affine(steps[0], 0, x[0] - steps[0] / 2, 0, steps[1], y[0] - steps[1] / 2)
+
+
 def check_same_grid(geobox: GeoBox, other: GeoBox, *, source: object, reference: object) -> None:
     """Makes sure that two rasters (``source`` and ``reference`` in messages) lie on one grid, to 1e-3 pixel.
 
@@ -107,7 +121,9 @@ def check_same_grid(geobox: GeoBox, other: GeoBox, *, source: object, reference:
         wrong = ("CRS", crs_name(geobox.crs), f"{crs_name(other.crs)} {place}", "reproject the raster")
     elif _shift(geobox, other) > 1e-3:
         one, two = (tuple(box.transform)[:6] for box in (geobox, other))
-        wrong = ("transform", one, f"{two} {place}, to 1e-3 pixel", "resample the raster to the scene's grid")
+        flipped = geobox.transform.e * other.transform.e < 0
+        fix = "flip the rows of one of the two" if flipped else "resample the raster to the scene's grid"
+        wrong = ("transform", one, f"{two} {place}, to 1e-3 pixel", fix)
     else:
         return
     raise InputError(source, *wrong)

@@ -1,14 +1,20 @@
 """Which axis of an HDF5 array is which, and which wavelengths belong to it."""
 
 import itertools
+import re
+from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
+from affine import Affine
+from rasterio.crs import CRS
 from scene_files.hdf5 import write, write_netcdf
 
 from hsfusion.errors import InputError
-from hsfusion.scenes import Window, open_scene
+from hsfusion.scenes import Window, open_scene, read_labels
 from hsfusion.scenes.formats.registry import open_cube_file
+from hsfusion.scenes.rasters import write_raster
 
 SIZES = {"band": 6, "row": 5, "col": 4}
 ORDERS = list(itertools.permutations(SIZES))
@@ -160,3 +166,77 @@ def test_dimension_that_is_no_variable_gives_no_wavelengths(tmp_path):
     path, _ = write_netcdf(tmp_path, (6, 5, 4), ("wavelength", "y", "x"))
     with pytest.raises(InputError, match="wavelength is missing, expected 6 wavelengths"):
         open_scene(path)
+
+
+EAST, NORTH = 400015 + 30.0 * np.arange(4), 4300000 + 20.0 * np.arange(5)
+M, LAT, LON = {"units": "m"}, {"units": "degrees_north"}, {"units": "degrees_east"}
+UTM = CRS.from_epsg(32633).to_wkt()
+
+
+def write_placed(folder, y, x, *, wkt=None, key="crs_wkt", **options):
+    """A cube of 6 bands with scales for its rows and columns, and a grid mapping where it has a CRS."""
+    path, _ = write_netcdf(folder, (6, 5, 4), ("wavelength", ("y", *y), ("x", *x)), **options)
+    if wkt is not None:
+        with h5py.File(path, "r+") as file:
+            file[f"{options.get('group', '')}/cube"].attrs["grid_mapping"] = "crs: x y"
+            file.create_dataset("crs", data=0).attrs[key] = wkt
+    return path
+
+
+@pytest.mark.parametrize("key", ["crs_wkt", "spatial_ref"])
+@pytest.mark.parametrize("group", ["", "a"])
+@pytest.mark.parametrize(("attributes", "wkt"), [({}, UTM), (M, UTM), (M, UTM.replace(",", ",\n  ")), (M, None)])
+def test_place_is_that_of_evenly_spaced_coordinates_and_the_grid_mapping(tmp_path, attributes, wkt, group, key):
+    path = write_placed(tmp_path, (NORTH, attributes), (EAST, attributes), wkt=wkt, key=key, group=group)
+    geobox = open_cube_file(path).geobox
+    assert tuple(geobox.transform)[:6] == (30, 0, 400000, 0, 20, 4299990)  # rows ascend northwards, as stored
+    assert geobox.epsg == (None if wkt is None else 32633)
+
+
+@pytest.mark.parametrize(("wkt", "epsg"), [(None, 4326), (CRS.from_epsg(4258).to_wkt(), 4258)])
+def test_degrees_north_and_east_are_a_place(tmp_path, wkt, epsg):
+    path = write_placed(tmp_path, (50 - 0.1 * np.arange(5), LAT), (10 + 0.2 * np.arange(4), LON), wkt=wkt)
+    geobox = open_cube_file(path).geobox
+    np.testing.assert_allclose(tuple(geobox.transform)[:6], (0.2, 0, 9.9, 0, -0.1, 50.05))
+    assert geobox.epsg == epsg
+
+
+@pytest.mark.parametrize("attributes", [{}, {"units": "1"}, {"units": "degrees"}])
+def test_numbers_that_no_unit_and_no_grid_mapping_calls_coordinates_are_no_place(tmp_path, attributes, caplog):
+    assert open_cube_file(write_placed(tmp_path, (NORTH, attributes), (EAST, attributes))).geobox.is_bare
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("north", "east", "attributes", "wkt", "problem"),
+    [
+        (np.geomspace(1, 2, 5), EAST, M, None, "not evenly spaced"),
+        (NORTH, EAST * np.nan, M, UTM, "not evenly spaced"),
+        (NORTH, EAST * 0, {}, UTM, "not evenly spaced"),
+        (NORTH, EAST, {"units": "km"}, UTM, r"in km and km, which WGS 84 / UTM zone 33N .* is not"),
+        (NORTH, EAST, M, CRS.from_epsg(4326).to_wkt(), "in m and m, which WGS 84 .* is not"),
+        (NORTH, None, {}, UTM, "missing"),
+    ],
+)
+def test_coordinates_that_cannot_be_used_are_told_in_one_line(tmp_path, caplog, north, east, attributes, wkt, problem):
+    path = write_placed(tmp_path, (NORTH if north is None else north, attributes), (east, attributes), wkt=wkt)
+    file = open_cube_file(path)
+    assert file.geobox.is_bare
+    assert re.search(rf"cube\.nc: the coordinates of columns and rows are {problem}, so", caplog.text)
+    assert file.facts["place"] in caplog.text
+
+
+def test_broken_crs_of_a_grid_mapping_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"cube\.nc: crs_wkt of crs is 'PROJCS\[broken', expected"):
+        open_cube_file(write_placed(tmp_path, (NORTH, M), (EAST, M), wkt="PROJCS[broken"))
+
+
+def test_labels_are_laid_on_rows_that_ascend_northwards_only_if_theirs_do(tmp_path):
+    scene = open_scene(write_placed(tmp_path, (NORTH, M), (EAST, M), wkt=UTM), wavelengths=NM, wavelength_unit="nm")
+    codes = np.arange(1, 21, dtype=np.uint8).reshape(5, 4)
+    upright = replace(scene.geobox, transform=Affine(30, 0, 400000, 0, -20, 4300090))
+    for name, geobox in (("same.tif", scene.geobox), ("upright.tif", upright)):
+        write_raster(tmp_path / name, codes, geobox=geobox)
+    assert read_labels(tmp_path / "same.tif", scene).codes.tolist() == codes.tolist()
+    with pytest.raises(InputError, match=r"transform is .* Fix: flip the rows of one of the two"):
+        read_labels(tmp_path / "upright.tif", scene)

@@ -211,7 +211,7 @@ def text_of(value: object) -> str | None:
         value = value.reshape(-1)[0]
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
-    return printable(value.strip("\0 \n"), longest=10_000) if isinstance(value, str) else None
+    return printable(" ".join(value.strip("\0").split()), longest=10_000) if isinstance(value, str) else None
 
 
 def attribute_text(stored: Stored, name: str) -> str | None:

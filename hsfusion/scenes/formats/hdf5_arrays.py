@@ -5,6 +5,7 @@ Specifications: HDF5 Dimension Scale Specification (The HDF Group), netCDF-4 (Un
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 
 from hsfusion.errors import printable
 from hsfusion.scenes.formats.arrays import (
@@ -27,8 +29,8 @@ from hsfusion.scenes.formats.arrays import (
     resolve,
     stored_numbers,
 )
-from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile
-from hsfusion.scenes.geobox import GeoBox
+from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, crs_as_wkt
+from hsfusion.scenes.geobox import GeoBox, crs_name, transform_of_centres
 
 # words in names of dimensions, in lower case
 _WORDS = {
@@ -40,6 +42,8 @@ _WORDS = {
     " sample samples nsamples pixel pixels npixels crosstrack acrosstrack xtrack",
 }
 _AXIS_OF_NAME = {word: axis for axis, words in _WORDS.items() for word in words.split()}
+_METRES = {"m", "metre", "metres", "meter", "meters"}
+_log = logging.getLogger(__name__)
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable"  # NAME of a scale that holds no numbers
 
 
@@ -49,8 +53,8 @@ def open_hdf5(path: Path, *, variable: str | None = None, axes: Sequence[str] | 
     The axes of an array of three are named by dimension scales and labels, unless ``axes`` does (:func:`array_axes`).
     Where an axis of bands is all that is known, rows come before columns; nothing is flipped. Wavelengths are those of
     the scale of the bands, or of a list called ``wavelength`` beside the array, FWHM those of a list called ``fwhm``.
-    ``_FillValue``, ``missing_value``, ``scale_factor`` and ``add_offset`` are honoured (CF Conventions 1.11, sections
-    2.5.1 and 8.1).
+    The place is that of the scales of rows and columns, see :func:`_place`. ``_FillValue``, ``missing_value``,
+    ``scale_factor`` and ``add_offset`` are honoured (CF Conventions 1.11, sections 2.5.1 and 8.1).
     """
     with h5py.File(path, "r") as file:
         arrays: dict[str, tuple[int, ...]] = {}
@@ -64,20 +68,20 @@ def open_hdf5(path: Path, *, variable: str | None = None, axes: Sequence[str] | 
         nodata, missing = (attribute_number(dataset, key, may_be_nan=nan) for key in ("_FillValue", "missing_value"))
         pixels = pixels_of(file, name, known, fill=missing if nodata is None else nodata)
         gain, offset = attribute_number(dataset, "scale_factor"), attribute_number(dataset, "add_offset")
-        table = _band_table(dataset, known)
+        table, (geobox, facts) = _band_table(dataset, known), _place(dataset, known, pixels.grid)
     words = {axis: word for word, axis in AXIS_OF_WORD.items()}
     return CubeFile(
         path=path,
         format=f"HDF5 {pixels.dtype.name}",
         pixels=pixels,
         layers=pixels.layers,
-        geobox=GeoBox(pixels.grid),
+        geobox=geobox,
         table=table,
         nodata=next((value for value in (nodata, missing) if value is not None and not np.isnan(value)), None),
         background=missing,
         gain=None if gain is None else np.full(pixels.layers, gain),
         offset=None if offset is None else np.full(pixels.layers, offset),
-        facts={"variable": printable(name), "axes": ", ".join(words[axis] for axis in known)},
+        facts={"variable": printable(name), "axes": ", ".join(words[axis] for axis in known)} | facts,
     )
 
 
@@ -139,6 +143,48 @@ def _band_table(dataset: h5py.Dataset, axes: tuple[str, ...]) -> BandTable:
         if factors[0] is not None and factors[1] is not None:
             fwhm = _numbers(stored) * (factors[0] / factors[1])
     return BandTable(_numbers(lists[0]), fwhm, unit=unit, source=printable((lists[0].name or "").strip("/")))
+
+
+def _place(dataset: h5py.Dataset, axes: tuple[str, ...], grid: tuple[int, int]) -> tuple[GeoBox, dict[str, str]]:
+    """Where the centres of pixels lie by the scales of columns and rows, evenly spaced, in the unit of the CRS.
+
+    The CRS is that of the grid mapping (CF Conventions 1.11, section 5.6), or else WGS 84 for degrees north and east.
+    Scales without either are coordinates only if they are in metres: others may be numbers of pixels.
+    """
+    firsts = [next(filter(_is_list, dataset.dims[axes.index(axis)].values()), None) for axis in ("cols", "rows")]
+    scales = [scale for scale in firsts if scale is not None]
+    units = [(_unit(scale) or "").lower() for scale in scales]
+    wkt = _crs(dataset, units)
+    if wkt is None and (len(units) < 2 or not set(units) <= _METRES):
+        return GeoBox(grid), {}
+    if len(scales) < 2:
+        wrong = "missing"
+    elif wkt is not None and not all(_is_unit_of(CRS.from_wkt(wkt), unit) for unit in units):
+        wrong = f"in {printable(' and '.join(units), longest=60)}, which {crs_name(wkt)} is not"
+    elif (transform := transform_of_centres(*map(_numbers, scales))) is not None:
+        return GeoBox(grid, transform, wkt), {}
+    else:
+        wrong = "not evenly spaced"
+    text = f"the coordinates of columns and rows are {wrong}, so the place is not used"
+    _log.warning("%s: %s.", dataset.file.filename, text)
+    return GeoBox(grid), {"place": text}
+
+
+def _crs(dataset: h5py.Dataset, units: Sequence[str]) -> str | None:
+    name = (attribute_text(dataset, "grid_mapping") or "spatial_ref").partition(":")[0].strip()
+    mapping = resolve(dataset.file, f"{dataset.parent.name}/{name}") or resolve(dataset.file, name)
+    for key in ("crs_wkt", "spatial_ref"):
+        if mapping is not None and (wkt := attribute_text(mapping, key)):
+            return crs_as_wkt(dataset.file.filename, f"{key} of {printable(name)}", wkt)
+    is_degrees = len(units) == 2 and all(map(re.fullmatch, ("degrees?_?e(ast)?", "degrees?_?n(orth)?"), units))
+    return crs_as_wkt(dataset.file.filename, "units", 4326) if is_degrees else None
+
+
+def _is_unit_of(crs: CRS, unit: str) -> bool:
+    if not unit or crs.is_geographic:
+        return not unit or unit.startswith("deg")
+    name = crs.linear_units.lower() if crs.is_projected else ""
+    return unit == name or {unit, name} <= _METRES
 
 
 def _beside(dataset: h5py.Dataset, name: str, size: int) -> list[h5py.Dataset]:
