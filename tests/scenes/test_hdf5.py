@@ -96,6 +96,54 @@ def test_missing_value_beside_another_fill_value_means_no_data_too(tmp_path):
     np.testing.assert_array_equal(read(path), np.where(np.isin(CUBE, (8, 15)), np.nan, CUBE).transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize("dtype", ["i1", ">i2", "i4"])
+def test_signed_numbers_that_are_called_unsigned_are(tmp_path, dtype):
+    unsigned = np.dtype(dtype.replace("i", "u"))
+    values = (CUBE.astype("u8") * (np.iinfo(unsigned).max // 50)).astype(unsigned)  # up to the largest
+    attributes = {"_Unsigned": "true", "_FillValue": values[0, 0, 0].astype(dtype)}
+    attributes |= {"valid_max": values[1, 2, 3].astype(dtype)}
+    path = write(tmp_path, cube=values.view(dtype))
+    with h5py.File(path, "r+") as file:
+        file["cube"].attrs.update(attributes)
+    kept = (values != values[0, 0, 0]) & (values <= values[1, 2, 3])
+    assert values[1, 2, 3] > np.iinfo(dtype).max and not kept.all()
+    np.testing.assert_array_equal(read(path), np.where(kept, values, np.nan).astype("f4").transpose(2, 0, 1))
+
+
+VALID = {
+    "range": {"valid_range": np.int16([8, 30])},
+    "lowest": {"valid_min": np.int16(8)},
+    "highest": {"valid_max": np.int16(30)},
+    "packed": {"valid_range": np.int16([8, 30]), "scale_factor": 0.1},
+    "physical values": {"valid_range": np.float32([0.8, 3.0]), "scale_factor": 0.1},
+    "physical values that descend": {"valid_range": [-3.0, -0.8], "scale_factor": -0.1},
+    "physical highest": {"valid_max": 4.0, "scale_factor": 0.1, "add_offset": 1.0},
+}
+
+
+@pytest.mark.parametrize("attributes", VALID.values(), ids=VALID)
+def test_numbers_outside_the_valid_range_are_no_data(tmp_path, attributes):
+    path = write(tmp_path, cube=CUBE)
+    with h5py.File(path, "r+") as file:
+        file["cube"].attrs.update(attributes)
+    low = 8 if {"valid_range", "valid_min"} & set(attributes) else -np.inf
+    high = 30 if {"valid_range", "valid_max"} & set(attributes) else np.inf
+    want = np.where((low <= CUBE) & (high >= CUBE), CUBE, np.nan).transpose(2, 0, 1)
+    want = want * attributes.get("scale_factor", 1) + attributes.get("add_offset", 0)
+    assert np.isnan(want).any()
+    np.testing.assert_allclose(read(path), want, rtol=1e-6)
+    layers = open_cube_file(path).read(Window(1, 1, 2, 2), np.array([2, 0]))
+    np.testing.assert_allclose(layers, want[[2, 0], 1:3, 1:3], rtol=1e-6)
+
+
+def test_valid_range_of_another_length_is_one_line(tmp_path):
+    path = write(tmp_path, cube=CUBE)
+    with h5py.File(path, "r+") as file:
+        file["cube"].attrs["valid_range"] = [1, 2, 3]
+    with pytest.raises(InputError, match=r"valid_range is .* expected 2 finite numbers"):
+        open_cube_file(path)
+
+
 def test_choices_of_other_formats_are_refused(tmp_path):
     np.save(tmp_path / "cube.npy", CUBE)
     for options in ({"variable": "cube"}, {"grid": "map"}):

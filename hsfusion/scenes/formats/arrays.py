@@ -237,14 +237,16 @@ def attribute_number(stored: Stored, name: str, *, may_be_nan: bool = False) -> 
 
 @dataclass(frozen=True)
 class H5Pixels(FileArray):
-    """The stored numbers of the dataset ``name``, read by hyperslab."""
+    """The stored numbers of the dataset ``name``, read by hyperslab, and those outside ``valid`` masked."""
 
     name: str
+    valid: tuple[float, float] | None = None  # lowest and highest number that counts as data
 
     def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray:
         """See :meth:`Pixels.read`."""
         with h5py.File(self.path, "r") as file:
-            return self.part(file[self.name], window, layers)
+            stored = self.part(file[self.name], window, layers).view(self.dtype)
+        return stored if self.valid is None else np.ma.masked_outside(stored, *self.valid, copy=False)
 
 
 def pixels_of(file: h5py.File, name: str, axes: tuple[str, ...], *, fill: float | None = None) -> H5Pixels:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -20,6 +21,7 @@ from hsfusion.scenes.formats.arrays import (
     AXIS_OF_WORD,
     array_axes,
     attribute_number,
+    attribute_numbers,
     attribute_text,
     choose_array,
     format_error,
@@ -54,7 +56,8 @@ def open_hdf5(path: Path, *, variable: str | None = None, axes: Sequence[str] | 
     Where an axis of bands is all that is known, rows come before columns; nothing is flipped. Wavelengths are those of
     the scale of the bands, or of a list called ``wavelength`` beside the array, FWHM those of a list called ``fwhm``.
     The place is that of the scales of rows and columns, see :func:`_place`. ``_FillValue``, ``missing_value``,
-    ``scale_factor`` and ``add_offset`` are honoured (CF Conventions 1.11, sections 2.5.1 and 8.1).
+    ``valid_range``, ``valid_min``, ``valid_max``, ``scale_factor`` and ``add_offset`` are honoured (CF Conventions
+    1.11, sections 2.5.1 and 8.1), and ``_Unsigned`` (NetCDF User's Guide).
     """
     with h5py.File(path, "r") as file:
         arrays: dict[str, tuple[int, ...]] = {}
@@ -67,9 +70,13 @@ def open_hdf5(path: Path, *, variable: str | None = None, axes: Sequence[str] | 
         nan = dataset.dtype.kind == "f"
         nodata, missing = (attribute_number(dataset, key, may_be_nan=nan) for key in ("_FillValue", "missing_value"))
         pixels = pixels_of(file, name, known, fill=missing if nodata is None else nodata)
+        pixels = replace(pixels, dtype=_dtype(dataset), valid=_valid_range(dataset))
+        nodata, missing = (_meant(dataset, value) for value in (nodata, missing))
         gain, offset = attribute_number(dataset, "scale_factor"), attribute_number(dataset, "add_offset")
         table, (geobox, facts) = _band_table(dataset, known), _place(dataset, known, pixels.grid)
     words = {axis: word for word, axis in AXIS_OF_WORD.items()}
+    if pixels.valid is not None:
+        facts["valid range"] = "{:g} to {:g} as stored, others are no data".format(*pixels.valid)
     return CubeFile(
         path=path,
         format=f"HDF5 {pixels.dtype.name}",
@@ -83,6 +90,40 @@ def open_hdf5(path: Path, *, variable: str | None = None, axes: Sequence[str] | 
         offset=None if offset is None else np.full(pixels.layers, offset),
         facts={"variable": printable(name), "axes": ", ".join(words[axis] for axis in known)} | facts,
     )
+
+
+def _dtype(dataset: h5py.Dataset) -> np.dtype:
+    """The type of what is stored: unsigned where the attribute ``_Unsigned`` says so of signed numbers."""
+    unsigned = (attribute_text(dataset, "_Unsigned") or "").lower() == "true"
+    return np.dtype(dataset.dtype.str.replace("i", "u")) if unsigned else dataset.dtype
+
+
+def _meant(dataset: h5py.Dataset, value: float | None) -> float | None:
+    """A stored number by the type that is meant."""
+    if value is None or _dtype(dataset) == dataset.dtype:
+        return value
+    return value % 2 ** (8 * dataset.dtype.itemsize)
+
+
+def _valid_range(dataset: h5py.Dataset) -> tuple[float, float] | None:
+    """The lowest and the highest stored number that count as data.
+
+    Floating numbers beside whole stored ones are physical values, by the NetCDF User's Guide, appendix A.
+    """
+    names = [name for name in ("valid_range", "valid_min", "valid_max") if name in dataset.attrs]
+    if not names:
+        return None
+    if names[0] == "valid_range":
+        ends = attribute_numbers(dataset, "valid_range", length=2).tolist()
+    else:
+        ends = [attribute_number(dataset, name) for name in ("valid_min", "valid_max")]
+    if dataset.dtype.kind != "f" and any(np.asarray(dataset.attrs[name]).dtype.kind == "f" for name in names):
+        gain, offset = attribute_number(dataset, "scale_factor") or 1, attribute_number(dataset, "add_offset") or 0
+        ends = [None if end is None else round((end - offset) / gain, 3) for end in ends]
+        low, high = ends[:: -1 if gain < 0 else 1]
+    else:
+        low, high = (_meant(dataset, end) for end in ends)
+    return (-np.inf if low is None else low), (np.inf if high is None else high)
 
 
 def _axes(dataset: h5py.Dataset) -> tuple[str, ...]:
