@@ -424,8 +424,8 @@ class _WithProduct(torch.autograd.Function):
 
 
 def _product(x: Tensor, matrix: Tensor) -> Tensor:
-    rows = matrix.T.to(x.dtype).expand(len(x), -1, -1)
-    return torch.bmm(rows, _flat(x)).reshape(len(x), rows.shape[1], *x.shape[2:])
+    rows = matrix.T.to(x.dtype).expand(x.shape[0], -1, -1)  # len(x) would fix the size of the batch in an export
+    return torch.bmm(rows, _flat(x)).reshape(x.shape[0], rows.shape[1], *x.shape[2:])
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -128,6 +128,16 @@ def test_exported_program_gives_the_same(case):
     torch.testing.assert_close(program.module()(*x, **more), layer(*x, **more))
 
 
+@pytest.mark.parametrize("kind", ["instance", "channel_instance"])
+def test_exported_weights_of_each_pixel_take_batches_of_any_size(kind):
+    layer = WeightedSum(2, kind=kind, channels=4)
+    torch.nn.init.normal_(layer.predictor)
+    batch = {0: torch.export.Dim("batch", min=2, max=64)}
+    three, five = ([torch.randn(number, width, 3, 3) for width in (4, 1)] for number in (3, 5))
+    program = torch.export.export(layer, tuple(three), dynamic_shapes={"inputs": (batch, batch)})
+    torch.testing.assert_close(program.module()(*five), layer(*five))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", CASES)
