@@ -93,6 +93,13 @@ def test_every_name_of_the_front_door_is_listed_and_can_be_imported():
         hs.trian  # noqa: B018
 
 
+def test_every_name_of_the_front_door_is_in_the_reference():
+    page = (Path(__file__).parents[2] / "docs/reference/api.md").read_text()
+    shown = set(re.findall(r"heading: hs\.(\w+)|::: hsfusion\.[\w.]*\b(\w+)$(?!\n    options: .heading)", page, re.M))
+    settings = {name for name in hs.__all__ if name.endswith("Settings")}  # which have a page of their own
+    assert set(hs.__all__) - settings <= {name for names in shown for name in names}
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
