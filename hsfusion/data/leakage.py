@@ -63,7 +63,7 @@ class _SeenPixels:
         if shift is None:
             return 0
         mask = np.zeros(labels.shape, bool)
-        mask.flat[self.geobox.shifted(self.pixels, shift, labels.shape)[1]] = True
+        mask.flat[self.geobox.shifted(self.pixels, shift, labels.shape)] = True
         return int((dilate(mask, split.radius) & (split.roles == TEST)).sum())
 
 

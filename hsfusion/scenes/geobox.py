@@ -84,13 +84,11 @@ class GeoBox:
         crs = place.get("wkt") if epsg is None else CRS.from_epsg(epsg).to_wkt()
         return cls(shape, Affine(*place["transform"]), crs)
 
-    def shifted(
-        self, pixels: NDArray[np.int64], shift: tuple[int, int], shape: tuple[int, int]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """Which of some pixels, flat indices (N,), a raster of a shape holds after a shift: (N,), and (n,) there."""
+    def shifted(self, pixels: NDArray[np.int64], shift: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.int64]:
+        """Pixels, flat indices (N,), after a shift by rows and columns in a raster of a shape, if it has them."""
         rows, cols = (at + by for at, by in zip(np.divmod(pixels, self.shape[1]), shift, strict=True))
         inside = (rows >= 0) & (rows < shape[0]) & (cols >= 0) & (cols < shape[1])
-        return inside, (rows * shape[1] + cols)[inside]
+        return (rows * shape[1] + cols)[inside]
 
 
 def transform_of_centres(x: NDArray[np.float64], y: NDArray[np.float64]) -> Affine | None:

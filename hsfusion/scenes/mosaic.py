@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import warnings
 from collections.abc import Sequence
@@ -13,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes.geobox import GeoBox, Window
-from hsfusion.scenes.labels import LabelledScene
+from hsfusion.scenes.geobox import GeoBox, Window, shift_on_ground
+from hsfusion.scenes.labels import LabelledScene, mostly_alike
 from hsfusion.scenes.legend import PALETTE, Legend, is_named
 from hsfusion.scenes.scene import Scene, layer_count, take_layers
 from hsfusion.spectra import Bands, match_bands
@@ -24,6 +25,7 @@ _log = logging.getLogger(__name__)
 #: rows without data between two scenes, so that no patch sees both
 SEPARATOR_ROWS = 64
 
+_MOST_SHARED = 0.5  # of the labelled pixels of a scene, that another has too: flight lines overlap at their edges
 _WINDOWS, _EDGE = 16, 32  # looked at, in pixels
 # Of seven real cubes no band was beyond both limits for halves of one scene, two EnMAP scenes, or 0.5 to 2 times the
 # brightness; 89 to 100 % were for a factor of 9, 30 to 100 % for one times the solar spectrum, 39 to 68 % for desert
@@ -92,6 +94,8 @@ def join_scenes(labelled: Sequence[LabelledScene]) -> LabelledScene:
     if len(labelled) == 1:
         return labelled[0]
     scene = Mosaic([part.scene for part in labelled])
+    for one, other in itertools.combinations(labelled, 2):
+        _check_other_ground(one, other)
     good = np.flatnonzero(scene.bands.good)
     levels = [median_spectrum(part.scene, part.order[good]) for part in scene.parts]
     for part, level in zip(scene.parts[1:], levels[1:], strict=True):
@@ -102,6 +106,28 @@ def join_scenes(labelled: Sequence[LabelledScene]) -> LabelledScene:
         height, width = part.labels.shape
         labels[row : row + height, :width] = part.labels
     return LabelledScene(scene, labels, common[0].legend)
+
+
+def _check_other_ground(one: LabelledScene, other: LabelledScene) -> None:
+    """Refuses two scenes of mostly the same labelled pixels, as of two dates, and warns of some."""
+    pixels = np.flatnonzero(one.labels)
+    classes, numbers = one.labels.ravel()[pixels], (pixels.size, int(np.count_nonzero(other.labels)))
+    shift = shift_on_ground(
+        one.scene.geobox,
+        other.scene.geobox,
+        alike=lambda: mostly_alike(classes, other.labels.ravel()[pixels], labelled=numbers),
+    )
+    if shift is None:
+        return
+    shifted = one.scene.geobox.shifted(pixels, shift, other.labels.shape)
+    shared = int(np.count_nonzero(other.labels.ravel()[shifted]))
+    if shared > _MOST_SHARED * min(numbers):
+        field = f"number of labelled pixels that {one.scene.name} has too"
+        fix = "train on one of them, or on both by scene=several, which splits and checks each"
+        raise InputError(other.scene.name, field, shared, "0: test pixels of one would train in the other", fix)
+    if shared:
+        text = "%s and %s both have %d labelled pixels of one ground, which may be on both sides of the split."
+        _log.warning(text, one.scene.name, other.scene.name, shared)
 
 
 def on_common_legend(labelled: Sequence[LabelledScene]) -> list[LabelledScene]:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from affine import Affine
+from rasterio.crs import CRS
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayRaster, ArrayScene, GeoBox, LabelledScene, Legend, StackedScene, Window, join_scenes
@@ -70,6 +71,34 @@ def test_band_that_one_scene_calls_bad_is_bad_and_may_be_missing():
     joined = join_scenes([labelled(first, [1], ["a"]), labelled(third, [1], ["a"])])
     assert joined.scene.bands.good.tolist() == [True, False, False]
     assert np.isnan(read_all(joined.scene)[1, 4 + SEPARATOR_ROWS :]).all()
+
+
+UTM = CRS.from_epsg(32632).to_wkt()
+
+
+def date(name, *, row=0, crs=UTM, first=0):
+    """A field of 40 rows and 5 columns, the upper half of which has another class; labelled from its first row on."""
+    cube = scene(name, [500, 600, 700], (40, 5))
+    cube.geobox = GeoBox((40, 5), Affine(2, 0, 100, 0, -2, 200 - 2 * row), crs)
+    codes = [0] * first + [1] * (20 - first) + [2] * 20
+    labels = np.repeat(codes, 5).reshape(40, 5)
+    return LabelledScene(cube, labels, Legend.of(labels, names={1: "corn", 2: "rye"}))
+
+
+@pytest.mark.parametrize("crs", [UTM, None])
+def test_two_dates_of_one_field_are_refused(crs):
+    fix = "train on one of them, or on both by scene=several"
+    with pytest.raises(InputError, match=f"^june: number of labelled pixels that may has too is 195, .*{fix}"):
+        join_scenes([date("may", crs=crs), date("june", crs=crs, first=1)])
+
+
+def test_overlap_of_flight_lines_is_warned_of(caplog):
+    joined = join_scenes([date("north"), date("south", row=38)])
+    assert joined.scene.geobox.shape == (80 + SEPARATOR_ROWS, 5)
+    assert "north and south both have 10 labelled pixels of one ground" in caplog.text
+    caplog.clear()
+    join_scenes([date("north"), date("south", row=40)])
+    assert caplog.text == ""
 
 
 def test_further_rasters_have_to_be_the_same():
