@@ -21,26 +21,24 @@ from typing import Any
 
 import joblib
 import numpy as np
-import torch
 from filelock import FileLock, Timeout
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from hsfusion.data.patches import PatchDataModule, prepare
+from hsfusion.data.patches import prepare
 from hsfusion.data.splits import TEST, TRAIN, UNUSED, Split, Splitter
 from hsfusion.errors import EnvironmentFailure
 from hsfusion.publishing import LEFTOVERS
 from hsfusion.runs.evaluation import masked_network
-from hsfusion.runs.experiment import initialise, new_model, split_scene, used_layers
+from hsfusion.runs.experiment import initialise, split_scene, used_layers
 from hsfusion.runs.folder import write_json
 from hsfusion.runs.run import Training, run_of
 from hsfusion.runs.settings import Settings, TrainSettings, choice, random_pixels, refusal, within
-from hsfusion.runs.training import fit, sample_patches
+from hsfusion.runs.training import fit
 from hsfusion.scenes import LabelledScene
 from hsfusion.scenes.scene import pixel_blocks
-from hsfusion.training.building import WeightReadout
 from hsfusion.training.model_file import load_model, save_model
 from hsfusion.trust.chance import moved_by, null_moves
 from hsfusion.trust.faithfulness import ORDERS, band_covariance, conditional_fill, curve_masks, mean_fill, permutations
@@ -55,7 +53,6 @@ DIRECTIONS, FILLS = ("deletion", "insertion"), ("mean", "conditional")
 LOCKS = ".locks"
 _PAUSE_S = 2.0  # before looking again for what other processes have finished
 _log = logging.getLogger(__name__)
-_FIRST_UNTRAINED = 2**40  # above the seeds that a training can be given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,21 +232,6 @@ def used_bands(task: Task) -> NDArray[np.int64]:
     """(C',) indices of the bands that a network may use."""
     scene = task.scene.scene
     return np.flatnonzero(used_layers(scene, task.settings)[: len(scene.bands)])
-
-
-def untrained_weights(task: Task, split: Split, number: int) -> NDArray[np.float64]:
-    """The weights (N, C) of so many networks before their training, each of another seed, scaled to sum to 1."""
-    scene, names = split.labelled.scene, split.labelled.legend.names
-    used = used_layers(scene, task.settings)
-    data, weights = PatchDataModule(prepare(split, used), split, seed=0), []
-    with torch.random.fork_rng(devices=[]):
-        for i in range(number):
-            torch.manual_seed(_FIRST_UNTRAINED + i)
-            network = new_model(task.settings, scene, names).network
-            sample = sample_patches(network, data, split, most=256)
-            weights.append(WeightReadout(network, sample).weight[: len(scene.bands)])
-    weight = np.stack(weights)
-    return weight / np.maximum(weight.sum(1, keepdims=True), 1e-300)
 
 
 def train_run(path: Path, task: Task, *, seed: int, draw: Sequence[Any] = (), of: Sequence[Any] = ()) -> None:

@@ -31,7 +31,6 @@ from hsfusion.trust.importance import mean_importance, with_importance
 from hsfusion.trust.stability import compared_bands, window_stability
 from hsfusion.trust.verdict import FREE, Duplicate, Verdict, verdict
 
-_UNTRAINED = 50  # networks whose mean the weights are compared with
 _STEPS = 6  # numbers of windows at which the curves are known, at most
 _WINDOW_SIZES, _FEWEST_OPEN = (7, 3, 1), 8  # the first bands in a window of which so many windows are open
 
@@ -139,9 +138,8 @@ class _Stages:
         places = [self._folder / "rankings" / f"resample-{resample}.json" for resample in range(plan.resamples)]
         draws = [{"draw": run.draw} for run in self._runs[: plan.resamples]]
         self._workers.run([Job(rank, *of) for of in zip(places, draws, strict=True)], stage="other rankings")
-        untrained = jobs.untrained_weights(self._task, self._split, _UNTRAINED + len(self._runs))
-        profiles = self._profiles(self._runs, untrained[:_UNTRAINED].mean(0))
-        self._profiles_moved = [self._profiles(runs, profiles.untrained) for runs in self._moved]
+        profiles = self._profiles(self._runs)
+        self._profiles_moved = [self._profiles(runs) for runs in self._moved]
         importance = mean_importance([read_json(self._place(run) / "metrics.json") for run in self._runs])
         self.content |= {
             "sources": [{"name": name, "weight": mean} for name, mean in profiles.sources],
@@ -153,7 +151,7 @@ class _Stages:
             "band_groups": list(profiles.group),
             "groups": [asdict(group) for group in settings.groups(profiles.bands)],
             "runs": [self._record(run) for run in self._runs],
-            **stability_of(profiles, untrained[_UNTRAINED:].reshape(profiles.weight.shape)),
+            **stability_of(profiles),
             # what rankings without a network reach on the same draws
             "rankings": _index_of_rankings([read_json(place) for place in places], profiles),
             **({} if importance is None else {"importance": importance.to_dict()}),
@@ -222,10 +220,10 @@ class _Stages:
     def _place(self, run: _Run) -> Path:
         return self._folder / f"{run.prefix}runs" / f"seed-{run.seed}-resample-{run.resample}"
 
-    def _profiles(self, runs: Sequence[_Run], untrained: NDArray[np.float64]) -> Profiles:
+    def _profiles(self, runs: Sequence[_Run]) -> Profiles:
         """The weights of runs of as many seeds of each resample."""
         tables = [BandWeights.from_csv(self._place(run) / "band_weights.csv") for run in runs]
-        return Profiles.of(tables, untrained, resamples=self._plan.resamples)
+        return Profiles.of(tables, vars(self._task.settings.model), resamples=self._plan.resamples)
 
     def _record(self, run: _Run) -> dict[str, Any]:
         metrics = read_json(self._place(run) / "metrics.json")
@@ -277,11 +275,11 @@ def _processes(settings: TrainSettings, plan: EvidenceSettings) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # Linux only
 
 
-def stability_of(profiles: Profiles, control: NDArray[np.float64]) -> dict[str, Any]:
-    """Stability, spread, top windows and uniformity; ``control`` (S, T, C) are other untrained networks."""
+def stability_of(profiles: Profiles) -> dict[str, Any]:
+    """Stability, spread, top windows and uniformity."""
     spread, (bands, half_width) = profiles.spread, compared_bands(profiles.used.size)
     nm, names = profiles.bands.wavelength_nm[profiles.used], [profiles.group[c] for c in profiles.used]
-    stabilities, untrained = profiles.stabilities, replace(profiles, weight=control).stabilities.get("reported")
+    stabilities, untrained = profiles.stabilities, profiles.index_of_untrained()
     stabilities = stabilities if untrained is None else {**stabilities, "untrained": untrained}
     content: dict[str, Any] = {
         "profiles": profiles.runs.tolist(),

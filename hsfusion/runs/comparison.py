@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -18,7 +18,7 @@ from hsfusion.runs.folder import checked_keys
 from hsfusion.runs.run import Run, load_run
 from hsfusion.scenes.survey import atmospheric_bands
 from hsfusion.spectra import Bands, BandWeights
-from hsfusion.spectra.weights import WeightSpread, untrained_weight
+from hsfusion.spectra.weights import WeightSpread, untrained_weights
 from hsfusion.trust.importance import WindowImportance, mean_importance, with_importance
 from hsfusion.trust.stability import (
     Stability,
@@ -34,6 +34,7 @@ from hsfusion.trust.verdict import FREE, Duplicate, Verdict, WavelengthWindow, v
 
 #: the file that an evidence run leaves
 EVIDENCE = "evidence.json"
+_UNTRAINED = 199  # sets of untrained networks, as many in each as there are runs
 _TRANSFERRED = "Runs that were transferred from another network start from its weights: that they agree is no evidence."
 
 
@@ -91,15 +92,20 @@ class Profiles:
     weight: NDArray[np.float64]
     untrained: NDArray[np.float64]  # (C,), the mean of networks that have not been trained
     sources: tuple[tuple[str, float], ...] = ()  # mean weight of each layer of further rasters
+    starts: NDArray[np.float64] | None = None  # (N, C) weights of single networks that have not been trained
 
     @classmethod
-    def of(cls, tables: Sequence[BandWeights], untrained: NDArray[np.float64], *, resamples: int = 1) -> Profiles:
-        """Those of runs of the same bands; the first runs are one on each resample."""
+    def of(cls, tables: Sequence[BandWeights], architecture: Mapping[str, Any], *, resamples: int = 1) -> Profiles:
+        """Those of runs of the same bands and architecture; the first runs are one on each resample."""
         first = tables[0]
         weight = np.stack([table.weight for table in tables]).reshape(-1, resamples, len(first.bands))
         of_layers = np.mean([[layer for _, layer in table.sources] for table in tables], axis=0).tolist()
         sources = tuple(zip((name for name, _ in first.sources), of_layers, strict=True))
-        return cls(first.bands, first.group, weight, untrained, sources)
+        options = {key: architecture[key] for key in ("knot_spacing_nm", "channels") if key in architecture}
+        fusion, constraint = architecture.get("fusion", "channel"), architecture.get("constraint", "signed")
+        alike = not fusion.startswith("channel") or constraint == "convex"
+        starts = untrained_weights(first, alike=alike, **options)
+        return cls(first.bands, first.group, weight, starts.mean(0), sources, starts)
 
     @property
     def runs(self) -> NDArray[np.float64]:
@@ -158,7 +164,18 @@ class Profiles:
     def uniformity_p(self) -> float | None:
         """The p-value of weights that are those of untrained networks; None where nothing can be compared."""
         rows, windows = self.relative(self.ensembles), self.windows()
-        return uniformity_p(rows, windows[:, self.used]) if min(len(rows), len(windows)) > 1 else None
+        if min(len(rows), len(windows)) < 2:
+            return None
+        untrained = (self.relative(of.ensembles) for of in self.untrained_sets)
+        return uniformity_p(rows, windows[:, self.used], untrained=untrained)
+
+    @property
+    def untrained_sets(self) -> list[Profiles]:
+        """As many networks as there are runs, before any training, several times; none where they are not known."""
+        if self.starts is None:
+            return []
+        chosen = np.random.default_rng(0).integers(len(self.starts), size=(_UNTRAINED, *self.weight.shape[:2]))
+        return [replace(self, weight=self.starts[of]) for of in chosen]
 
     @property
     def uniformity_ratio(self) -> float | None:
@@ -176,6 +193,15 @@ class Profiles:
             return {}
         members = seeds if resamples > 1 else 1
         return {"single": self._stability(self.runs, 1), "reported": self._stability(self.ensembles, members)}
+
+    def index_of_untrained(self) -> Stability | None:
+        """The index that networks reach before any training: the mean and the central 95 % of as many as the runs."""
+        found = [of.stabilities["reported"] for of in self.untrained_sets if of.stabilities]
+        index = [of.index for of in found if np.isfinite(of.index)]
+        if not index:
+            return None
+        lower, upper = np.quantile(index, [0.025, 0.975]).tolist()
+        return replace(found[0], index=float(np.mean(index)), lower=lower, upper=upper)
 
     def index_of_members(self) -> dict[str, float]:
         """The index of medians of 1, 2, 3 and 5 of the S runs of each resample, the mean over S choices of them."""
@@ -306,7 +332,7 @@ def compare(runs: Run | str | Path | Iterable[Run | str | Path]) -> WeightCompar
         _check_same_bands(opened[0], run)
     _check_no_copies(opened)
     first = opened[0].weights
-    profiles = Profiles.of([run.weights for run in opened], untrained_weight(first))
+    profiles = Profiles.of([run.weights for run in opened], opened[0].header.architecture)
     records, importance = tuple(map(RunRecord.of, opened)), mean_importance([run.metrics for run in opened])
     free = any(run.fusion == "free" for run in records)
     carried = len(records) > 1 and any(run.carried for run in records)

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from hsfusion.errors import InputError
 from hsfusion.publishing import write_file
-from hsfusion.spectra.bands import Bands, band_spacing_nm
+from hsfusion.spectra.bands import BandGroup, Bands, band_spacing_nm, gaussian_basis
 
+_START_HEIGHT = 4.0  # of the bumps, as in hsfusion.nn.band_fusion
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how a formula starts; apostrophes so that what has one already comes back
 
 
@@ -88,7 +90,8 @@ class BandWeights:
         """Draws the weights over wavelength beside those of untrained networks; returns the axes, new ones for None."""
         from hsfusion.plots import plot_band_weights
 
-        return plot_band_weights(self.bands.wavelength_nm, self.weight, untrained=untrained_weight(self), ax=ax)
+        untrained = untrained_weights(self).mean(0)
+        return plot_band_weights(self.bands.wavelength_nm, self.weight, untrained=untrained, ax=ax)
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Columns of the table: band (from 1), wavelength_nm, group, weight."""
@@ -181,17 +184,53 @@ def combine(
     return total / max(total.sum(), 1e-300)
 
 
-def untrained_weight(table: BandWeights) -> NDArray[np.float64]:
-    """What networks that have not been trained give each band on average, (C,), as far as a table tells.
+def untrained_weights(
+    table: BandWeights,
+    *,
+    knot_spacing_nm: float | None = 40.0,
+    channels: int = 32,
+    alike: bool = False,
+    number: int = 1000,
+) -> NDArray[np.float64]:
+    """The weights (number, C) of networks before their training, drawn as :class:`hsfusion.nn.BandFusion` starts.
 
-    Each group has the same weight, spread over its bands by the width of spectrum that they stand for.
+    A curve starts as a bump at a random band of its group, and a bump at the edge of a group is cut off, so that bands
+    there start with more weight than others. The sum over the bands is less than 1 where there are further rasters.
+
+    Args:
+        table: names the bands and their groups; its weights do not matter.
+        knot_spacing_nm: as of the networks.
+        channels: number of fused channels.
+        alike: whether all group weights start alike, and not at random.
+        number: of networks.
     """
+    bands, rng = table.bands, np.random.default_rng(0)
     names = sorted({name for group in table.group for name in group.split("|") if name})
-    members = [[name in group.split("|") for group in table.group] for name in names]
-    inside = np.array(members, bool).reshape(len(names), -1) & table.bands.good  # (G, C)
-    inside = inside[inside.any(1)]
-    width = inside * band_spacing_nm(table.bands, inside) if len(inside) else np.zeros((1, len(table.bands)))
-    return (width / np.maximum(width.sum(1, keepdims=True), 1e-300)).mean(0)
+    members = np.array([[name in group.split("|") for group in table.group] for name in names], bool)
+    inside = members.reshape(-1, len(bands)) & bands.good
+    inside = inside[inside.any(1)]  # (G, C)
+    used, total = inside.any(0), np.zeros((number, len(bands)))
+    if not used.any():
+        return total
+    reach = [BandGroup("", float(bands.wavelength_nm[used].min()), float(bands.wavelength_nm[used].max()))]
+    basis, width = gaussian_basis(bands, reach, knot_spacing_nm=knot_spacing_nm), band_spacing_nm(bands, inside)
+    groups = len(inside) + len({name for name, _ in table.sources})
+    size = np.ones((number, groups, channels)) if alike else np.abs(ndtri(_spread_out(rng, number, groups, channels)))
+    size /= size.sum(1, keepdims=True)
+    for g, of in enumerate(inside):
+        bumps, share = basis[of], width[of].cumsum() / width[of].sum()
+        height = _START_HEIGHT * bumps @ bumps.T / np.square(bumps).sum(1)[:, None]  # (centre, band)
+        response = width[of] * np.exp(height - height.max(1, keepdims=True))
+        response /= response.sum(1, keepdims=True)
+        centre = np.searchsorted(share, _spread_out(rng, number, 1, channels)[:, 0]).clip(max=len(share) - 1)
+        total[:, of] += np.einsum("nm,nmc->nc", size[:, g], response[centre]) / channels
+    return total
+
+
+def _spread_out(rng: np.random.Generator, *shape: int) -> NDArray[np.float64]:
+    """Numbers between 0 and 1, of a shape, that share the interval out evenly along the last axis, in random order."""
+    order = rng.random(shape).argsort(-1)
+    return ((order + rng.random((*shape[:-1], 1))) / shape[-1]).clip(1e-4, 1 - 1e-4)
 
 
 def group_of_bands(membership: NDArray[np.bool_], names: Sequence[str]) -> tuple[str, ...]:

@@ -23,27 +23,18 @@ from hsfusion.cli.benchmark import evidence
 from hsfusion.cli.commands import scene_of, settings_of
 from hsfusion.cli.words import CONF
 from hsfusion.errors import InputError
-from hsfusion.evidence.jobs import (
-    LOCKS,
-    EvidenceSettings,
-    Job,
-    Task,
-    Workers,
-    _sweep,
-    split_of,
-    untrained_weights,
-    used_bands,
-)
+from hsfusion.evidence.jobs import LOCKS, EvidenceSettings, Job, Task, Workers, _sweep, split_of, used_bands
 from hsfusion.evidence.stages import _claim, _Stages, stability_of, verdict_of
 from hsfusion.runs.comparison import Profiles
+from hsfusion.runs.experiment import new_model
 from hsfusion.runs.folder import write_json
 from hsfusion.runs.run import duplicate_bands
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.scenes import ArrayScene
 from hsfusion.scenes.scene import read_all
 from hsfusion.spectra import BandWeights
-from hsfusion.spectra.weights import untrained_weight
-from hsfusion.trust.stability import relative_profiles, window_stability
+from hsfusion.training.building import WeightReadout
+from hsfusion.trust.stability import window_stability
 
 TINY = [
     *("name=tiny", "scene=synthetic", "scene.height=40", "scene.width=40", "groups.number=4"),
@@ -337,43 +328,52 @@ def test_numbers_that_json_does_not_know_become_null(tmp_path):
 
 @pytest.fixture(scope="module")
 def untrained(tiny):
-    """Profiles (1, C) x 75 of untrained networks, whose groups are of different sizes, and what is known of them."""
+    """Weights (150, C) of networks as they are built, whose groups are of different sizes."""
     folder, found = tiny
-    task = tiny_task(folder)
+    task, weights = tiny_task(folder), []
     split = split_of(task, "split", 0)
-    return untrained_weights(task, split, 75), split, used_bands(task), found
+    with torch.random.fork_rng():
+        for seed in range(150):
+            torch.manual_seed(seed)
+            network = new_model(task.settings, split.labelled.scene, split.labelled.legend.names).network
+            weights.append(WeightReadout(network).weight[: len(split.labelled.scene.bands)])
+    table = BandWeights(split.labelled.scene.bands, tuple(found["band_groups"]), weights[0])
+    return np.stack(weights), table, task.settings.model
 
 
-def judged_untrained(untrained, reference):
-    weight, split, _, found = untrained
-    runs = weight[50:].reshape(5, 5, -1)
-    profiles = Profiles(split.labelled.scene.bands, tuple(found["band_groups"]), runs, reference)
-    good = {"p": 1 / 200, "area": 0.1, "lower": 0.05}
-    curves = {way: dict.fromkeys(("mean", "conditional"), good) for way in ("deletion", "insertion")}
-    numbers = stability_of(profiles, runs)
-    known = {
-        "runs": [{"beats_chance": True}] * 25,
-        "faithfulness": curves,
-        "moved": {},
-        "duplicates": [],
-        "fusion": "channel",
-    }
-    return numbers, verdict_of(profiles, numbers | known)
+def test_weights_before_training_are_those_of_networks_as_they_are_built(untrained):
+    weight, table, model = untrained
+    drawn = Profiles.of([table], vars(model)).starts
+    error = weight.std(0) / len(weight) ** 0.5
+    used = error > 0
+    assert used.sum() == (drawn.mean(0) > 0).sum() > 20
+    np.testing.assert_array_less(np.abs(weight.mean(0) - drawn.mean(0))[used], 4.5 * error[used])
+    np.testing.assert_allclose(drawn.std(0)[used], weight.std(0)[used], rtol=0.35)
+    layers = Profiles.of([replace(table, sources=(("lidar", 0.0),))], vars(model)).untrained.sum()
+    assert layers == pytest.approx(1 - 1 / (1 + len({*table.group} - {""})))
 
 
 def test_networks_that_were_not_trained_do_not_agree_and_are_never_supported(untrained):
-    numbers, verdict = judged_untrained(untrained, untrained[0][:50].mean(0))
+    weight, table, model = untrained
+    tables = [replace(table, weight=one) for one in weight[:25]]
+    good = {"p": 1 / 200, "area": 0.1, "lower": 0.05}
+    curves = {way: dict.fromkeys(("mean", "conditional"), good) for way in ("deletion", "insertion")}
+    known = {"runs": [{"beats_chance": True}] * 25, "faithfulness": curves}
+    known |= {"moved": {}, "duplicates": [], "fusion": "channel"}
+    profiles = Profiles.of(tables, vars(model), resamples=5)
+    numbers = stability_of(profiles)
     assert numbers["stability"]["reported"]["index"] < 0.3
-    assert verdict.word in {"not supported", "no evidence"}
+    assert abs(numbers["stability"]["untrained"]["index"]) < 0.2
+    assert verdict_of(profiles, numbers | known).word in {"not supported", "no evidence"}
 
 
-def test_sizes_of_groups_alone_make_untrained_networks_agree_unless_weights_are_relative(untrained):
-    weight, split, used, found = untrained
-    table = BandWeights(split.labelled.scene.bands, tuple(found["band_groups"]), weight[0])
-    start, nm = untrained_weight(table)[used], table.bands.wavelength_nm[used]
-    np.testing.assert_allclose(start.sum(), 1)
-    runs = weight[50:, used].reshape(5, 5, -1)
-    assert window_stability(relative_profiles(runs.mean(0), start), nm).index < 0.3
+def test_networks_that_were_not_trained_seldom_differ_from_those(untrained):
+    weight, table, model = untrained
+    found = []
+    for first in range(0, 150, 5):
+        of = Profiles.of([replace(table, weight=one) for one in weight[first : first + 5]], vars(model))
+        found.append(of.uniformity_p < 0.05)
+    assert np.mean(found) <= 0.14  # level 0.05: more than 4 of 30 in one case of fifty
 
 
 # verdicts

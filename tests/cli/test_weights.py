@@ -15,7 +15,7 @@ from hsfusion.errors import InputError
 from hsfusion.runs.comparison import compare, read_evidence
 from hsfusion.runs.report import page
 from hsfusion.spectra import BandGroup, Bands, BandWeights
-from hsfusion.spectra.weights import untrained_weight, write_group_weights_csv, write_response_csv
+from hsfusion.spectra.weights import untrained_weights, write_group_weights_csv, write_response_csv
 from hsfusion.training.model_file import ClassList, ModelHeader
 
 NM = np.arange(400.0, 1600, 20)
@@ -225,7 +225,8 @@ def test_untrained_weights_are_equal_in_groups_and_follow_the_spacing_of_bands()
     # of the bands in use 400, 500, 600, 800, 850, at 100, 100, 200 and 50 nm: the median spacing is 100 nm
     width = np.array([100, 100, 100, 75, 75])
     expected = np.array([*width[:3], 0, 75]) / 375 / 2 + np.array([0, 0, 0, 75, 75]) / 150 / 2
-    np.testing.assert_allclose(untrained_weight(table), [*expected[:3], 0, *expected[3:], 0])
+    found = untrained_weights(table, knot_spacing_nm=1.0, number=4000).mean(0)  # bumps of single bands
+    np.testing.assert_allclose(found, [*expected[:3], 0, *expected[3:], 0], rtol=0.03)
 
 
 def test_runs_that_kept_what_their_groups_started_with_do_not_agree(tmp_path):
