@@ -268,7 +268,7 @@ def score_run(path: Path, task: Task, *, run: str, draw: Sequence[Any], plan: di
     cube = prepare(split, network.fusion.membership.any(0).numpy())  # a band whose gate is shut tells about others
     shown, most = split.pixels(TEST), task.plan.faithfulness_pixels
     if shown.size > most:
-        shown = np.sort(np.random.default_rng([split.seed, 13]).choice(shown, most, replace=False))
+        shown = np.sort(np.random.default_rng([split.seed, 13, draw[0]]).choice(shown, most, replace=False))
     masked = masked_network(network, cube, split, pixels=shown)
     groups: NDArray[np.bool_] = network.fusion.membership.numpy()  # (G, C + E)
     layers = groups.shape[1]

@@ -196,12 +196,12 @@ class Profiles:
 
     def index_of_untrained(self) -> Stability | None:
         """The index that networks reach before any training: the mean and the central 95 % of as many as the runs."""
-        found = [of.stabilities["reported"] for of in self.untrained_sets if of.stabilities]
-        index = [of.index for of in found if np.isfinite(of.index)]
+        reported = [of.stabilities["reported"] for of in self.untrained_sets if of.stabilities]
+        index = [of.index for of in reported if np.isfinite(of.index)]
         if not index:
             return None
         lower, upper = np.quantile(index, [0.025, 0.975]).tolist()
-        return replace(found[0], index=float(np.mean(index)), lower=lower, upper=upper)
+        return replace(reported[0], index=float(np.mean(index)), lower=lower, upper=upper)
 
     def index_of_members(self) -> dict[str, float]:
         """The index of medians of 1, 2, 3 and 5 of the S runs of each resample, the mean over S choices of them."""

@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from hsfusion.errors import InputError
 from hsfusion.publishing import write_file
@@ -215,7 +215,11 @@ def untrained_weights(
     reach = [BandGroup("", float(bands.wavelength_nm[used].min()), float(bands.wavelength_nm[used].max()))]
     basis, width = gaussian_basis(bands, reach, knot_spacing_nm=knot_spacing_nm), band_spacing_nm(bands, inside)
     groups = len(inside) + len({name for name, _ in table.sources})
-    size = np.ones((number, groups, channels)) if alike else np.abs(ndtri(_spread_out(rng, number, groups, channels)))
+    size = np.ones((number, groups, channels))
+    if not alike:  # normal numbers
+        grid = np.linspace(1e-4, 1 - 1e-4, 2001)
+        quantiles = np.abs([NormalDist().inv_cdf(share) for share in grid.tolist()])
+        size = np.interp(_spread_out(rng, number, groups, channels), grid, quantiles)
     size /= size.sum(1, keepdims=True)
     for g, of in enumerate(inside):
         bumps, share = basis[of], width[of].cumsum() / width[of].sum()
