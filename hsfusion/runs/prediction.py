@@ -186,7 +186,7 @@ def match_scene(
     tags, wanted, coverage = {"bands": bands}, header.bands, ()
     if bands == "resample":
         names = header.classes.names
-        transferred = transfer(network, header=header, bands=scene.bands, sources=scene.sources, class_names=names)
+        transferred = transfer(network, header=header, bands=scene.bands, sources=header.sources, class_names=names)
         network, report = transferred.network, transferred.report
         tags["weight_outside_bands"], wanted = f"{report.outside_share:.4f}", scene.bands
         coverage = tuple(report.coverage_lines())

@@ -22,11 +22,14 @@ from hsfusion.data.patches import PatchDataModule, prepare, valid_pixels
 from hsfusion.data.splits import blocks
 from hsfusion.errors import InputError
 from hsfusion.inference import predict_scene
+from hsfusion.runs.prediction import predict_array
 from hsfusion.runs.report import write_figures
-from hsfusion.scenes import read_class_map
+from hsfusion.scenes import ArrayRaster, StackedScene, read_class_map
 from hsfusion.spectra import even_groups
 from hsfusion.training.building import build_network
 from hsfusion.training.classifier import FusionClassifier
+
+from .conftest import TINY
 
 ROOT = Path(__file__).parents[2]
 _SCENE = ("synthetic_scene(seed=0", "synthetic_scene(seed=0, height=40, width=40")
@@ -187,6 +190,19 @@ def test_map_of_an_array_is_gone_on_with_only_where_the_array_holds_the_same_val
         run.predict(values, tmp_path / "map.tif")
     first, same, other = plans
     assert first == same != other
+
+
+@pytest.mark.parametrize("bands", ["match", "resample"])
+def test_further_rasters_in_another_order_give_the_same_map(scene, bands):
+    rng, shape = np.random.default_rng(0), scene.labels.shape
+    lidar = ArrayRaster((200 + 5 * scene.labels + rng.normal(size=shape))[None].astype(np.float32))
+    radar = ArrayRaster((-9 + rng.normal(size=(2, *shape))).astype(np.float32))
+    stacked = StackedScene(scene.scene, {"lidar": lidar, "radar": radar})
+    turned = StackedScene(scene.scene, {"radar": radar, "lidar": lidar})
+    run = hs.train(replace(scene, scene=stacked), **TINY)
+    expected, given = (predict_array(run, one, bands=bands) for one in (stacked, turned))
+    np.testing.assert_array_equal(given[0], expected[0])
+    np.testing.assert_array_equal(given[1], expected[1])
 
 
 def test_array_with_another_number_of_bands_is_refused_in_one_line(run, scene):
