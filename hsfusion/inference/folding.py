@@ -8,7 +8,7 @@ import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +109,30 @@ class FoldedNetwork(nn.Module):
         return self.linear.mix(logits, place(direct, self.receptive_field // 2).float())
 
 
+@torch.no_grad()
+def check_folding(network: FusionNetwork) -> None:
+    """Makes sure that a new network (on the CPU) folds, for maps are made with the folded one.
+
+    Raises:
+        ValueError: if the folded network gives other numbers, as with a backbone that takes a convolution out of an
+            ``nn.Sequential`` without the normalisation after it.
+    """
+    network, random = copy.deepcopy(network).eval(), torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
+            module.running_mean.normal_(generator=random)  # a new one changes nothing, folded or not
+            module.running_var.uniform_(0.5, 2, generator=random)
+    edge = network.receptive_field + 1
+    x = torch.randn(1, len(network.mean), edge, edge, generator=random)
+    with torch.random.fork_rng([]):  # a new convolution draws its weights
+        logits, folded = network(x), FoldedNetwork(network)
+    if not torch.allclose(folded(x[:, folded.layers]), logits, rtol=0, atol=1e-4 * float(logits.abs().max())):
+        raise ValueError(
+            f"logits of backbone {type(network.cnn.features).__name__} change once normalisation is part of the "
+            "convolutions before it, expected every nn.Sequential in it to be called as a whole"
+        )
+
+
 class PixelMatrix(nn.Module):
     """One matrix product for each pixel, weight (M, L) and bias (M,): (B, L, H, W) to (B, M, H, W), channels last."""
 
@@ -153,19 +177,19 @@ def _parts(backbone: nn.Module) -> list[nn.Module]:
     """What a backbone does one after the other, its normalisations fused into the convolutions before them."""
     chains: Any = [module for module in backbone.modules() if _is_chain(module)]  # nn.Sequential, all of them
     for chain in chains:
-        for i, (one, other) in enumerate(itertools.pairwise(list(chain.children()))):
+        for i, (one, other) in enumerate(itertools.pairwise(list(chain))):  # children() names a module once
             if type(one) is nn.Conv2d and type(other) is nn.BatchNorm2d and other.running_mean is not None:
                 chain[i], chain[i + 1] = fuse_conv_bn_eval(one, other), nn.Identity()  # others keep their places
     if not _is_chain(backbone):
         return [backbone]
-    parts = [part for part in backbone.children() if type(part) is not nn.Identity]
+    parts = [part for part in backbone if type(part) is not nn.Identity]
     for i, part in enumerate(parts):
         if type(part) is nn.ReLU and (i == 0 or type(parts[i - 1]) is nn.Conv2d):  # nobody else sees what it takes
             parts[i] = nn.ReLU(inplace=True)
     return parts
 
 
-def _is_chain(module: nn.Module) -> bool:
+def _is_chain(module: nn.Module) -> TypeGuard[nn.Sequential]:
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 

@@ -19,6 +19,7 @@ from hsfusion.data.noise import noise_whitening
 from hsfusion.data.patches import TrainingCube, check_patch_fits, prepare, valid_pixels
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
 from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError
+from hsfusion.inference.folding import check_folding
 from hsfusion.nn import FreeFusion, FusionNetwork, MultiSceneNetwork, check_backbone
 from hsfusion.runs.folder import is_folder_name
 from hsfusion.runs.settings import TrainSettings, refusal
@@ -96,6 +97,7 @@ def new_model(settings: TrainSettings, scene: Scene, class_names: Sequence[str])
             scene.bands, groups, sources=scene.sources, num_classes=len(class_names), **architecture
         )
         check_backbone(network.cnn.features, channels=settings.model.channels)
+        check_folding(network)
     return InitialModel(network, groups, architecture)
 
 

@@ -14,6 +14,7 @@ from hsfusion.cli.commands import register_backbones
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import HsFusionError, InputError
 from hsfusion.inference import FoldedNetwork
+from hsfusion.inference.folding import check_folding
 from hsfusion.nn import BACKBONES, register_backbone
 from hsfusion.runs.finetuning import scratch_settings
 from hsfusion.runs.prediction import predict_array
@@ -56,6 +57,23 @@ class Refined(Chain):
 
     def forward(self, x):
         return 2 * super().forward(x)
+
+
+class Repeated(nn.Sequential):
+    """Uses one activation, and one normalisation, twice."""
+
+    def __init__(self, channels, *, width, receptive_field):
+        activation, norm = nn.ReLU(), nn.BatchNorm2d(width)
+        first, second = nn.Conv2d(channels, width, receptive_field), nn.Conv2d(width, width, 1)
+        super().__init__(first, norm, activation, second, norm, activation)
+        self.receptive_field, self.out_channels = receptive_field, width
+
+
+class TakenApart(TwoBranches):
+    """Calls a convolution of a chain without the normalisation after it."""
+
+    def forward(self, x):
+        return super().forward(x) + self.convolution[1](x).mean(1, keepdim=True)
 
 
 @pytest.fixture(autouse=True)
@@ -178,6 +196,20 @@ def test_names_and_receptive_fields_that_do_not_fit_are_refused():
         train(lambda channels: None)
 
 
+def test_a_backbone_that_is_another_once_folded_is_refused_before_the_training():
+    with pytest.raises(HsFusionError, match=r"logits of backbone TakenApart change .* called as a whole"):
+        train(TakenApart, loggers=(pytest.fail,))
+
+
+def test_checking_how_a_network_folds_leaves_it_and_the_random_numbers_alone():
+    network = build("small_cnn").train()
+    before, state = torch.get_rng_state(), {name: value.clone() for name, value in network.state_dict().items()}
+    check_folding(network)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert network.training
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
 def test_command_line_imports_only_what_the_user_vouches_for():
     assert "test_backbone_runs.Chain" not in BACKBONES
     register_backbones(["torch.nn.Sequential", "json", "hsfusion.nn.SmallCNN"])
@@ -187,7 +219,7 @@ def test_command_line_imports_only_what_the_user_vouches_for():
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("backbone", ["small_cnn", TwoBranches, Chain, Refined])
+@pytest.mark.parametrize("backbone", ["small_cnn", TwoBranches, Chain, Refined, Repeated])
 @torch.no_grad()
 def test_folded_network_of_any_backbone_gives_the_numbers_of_the_whole_one(backbone, fusion):
     network = build(backbone, fusion)
