@@ -375,8 +375,8 @@ def sample_patches(network: FusionNetwork, data: PatchDataModule, split: Split, 
 
 
 def read_result(experiment: Experiment, fitted: FittedNetwork, data: PatchDataModule) -> TrainingResult:
-    """Reads the weights off a trained network, and classifies the scene."""
-    split, network = experiment.split, experiment.network
+    """Reads the weights off a trained network, in evaluation mode from then on, and classifies the scene."""
+    split, network = experiment.split, experiment.network.eval()
     weights = WeightReadout(network, sample_patches(network, data, split, most=1024))
     finite = all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
     if not (finite and np.isfinite(weights.weight).all()):

@@ -36,6 +36,10 @@ def few(**fields):
     return TrainSettings(**{**LEARNS, "split": hs.blocks(per_class=3), **fields})
 
 
+def test_network_of_a_run_is_in_evaluation_mode_without_a_linear_part_too(learned):
+    assert not any(module.training for module in learned.network.modules())
+
+
 def test_patches_are_standardised_as_is_better_on_the_validation_pixels(scene, learned):
     cube, bands = scene.scene.read(), scene.scene.bands
     start = partial_start(scene, learned)
