@@ -50,14 +50,15 @@ def noise_whitening(cube: TrainingCube, split: Split) -> NDArray[np.float64]:
     the noise of single bands. With the correlation N of this model the matrix is :math:`N^{-1/2}` (zero-phase
     whitening, Kessy et al. 2018, doi:10.1080/00031305.2016.1277159), its rows scaled so that the training pixels have a
     standard deviation of 1. The sample covariance in place of the model would mix each band with its neighbours too, so
-    that weights were no longer those of bands. The identity where there are fewer than 50 differences.
+    that weights were no longer those of bands. The identity where there are fewer than 50 differences, all are
+    alike, or fewer than two bands are used.
     """
     differences = noise_differences(cube, split)
     differences = differences[:: max(1, -(-len(differences) // _MOST_DIFFERENCES))].astype(np.float64)
     spectra = cube.spectra(split.pixels(TRAIN))
     used = np.flatnonzero(spectra[:, : len(split.labelled.scene.bands)].any(0))  # further rasters stay as they are
     whole = np.eye(spectra.shape[1])
-    if len(differences) < 50:
+    if len(differences) < 50 or used.size < 2 or not differences[:, used].var(0).any():
         return whole
     scale = np.sqrt(differences[:, used].var(0) + 1e-3 * differences[:, used].var(0).mean())
     # few rows of the same covariance: the analysis goes through all of them again and again

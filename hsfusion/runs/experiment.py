@@ -175,7 +175,8 @@ def standardised(
     if network.whitening is not None:
         whitening = torch.from_numpy(noise_whitening(cube, split))
         if whitening.equal(torch.eye(len(whitening)).double()):
-            _log.warning("Bands are not whitened: training patches hold fewer than 50 pairs of neighbouring pixels.")
+            reason = "training patches hold fewer than 50 pairs of neighbouring pixels, these do not differ"
+            _log.warning("Bands are not whitened: %s, or fewer than two bands are used.", reason)
         if initial.transfer is not None and isinstance(network.fusion, FreeFusion):  # which goes on making what it made
             folded = network.matrix().detach().double()
             network.fusion.weight.data.copy_(torch.linalg.solve(whitening, folded, left=False))

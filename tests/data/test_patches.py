@@ -84,7 +84,18 @@ def test_too_few_neighbours_whiten_nothing(noisy, caplog):
     few = replace(noisy, roles=np.where(dilate(np.arange(4096).reshape(64, 64) % 1500 == 0, 0), noisy.roles, 0))
     settings = TrainSettings(model={"whitening": "noise", "receptive_field": 3}, groups=even_groups(1))
     assert initialise(few, settings).network.whitening.equal(torch.eye(5))
-    assert "training patches hold fewer than 50 pairs of neighbouring pixels." in caplog.text
+    assert "training patches hold fewer than 50 pairs of neighbouring pixels, these do not differ, or" in caplog.text
+
+
+@pytest.mark.parametrize("bands", [1, 5])
+def test_one_band_or_neighbours_that_do_not_differ_whiten_nothing(noisy, bands):
+    labelled = noisy.labelled
+    cube = labelled.scene.read() if bands == 1 else np.arange(20.0).reshape(5, 4)[:, labelled.labels]
+    scene = ArrayScene(cube[:bands], bands=Bands.from_wavelengths(np.arange(bands) * 100 + 500.0), name="few")
+    gap = np.arange(64) % 16 == 0  # between the fields
+    labels = np.where(gap | gap[:, None], 0, labelled.labels)
+    split = random(replace(labelled, scene=scene, labels=labels), radius=0, seed=0, fraction=0.5)
+    assert (noise_whitening(prepare(split, np.ones(bands, bool)), split) == np.eye(bands)).all()
 
 
 def test_statistics_leave_out_nan_and_survive_constant_and_empty_bands():
