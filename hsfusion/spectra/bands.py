@@ -155,9 +155,9 @@ class BandGroup:
     upper_nm: float
 
     def __post_init__(self) -> None:
-        if not self.lower_nm < self.upper_nm:
-            interval = f"[{self.lower_nm}, {self.upper_nm}) nm"
-            raise InputError(f"band group {self.name}", "interval", interval, "[lower_nm, upper_nm]", "swap or correct")
+        if not -np.inf < self.lower_nm < self.upper_nm < np.inf:
+            interval, expected = f"[{self.lower_nm}, {self.upper_nm}) nm", "[lower_nm, upper_nm], both finite"
+            raise InputError(f"band group {self.name}", "interval", interval, expected, "swap or correct the limits")
 
 
 def membership(groups: Sequence[BandGroup], bands: Bands) -> NDArray[np.bool_]:

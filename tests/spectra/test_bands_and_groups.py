@@ -26,6 +26,12 @@ def test_group_without_a_band_is_an_error_that_names_it():
         intervals(indian_pines_bands(), nm={"thermal": [8000, 12000]})
 
 
+@pytest.mark.parametrize("limits", [[1000, np.inf], [-np.inf, 1000], [1000, np.nan], [1000, 400]])
+def test_limits_that_are_not_finite_or_the_wrong_way_round_are_one_line(limits):
+    with pytest.raises(InputError, match=r"group swir: interval is .* nm, expected .* both finite\. Fix: swap"):
+        intervals(indian_pines_bands(), nm={"swir": limits})
+
+
 def test_two_groups_of_one_name_are_an_error():
     with pytest.raises(InputError, match="names unique"):
         membership([BandGroup("a", 400, 600), BandGroup("a", 600, 700)], Bands.from_wavelengths([450, 650]))
