@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hsfusion.data.noise import noise_differences
 from hsfusion.data.patches import PatchDataModule, TrainingCube, prepare
-from hsfusion.data.splits import BUFFER, TEST, TRAIN, UNUSED, VAL, Split, Splitter
+from hsfusion.data.splits import BUFFER, TEST, TRAIN, UNUSED, VAL, Split, Splitter, connected_fields
 from hsfusion.errors import InputError
 from hsfusion.inference.classification import MaskedNetwork
 from hsfusion.nn import FusionNetwork, StochasticGates
@@ -103,7 +103,7 @@ def compare_with_baselines(split: Split, classes: NDArray[np.integer], settings:
 
     ``classes`` (H, W) are class indices by the network; of more than 20,000 test pixels every n-th counts. Gives for
     metrics.json: name -> accuracies, chosen ``setting``, ``seconds``, and ``network_ahead``: the difference of the
-    overall accuracies with the ends of its 95 % interval over blocks of 8 x 8 test pixels.
+    overall accuracies with the ends of its 95 % interval over the fields of the test pixels.
     """
     tested = split.pixels(TEST)
     roles = split.roles.copy()
@@ -112,7 +112,7 @@ def compare_with_baselines(split: Split, classes: NDArray[np.integer], settings:
     cube = prepare(split, used_layers(split.labelled.scene, settings), roles=(TRAIN, VAL, TEST))
     train, val, test = (pixel_table(cube, split, role) for role in (TRAIN, VAL, TEST))
     right = classes.ravel()[split.pixels(TEST)] == test.classes
-    blocks = blocks_of(split.pixels(TEST), split)
+    units = _fields_of(split.pixels(TEST), split)
     names = split.labelled.legend.names
     rows, noise = {}, noise_differences(cube, split)
     for fitted in baselines.fit_baselines(train, val, test, names=settings.baselines, noise=noise, seed=settings.seed):
@@ -121,7 +121,7 @@ def compare_with_baselines(split: Split, classes: NDArray[np.integer], settings:
             **{key: metrics[key] for key in ("overall_accuracy", "average_accuracy", "kappa")},
             "setting": fitted.setting,
             "seconds": fitted.seconds,
-            "network_ahead": list(baselines.paired_difference(right, fitted.classes == test.classes, blocks)),
+            "network_ahead": list(baselines.paired_difference(right, fitted.classes == test.classes, units)),
         }
     return rows
 
@@ -139,6 +139,15 @@ def blocks_of(pixels: NDArray[np.int64], split: Split) -> NDArray[np.int64]:
     """Number of the block that each pixel lies in: pixels of a field are right or wrong together."""
     rows, cols = np.divmod(pixels, split.roles.shape[1])
     return rows // baselines.BLOCK * split.roles.shape[1] + cols // baselines.BLOCK
+
+
+def _fields_of(pixels: NDArray[np.int64], split: Split) -> NDArray[np.int64]:
+    """Number of the connected field that each labelled pixel lies in, or of the block where the field is smaller."""
+    field, labels = np.full(split.roles.size, -1), split.labelled.labels
+    field[np.flatnonzero(labels)] = connected_fields(labels)
+    sizes = np.bincount(field[field >= 0], minlength=1)
+    is_large = sizes[field[pixels]] >= baselines.BLOCK**2
+    return np.where(is_large, field[pixels], sizes.size + blocks_of(pixels, split))
 
 
 def baseline_lines(table: dict[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ BASELINES = {
     "svm_mnf": "RBF SVM, MNF components and their mean",
     "forest": "random forest",
 }
-BLOCK = 8  # pixels, edge of the blocks that are drawn for intervals: pixels of a field are right or wrong together
+BLOCK = 8  # pixels, edge of the blocks over which intervals are: neighbours are right or wrong together
 _SVM_GRID = {"C": [1.0, 10.0, 100.0, 1000.0], "gamma": ["scale", 0.003, 0.001]}
 _PENALTIES = (0.01, 0.1, 1.0, 10.0)  # C of the logistic regression
 _COMPONENTS = 40  # of the noise-whitened spectra
@@ -179,27 +179,30 @@ def log_likelihoods(logits: NDArray[np.floating], classes: NDArray[np.integer]) 
 
 
 def paired_difference(
-    right: NDArray[np.bool_], other: NDArray[np.bool_], blocks: NDArray[np.integer]
+    right: NDArray[np.bool_], other: NDArray[np.bool_], units: NDArray[np.integer]
 ) -> tuple[float, float, float]:
-    """Difference of two overall accuracies on the same pixels, with a 95 % interval over blocks of pixels.
+    """Difference of two overall accuracies on the same pixels, with a 95 % interval over fields or blocks of pixels.
 
-    Pixels of a field are right or wrong together, so blocks are drawn, not pixels (block bootstrap, percentiles).
+    Pixels of a unit are right or wrong together: the standard error is that of a ratio of sums over units, with the
+    quantile of t for their number. Of one unit nothing is known: -1 to 1.
 
     Args:
         right: (T,) whether the first is right.
         other: (T,) whether the second is right.
-        blocks: (T,) number of the block that each pixel lies in.
+        units: (T,) number of the field or block that each pixel lies in.
 
     Returns:
         first minus second, and the ends of the interval
     """
     gain = right.astype(float) - other
-    _, block = np.unique(blocks, return_inverse=True)
-    sums, counts = np.bincount(block, gain), np.bincount(block)
-    rng = np.random.default_rng([0, 7])
-    drawn = (rng.integers(len(sums), size=len(sums)) for _ in range(2000))
-    low, high = np.quantile([sums[some].sum() / counts[some].sum() for some in drawn], [0.025, 0.975])
-    return float(gain.mean()), float(low), float(high)
+    _, unit = np.unique(units, return_inverse=True)
+    sums, counts = np.bincount(unit, gain), np.bincount(unit)
+    mean, number = float(gain.mean()), len(counts)
+    if number < 2:
+        return mean, -1.0, 1.0
+    error = np.sqrt(number / (number - 1) * np.square(sums - mean * counts).sum()) / counts.sum()
+    half = float(student_t.ppf(0.975, number - 1) * error)
+    return mean, max(mean - half, -1.0), min(mean + half, 1.0)
 
 
 def paired_interval(differences: Sequence[float]) -> tuple[float, float | None, float | None]:

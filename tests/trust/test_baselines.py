@@ -106,6 +106,21 @@ def test_interval_is_over_blocks_and_not_over_pixels():
     assert scattered[2] - scattered[1] < 0.15
 
 
+@pytest.mark.parametrize("number", [2, 5])
+def test_interval_over_few_units_covers(number):
+    rng, inside = np.random.default_rng(0), []
+    for _ in range(300):
+        units = np.repeat(np.arange(number), 40)
+        one, other = (rng.random(units.size) < np.clip(rng.normal(0.8, 0.15, number), 0, 1)[units] for _ in range(2))
+        _, low, high = paired_difference(one, other, units)
+        inside.append(low <= 0 <= high)
+    assert np.mean(inside) > 0.91
+
+
+def test_of_one_unit_nothing_is_known():
+    assert paired_difference(np.ones(40, bool), np.arange(40) < 20, np.zeros(40, int)) == (0.5, -1, 1)
+
+
 def test_components_are_ordered_by_signal_to_noise():
     rng = np.random.default_rng(0)
     scale = np.array([1.0, 10.0, 0.1])  # of the noise: the second band holds the largest variance and no signal
