@@ -239,15 +239,17 @@ def fixed(
 ) -> Split:
     """Training and test pixels from two label rasters, as published splits come.
 
-    The rasters' own labels are used. Where they say the same as the scene's ground truth, its class names are kept;
-    otherwise names come from ``class_names`` or are called ``class <code>``, for codes alone do not tell.
+    The rasters' own labels are used. Where they say the same as the scene's ground truth, its class names are kept, and
+    fields are those of the whole ground truth; otherwise names come from ``class_names`` or are called
+    ``class <code>``, for codes alone do not tell.
 
     Arguments are those of :func:`blocks`; ``train`` and ``test`` are label rasters of these pixels, 0 elsewhere, and
     ``class_names`` are by code, or a list that starts with the name of code 1. ``val_fraction`` of the training pixels
     of each class are set aside for validation; with 0 there is no selection, and the last epoch's model is kept.
     """
     labels, in_train, in_test = read_label_pair(train, test, labelled.scene)
-    truth = LabelledScene(labelled.scene, labels.codes, _like(labelled, labels).legend(names=class_names))
+    like = _like(labelled, labels)
+    truth = LabelledScene(labelled.scene, labels.codes, like.legend(names=class_names))
     truth = truth if valid is None else truth.where(valid)
     rng = np.random.default_rng([seed or 0, 3])
     roles = np.where(in_test, TEST, np.where(in_train, TRAIN, UNUSED)).astype(np.uint8)
@@ -255,7 +257,10 @@ def fixed(
     for code in truth.legend.codes if val_fraction > 0 else ():
         pixels = rng.permutation(np.flatnonzero((truth.labels == code) & (roles == TRAIN)))
         roles.flat[pixels[: round(val_fraction * pixels.size)]] = VAL
-    split = Split("fixed", truth, roles, radius, seed or 0)
+    # of one set of labels: the unused pixels of a field of the scene do not cut it
+    whole = labels.codes if like is labels else np.where(labels.codes > 0, labels.codes, labelled.labels)
+    field_of = connected_fields(whole)[truth.labels.ravel()[np.flatnonzero(whole)] > 0]
+    split = Split("fixed", truth, roles, radius, seed or 0, field_of)
     _check_classes(split, fix="give training pixels of every class")
     return split
 

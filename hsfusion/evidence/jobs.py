@@ -311,7 +311,7 @@ def half_of(split: Split, half: int) -> Split:
 
 def _units(split: Split, pixels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """Number of the field or block of each of the training pixels (N,), or of the pixel itself."""
-    if split.fields is not None:
+    if split.kind == "fields" and split.fields is not None:
         return split.fields[np.isin(np.flatnonzero(split.labelled.labels), pixels)]
     if split.block_pixels is None:
         return np.arange(pixels.size)

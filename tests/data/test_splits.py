@@ -287,6 +287,16 @@ def test_fixed_split_with_other_codes_takes_no_names_from_the_scene(pines, tmp_p
     assert split.leakage > 0.9
 
 
+@pytest.mark.parametrize(("code", "seen"), [(2, True), (3, False)])
+def test_fields_of_a_fixed_split_are_not_cut_by_unused_pixels(tmp_path, code, seen):
+    """The rasters hold the ends of a row of one field, with codes of the scene or of their own."""
+    train, test = np.zeros((2, 2, 9), int)
+    train[0, 0], test[0, 8], train[1, 0] = code, code, 1
+    scene = labelled(np.repeat([[2], [1]], 9, axis=1))
+    paths = {name: save(tmp_path / f"{name}.npy", of) for name, of in (("train", train), ("test", test))}
+    assert fixed(scene, radius=0, seed=0, **paths).in_seen_fields().tolist() == [seen]
+
+
 def test_fixed_split_can_set_validation_pixels_aside(pines, tmp_path):
     train, test = pines.labels.copy(), pines.labels.copy()
     train[::2], test[1::2] = 0, 0
