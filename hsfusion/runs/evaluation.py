@@ -70,10 +70,12 @@ def evaluate_test(split: Split, classes: NDArray[np.integer]) -> tuple[NDArray[n
     confusion = confusion_at(split, classes, TEST)
     roles = {"train": TRAIN, "val": VAL, "test": TEST, "buffer": BUFFER}
     seen, right = split.in_seen_fields(), truth == classes[test]
+    train = np.bincount(legend.indices(split.labelled.labels[split.roles == TRAIN]), minlength=len(legend.names))
     of_split = {
         "kind": split.kind,
         "seed": split.seed,
         **{f"{name}_pixels": split.count(role) for name, role in roles.items()},
+        "train_per_class": dict(zip(legend.names, train.tolist(), strict=True)),
         "train_share": split.count(TRAIN) / int((split.labelled.labels > 0).sum()),
         "leakage": split.leakage,
         "patch_overlap": split.patch_overlap,

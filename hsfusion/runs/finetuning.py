@@ -140,15 +140,18 @@ def starting_experiment(labelled: LabelledScene, settings: TrainSettings, *, mod
 
 
 def _class_shares(header: ModelHeader, settings: TrainSettings, names: Sequence[str]) -> NDArray[np.float64] | None:
-    """Shares (K,) of the classes among the test pixels of the model, where validation pixels are drawn by class."""
+    """Shares (K,) of the classes among the training pixels of the model, where validation pixels are drawn by class.
+
+    Not among its test pixels, which may be those of the new scene, too.
+    """
     drawn = getattr(settings.split, "keywords", {})
-    if header.test is None or not (drawn.get("per_class") or drawn.get("val_per_class")):
+    if header.split is None or not (drawn.get("per_class") or drawn.get("val_per_class")):
         return None
     try:
-        support = np.array([float(header.test["per_class"][name]["support"]) for name in names])
+        number = np.array([float(header.split["train_per_class"][name]) for name in names])
     except (KeyError, TypeError, ValueError):  # not of all classes
         return None
-    return support / support.sum() if (support > 0).all() else None
+    return number / number.sum() if (number > 0).all() else None
 
 
 def unknown_classes(header: ModelHeader, names: Sequence[str]) -> list[str]:

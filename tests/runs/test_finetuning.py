@@ -8,6 +8,7 @@ import torch
 
 import hsfusion as hs
 from hsfusion.data.noise import noise_whitening
+from hsfusion.data.splits import TRAIN
 from hsfusion.runs.evaluation import average_with_start, validation_logits, validation_scores
 from hsfusion.runs.finetuning import best_of, starting_experiment, transferred_model
 from hsfusion.runs.run import Training
@@ -84,7 +85,9 @@ def test_what_fine_tuning_ruins_goes_back_to_its_start_and_what_it_learns_stays(
 
 def test_validation_pixels_that_are_drawn_by_class_count_by_the_shares_of_the_model(scene, learned):
     start = partial_start(scene, learned)
-    support = [part["support"] for part in learned.metrics["test"]["per_class"].values()]
+    split = learned.trained.experiment.split
+    train = split.labelled.labels[split.roles == TRAIN]
+    support = [int((train == code).sum()) for code in split.labelled.legend.codes]
     np.testing.assert_allclose(start.initial.class_shares, np.array(support) / sum(support))
     whole = starting_experiment(scene, few(split=hs.blocks()), model=(learned.network, learned.header))
     assert whole.initial.class_shares is None
