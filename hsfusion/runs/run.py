@@ -143,12 +143,12 @@ class Run:
         """Classifies a scene, a path, or an array (C, H, W) with the bands of this run, see :func:`hsfusion.predict`.
 
         Without ``out``, the class map to write, it gives class codes (H, W) of a scene that fits in memory, 0 without
-        data, and takes the options ``bands`` and ``smooth``. An array holds NaN, or the value ``nodata``, for no data.
+        data, and takes the options ``bands`` and ``smooth``. An array is NaN, masked or ``nodata`` where it has none.
         """
         from hsfusion.runs.prediction import predict, predict_array
 
         if isinstance(scene, np.ndarray):
-            values = scene if nodata is None else np.where(scene == nodata, np.nan, scene)
+            values = scene if nodata is None else np.ma.masked_where(scene == nodata, scene)
             scene = ArrayScene(values, bands=self.header.bands, name="array")
         elif nodata is not None:
             raise InputError(

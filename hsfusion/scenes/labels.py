@@ -69,13 +69,14 @@ class Labels:
 
 @dataclass(frozen=True, eq=False)
 class LabelledScene:
-    """A scene with ground truth on its grid: (H, W) class codes, 0 for unlabelled, and the legend of the classes."""
+    """A scene with ground truth on its grid: (H, W) class codes, 0 or masked for unlabelled, and their legend."""
 
     scene: Scene
     labels: NDArray[np.integer]
     legend: Legend
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", np.ma.filled(self.labels, 0))
         check_same_grid(GeoBox(self.labels.shape), self.scene.geobox, source="labels", reference=self.scene.name)
 
     def __repr__(self) -> str:

@@ -66,7 +66,7 @@ class Scene(Protocol):
 
 
 class ArrayRaster:
-    """Layers (E, H, W) of any real dtype in memory, NaN where there are no data."""
+    """Layers (E, H, W) of any real dtype in memory, NaN or masked (``numpy.ma``) where there are no data."""
 
     path: Path | None = None
 
@@ -79,11 +79,11 @@ class ArrayRaster:
         """Reads a window, or all: (E, height, width) float32, or those layers, NaN where there are no data."""
         row, col, height, width = window or self.geobox.window
         part = take_layers(self._values[:, row : row + height, col : col + width], layers)
-        return finite_or_nan(np.array(part, dtype=np.float32))
+        return finite_or_nan(np.asarray(np.ma.filled(part.astype(np.float32), np.nan)))
 
 
 class ArrayScene(ArrayRaster, Scene):
-    """A scene in memory: a cube (C, H, W) of any real dtype, NaN where there are no data, and its C bands."""
+    """A scene in memory: a cube (C, H, W) of any real dtype, NaN or masked where there are no data, and its C bands."""
 
     def __init__(self, cube: NDArray, *, bands: Bands, name: str, geobox: GeoBox | None = None) -> None:
         check_band_count(name, cube.shape[0], bands.wavelength_nm)

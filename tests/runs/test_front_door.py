@@ -183,6 +183,13 @@ def test_array_is_smoothed_as_a_map_is_and_knows_its_value_for_no_data(run, scen
         run.predict(cube, smooth="yes")
 
 
+def test_masked_pixels_of_an_array_have_no_class(run, scene):
+    cube = np.ma.masked_array(scene.scene.read((0, 0, 40, 40)), mask=False)
+    cube[:, 5, 7] = np.ma.masked
+    cube[:, 9, 9] = -9999
+    assert np.argwhere(run.predict(cube, nodata=-9999) == 0).tolist() == [[5, 7], [9, 9]]
+
+
 def test_map_of_an_array_is_gone_on_with_only_where_the_array_holds_the_same_values(run, scene, tmp_path, monkeypatch):
     cube, plans = scene.scene.read((0, 0, 40, 40)), []
     monkeypatch.setattr("hsfusion.runs.prediction.map_scene", lambda *of, plan, **more: plans.append(plan))

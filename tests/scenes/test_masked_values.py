@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsfusion.scenes import GeoBox, Window
+from hsfusion.scenes import ArrayRaster, ArrayScene, GeoBox, LabelledScene, Legend, Window
 from hsfusion.scenes.formats.cube_file import ArrayPixels, CubeFile
+from hsfusion.spectra import Bands
 
 ANYTHING = st.sampled_from([np.nan, np.inf, -np.inf, 1e30, -1e30, 0.0, 7.0])
 
@@ -35,3 +36,16 @@ def test_what_stands_under_a_mask_is_never_read(reading):
     part = (slice(None) if layers is None else layers, slice(row, row + height), slice(col, col + width))
     expected = np.where(mask, np.nan, values).astype(np.float32)[part]
     np.testing.assert_array_equal(file.read(window, layers), expected)
+
+
+def test_masked_values_of_arrays_are_no_data_and_masked_labels_are_none():
+    cube = np.ma.masked_equal(np.array([[[7, -9999]], [[-9999, 8]]], np.int16), -9999)
+    expected = np.array([[[7, np.nan]], [[np.nan, 8]]], np.float32)
+    scene = ArrayScene(cube, bands=Bands.from_wavelengths([400, 500]), name="masked")
+    for read in (scene.read(), scene.read(layers=np.array([0, 1])), ArrayRaster(cube).read(Window(0, 0, 1, 2))):
+        assert not isinstance(read, np.ma.MaskedArray)
+        np.testing.assert_array_equal(read, expected)
+    np.testing.assert_array_equal(scene.read(layers=np.array([1])), expected[1:])
+    labels = np.ma.masked_equal(np.array([[255, 3]], np.uint8), 255)
+    labelled = LabelledScene(scene, labels, Legend.of(labels))
+    assert labelled.labels.tolist() == [[0, 3]] and labelled.legend.codes == (3,)
