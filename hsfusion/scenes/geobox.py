@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from hsfusion.errors import InputError, printable
 
 _NUMBERS = 2**24  # read at a time
 _SAME = 1e-4  # of a pixel's size: files round it
+_WKT = re.compile(r"\s*\w+\s*[\[(]")
 #: transform of a raster of which the place is not known
 IDENTITY = Affine.identity()
 # the same as an EPSG code, but for the order of its axes, which says nothing of a raster's columns and rows
@@ -45,7 +47,18 @@ class GeoBox:
 
     shape: tuple[int, int]  # (H, W) in pixels
     transform: Affine = IDENTITY  # from (column, row) to map coordinates, in the unit of the CRS
-    crs: str | None = None  # as WKT; None where unknown
+    crs: str | None = None  # as WKT, whatever form that rasterio knows is given; None where unknown
+
+    def __post_init__(self) -> None:
+        if self.crs is None:
+            return
+        try:
+            crs = CRS.from_user_input(self.crs)
+            if not (isinstance(self.crs, str) and _WKT.match(self.crs)):
+                object.__setattr__(self, "crs", crs.to_wkt() or None)
+        except (CRSError, TypeError, ValueError) as error:
+            expected = "WKT, an EPSG code such as EPSG:32633, or a rasterio.crs.CRS"
+            raise InputError("GeoBox", "crs", printable(self.crs), expected, "correct it") from error
 
     @property
     def window(self) -> Window:

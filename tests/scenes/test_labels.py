@@ -232,6 +232,24 @@ def test_one_crs_in_another_dialect_is_the_same_grid(epsg, version):
     check_same_grid(*boxes, source="a", reference="b")
 
 
+@pytest.mark.parametrize("crs", ["EPSG:32633", CRS.from_epsg(32633), 32633, {"init": "EPSG:32633"}])
+def test_crs_of_a_geobox_is_wkt_whatever_form_is_given(crs):
+    assert GeoBox((2, 3), TRANSFORM, crs).crs == CRS.from_epsg(32633).to_wkt()
+
+
+@pytest.mark.parametrize("version", ["WKT1_ESRI", "WKT2_2019"])
+def test_wkt_of_a_geobox_stays_as_it_is(version):
+    wkt = CRS.from_epsg(32633).to_wkt(version=version) + "\n"
+    assert GeoBox((2, 3), TRANSFORM, wkt).crs == wkt
+
+
+@pytest.mark.parametrize("crs", ["UTM 33", "EPSG:none", "PROJCS[none]", 3.5])
+def test_crs_that_is_none_is_one_line(crs):
+    with pytest.raises(InputError, match=r"GeoBox: crs is .*, expected WKT, an EPSG code such as EPSG:32633") as error:
+        GeoBox((2, 3), TRANSFORM, crs)
+    assert "\n" not in str(error.value)
+
+
 def test_order_of_axes_makes_no_other_crs():
     boxes = [GeoBox((2, 3), TRANSFORM, CRS.from_user_input(name).to_wkt()) for name in ("OGC:CRS84", "EPSG:4326")]
     check_same_grid(*boxes, source="a", reference="b")
