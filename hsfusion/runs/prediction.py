@@ -110,7 +110,8 @@ def predict(
     """Classifies a scene of any size into georeferenced files; continues where an interrupted call stopped.
 
     Args:
-        run: the trained run, its folder or its model file.
+        run: the trained run, its folder or its model file. Of a run that was saved the file counts: what was changed
+            in ``run.network`` since has no effect, other than in :meth:`hsfusion.Run.predict` without ``out``.
         scene: the scene, or the path of a cube or of a description (YAML).
         out: the class map, ``.tif``; None for ``<scene>_map.tif`` in the working directory.
         settings: of the prediction; None for the defaults.
