@@ -128,6 +128,7 @@ def split_scene(labelled: LabelledScene, settings: TrainSettings, *, network: Fu
     valid = valid_pixels(scene, used, where=dilate(labelled.labels > 0, radius))
     with configuration_errors("split"):
         split = settings.split(labelled, radius=radius, seed=settings.split_seed, valid=valid)
+    _check_roles(split)
     if holes := split.holes(valid):
         _log.warning(
             "%.1f %% of the training patches hold pixels without data; these are set to the band's mean.", 100 * holes
@@ -136,6 +137,19 @@ def split_scene(labelled: LabelledScene, settings: TrainSettings, *, network: Fu
     counts = ", ".join(f"{split.count(role)} {name}" for role, name in roles)
     _log.info("%s, %s split: %s pixels, leakage %.4f", scene.name, split.kind, counts, split.leakage)
     return split
+
+
+def _check_roles(split: Split) -> None:
+    """Refuses what a function of the user's own may return: roles of unlabelled pixels, a class without training."""
+    used, legend = np.isin(split.roles, (TRAIN, VAL, TEST)), split.labelled.legend
+    classes = legend.indices(split.labelled.labels[used])
+    if unlabelled := int((classes < 0).sum()):
+        field, fix = "number of training, validation and test pixels without a class", "give them the role 0"
+        raise InputError("split", field, unlabelled, "0", fix)
+    trained = np.unique(classes[split.roles[used] == TRAIN])
+    if missing := [name for i, name in enumerate(legend.names) if i not in trained]:
+        field, fix = f"number of training pixels of class {missing[0]}", "train on some, or drop the class"
+        raise InputError("split", field, 0, "at least 1", fix)
 
 
 def _name_small_groups(groups: Sequence[BandGroup], bands: Bands) -> None:

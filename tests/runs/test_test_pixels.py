@@ -9,6 +9,7 @@ import pytest
 import hsfusion as hs
 from hsfusion.data.splits import BUFFER, TEST, TRAIN, UNUSED, VAL, Split
 from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.errors import InputError
 from hsfusion.evidence.jobs import EvidenceSettings, Task, split_of
 from hsfusion.runs.evaluation import compare_with_baselines, evaluate_test
 from hsfusion.runs.experiment import split_scene
@@ -89,6 +90,29 @@ def test_splitter_of_ones_own_gets_the_seed_of_the_run():
 
     split_scene(synthetic_scene(seed=0, height=20, width=20), TrainSettings(seed=4, split=mine))
     assert seeds == [4]
+
+
+@pytest.mark.parametrize(
+    ("role", "where", "part"),
+    [
+        (TRAIN, (0, 0), r"without a class is 1, expected 0\. Fix: give them the role 0"),
+        (TEST, (0, 0), "without a class is 1"),
+        (TEST, np.s_[:, 20:], "number of training pixels of class class 2 is 0, expected at least 1"),
+    ],
+)
+def test_roles_of_ones_own_splitter_that_cannot_be_used_are_one_line(role, where, part):
+    labels = np.repeat([[1, 2]], 20, axis=1).repeat(20, axis=0)
+    labels[0, 0] = 0
+    scene = LabelledScene(synthetic_scene(seed=0, height=20, width=40).scene, labels, Legend.of(labels))
+
+    def mine(labelled, *, seed, radius, valid):
+        roles = np.where(labelled.labels > 0, TRAIN, UNUSED).astype(np.uint8)
+        roles[where] = role
+        return Split("mine", labelled, roles, radius)
+
+    with pytest.raises(InputError, match=part) as error:
+        split_scene(scene, TrainSettings(split=mine, class_weights="balanced"))
+    assert "\n" not in str(error.value)
 
 
 def test_of_many_test_pixels_every_nth_is_compared_with_baselines(monkeypatch):
