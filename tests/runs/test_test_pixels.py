@@ -37,6 +37,7 @@ def test_independence_of_the_test_pixels_by_hand():
         "val_pixels": 1,
         "test_pixels": 5,
         "buffer_pixels": 1,
+        "train_per_class": {"class 1": 1, "class 2": 1},
         "train_share": 0.2,
         "leakage": 0.2,
         "patch_overlap": 0.6,
