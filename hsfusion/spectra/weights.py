@@ -212,7 +212,8 @@ def untrained_weights(
     used, total = inside.any(0), np.zeros((number, len(bands)))
     if not used.any():
         return total
-    reach = [BandGroup("", float(bands.wavelength_nm[used].min()), float(bands.wavelength_nm[used].max()))]
+    first, last = float(bands.wavelength_nm[used].min()), float(bands.wavelength_nm[used].max())
+    reach = [BandGroup("", first, max(last, float(np.nextafter(first, np.inf))))]  # of one band, too
     basis, width = gaussian_basis(bands, reach, knot_spacing_nm=knot_spacing_nm), band_spacing_nm(bands, inside)
     groups = len(inside) + len({name for name, _ in table.sources})
     size = np.ones((number, groups, channels))

@@ -244,9 +244,9 @@ def noise_components(spectra: NDArray[np.floating], noise: NDArray[np.floating])
     of neighbours (P, C), with a thousandth of its mean variance on the diagonal (Green et al. 1988,
     doi:10.1109/36.3001). Principal components where there are no neighbours.
     """
-    covariance = np.cov(noise.T) / 2 if len(noise) > 1 else np.eye(spectra.shape[1])
+    covariance = np.atleast_2d(np.cov(noise.T)) / 2 if len(noise) > 1 else np.eye(spectra.shape[1])
     ridge = 1e-3 * np.trace(covariance) / len(covariance)
-    return eigh(np.cov(spectra.T), covariance + (ridge + 1e-12) * np.eye(len(covariance)))[1][:, ::-1]
+    return eigh(np.atleast_2d(np.cov(spectra.T)), covariance + (ridge + 1e-12) * np.eye(len(covariance)))[1][:, ::-1]
 
 
 @_one_blas_thread

@@ -5,7 +5,7 @@ import pytest
 
 from hsfusion.errors import InputError
 from hsfusion.spectra import Bands, BandWeights, combine, group_of_bands
-from hsfusion.spectra.weights import as_cell, from_cell, write_history_csv, write_table
+from hsfusion.spectra.weights import as_cell, from_cell, untrained_weights, write_history_csv, write_table
 
 
 def example(fwhm=True):
@@ -31,6 +31,11 @@ def test_csv_round_trip_is_exact(tmp_path, fwhm):
 def test_weights_that_do_not_sum_to_one_are_refused():
     with pytest.raises(InputError, match=r"sum 0\.5"):
         BandWeights(Bands.from_wavelengths([400.0, 500.0]), ("", ""), np.array([0.25, 0.25]))
+
+
+def test_a_single_band_has_all_the_weight_before_the_training():
+    table = BandWeights(Bands.from_wavelengths([900.0]), ("a",), np.ones(1))
+    np.testing.assert_allclose(untrained_weights(table, number=3), np.ones((3, 1)))
 
 
 def test_combine_is_the_formula_by_hand():

@@ -129,6 +129,10 @@ def test_components_are_ordered_by_signal_to_noise():
     assert np.abs(axes[:, 0]).argmax() == 0
 
 
+def test_a_single_band_is_its_own_component():
+    assert noise_components(np.array([[1.0], [2.0], [4.0]]), np.array([[1.0], [-1.0]])).shape == (1, 1)
+
+
 def test_interval_of_paired_differences_is_that_of_student():
     mean, low, high = paired_interval([0.01, 0.03, 0.02, 0.04, 0.05])
     half = 2.7764 * np.sqrt(0.00025 / 5)
