@@ -129,8 +129,9 @@ def rank(path: Path, task: Task, *, draw: Sequence[Any]) -> None:
 
 def choose(path: Path, task: Task, *, which: str, split_seed: int, profile: list[float]) -> None:
     """Writes the bands that each ranking chooses on the training pixels of a split, from which the profile (C,) is."""
-    used, nm = used_bands(task), task.scene.scene.bands.wavelength_nm
     split = split_of(task, which, split_seed)
+    scene = split.labelled.scene  # without bands that are constant over its training pixels
+    used, nm = np.flatnonzero(used_layers(scene, task.settings)[: len(scene.bands)]), scene.bands.wavelength_nm
     spectra, classes = _pixels(task, split)[0]
     noise = noise_differences(_cube(task, split), split)[:, used]
     train = spectra[:, used], classes
@@ -200,5 +201,6 @@ def with_bands(split: Split, chosen: NDArray[np.integer]) -> Split:
     left out.
     """
     scene, kept = split.labelled.scene, np.sort(chosen).astype(np.int64)
-    fewer = ArrayScene(read_all(scene, kept), bands=scene.bands[kept], name=scene.name, geobox=scene.geobox)
+    bands = replace(scene.bands[kept], good=np.ones(len(kept), bool))  # also one that is constant on this split
+    fewer = ArrayScene(read_all(scene, kept), bands=bands, name=scene.name, geobox=scene.geobox)
     return replace(split, labelled=replace(split.labelled, scene=fewer))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from hsfusion.runs.settings import TrainSettings, refusal
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.description import open_described
 from hsfusion.scenes.mosaic import on_common_legend
+from hsfusion.scenes.scene import pixel_blocks
 from hsfusion.spectra import BandGroup, Bands, membership
 from hsfusion.training.building import backbone_arguments, build_network, with_all_layers
 from hsfusion.training.transfer import TransferReport
@@ -110,13 +112,17 @@ def prepare_experiment(labelled: LabelledScene, settings: TrainSettings, make: M
     torch.manual_seed(settings.seed)
     initial = make(labelled.scene, labelled.legend.names)  # which bands it uses depends on where it comes from
     split = split_scene(labelled, settings, network=initial.network)
-    if split.labelled.legend.names != labelled.legend.names:  # a fixed split brings classes of its own
+    other_classes = split.labelled.legend.names != labelled.legend.names  # a fixed split brings its own
+    if other_classes or split.labelled.scene is not labelled.scene:
         return initialise(split, settings, make=make)
     return standardised(split, initial)
 
 
 def split_scene(labelled: LabelledScene, settings: TrainSettings, *, network: FusionNetwork | None = None) -> Split:
-    """Splits a scene for the receptive field and the used bands of a network; None for a new one of these settings."""
+    """Splits a scene for the receptive field and the used bands of a network; None for a new one of these settings.
+
+    In the scene of the split, bands with one value over the training pixels are marked as not good.
+    """
     scene = labelled.scene
     radius = settings.model.receptive_field // 2 if network is None else network.receptive_field // 2
     used = used_layers(scene, settings) if network is None else network.used_bands.numpy()
@@ -136,7 +142,28 @@ def split_scene(labelled: LabelledScene, settings: TrainSettings, *, network: Fu
     roles = ((TRAIN, "training"), (VAL, "validation"), (TEST, "test"))
     counts = ", ".join(f"{split.count(role)} {name}" for role, name in roles)
     _log.info("%s, %s split: %s pixels, leakage %.4f", scene.name, split.kind, counts, split.leakage)
-    return split
+    return _without_constant_bands(split, np.flatnonzero(used[: len(scene.bands)]))
+
+
+def _without_constant_bands(split: Split, used: NDArray[np.int64]) -> Split:
+    """Marks used bands (N,) with one value over the training pixels: standardised they are 0 and earn no weight."""
+    scene = split.labelled.scene
+    lowest, highest = np.full(len(used), np.inf), np.full(len(used), -np.inf)
+    for _, values in pixel_blocks(scene, split.pixels(TRAIN), used):
+        lowest = np.fmin(lowest, np.fmin.reduce(values))
+        highest = np.fmax(highest, np.fmax.reduce(values))
+    constant = used[~(highest > lowest)]
+    if not constant.size:
+        return split
+    if constant.size == used.size:
+        field = "number of used bands with more than one value over the training pixels"
+        raise InputError(scene.name, field, 0, "at least 1", "check the file, or give other training pixels")
+    nm = ", ".join(f"{centre:.0f}" for centre in scene.bands.wavelength_nm[constant])
+    _log.warning("%s: not used, because they hold one value over the training pixels: %s nm.", scene.name, nm)
+    marked, good = copy(scene), np.array(scene.bands.good)
+    good[constant] = False
+    marked.bands = replace(scene.bands, good=good)
+    return replace(split, labelled=replace(split.labelled, scene=marked))
 
 
 def _check_roles(split: Split) -> None:

@@ -1,6 +1,7 @@
 """What metrics.json says of the test pixels, and which seed splits."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +15,7 @@ from hsfusion.evidence.jobs import EvidenceSettings, Task, split_of
 from hsfusion.runs.evaluation import compare_with_baselines, evaluate_test
 from hsfusion.runs.experiment import split_scene
 from hsfusion.runs.run import independence
-from hsfusion.runs.settings import TrainSettings
+from hsfusion.runs.settings import ModelSettings, TrainSettings
 from hsfusion.scenes import ArrayScene, LabelledScene, Legend
 from hsfusion.spectra import Bands
 
@@ -142,3 +143,51 @@ def test_groups_of_few_bands_beside_larger_ones_are_named(caplog, limits, named)
         split_scene(scene, TrainSettings(groups=hs.even_groups(45)))  # of 4 and 5 bands
     told = [message for message in caplog.messages if "Small groups start" in message]
     assert len(told) == (named is not None) and all(named in message for message in told)
+
+
+@pytest.fixture
+def constant():
+    """A scene whose last 60 bands are 7 but for test pixels, and those bands."""
+    scene, settings = synthetic_scene(seed=0, height=40, width=40), TrainSettings(**SHORT)
+    split = split_scene(scene, settings)
+    assert split.labelled.scene is scene.scene
+    cube, bands = scene.scene.read().copy(), np.arange(len(scene.scene.bands) - 60, len(scene.scene.bands))
+    cube[bands] = np.where(split.roles == TEST, cube[bands], 7)
+    return replace(scene, scene=ArrayScene(cube, bands=scene.scene.bands, name="constant")), bands
+
+
+SHORT = {
+    "epochs": 1,
+    "steps_per_epoch": 3,
+    "baselines": (),
+    "threads": 1,
+    "seed": 0,
+    "model": ModelSettings(channels=4, width=8, receptive_field=3),
+}
+
+
+@pytest.mark.parametrize("model", [{"keep_bands": 40}, {"whitening": "none"}, {"fusion": "free"}])
+def test_bands_that_are_constant_over_the_training_pixels_are_not_used(constant, caplog, model):
+    scene, bands = constant
+    run = hs.train(scene, **{**SHORT, "model": replace(SHORT["model"], **model)})
+    (line,) = (message for message in caplog.messages if "one value over the training pixels" in message)
+    assert line.startswith("constant: not used") and line.count(",") == 60
+    assert not run.header.bands.good[bands].any() and scene.scene.bands.good.all()
+    assert (run.weights.weight[bands] == 0).all()
+
+
+@pytest.mark.parametrize("where", ["source", "target"])
+def test_bands_that_are_constant_in_one_of_two_scenes_are_carried_over(constant, where):
+    scenes = [constant[0], synthetic_scene(seed=0, height=40, width=40)]
+    source, target = scenes if where == "source" else scenes[::-1]
+    tuned = hs.finetune(hs.train(source, **SHORT), target, scratch_epochs=None, epochs=1, steps_per_epoch=3, seed=0)
+    assert tuned.weights.weight.sum() == pytest.approx(1)
+    if where == "target":
+        assert (tuned.weights.weight[constant[1]] == 0).all()
+
+
+def test_scene_of_which_all_bands_are_constant_is_refused(constant):
+    bands = replace(constant[0].scene.bands, good=np.isin(np.arange(len(constant[0].scene.bands)), constant[1]))
+    scene = replace(constant[0], scene=ArrayScene(constant[0].scene.read(), bands=bands, name="constant"))
+    with pytest.raises(InputError, match="more than one value over the training pixels is 0"):
+        split_scene(scene, TrainSettings(**SHORT))
