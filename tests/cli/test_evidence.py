@@ -350,7 +350,7 @@ def test_weights_before_training_are_those_of_networks_as_they_are_built(untrain
     np.testing.assert_array_less(np.abs(weight.mean(0) - drawn.mean(0))[used], 4.5 * error[used])
     np.testing.assert_allclose(drawn.std(0)[used], weight.std(0)[used], rtol=0.35)
     layers = Profiles.of([replace(table, sources=(("lidar", 0.0),))], vars(model)).untrained.sum()
-    assert layers == pytest.approx(1 - 1 / (1 + len({*table.group} - {""})))
+    assert layers == pytest.approx(1 - 1 / (1 + len({*table.group} - {""})), abs=5e-3)
 
 
 def test_networks_that_were_not_trained_do_not_agree_and_are_never_supported(untrained):
