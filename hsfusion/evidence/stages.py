@@ -125,6 +125,9 @@ class _Stages:
         # of a function of groups or split, the configuration holds only the name
         inputs = inputs_of([self._split]) | {"groups": plain_values(groups)}
         _claim(self._folder, configuration, inputs)
+        if not (self._folder / INPUTS).exists():
+            given, fix = "begun by an earlier version of hsfusion", "name another"
+            raise InputError(self._folder, "folder", given, "one that this version began", fix)
         check_same_inputs(self._folder, inputs, [self._split], configuration)
 
     def train(self) -> Profiles:
@@ -223,7 +226,9 @@ class _Stages:
     def _profiles(self, runs: Sequence[_Run]) -> Profiles:
         """The weights of runs of as many seeds of each resample."""
         tables = [BandWeights.from_csv(self._place(run) / "band_weights.csv") for run in runs]
-        return Profiles.of(tables, vars(self._task.settings.model), resamples=self._plan.resamples)
+        settings = self._task.settings
+        groups = settings.groups(tables[0].bands)
+        return Profiles.of(tables, vars(settings.model), groups=groups, resamples=self._plan.resamples)
 
     def _record(self, run: _Run) -> dict[str, Any]:
         metrics = read_json(self._place(run) / "metrics.json")

@@ -17,7 +17,7 @@ from hsfusion.errors import InputError
 from hsfusion.runs.folder import checked_keys
 from hsfusion.runs.run import Run, load_run
 from hsfusion.scenes.survey import atmospheric_bands
-from hsfusion.spectra import Bands, BandWeights
+from hsfusion.spectra import BandGroup, Bands, BandWeights
 from hsfusion.spectra.weights import WeightSpread, untrained_weights
 from hsfusion.trust.importance import WindowImportance, mean_importance, with_importance
 from hsfusion.trust.stability import (
@@ -95,8 +95,15 @@ class Profiles:
     starts: NDArray[np.float64] | None = None  # (N, C) weights of single networks that have not been trained
 
     @classmethod
-    def of(cls, tables: Sequence[BandWeights], architecture: Mapping[str, Any], *, resamples: int = 1) -> Profiles:
-        """Those of runs of the same bands and architecture; the first runs are one on each resample."""
+    def of(
+        cls,
+        tables: Sequence[BandWeights],
+        architecture: Mapping[str, Any],
+        *,
+        groups: Sequence[BandGroup] = (),
+        resamples: int = 1,
+    ) -> Profiles:
+        """Those of runs of the same bands, groups and architecture; the first runs are one on each resample."""
         first = tables[0]
         weight = np.stack([table.weight for table in tables]).reshape(-1, resamples, len(first.bands))
         of_layers = np.mean([[layer for _, layer in table.sources] for table in tables], axis=0).tolist()
@@ -104,8 +111,10 @@ class Profiles:
         options = {key: architecture[key] for key in ("knot_spacing_nm", "channels") if key in architecture}
         fusion, constraint = architecture.get("fusion", "channel"), architecture.get("constraint", "signed")
         alike = not fusion.startswith("channel") or constraint == "convex"
-        starts = untrained_weights(first, alike=alike, **options)
-        return cls(first.bands, first.group, weight, starts.mean(0), sources, starts)
+        ends = [(group.lower_nm, group.upper_nm) for group in groups]
+        reach = (min(lower for lower, _ in ends), max(upper for _, upper in ends)) if ends else None
+        starts = untrained_weights(first, alike=alike, reach_nm=reach, **options)
+        return cls(first.bands, first.group, weight, starts.mean(0), sources, None if fusion == "free" else starts)
 
     @property
     def runs(self) -> NDArray[np.float64]:
@@ -332,7 +341,8 @@ def compare(runs: Run | str | Path | Iterable[Run | str | Path]) -> WeightCompar
         _check_same_bands(opened[0], run)
     _check_no_copies(opened)
     first = opened[0].weights
-    profiles = Profiles.of([run.weights for run in opened], opened[0].header.architecture)
+    header = opened[0].header
+    profiles = Profiles.of([run.weights for run in opened], header.architecture, groups=header.groups)
     records, importance = tuple(map(RunRecord.of, opened)), mean_importance([run.metrics for run in opened])
     free = any(run.fusion == "free" for run in records)
     carried = len(records) > 1 and any(run.carried for run in records)

@@ -190,6 +190,7 @@ def untrained_weights(
     knot_spacing_nm: float | None = 40.0,
     channels: int = 32,
     alike: bool = False,
+    reach_nm: tuple[float, float] | None = None,
     number: int = 1000,
 ) -> NDArray[np.float64]:
     """The weights (number, C) of networks before their training, drawn as :class:`hsfusion.nn.BandFusion` starts.
@@ -202,6 +203,7 @@ def untrained_weights(
         knot_spacing_nm: as of the networks.
         channels: number of fused channels.
         alike: whether all group weights start alike, and not at random.
+        reach_nm: where the groups begin and end, for the knots; None for the first and the last band in use.
         number: of networks.
     """
     bands, rng = table.bands, np.random.default_rng(0)
@@ -212,8 +214,8 @@ def untrained_weights(
     used, total = inside.any(0), np.zeros((number, len(bands)))
     if not used.any():
         return total
-    first, last = float(bands.wavelength_nm[used].min()), float(bands.wavelength_nm[used].max())
-    reach = [BandGroup("", first, max(last, float(np.nextafter(first, np.inf))))]  # of one band, too
+    nm = bands.wavelength_nm[used]
+    reach = [BandGroup("", *(reach_nm or (float(nm.min()), float(nm.max()) + 1e-6)))]
     basis, width = gaussian_basis(bands, reach, knot_spacing_nm=knot_spacing_nm), band_spacing_nm(bands, inside)
     groups = len(inside) + len({name for name, _ in table.sources})
     size = np.ones((number, groups, channels))
@@ -228,7 +230,9 @@ def untrained_weights(
         response = width[of] * np.exp(height - height.max(1, keepdims=True))
         response /= response.sum(1, keepdims=True)
         centre = np.searchsorted(share, _spread_out(rng, number, 1, channels)[:, 0]).clip(max=len(share) - 1)
-        total[:, of] += np.einsum("nm,nmc->nc", size[:, g], response[centre]) / channels
+        place = (np.arange(number)[:, None] * len(share) + centre).ravel()
+        taken = np.bincount(place, size[:, g].ravel(), minlength=number * len(share)).reshape(number, -1)
+        total[:, of] += taken @ response / channels
     return total
 
 

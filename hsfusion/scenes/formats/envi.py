@@ -45,7 +45,7 @@ _NUMBERS = ("tie column", "tie row", "easting", "northing", "pixel width", "pixe
 _PER_DEGREE = {"degrees": 1, "degree": 1, "minutes": 60, "minute": 60, "seconds": 3600, "second": 3600}
 _PER_DEGREE |= dict.fromkeys(("radians", "radian"), math.pi / 180)
 _FEET = dict.fromkeys(("feet", "foot", "ft", "us survey feet", "survey feet"), 0.3048)  # which foot, the CRS says
-_METRES = {**dict.fromkeys(("meters", "meter", "metres", "metre", "m"), 1), **_FEET, "yards": 0.9144}
+_METRES = {**dict.fromkeys(("meters", "meter", "metres", "metre", "m", "meter(s)"), 1), **_FEET, "yards": 0.9144}
 _METRES |= {**dict.fromkeys(("km", "kilometers", "kilometres"), 1000), "miles": 1609.344, "nautical miles": 1852}
 _UNITS = re.compile(r"\s*units\s*=", re.IGNORECASE)
 _FAKE = "ENVI\nsamples = 4\nlines = 4\nbands = 1\ndata type = 1\ninterleave = bsq\nbyte order = 0\nheader offset = 0\n"
