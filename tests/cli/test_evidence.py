@@ -32,8 +32,9 @@ from hsfusion.runs.run import duplicate_bands
 from hsfusion.runs.settings import TrainSettings
 from hsfusion.scenes import ArrayScene
 from hsfusion.scenes.scene import read_all
-from hsfusion.spectra import BandWeights
-from hsfusion.training.building import WeightReadout
+from hsfusion.spectra import Bands, BandWeights, even_groups, membership
+from hsfusion.spectra.weights import group_of_bands
+from hsfusion.training.building import WeightReadout, build_network
 from hsfusion.trust.stability import window_stability
 
 TINY = [
@@ -351,6 +352,20 @@ def test_weights_before_training_are_those_of_networks_as_they_are_built(untrain
     np.testing.assert_allclose(drawn.std(0)[used], weight.std(0)[used], rtol=0.35)
     layers = Profiles.of([replace(table, sources=(("lidar", 0.0),))], vars(model)).untrained.sum()
     assert layers == pytest.approx(1 - 1 / (1 + len({*table.group} - {""})), abs=5e-3)
+
+
+def test_weights_before_training_have_the_knots_at_the_ends_of_the_groups():
+    bands = Bands(np.linspace(400, 1000, 61), None, np.ones(61, bool))  # 1000 nm: a multiple of the distance of knots
+    groups, weights = even_groups(bands, number=6), []
+    with torch.random.fork_rng():
+        for seed in range(200):
+            torch.manual_seed(seed)
+            network = build_network(bands, groups=groups, num_classes=2, width=4, receptive_field=1, channels=8)
+            weights.append(WeightReadout(network).weight)
+    weight, names = np.stack(weights), group_of_bands(membership(groups, bands), [group.name for group in groups])
+    drawn = Profiles.of([BandWeights(bands, names, weight[0])], {"channels": 8}, groups=groups).untrained
+    error = weight.std(0) / len(weight) ** 0.5
+    np.testing.assert_array_less(np.abs(weight.mean(0) - drawn), 4.5 * error)
 
 
 def test_networks_that_were_not_trained_do_not_agree_and_are_never_supported(untrained):
