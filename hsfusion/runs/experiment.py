@@ -121,7 +121,7 @@ def prepare_experiment(labelled: LabelledScene, settings: TrainSettings, make: M
 def split_scene(labelled: LabelledScene, settings: TrainSettings, *, network: FusionNetwork | None = None) -> Split:
     """Splits a scene for the receptive field and the used bands of a network; None for a new one of these settings.
 
-    In the scene of the split, bands with one value over the labelled pixels are marked as not good.
+    In the scene of the split, bands with one value over the training pixels are marked as not good.
     """
     scene = labelled.scene
     radius = settings.model.receptive_field // 2 if network is None else network.receptive_field // 2
@@ -146,23 +146,20 @@ def split_scene(labelled: LabelledScene, settings: TrainSettings, *, network: Fu
 
 
 def _without_constant_bands(split: Split, used: NDArray[np.int64]) -> Split:
-    """Marks used bands (N,) with one value over the labelled pixels: standardised they are 0 and earn no weight.
-
-    Over all labelled pixels, not those of training alone: runs on several splits of a scene have the same bands.
-    """
+    """Marks used bands (N,) with one value over the training pixels: standardised they are 0 and earn no weight."""
     scene = split.labelled.scene
     lowest, highest = np.full(len(used), np.inf), np.full(len(used), -np.inf)
-    for _, values in pixel_blocks(scene, np.flatnonzero(split.labelled.labels), used):
+    for _, values in pixel_blocks(scene, split.pixels(TRAIN), used):
         lowest = np.fmin(lowest, np.fmin.reduce(values))
         highest = np.fmax(highest, np.fmax.reduce(values))
     constant = used[~(highest > lowest)]
     if not constant.size:
         return split
     if constant.size == used.size:
-        field = "number of used bands with more than one value over the labelled pixels"
-        raise InputError(scene.name, field, 0, "at least 1", "check the file, or give other labels")
+        field = "number of used bands with more than one value over the training pixels"
+        raise InputError(scene.name, field, 0, "at least 1", "check the file, or give other training pixels")
     nm = ", ".join(f"{centre:.0f}" for centre in scene.bands.wavelength_nm[constant])
-    _log.warning("%s: not used, because they hold one value over the labelled pixels: %s nm.", scene.name, nm)
+    _log.warning("%s: not used, because they hold one value over the training pixels: %s nm.", scene.name, nm)
     marked, good = copy(scene), np.array(scene.bands.good)
     good[constant] = False
     marked.bands = replace(scene.bands, good=good)
