@@ -49,12 +49,17 @@ class Split:
         """Share of test pixels whose patch, the receptive field, shares a pixel with a patch trained on."""
         return self._share_near(self.roles == TRAIN, 2 * self.radius)
 
+    @property
+    def field_of(self) -> NDArray[np.int64]:
+        """Number of the field of each pixel, flat (H * W,), -1 where it is not labelled."""
+        labels, numbers = self.labelled.labels, np.full(self.roles.size, -1)
+        numbers[np.flatnonzero(labels)] = connected_fields(labels) if self.fields is None else self.fields
+        return numbers
+
     def in_seen_fields(self) -> NDArray[np.bool_]:
         """Which test pixels, in the order of :meth:`pixels`, lie in a field that holds training pixels: (T,)."""
-        labels = self.labelled.labels
-        fields, roles = self.fields, self.roles.ravel()[np.flatnonzero(labels)]
-        fields = connected_fields(labels) if fields is None else fields
-        return np.isin(fields, fields[roles == TRAIN])[roles == TEST]
+        field_of = self.field_of
+        return np.isin(field_of[self.pixels(TEST)], field_of[self.pixels(TRAIN)])
 
     def _share_near(self, mask: NDArray[np.bool_], distance: int) -> float:
         test = self.roles == TEST

@@ -37,7 +37,7 @@ from hsfusion.runs.folder import write_json
 from hsfusion.runs.run import Training, run_of
 from hsfusion.runs.settings import Settings, TrainSettings, choice, random_pixels, refusal, within
 from hsfusion.runs.training import fit
-from hsfusion.scenes import LabelledScene
+from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.scene import pixel_blocks
 from hsfusion.training.model_file import load_model, save_model
 from hsfusion.trust.chance import moved_by, null_moves
@@ -228,10 +228,9 @@ def draw_of(task: Task, resample: int, move: int | None) -> Split:
     return with_moved_labels(split, to, kept=_has_data(task, to))
 
 
-def used_bands(task: Task) -> NDArray[np.int64]:
-    """(C',) indices of the bands that a network may use."""
-    scene = task.scene.scene
-    return np.flatnonzero(used_layers(scene, task.settings)[: len(scene.bands)])
+def used_bands(scene: Scene, settings: TrainSettings) -> NDArray[np.int64]:
+    """(C',) indices of the bands of a scene that a network may use."""
+    return np.flatnonzero(used_layers(scene, settings)[: len(scene.bands)])
 
 
 def train_run(path: Path, task: Task, *, seed: int, draw: Sequence[Any] = (), of: Sequence[Any] = ()) -> None:

@@ -104,7 +104,7 @@ class _Stages:
     def __init__(self, folder: Path, task: Task, workers: Workers) -> None:
         self._folder, self._task, self._plan, self._workers = folder, task, task.plan, workers
         self._split = jobs.split_of(task, "split", task.plan.of_split)
-        self._used = jobs.used_bands(task)
+        self._used = jobs.used_bands(task.scene.scene, task.settings)
         too_many = next((k for k in task.plan.top_k if not 1 <= k <= self._used.size), None)
         if too_many is not None:
             raise refusal("top_k", too_many, f"1 to {self._used.size}")

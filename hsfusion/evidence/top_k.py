@@ -120,7 +120,7 @@ def _with_draws(
 
 def rank(path: Path, task: Task, *, draw: Sequence[Any]) -> None:
     """Writes what rankings without a network give each band in use on a draw, see :func:`draw_of`."""
-    used, split = used_bands(task), draw_of(task, *draw)
+    used, split = used_bands(task.scene.scene, task.settings), draw_of(task, *draw)
     spectra, classes = _pixels(task, split)[0]
     noise = noise_differences(_cube(task, split), split)[:, used]
     named = scores((spectra[:, used], classes), noise=noise, seed=split.seed)
@@ -131,7 +131,7 @@ def choose(path: Path, task: Task, *, which: str, split_seed: int, profile: list
     """Writes the bands that each ranking chooses on the training pixels of a split, from which the profile (C,) is."""
     split = split_of(task, which, split_seed)
     scene = split.labelled.scene  # without bands that are constant over its training pixels
-    used, nm = np.flatnonzero(used_layers(scene, task.settings)[: len(scene.bands)]), scene.bands.wavelength_nm
+    used, nm = used_bands(scene, task.settings), scene.bands.wavelength_nm
     spectra, classes = _pixels(task, split)[0]
     noise = noise_differences(_cube(task, split), split)[:, used]
     train = spectra[:, used], classes
@@ -181,8 +181,9 @@ def lone_groups(bands: Bands) -> list[BandGroup]:
 
 @lru_cache(1)
 def _cube(task: Task, split: Split) -> TrainingCube:
-    inside = np.isin(np.arange(len(used_layers(split.labelled.scene, task.settings))), used_bands(task))
-    return prepare(split, inside)
+    used = used_layers(task.scene.scene, task.settings)
+    used[len(task.scene.scene.bands) :] = False  # further rasters are no bands to choose
+    return prepare(split, used)
 
 
 @lru_cache(2)

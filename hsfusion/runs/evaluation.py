@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hsfusion.data.noise import noise_differences
 from hsfusion.data.patches import PatchDataModule, TrainingCube, prepare
-from hsfusion.data.splits import BUFFER, TEST, TRAIN, UNUSED, VAL, Split, Splitter, connected_fields
+from hsfusion.data.splits import BUFFER, TEST, TRAIN, UNUSED, VAL, Split, Splitter
 from hsfusion.errors import InputError
 from hsfusion.inference.classification import MaskedNetwork
 from hsfusion.nn import FusionNetwork, StochasticGates
@@ -144,12 +144,10 @@ def blocks_of(pixels: NDArray[np.int64], split: Split) -> NDArray[np.int64]:
 
 
 def _fields_of(pixels: NDArray[np.int64], split: Split) -> NDArray[np.int64]:
-    """Number of the connected field that each labelled pixel lies in, or of the block where the field is smaller."""
-    field, labels = np.full(split.roles.size, -1), split.labelled.labels
-    field[np.flatnonzero(labels)] = connected_fields(labels)
-    sizes = np.bincount(field[field >= 0], minlength=1)
-    is_large = sizes[field[pixels]] >= baselines.BLOCK**2
-    return np.where(is_large, field[pixels], sizes.size + blocks_of(pixels, split))
+    """Number of the field that each labelled pixel (N,) lies in, or of its block where the field has fewer pixels."""
+    field_of = split.field_of
+    sizes, field = np.bincount(field_of[field_of >= 0], minlength=1), field_of[pixels]
+    return np.where(sizes[field] >= baselines.BLOCK**2, field, sizes.size + blocks_of(pixels, split))
 
 
 def baseline_lines(table: dict[str, Any]) -> list[str]:

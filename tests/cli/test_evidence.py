@@ -124,7 +124,8 @@ def test_evidence_holds_every_number_of_every_band_and_run(tiny):
     assert (found["stability"]["reported"]["profiles"], found["stability"]["reported"]["members"]) == (2, 2)
     assert set(found["stability"]["index_of_members"]) == {"1", "2"}
     draws = [json.loads((folder / "rankings" / f"resample-{i}.json").read_text()) for i in (0, 1)]
-    nm = np.array(found["bands"]["wavelength_nm"])[used_bands(tiny_task(folder))]
+    task = tiny_task(folder)
+    nm = np.array(found["bands"]["wavelength_nm"])[used_bands(task.scene.scene, task.settings)]
     agreement = {name: window_stability(np.array([of[name] for of in draws]), nm).index for name in draws[0]}
     assert found["rankings"] == pytest.approx(agreement) and len(agreement) == 3
     median = np.median(found["profiles"], axis=0)

@@ -6,14 +6,15 @@ import pytest
 import torch
 
 import hsfusion as hs
-from hsfusion.data.splits import VAL
+from hsfusion.data.splits import TEST, VAL, Split
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
 from hsfusion.runs import evaluation
 from hsfusion.runs.experiment import prepare_experiment
 from hsfusion.runs.settings import ModelSettings, TrainSettings
 from hsfusion.runs.training import patch_data
-from hsfusion.scenes import ArrayScene, LabelledScene
+from hsfusion.scenes import ArrayScene, LabelledScene, Legend
+from hsfusion.spectra import Bands
 
 TINY = TrainSettings(
     epochs=2,
@@ -159,3 +160,18 @@ def test_whitening_removes_noise_that_bands_have_in_common_and_leaves_each_band_
     assert (np.abs(matrix).argmax(1) == np.arange(len(matrix))).all()
     spectra = cube.spectra(split.pixels(1)) @ matrix.T
     np.testing.assert_allclose(spectra.std(0), 1, rtol=1e-4)
+
+
+def test_units_of_the_lead_are_large_fields_and_blocks_of_small_ones():
+    labels = np.ones((16, 24), int)
+    labels[:, 8:16] = np.arange(16 * 8).reshape(16, 8) % 2 + 2  # diagonals of 2 and 3, connected by corners
+    labels[:, 16:] = np.arange(16 * 8).reshape(16, 8) + 4  # fields of a pixel
+    scene = ArrayScene(np.zeros((2, 16, 24), np.float32), bands=Bands.from_wavelengths([500, 600]), name="s")
+    truth = LabelledScene(scene, labels, Legend.of(labels))
+    roles = np.full(labels.shape, TEST, np.uint8)
+    units = evaluation._fields_of(np.arange(labels.size), Split("blocks", truth, roles, 0, 0)).reshape(16, 24)
+    assert len(np.unique(units[:, :8])) == 1  # of 128 pixels: two blocks
+    assert [len(np.unique(units[rows, 16:])) for rows in (slice(0, 8), slice(0, 16))] == [1, 2]
+    ids = np.repeat(np.arange(4), 96)  # fields of the user's own, of 4 rows each
+    units = evaluation._fields_of(np.arange(labels.size), Split("fields", truth, roles, 0, 0, ids))
+    np.testing.assert_array_equal(units, ids)
