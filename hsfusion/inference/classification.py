@@ -99,7 +99,7 @@ def classify(
         x = torch.from_numpy(cube)[None]
         x = x.pin_memory() if device.type == "cuda" else x
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 is float32, on every device
-            (logits,), (missing,) = network.classify(x.to(device, non_blocking=True))
+            (logits,), (missing,) = network.classify(x.to(device, non_blocking=device.type == "cuda"))
         shares = logits.movedim(0, -1).softmax(-1)  # (H, W, K), as in memory
         shares.masked_fill_(missing[..., None], torch.nan)
         confidence, classes = shares.max(-1)

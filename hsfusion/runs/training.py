@@ -16,8 +16,10 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import Strategy
 from numpy.typing import NDArray
 
 from hsfusion.data.leakage import training_mask
@@ -304,11 +306,11 @@ def _trainer(
         "limit_val_batches": 1.0 if validated else 0,
         "log_every_n_steps": settings.steps_per_epoch,
     }
-    fixed = {"max_epochs": settings.epochs, "use_distributed_sampler": False}
+    fixed = {"max_epochs": settings.epochs, "use_distributed_sampler": False, **_accelerator(asked)}
     bar = [RichProgressBar()] if asked.get("enable_progress_bar", settings.progress) else []
     callbacks = [*callbacks, *(asked.get("callbacks") or ()), *bar]
     try:
-        with configuration_errors("trainer"):
+        with configuration_errors("trainer"), warnings.catch_warnings(action="ignore", category=PossibleUserWarning):
             return make(**{**usual, **asked, **fixed, "callbacks": callbacks})
     except MisconfigurationException as error:
         if asked.get("accelerator", "auto") in ("auto", "cpu"):
@@ -317,6 +319,13 @@ def _trainer(
             f"trainer: accelerator is {asked.get('accelerator')} with {asked.get('devices')} devices, expected what "
             f"this machine has ({error}). Fix: use trainer=cpu or trainer=auto."
         ) from error
+
+
+def _accelerator(asked: dict[str, Any]) -> dict[str, str]:
+    """What ``auto`` means: not all that Lightning takes for it, for MPS does not give the same numbers each time."""
+    if asked.get("accelerator", "auto") != "auto" or isinstance(asked.get("strategy"), Strategy):
+        return {}
+    return {"accelerator": "cuda" if torch.cuda.is_available() else "cpu"}
 
 
 def steps_of(trainer: pl.Trainer, batches: int) -> int:
