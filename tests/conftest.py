@@ -1,5 +1,6 @@
 """One thread for each process of the tests, and what the long tests print, kept where HSFUSION_RESULTS says."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -17,6 +18,29 @@ def undrawn(monkeypatch):
     from placeholders import saving
 
     monkeypatch.setattr(Figure, "savefig", saving())
+
+
+@pytest.fixture
+def open_files_stay(monkeypatch):
+    """Has files that this process holds open neither deleted nor replaced, as on Windows."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("no list of open files")
+
+    def guarded(action):
+        def act(*paths, **options):
+            for path in () if options else paths:  # an option is the folder of a relative path
+                if Path(path).exists() and any(Path(path).samefile(held) for held in _held()):
+                    raise PermissionError(errno.EACCES, "used by another process", str(path))
+            return action(*paths, **options)
+
+        return act
+
+    for name in ("unlink", "remove", "rename", "replace"):
+        monkeypatch.setattr(os, name, guarded(getattr(os, name)))
+
+
+def _held():
+    return [held for held in Path("/proc/self/fd").iterdir() if held.exists()]
 
 
 def pytest_runtest_logreport(report):

@@ -10,7 +10,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -97,6 +97,16 @@ class Journal:
     def close(self) -> None:
         """Lets other processes write to the file; what :func:`contextlib.closing` calls."""
         self._file.close()
+
+    def delete(self) -> None:
+        """Deletes the file under its lock, or after that where no open file can be deleted (Windows)."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except PermissionError:
+            self.close()
+            with suppress(PermissionError):  # another process has opened it since
+                self.path.unlink(missing_ok=True)
+        self.close()
 
 
 def _checksum(numbers: bytes) -> bytes:
@@ -232,10 +242,10 @@ def _publish(
         areas = class_areas(layers(_codes)(), legend=request.legend, geobox=scene.geobox)
         maps = _maps(request, layers)
         if not areas.pixels.any():
-            _remove_leftovers(request, [])
+            _remove_leftovers(request, [], journals)
             field = "number of pixels with data in every band that the model uses"
             raise InputError(scene.name, field, 0, "at least 1", "look at the scene with hsfusion inspect")
-        _remove_leftovers(request, _write_files(request, scene.geobox, maps, partial(beside, areas)))
+        _remove_leftovers(request, _write_files(request, scene.geobox, maps, partial(beside, areas)), journals)
     return areas
 
 
@@ -294,13 +304,19 @@ def _write_map(part: Path, file: _Map, geobox: GeoBox, kind: str) -> None:
             path.unlink(missing_ok=True)
 
 
-def _remove_leftovers(request: MapRequest, written: Iterable[Path]) -> None:
-    """Deletes the journals, and what runs left that were killed while they wrote."""
+def _remove_leftovers(request: MapRequest, written: Iterable[Path], journals: list[Journal]) -> None:
+    """Deletes what runs left that were killed while they wrote, and the journals, the first of which is the lock."""
     maps = {request.out, request.beside("confidence.tif"), request.beside("probabilities.tif"), *written}
     leftovers = [f".{glob.escape(path.name)}.*.part*" for path in sorted(maps)]
+    lock, *others = journals
+    for journal in others:
+        journal.close()
     for pattern in (*leftovers, f".{glob.escape(request.out.stem)}.journal-*"):
         for path in request.out.parent.glob(pattern):
-            path.unlink()
+            if not path.name.startswith(lock.path.name):  # SQLite has another file beside it
+                with suppress(PermissionError):  # on Windows, of another process that begins
+                    path.unlink(missing_ok=True)
+    lock.delete()
 
 
 def _codes(payload: bytes, tile: Window) -> NDArray[np.uint16]:

@@ -1,5 +1,6 @@
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,3 +57,15 @@ def test_two_processes_do_not_write_one_journal(tmp_path):
     with closing(Journal(tmp_path / "j", PLAN)), pytest.raises(EnvironmentFailure, match="written by another process"):
         Journal(tmp_path / "j", PLAN)
     Journal(tmp_path / "j", PLAN).close()
+
+
+def test_journal_that_another_process_took_over_stays(tmp_path, monkeypatch):
+    journal = Journal(filled(tmp_path / "j"), PLAN)
+
+    def refused(path, **options):
+        raise PermissionError("used by another process")
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    journal.delete()
+    with closing(Journal(tmp_path / "j", PLAN)) as journal:
+        assert journal.tiles

@@ -165,12 +165,19 @@ def test_smoothed_map_that_was_stopped_goes_on_to_the_same_bytes(made, whole, tm
         assert content(tmp_path / "stopped") == files
 
 
-def test_scene_without_data_leaves_nothing(made, tmp_path):
+def test_scene_without_data_leaves_nothing(made, tmp_path, open_files_stay):
     network, scene = made
     empty = ArrayScene(np.full((len(scene.bands), *SHAPE), np.nan, np.float32), bands=scene.bands, name="empty")
     with pytest.raises(InputError, match="number of pixels with data"):
         map_scene(network, empty, order(tmp_path), plan={}, beside=table)
     assert not list(tmp_path.iterdir())
+
+
+def test_nothing_that_is_open_is_deleted_or_replaced(made, whole, tmp_path, open_files_stay):
+    for rank in (1, 0):
+        map_scene(*made, order(tmp_path), plan={}, beside=table, shard=mapping.Shard(rank, 2))
+    assert content(tmp_path) == whole
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_maps_that_would_share_the_files_beside_them_are_not_made_at_once(made, tmp_path):
