@@ -28,6 +28,7 @@ _TEXTS = {"name", "run_dir", "sweep_dir", "folder", "resume", "run", "pretrained
 _TEXTS |= {"split.train", "split.test", *(f"{scene}.{key}" for scene in _SCENES for key in WORD_KEYS)}
 _LISTS = {"select", "baselines"}
 _CALLED = ("trainer", "optimizer")  # groups that make one object, whose other arguments can be set, too
+_ESCAPED = set("\\()[]{}:=, \t")  # what Hydra writes with a backslash before it in the words of a run of a multirun
 # what commas separate: text in quotation marks, and any other
 _PART = re.compile(r"""\s*(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,])+""")
 
@@ -67,7 +68,7 @@ def hydra_word(word: str, *, multirun: bool) -> str:
         return f"{key}=[]"
     if not value or name not in _TEXTS:
         return word
-    return f"{key}={','.join(_quoted(name, part) for part in _parts(value, multirun=multirun))}"
+    return f"{key}={','.join(_quoted(name, part, multirun) for part in _parts(value, multirun=multirun))}"
 
 
 def fixed_keys(words: Sequence[str]) -> set[str]:
@@ -98,14 +99,14 @@ def _parts(value: str, *, multirun: bool) -> list[str]:
     return [part.strip() for part in _PART.findall(value)] if multirun and not _exists(value) else [value]
 
 
-def _quoted(key: str, text: str) -> str:
-    """A text as Hydra reads it back; what means null, a text, or a list of wavelengths by itself stays."""
+def _quoted(key: str, text: str, swept: bool) -> str:
+    """A text as Hydra reads it back; null, text in quotation marks, and a list of wavelengths stay."""
     read = None if _exists(text) else _parsed(f"_={text}")
     if read is not None and not read.is_sweep_override():
         meant = read.value()
-        if meant is None or isinstance(meant, str) or (isinstance(meant, list) and key.endswith("wavelengths")):
+        if meant is None or text[:1] in ("'", '"') or (isinstance(meant, list) and key.endswith("wavelengths")):
             return text
-    return _as_text(text)
+    return _as_text(text, swept=swept)
 
 
 def _written_out(word: str, config_name: str, *, multirun: bool) -> list[str]:
@@ -114,7 +115,7 @@ def _written_out(word: str, config_name: str, *, multirun: bool) -> list[str]:
     if key not in _SCENES:
         return [hydra_word(word, multirun=multirun)]
     paths = [_text(part) for part in _parts(value, multirun=multirun)]
-    if not all(Path(path).suffix or "/" in path for path in paths):
+    if not all(Path(path).suffix or set(path) & set("/\\") for path in paths):
         return [hydra_word(f"{_SCENES[key]}={value}", multirun=multirun)]
     texts = [_as_text(path) for path in paths]
     described = all(path.endswith((".yaml", ".yml")) for path in paths)
@@ -133,7 +134,7 @@ def _text(value: str) -> str:
     """The path or name that a value stands for."""
     override = None if _exists(value) else _parsed(f"_={value}")
     plain = None if override is None or override.is_sweep_override() else override.value()
-    return plain if isinstance(plain, str) else value
+    return plain if isinstance(plain, str) and value[:1] in ("'", '"') else value
 
 
 def _parsed(word: str) -> Override | None:
@@ -152,9 +153,8 @@ def _exists(text: str) -> bool:
         return False
 
 
-def _as_text(text: str) -> str:
-    """A text as Hydra reads it back, in quotation marks where it would not otherwise."""
+def _as_text(text: str, *, swept: bool = False) -> str:
+    """A text as Hydra reads it back, in quotation marks where it would not otherwise, or would hand it to a run so."""
     override = _parsed(f"_={text}")
-    if override is not None and not override.is_sweep_override() and override.value() == text:
-        return text
-    return QuotedString(text, Quote.double).with_quotes()
+    as_it_is = override is not None and not override.is_sweep_override() and override.value() == text
+    return text if as_it_is and not (swept and _ESCAPED & set(text)) else QuotedString(text, Quote.double).with_quotes()

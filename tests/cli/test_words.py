@@ -30,6 +30,9 @@ TEXTS = {
     r"scene.cube=D:\Flüge\cube.img": r"D:\Flüge\cube.img",
     r"scene.cube=D:\Flüge\\": "D:\\Flüge\\\\",
     r"scene.cube=ü\'\"" + "\\": r"ü\'\"" + "\\",
+    r"run_dir=\\nas\runs": r"\\nas\runs",
+    r"scene.cube=D:\a\\(b).img": r"D:\a\\(b).img",
+    r"scene.cube=a\,b": r"a\,b",
     "scene.cube=~/cube.tif": "~/cube.tif",
     "scene.of.cube=ü.tif": "ü.tif",
     "++scene.cube=ü.tif": "ü.tif",
@@ -47,7 +50,6 @@ TEXTS = {
     # what Hydra's grammar means by itself
     "scene.cube='a, b (c)'": "a, b (c)",
     'scene.cube="Flug Köln"': "Flug Köln",
-    r"scene.cube=a\,b": "a,b",
     "run_dir=null": None,
     "scene.wavelengths=[400,500.5]": [400, 500.5],
     "run_dir=runs/${seed}": "runs/${seed}",
@@ -104,15 +106,21 @@ def test_word_that_hydra_reads_as_it_is_meant_is_left_alone(word):
         ("run=2026,1e5,runs/a", ["2026", "1e5", "runs/a"]),
         ("scene.cube='a,b.tif',c.tif", ["a,b.tif", "c.tif"]),
         ("scene.cube=with, comma.tif", "with, comma.tif"),  # a file
+        (r"run=D:\a,\\nas\b c", [r"D:\a", r"\\nas\b c"]),
     ],
 )
 def test_commas_separate_the_runs_of_a_multirun_but_in_the_name_of_a_file(word, values, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "with, comma.tif").touch()
     assert read(word, multirun=True) == values
+    override, key = OverridesParser.create().parse_override(hydra_word(word, multirun=True)), word.partition("=")[0]
+    if override.is_sweep_override():  # the words of a run can be given again
+        assert [read(f"{key}={value}") for value in override.sweep_string_iterator()] == values
 
 
-@pytest.mark.parametrize("word", ["scene=Flug 1/ü, [a].yaml", "scene=2026/a.yaml", "scene='Flug 1/ü, [a].yaml'"])
+@pytest.mark.parametrize(
+    "word", ["scene=Flug 1/ü, [a].yaml", "scene=2026/a.yaml", "scene='Flug 1/ü, [a].yaml'", r"scene=\\nas\a/b.yaml"]
+)
 def test_shorthand_of_a_scene_takes_any_path(word, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = word.removeprefix("scene=").strip("'")
@@ -129,6 +137,10 @@ def test_shorthand_of_scenes_in_a_multirun_takes_one_path_each():
     assert words == ["-m", "scene=described", 'scene.files=["ä.yaml"],[b c.yaml]']
     words = hydra_words(["--multirun", "scene=ä.img,b.img"], "predict")
     assert words == ["--multirun", "scene=cube", 'scene.path="ä.img",b.img']
+
+
+def test_path_with_backslashes_is_no_scene_of_a_name():
+    assert hydra_words([r"scene=data\flight"], "predict") == ["scene=cube", r"scene.path=data\flight"]
 
 
 def test_cube_in_place_of_a_description_is_refused_with_the_words_that_train_on_it(tmp_path, monkeypatch):
