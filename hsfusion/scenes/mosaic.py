@@ -17,7 +17,7 @@ from hsfusion.errors import InputError
 from hsfusion.scenes.geobox import GeoBox, Window, shift_on_ground
 from hsfusion.scenes.labels import LabelledScene, mostly_alike
 from hsfusion.scenes.legend import PALETTE, Legend, is_named
-from hsfusion.scenes.scene import Scene, layer_count, take_layers
+from hsfusion.scenes.scene import Scene, fingerprint, layer_count, take_layers
 from hsfusion.spectra import Bands, match_bands
 
 _log = logging.getLogger(__name__)
@@ -87,6 +87,10 @@ class Mosaic(Scene):
     def files(self) -> list[Path]:
         """Those of all parts."""
         return [path for part in self.parts for path in part.scene.files()]
+
+    def reading(self) -> list[Any]:
+        """That of all parts, and their bands, which decide on their order."""
+        return [fingerprint(part.scene) for part in self.parts]
 
 
 def join_scenes(labelled: Sequence[LabelledScene]) -> LabelledScene:

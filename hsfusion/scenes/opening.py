@@ -65,8 +65,12 @@ class FileScene(Scene):
         return [{**entry, "wavelengths": file.table.source}]
 
     def files(self) -> list[Path]:
-        """The file."""
-        return [self.file.path]
+        """The file, and its mask if that is another one."""
+        return self.file.files()
+
+    def reading(self) -> list[Any]:
+        """See :meth:`Scene.reading`."""
+        return self.file.reading()
 
 
 def open_scene(

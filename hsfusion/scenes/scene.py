@@ -54,6 +54,10 @@ class Scene(Protocol):
         """The files that pixels are read from."""
         return []
 
+    def reading(self) -> list[Any]:
+        """Versions of these files, and how numbers are read from them, as plain values: all that decides on pixels."""
+        return [file_version(path) for path in self.files()]
+
     def __repr__(self) -> str:
         """In one line: ``<FileScene field: 145 rows x 145 columns x 200 bands, 400-2500 nm, no CRS>``."""
         (rows, columns), nm = self.geobox.shape, self.bands.wavelength_nm
@@ -68,8 +72,6 @@ class Scene(Protocol):
 class ArrayRaster:
     """Layers (E, H, W) of any real dtype in memory, NaN or masked (``numpy.ma``) where there are no data."""
 
-    path: Path | None = None
-
     def __init__(self, layers: NDArray, *, geobox: GeoBox | None = None) -> None:
         self._values = layers
         self.layers = int(layers.shape[0])
@@ -80,6 +82,14 @@ class ArrayRaster:
         row, col, height, width = window or self.geobox.window
         part = take_layers(self._values[:, row : row + height, col : col + width], layers)
         return finite_or_nan(np.asarray(np.ma.filled(part.astype(np.float32), np.nan)))
+
+    def files(self) -> list[Path]:
+        """None: it lies in memory."""
+        return []
+
+    def reading(self) -> list[Any]:
+        """Nothing, see :meth:`Scene.reading`."""
+        return []
 
 
 class ArrayScene(ArrayRaster, Scene):
@@ -109,6 +119,10 @@ class DerivedScene(Scene):
         """Those of the other scene."""
         return self.scene.files()
 
+    def reading(self) -> list[Any]:
+        """That of the other scene, and its bands, which decide on what is made of them."""
+        return [fingerprint(self.scene)]
+
 
 class StackedScene(DerivedScene):
     """A scene with further rasters on its grid: lidar heights, radar backscatter, thermal bands.
@@ -133,7 +147,11 @@ class StackedScene(DerivedScene):
 
     def files(self) -> list[Path]:
         """Those of the cube, and the further rasters'."""
-        return [*self.scene.files(), *(raster.path for raster in self.rasters if raster.path is not None)]
+        return [*self.scene.files(), *(path for raster in self.rasters for path in raster.files())]
+
+    def reading(self) -> list[Any]:
+        """That of the cube, and of the further rasters."""
+        return [*super().reading(), *(entry for raster in self.rasters for entry in raster.reading())]
 
 
 class BandSelection(DerivedScene):
@@ -178,24 +196,29 @@ class BandSelection(DerivedScene):
 
 
 def fingerprint(scene: Scene) -> dict[str, Any]:
-    """Plain values that tell a scene, or what bands were selected from, apart: bands, place, scale, and its files."""
+    """Plain values that tell a scene, or what bands were selected from, apart: bands, place, scale, files, reading."""
     inner = scene.scene if isinstance(scene, BandSelection) else scene
-    status = [path.stat() for path in inner.files()]
     return {
         "name": inner.name,
         **inner.bands.to_dict(),
         "sources": [list(source) for source in inner.sources],
         "place": [*inner.geobox.shape, *tuple(inner.geobox.transform)[:6], inner.geobox.crs],
         "values": inner.provenance(),
-        "files": [[file.st_ino, file.st_size, file.st_mtime_ns] for file in status],
+        "files": inner.reading(),
     }
+
+
+def file_version(path: Path) -> list[int]:
+    """What changes with the content of a file, wherever it is moved to."""
+    status = path.stat()
+    return [status.st_ino, status.st_size, status.st_mtime_ns]
 
 
 def lies_in_files(scene: Scene) -> bool:
     """Whether every cube and further raster that a scene is made of is a file, none an array in memory."""
     if isinstance(scene, DerivedScene):
         rasters = scene.rasters if isinstance(scene, StackedScene) else []
-        return lies_in_files(scene.scene) and all(raster.path is not None for raster in rasters)
+        return lies_in_files(scene.scene) and all(raster.files() for raster in rasters)
     return bool(scene.files()) and all(lies_in_files(part.scene) for part in getattr(scene, "parts", ()))
 
 

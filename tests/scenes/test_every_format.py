@@ -165,6 +165,7 @@ def opens(known: Known, file: CubeFile, whole: NDArray) -> None:
     assert whole.shape == known.values.shape and whole.dtype == np.float32
     if not known.scaled:
         np.testing.assert_array_equal(whole, known.values)
+    assert open_cube_file(known.path, **known.options).reading() == file.reading()
 
 
 def wavelengths_are_right(known: Known, file: CubeFile, whole: NDArray) -> None:

@@ -142,6 +142,56 @@ def test_every_scene_made_of_files_leads_to_them_and_to_what_their_numbers_mean(
     assert fingerprint(taken) == fingerprint(joined)
 
 
+def edited(path, before, after):
+    path.write_text(path.read_text().replace(before, after))
+
+
+def with_mask(path, value):
+    with rasterio.open(path / "cube.tif", "r+") as file:
+        file.write_mask(np.full((4, 4), value, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [
+        ("cube.img", {}, lambda path: edited(path / "cube.hdr", "order = 0", "order = 1")),
+        ("cube.img", {}, lambda path: edited(path / "cube.hdr", "bil", "bip")),
+        ("cube.tif", {}, lambda path: with_mask(path, 0)),
+        ("two.npz", {"variable": "a"}, {"variable": "b"}),
+        ("two.npz", {"variable": "a", "axes": ["col", "row", "band"]}, {"variable": "a"}),
+        ("cube.npy", {"axes": ["col", "row", "band"]}, {}),
+        (
+            "cube.npy",
+            {"sources": {"dsm": "cube.img"}},
+            lambda path: edited(path / "cube.hdr", "order = 0", "order = 1"),
+        ),
+    ],
+)
+def test_fingerprint_changes_with_what_decides_on_the_pixels(tmp_path, table, monkeypatch, file, before, after):
+    monkeypatch.chdir(tmp_path)
+    cube = np.arange(64, dtype=np.int16).reshape(4, 4, 4)[..., :3]
+    np.save("cube.npy", cube)
+    np.savez("two.npz", a=cube, b=cube[::-1])
+    cube.tofile("cube.img")
+    text = "ENVI\nsamples = 4\nlines = 4\nbands = 3\ndata type = 2\ninterleave = bil\nbyte order = 0\n"
+    (tmp_path / "cube.hdr").write_text(text)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False):
+        write_raster(tmp_path / "cube.tif", cube.transpose(2, 0, 1), geobox=GeoBox((4, 4), TRANSFORM))
+        with_mask(tmp_path, 255)
+
+        def opened(options):
+            return open_with_sources(file, wavelengths=table, **options)
+
+        first, first_again = opened(before), opened(before)
+        known, pixels = fingerprint(first), first.read()
+        assert fingerprint(first_again) == known
+        if callable(after):
+            after(tmp_path)
+        second = opened(before if callable(after) else after)
+    assert fingerprint(second) != known
+    assert not np.array_equal(second.read(), pixels, equal_nan=True)
+
+
 def scenes_of_every_type(path):
     cube = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
     np.save(path / "flight.npy", cube.transpose(1, 2, 0))

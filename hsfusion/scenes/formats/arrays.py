@@ -135,11 +135,10 @@ def choose_array(path: Path, arrays: Mapping[str, tuple[int, ...]], variable: st
 
 
 def _cube_in_memory(path: Path, name: str, array: NDArray, axes: Sequence[str] | None, kind: str) -> CubeFile:
-    cube = layers_first(array, array_axes(path, array.shape, array.dtype, axes))
-    facts = {"variable": printable(name)}
-    return CubeFile(
-        path, f"{kind} {array.dtype.name}", ArrayPixels(cube), len(cube), GeoBox(cube.shape[1:]), facts=facts
-    )
+    known = array_axes(path, array.shape, array.dtype, axes)
+    cube, facts = layers_first(array, known), {"variable": printable(name)}
+    pixels = ArrayPixels(cube, f"{name} {known}")
+    return CubeFile(path, f"{kind} {array.dtype.name}", pixels, len(cube), GeoBox(cube.shape[1:]), facts=facts)
 
 
 def format_error(

@@ -20,7 +20,7 @@ from rasterio.errors import CRSError, RasterioError
 
 from hsfusion.errors import InputError, printable
 from hsfusion.scenes.geobox import GeoBox, Window
-from hsfusion.scenes.scene import finite_or_nan, take_layers
+from hsfusion.scenes.scene import file_version, finite_or_nan, take_layers
 from hsfusion.spectra import Bands
 
 NM_PER_UNIT = {
@@ -39,7 +39,10 @@ _LIBRARY_ERRORS = (
 
 
 class Pixels(Protocol):
-    """Stored numbers, read window by window; can be pickled."""
+    """Stored numbers, read window by window; can be pickled.
+
+    Its repr is equal where the same numbers are read from the same files, wherever these lie.
+    """
 
     @property
     def dtype(self) -> np.dtype:
@@ -58,7 +61,8 @@ class Pixels(Protocol):
 class ArrayPixels:
     """Stored numbers (layers, H, W) in memory."""
 
-    values: NDArray
+    values: NDArray = field(repr=False)
+    part: str = ""  # of the file: name and axes of the array
 
     @property
     def dtype(self) -> np.dtype:
@@ -75,7 +79,7 @@ class ArrayPixels:
 class FileArray:
     """An array in a file."""
 
-    path: Path
+    path: Path = field(repr=False)
     dtype: np.dtype
     axes: tuple[str, ...]  # what its axes are, the outermost first: layers (may be missing), rows, cols
     shape: tuple[int, ...]  # in that order
@@ -176,6 +180,7 @@ class CubeFile:
     facts: Mapping[str, str] = field(default_factory=dict)  # such as {"sensor": "EnMAP"}, in the order to show them
     nodata_given: bool = False  # by the user, and not by the file
     background: float | None = None  # a further stored number that means "no data"
+    masks: tuple[Path, ...] = ()  # the files of a mask that is not in the file itself
 
     def __post_init__(self) -> None:
         """Refuses lists that do not fit the layers, and scales and transforms that map to nothing."""
@@ -214,6 +219,15 @@ class CubeFile:
         if isinstance(stored, np.ma.MaskedArray):
             values[np.ma.getmaskarray(stored)] = np.nan
         return values if self.gain is None and self.pixels.dtype.kind in "iu" else finite_or_nan(values)
+
+    def files(self) -> list[Path]:
+        """The files that pixels are read from."""
+        return [self.path, *self.masks]
+
+    def reading(self) -> list[Any]:
+        """Versions of these files, and how numbers are read from them, as plain values."""
+        scales = [None if values is None else values.tolist() for values in (self.gain, self.offset)]
+        return [*map(file_version, self.files()), repr((self.pixels, self.nodata, self.background)), *scales]
 
     def as_stored(self, value: float) -> float | np.generic:
         """A number as it compares exactly with stored ones: ``-3.4028235e+38`` means the float32 next to it."""

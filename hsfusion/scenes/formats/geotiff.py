@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from hsfusion.errors import InputError, printable
 from hsfusion.publishing import is_sealed
 from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, strict_number, strict_numbers
 from hsfusion.scenes.geobox import GeoBox, Window
+from hsfusion.scenes.scene import file_version
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _UNIT_WORDS = "|".join(sorted(map(re.escape, NM_PER_UNIT), key=len, reverse=True))
@@ -55,6 +56,7 @@ def open_geotiff(path: Path) -> CubeFile:
         missing, blocks = _missing_blocks(source, path)
         bands, alpha = _data_and_alpha(source)
         masked = any(map(_has_mask, source.mask_flag_enums))
+        masks = tuple(Path(name) for name in source.files if name.lower().endswith(".msk"))
         nodata, facts = _one_nodata(source, path), {}
         whole = nodata is not None and float(nodata).is_integer() and in_dtype_range(nodata, dtype.name)
         if nodata is not None and dtype.kind != "f" and not whole:
@@ -62,10 +64,8 @@ def open_geotiff(path: Path) -> CubeFile:
             nodata = None
         if missing:
             if not (masked or alpha) and nodata is None:
-                expected, fix = (
-                    "0, because no nodata value says what they hold",
-                    "write the file again, or set its nodata value",
-                )
+                expected = "0, because no nodata value says what they hold"
+                fix = "write the file again, or set its nodata value"
                 raise InputError(path, "number of blocks never written", f"{missing} of {blocks}", expected, fix)
             facts["never written"] = f"{missing} of {blocks} blocks, read as no data"
         crs, points = source.crs.to_wkt() if source.crs else None, len(source.gcps[0])
@@ -76,7 +76,7 @@ def open_geotiff(path: Path) -> CubeFile:
         return CubeFile(
             path=path,
             format=f"GeoTIFF {'BIP' if _by_pixel(source) else 'BSQ'} {dtype.name}",
-            pixels=TiffPixels(path, dtype, masked, alpha),
+            pixels=TiffPixels(path, dtype, masked, alpha, masks),
             layers=len(bands),
             geobox=geobox,
             table=_tagged_bands(source, path, bands),
@@ -84,6 +84,7 @@ def open_geotiff(path: Path) -> CubeFile:
             gain=gain,
             offset=offset,
             facts=_sensor(source.tags()) | facts,
+            masks=masks,
         )
 
 
@@ -124,15 +125,16 @@ def is_tiff(path: Path) -> bool:
 class TiffPixels:
     """The stored numbers of a GeoTIFF; ``masked``: it has a mask of its own; ``alpha``: the band that is one."""
 
-    path: Path
+    path: Path = field(repr=False)
     dtype: np.dtype
     masked: bool
     alpha: int | None
+    masks: tuple[Path, ...] = field(repr=False)  # the files of its mask
 
     def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray:
         """See :meth:`Pixels.read`."""
         block = RasterioWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]
-        source = _kept_open(self.path)
+        source = _kept_open(self.path, *self.masks)
         indexes = source.indexes[: -1 if self.alpha else None] if layers is None else (layers + 1).tolist()
         with rasterio.Env():  # without it GDAL prints its warnings
             stored = source.read(indexes, window=block, masked=self.masked)
@@ -145,9 +147,8 @@ class TiffPixels:
 _open = threading.local()  # the file that this thread read last: neighbouring windows share blocks, which GDAL keeps
 
 
-def _kept_open(path: Path) -> rasterio.DatasetReader:
-    status = path.stat()
-    version = path, status.st_ino, status.st_size, status.st_mtime_ns
+def _kept_open(path: Path, *masks: Path) -> rasterio.DatasetReader:
+    version = [path, *map(file_version, (path, *masks))]
     if getattr(_open, "version", None) != version:
         _open.version, _open.source = None, None  # closes the last one
         _open.source = _opened(path)
