@@ -170,8 +170,8 @@ class Run:
         write_json(folder / "metrics.json", self.metrics)
         if experiment.initial.transfer is not None:
             write_json(folder / "transfer.json", experiment.initial.transfer.to_dict())
-        write_rasters(self.class_map, experiment, result, folder)
         save_model(folder / "model.safetensors", experiment.network, header=self.header)
+        write_rasters(self.class_map, experiment, result, folder)
         self.folder = folder
         if figures:
             from hsfusion.runs.report import write_figures, write_report

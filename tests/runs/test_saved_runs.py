@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -113,6 +114,16 @@ def test_disk_that_is_too_small_is_refused_before_anything_is_trained(scene, tmp
     with pytest.raises(EnvironmentFailure, match=r"run: free space is 1\.0 MB, expected about [2-4]\.\d MB"):
         hsfusion.train(scene, **TINY, folder=tmp_path / "new" / "run")
     assert not (tmp_path / "new").exists()
+
+
+def test_model_is_kept_where_a_map_cannot_be_written(run, scene, tmp_path, monkeypatch):
+    def fail(*args, **options):
+        raise EnvironmentFailure("map.tif: cannot be written")
+
+    monkeypatch.setattr("hsfusion.runs.run.write_rasters", fail)
+    with pytest.raises(EnvironmentFailure, match="cannot be written"):
+        replace(run).save(tmp_path / "run", figures=False)
+    assert hsfusion.predict(tmp_path / "run", scene, tmp_path / "map.tif", progress=False).out.exists()
 
 
 def test_space_that_a_run_needs_is_estimated(scene, tmp_path):
