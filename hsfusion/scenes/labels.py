@@ -16,7 +16,7 @@ from hsfusion.errors import InputError
 from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.geobox import GeoBox, check_same_grid
-from hsfusion.scenes.legend import Categories, Legend, by_code, one_line, read_categories
+from hsfusion.scenes.legend import Categories, Legend, by_code, read_categories
 from hsfusion.scenes.scene import Scene
 from hsfusion.scenes.vectors import draw_classes, vector_format
 
@@ -257,7 +257,7 @@ def _numbered(path: Path, index: NDArray[np.integer], classes: Sequence[int | st
     names: dict[int, str] = {}
     for value, code in final.items():
         if isinstance(value, str):
-            names[code] = one_line(value)
+            names[code] = value
         elif value in categories.names or value != code:
             names[code] = categories.names.get(value, f"class {value}")
     colors = {code: categories.colors[value] for value, code in final.items() if value in categories.colors}

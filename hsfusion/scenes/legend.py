@@ -44,11 +44,12 @@ class Legend:
     """Codes, names and colours of the K classes, in the order of the network's outputs."""
 
     codes: tuple[int, ...]  # from 1 to 65535, ascending; 0 is always "unlabelled"
-    names: tuple[str, ...]  # unique
+    names: tuple[str, ...]  # unique, each made one line
     colors: tuple[str, ...]  # ``#rrggbb``
 
     def __post_init__(self) -> None:
-        codes, names, wrong = self.codes, self.names, None
+        codes, names, wrong = self.codes, tuple(one_line(str(name)) for name in self.names), None
+        object.__setattr__(self, "names", names)
         if not codes or list(codes) != sorted(set(codes)) or not 1 <= codes[0] <= codes[-1] <= 65535:
             expected = "ascending integers from 1 to 65535, 0 being unlabelled"
             wrong = ("codes", codes, expected, "renumber the classes")
@@ -56,6 +57,8 @@ class Legend:
             wrong = ("number of classes", len(codes), "at most 32767", "leave out or join classes")
         elif twice := sorted({name for name in names if names.count(name) > 1}):
             wrong = ("names", f"{twice} for more than one class", "unique names", "rename classes by class_names")
+        elif "" in names:
+            wrong = ("name", f"empty for class {codes[names.index('')]}", "a word", "name the class by class_names")
         elif odd := [color for color in self.colors if not _COLOR.fullmatch(color)]:
             wrong = ("colour", repr(odd[0]), "#rrggbb", "write colours like #ffcc00, in quotation marks")
         if wrong:

@@ -23,7 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform
 from rasterio.windows import Window as RasterioWindow
 
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, printable
 from hsfusion.publishing import is_sealed, publish, seal
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.geobox import GeoBox, Window, crs_name
@@ -49,6 +49,11 @@ class RasterProfile:
     colormap: Mapping[int, tuple[int, int, int, int]]  # RGBA of each value
     layer_names: tuple[str, ...]
     categories: tuple[str, ...] = ()  # name of each value from 0 on
+
+    def __post_init__(self) -> None:
+        """Makes each tag one line and leaves out empty ones, as GDAL would give back less of others."""
+        lines = {name: printable(" ".join(text.split()), longest=None) for name, text in self.tags.items()}
+        object.__setattr__(self, "tags", {name: line for name, line in lines.items() if line})
 
 
 #: gives windows and their values (layers, h, w)

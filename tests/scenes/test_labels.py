@@ -174,9 +174,16 @@ def test_lists_of_names_and_colours_start_at_code_1(tmp_path):
     assert legend == Legend((1, 2), ("a", "b"), ("#000001", "#000002"))
 
 
+def test_names_that_are_given_become_one_line(tmp_path):
+    labels = read_labels(save(tmp_path / "gt.npy", np.array([[2, 1]])), scene_of((1, 2)))
+    assert labels.legend(names={1: " a\n b ", 2: "c\x07"}).names == ("a b", "c\\x07")
+    assert Legend((1,), (" Corn",), PALETTE[:1]) == Legend((1,), ("Corn",), PALETTE[:1])
+
+
 @pytest.mark.parametrize(
     "given",
-    [{"names": "corn"}, {"names": ["a", "b", "c"]}, {"names": {1: "a", 2: "a"}}, {"names": {9: "x"}}]
+    [{"names": "corn"}, {"names": ["a", "b", "c"]}, {"names": {1: "a", 2: " a"}}, {"names": {9: "x"}}]
+    + [{"names": {2: ""}}, {"names": ["a", " "]}]
     + [{"colors": color} for color in ("#ffffff", {1: "red"}, {1: "#fff"}, {1: 255}, {3: "#ffffff"}, {"x": "#ffffff"})],
 )
 def test_names_and_colours_that_fit_no_class_are_one_line(tmp_path, given):

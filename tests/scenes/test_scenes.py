@@ -97,7 +97,9 @@ def test_class_map_has_codes_colours_names_place_and_nodata(tmp_path, codes, dty
     values = np.array([[0, *codes]])
     legend = Legend(codes, tuple(f"a & b {c}" for c in codes), ("#ff8000", "#0000ff", "#112233")[: len(codes)])
     path = tmp_path / "map.tif"
-    write_class_map(path, values, legend=legend, geobox=GeoBox(values.shape, TRANSFORM, UTM), tags={"scene": "s"})
+    write_class_map(
+        path, values, legend=legend, geobox=GeoBox(values.shape, TRANSFORM, UTM), tags={"scene": " s\a", "note": ""}
+    )
     with rasterio.open(path) as file:
         assert (file.read(1) == values).all()
         assert file.dtypes == (dtype,)
@@ -106,7 +108,7 @@ def test_class_map_has_codes_colours_names_place_and_nodata(tmp_path, codes, dty
         assert file.transform == TRANSFORM
         assert file.crs.to_epsg() == 32633
         assert file.tags()[f"class_{codes[0]}"] == f"a & b {codes[0]}"
-        assert file.tags()["scene"] == "s"
+        assert file.tags()["scene"] == r"s\x07"
     xml = (tmp_path / "map.tif.aux.xml").read_text()
     assert xml.count("<Category>") == codes[-1] + 1
     assert f"<Category>a &amp; b {codes[-1]}</Category></CategoryNames>" in xml
