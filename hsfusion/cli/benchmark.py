@@ -226,11 +226,12 @@ def _collect(
     for row in chain([None], measured):
         if row is not None:
             rows.append(row)
-            text = f"overall accuracy {row['overall_accuracy']:.4f}, {row['seconds']:.0f} s"
-            print(f"{row.get('scene', '')} seed {row['seed']} {row['method']:<18} {text}".lstrip(), flush=True)
         if cfg.json is not None:
             content = document(rows, summary=summarise(rows), command=command, configuration=configuration)
             write_json(Path(str(cfg.json)), content)
+        if row is not None:
+            text = f"overall accuracy {row['overall_accuracy']:.4f}, {row['seconds']:.0f} s"
+            print(f"{row.get('scene', '')} seed {row['seed']} {row['method']:<18} {text}".lstrip(), flush=True)
     return rows
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -48,17 +48,17 @@ def train(cfg: DictConfig) -> float | None:
     with _training(cfg, "train") as options:
         if "scenes" not in cfg.scene:
             run = training.train(scene_of(cfg), **options)
-            _show(run)
-            return _optimized(cfg, [run])
+            return _finished(cfg, [run], lambda: print(run.summary()))
         trained = training.train_jointly(several_scenes(cfg), **options)
-    if any(run.folder is None for run in trained):
-        return None
-    metrics = training.joint_metrics(trained)
-    for name, run in zip(metrics["scenes"], trained, strict=True):
-        print(f"{name}:\n{run.summary()}")
-    test = metrics["test"]
-    print(f"all scenes: overall accuracy {test['overall_accuracy']:.4f}, kappa {test['kappa']:.4f}")
-    return _optimized(cfg, trained)
+
+    def show() -> None:
+        metrics = training.joint_metrics(trained)
+        for name, run in zip(metrics["scenes"], trained, strict=True):
+            print(f"{name}:\n{run.summary()}")
+        test = metrics["test"]
+        print(f"all scenes: overall accuracy {test['overall_accuracy']:.4f}, kappa {test['kappa']:.4f}")
+
+    return _finished(cfg, trained, show)
 
 
 def finetune(cfg: DictConfig) -> float | None:
@@ -75,8 +75,7 @@ def finetune(cfg: DictConfig) -> float | None:
     cfg.model.update(same)  # what config.yaml shall say; bands are chosen by the network from scratch only
     with _training(cfg, "finetune") as options:
         run = finetuning.finetune(str(cfg.pretrained), scene_of(cfg), scratch_epochs=cfg.scratch_epochs, **options)
-        _show(run)
-    return _optimized(cfg, [run])
+    return _finished(cfg, [run], lambda: print(run.summary()))
 
 
 def predict(cfg: DictConfig) -> None:
@@ -148,8 +147,8 @@ def _training(cfg: DictConfig, command: str) -> Iterator[dict[str, Any]]:
         raise
 
 
-def _optimized(cfg: DictConfig, runs: Sequence[Run]) -> float | None:
-    """What a search goes by: a metric of the validation pixels."""
+def _finished(cfg: DictConfig, runs: Sequence[Run], show: Callable[[], None]) -> float | None:
+    """Marks what is finished, then shows it; gives what a search goes by: a metric of the validation pixels."""
     from hsfusion.runs.evaluation import validation_accuracies
     from hsfusion.runs.folder import finish_in_sweep
 
@@ -159,12 +158,9 @@ def _optimized(cfg: DictConfig, runs: Sequence[Run]) -> float | None:
         raise _refusal("split.val_fraction", "0", "validation pixels, by which a search goes", "raise it")
     if cfg.sweep_dir:
         finish_in_sweep(Path(cfg.run_dir), reached)
+    if all(run.folder is not None for run in runs):  # None on all but the first process of a distributed run
+        show()
     return value
-
-
-def _show(run: Run) -> None:
-    if run.folder is not None:  # None on all but the first process of a distributed run
-        print(run.summary())
 
 
 def settings_of(cfg: DictConfig) -> TrainSettings:

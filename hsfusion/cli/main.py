@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
+import io
 import logging
 import os
 import shlex
@@ -126,6 +127,9 @@ def guarded(action: Callable[[], None]) -> int:
     """Runs an action and reports its failure, see :func:`report`; returns the exit code."""
     os.environ.setdefault("GDAL_CACHEMAX", "512")  # MB; its own choice grows with the machine
     logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # its errors come as exceptions
+    os.environ.setdefault("PYTHONIOENCODING", ":backslashreplace")  # of workers: pipes of Windows lack letters
+    if isinstance(sys.stdout, io.TextIOWrapper):  # None where it is closed
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         action()
         return 0

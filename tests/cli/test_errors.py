@@ -1,5 +1,6 @@
 """The error contract: one line on stderr, the exit code, nothing lost."""
 
+import io
 import logging
 import sys
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hsfusion.cli.app import check, explain
 from hsfusion.cli.commands import check_finetune_words, run_folder, settings_of, show_warnings
-from hsfusion.cli.main import main
+from hsfusion.cli.main import guarded, main
 from hsfusion.cli.words import CONF, hydra_words
 from hsfusion.errors import HsFusionError, InputError
 from hsfusion.runs import folder
@@ -332,3 +333,10 @@ def test_help_shows_the_keys_of_the_choices_on_the_command_line(hsfusion, tmp_pa
     assert "block_pixels" not in done.stdout
     missing = [key for key in ("model.fusion", "split.fraction", "band_cost") if f"  {key}=" not in done.stdout]
     assert missing == []
+
+
+def test_letters_that_a_pipe_does_not_have_are_escaped(monkeypatch):
+    pipe = io.TextIOWrapper(io.BytesIO(), "cp1252", newline="\n")  # of Windows
+    monkeypatch.setattr(sys, "stdout", pipe)
+    assert guarded(lambda: print("Łąka", flush=True)) == 0
+    assert pipe.buffer.getvalue() == rb"\u0141\u0105ka" + b"\n"

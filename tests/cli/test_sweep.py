@@ -6,7 +6,9 @@ import signal
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
+from hsfusion.cli import commands
 from hsfusion.cli.words import CONF
 from hsfusion.runs import evaluation, training
 from hsfusion.runs.folder import finish_in_sweep, place_in_sweep
@@ -68,6 +70,19 @@ def test_sweep_grows_and_keeps_its_settings(hsfusion, tmp_path, started):
     assert more.returncode == 0, more.stderr
     assert len(started) == 3
     assert "sweep_dir" not in (tmp_path / "all/seed=2/config.yaml").read_text().splitlines()[0]
+
+
+def test_run_of_a_sweep_is_finished_before_it_is_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "validation_accuracies", lambda trainings: {"kappa": 1})
+    cfg = OmegaConf.create({"optimized_metric": "kappa", "sweep_dir": "all", "run_dir": str(tmp_path / "all/seed=0")})
+
+    def show():
+        raise OSError("closed")
+
+    (tmp_path / "all/seed=0").mkdir(parents=True)
+    with pytest.raises(OSError, match="closed"):
+        commands._finished(cfg, [], show)
+    assert place_in_sweep(tmp_path / "all", ["seed=0"])[2] == {"kappa": 1}
 
 
 def test_folder_of_a_run_in_a_sweep_follows_from_its_words(tmp_path):
