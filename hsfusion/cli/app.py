@@ -6,7 +6,6 @@ import difflib
 import json
 import os
 import re
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -27,7 +26,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from hsfusion.cli.main import guarded, report
+from hsfusion.cli.main import guarded, report, shown
 from hsfusion.cli.words import CONF, fixed_keys, hydra_words, more_arguments
 from hsfusion.errors import InputError
 from hsfusion.runs.settings import ModelSettings, TrainSettings, limits_of
@@ -253,11 +252,16 @@ def _check_config_dir() -> None:
 
 
 def command_again(command: str, *more: str) -> str:
-    """The words that repeat this run, in a new folder, and ``more`` words after them."""
+    """The command that repeats this run, in a new folder, with ``more`` words after its own."""
+    return shown(*words_again(command), *more)
+
+
+def words_again(command: str) -> list[str]:
+    """The words that repeat this run, in a new folder."""
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     words = [word for word in words if not word.lstrip("+").startswith(("run_dir=", "sweep_dir=", "resume="))]
     flags = [f"--config-dir={folder}" for folder in _config_dirs()]
-    return shlex.join(["hsfusion", *command.split(), *flags, *words, *more])
+    return ["hsfusion", *command.split(), *flags, *words]
 
 
 def _config_dirs() -> list[str]:

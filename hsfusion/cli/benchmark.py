@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -16,7 +15,8 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from hsfusion.cli.app import plain, run_app
+from hsfusion.cli.app import command_again, plain, run_app, words_again
+from hsfusion.cli.main import shown
 from hsfusion.cli.words import CONF, hydra_words
 from hsfusion.errors import InputError
 
@@ -136,7 +136,6 @@ def evidence(cfg: DictConfig) -> None:
     """Fills a folder with trainings and evidence.json; continues where an earlier run with the same words stopped."""
     from hydra.utils import instantiate
 
-    from hsfusion.cli.app import command_again
     from hsfusion.cli.commands import scene_of, settings_of, values_of
     from hsfusion.evidence.jobs import EvidenceSettings
     from hsfusion.evidence.stages import gather_evidence
@@ -156,14 +155,13 @@ def evidence(cfg: DictConfig) -> None:
         configuration=OmegaConf.to_yaml(OmegaConf.create(values), resolve=True),
     )["verdict"]
     print(f"verdict: {verdict['word']}", *verdict["sentences"], sep="\n  ")
-    print(f"stability, windows and figures: {shlex.join(['hsfusion', 'weights', str(cfg.folder)])}")
+    print(f"stability, windows and figures: {shown('hsfusion', 'weights', str(cfg.folder))}")
 
 
 def speed(cfg: DictConfig, kind: str) -> None:
     """Runs a benchmark of speed with the keys of the configuration; prints its table, writes JSON."""
     from hsfusion.benchmarks.comparisons import circumstances
     from hsfusion.benchmarks.training_speed import SPEEDS
-    from hsfusion.cli.app import command_again
     from hsfusion.cli.commands import scene_of, settings_of, values_of
     from hsfusion.runs.folder import write_json
 
@@ -215,13 +213,12 @@ def _collect(
 ) -> list[dict[str, Any]]:
     """Prints each row and writes all so far, as they come; a file that cannot be written fails before anything runs."""
     from hsfusion.benchmarks.comparisons import document
-    from hsfusion.cli.app import command_again
     from hsfusion.runs.folder import write_json
 
-    words = shlex.split(command_again(str(HydraConfig.get().job.config_name).replace("_", " ")))
+    words = words_again(str(HydraConfig.get().job.config_name).replace("_", " "))
     # without the folders of this machine
     named = [word.partition("=")[::2] if word.startswith(("json=", "suite_folder=")) else (word, "") for word in words]
-    command = shlex.join(f"{key}={Path(path).name}" if path else key for key, path in named)
+    command = shown(*(f"{key}={Path(path).name}" if path else key for key, path in named))
     rows = list(earlier)
     for row in chain([None], measured):
         if row is not None:

@@ -10,6 +10,7 @@ import logging
 import os
 import shlex
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -61,6 +62,11 @@ def run_command(name: str) -> int:
     return _run([name, *sys.argv[1:]])
 
 
+def shown(*words: str) -> str:
+    """A command as a user of this system types it; cmd.exe does not know single quotes."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
 class Interrupted(SystemExit):
     """A signal that ends a command, with its exit code."""
 
@@ -87,7 +93,7 @@ def _run(args: list[str]) -> int:
     except Interrupted as interruption:
         if is_first_process():
             goes_on = interruption.goes_on or args[:1] == ["predict"] or args[:2] == ["benchmark", "evidence"]
-            same = f"{'Continue' if goes_on else 'Start again'} with: {shlex.join(['hsfusion', *args])}"
+            same = f"{'Continue' if goes_on else 'Start again'} with: {shown('hsfusion', *args)}"
             _tell(f"hsfusion: interrupted. {interruption.advice or same}")
         return 128 + received[0]
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from hsfusion.cli.main import COMMAND
+from hsfusion.cli.main import COMMAND, shown
 from hsfusion.cli.words import word_value
 from hsfusion.errors import InputError, printable
 from hsfusion.scenes.description import check_scene_value, read_description, scene_keys
@@ -122,7 +121,7 @@ def weights(words: Sequence[str]) -> None:
     print("\n".join(page(compared)))
     if selection is not None:
         again = ["hsfusion", "train", "--config-dir", str(out), f"groups={selection.stem}", "band_cost=0"]
-        print(f"\n{selection.summary}\nto train on them: {shlex.join(again)} scene=...")
+        print(f"\n{selection.summary}\nto train on them: {shown(*again)} scene=...")
     print("\nWritten: " + ", ".join(map(str, written)))
 
 

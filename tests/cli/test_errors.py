@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import sys
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hsfusion.cli.app import check, explain
 from hsfusion.cli.commands import check_finetune_words, run_folder, settings_of, show_warnings
-from hsfusion.cli.main import guarded, main
+from hsfusion.cli.main import guarded, main, shown
 from hsfusion.cli.words import CONF, hydra_words
 from hsfusion.errors import HsFusionError, InputError
 from hsfusion.runs import folder
@@ -340,3 +341,14 @@ def test_letters_that_a_pipe_does_not_have_are_escaped(monkeypatch):
     monkeypatch.setattr(sys, "stdout", pipe)
     assert guarded(lambda: print("Łąka", flush=True)) == 0
     assert pipe.buffer.getvalue() == rb"\u0141\u0105ka" + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("system", "line"),
+    [("nt", r'hsfusion weights D:\runs "my runs"'), ("posix", r"hsfusion weights 'D:\runs' 'my runs'")],
+)
+def test_command_is_shown_as_the_shell_of_the_system_reads_it(monkeypatch, system, line):
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "name", system)
+        written = shown("hsfusion", "weights", r"D:\runs", "my runs")
+    assert written == line
