@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ LEFTOVERS = ".*.[0-9]*.part*"
 SEAL = b"hsfusion_sha256="
 #: length of both
 SEAL_BYTES = len(SEAL) + 64
+# of giving a file its name: on Windows a virus scanner holds a new file for a moment
+_TRIES = 20 if os.name == "nt" else 1
 
 
 @contextmanager
@@ -42,6 +45,8 @@ def publish(path: str | Path, *, sidecar: str = "") -> Iterator[Path]:
             _sync(path.parent, os.O_RDONLY)
     except OSError as error:
         reason, fix = error.strerror or error, "free space or choose another folder"
+        if isinstance(error, PermissionError):
+            fix = "close it in other programs, or choose a folder you may write to"
         raise EnvironmentFailure(f"{path}: cannot be written ({reason}). Fix: {fix}.") from error
     finally:
         for ending in endings:
@@ -81,7 +86,14 @@ def _name(part: Path, path: Path, *, optional: bool) -> None:
         path.unlink(missing_ok=True)
         return
     _sync(part, os.O_RDWR)
-    part.replace(path)
+    for left in reversed(range(_TRIES)):
+        try:
+            part.replace(path)
+            return
+        except PermissionError:
+            if not left:
+                raise
+            time.sleep(0.1)
 
 
 def _sync(path: Path, flags: int) -> None:

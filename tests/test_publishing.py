@@ -116,6 +116,28 @@ def test_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, monkeypatch, ca
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old"}
 
 
+@pytest.mark.parametrize("refusals", [2, 20])
+def test_file_that_another_program_holds_is_replaced_as_soon_as_it_may_be(tmp_path, monkeypatch, refusals):
+    waits, replace = [], Path.replace
+
+    def refused(part, path):
+        if len(waits) < refusals:
+            raise PermissionError(errno.EACCES, "used by another process")
+        return replace(part, path)
+
+    monkeypatch.setattr(publishing, "_TRIES", 4)
+    monkeypatch.setattr(publishing.time, "sleep", waits.append)
+    monkeypatch.setattr(Path, "replace", refused)
+    if refusals < 4:
+        write_file(tmp_path / "a", b"new")
+        assert (tmp_path / "a").read_bytes() == b"new"
+    else:
+        with pytest.raises(EnvironmentFailure, match=r"Fix: close it in other programs, or choose a folder"):
+            write_file(tmp_path / "a", b"new")
+        assert not list(tmp_path.iterdir())
+    assert len(waits) == min(refusals, 3)
+
+
 def test_file_is_on_the_disk_before_it_gets_its_name_and_its_name_after(tmp_path, monkeypatch):
     order, sync, replace = [], publishing._sync, Path.replace
     monkeypatch.setattr(publishing, "_sync", lambda path, flags: (order.append(path.name), sync(path, flags)))
