@@ -266,7 +266,7 @@ def run_folder(cfg: DictConfig) -> Path:
     from hsfusion.runs.folder import is_folder_name
 
     if cfg.name is None or not is_folder_name(str(cfg.name)):
-        expected = 'a name that one folder can have, without / \\ : * ? " < > | and control characters'
+        expected = 'a name that a folder can have on any system, without / \\ : * ? " < > | and control characters'
         raise _refusal("name", cfg.name or "empty", expected, "add name=WORD")
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN and cfg.trainer.devices != 1:
         fix = "start these runs one by one: each further process would start all of them"

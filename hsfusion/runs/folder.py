@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _ENV = "HSFUSION_RUN_DIR"  # tells the processes of a distributed run the folder
 _LOCK, _OWNER = ".lock", ".process"  # of a run that is going
+_DEVICE = re.compile(r"con(in\$|out\$)?|prn|aux|nul|(com|lpt)[1-9¹²³]", re.IGNORECASE)  # on Windows, with any ending
 _CHECKPOINT = "checkpoints/last.ckpt"
 #: file of what decides on a run beside its configuration, see :func:`inputs_of`
 INPUTS = "inputs.json"
@@ -99,7 +100,9 @@ def _refuse_running(run: Path) -> None:
 
 def is_folder_name(name: str) -> bool:
     """Whether a name is that of one folder inside another, on any system."""
-    return name.isprintable() and not set(name) & set('/\\:*?"<>|') and name.strip() not in ("", ".", "..")
+    if name[-1:] in ("", ".", " ") or _DEVICE.fullmatch(name.partition(".")[0].strip()):
+        return False
+    return name.isprintable() and not set(name) & set('/\\:*?"<>|')
 
 
 def start_folder(
@@ -277,7 +280,7 @@ def place_in_sweep(sweep: Path, words: Sequence[str]) -> tuple[Path, Path | None
     A run that goes on gets a folder of its own, NAME~2 after NAME: nothing is moved or deleted.
     """
     text = ",".join(sorted(words)) or "run"
-    name = re.sub(r"[^\w.,=+-]+", "_", text)[:150]
+    name = re.sub(r"[^\w.,=+-]+", "_", text)[:80]  # paths of Windows have 260 letters
     name = name if name == text else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     taken, start = _folder_of_first(), None
     for number in itertools.count(1):

@@ -301,12 +301,14 @@ def test_log_has_a_line_for_each_message(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "run" / "train.log").read_text().endswith(f"WARNING hsfusion: {line}\n")
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", "a\\b", "..", ".", "", " ", "a\x1b", "a:b", "a\n"])
+@pytest.mark.parametrize(
+    "name", ["../up", "a/b", "a\\b", "..", ".", "", " ", "a\x1b", "a:b", "a\n", "NUL", "con.a.b", "a.", "a "]
+)
 def test_name_of_a_run_is_that_of_one_folder(name):
     cfg = OmegaConf.create({"name": name, "run_dir": None})
-    with pytest.raises(InputError, match=r"command line: name is .*, expected a name that one folder can have"):
+    with pytest.raises(InputError, match=r"command line: name is .*, expected a name that a folder can have"):
         run_folder(cfg)
-    for name in ("it's a=b.ü 水田", 5):
+    for name in ("it's a=b.ü 水田", ".console", 5):
         assert run_folder(OmegaConf.create({"name": name, "run_dir": None})).parent.name == str(name)
 
 

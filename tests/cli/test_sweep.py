@@ -91,7 +91,7 @@ def test_folder_of_a_run_in_a_sweep_follows_from_its_words(tmp_path):
     assert place_in_sweep(tmp_path, [])[0] == tmp_path / "run"
     paths = {place_in_sweep(tmp_path, [f"scene.cube={path}"])[0] for path in ("a/b.img", "a_b.img", "x" * 300)}
     assert len(paths) == 3 and {path.parent for path in paths} == {tmp_path}
-    assert all(len(path.name) < 200 for path in paths)
+    assert all(len(path.name) < 90 for path in paths)
 
 
 def test_run_of_a_sweep_goes_on_in_another_folder_and_deletes_nothing(tmp_path, monkeypatch):
