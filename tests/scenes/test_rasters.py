@@ -9,11 +9,12 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from hsfusion.errors import EnvironmentFailure, InputError
-from hsfusion.scenes import GeoBox, Legend, read_class_map, write_class_map, write_raster
+from hsfusion.scenes import ArrayScene, GeoBox, Legend, read_class_map, read_labels, write_class_map, write_raster
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.geobox import Window
 from hsfusion.scenes.legend import read_pam
 from hsfusion.scenes.rasters import RasterProfile, class_profile, copy_as_cog, quiet_gdal, verify_written, write_blocks
+from hsfusion.spectra import Bands
 
 TRANSFORM = Affine(20, 0, 500000, 0, -20, 5500000)
 LEGEND = Legend((1, 300), ("moor & heath", "wood"), ("#ff8000", "#0000ff"))
@@ -58,6 +59,19 @@ def test_what_lay_beside_an_older_file_does_not_move_the_new_one(tmp_path):
     write_raster(path, np.ones((2, 2), np.uint8), geobox=GeoBox((2, 2), TRANSFORM, wkt("EPSG:32633")))
     with rasterio.open(path) as file:
         assert file.crs.to_epsg() == 32633
+
+
+def test_map_that_was_read_can_be_replaced_and_deleted(tmp_path, open_files_stay):
+    path, box = tmp_path / "map.tif", GeoBox((2, 2))
+    scene = ArrayScene(np.ones((1, 2, 2)), bands=Bands(np.array([500.0]), None, np.ones(1, bool)), name="s")
+    for read in (
+        read_class_map,
+        lambda path: read_labels(path, scene),
+        lambda path: open_cube_file(path).read(box.window),
+    ):
+        write_class_map(path, CODES, legend=LEGEND, geobox=box)
+        read(path)
+    path.unlink()
 
 
 @pytest.mark.parametrize("transform", [Affine(20, 3, 5e5, -3, -20, 55e5), Affine(1e-5, 0, 10, 0, 1e-5, 50)])

@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -134,7 +135,7 @@ class TiffPixels:
     def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray:
         """See :meth:`Pixels.read`."""
         block = RasterioWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]
-        source = _kept_open(self.path, *self.masks)
+        source = _kept_open(self)
         indexes = source.indexes[: -1 if self.alpha else None] if layers is None else (layers + 1).tolist()
         with rasterio.Env():  # without it GDAL prints its warnings
             stored = source.read(indexes, window=block, masked=self.masked)
@@ -147,11 +148,13 @@ class TiffPixels:
 _open = threading.local()  # the file that this thread read last: neighbouring windows share blocks, which GDAL keeps
 
 
-def _kept_open(path: Path, *masks: Path) -> rasterio.DatasetReader:
-    version = [path, *map(file_version, (path, *masks))]
-    if getattr(_open, "version", None) != version:
-        _open.version, _open.source = None, None  # closes the last one
-        _open.source = _opened(path)
+def _kept_open(pixels: TiffPixels) -> rasterio.DatasetReader:
+    """The open file, as long as what reads it is in use: Windows neither replaces nor deletes it before."""
+    version = [pixels.path, *map(file_version, (pixels.path, *pixels.masks))]
+    if getattr(_open, "version", None) != version or _open.reader() is not pixels:
+        _open.version, _open.source, _open.reader = None, None, None  # closes the last one
+        _open.source = source = _opened(pixels.path)
+        _open.reader = weakref.ref(pixels, lambda _: source.close())
         _open.version = version
     return _open.source
 
