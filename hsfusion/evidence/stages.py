@@ -281,34 +281,19 @@ def _processes(settings: TrainSettings, plan: EvidenceSettings) -> int:
 
 
 def stability_of(profiles: Profiles) -> dict[str, Any]:
-    """Stability, spread, top windows and uniformity."""
-    spread, (bands, half_width) = profiles.spread, compared_bands(profiles.used.size)
-    nm, names = profiles.bands.wavelength_nm[profiles.used], [profiles.group[c] for c in profiles.used]
+    """Profiles, stability and uniformity."""
+    bands, half_width = compared_bands(profiles.used.size)
     stabilities, untrained = profiles.stabilities, profiles.index_of_untrained()
     stabilities = stabilities if untrained is None else {**stabilities, "untrained": untrained}
     content: dict[str, Any] = {
         "profiles": profiles.runs.tolist(),
-        "ensemble": profiles.reported.weight.tolist(),
-        "quartiles": {"lower": spread.lower.tolist(), "upper": spread.upper.tolist()},
         "untrained": profiles.untrained.tolist(),
-        "selection_frequency": spread.frequency.tolist(),
         "stability": {
             "bands": bands,
             "half_width": half_width,
             "index_of_members": profiles.index_of_members(),
             **{k: asdict(of) for k, of in stabilities.items()},
         },
-        "top_windows": [
-            {
-                "lower_nm": window.lower_nm,
-                "upper_nm": window.upper_nm,
-                "weight": window.share,
-                "raised": window.raised,
-                "frequency": window.frequency,
-                "group": names[int(np.abs(nm - (window.lower_nm + window.upper_nm) / 2).argmin())],
-            }
-            for window in profiles.heaviest
-        ],
     }
     if (p := profiles.uniformity_p) is not None:
         content["uniformity_p"] = p
@@ -380,7 +365,6 @@ def faithfulness_of(
         "pixels": records[0]["pixels"],
         "accuracy": float(np.mean([record["all_bands"] for record in records])),
         "windows": len(plan["windows"]),
-        "window_numbers": plan["number"],
         "numbers": sizes[plan["number"]].tolist(),  # of bands
         **_curves(plan["number"], records),
         "groups": _importance(np.mean([record["groups"] for record in records], axis=0), names),
@@ -417,11 +401,6 @@ def _importance(accuracies: NDArray[np.float64], names: Sequence[str]) -> list[d
     permuted = accuracies[1:].reshape(len(names), jobs.REPEATS)
     loss, no_loss = accuracies[0] - permuted, (permuted >= accuracies[0]).sum(1)
     return [
-        {
-            "name": name,
-            "importance": float(drop.mean()),
-            "spread": float(drop.std()),
-            "p": (1 + lost) / (1 + jobs.REPEATS),
-        }
+        {"name": name, "importance": float(drop.mean()), "p": (1 + lost) / (1 + jobs.REPEATS)}
         for name, drop, lost in zip(names, loss, no_loss.tolist(), strict=True)
     ]
