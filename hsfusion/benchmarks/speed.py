@@ -157,6 +157,15 @@ def ways_to_read(path: Path) -> Iterator[dict[str, Read]]:
         }
 
 
+def _peak_gib() -> float | None:
+    """The most memory that this process has had; None on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _PER_GIB
+
+
 def _finish(device: str | torch.device) -> None:
     if str(device).startswith("cuda"):
         torch.cuda.synchronize()
@@ -183,8 +192,6 @@ class PredictBenchmark(_OnDevice):
         network = build_network(scene.bands, even_groups(scene.bands, number=14), num_classes=16).eval()
         folded = FoldedNetwork(network).to(self.device)
         pixels, work, files = {}, {}, {}
-        import resource  # not on Windows
-
         with tempfile.TemporaryDirectory(prefix="hsfusion-", dir=self.folder) as folder:
             pixels["patch loop"], work["patch loop"] = self.patches, self._patch_loop(network, scene)
             pixels["bare network"], work["bare network"] = 16 * TILE**2, _bare(folded, network.receptive_field)
@@ -199,7 +206,7 @@ class PredictBenchmark(_OnDevice):
             "torch": torch.__version__,
             "bands": len(folded.layers),
             "pixels_per_second": {name: pixels[name] / median(values) for name, values in seconds.items()},
-            "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _PER_GIB,
+            "peak_gib": _peak_gib(),
             "seconds": seconds,
         }
 
@@ -211,7 +218,8 @@ class PredictBenchmark(_OnDevice):
         for name, rate in rates.items():
             ratios = rate / rates["patch loop"], rate / rates["bare network"]
             lines.append(f"{name:<26}{rate:>12,.0f}{ratios[0]:>14.1f}{ratios[1]:>9.2f}")
-        return [*lines, f"{result['bands']} bands, peak memory {result['peak_gib']:.2f} GiB"]
+        peak = "" if result["peak_gib"] is None else f", peak memory {result['peak_gib']:.2f} GiB"
+        return [*lines, f"{result['bands']} bands{peak}"]
 
     def _patch_loop(self, network: FusionNetwork, scene: Scene) -> Work:
         """What toolboxes do: a patch for each pixel, in batches, through the same network."""

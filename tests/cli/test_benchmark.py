@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 
@@ -116,13 +117,17 @@ def test_read_compares_with_a_raw_read_in_each_interleave(hsfusion, tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "out.json"]
 
 
-def test_predict_compares_with_patches_and_the_bare_network(hsfusion, tmp_path, monkeypatch):
+@pytest.mark.parametrize("system", ["this", "without resource"])
+def test_predict_compares_with_patches_and_the_bare_network(hsfusion, tmp_path, monkeypatch, system):
+    if system != "this":
+        monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
     monkeypatch.setattr("hsfusion.benchmarks.speed.TILE", 32)  # of a size that takes no time
     words = ["rows=60", "columns=50", "formats=[bil,bsq]", "patches=300", "repeats=2", "folder=."]
     done = hsfusion("benchmark", "predict", *words, "threads=1", "json=out.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out.json").read_text())
     assert list(result["pixels_per_second"]) == ["patch loop", "bare network", "predict, bil", "predict, bsq"]
+    assert ("peak memory" in done.stdout) == (result["peak_gib"] is not None)
     assert list(tmp_path.iterdir()) == [tmp_path / "out.json"]
 
 
