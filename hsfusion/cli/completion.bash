@@ -10,4 +10,5 @@ CASES
   [[ ${COMPREPLY[0]} == "$word" ]] && COMPREPLY=()
   [[ $word == *=* ]] && COMPREPLY=("${COMPREPLY[@]#"${word%%=*}="}")
 }
-complete -o default -F _hsfusion hsfusion
+# bash 3.2 of macOS has no compopt: better no space after a word than one after "="
+complete -o default $(type compopt &> /dev/null || echo -o nospace) -F _hsfusion hsfusion

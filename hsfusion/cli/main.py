@@ -135,7 +135,7 @@ def guarded(action: Callable[[], None]) -> int:
     logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # its errors come as exceptions
     os.environ.setdefault("PYTHONIOENCODING", ":backslashreplace")  # of workers: pipes of Windows lack letters
     if isinstance(sys.stdout, io.TextIOWrapper):  # None where it is closed
-        sys.stdout.reconfigure(errors="backslashreplace")
+        sys.stdout.reconfigure(errors="backslashreplace", newline="\n")  # the bash of Git reads no CRLF
     try:
         action()
         return 0

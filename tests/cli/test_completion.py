@@ -22,14 +22,15 @@ def script(hsfusion, tmp_path_factory):
 
 def completed(script, line):
     """What bash offers after a line, by the function that ``complete`` names."""
-    code = f'. {script}; rule=($(complete -p hsfusion)); COMP_LINE="$1"; COMP_POINT=${{#1}}; "${{rule[-2]}}"; '
-    code += 'printf "%s\\n" ${#COMPREPLY[@]} "${COMPREPLY[@]}"'
+    code = f'. {script}; rule=($(complete -p hsfusion)); COMP_LINE="$1"; COMP_POINT=${{#1}}; '
+    code += '"${rule[${#rule[@]}-2]}"; printf "%s\\n" ${#COMPREPLY[@]} "${COMPREPLY[@]}"'
     done = subprocess.run(["bash", "--norc", "-c", code, "bash", line], capture_output=True, text=True)
     number, *words = done.stdout.split()
     assert (done.stderr, int(number)) == ("", len(words))
     return words
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
@@ -53,6 +54,13 @@ def completed(script, line):
 )
 def test_bash_completes_commands_keys_and_choices(script, line, offered):
     assert completed(script, line) == offered
+
+
+@pytest.mark.posix
+def test_older_bash_adds_no_space_to_a_key(script):
+    code = f"enable -n compopt; . {script}; complete -p hsfusion"  # 3.2 of macOS has none
+    done = subprocess.run(["bash", "--norc", "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("complete -o default -o nospace -F _hsfusion hsfusion\n", "")
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

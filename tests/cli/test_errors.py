@@ -339,7 +339,7 @@ def test_help_shows_the_keys_of_the_choices_on_the_command_line(hsfusion, tmp_pa
 
 
 def test_letters_that_a_pipe_does_not_have_are_escaped(monkeypatch):
-    pipe = io.TextIOWrapper(io.BytesIO(), "cp1252", newline="\n")  # of Windows
+    pipe = io.TextIOWrapper(io.BytesIO(), "cp1252", newline="\r\n")  # of Windows
     monkeypatch.setattr(sys, "stdout", pipe)
     assert guarded(lambda: print("Łąka", flush=True)) == 0
     assert pipe.buffer.getvalue() == rb"\u0141\u0105ka" + b"\n"

@@ -7,6 +7,7 @@ from pathlib import Path
 LISTED = {
     "test_completion.py": {
         "test_bash_completes_commands_keys_and_choices": "a shell",
+        "test_older_bash_adds_no_space_to_a_key": "a shell",
         "test_other_shells_read_their_script": "shells",
     },
     "test_errors.py": {
