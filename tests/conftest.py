@@ -43,6 +43,11 @@ def _held():
     return [held for held in Path("/proc/self/fd").iterdir() if held.exists()]
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("posix") and not hasattr(os, "fork"):
+        pytest.skip("forks, kills or limits processes")
+
+
 def pytest_runtest_logreport(report):
     if "slow" in report.keywords and (report.when == "call" or report.skipped):
         row = {"test": report.nodeid, "outcome": report.outcome, "seconds": round(report.duration, 1)}

@@ -16,6 +16,7 @@ from scene_files import envi
 from scene_files.cases import Case, inspected
 from scene_files.damaged import cases
 
+pytestmark = pytest.mark.posix
 HERE = Path(__file__).parent
 SCRIPT = Path(sys.executable).with_name("hsfusion")
 MOST_MEMORY = 10**9

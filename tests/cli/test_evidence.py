@@ -479,6 +479,7 @@ def test_copied_bands_in_the_windows_are_named_in_the_verdict(changed_scene, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.posix
 def test_killed_evidence_goes_on_in_parallel_and_ends_as_that_of_one_process(tiny, tmp_path):
     _, found = tiny
     words = [word for word in (*TINY, *SMALL_TOP_K) if not word.startswith("jobs=")]
@@ -499,6 +500,7 @@ def test_killed_evidence_goes_on_in_parallel_and_ends_as_that_of_one_process(tin
 
 
 @pytest.mark.slow
+@pytest.mark.posix
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_evidence_ends_at_once_and_leaves_nothing_half_done(tmp_path, number, code):
     command = [str(Path(sys.executable).with_name("hsfusion")), "benchmark", "evidence", "folder=e", *TINY]

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ SHORT = [
 @pytest.fixture(scope="module")
 def folder(run, tmp_path_factory):
     path = tmp_path_factory.mktemp("finetune")
-    (path / "first").symlink_to(run)
+    shutil.copytree(run, path / "first")
     return path
 
 

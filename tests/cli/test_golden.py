@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -50,7 +51,7 @@ CLOCK_AND_VERSIONS = {"versions", "seconds", "timing", "train_seconds"}
 def folder(hsfusion, run, tmp_path_factory):
     """Folder with the run folder of a training, of a fine-tuning, maps of a cube, and an evidence folder."""
     folder = tmp_path_factory.mktemp("golden")
-    (folder / "train").symlink_to(run)
+    shutil.copytree(run, folder / "train")
     scene = synthetic_scene(seed=1, height=30, width=50).scene
     np.save(folder / "cube.npy", read_all(scene).transpose(1, 2, 0))
     (folder / "nm.csv").write_text("wavelength_nm\n" + "".join(f"{value:.6g}\n" for value in scene.bands.wavelength_nm))

@@ -124,4 +124,5 @@ def _zip(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> by
     return file.getvalue()
 
 
-SPECIAL = {"missing": lambda path: None, "a folder": Path.mkdir, "a pipe": os.mkfifo}
+SPECIAL = {"missing": lambda path: None, "a folder": Path.mkdir}
+SPECIAL |= {"a pipe": os.mkfifo} if hasattr(os, "mkfifo") else {}

@@ -282,6 +282,6 @@ def _special(sound: bytes) -> dict[str, Callable[[Path], Path]]:
     return {
         "missing": lambda at: at / "model.safetensors",
         "folder": folder,
-        "pipe": pipe,
+        **({"pipe": pipe} if hasattr(os, "mkfifo") else {}),
         "run folder with a checkpoint alone": run_without_model,
     }

@@ -22,6 +22,8 @@ from hsfusion.training import callbacks
 from hsfusion.training.callbacks import ending_together
 from hsfusion.training.classifier import FusionClassifier, whole_batch
 
+pytestmark = pytest.mark.posix
+
 
 def in_ranks(ranks, action, folder):
     """What an action, of a trainer, gives in each of so many forked processes."""
