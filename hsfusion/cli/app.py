@@ -201,9 +201,13 @@ def check_record(cfg: DictConfig, run: Path, record: dict[str, Any], config_name
     given = {key.rpartition("@")[2].replace("/", ".") for key in keys}
     before, default = leaves(record), leaves(plain(compose(config_name)))
     for key, value in leaves(plain(cfg)).items():
-        differs = key.endswith("_target_") or value != default.get(key)
-        meant = key in given or (differs and any(key.startswith(f"{word}.") for word in given))
-        if meant and value != before.get(key):
+        part, differs = any(key.startswith(f"{word}.") for word in given), value != default.get(key)
+        of_choice = part and (differs or key.endswith("_target_"))
+        # in a sweep a call sets all keys; which ones an experiment sets does not show
+        meant = (of_choice or cfg.sweep_dir or (differs and "experiment" in given)) and not re.match(
+            _NOT.get(config_name, "$"), key
+        )
+        if (key in given or meant) and value != before.get(key):
             raise contradiction(run, key, value, before.get(key))
     return given
 

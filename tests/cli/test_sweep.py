@@ -59,14 +59,19 @@ def test_sweep_after_a_kill_trains_nothing_twice(hsfusion, forked, tmp_path, sta
 
 
 def test_sweep_grows_and_keeps_its_settings(hsfusion, tmp_path, started):
-    assert hsfusion("train", *SWEEP, "trainer.max_epochs=1", cwd=tmp_path, small=True).returncode == 0
+    words = ["trainer.max_epochs=1", "band_cost=0.1"]
+    assert hsfusion("train", *SWEEP, *words, cwd=tmp_path, small=True).returncode == 0
     assert set(json.loads((tmp_path / "all/seed=1/validation.json").read_text())) == set(evaluation.VALIDATION_METRICS)
-    other = hsfusion("train", *SWEEP, "trainer.max_epochs=2", cwd=tmp_path, small=True)
-    assert (other.returncode, other.stdout) == (2, "")
-    assert [line.partition(". ")[0] for line in other.stderr.splitlines()] == [
-        f"hsfusion: error: command line: trainer.max_epochs is 2, expected 1 as in all/seed={seed}" for seed in (0, 1)
-    ]
-    more = hsfusion("train", *SWEEP, "seed=0,1,2", "trainer.max_epochs=1", cwd=tmp_path, small=True)
+    for given, line in (
+        ([*words, "trainer.max_epochs=2"], "trainer.max_epochs is 2, expected 1"),
+        (words[:1], "band_cost is 0.3, expected 0.1"),  # as where an experiment no longer sets it
+    ):
+        other = hsfusion("train", *SWEEP, *given, cwd=tmp_path, small=True)
+        assert (other.returncode, other.stdout) == (2, "")
+        assert [of.partition(". Fix")[0] for of in other.stderr.splitlines()] == [
+            f"hsfusion: error: command line: {line} as in all/seed={seed}" for seed in (0, 1)
+        ]
+    more = hsfusion("train", *SWEEP, "seed=0,1,2", *words, cwd=tmp_path, small=True)
     assert more.returncode == 0, more.stderr
     assert len(started) == 3
     assert "sweep_dir" not in (tmp_path / "all/seed=2/config.yaml").read_text().splitlines()[0]

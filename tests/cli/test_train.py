@@ -215,6 +215,7 @@ def test_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(hsfusion, tmp_pa
         ("seed=3", "seed is 3, expected 0 as in "),
         ("scene=indian_pines", "scene._target_ is hsfusion.data.public.indian_pines, expected hsfusion.data.synthetic"),
         ("trainer.max_epochs=9", "trainer.max_epochs is 9, expected 2 as in "),
+        ("experiment=quick", "trainer.max_epochs is 15, expected 2 as in "),
         ("optimizer=sgd", "optimizer._target_ is torch.optim.SGD, expected torch.optim.AdamW as in "),
     ],
 )
