@@ -59,16 +59,19 @@ class History(_Checkpointed):
     def __init__(self) -> None:
         self.curves: dict[str, tuple[list[int], list[float]]] = {}
 
-    def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Appends the metrics of the start, where it was validated."""
-        self.on_train_epoch_end(trainer, pl_module)
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Appends the metrics of validation pixels, also those of the start where it was validated."""
+        self._append(trainer, [name for name in trainer.callback_metrics if name.startswith("val/")])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Appends the metrics of the epoch."""
-        for name, value in trainer.callback_metrics.items():
+        """Appends all others."""
+        self._append(trainer, [name for name in trainer.callback_metrics if not name.startswith("val/")])
+
+    def _append(self, trainer: pl.Trainer, names: Sequence[str]) -> None:
+        for name in names:
             steps, values = self.curves.setdefault(name, ([], []))
             steps.append(trainer.global_step)
-            values.append(float(value))
+            values.append(float(trainer.callback_metrics[name]))
 
 
 class WeightHistory(_Checkpointed):

@@ -216,6 +216,7 @@ class Worsening(pl.LightningModule):
         self.weight = torch.nn.Parameter(torch.ones(1))
 
     def training_step(self, batch):
+        self.log("train/weight", self.weight.item(), on_step=False, on_epoch=True, batch_size=1)
         return (self.weight * batch).sum()
 
     def validation_step(self, batch):
@@ -230,14 +231,14 @@ def test_a_start_that_is_validated_counts_as_an_epoch():
     keep, history, module = KeepBest(), History(), Worsening()
     data = torch.utils.data.DataLoader([torch.ones(1)])
     off = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = pl.Trainer(
-        max_epochs=2, accelerator="cpu", callbacks=[keep, history], num_sanity_val_steps=-1, log_every_n_steps=1, **off
-    )
+    off |= {"num_sanity_val_steps": -1, "check_val_every_n_epoch": 2, "log_every_n_steps": 1}
+    trainer = pl.Trainer(max_epochs=5, accelerator="cpu", callbacks=[keep, history], **off)
     trainer.fit(module, data, data)
     assert module.weight.item() < 1
     keep.restore(module)
     assert (keep.step, module.weight.item()) == (0, 1)
-    assert history.curves["val/loss"] == ([0, 1, 2], [0, 1, 1])
+    assert history.curves["val/loss"] == ([0, 2, 4], [0, 1, 1])
+    assert history.curves["train/weight"][0] == [1, 2, 3, 4, 5]
 
 
 def test_epochs_before_the_bands_are_chosen_do_not_count():
