@@ -43,7 +43,7 @@ from hsfusion.runs.settings import TrainSettings, describe, replaced
 from hsfusion.scenes import LabelledScene
 from hsfusion.training.building import WeightReadout
 from hsfusion.training.callbacks import History, KeepBest, LastCheckpoint, WeightHistory, ending_together
-from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights
+from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights, steps_of
 from hsfusion.trust.verdict import beats_chance
 
 _log = logging.getLogger(__name__)
@@ -326,14 +326,6 @@ def _accelerator(asked: dict[str, Any]) -> dict[str, str]:
     if asked.get("accelerator", "auto") != "auto" or isinstance(asked.get("strategy"), Strategy):
         return {}
     return {"accelerator": "cuda" if torch.cuda.is_available() else "cpu"}
-
-
-def steps_of(trainer: pl.Trainer, batches: int) -> int:
-    """Optimizer steps that a Trainer will make of epochs of so many batches, as far as its limits tell."""
-    limit = trainer.limit_train_batches
-    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    steps = max(1, math.ceil(batches / trainer.accumulate_grad_batches)) * (trainer.max_epochs or 1)
-    return steps if trainer.max_steps < 0 else min(steps, trainer.max_steps)
 
 
 def _classifier(

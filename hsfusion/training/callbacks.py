@@ -28,6 +28,7 @@ from hsfusion.errors import STOP_SIGNALS, EnvironmentFailure, HsFusionError
 from hsfusion.nn import FusionNetwork
 from hsfusion.publishing import SEAL_BYTES, publish, seal
 from hsfusion.training.building import WeightReadout
+from hsfusion.training.classifier import ends_step
 
 _log = logging.getLogger(__name__)
 _FORGOTTEN = 1 / 3  # of the losses so far, at each epoch
@@ -164,7 +165,8 @@ class LastCheckpoint(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stops after the step; after the last one of an epoch, at its end."""
-        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and self._is_asked(trainer):
+        goes_on = trainer.is_last_batch or not ends_step(trainer, batch_idx)
+        if not goes_on and self._is_asked(trainer):
             self._save(trainer, pl_module)
             self._stop()
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -27,6 +28,23 @@ _log = logging.getLogger(__name__)
 # shares of the training: bands cost nothing before the first, and all of their price from the second on
 _FREE, _CHARGED = 0.1, 0.5
 _TAKE_PATCHES = ("training_step", "validation_step", "_loss", "logits")  # methods that have to know whether whitened
+
+
+def steps_of(trainer: pl.Trainer, batches: int) -> int:
+    """Optimizer steps that a Trainer will make of epochs of so many batches, as far as its limits tell."""
+    limit = trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    callbacks: Any = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    change = next((of for of in callbacks if isinstance(of, GradientAccumulationScheduler)), None)
+    epochs = range(trainer.max_epochs or 1)
+    gathered = [change.get_accumulate_grad_batches(i) if change else trainer.accumulate_grad_batches for i in epochs]
+    steps = sum(max(1, math.ceil(batches / number)) for number in gathered)
+    return steps if trainer.max_steps < 0 else min(steps, trainer.max_steps)
+
+
+def ends_step(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether an optimizer step follows a batch of an epoch, and gradients are not gathered any longer."""
+    return trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
 
 
 def parts_of(network: FusionNetwork | MultiSceneNetwork) -> dict[str, list[nn.Parameter]]:
@@ -121,7 +139,8 @@ class FusionClassifier(pl.LightningModule):
         """Loss of patches (B, C, P, P) with classes (B,)."""
         loss = self._loss(*batch)[0]
         self._losses.append(loss.detach())  # looked at where the device is waited for
-        if self.trainer.is_last_batch or self.global_step + 1 == self.trainer.max_steps:
+        is_last = self.trainer.is_last_batch or self.global_step + 1 == self.trainer.max_steps
+        if is_last and ends_step(self.trainer, batch_idx):
             mean = sum(map(float, self._losses)) / len(self._losses)
             # once an epoch: it takes as long as a layer of the network
             self.log("train/loss", mean, on_step=False, on_epoch=True, prog_bar=True, batch_size=1, sync_dist=True)

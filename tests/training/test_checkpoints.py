@@ -8,7 +8,9 @@ import shutil
 import signal
 import tempfile
 from dataclasses import replace
+from functools import partial
 
+import lightning.pytorch as pl
 import pytest
 import torch
 
@@ -84,6 +86,36 @@ def test_signal_keeps_the_step_and_the_run_goes_on_to_the_same_bits(tmp_path, mo
         return
     train(SCENE, settings=SETTINGS, folder=tmp_path / "rest", resume=tmp_path / "cut")
     assert (tmp_path / "rest" / "model.safetensors").read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "step", "kept"),
+    [({"trainer": partial(pl.Trainer, accelerator="cpu", accumulate_grad_batches=3)}, 2, 3)],
+    ids=["gathered"],
+)
+def test_run_stops_only_where_nothing_of_it_is_lost(tmp_path, monkeypatch, change, step, kept):
+    def stop(number, frame):
+        raise Stopped
+
+    def send(loss):
+        sent.append(step)
+        if len(sent) == 1:
+            signal.raise_signal(signal.SIGUSR1)
+        return loss
+
+    sent, settings = [], replace(SETTINGS, **change)
+    train(SCENE, settings=settings, folder=tmp_path / "whole")
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        with monkeypatch.context() as patched, pytest.raises(Stopped):
+            at_step(patched, step, send)
+            train(SCENE, settings=settings, folder=tmp_path / "cut")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert state(tmp_path / "cut")["global_step"] == kept
+    train(SCENE, settings=settings, folder=tmp_path / "rest", resume=tmp_path / "cut")
+    models = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("whole", "rest")]
+    assert models[0] == models[1]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationScheduler
 from sklearn import metrics
 
 from hsfusion.data.public import indian_pines_bands
@@ -16,11 +16,17 @@ from hsfusion.errors import EnvironmentFailure, HsFusionError, InputError
 from hsfusion.nn.band_fusion import matrix_product
 from hsfusion.runs.experiment import prepare_experiment
 from hsfusion.runs.settings import FUSIONS, ModelSettings, TrainSettings
-from hsfusion.runs.training import check_gpu_memory, fit_network, patch_data, steps_of
+from hsfusion.runs.training import check_gpu_memory, fit_network, patch_data
 from hsfusion.spectra import BandGroup, Bands, even_groups
 from hsfusion.training.building import WeightReadout, build_network
 from hsfusion.training.callbacks import History, KeepBest, WeightHistory
-from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights, confusion_matrix
+from hsfusion.training.classifier import (
+    FusionClassifier,
+    accuracies,
+    balanced_class_weights,
+    confusion_matrix,
+    steps_of,
+)
 from hsfusion.training.model_file import ClassList, ModelHeader, load_model, save_model
 
 BANDS = indian_pines_bands()
@@ -275,10 +281,30 @@ def test_early_stopping_counts_from_where_bands_are_chosen(first_step, stopped):
         ({"limit_train_batches": 80}, 600),
         ({"max_steps": 120}, 120),
         ({"fast_dev_run": True}, 1),
+        ({"callbacks": GradientAccumulationScheduler({10: 4})}, 526),
     ],
 )
 def test_steps_are_those_that_the_trainer_makes(limits, steps):
     assert steps_of(pl.Trainer(max_epochs=12, accelerator="cpu", logger=False, **limits), 50) == steps
+
+
+def test_loss_of_an_epoch_is_the_mean_of_its_batches_also_where_steps_are_limited(monkeypatch):
+    losses, loss_of = [], FusionClassifier._loss
+
+    def loss(self, patches, classes):
+        value, logits = loss_of(self, patches, classes)
+        losses.extend([value.item()] if self.training else [])
+        return value, logits
+
+    monkeypatch.setattr(FusionClassifier, "_loss", loss)
+    model = ModelSettings(channels=4, width=8, receptive_field=3, linear=False, whitening="none")
+    gathering = partial(pl.Trainer, accelerator="cpu", accumulate_grad_batches=3, max_steps=3)
+    settings = TrainSettings(threads=1, epochs=2, steps_per_epoch=5, model=model, trainer=gathering)
+    experiment = prepare_experiment(synthetic_scene(seed=0, height=40, width=40), settings)
+    fitted = fit_network(settings, experiment.network, [(experiment, patch_data(settings, experiment))], None)
+    steps, means = fitted.history["train/loss"]
+    assert (steps, len(losses)) == ([2, 3], 8)
+    assert means == pytest.approx([np.mean(losses[:5]), np.mean(losses[5:])])
 
 
 def test_training_with_a_limit_is_a_whole_one():
