@@ -20,7 +20,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies.launchers import subprocess_script
 
@@ -143,7 +143,8 @@ class LastCheckpoint(Checkpoint):
     """Keeps the end of each epoch in a file, and the step after which a signal stops the training.
 
     The file is whole at any time, and holds finite numbers only. Signals are raised again once the step is kept, for
-    what handled them before; a second one at once.
+    what handled them before; a second one at once. Beside a callback that acts at the start of epochs, which Lightning
+    leaves out where a run goes on in the middle of one, the training stops at the end of an epoch.
     """
 
     def __init__(self, path: Path) -> None:
@@ -157,6 +158,8 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Waits for signals, except for those that are ignored, as by nohup."""
+        callbacks: Any = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        self._whole_epochs = any(map(_starts_epochs, callbacks))
         if threading.current_thread() is threading.main_thread():
             heard = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
             self._handlers = {number: signal.signal(number, self._receive) for number in heard}
@@ -164,8 +167,8 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stops after the step; after the last one of an epoch, at its end."""
-        goes_on = trainer.is_last_batch or not ends_step(trainer, batch_idx)
+        """Stops after the optimizer step; after the last one of an epoch, at its end."""
+        goes_on = trainer.is_last_batch or self._whole_epochs or not ends_step(trainer, batch_idx)
         if not goes_on and self._is_asked(trainer):
             self._save(trainer, pl_module)
             self._stop()
@@ -208,6 +211,12 @@ class LastCheckpoint(Checkpoint):
     def _stop(self) -> None:
         self._restore()
         signal.raise_signal(self._received[0] if self._received else signal.SIGTERM)
+
+
+def _starts_epochs(callback: pl.Callback) -> bool:
+    """Whether a callback does something at the start of epochs but show it."""
+    acts = type(callback).on_train_epoch_start is not pl.Callback.on_train_epoch_start
+    return acts and not isinstance(callback, ProgressBar)
 
 
 class WholeFiles(TorchCheckpointIO):
