@@ -313,8 +313,8 @@ def _remove_leftovers(request: MapRequest, written: Iterable[Path], journals: li
         journal.close()
     for pattern in (*leftovers, f".{glob.escape(request.out.stem)}.journal-*"):
         for path in request.out.parent.glob(pattern):
-            if not path.name.startswith(lock.path.name):  # SQLite has another file beside it
-                with suppress(PermissionError):  # on Windows, of another process that begins
+            if path != lock.path:
+                with suppress(PermissionError):  # on Windows, where SQLite or another process has it open
                     path.unlink(missing_ok=True)
     lock.delete()
 
