@@ -285,16 +285,10 @@ def _trainer(
     for name in ("lightning.pytorch", "lightning.fabric"):  # which sets its own level when it is imported
         logging.getLogger(name).setLevel(logging.WARNING)
     make = settings.trainer or partial(pl.Trainer, accelerator="auto", devices=1, deterministic=True)
-    if settings.patience is not None:
-        if not validated:
-            fix = "leave out patience, or raise split.val_fraction"
-            raise InputError("split", "number of validation pixels", 0, "at least 1, which patience needs", fix)
-        callbacks.append(EarlyStopping("val/overall_accuracy", mode="max", patience=settings.patience))
+    asked = getattr(make, "keywords", {})
+    callbacks = [*callbacks, *_further_callbacks(settings, asked, validated=validated)]
     with configuration_errors("logger"):
         loggers = [] if folder is None else [logger(save_dir=folder / "logs") for logger in settings.loggers]
-    with configuration_errors("callbacks"):
-        callbacks += [given if isinstance(given, pl.Callback) else given() for given in settings.callbacks]
-    asked = getattr(make, "keywords", {})
     if (precision := str(asked.get("precision") or 32)) not in _PRECISIONS:
         raise InputError("trainer", "precision", precision, f"one of {', '.join(_PRECISIONS)}", "choose one of them")
     usual = {
@@ -308,10 +302,9 @@ def _trainer(
     }
     fixed = {"max_epochs": settings.epochs, "use_distributed_sampler": False, **_accelerator(asked)}
     bar = [RichProgressBar()] if asked.get("enable_progress_bar", settings.progress) else []
-    callbacks = [*callbacks, *(asked.get("callbacks") or ()), *bar]
     try:
         with configuration_errors("trainer"), warnings.catch_warnings(action="ignore", category=PossibleUserWarning):
-            return make(**{**usual, **asked, **fixed, "callbacks": callbacks})
+            return make(**{**usual, **asked, **fixed, "callbacks": [*callbacks, *bar]})
     except MisconfigurationException as error:
         if asked.get("accelerator", "auto") in ("auto", "cpu"):
             raise HsFusionError(f"configuration: trainer cannot be used: {error}. Fix: correct trainer.*") from error
@@ -319,6 +312,21 @@ def _trainer(
             f"trainer: accelerator is {asked.get('accelerator')} with {asked.get('devices')} devices, expected what "
             f"this machine has ({error}). Fix: use trainer=cpu or trainer=auto."
         ) from error
+
+
+def _further_callbacks(settings: TrainSettings, asked: dict[str, Any], *, validated: bool) -> list[pl.Callback]:
+    """Those that are asked for; one that goes by validation pixels is refused where there are none."""
+    patience = settings.patience
+    stop = [] if patience is None else [EarlyStopping("val/overall_accuracy", mode="max", patience=patience)]
+    callbacks: list[pl.Callback] = [*stop, *(asked.get("callbacks") or ())]
+    with configuration_errors("callbacks"):
+        callbacks += [given if isinstance(given, pl.Callback) else given() for given in settings.callbacks]
+    going = [callback for callback in callbacks if str(getattr(callback, "monitor", "")).startswith("val/")]
+    if going and not (validated and asked.get("limit_val_batches", 1)):
+        name = type(going[0]).__name__ if patience is None else "patience"
+        fix = f"leave out {name}, or raise {'trainer.limit_val_batches' if validated else 'split.val_fraction'}"
+        raise InputError("split", "number of validation pixels", 0, f"at least 1, which {name} needs", fix)
+    return callbacks
 
 
 def _accelerator(asked: dict[str, Any]) -> dict[str, str]:

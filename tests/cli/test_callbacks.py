@@ -3,6 +3,7 @@
 import importlib.util
 import json
 
+import numpy as np
 import pytest
 import rasterio
 import torch
@@ -11,6 +12,8 @@ from hydra import compose, initialize_config_dir
 from hsfusion.cli.commands import settings_of
 from hsfusion.cli.words import CONF, hydra_word, hydra_words
 from hsfusion.data.synthetic import synthetic_scene
+
+from .conftest import SMALL
 
 
 def test_callbacks_of_users_run_beside_those_of_the_training(hsfusion, tmp_path):
@@ -52,6 +55,7 @@ def test_fast_dev_run_trains_one_batch_and_writes_a_run(hsfusion, tmp_path):
     [
         (["callbacks=lr_monitor", "logger=none"], "no logger. Fix: correct callbacks.* or trainer.*"),
         (["trainer.limit_train_batches=-1"], "trainer cannot be used"),
+        (["callbacks=early_stopping", "trainer.limit_val_batches=0"], "or raise trainer.limit_val_batches."),
         (["trainer.precision=64-true"], "trainer: precision is 64-true, expected one of 32, 32-true, bf16-mixed"),
         (["callbacks=early_stopping", "callbacks.early_stopping.patients=3"], "callbacks cannot be used"),
         (["logger=mlflow"], "pip install -U 'mlflow"),
@@ -65,6 +69,18 @@ def test_what_lightning_refuses_is_one_line(hsfusion, tmp_path, words, line):
     done = hsfusion("train", *words, cwd=tmp_path, small=True)
     assert done.returncode in (2, 3), done.stderr
     assert line in done.stderr and done.stderr.startswith("hsfusion: error: ") and done.stderr.count("\n") == 1
+
+
+def test_callback_that_goes_by_validation_pixels_is_refused_without_any(hsfusion, tmp_path):
+    labels = synthetic_scene(seed=0, height=40, width=40).labels
+    for part, half in (("train", 0), ("test", 1)):
+        np.save(tmp_path / f"{part}.npy", np.where(np.arange(40) // 20 == half, labels, 0))
+    words = [*(word for word in SMALL if not word.startswith("split")), "callbacks=early_stopping"]
+    done = hsfusion("train", *words, "split=fixed", "split.train=train.npy", "split.test=test.npy", cwd=tmp_path)
+    assert done.stderr == (
+        "hsfusion: error: split: number of validation pixels is 0, expected at least 1, which EarlyStopping needs. "
+        "Fix: leave out EarlyStopping, or raise split.val_fraction.\n"
+    )
 
 
 @pytest.mark.parametrize(
