@@ -274,6 +274,8 @@ class TrainSettings(Settings):
             check_value("select", change, "Mapping", choices=(*ModelSettings.keys(), *SELECTABLE))
         for part in ("groups", "split", "optimizer"):
             check_arguments(part, getattr(self, part))
+        if number := getattr(self.trainer, "keywords", {}).get("overfit_batches"):  # Lightning replaces the sampler
+            raise refusal("trainer.overfit_batches", number, "0; trainer.limit_train_batches makes epochs short")
         if all(
             part in self.freeze or self.thaw_at.get(part, 0.0) >= 1 or self.lr_scales.get(part, 1.0) == 0
             for part in PARTS
