@@ -122,9 +122,7 @@ def _training(cfg: DictConfig, command: str) -> Iterator[dict[str, Any]]:
     from hsfusion.scenes.description import to_yaml
 
     show_warnings()
-    again = (
-        command_again(command) if cfg.resume is None else recorded_command(Path(cfg.resume)) or command_again(command)
-    )
+    again = (None if cfg.resume is None else recorded_command(Path(cfg.resume))) or command_again(command)
     options = {
         "settings": settings_of(cfg),
         "name": str(cfg.name),
@@ -142,6 +140,8 @@ def _training(cfg: DictConfig, command: str) -> Iterator[dict[str, Any]]:
             raise
         folder = options["folder"]
         start = folder if (folder / "checkpoints" / "last.ckpt").is_file() else cfg.resume
+        if start is not None and HydraConfig.get().job.chdir:  # the next call begins elsewhere
+            start = Path(start).absolute()
         again = command_again(command, *([] if start is None else [f"resume={start}"]))
         interruption.advice = f"{'Start again' if start is None else 'Continue'} with: {again}"
         raise

@@ -123,9 +123,10 @@ def _dispatch(args: list[str]) -> None:
     module = importlib.import_module(f"hsfusion.cli.{_MODULES.get(command, command)}")
     os.environ[COMMAND] = command
     # processes of a distributed run start this very file with the same arguments
-    # (flags first: Hydra's parser wants the overrides in one piece)
-    words = sorted(args[1:], key=lambda word: "=" in word and not word.startswith("-"))
-    sys.argv = [str(module.__file__), *words]
+    # (flags first: Hydra's parser wants the overrides in one piece, and not as the value of --info)
+    overrides = [word for word in args[1:] if "=" in word and not word.startswith("-")]
+    flags = [word for word in args[1:] if word not in overrides]
+    sys.argv = [str(module.__file__), *flags, *(["all"] if flags[-1:] == ["--info"] else []), *overrides]
     module.command()
 
 

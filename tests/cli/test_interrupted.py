@@ -119,8 +119,10 @@ def root_log():
     root.setLevel(level)
 
 
-def test_interrupted_training_names_the_command_that_resumes_it(root_log, monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize("place", ["", "elsewhere"])
+def test_interrupted_training_names_the_command_that_resumes_it(root_log, monkeypatch, capsys, tmp_path, place):
     monkeypatch.chdir(tmp_path)
+    moved = [f"hydra.run.dir={place}", "hydra.job.chdir=true"] if place else []
     start = History.on_train_epoch_start
 
     def stop(self, trainer, module):
@@ -129,12 +131,12 @@ def test_interrupted_training_names_the_command_that_resumes_it(root_log, monkey
         start(self, trainer, module)
 
     monkeypatch.setattr(History, "on_train_epoch_start", stop)
-    monkeypatch.setattr(sys, "argv", ["hsfusion", "train", *SMALL, "run_dir=Läufe, 1", "--config-dir=."])
+    monkeypatch.setattr(sys, "argv", ["hsfusion", "train", *SMALL, "run_dir=Läufe, 1", "--config-dir=.", *moved])
     assert cli.main() == 143
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("hsfusion: interrupted. Continue with: hsfusion train --config-dir=. scene=synthetic ")
     words = shlex.split(line.partition("with: ")[2])
-    assert words[-1] == "resume=Läufe, 1"
+    assert words[-1] == f"resume={tmp_path / place / 'Läufe, 1' if place else 'Läufe, 1'}"
     root_log()
     monkeypatch.setattr(History, "on_train_epoch_start", start)
     monkeypatch.setattr(sys, "argv", words)
