@@ -9,13 +9,12 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import Field, fields
 from itertools import pairwise
 from pathlib import Path
 from textwrap import fill, indent
 from typing import Any
-from warnings import catch_warnings
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -36,6 +35,7 @@ _RUN = "a run folder, or a model.safetensors"
 _RESUMABLE = ("train", "finetune")
 _TARGET = re.compile(r"_target_: *(\S+)")
 _RETURNED = JobReturn.return_value
+_search = ExitStack()  # what a search holds to its end
 # what stands for keys that have no default
 _EXPECTED = {"run": _RUN, "pretrained": _RUN, "folder": "a folder"}
 
@@ -52,7 +52,7 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
     In a multirun one failing run does not stop the others: each failure is one line, and the exit code is that of the
     first.
     """
-    codes: list[int] = []
+    codes, failures = list[int](), list[Exception]()
 
     def checked(cfg: DictConfig) -> object:
         values: list[object] = []
@@ -67,6 +67,7 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
         value, cfg = done._return_value, done.hydra_cfg
         if done.status == JobStatus.FAILED:
             if not cfg or cfg.hydra.runtime.choices["hydra/sweeper"] != "basic":
+                failures.append(value)
                 raise value
             codes.append(report(value))
         return value
@@ -81,9 +82,11 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own message and exits with 1
     JobReturn.return_value = property(value_of, _RETURNED.fset)  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        with tempfile.TemporaryDirectory(prefix="hsfusion-") as folder:
+        with tempfile.TemporaryDirectory(prefix="hsfusion-") as folder, _search:
             os.environ["HSFUSION_SWEEP"] = folder  # where files of Hydra go that nobody reads
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
+    except ValueError as error:  # Optuna's, where every trial failed
+        raise next(iter(failures), error) from None
     finally:
         JobReturn.return_value = _RETURNED  # pyright: ignore[reportAttributeAccessIssue]
     if failed := [code for code in codes if code]:
@@ -127,28 +130,30 @@ class TrialTable(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Makes the folder, which the database does not; of a study that was killed, the rest of its trials run."""
-        import optuna  # pyright: ignore[reportMissingImports]
+        if code := guarded(lambda: self._start(config.hydra)):  # Hydra lets pass what a callback raises
+            raise SystemExit(code)
 
-        Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
-        # no such study yet; and enqueue_trial counts as experimental
-        with suppress(KeyError), catch_warnings(action="ignore"):
-            study = optuna.load_study(study_name=config.hydra.sweeper.study_name, storage=config.hydra.sweeper.storage)
-            for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-                study.enqueue_trial(trial.params)
-            sweeper, done = config.hydra.sweeper, len(study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)))
-            with read_write(config.hydra):
-                sweeper.n_trials = max(0, sweeper.n_trials - done)
+    def _start(self, config: DictConfig) -> None:
+        from hydra_plugins.hydra_optuna_sweeper import _impl  # pyright: ignore[reportMissingImports]
+
+        from hsfusion.runs.folder import held
+        from hsfusion.runs.search import continue_study
+
+        sweeper = config.sweeper
+        _search.enter_context(held(Path(config.sweep.dir)))
+        words = [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *config.overrides.task]
+        space, fixed = _impl.create_params_from_overrides(words)
+        space = {key: of for key, of in space.items() if key not in fixed}
+        with read_write(config):
+            sweeper.n_trials -= continue_study(sweeper.study_name, sweeper.storage, space=space)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Writes and prints the table, and draws a figure."""
-        import optuna  # pyright: ignore[reportMissingImports]
-
-        from hsfusion.runs.report import write_trials
+        from hsfusion.runs.search import write_trials
 
         sweeper, folder = config.hydra.sweeper, Path(config.hydra.sweep.dir)
-        study = optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
-        print(*write_trials(study, folder, metric=config.optimized_metric), sep="\n")
+        lines = write_trials(sweeper.study_name, sweeper.storage, folder, metric=config.optimized_metric)
+        print(*lines, sep="\n")
 
 
 def check(cfg: DictConfig, config_name: str) -> None:

@@ -143,9 +143,8 @@ def evidence(cfg: DictConfig) -> None:
     _seeds(cfg)
     plan = EvidenceSettings(**values_of(EvidenceSettings, cfg) | {"random_split": instantiate(cfg.random_split)})
     # what does not change a number: classifiers can be added later
-    values = {
-        key: cfg[key] for key in cfg if key not in ("folder", "jobs", "worker", "progress", "retrain", "sweep_dir")
-    }
+    free = ("folder", "jobs", "worker", "progress", "retrain", "sweep_dir")
+    values = {key: cfg[key] for key in cfg if key not in free}
     verdict = gather_evidence(
         scene_of(cfg),
         str(cfg.folder),
@@ -221,8 +220,7 @@ def _collect(
     command = shown(*(f"{key}={Path(path).name}" if path else key for key, path in named))
     rows = list(earlier)
     for row in chain([None], measured):
-        if row is not None:
-            rows.append(row)
+        rows += [] if row is None else [row]
         if cfg.json is not None:
             content = document(rows, summary=summarise(rows), command=command, configuration=configuration)
             write_json(Path(str(cfg.json)), content)

@@ -55,10 +55,8 @@ def command() -> None:
     name, words = os.environ[COMMAND], sys.argv[1:]
     if {"-h", "--help"} & set(words):
         print(help_of(name))
-    elif name == "inspect":
-        inspect(words)
     else:
-        weights(words)
+        {"inspect": inspect, "weights": weights}[name](words)
 
 
 def inspect(words: Sequence[str]) -> None:

@@ -60,16 +60,30 @@ class LineFormatter(logging.Formatter):
         return printable(super().formatMessage(record), longest=None)
 
 
+class _Hold:
+    """Holds a folder until it is released, or this process ends; not one that is held already."""
+
+    def __init__(self, folder: Path) -> None:
+        self._owner, self.lock = folder / _OWNER, FileLock(folder / _LOCK, thread_local=False)
+        with suppress(Timeout, OSError):  # held by the first process of a distributed run, or no disk for it
+            self.lock.acquire(timeout=0)
+            write_file(self._owner, f"process {os.getpid()} on {platform.node()}\n")
+
+    def release(self) -> None:
+        """Leaves the folder to others."""
+        if self.lock.is_locked:
+            self._owner.unlink(missing_ok=True)
+            self.lock.release()
+            Path(self.lock.lock_file).unlink(missing_ok=True)
+
+
 class RunLog(logging.FileHandler):
     """The log of a run, which holds its folder as long as it is open: no other process may go on from it."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "train.log", encoding="utf-8")
         self.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        self._owner, self._lock = folder / _OWNER, FileLock(folder / _LOCK, thread_local=False)
-        with suppress(Timeout, OSError):  # held by the first process of a distributed run, or no disk for it
-            self._lock.acquire(timeout=0)
-            write_file(self._owner, f"process {os.getpid()} on {platform.node()}\n")
+        self._hold = _Hold(folder)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """A full disk ends no training by what it logs."""
@@ -77,10 +91,20 @@ class RunLog(logging.FileHandler):
     def close(self) -> None:
         """Closes the log, and leaves the folder to others."""
         super().close()
-        if self._lock.is_locked:
-            self._owner.unlink(missing_ok=True)
-            self._lock.release()
-            Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._hold.release()
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Makes a folder, and holds it for this process; one that another process holds is refused."""
+    folder.mkdir(parents=True, exist_ok=True)
+    hold = _Hold(folder)
+    try:
+        if not hold.lock.is_locked:
+            _refuse_running(folder)
+        yield
+    finally:
+        hold.release()
 
 
 def _refuse_running(run: Path) -> None:

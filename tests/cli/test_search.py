@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from hsfusion.cli.app import TrialTable
 from hsfusion.data.synthetic import synthetic_scene
+from hsfusion.runs.folder import held
 
 from .conftest import SMALL
 
@@ -91,21 +92,17 @@ def test_table_of_trials_names_the_words_of_the_best(tmp_path, monkeypatch, caps
         SimpleNamespace(number=1, state=SimpleNamespace(name="FAIL"), value=None, params={"model.width": 64}),
     ]
     study = SimpleNamespace(trials=trials, best_trial=trials[0], best_params=trials[0].params)
-    study.get_trials = lambda states: []
-    states = SimpleNamespace(TrialState=SimpleNamespace(RUNNING=0, COMPLETE=1))
-    monkeypatch.setitem(sys.modules, "optuna", SimpleNamespace(load_study=lambda **_: study, trial=states))
-    sweep = {"sweep": {"dir": str(tmp_path / "new")}, "sweeper": {"study_name": "a", "storage": "b", "n_trials": 3}}
-    config = OmegaConf.create({"hydra": sweep, "optimized_metric": "val/kappa"})
-    TrialTable().on_multirun_start(config)
-    TrialTable().on_multirun_end(config)
-    with open(tmp_path / "new" / "trials.csv", newline="") as file:
+    monkeypatch.setitem(sys.modules, "optuna", SimpleNamespace(load_study=lambda **_: study))
+    sweep = {"sweep": {"dir": str(tmp_path)}, "sweeper": {"study_name": "a", "storage": "b"}}
+    TrialTable().on_multirun_end(OmegaConf.create({"hydra": sweep, "optimized_metric": "val/kappa"}))
+    with open(tmp_path / "trials.csv", newline="") as file:
         assert list(csv.reader(file)) == [
             ["trial", "state", "val/kappa", "model.width"],
             ["0", "COMPLETE", "0.75", "32"],
             ["1", "FAIL", "", "64"],
         ]
     assert "best: trial 0, model.width=32\n" in capsys.readouterr().out
-    assert (tmp_path / "new" / "trials.png").is_file()
+    assert (tmp_path / "trials.png").is_file()
 
 
 def test_search_by_optuna_goes_on_with_its_study(hsfusion, tmp_path):
@@ -123,3 +120,23 @@ def test_search_by_optuna_goes_on_with_its_study(hsfusion, tmp_path):
     assert [row[1] for row in rows] == ["COMPLETE", "FAIL", "COMPLETE"]
     assert rows[1][3:] == rows[2][3:] != rows[0][3:]
     assert len(list(tmp_path.glob("runs/tune/*/validation.json"))) == 2
+
+    def refused(*more):
+        done = hsfusion("train", *words, *more, cwd=tmp_path, small=True)
+        assert done.returncode and done.stderr.count("\n") == 1
+        assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE", "RUNNING"]
+        return done.stderr
+
+    with held(tmp_path / "runs/tune"):
+        assert "runs/tune: run is still going, in process " in refused()
+    assert "optimizer.lr is CategoricalDistribution(choices=(0.1, 0.2)), expected LogUniform" in refused(
+        "optimizer.lr=choice(0.1,0.2)"
+    )
+
+
+def test_search_of_which_every_trial_fails_ends_in_its_error(hsfusion, tmp_path):
+    pytest.importorskip("optuna")
+    words = ["experiment=tune_optuna", "model.dropout=2", "hydra.sweeper.n_trials=2"]
+    done = hsfusion("train", *words, "hydra.sweeper.max_failure_rate=1", cwd=tmp_path, small=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("hsfusion: error: settings: model.dropout is 2, expected between ")

@@ -1,0 +1,57 @@
+"""The study of a search by Optuna: what of it goes on, and what it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from warnings import catch_warnings
+
+from hsfusion import plots
+from hsfusion.errors import InputError
+from hsfusion.spectra.weights import write_table
+
+
+def continue_study(name: str, storage: str, *, space: Mapping[str, Any]) -> int:
+    """Has trials of a study that were killed run again; gives the number of those that are complete.
+
+    ``space`` is key -> distribution of what is searched, which has to be that of the trials.
+    """
+    import optuna  # pyright: ignore[reportMissingImports]
+
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:  # no such study yet
+        return 0
+    for key, before in ((key, of) for trial in study.get_trials() for key, of in trial.distributions.items()):
+        try:
+            optuna.distributions.check_distribution_compatibility(before, space.get(key, before))
+        except ValueError as error:
+            fix = f"restore {key}, or choose another name"
+            raise InputError("command line", key, space[key], f"{before} as in the study {name}", fix) from error
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        with catch_warnings(action="ignore"):  # enqueue_trial counts as experimental
+            study.enqueue_trial(trial.params)
+    return len(study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)))
+
+
+def write_trials(name: str, storage: str, folder: Path, *, metric: str) -> list[str]:
+    """Writes the trials of a study that maximizes a metric: table, figure; gives lines that say the best."""
+    import optuna  # pyright: ignore[reportMissingImports]
+
+    study: Any = optuna.load_study(study_name=name, storage=storage)
+    trials = study.trials
+    keys = sorted({key for trial in trials for key in trial.params})
+    rows = [["trial", "state", metric, *keys]]
+    rows += [[of.number, of.state.name, of.value, *(of.params.get(key) for key in keys)] for of in trials]
+    write_table(folder / "trials.csv", rows[0], rows[1:])
+    lines = ["".join(f"{str(cell)[:21]:<23}" for cell in row).rstrip() for row in rows]
+    done = [trial for trial in trials if trial.value is not None]
+    if done:
+        of_keys = {key: [of.params[key] for of in done] for key in keys if all(key in of.params for of in done)}
+        figure = plots.trials_figure([trial.value for trial in done], of_keys, metric=metric)
+        plots.save_figure(figure, folder / "trials")
+        words = " ".join(f"{key}={value}" for key, value in study.best_params.items())
+        lines += [f"best: trial {study.best_trial.number}, {words}", f"figure       {folder / 'trials.png'}"]
+    return [*lines, f"table        {folder / 'trials.csv'}"]
