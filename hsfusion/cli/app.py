@@ -18,10 +18,12 @@ from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
@@ -34,7 +36,7 @@ from hsfusion.scenes.description import check_scene_value, commented_keys, expec
 _RUN = "a run folder, or a model.safetensors"
 _RESUMABLE = ("train", "finetune")
 _TARGET = re.compile(r"_target_: *(\S+)")
-_RETURNED = JobReturn.return_value
+_HYDRA = JobReturn.return_value, Hydra.get_mode  # both are replaced while a command runs
 _search = ExitStack()  # what a search holds to its end
 # what stands for keys that have no default
 _EXPECTED = {"run": _RUN, "pretrained": _RUN, "folder": "a folder"}
@@ -73,24 +75,29 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
         return value
 
     _check_config_dir()
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        show_help(config_name, hydra_words(sys.argv[1:], config_name))
+    if {"-h", "--help"} & set(words := hydra_words(sys.argv[1:], config_name)):
+        show_help(config_name, words)
         return
-    sys.argv[1:] = hydra_words(sys.argv[1:], config_name)
-    fixed = fixed_keys(sys.argv[1:])
-    sys.argv += ["hydra.sweep.dir=${sweep_dir}"] if "sweep_dir" in fixed else []
+    fixed = fixed_keys(words)
+    sys.argv[1:] = [*words, *(["hydra.sweep.dir=${sweep_dir}"] if "sweep_dir" in fixed else [])]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own message and exits with 1
-    JobReturn.return_value = property(value_of, _RETURNED.fset)  # pyright: ignore[reportAttributeAccessIssue]
+    read = property(value_of, _HYDRA[0].fset)
+    JobReturn.return_value, Hydra.get_mode = read, _mode  # pyright: ignore[reportAttributeAccessIssue]
     try:
         with tempfile.TemporaryDirectory(prefix="hsfusion-") as folder, _search:
             os.environ["HSFUSION_SWEEP"] = folder  # where files of Hydra go that nobody reads
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
-    except ValueError as error:  # Optuna's, where every trial failed
-        raise next(iter(failures), error) from None
+    except ValueError as error:  # of Optuna, where every trial failed
+        raise (first := [*failures, error][0]) from first.__cause__
     finally:
-        JobReturn.return_value = _RETURNED  # pyright: ignore[reportAttributeAccessIssue]
+        JobReturn.return_value, Hydra.get_mode = _HYDRA  # pyright: ignore[reportAttributeAccessIssue]
     if failed := [code for code in codes if code]:
         raise SystemExit(failed[0])
+
+
+def _mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+    """Whether it is a multirun; Hydra's own takes a configuration with an error for none, and blames another word."""
+    return self.compose_config(config_name, overrides, RunMode.MULTIRUN, validate_sweep_overrides=False).hydra.mode
 
 
 def _run(cfg: DictConfig, task: Callable[[DictConfig], object], config_name: str, fixed: Collection[str]) -> object:
@@ -152,8 +159,7 @@ class TrialTable(Callback):
         from hsfusion.runs.search import write_trials
 
         sweeper, folder = config.hydra.sweeper, Path(config.hydra.sweep.dir)
-        lines = write_trials(sweeper.study_name, sweeper.storage, folder, metric=config.optimized_metric)
-        print(*lines, sep="\n")
+        print(*write_trials(sweeper.study_name, sweeper.storage, folder, metric=config.optimized_metric), sep="\n")
 
 
 def check(cfg: DictConfig, config_name: str) -> None:

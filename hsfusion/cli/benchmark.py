@@ -142,8 +142,7 @@ def evidence(cfg: DictConfig) -> None:
 
     _seeds(cfg)
     plan = EvidenceSettings(**values_of(EvidenceSettings, cfg) | {"random_split": instantiate(cfg.random_split)})
-    # what does not change a number: classifiers can be added later
-    free = ("folder", "jobs", "worker", "progress", "retrain", "sweep_dir")
+    free = ("folder", "jobs", "worker", "progress", "retrain", "sweep_dir")  # changes no number, or adds to them
     values = {key: cfg[key] for key in cfg if key not in free}
     verdict = gather_evidence(
         scene_of(cfg),

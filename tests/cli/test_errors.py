@@ -354,3 +354,9 @@ def test_command_is_shown_as_the_shell_of_the_system_reads_it(monkeypatch, syste
         patched.setattr(os, "name", system)
         written = shown("hsfusion", "weights", r"D:\runs", "my runs")
     assert written == line
+
+
+def test_flag_at_the_end_takes_no_word_for_its_value(hsfusion, tmp_path):
+    done = hsfusion("train", "scene=synthetic", "--info", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "scene: synthetic" in done.stdout

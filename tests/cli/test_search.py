@@ -140,3 +140,11 @@ def test_search_of_which_every_trial_fails_ends_in_its_error(hsfusion, tmp_path)
     done = hsfusion("train", *words, "hydra.sweeper.max_failure_rate=1", cwd=tmp_path, small=True)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("hsfusion: error: settings: model.dropout is 2, expected between ")
+
+
+@pytest.mark.parametrize("word", ["modle.width=16", "groups.numbr=4"])
+def test_mistyped_key_of_a_search_is_the_one_that_is_named(hsfusion, tmp_path, word):
+    pytest.importorskip("optuna")
+    done = hsfusion("train", "experiment=tune_optuna", word, "band_cost=interval(0,0.1)", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"key is {word.partition('=')[0]}, expected a key of the configuration. Fix: did you mean" in done.stderr

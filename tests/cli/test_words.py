@@ -206,9 +206,3 @@ def test_run_of_a_file_has_the_name_of_its_cube(words, name):
         said = [word_value(word) for word in given if word.startswith("name=")]
         assert said == ([] if name is None else [name])
     assert not any(word.startswith("name=") for word in hydra_words(["scene=salinas_a", *words[:1]], "train"))
-
-
-def test_flag_at_the_end_takes_no_word_for_its_value(hsfusion, tmp_path):
-    done = hsfusion("train", "scene=synthetic", "--info", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "scene: synthetic" in done.stdout
