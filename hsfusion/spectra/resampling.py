@@ -17,6 +17,8 @@ _erf = np.vectorize(math.erf, otypes=[float])
 _PER_STEP, _LEAST, _MOST, _MOST_IN_ALL = 4, 25, 1001, 2_000_000
 # bands no further apart than so many of their widths leave no gap
 _WIDEST_SEAM = 1.5
+# bands whose centres and widths differ by less than this share of the width are the same, the less they differ
+_SAME = 0.01
 # of predicted bands, in multiples of a band's variance; on validation pixels 0.01 to 0.1 are alike
 _RIDGE = 0.01
 
@@ -90,8 +92,8 @@ def mixing_matrix(old: Bands, new: Bands) -> NDArray[np.float64]:
     """Each new band as a weighted mean of good old ones: (C', C), rows sum to 1, or to 0 where they see less than half.
 
     The response of a new band is a Gaussian within its FWHM, integrated over the old bands, each as wide as its spacing
-    but between 1 and 1.5 FWHM: that of ``spectral.BandResampler``. A
-    new band with the centre and FWHM of an old one is the same band.
+    but between 1 and 1.5 FWHM: that of ``spectral.BandResampler``. A new band with the centre and FWHM of an old one is
+    the same band, and one that differs by less than 1 % of its FWHM is partly so.
     """
     width, old_width = width_nm(new)[:, None], width_nm(old)
     spacing = np.where(old.good, band_spacing_nm(old, old.good[None]), old_width)
@@ -101,10 +103,12 @@ def mixing_matrix(old: Bands, new: Bands) -> NDArray[np.float64]:
         _erf(2 * np.sqrt(np.log(2)) * np.clip((offset + side) / width, -0.5, 0.5)) for side in (half, -half)
     )
     mix = np.where(old.good, upper - lower, 0.0)
-    same = (offset == 0) & (width == old_width) & old.good
-    mix = np.where(same.any(1, keepdims=True), same, mix)
     whole = mix.sum(1, keepdims=True)
-    return np.where(whole >= _erf(np.sqrt(np.log(2))), mix, 0) / np.maximum(whole, 1e-300)
+    mix = np.where(whole >= _erf(np.sqrt(np.log(2))), mix, 0) / np.maximum(whole, 1e-300)
+    differs = (np.abs(offset) + np.abs(width - old_width)) / (_SAME * width)
+    same = np.where(old.good, np.maximum(1 - differs**2, 0), 0.0)
+    alike = same.max(1, initial=0, keepdims=True)
+    return (1 - alike) * mix + alike * same / np.maximum(same.sum(1, keepdims=True), 1e-300)
 
 
 @dataclass(frozen=True, eq=False)

@@ -143,6 +143,13 @@ def test_a_band_of_the_sensor_itself_is_not_blurred_again():
     assert (mixing_matrix(old, axis([400], 11)) > 0).sum() > 1
 
 
+@pytest.mark.parametrize("shift", [1e-13, 4.5e-13, 1e-3])
+def test_a_band_shifted_by_what_a_unit_rounds_is_nearly_the_same(shift):
+    old = indian_pines_bands()
+    for new in (axis(old.wavelength_nm + shift, old.fwhm_nm), axis(old.wavelength_nm, old.fwhm_nm + shift)):
+        np.testing.assert_allclose(mixing_matrix(old, new), np.eye(len(old)), atol=shift)
+
+
 def test_values_beyond_the_old_bands_are_not_made_up():
     old = axis([400, 410, 420], 10, good=[True, True, False])
     mix = mixing_matrix(old, axis([380, 400, 405, 412, 420], 10))
