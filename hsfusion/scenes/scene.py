@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hsfusion.errors import EnvironmentFailure, InputError, printable
 from hsfusion.scenes.geobox import GeoBox, Window, check_same_grid, crs_name
 from hsfusion.spectra import Bands, match_bands
+from hsfusion.spectra.resampling import twins_nm
 
 if TYPE_CHECKING:
     from hsfusion.scenes.formats.cube_file import CubeFile
@@ -181,6 +182,11 @@ class BandSelection(DerivedScene):
             wrong = (field, listed, "a good band within half a FWHM of each", fix)
         if wrong:
             raise InputError(scene.name, *wrong)
+        if twins := twins_nm(scene.bands, order):
+            listed = ", ".join(f"{nm:.1f}" for nm in twins)
+            _log.warning(
+                "%s: bands of one centre and width are taken in their order in the file: %s nm.", scene.name, listed
+            )
         super().__init__(scene, bands=bands, sources=sources)
         start, first = len(scene.bands), {}
         for name, number in scene.sources:

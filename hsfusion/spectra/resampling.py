@@ -17,6 +17,8 @@ _erf = np.vectorize(math.erf, otypes=[float])
 _PER_STEP, _LEAST, _MOST, _MOST_IN_ALL = 4, 25, 1001, 2_000_000
 # bands no further apart than so many of their widths leave no gap
 _WIDEST_SEAM = 1.5
+# of nm, to which centres and widths are compared: beyond it the unit of a file rounds
+_DECIMALS = 3
 # bands whose centres and widths differ by less than this share of the width are the same, the less they differ
 _SAME = 0.01
 # of predicted bands, in multiples of a band's variance; on validation pixels 0.01 to 0.1 are alike
@@ -27,25 +29,41 @@ def match_bands(wanted: Bands, offered: Bands, *, needed: NDArray[np.bool_] | No
     """Finds each wanted band (C) among the good offered ones: (C,) indices, -1 where none matches.
 
     A band matches if its centre lies within half a FWHM (or spacing, if unknown) of the wanted centre. Nearest pairs
-    are joined first, and no offered band is taken twice. If that leaves a ``needed`` band (C,) without one, only these
-    are matched: a band that is not needed takes no match from one that is.
+    are joined first, among equally near ones those with the nearest FWHM, then in their order, and no offered band is
+    taken twice. If that leaves a ``needed`` band (C,) without one, only these are matched: a band that is not needed
+    takes no match from one that is.
     """
     width = band_spacing_nm(wanted, np.ones((1, len(wanted)), bool)) if wanted.fwhm_nm is None else wanted.fwhm_nm
     distance = np.abs(wanted.wavelength_nm[:, None] - offered.wavelength_nm)  # (C, C')
     near = (distance <= width[:, None] / 2) & offered.good
-    matched = _nearest_first(near, distance)
+    wider = np.zeros(near.shape)
+    if wanted.fwhm_nm is not None and offered.fwhm_nm is not None:
+        wider = np.abs(wanted.fwhm_nm[:, None] - offered.fwhm_nm)
+    matched = _nearest_first(near, distance, wider)
     # not from the start: all bands together keep twins of one centre apart, where spectrometers overlap
     if needed is not None and (matched[needed] < 0).any():
-        matched = _nearest_first(near & needed[:, None], distance)
+        matched = _nearest_first(near & needed[:, None], distance, wider)
     return matched
 
 
-def _nearest_first(near: NDArray[np.bool_], distance: NDArray[np.float64]) -> NDArray[np.int64]:
+def twins_nm(offered: Bands, matched: NDArray[np.int64]) -> list[float]:
+    """Centres of the offered bands that only their order in the file tells apart, if it is not that of ``matched``."""
+    used = matched[matched >= 0]
+    if (np.diff(used) > 0).all():
+        return []
+    parts = [offered.wavelength_nm, *([] if offered.fwhm_nm is None else [offered.fwhm_nm])]
+    alike, count = np.unique(np.round(parts, _DECIMALS)[:, used], axis=1, return_counts=True)
+    return np.unique(alike[0, count > 1]).tolist()
+
+
+def _nearest_first(
+    near: NDArray[np.bool_], distance: NDArray[np.float64], wider: NDArray[np.float64]
+) -> NDArray[np.int64]:
     """Joins the pairs (C, C') that are near, each row and each column once: (C,) column, -1 where none is left."""
     joined = np.full(near.shape[0], -1)
     taken = np.zeros(near.shape[1], bool)
     pairs = np.argwhere(near)
-    for i, j in pairs[np.argsort(distance[near], kind="stable")]:
+    for i, j in pairs[np.lexsort((wider[near].round(_DECIMALS), distance[near].round(_DECIMALS)))]:
         if joined[i] < 0 and not taken[j]:
             joined[i], taken[j] = j, True
     return joined

@@ -29,6 +29,15 @@ def test_scene_matches_itself_band_by_band_even_where_spectrometers_overlap():
     assert match_bands(scene, scene).tolist() == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("shift", [0, 4.5e-13])
+def test_detectors_of_one_centre_are_told_apart_by_their_widths(shift):
+    wanted = Bands(np.array([700.0, 700, 710]), np.array([10.0, 12, 12]), np.ones(3, bool))
+    offered = Bands(np.array([700.0, 710, 700 + shift]), np.array([12.0, 12, 10]), np.ones(3, bool))
+    assert match_bands(wanted, offered).tolist() == [2, 0, 1]
+    assert match_bands(wanted, offered, needed=np.array([False, True, True])).tolist() == [2, 0, 1]
+    assert match_bands(wanted, Bands(offered.wavelength_nm, None, offered.good)).tolist() == [0, 2, 1]
+
+
 def test_no_band_is_taken_twice_and_bad_ones_are_not_taken():
     assert match_bands(bands([500, 502], 10), bands([501])).tolist() == [0, -1]
     assert match_bands(bands([500], 10), bands([500, 503], good=np.array([False, True]))).tolist() == [1]
