@@ -9,7 +9,7 @@ from hsfusion.data.public import indian_pines_bands
 from hsfusion.errors import InputError
 from hsfusion.runs.settings import FUSIONS
 from hsfusion.spectra import BandGroup, Bands, even_groups
-from hsfusion.spectra.resampling import resampling_matrix
+from hsfusion.spectra.resampling import mixing_matrix, resampling_matrix
 from hsfusion.spectra.sensors import sensor_bands
 from hsfusion.training.building import WeightReadout, build_network
 from hsfusion.training.model_file import ClassList, ModelHeader, load_model, save_model
@@ -345,6 +345,32 @@ def test_bands_that_a_sensor_lacks_are_predicted(architecture):
     dealt = network.matrix()[:, ~gap] @ network.standardise(x)[0, ~gap].flatten(1)
     whole = network.matrix() @ network.standardise(x)[0].flatten(1)
     assert (dealt - whole).square().mean() > 0.1 * whole.var()  # leaving the bands out would have been far off
+
+
+@pytest.mark.parametrize(("step", "most"), [(40, 1e-4), (8, 0.1)])  # in place of 0.05 and 0.17 if mixed from old ones
+def test_old_bands_that_are_means_of_the_new_ones_are_these_means(step, most):
+    nm = np.arange(400.0 + step, 1001 - step, step)
+    old = Bands(nm, np.full(nm.size, float(step)), np.ones(nm.size, bool))
+    network, header = trained(old, linear=True)
+    network.linear.weight.normal_(0, 0.1), network.linear.network_share.fill_(0.5)
+    rough = 0.1 * np.random.default_rng(0).standard_normal((61, 81))
+    spectra = 2 + smooth_cube(TEN_NM)[0].flatten(1).numpy() + rough
+    before = mixing_matrix(TEN_NM, old) @ spectra
+    network.mean.copy_(torch.from_numpy(before.mean(1))), network.std.copy_(torch.from_numpy(before.std(1)))
+    set_covariance(network, np.corrcoef(before))
+    carried = carry(network, header, TEN_NM)
+    x, y = (torch.from_numpy(values.reshape(1, -1, 9, 9)).float() for values in (before, spectra))
+    expected = network(x)
+    assert (carried.network(y) - expected).abs().mean() < most * expected.std()
+    assert min(carried.report.expected_r2) > 0.99
+
+
+@pytest.mark.parametrize("shift", [4.5e-13, 1e-3])
+def test_sensor_whose_unit_is_rounded_says_nearly_the_same(shift):
+    network, header = trained()
+    rounded = replace(TEN_NM, wavelength_nm=TEN_NM.wavelength_nm + shift)
+    x = smooth_cube(TEN_NM)
+    torch.testing.assert_close(carry(network, header, rounded).network(x), network(x), atol=1e-3, rtol=0)
 
 
 def test_channels_that_cannot_be_predicted_are_named_in_one_line():
