@@ -251,6 +251,7 @@ def prepare_jointly(
     pooled = np.concatenate([scene.bands.wavelength_nm[scene.bands.good] for scene in scenes])
     with configuration_errors("groups"):  # the same for all, from the good bands of all
         groups = list(settings.groups(Bands(pooled, None, np.ones(pooled.shape, bool))))
+    _check_groups(groups, scenes)
     model = replace(settings.model, whitening="none", linear=False)
     if model != settings.model or settings.select:
         _log.info("Whitening, the linear part and select need the pixels of one scene, and are left out.")
@@ -264,6 +265,16 @@ def prepare_jointly(
     _log.info("%d scenes share responses, group weights and CNN", len(parts))
     _log.info("Every band stays open: gates would stand in front of the bands of one sensor.")
     return parts, network
+
+
+def _check_groups(groups: Sequence[BandGroup], scenes: Sequence[Scene]) -> None:
+    """Refuses groups of which a scene has no good band: all channels take in all groups."""
+    good = [scene.bands.wavelength_nm[scene.bands.good] for scene in scenes]
+    for scene, nm in zip(scenes, good, strict=True):
+        if empty := [g.name for g in groups if not ((g.lower_nm <= nm) & (nm < g.upper_nm)).any()]:
+            common = f"{max(nm.min() for nm in good):.0f} to {min(nm.max() for nm in good):.0f} nm"
+            fix = f"give groups inside the range common to all ({common}) by groups=vnir_swir and groups.nm"
+            raise InputError(scene.name, "good bands", f"none in {', '.join(empty)}", "some in every group", fix)
 
 
 def _check_joint(scenes: Sequence[Scene], settings: TrainSettings) -> None:
