@@ -53,7 +53,7 @@ def pretended_gpu(monkeypatch):
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # moved parameters have another class
     try:
         with _Devices():
-            yield _trainer
+            yield partial(_trainer, accelerator="auto")
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(before)
 

@@ -106,6 +106,13 @@ def test_auto_is_cuda_or_the_cpu_whatever_else_there_is(monkeypatch, cuda, accel
     assert taken["accelerator"] == accelerator
 
 
+def test_what_makes_the_trainer_may_choose_the_device_itself():
+    def make(**words):
+        return pl.Trainer(accelerator="cpu", devices=1, **words)
+
+    assert hs.train(scene(), trainer=make, model=MODEL, **SMALL).trained.result.device.type == "cpu"
+
+
 def test_a_gpu_that_is_not_asked_for_is_no_reason_to_warn(trainer):
     on_cpu = partial(pl.Trainer, accelerator="cpu", devices=1)
     assert hs.train(scene(), trainer=on_cpu, model=MODEL, **SMALL).trained.result.device.type == "cpu"

@@ -88,7 +88,7 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
             os.environ["HSFUSION_SWEEP"] = folder  # where files of Hydra go that nobody reads
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
     except ValueError as error:  # of Optuna, where every trial failed
-        raise (first := [*failures, error][0]) from first.__cause__
+        raise (first := failures[0] if failures and "Record does not" in str(error) else error) from first.__cause__
     finally:
         JobReturn.return_value, Hydra.get_mode = _HYDRA  # pyright: ignore[reportAttributeAccessIssue]
     if failed := [code for code in codes if code]:

@@ -272,9 +272,10 @@ def _check_groups(groups: Sequence[BandGroup], scenes: Sequence[Scene]) -> None:
     good = [scene.bands.wavelength_nm[scene.bands.good] for scene in scenes]
     for scene, nm in zip(scenes, good, strict=True):
         if empty := [g.name for g in groups if not ((g.lower_nm <= nm) & (nm < g.upper_nm)).any()]:
-            common = f"{max(nm.min() for nm in good):.0f} to {min(nm.max() for nm in good):.0f} nm"
-            fix = f"give groups inside the range common to all ({common}) by groups=vnir_swir and groups.nm"
-            raise InputError(scene.name, "good bands", f"none in {', '.join(empty)}", "some in every group", fix)
+            lower, upper = max(nm.min() for nm in good), min(nm.max() for nm in good)
+            fix = f"cover what all have: groups=vnir_swir ~groups.nm.SWIR groups.nm.VNIR=[{lower:.0f},{upper:.0f}]"
+            fix = fix if lower < upper else "train them apart: they have no range in common"
+            raise InputError(scene.name, f"number of good bands in group {empty[0]}", 0, "at least 1", fix)
 
 
 def _check_joint(scenes: Sequence[Scene], settings: TrainSettings) -> None:

@@ -23,12 +23,11 @@ def continue_study(name: str, storage: str, *, space: Mapping[str, Any]) -> int:
         study = optuna.load_study(study_name=name, storage=storage)
     except KeyError:  # no such study yet
         return 0
-    for key, before in ((key, of) for trial in study.get_trials() for key, of in trial.distributions.items()):
-        try:
-            optuna.distributions.check_distribution_compatibility(before, space.get(key, before))
-        except ValueError as error:
-            fix = f"restore {key}, or choose another name"
-            raise InputError("command line", key, space[key], f"{before} as in the study {name}", fix) from error
+    for before in (trial.distributions for trial in study.get_trials() if trial.distributions):
+        if changed := [key for key in {**before, **space} if before.get(key) != space.get(key)]:
+            now, then = (of.get(changed[0], "not searched") for of in (space, before))
+            fix = f"restore {changed[0]}, or choose another name"
+            raise InputError("command line", changed[0], now, f"{then} as in the study {name}", fix)
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         with catch_warnings(action="ignore"):  # enqueue_trial counts as experimental

@@ -226,7 +226,8 @@ def fit_network(
     validated = any(part.split.count(VAL) for part, _ in parts)
     trainer = _trainer(settings, folder, callbacks, validated=validated, pretrained=pretrained)
     module = _classifier(settings, network, counts, total_steps=steps_of(trainer, settings.steps_per_epoch))
-    best.first_step = _first_step(network, module.total_steps)
+    if (gates := network.fusion.gates) is not None and not gates.kept.any():  # the last batch then knew its bands
+        best.first_step = math.ceil(SETTLED * module.total_steps - 1e-9) + 1
     check_gpu_memory(trainer.strategy.root_device, [part for part, _ in parts])
     start = time.perf_counter()
     run_trainer(trainer, module, data, checkpoint=checkpoint)
@@ -245,12 +246,6 @@ def fit_network(
         trainer.is_global_zero,
         trainer.loggers,
     )
-
-
-def _first_step(network: FusionNetwork | MultiSceneNetwork, steps: int) -> int:
-    """The step after which the last batch knew its bands."""
-    gates = network.fusion.gates
-    return 0 if gates is None or gates.kept.any() else math.ceil(SETTLED * steps - 1e-9) + 1
 
 
 def check_gpu_memory(device: torch.device, experiments: Sequence[Experiment]) -> None:
@@ -300,7 +295,7 @@ def _trainer(
         "limit_val_batches": 1.0 if validated else 0,
         "log_every_n_steps": settings.steps_per_epoch,
     }
-    fixed = {"max_epochs": settings.epochs, "use_distributed_sampler": False, **_accelerator(asked)}
+    fixed = {"max_epochs": settings.epochs, "use_distributed_sampler": False, **_accelerator(make, asked)}
     bar = [RichProgressBar()] if asked.get("enable_progress_bar", settings.progress) else []
     try:
         with configuration_errors("trainer"), warnings.catch_warnings(action="ignore", category=PossibleUserWarning):
@@ -324,14 +319,16 @@ def _further_callbacks(settings: TrainSettings, asked: dict[str, Any], *, valida
     going = [callback for callback in callbacks if str(getattr(callback, "monitor", "")).startswith("val/")]
     if going and not (validated and asked.get("limit_val_batches", 1)):
         name = type(going[0]).__name__ if patience is None else "patience"
-        fix = f"leave out {name}, or raise {'trainer.limit_val_batches' if validated else 'split.val_fraction'}"
-        raise InputError("split", "number of validation pixels", 0, f"at least 1, which {name} needs", fix)
+        field = "trainer.limit_val_batches" if validated else "split.val_fraction"
+        source, what = ("trainer", "limit_val_batches") if validated else ("split", "number of validation pixels")
+        raise InputError(source, what, 0, f"above 0, which {name} needs", f"leave out {name}, or raise {field}")
     return callbacks
 
 
-def _accelerator(asked: dict[str, Any]) -> dict[str, str]:
+def _accelerator(make: Any, asked: dict[str, Any]) -> dict[str, str]:
     """What ``auto`` means: not all that Lightning takes for it, for MPS does not give the same numbers each time."""
-    if asked.get("accelerator", "auto") != "auto" or isinstance(asked.get("strategy"), Strategy):
+    default = "auto" if getattr(make, "func", make) is pl.Trainer else None
+    if asked.get("accelerator", default) != "auto" or isinstance(asked.get("strategy"), Strategy):
         return {}
     return {"accelerator": "cuda" if torch.cuda.is_available() else "cpu"}
 

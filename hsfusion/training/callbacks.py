@@ -20,7 +20,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies.launchers import subprocess_script
 
@@ -216,7 +216,7 @@ class LastCheckpoint(Checkpoint):
 def _starts_epochs(callback: pl.Callback) -> bool:
     """Whether a callback does something at the start of epochs but show it."""
     acts = type(callback).on_train_epoch_start is not pl.Callback.on_train_epoch_start
-    return acts and not isinstance(callback, ProgressBar)
+    return acts and not isinstance(callback, ProgressBar | LearningRateMonitor)
 
 
 class WholeFiles(TorchCheckpointIO):

@@ -56,7 +56,10 @@ def test_fast_dev_run_trains_one_batch_and_writes_a_run(hsfusion, tmp_path):
         (["callbacks=lr_monitor", "logger=none"], "no logger. Fix: correct callbacks.* or trainer.*"),
         (["trainer.limit_train_batches=-1"], "trainer cannot be used"),
         (["trainer.overfit_batches=3"], "settings: trainer.overfit_batches is 3, expected 0; trainer.li"),
-        (["callbacks=early_stopping", "trainer.limit_val_batches=0"], "or raise trainer.limit_val_batches."),
+        (
+            ["callbacks=early_stopping", "trainer.limit_val_batches=0"],
+            "trainer: limit_val_batches is 0, expected above 0",
+        ),
         (["trainer.precision=64-true"], "trainer: precision is 64-true, expected one of 32, 32-true, bf16-mixed"),
         (["callbacks=early_stopping", "callbacks.early_stopping.patients=3"], "callbacks cannot be used"),
         (["logger=mlflow"], "pip install -U 'mlflow"),
@@ -79,7 +82,7 @@ def test_callback_that_goes_by_validation_pixels_is_refused_without_any(hsfusion
     words = [*(word for word in SMALL if not word.startswith("split")), "callbacks=early_stopping"]
     done = hsfusion("train", *words, "split=fixed", "split.train=train.npy", "split.test=test.npy", cwd=tmp_path)
     assert done.stderr == (
-        "hsfusion: error: split: number of validation pixels is 0, expected at least 1, which EarlyStopping needs. "
+        "hsfusion: error: split: number of validation pixels is 0, expected above 0, which EarlyStopping needs. "
         "Fix: leave out EarlyStopping, or raise split.val_fraction.\n"
     )
 

@@ -495,7 +495,7 @@ def test_killed_evidence_goes_on_in_parallel_and_ends_as_that_of_one_process(tin
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     there = json.loads((tmp_path / "e" / "evidence.json").read_text())
-    few = ("faithfulness", "moved", "verdict")  # of fewer random orders in this process
+    few = ("command", "faithfulness", "moved", "verdict")  # of other words and fewer random orders in this process
     assert {key: of for key, of in there.items() if key not in few} == {
         key: of for key, of in found.items() if key not in few
     }

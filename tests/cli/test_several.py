@@ -83,7 +83,9 @@ def test_scenes_of_one_ground_that_are_split_differently_are_refused(configured,
 
 def test_groups_that_a_scene_lacks_name_the_range_common_to_all(configured, scenes):
     entries = [scenes[0], "synthetic@desis"]
-    with pytest.raises(InputError, match=r"good bands is none in .* common to all \(\d+ to 1000 nm\)"):
+    with pytest.raises(
+        InputError, match=r"in group \S+ nm is 0, .* groups=vnir_swir ~groups.nm.SWIR groups.nm.VNIR=\[\d+,1000\]"
+    ):
         prepare(configured("groups.number=4", entries=entries))
     words = "groups=vnir_swir", "~groups.nm.SWIR"
     assert [group.name for group in prepare(configured(*words, entries=entries))[0][1].initial.groups] == ["VNIR"]
@@ -176,7 +178,7 @@ def test_run_folder_holds_a_run_folder_of_each_scene(hsfusion, scenes, tmp_path)
     [
         (
             ["groups=classic", "groups.nm.blue=[400,480]"],
-            "south: good bands is none in blue, expected some in every group",
+            "south: number of good bands in group blue is 0, expected at least 1",
         ),
         (["model.knot_spacing_nm=null"], "keep_bands is None and None, expected knots in nm"),
         (["model.keep_bands=5"], "is 40.0 and 5, expected knots in nm and no keep_bands"),

@@ -51,7 +51,7 @@ def against_binary() -> Iterator[Case]:
         yield inspected(kind, f"ENVI binary of {size} bytes", by(_resized, size))
     for name, header in {"larger": "(4, 5, 30)", "smaller": "(2, 5, 3)", "other rows": "(5, 5, 3)"}.items():
         content = arrays.npy_with(arrays.header(shape=header))
-        yield inspected(kind, f"npy, {name}", holding("cube.npy", content), says="size is")
+        yield inspected(kind, f"npy, {name}", holding("cube.npy", content), says="cube.npy: ")
 
 
 def _relabelled(folder, **fields):
@@ -138,7 +138,8 @@ def units_and_wavelengths() -> Iterator[Case]:
     }.items():
         unit = "um" if name == "nm as micrometres" else "nm"
         words = (f"wavelengths={centres}", f"wavelength_unit={unit}")
-        yield inspected(kind, f"list of centres, {name}", numpy_cube(envi.CUBE), *words, says="wavelength")
+        says = "wavelength" if centres.startswith("[") else "band table"
+        yield inspected(kind, f"list of centres, {name}", numpy_cube(envi.CUBE), *words, says=says)
     for name, said in geotiff.CONTRADICTIONS.items():
         yield inspected(kind, f"GeoTIFF contradicts itself, {name}", tiff(**said))
     for word in ("512,5", "nan", "inf", "1e999", "x", "512.5 nm", "0x200", "--5", "-512", "0", "0.5", "1e9"):

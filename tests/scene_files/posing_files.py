@@ -45,7 +45,7 @@ def posing() -> Iterator[Case]:
         says = place.strip("/").rpartition("/")[2]
         yield Case("network", f"cube {place}", lambda folder, words=words: words, says)
         yield inspected(
-            "network", f"labels {place}", placed_cube, f"labels={place}", "class_field=code", says="No such"
+            "network", f"labels {place}", placed_cube, f"labels={place}", "class_field=code", says="file is missing"
         )
     there = "http://127.0.0.1:9/x"
     for name, write, *words in (

@@ -13,7 +13,8 @@ from functools import partial
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, LearningRateMonitor, StochasticWeightAveraging
+from lightning.pytorch.loggers import CSVLogger
 
 from hsfusion import ModelSettings, TrainSettings, blocks, even_groups
 from hsfusion.data.synthetic import synthetic_scene
@@ -96,8 +97,9 @@ def test_signal_keeps_the_step_and_the_run_goes_on_to_the_same_bits(tmp_path, mo
         ({"trainer": partial(pl.Trainer, accelerator="cpu", accumulate_grad_batches=3)}, 2, 3),
         ({"callbacks": (partial(GradientAccumulationScheduler, {1: 3}),)}, 4, 6),
         ({"callbacks": (partial(StochasticWeightAveraging, 0.01, swa_epoch_start=1),)}, 5, 8),
+        ({"callbacks": (LearningRateMonitor,), "loggers": (CSVLogger,)}, 2, 3),
     ],
-    ids=["gathered", "gathered from an epoch on", "averaged"],
+    ids=["gathered", "gathered from an epoch on", "averaged", "watched"],
 )
 def test_run_stops_only_where_nothing_of_it_is_lost(tmp_path, monkeypatch, change, step, kept):
     def stop(number, frame):
