@@ -80,12 +80,11 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
         return
     fixed = fixed_keys(words)
     sys.argv[1:] = [*words, *(["hydra.sweep.dir=${sweep_dir}"] if "sweep_dir" in fixed else [])]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints its own message and exits with 1
     read = property(value_of, _HYDRA[0].fset)
     JobReturn.return_value, Hydra.get_mode = read, _mode  # pyright: ignore[reportAttributeAccessIssue]
     try:
         with tempfile.TemporaryDirectory(prefix="hsfusion-") as folder, _search:
-            os.environ["HSFUSION_SWEEP"] = folder  # where files of Hydra go that nobody reads
+            os.environ |= {"HYDRA_FULL_ERROR": "1", "HSFUSION_SWEEP": folder}  # errors come here; files nobody reads
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
     except ValueError as error:  # of Optuna, where every trial failed
         raise (first := failures[0] if failures and "Record does not" in str(error) else error) from first.__cause__

@@ -71,7 +71,10 @@ def test_map_that_was_read_can_be_replaced_and_deleted(tmp_path, open_files_stay
     ):
         write_class_map(path, CODES, legend=LEGEND, geobox=box)
         read(path)
+    write_class_map(path, np.zeros_like(CODES), legend=LEGEND, geobox=box)
+    assert not read_class_map(path).any()
     path.unlink()
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("transform", [Affine(20, 3, 5e5, -3, -20, 55e5), Affine(1e-5, 0, 10, 0, 1e-5, 50)])
