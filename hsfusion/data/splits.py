@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError
-from hsfusion.scenes import LabelledScene, Labels
+from hsfusion.scenes import LabelledScene, Labels, Window
 from hsfusion.scenes.labels import read_ids, read_label_pair
 
 UNUSED, TRAIN, VAL, TEST, BUFFER = range(5)
+Repeats = Sequence[tuple[Window, tuple[int, int]]]  # see Scene.repeats
 _CANDIDATES = 60  # random assignments of blocks that the best is chosen from
 _log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Split:
 
     @property
     def leakage(self) -> float:
-        """Share of test pixels whose receptive field holds a training or validation pixel."""
+        """Share of test pixels whose receptive field holds the ground of a training or validation pixel."""
         return self._share_near(np.isin(self.roles, (TRAIN, VAL)), self.radius)
 
     @property
@@ -52,8 +53,9 @@ class Split:
     @property
     def field_of(self) -> NDArray[np.int64]:
         """Number of the field of each pixel, flat (H * W,), -1 where it is not labelled."""
-        labels, numbers = self.labelled.labels, np.full(self.roles.size, -1)
-        numbers[np.flatnonzero(labels)] = connected_fields(labels) if self.fields is None else self.fields
+        labels, numbers, fields = self.labelled.labels, np.full(self.roles.size, -1), self.fields
+        fields = connected_fields(labels, self.labelled.scene.repeats()) if fields is None else fields
+        numbers[np.flatnonzero(labels)] = fields
         return numbers
 
     def in_seen_fields(self) -> NDArray[np.bool_]:
@@ -62,8 +64,11 @@ class Split:
         return np.isin(field_of[self.pixels(TEST)], field_of[self.pixels(TRAIN)])
 
     def _share_near(self, mask: NDArray[np.bool_], distance: int) -> float:
-        test = self.roles == TEST
-        return float(dilate(mask, distance)[test].mean()) if test.any() else 0.0
+        test, everywhere = self.roles == TEST, mask.copy()
+        for (row, col, height, width), (down, right) in self.labelled.scene.repeats():
+            again = everywhere[row + down : row + down + height, col + right : col + right + width]
+            again |= mask[row : row + height, col : col + width]
+        return float(dilate(everywhere, distance)[test].mean()) if test.any() else 0.0
 
     def holes(self, valid: NDArray[np.bool_]) -> float:
         """Share of training pixels whose receptive field holds a pixel that is not valid (H, W)."""
@@ -77,20 +82,21 @@ def dilate(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     return np.asarray(maximum_filter(mask, 2 * radius + 1, mode="constant"), bool)
 
 
-def connected_fields(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+def connected_fields(labels: NDArray[np.integer], repeats: Repeats = ()) -> NDArray[np.int64]:
     """Number of the field of each of the N labelled pixels of labels (H, W), row by row: (N,).
 
-    A field is a set of pixels of one class that are connected by their edges or corners.
+    A field is a set of pixels of one class that are connected by their edges or corners, or are the same ground.
     """
     from scipy.sparse import coo_array  # slow to import
     from scipy.sparse.csgraph import connected_components
 
-    pixels = _LabelledPixels.of(labels)
+    pixels = _LabelledPixels.of(labels, repeats)
     width, number = pixels.shape[1] + 1, np.arange(pixels.flat.size)  # a column between the ends of two rows
     places, pairs = pixels.rows * width + pixels.cols, []
-    for step in (1, width - 1, width, width + 1):
+    steps = [(np.True_, step) for step in (1, width - 1, width, width + 1)]
+    for which, step in [*steps, *((inside, down * width + right) for inside, (down, right) in pixels.repeated())]:
         other = np.minimum(np.searchsorted(places, places + step), number[-1:])
-        alike = (places[other] == places + step) & (pixels.classes[other] == pixels.classes)
+        alike = which & (places[other] == places + step) & (pixels.classes[other] == pixels.classes)
         pairs.append(np.stack([number[alike], other[alike]]))
     first, second = np.concatenate(pairs, axis=1)
     graph = coo_array((np.ones(first.size, bool), (first, second)), shape=(number.size, number.size))
@@ -138,7 +144,8 @@ def blocks(
         buffer: ``radius``, ``double`` for twice the radius, or a number of pixels.
     """
     labelled = labelled if valid is None else labelled.where(valid)
-    pixels, rng = _LabelledPixels.of(labelled.labels), np.random.default_rng([seed or 0, 1])
+    pixels = _LabelledPixels.of(labelled.labels, labelled.scene.repeats())
+    rng = np.random.default_rng([seed or 0, 1])
     shares, distance = _checked_shares(fraction, val_fraction), _buffer_pixels(buffer, radius)
 
     def assigned() -> NDArray[np.uint8]:
@@ -177,7 +184,7 @@ def fields(
     that the labels are drawn from, whose attribute ``field`` holds the id; labelled pixels without one are left out.
     """
     if ids is None:
-        field_of = connected_fields(labelled.labels)
+        field_of = connected_fields(labelled.labels, labelled.scene.repeats())
     else:
         number = np.where(labelled.labels > 0, read_ids(ids, labelled.scene, field=field), -1)
         if lost := int(((labelled.labels > 0) & (number < 0)).sum()):
@@ -185,7 +192,8 @@ def fields(
         field_of, labelled = number[number >= 0], replace(labelled, labels=np.where(number < 0, 0, labelled.labels))
     if valid is not None:
         field_of, labelled = field_of[valid.ravel()[np.flatnonzero(labelled.labels)]], labelled.where(valid)
-    pixels, rng = _LabelledPixels.of(labelled.labels), np.random.default_rng([seed or 0, 4])
+    pixels = _LabelledPixels.of(labelled.labels, labelled.scene.repeats())
+    rng = np.random.default_rng([seed or 0, 4])
     shares, distance = _checked_shares(fraction, val_fraction), _buffer_pixels(buffer, radius)
     roles = _best_of_many(pixels, lambda: _assign(field_of, pixels, rng, shares, first=(TRAIN, TEST)), shares, distance)
     split = Split("fields", labelled, _whole(pixels, roles, rng, per_class, val_per_class), radius, seed or 0, field_of)
@@ -264,7 +272,7 @@ def fixed(
         roles.flat[pixels[: round(val_fraction * pixels.size)]] = VAL
     # of one set of labels: the unused pixels of a field of the scene do not cut it
     whole = labels.codes if like is labels else np.where(labels.codes > 0, labels.codes, labelled.labels)
-    field_of = connected_fields(whole)[truth.labels.ravel()[np.flatnonzero(whole)] > 0]
+    field_of = connected_fields(whole, labelled.scene.repeats())[truth.labels.ravel()[np.flatnonzero(whole)] > 0]
     split = Split("fixed", truth, roles, radius, seed or 0, field_of)
     _check_classes(split, fix="give training pixels of every class")
     return split
@@ -290,22 +298,32 @@ class _LabelledPixels:
     cols: NDArray[np.int64]
     codes: NDArray[np.integer]  # (K,)
     classes: NDArray[np.int64]
+    repeats: Repeats = ()  # of the scene
 
     @classmethod
-    def of(cls, labels: NDArray[np.integer]) -> _LabelledPixels:
+    def of(cls, labels: NDArray[np.integer], repeats: Repeats = ()) -> _LabelledPixels:
         """The pixels of labels (H, W) that are not 0."""
         height, width = labels.shape
         flat = np.flatnonzero(labels)
         codes, classes = np.unique(labels.ravel()[flat], return_inverse=True)
-        return cls((height, width), flat, *np.divmod(flat, width), codes, classes)
+        return cls((height, width), flat, *np.divmod(flat, width), codes, classes, repeats)
+
+    def repeated(self) -> Iterator[tuple[NDArray[np.bool_], tuple[int, int]]]:
+        """Which pixels (N,) have their ground in the scene again, and how many rows and columns further."""
+        for (row, col, height, width), shift in self.repeats:
+            in_rows = (row <= self.rows) & (self.rows < row + height)
+            yield in_rows & (col <= self.cols) & (self.cols < col + width), shift
 
     def near(self, those: NDArray[np.bool_], others: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-        """Which of those (N,) have one of the others (N,) in their square of (2 * radius + 1) pixels: (N,)."""
+        """Which of those (N,) have the ground of one of the others (N,) in their square of (2 * radius + 1): (N,)."""
         height, width = (size + 2 * radius for size in self.shape)
         centres = (self.rows + radius) * width + self.cols + radius
+        seen = [centres[others]]
+        for inside, (down, right) in self.repeated():
+            seen.append(centres[others & inside] + down * width + right)
         marked = np.zeros(height * width, bool)  # in pages that the system makes only where they are touched
         for step in range(-radius, radius + 1):
-            marked[centres[others] + step] = True
+            marked[np.concatenate(seen) + step] = True
         near, asked = np.zeros(those.size, bool), centres[those]
         for step in range(-radius, radius + 1):
             near[those] |= marked[asked + step * width]

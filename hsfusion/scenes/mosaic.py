@@ -92,6 +92,22 @@ class Mosaic(Scene):
         """That of all parts, and their bands, which decide on their order."""
         return [fingerprint(part.scene) for part in self.parts]
 
+    def repeats(self) -> list[tuple[Window, tuple[int, int]]]:
+        """The overlaps of flight lines whose places are known."""
+        repeated = []
+        for (one, row, _), (other, other_row, _) in itertools.permutations(self.parts, 2):
+            shift = shift_on_ground(one.geobox, other.geobox, alike=lambda: False)
+            if shift is None:
+                continue
+            (down, right), (height, width) = shift, one.geobox.shape
+            top, left = max(0, -down), max(0, -right)
+            bottom = min(height, other.geobox.shape[0] - down)
+            end = min(width, other.geobox.shape[1] - right)
+            if top < bottom and left < end:
+                window = Window(row + top, left, bottom - top, end - left)
+                repeated.append((window, (other_row - row + down, right)))
+        return repeated
+
 
 def join_scenes(labelled: Sequence[LabelledScene]) -> LabelledScene:
     """Joins scenes in one unit with their ground truth, see :func:`on_common_legend`; a single one stays as it is."""
@@ -113,7 +129,7 @@ def join_scenes(labelled: Sequence[LabelledScene]) -> LabelledScene:
 
 
 def _check_other_ground(one: LabelledScene, other: LabelledScene) -> None:
-    """Refuses two scenes of mostly the same labelled pixels, as of two dates, and warns of some."""
+    """Refuses two scenes of mostly the same labelled pixels, as of two dates."""
     pixels = np.flatnonzero(one.labels)
     classes, numbers = one.labels.ravel()[pixels], (pixels.size, int(np.count_nonzero(other.labels)))
     shift = shift_on_ground(
@@ -129,9 +145,6 @@ def _check_other_ground(one: LabelledScene, other: LabelledScene) -> None:
         field = f"number of labelled pixels that {one.scene.name} has too"
         fix = "train on one of them, or on both by scene=several, which splits and checks each"
         raise InputError(other.scene.name, field, shared, "0: test pixels of one would train in the other", fix)
-    if shared:
-        text = "%s and %s both have %d labelled pixels of one ground, which may be on both sides of the split."
-        _log.warning(text, one.scene.name, other.scene.name, shared)
 
 
 def on_common_legend(labelled: Sequence[LabelledScene]) -> list[LabelledScene]:

@@ -26,7 +26,7 @@ from rasterio.windows import Window as RasterioWindow
 from hsfusion.errors import InputError, printable
 from hsfusion.publishing import is_sealed, publish, seal
 from hsfusion.scenes.formats.registry import open_cube_file
-from hsfusion.scenes.geobox import GeoBox, Window, crs_name
+from hsfusion.scenes.geobox import IDENTITY, GeoBox, Window, crs_name
 from hsfusion.scenes.legend import PAM, Legend, read_pam, write_pam
 
 # axis in metres and inverse flattening (0 for a sphere); in WKT 1 (SPHEROID) the unit is always metre
@@ -272,7 +272,7 @@ def pixel_areas_m2(geobox: GeoBox, window: Window) -> NDArray[np.float64]:
     """
     crs = CRS() if geobox.crs is None else CRS.from_wkt(geobox.crs)
     ellipsoid = _ELLIPSOID.search(crs.to_wkt()) if crs.is_geographic or crs.is_projected else None
-    if ellipsoid is None:
+    if ellipsoid is None or geobox.transform == IDENTITY:
         return np.full(window.height, np.nan)
     major, inverse = (float(number) for number in ellipsoid.groups() if number is not None)
     left = window.col + window.width // 2

@@ -59,6 +59,10 @@ class Scene(Protocol):
         """Versions of these files, and how numbers are read from them, as plain values: all that decides on pixels."""
         return [file_version(path) for path in self.files()]
 
+    def repeats(self) -> list[tuple[Window, tuple[int, int]]]:
+        """Windows whose ground lies in the scene again, and how many rows and columns further, both ways."""
+        return []
+
     def __repr__(self) -> str:
         """In one line: ``<FileScene field: 145 rows x 145 columns x 200 bands, 400-2500 nm, no CRS>``."""
         (rows, columns), nm = self.geobox.shape, self.bands.wavelength_nm
@@ -119,6 +123,10 @@ class DerivedScene(Scene):
     def files(self) -> list[Path]:
         """Those of the other scene."""
         return self.scene.files()
+
+    def repeats(self) -> list[tuple[Window, tuple[int, int]]]:
+        """Those of the other scene."""
+        return self.scene.repeats()
 
     def reading(self) -> list[Any]:
         """That of the other scene, and its bands, which decide on what is made of them."""

@@ -2,6 +2,7 @@ import hashlib
 
 import numpy as np
 import pytest
+from affine import Affine
 from scene_files.vectors import pixels, scene_of, write
 from scipy.ndimage import label
 
@@ -22,7 +23,8 @@ from hsfusion.data.splits import (
 )
 from hsfusion.data.synthetic import synthetic_scene
 from hsfusion.errors import InputError
-from hsfusion.scenes import ArrayScene, LabelledScene, Legend, read_labels
+from hsfusion.scenes import ArrayScene, GeoBox, LabelledScene, Legend, join_scenes, read_labels
+from hsfusion.scenes.mosaic import SEPARATOR_ROWS
 from hsfusion.spectra import Bands
 
 
@@ -82,6 +84,42 @@ def test_buffer_is_a_number_of_pixels(pines):
         touched = [dilate(seen, number + more)[split.roles == TEST].any() for more in (0, 1)]
         assert touched == [False, True]
         assert (split.leakage > 0) == (number < 3)
+
+
+def flight_lines(ground, *lines):
+    """Lines, as the rows and columns of a ground truth that each sees, joined."""
+    parts = []
+    for number, (rows, cols) in enumerate(lines):
+        codes, place = ground[rows, cols], Affine(2, 0, 100 + 2 * cols.start, 0, -2, 200 - 2 * rows.start)
+        box = GeoBox(codes.shape, place, "EPSG:32632")
+        cube = np.arange(2 * codes.size, dtype=np.float32).reshape(2, *codes.shape)
+        scene = ArrayScene(cube, bands=Bands.from_wavelengths([500.0, 600.0]), name=f"line {number}", geobox=box)
+        parts.append(LabelledScene(scene, codes, Legend.of(ground)))
+    return join_scenes(parts)
+
+
+@pytest.mark.parametrize(("splitter", "leaks"), [(blocks, False), (fields, False), (random, True)])
+def test_ground_in_two_flight_lines_leaks_in_neither(splitter, leaks):
+    codes = 1 + np.random.default_rng(0).integers(0, 3, (12, 10))
+    ground, lines = np.kron(codes, np.ones((6, 6), np.int64)), [np.s_[0:72, 0:36], np.s_[10:60, 26:]]
+    split, row, roles, leaked = splitter(flight_lines(ground, *lines), radius=2, seed=0), 0, [], 0
+    for rows, cols in lines:  # on the ground
+        height, width = ground[rows, cols].shape
+        roles.append(np.zeros(ground.shape, np.uint8))
+        roles[-1][rows, cols] = split.roles[row : row + height, :width]
+        row += height + SEPARATOR_ROWS
+    for one, (rows, cols) in zip(roles, lines, strict=True):
+        near = np.zeros(ground.shape, bool)
+        near[rows, cols] = dilate(sum(np.isin(each, (TRAIN, VAL)) for each in roles)[rows, cols], 2)
+        leaked += (near & (one == TEST)).sum()
+    assert split.leakage == leaked / split.count(TEST)
+    assert (leaked > 0) == leaks
+
+
+def test_field_in_two_flight_lines_is_one():
+    joined = flight_lines(np.repeat([[1, 1, 1, 2, 2, 2, 1]], 4, axis=0), np.s_[0:4, 0:4], np.s_[0:4, 3:])
+    split = Split("fixed", joined, (joined.labels > 0).astype(np.uint8), radius=0)
+    assert split.field_of.reshape(joined.labels.shape)[[0, -1], :4].tolist() == [[0, 0, 0, 1], [1, 1, 1, 2]]
 
 
 @pytest.mark.parametrize("buffer", [-1, 1.5, True, "twice", None])

@@ -109,6 +109,11 @@ def test_unknown_place_has_unknown_areas(crs):
     assert np.isnan(pixel_areas_m2(box, WINDOW)).all()
 
 
+def test_crs_without_a_transform_has_unknown_areas():
+    box = GeoBox((1000, 1000), crs=CRS.from_epsg(32633).to_wkt())
+    assert np.isnan(pixel_areas_m2(box, WINDOW)).all()
+
+
 def test_pixels_off_the_projection_are_unknown():
     off = areas("+proj=geos +h=35785831 +datum=WGS84", grid(-6e6, 6e6, 3000))
     assert np.isnan(off).all()

@@ -7,7 +7,7 @@ from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayRaster, ArrayScene, GeoBox, LabelledScene, Legend, StackedScene, Window, join_scenes
 from hsfusion.scenes.legend import PALETTE
 from hsfusion.scenes.mosaic import SEPARATOR_ROWS, check_same_unit, far_from_training, median_spectrum, on_common_legend
-from hsfusion.scenes.scene import read_all
+from hsfusion.scenes.scene import DerivedScene, read_all
 from hsfusion.spectra import Bands
 
 
@@ -92,13 +92,16 @@ def test_two_dates_of_one_field_are_refused(crs):
         join_scenes([date("may", crs=crs), date("june", crs=crs, first=1)])
 
 
-def test_overlap_of_flight_lines_is_warned_of(caplog):
+def test_overlap_of_flight_lines_is_repeated_ground():
     joined = join_scenes([date("north"), date("south", row=38)])
     assert joined.scene.geobox.shape == (80 + SEPARATOR_ROWS, 5)
-    assert "north and south both have 10 labelled pixels of one ground" in caplog.text
-    caplog.clear()
-    join_scenes([date("north"), date("south", row=40)])
-    assert caplog.text == ""
+    second, further = 40 + SEPARATOR_ROWS, 2 + SEPARATOR_ROWS
+    overlap = [(Window(38, 0, 2, 5), (further, 0)), (Window(second, 0, 2, 5), (-further, 0))]
+    assert (
+        joined.scene.repeats() == DerivedScene(joined.scene, bands=joined.scene.bands, sources=()).repeats() == overlap
+    )
+    assert join_scenes([date("north"), date("south", row=40)]).scene.repeats() == []
+    assert join_scenes([date("north"), date("south", row=38, crs=None)]).scene.repeats() == []
 
 
 def test_further_rasters_have_to_be_the_same():
