@@ -147,7 +147,7 @@ _HEADS = (
     "overall accuracy",
     "average accuracy",
     "kappa",
-    "ahead of the best baseline, or of even spacing (95 % interval)",
+    "lead over the best baseline, or over even spacing (95 % interval)",
 )
 
 

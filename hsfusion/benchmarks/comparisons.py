@@ -85,7 +85,7 @@ def sensor_scenes(scene: LabelledScene, settings: TrainSettings, sensors: Sequen
             new_model(settings, seen.scene, seen.legend.names)
         except InputError as error:
             source = f"groups and model, as {name} sees the scene"
-            fix = "use groups=even and no keep_bands, which adapt to the bands, or drop this sensor"
+            fix = "use groups=even, which adapts to the bands, without keep_bands, or leave out this sensor"
             raise InputError(source, error.field, error.value, error.expected, fix) from error
     return scenes
 

@@ -1,4 +1,4 @@
-"""Starting a Hydra app from a command, and Hydra's errors in one line that names the closest valid key."""
+"""Hydra apps: composing and checking configurations, and Hydra's errors in one line with the closest valid key."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _RUN = "a run folder, or a model.safetensors"
 _RESUMABLE = ("train", "finetune")
 _TARGET = re.compile(r"_target_: *(\S+)")
 _HYDRA = JobReturn.return_value, Hydra.get_mode  # both are replaced while a command runs
-_search = ExitStack()  # what a search holds to its end
-# what stands for keys that have no default
+_search = ExitStack()  # locks that a search holds until it ends
+# what keys without a default expect
 _EXPECTED = {"run": _RUN, "pretrained": _RUN, "folder": "a folder"}
 
-# part of the name of a command -> keys of the files that it starts from which it does not take
+# part of the name of a command -> keys of its defaults that it does not accept
 _NOT = {"benchmark": "(seed|run_dir|sweep_dir|resume|optimized_metric)$", "finetune": r"model\.(?!keep_bands)"}
-# what others call a key
+# names of keys in other programs
 _MEANT = {"ckpt_path": "resume", "lr": "optimizer.lr", "batch_size": "data.batch_size"}
 _MEANT |= dict.fromkeys(("epochs", "max_epochs"), "trainer.max_epochs")
 
@@ -51,7 +51,7 @@ _MEANT |= dict.fromkeys(("epochs", "max_epochs"), "trainer.max_epochs")
 def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
     """Composes a configuration from ``conf/`` and the command line and calls the task with it, once or in a multirun.
 
-    In a multirun one failing run does not stop the others: each failure is one line, and the exit code is that of the
+    In a multirun a run that fails does not stop the others: each failure is one line, and the exit code is that of the
     first.
     """
     codes, failures = list[int](), list[Exception]()
@@ -95,12 +95,12 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
 
 
 def _mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
-    """Whether it is a multirun; Hydra's own takes a configuration with an error for none, and blames another word."""
+    """Whether this is a multirun; Hydra's own method hides errors of the configuration, and blames another argument."""
     return self.compose_config(config_name, overrides, RunMode.MULTIRUN, validate_sweep_overrides=False).hydra.mode
 
 
 def _run(cfg: DictConfig, task: Callable[[DictConfig], object], config_name: str, fixed: Collection[str]) -> object:
-    """One run; what is finished in its sweep is not run again."""
+    """One run; a run that is finished in its sweep is not repeated."""
     resumable = config_name in _RESUMABLE
     reached = _take_place(cfg, fixed) if resumable and cfg.sweep_dir else None
     if reached is not None:
@@ -114,12 +114,12 @@ def _run(cfg: DictConfig, task: Callable[[DictConfig], object], config_name: str
 
 
 def is_search() -> bool:
-    """Whether a sweeper chooses the settings by what the runs before have reached."""
+    """Whether a sweeper chooses the settings by the results of earlier runs."""
     return HydraConfig.initialized() and HydraConfig.get().runtime.choices["hydra/sweeper"] != "basic"
 
 
 def _take_place(cfg: DictConfig, fixed: Collection[str]) -> dict[str, float] | None:
-    """Sets the folder of a run in ``sweep_dir``, and what it goes on from; gives what a finished one has reached."""
+    """Sets the folder of a run in ``sweep_dir``, and the run to resume; returns the accuracies of a finished one."""
     from hsfusion.runs.folder import place_in_sweep
 
     for key in ("run_dir", "resume"):
@@ -132,10 +132,10 @@ def _take_place(cfg: DictConfig, fixed: Collection[str]) -> dict[str, float] | N
 
 
 class TrialTable(Callback):
-    """Makes the folder of an Optuna study, and at the end table and figure of its trials."""
+    """Creates the folder of an Optuna study, and at the end a table and a figure of its trials."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Makes the folder, which the database does not; of a study that was killed, the rest of its trials run."""
+        """Creates the folder, which the database needs; a study that was killed runs only the rest of its trials."""
         if code := guarded(lambda: self._start(config.hydra)):  # Hydra lets pass what a callback raises
             raise SystemExit(code)
 
@@ -177,10 +177,10 @@ def check(cfg: DictConfig, config_name: str) -> None:
 
 
 def resumed(cfg: DictConfig, config_name: str) -> DictConfig:
-    """The configuration of the run that ``resume`` names, read as data; what the call contradicts is named.
+    """The configuration of the run that ``resume`` names, read as data; a call that contradicts it is refused.
 
-    The call decides on what does not change the run (:data:`hsfusion.runs.folder.FREE`), and on what is imported: of
-    the record nothing is called but what conf/, files of ``--config-dir`` or the call name as ``_target_`` too.
+    The call sets what does not change the run (:data:`hsfusion.runs.folder.FREE`) and what is imported: a
+    ``_target_`` of the record is called only if conf/, a file of ``--config-dir`` or the call names it, too.
     """
     from hsfusion.runs.folder import FREE, recorded_configuration
 
@@ -189,7 +189,7 @@ def resumed(cfg: DictConfig, config_name: str) -> DictConfig:
     files = [path for folder in (CONF, *_config_dirs()) for path in Path(folder).rglob("*.yaml")]
     known = {target for path in files for target in _TARGET.findall(path.read_text(encoding="utf-8"))}
     if calls := sorted(set(_calls(record)) - known - set(_calls(plain(cfg)))):
-        fix = "repeat the words that named it when the run was started"
+        fix = "repeat the arguments that named it when the run was started"
         raise InputError(run / "config.yaml", "_target_", calls[0], "one that conf/ or the command line names", fix)
     result = OmegaConf.create({**record, "scene": _without_contents(record["scene"])})
     for key in (*FREE, "backbones"):
@@ -201,7 +201,7 @@ def resumed(cfg: DictConfig, config_name: str) -> DictConfig:
 
 
 def check_record(cfg: DictConfig, run: Path, record: dict[str, Any], config_name: str) -> set[str]:
-    """Refuses a call that contradicts the recorded configuration of a run; gives the keys of the call."""
+    """Refuses a call that contradicts the recorded configuration of a run; returns the keys of the call."""
     from hsfusion.runs.folder import contradiction, leaves
 
     if unknown := sorted(record.keys() - cfg.keys()):
@@ -234,7 +234,7 @@ def _calls(value: Any) -> Iterator[str]:
 
 
 def _without_contents(scene: Any) -> Any:
-    """A scene without what its descriptions said, which are read again."""
+    """A scene without the contents of its descriptions, which are read again."""
     if not isinstance(scene, dict):
         return scene
     return {key: _without_contents(value) for key, value in scene.items() if key != "contents"}
@@ -246,7 +246,7 @@ def plain(value: Any) -> Any:
 
 
 def _root_keys(name: str) -> set[str]:
-    """The keys of a command: those of its file, of the files that it starts from, and its groups."""
+    """The keys of a command: those of its file, of its defaults, and its groups."""
     config = OmegaConf.load(CONF / f"{name}.yaml")
     keys = {str(key) for key in config}
     for entry in config.defaults:
@@ -258,7 +258,7 @@ def _root_keys(name: str) -> set[str]:
 
 
 def _check_config_dir() -> None:
-    """Refuses files of ``--config-dir`` with the name of a packaged one, for Hydra would take that one instead."""
+    """Refuses files of ``--config-dir`` with the name of a packaged one, because Hydra would use the latter."""
     for folder in _config_dirs():
         for path in Path(folder).rglob("*.yaml"):
             if (CONF / path.relative_to(folder)).exists():
@@ -266,12 +266,12 @@ def _check_config_dir() -> None:
 
 
 def command_again(command: str, *more: str) -> str:
-    """The command that repeats this run, in a new folder, with ``more`` words after its own."""
+    """The command that repeats this run, in a new folder, with ``more`` arguments after its own."""
     return shown(*words_again(command), *more)
 
 
 def words_again(command: str) -> list[str]:
-    """The words that repeat this run, in a new folder."""
+    """The arguments that repeat this run, in a new folder."""
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     words = [word for word in words if not word.lstrip("+").startswith(("run_dir=", "sweep_dir=", "resume="))]
     flags = [f"--config-dir={folder}" for folder in _config_dirs()]
@@ -285,7 +285,7 @@ def _config_dirs() -> list[str]:
 
 
 def explain(error: BaseException) -> str | None:
-    """Words an error of Hydra or OmegaConf; None for any other."""
+    """The line for an error of Hydra or OmegaConf; None for any other error."""
     text = str(error)
     if isinstance(error, InstantiationException):
         part = re.search(r"full_key: (\S+)", text)
@@ -299,7 +299,7 @@ def explain(error: BaseException) -> str | None:
         if group.startswith("hydra/"):
             plugin = f"hydra-{name.partition('_')[0]}-{group.partition('/')[2]}"
             fix = f"pip install {plugin}" + (" 'sqlalchemy<2'" if name == "optuna" else "")
-            expected = f"a plugin that is installed: {' | '.join(choices)}"
+            expected = f"an installed plugin: {' | '.join(choices)}"
             return str(InputError("command line", group, name, expected, fix))
         close = difflib.get_close_matches(name, choices, 1, 0.4)
         fix = f"did you mean {group}={close[0]}?" if close else "choose one of these"
@@ -307,12 +307,12 @@ def explain(error: BaseException) -> str | None:
     if key := re.search(r"Could not override '([^']+)'", text):
         return str(InputError("command line", "key", *_unknown_key(key.group(1))))
     if isinstance(error, OverrideParseException):
-        return str(InputError("command line", "word", error.override, "key=value", "correct that word"))
-    return f"command line: {text.splitlines()[0].rstrip('.')}, expected key=value. Fix: correct that word."
+        return str(InputError("command line", "argument", error.override, "key=value", "correct it"))
+    return f"command line: {text.splitlines()[0].rstrip('.')}, expected key=value. Fix: correct the argument."
 
 
 def _unknown_key(key: str) -> tuple[str, str, str]:
-    """Key, what is expected instead, and how to correct it."""
+    """The key, what is expected instead, and how to correct it."""
     key = key.removeprefix("scene@")  # as scene.of=NAME is handed to Hydra
     if key in _MEANT:
         return key, "a key of the configuration", f"did you mean {_MEANT[key]}?"
@@ -328,7 +328,7 @@ def _unknown_key(key: str) -> tuple[str, str, str]:
 
 
 def show_help(config_name: str, words: Sequence[str]) -> None:
-    """Prints the groups and keys of a command as these words leave them, with the comments of conf/."""
+    """Prints the groups and keys of a command under these arguments, with the comments of conf/."""
     groups, keys = groups_and_keys(config_name, words)
     print(f"hsfusion {config_name.replace('_', ' ')} [key=value ...]\n\nConfig groups:")
     for group, name, options in groups:
@@ -344,7 +344,7 @@ def show_help(config_name: str, words: Sequence[str]) -> None:
 
 
 def groups_and_keys(config_name: str, words: Sequence[str] = ()) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-    """Groups of a command (name, choice, its choices), and keys (name, value, comment), as these words leave them."""
+    """Groups of a command (name, choice, all choices), and keys (name, value, comment), under these arguments."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose(config_name, overrides=[word for word in words if "=" in word], return_hydra_config=True)
     chosen = {group: name for group, name in cfg.hydra.runtime.choices.items() if not group.startswith("hydra/")}

@@ -1,4 +1,4 @@
-"""``hsfusion benchmark``: methods beside each other, evidence on band weights, and speed."""
+"""``hsfusion benchmark``: comparisons of methods, evidence on band weights, and speed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FREE = ("rows", "seeds", "first_seed", "json", "suite_folder", "progress", "swe
 
 
 def accuracy(cfg: DictConfig) -> None:
-    """Trains each kind of fusion beside the baselines with every seed, on one scene or a suite; prints a table."""
+    """Trains each kind of fusion and the baselines with every seed, on one scene or a suite; prints a table."""
     from hsfusion.benchmarks import comparisons
     from hsfusion.cli.commands import scene_of, settings_of, show_warnings
 
@@ -53,7 +53,7 @@ def _suite(cfg: DictConfig) -> list[dict[str, Any]]:
     """The rows of a suite."""
     words = HydraConfig.get().overrides.task
     if given := [word for word in words if word.lstrip("+~").startswith(("scene=", "scene.", "split"))]:
-        _refuse("scene and split", ", ".join(given), "nothing: they are those of the suite's rows")
+        _refuse("scene and split", ", ".join(given), "nothing: the rows of the suite set them")
     path = CONF / "suite.yaml" if cfg.scenes == "suite" else Path(str(cfg.scenes))
     if not path.is_file():
         _refuse("scenes", cfg.scenes, "suite, or a YAML file like conf/suite.yaml")
@@ -61,7 +61,7 @@ def _suite(cfg: DictConfig) -> list[dict[str, Any]]:
 
 
 def _chosen_rows(cfg: DictConfig, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that were asked for and whose files exist; those without are named in one line."""
+    """The requested rows whose files exist; the others are named in one line."""
     names = [entry["name"] for entry in entries]
     wanted = names if cfg.rows is None else _listed(cfg, "rows")
     if not set(wanted) <= set(names):
@@ -133,7 +133,7 @@ def finetune(cfg: DictConfig) -> None:
 
 
 def evidence(cfg: DictConfig) -> None:
-    """Fills a folder with trainings and evidence.json; continues where an earlier run with the same words stopped."""
+    """Fills a folder with trainings and evidence.json; continues an earlier call with the same arguments."""
     from hydra.utils import instantiate
 
     from hsfusion.cli.commands import scene_of, settings_of, values_of
@@ -173,24 +173,24 @@ def speed(cfg: DictConfig, kind: str) -> None:
 
 
 KINDS = {
-    "accuracy": (accuracy, "networks beside classifiers without one on the same pixels, over several seeds or a suite"),
+    "accuracy": (accuracy, "networks and baselines on the same pixels, over several seeds or a suite"),
     "sensors": (sensors, "networks on a scene as other sensors would see it: would Sentinel-2 be enough?"),
-    "finetune": (finetune, "fine-tuning beside training from scratch, on the same few labels"),
-    "evidence": (evidence, "how stable and how faithful the band weights are, over seeds and resamples"),
-    "train": (speed, "samples per second of train, beside a bare loop, and one with a Dataset of single patches"),
-    "read": (speed, "reading a cube, beside a raw read of its bytes, rasterio and spectral"),
-    "predict": (speed, "pixels per second of predict, beside a loop over patches and the bare network"),
-    "fusion": (speed, "speed and memory of WeightedSum beside the plain expression"),
+    "finetune": (finetune, "fine-tuning against training from scratch, on the same few labels"),
+    "evidence": (evidence, "how stable and how faithful the band weights are, over seeds and draws of training pixels"),
+    "train": (speed, "samples per second of train, a bare loop, and a loop with a Dataset of single patches"),
+    "read": (speed, "time to read a cube, against a raw read of its bytes, rasterio and spectral"),
+    "predict": (speed, "pixels per second of predict, a loop over patches, and the bare network"),
+    "fusion": (speed, "speed and memory of WeightedSum against the plain expression"),
 }
 
 
 def command() -> None:
-    """Entry point of the command; its first word says what to measure."""
+    """Entry point of the command; its first argument is what to measure."""
     kind = next((word for word in sys.argv[1:2] if "=" not in word and not word.startswith("-")), None)
     if kind is None and {"-h", "--help"} & set(sys.argv[1:]):
         print("Usage: hsfusion benchmark KIND [key=value ...]\n")
         print("\n".join(f"  {name:<10}{text}" for name, (_, text) in KINDS.items()))
-        print("\nhsfusion benchmark KIND --help lists the keys of one.")
+        print("\nhsfusion benchmark KIND --help lists its keys.")
         return
     if kind not in KINDS:
         close = difflib.get_close_matches(kind or "", KINDS, 1)
@@ -209,7 +209,7 @@ def _collect(
     configuration: dict[str, Any],
     earlier: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
-    """Prints each row and writes all so far, as they come; a file that cannot be written fails before anything runs."""
+    """Prints each row, and rewrites the file with all rows so far; an unwritable file fails before anything runs."""
     from hsfusion.benchmarks.comparisons import document
     from hsfusion.runs.folder import write_json
 

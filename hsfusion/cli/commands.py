@@ -62,7 +62,7 @@ def train(cfg: DictConfig) -> float | None:
 
 
 def finetune(cfg: DictConfig) -> float | None:
-    """Transfers a trained network to a scene, trains it on, and fills a run folder. Gives optimized_metric."""
+    """Transfers a trained network to a scene, trains it further, and fills a run folder. Gives optimized_metric."""
     from hsfusion.nn import DEFAULT_BACKBONE
     from hsfusion.runs import finetuning
 
@@ -90,7 +90,7 @@ def predict(cfg: DictConfig) -> None:
     scene = instantiate(cfg.scene)
     out = Path(cfg.out or f"{getattr(scene, 'scene', scene).name}_map.tif")
     if out.resolve() in _maps:
-        raise _refusal("out", out, "another map for each scene", "give the scenes other names")
+        raise _refusal("out", out, "a different map for each scene", "give the scenes different names")
     _maps.add(out.resolve())
     made = prediction.predict(cfg.run, scene, out, settings=settings)
     if made.areas is not None:  # None on all but the first process
@@ -107,17 +107,17 @@ def check_finetune_words(cfg: DictConfig) -> None:
     allowed = () if cfg.scratch_epochs is None else ("model.keep_bands=", "groups")
     given = [word for word in words if word.lstrip("+~").startswith(("model.", "model/", "groups"))]
     if without_effect := [word for word in given if not word.lstrip("+~").startswith(allowed)]:
-        fix = "leave them out; groups=… and model.keep_bands=… are for scratch_epochs only"
-        expected = "nothing: they are those of the pretrained model"
+        fix = "leave them out; groups=… and model.keep_bands=… are for the network from scratch only"
+        expected = "nothing: groups and model are those of the pretrained network"
         raise _refusal("model and groups", ", ".join(without_effect), expected, fix)
     if cfg.scratch_epochs is not None and cfg.trainer.devices not in (1, "1", "auto"):
-        fix = "set scratch_epochs=null, and train the other network by itself"
+        fix = "set scratch_epochs=null, and train the network from scratch separately"
         raise _refusal("trainer.devices", cfg.trainer.devices, "1 with scratch_epochs", fix)
 
 
 @contextmanager
 def _training(cfg: DictConfig, command: str) -> Iterator[dict[str, Any]]:
-    """Keywords of :func:`hsfusion.train` and its kin; where it is interrupted, says how it goes on."""
+    """Keywords of :func:`hsfusion.train` and similar functions; says how to continue after an interruption."""
     from hsfusion.runs.folder import recorded_command, training_log
     from hsfusion.scenes.description import to_yaml
 
@@ -136,7 +136,7 @@ def _training(cfg: DictConfig, command: str) -> Iterator[dict[str, Any]]:
             yield options
     except Interrupted as interruption:
         if is_search() or cfg.sweep_dir:
-            interruption.goes_on = True
+            interruption.continues = True
             raise
         folder = options["folder"]
         start = folder if (folder / "checkpoints" / "last.ckpt").is_file() else cfg.resume
@@ -155,7 +155,7 @@ def _finished(cfg: DictConfig, runs: Sequence[Run], show: Callable[[], None]) ->
     reached = validation_accuracies([run.trained for run in runs])
     value = reached.get(cfg.optimized_metric)
     if value is None and is_search():
-        raise _refusal("split.val_fraction", "0", "validation pixels, by which a search goes", "raise it")
+        raise _refusal("split.val_fraction", "0", "validation pixels, which a search needs", "raise it")
     if cfg.sweep_dir:
         finish_in_sweep(Path(cfg.run_dir), reached)
     if all(run.folder is not None for run in runs):  # None on all but the first process of a distributed run
@@ -266,10 +266,10 @@ def run_folder(cfg: DictConfig) -> Path:
     from hsfusion.runs.folder import is_folder_name
 
     if cfg.name is None or not is_folder_name(str(cfg.name)):
-        expected = 'a name that a folder can have on any system, without / \\ : * ? " < > | and control characters'
+        expected = 'a name valid for a folder on any system, without / \\ : * ? " < > | and control characters'
         raise _refusal("name", cfg.name or "empty", expected, "add name=WORD")
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN and cfg.trainer.devices != 1:
-        fix = "start these runs one by one: each further process would start all of them"
+        fix = "start these runs one by one: every further process would start all of them"
         raise _refusal("trainer.devices", cfg.trainer.devices, "1 in a multirun", fix)
     if cfg.run_dir:
         return Path(str(cfg.run_dir))

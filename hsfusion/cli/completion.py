@@ -18,9 +18,9 @@ _FISH = r"""complete -c hsfusion -n "string match -qr '^hsfusion +{}' -- (comman
 def command() -> None:
     """Entry point of the command."""
     shell = " ".join(sys.argv[1:])
-    how = 'eval "$(hsfusion completion bash)", or keep what it prints in a file that the shell reads'
+    how = 'eval "$(hsfusion completion bash)", or save the output in a file that the shell reads'
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(f"hsfusion completion bash | zsh | fish prints what a shell needs to complete commands and keys: {how}.")
+        print(f"hsfusion completion bash | zsh | fish prints a script that completes commands and keys: {how}.")
         return
     if shell not in ("bash", "zsh", "fish"):
         raise InputError("command line", "shell", shell or "missing", "bash | zsh | fish", how)

@@ -20,12 +20,12 @@ from hsfusion.errors import STOP_SIGNALS, HsFusionError, InputError, is_first_pr
 
 COMMANDS = {
     "train": "fit a network to a scene; writes a run folder with weights, map and report",
-    "finetune": "transfer a trained network to a new scene, sensor or set of classes, by wavelength, and train it on",
+    "finetune": "transfer a trained network to a new scene, sensor or set of classes, and train it further",
     "predict": "classify a scene of any size with a trained model into a georeferenced map",
-    "weights": "redraw and compare the band weights of runs, and choose bands: hsfusion weights RUN [RUN ...]",
-    "inspect": "show what a file holds and what looks wrong about it: hsfusion inspect FILE",
+    "weights": "plot and compare the band weights of runs, and choose bands: hsfusion weights RUN [RUN ...]",
+    "inspect": "show what a file holds and what looks wrong with it: hsfusion inspect FILE",
     "benchmark": "measure: benchmark accuracy | evidence | finetune | sensors | train | read | predict | fusion",
-    "completion": "print what a shell needs to complete commands and keys: hsfusion completion bash | zsh | fish",
+    "completion": "print a script that completes commands and keys: hsfusion completion bash | zsh | fish",
 }
 COMMAND = "HSFUSION_COMMAND"  # environment variable with its name, for the processes of a distributed run
 # command -> module, where it has another name. One named inspect would hide Python's own from every file that is run
@@ -70,12 +70,12 @@ def shown(*words: str) -> str:
 class Interrupted(SystemExit):
     """A signal that ends a command, with its exit code."""
 
-    advice: str | None = None  #: how to go on, as a sentence; None for the same words
-    goes_on = False  #: whether the same words go on
+    advice: str | None = None  #: how to continue, as a sentence; None for the same command
+    continues = False  #: whether the same command continues
 
 
 def _run(args: list[str]) -> int:
-    """Runs a command to its end, or to the first signal that stops it; a second one ends the process at once."""
+    """Runs a command to its end, or to the first signal that stops it; a second signal ends the process at once."""
     received: list[int] = []
 
     def terminate(number: int, frame: object) -> None:
@@ -92,8 +92,8 @@ def _run(args: list[str]) -> int:
         return guarded(lambda: _dispatch(args))
     except Interrupted as interruption:
         if is_first_process():
-            goes_on = interruption.goes_on or args[:1] == ["predict"] or args[:2] == ["benchmark", "evidence"]
-            same = f"{'Continue' if goes_on else 'Start again'} with: {shown('hsfusion', *args)}"
+            continues = interruption.continues or args[:1] == ["predict"] or args[:2] == ["benchmark", "evidence"]
+            same = f"{'Continue' if continues else 'Start again'} with: {shown('hsfusion', *args)}"
             _tell(f"hsfusion: interrupted. {interruption.advice or same}")
         return 128 + received[0]
     finally:
@@ -146,7 +146,7 @@ def guarded(action: Callable[[], None]) -> int:
 
 def report(error: Exception) -> int:
     """Writes an error in one line on stderr; returns the exit code."""
-    if isinstance(error, BrokenPipeError):  # who read the output has seen enough
+    if isinstance(error, BrokenPipeError):  # the reader of the output has stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     if os.environ.get("HSFUSION_DEBUG") == "1":
@@ -166,9 +166,9 @@ def _explained(error: Exception) -> tuple[str, int]:
     if (known := explain(error)) is not None:  # some of Hydra's errors are OSErrors
         return known, 2
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the second is torch's
-        return "memory is used up. Fix: use a smaller scene, batch or model.", 3
+        return "out of memory. Fix: use a smaller scene, batch or model.", 3
     if type(error).__name__ in _LOST:
-        return "a worker process was killed, perhaps for lack of memory. Fix: start again, with fewer at once.", 3
+        return "a worker process was killed, perhaps for lack of memory. Fix: run fewer processes at once.", 3
     if isinstance(error, OSError) and error.errno in _MACHINE:
         return f"{error.filename or 'disk'}: {error.strerror}. Fix: free space, or choose a folder you may write to.", 3
     return f"internal error: {type(error).__name__}: {error} (HSFUSION_DEBUG=1 shows where).", 1

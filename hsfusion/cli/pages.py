@@ -22,24 +22,24 @@ _WIDTH, _LEFT = 100, 14  # of the page, and of the names
 HELP = {
     "inspect": """hsfusion inspect FILE [key=value ...] [--plot [FOLDER]]
 
-Shows what a file holds: format, size, bands, values, place, labels, and what looks wrong about it.
+Shows what a file holds: format, size, bands, values, georeferencing, labels, and what looks wrong with it.
 
 FILE is a cube of any known format, a raster of labels, a scene description (.yaml), or a model: a run folder or its
-model.safetensors. Labels that are polygons or points are counted beside a cube: labels=FILE class_field=NAME.
+model.safetensors. Polygons and points need their cube as FILE, and labels=PATH class_field=NAME.
 --plot [FOLDER]  draws a composite, the spectra and the quality of the bands into FOLDER (default NAME_inspect)
 
-Keys, as in hsfusion train scene=file (scene.KEY=value will do, too):
+Keys, as in hsfusion train scene=file (scene.KEY=value also works):
   {keys}""",
     "weights": """hsfusion weights RUN [RUN ...] [select=K [width=NM]] [out=FOLDER]
 
-Draws the learned band weights of runs, compares them, and says how far they can be believed.
+Draws the learned band weights of runs, compares them, and reports how far they can be trusted.
 
-RUN is a run folder of hsfusion train or finetune; several must have the same bands. Or it is one evidence folder of
+RUN is a run folder of hsfusion train or finetune; several runs must have the same bands. Or it is one folder of
 hsfusion benchmark evidence, of which everything is drawn.
 
-select=K    chooses K bands by the weights, so far apart that they do not say the same: selected_K.csv, with centre and
-            width of a filter for each, and groups/selected_K.yaml to train on these bands alone
-width=NM    with select=K: chooses K windows of NM nm instead, those that hold most weight, and trains on broad bands
+select=K    chooses K bands by weight, far enough apart not to be redundant: selected_K.csv, with centre and width of a
+            filter for each, and groups/selected_K.yaml, to train on these bands only
+width=NM    with select=K: chooses the K windows of NM nm with the largest weight instead, to train on broad bands
 out=FOLDER  where to write (default FIRST_RUN/weights): weights.csv and weights.json (nm, FWHM, group, weight,
             quartiles, selection frequency), windows.csv, figures as SVG and PNG""",
 }
@@ -119,7 +119,7 @@ def weights(words: Sequence[str]) -> None:
     print("\n".join(page(compared)))
     if selection is not None:
         again = ["hsfusion", "train", "--config-dir", str(out), f"groups={selection.stem}", "band_cost=0"]
-        print(f"\n{selection.summary}\nto train on them: {shown(*again)} scene=...")
+        print(f"\n{selection.summary}\nto train on these: {shown(*again)} scene=...")
     print("\nWritten: " + ", ".join(map(str, written)))
 
 
@@ -138,9 +138,9 @@ def _cube_and_keys(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
 def _files_and_keys(
     words: Sequence[str], known: Sequence[str], command: str, *, prefix: str = ""
 ) -> tuple[list[str], dict[str, Any]]:
-    """Paths, and the values of ``key=value``, read as Hydra reads the words of hsfusion train.
+    """Paths, and the values of ``key=value``, read as Hydra reads the arguments of hsfusion train.
 
-    A path may hold such a sign, too, but then it exists, or what stands before the sign is no key.
+    A path may contain ``=``, too, if it exists, or if what comes before the sign is no key.
     """
     files, keys = [], {}
     for word in words:

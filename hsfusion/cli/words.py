@@ -1,4 +1,4 @@
-"""Words of the command line: what the user types, and what Hydra has to get."""
+"""Arguments of the command line: from what the user types to what Hydra expects."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ CONF = next(
     for path in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf")
     if (path / "train.yaml").is_file()
 )
-# key -> how Hydra calls the choice of its group: a simulated scene holds another one
+# key -> Hydra's name for the choice of its group: a simulated scene holds another one
 _SCENES = {"scene": "scene", "scene.of": "scene@scene.of"}
 _TEXTS = {"name", "run_dir", "sweep_dir", "folder", "resume", "run", "pretrained", "json", "out"}
 _TEXTS |= {"split.train", "split.test", *(f"{scene}.{key}" for scene in _SCENES for key in WORD_KEYS)}
 _LISTS = {"select", "baselines"}
 _CALLED = ("trainer", "optimizer")  # groups that make one object, whose other arguments can be set, too
-_ESCAPED = set("\\()[]{}:=, \t")  # what Hydra writes with a backslash before it in the words of a run of a multirun
+_ESCAPED = set("\\()[]{}:=, \t")  # what Hydra escapes with a backslash in the arguments of a run of a multirun
 # what commas separate: text in quotation marks, and any other
 _PART = re.compile(r"""\s*(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,])+""")
 
 
 def hydra_words(words: Sequence[str], config_name: str) -> list[str]:
-    """The words of a command line as Hydra has to get them: paths and names in any letters, and no shorthand.
+    """The arguments of a command line as Hydra expects them: paths and names in any characters, and no shorthand.
 
     ``scene=PATH``, ``scene.of=PATH`` and ``scene.of=GROUP`` are written out, see :func:`hydra_word` for all others. A
-    run of a description or a cube gets the name of that file, unless the call or an experiment names it.
+    run of a description or a cube is named after that file, unless the call or an experiment names it.
     """
     multirun = any(word == "-m" or word.startswith("--multi") for word in words)
     written = [new for word in words for new in _written_out(word, config_name, multirun=multirun)]
@@ -50,11 +50,11 @@ def hydra_words(words: Sequence[str], config_name: str) -> list[str]:
 
 
 def hydra_word(word: str, *, multirun: bool) -> str:
-    """A ``key=value`` as Hydra has to get it, in quotation marks of Hydra's grammar where they are needed.
+    """A ``key=value`` as Hydra expects it, in quotation marks of Hydra's grammar where they are needed.
 
-    ``none`` stands for an empty list. A key that takes one word or one path gets the text as it stands, except for
-    ``null`` and text in quotation marks; with ``--multirun`` commas separate, but in the name of an existing file.
-    Hydra's grammar decides on all other keys.
+    ``none`` stands for an empty list. A key that takes one word or one path gets the text as it is, except for
+    ``null`` and text in quotation marks; with ``--multirun`` commas separate values, unless the file exists.
+    All other keys follow Hydra's grammar.
     """
     key, _, value = word.partition("=")
     name = key.lstrip("+")
@@ -72,14 +72,14 @@ def hydra_word(word: str, *, multirun: bool) -> str:
 
 
 def fixed_keys(words: Sequence[str]) -> set[str]:
-    """The keys of the words that are the same in all runs of a multirun, as Hydra hands them to a run."""
+    """The keys of the arguments that are the same in all runs of a multirun, as Hydra hands them to a run."""
     parsed = [of for of in map(_parsed, words) if of is not None]
     swept = {of.get_key_element(): of.is_sweep_override() for of in parsed}
     return {key for key, several in swept.items() if not several}
 
 
 def more_arguments(group: str, name: str = "") -> set[str]:
-    """What Trainer or optimizers take and no file in conf/ sets; empty, without importing any, if one sets ``name``."""
+    """Arguments of Trainer or optimizers that no file in conf/ sets; if one sets ``name``, empty without an import."""
     files: list[Any] = [OmegaConf.load(path) for path in (CONF / group).glob("*.yaml")] if group in _CALLED else []
     known = {key for file in files for key in file}
     made = () if name in known else {file["_target_"] for file in files if "_target_" in file}
@@ -110,7 +110,7 @@ def _quoted(key: str, text: str, swept: bool) -> str:
 
 
 def _written_out(word: str, config_name: str, *, multirun: bool) -> list[str]:
-    """``scene=PATH``, ``scene.of=PATH`` and ``scene.of=GROUP`` as the words they are short for."""
+    """``scene=PATH``, ``scene.of=PATH`` and ``scene.of=GROUP`` written out in full."""
     key, _, value = word.partition("=")
     if key not in _SCENES:
         return [hydra_word(word, multirun=multirun)]
@@ -154,7 +154,7 @@ def _exists(text: str) -> bool:
 
 
 def _as_text(text: str, *, swept: bool = False) -> str:
-    """A text as Hydra reads it back, in quotation marks where it would not otherwise, or would hand it to a run so."""
+    """A text that Hydra reads back unchanged, also in a run of a multirun: in quotation marks where needed."""
     override = _parsed(f"_={text}")
     as_it_is = override is not None and not override.is_sweep_override() and override.value() == text
     return text if as_it_is and not (swept and _ESCAPED & set(text)) else QuotedString(text, Quote.double).with_quotes()

@@ -107,7 +107,7 @@ def check_apart(splits: Sequence[Split]) -> None:
     for one, other in itertools.permutations(splits, 2):
         if leaked := _SeenPixels.of(other).leaked(one):
             field = f"number of test pixels that {other.labelled.scene.name} trains on"
-            fix = "give both the same labels, so that they are split alike, or label each pixel in one only"
+            fix = "give both the same labels, so that their splits are the same, or label each pixel in one scene only"
             raise InputError(one.labelled.scene.name, field, leaked, "0: both show the same ground", fix)
 
 

@@ -284,7 +284,7 @@ def _like(labelled: LabelledScene, labels: Labels) -> Labels:
     known = (codes > 0) & (labelled.labels > 0)
     if known.any() and (codes == labelled.labels)[known].all() and np.isin(codes, (0, *legend.codes)).all():
         return replace(labels, **legend.mappings())
-    _log.info("The labels of the fixed split are not those of the scene; the split's own are used.")
+    _log.info("The labels of the fixed split differ from those of the scene; those of the split are used.")
     return labels
 
 

@@ -66,7 +66,7 @@ class Journal:
             known = self._file.execute("SELECT content FROM plan").fetchone()
             if known != (head,):
                 if known:
-                    _log.warning("%s is of another scene, model or setting: its tiles are computed again.", path)
+                    _log.warning("%s belongs to another scene, model or setting; all tiles are computed again.", path)
                 self._file.execute("DELETE FROM tiles")
                 self._file.execute("REPLACE INTO plan VALUES (0, ?)", (head,))
             self._file.commit()

@@ -151,15 +151,14 @@ def _fields_of(pixels: NDArray[np.int64], split: Split) -> NDArray[np.int64]:
 
 
 def baseline_lines(table: dict[str, Any]) -> list[str]:
-    """The baselines and the best of them beside the network, for the summary of a run."""
+    """The baselines, and the lead of the network over the best of them, for the summary of a run."""
     ranked = sorted(table.items(), key=lambda item: -item[1]["overall_accuracy"])
     name, best = ranked[0]
     ahead, low, high = best["network_ahead"]
     others = ", ".join(f"{baselines.BASELINES[key]} {row['overall_accuracy']:.4f}" for key, row in ranked)
-    lines = [f"without a network: {others}"]
-    lines.append(
-        f"network ahead of {baselines.BASELINES[name]} by {ahead:+.4f} (95 % interval {low:+.4f} to {high:+.4f})"
-    )
+    lines = [f"baselines    {others}"]
+    interval = f"(95 % interval {low:+.4f} to {high:+.4f})"
+    lines.append(f"lead         {ahead:+.4f} over {baselines.BASELINES[name]} {interval}")
     if low <= 0:
         how = "worse than" if high < 0 else "not clearly better than"
         lines.append(f"warning: the network is {how} {baselines.BASELINES[name]}, which is simpler")
@@ -205,7 +204,7 @@ def fit_linear_part(experiment: Experiment, data: PatchDataModule) -> None:
     for name, value in chosen.buffers.items():
         linear.get_buffer(name).copy_(torch.as_tensor(value))
     share = 100 * float(linear.network_share)
-    _log.info("the map rests to %.0f %% on the network, the rest is linear in the %s", share, linear.sees)
+    _log.info("share in the map: %.0f %% network, the rest a logistic regression of the %s", share, linear.sees)
 
 
 def _linear_fit(
@@ -343,7 +342,7 @@ def selected(
         return changed(settings, taken), choices
     together = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if together or getattr(settings.trainer, "keywords", {}).get("devices", 1) not in (1, "auto"):
-        _log.info("select: nothing is tried where processes train together")
+        _log.info("select is ignored where several processes train one network")
         return settings, []
     return (settings, []) if len(tried) == 1 else _chosen(labelled, tried)
 
@@ -355,7 +354,7 @@ def _candidates(settings: TrainSettings) -> list[tuple[Mapping[str, Any], TrainS
         try:
             candidate = changed(settings, change)
         except InputError as error:
-            _log.info("select: %s does not go with the other settings: %s", dict(change), error)
+            _log.info("select: %s is not compatible with the other settings: %s", dict(change), error)
             continue
         if candidate not in [known for _, known in tried]:
             tried.append((change, candidate))

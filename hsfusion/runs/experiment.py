@@ -121,7 +121,7 @@ def prepare_experiment(labelled: LabelledScene, settings: TrainSettings, make: M
 def split_scene(labelled: LabelledScene, settings: TrainSettings, *, network: FusionNetwork | None = None) -> Split:
     """Splits a scene for the receptive field and the used bands of a network; None for a new one of these settings.
 
-    In the scene of the split, bands with one value over the training pixels are marked as not good.
+    In the scene of the split, bands that are constant over the training pixels are marked as not good.
     """
     scene = labelled.scene
     radius = settings.model.receptive_field // 2 if network is None else network.receptive_field // 2
@@ -146,7 +146,7 @@ def split_scene(labelled: LabelledScene, settings: TrainSettings, *, network: Fu
 
 
 def _without_constant_bands(split: Split, used: NDArray[np.int64]) -> Split:
-    """Marks used bands (N,) with one value over the training pixels: standardised they are 0 and earn no weight."""
+    """Marks used bands (N,) that are constant over the training pixels: standardised, they are 0 and get no weight."""
     scene = split.labelled.scene
     lowest, highest = np.full(len(used), np.inf), np.full(len(used), -np.inf)
     for _, values in pixel_blocks(scene, split.pixels(TRAIN), used):
@@ -156,10 +156,10 @@ def _without_constant_bands(split: Split, used: NDArray[np.int64]) -> Split:
     if not constant.size:
         return split
     if constant.size == used.size:
-        field = "number of used bands with more than one value over the training pixels"
+        field = "number of used bands that vary over the training pixels"
         raise InputError(scene.name, field, 0, "at least 1", "check the file, or give other training pixels")
     nm = ", ".join(f"{centre:.0f}" for centre in scene.bands.wavelength_nm[constant])
-    _log.warning("%s: not used, because they hold one value over the training pixels: %s nm.", scene.name, nm)
+    _log.warning("%s: bands that are constant over the training pixels are not used: %s nm.", scene.name, nm)
     marked, good = copy(scene), np.array(scene.bands.good)
     good[constant] = False
     marked.bands = replace(scene.bands, good=good)
@@ -216,7 +216,7 @@ def standardised(
     if network.whitening is not None:
         whitening = torch.from_numpy(noise_whitening(cube, split))
         if whitening.equal(torch.eye(len(whitening)).double()):
-            reason = "training patches hold fewer than 50 pairs of neighbouring pixels, these do not differ"
+            reason = "training patches hold fewer than 50 pairs of neighbouring pixels, or these do not differ"
             _log.warning("Bands are not whitened: %s, or fewer than two bands are used.", reason)
         if initial.transfer is not None and isinstance(network.fusion, FreeFusion):  # which goes on making what it made
             folded = network.matrix().detach().double()
@@ -263,7 +263,7 @@ def prepare_jointly(
     with configuration_errors("model"):
         network = MultiSceneNetwork([part.network for part in parts])
     _log.info("%d scenes share responses, group weights and CNN", len(parts))
-    _log.info("Every band stays open: gates would stand in front of the bands of one sensor.")
+    _log.info("Every band stays open: gates would belong to the bands of one sensor.")
     return parts, network
 
 
@@ -274,7 +274,7 @@ def _check_groups(groups: Sequence[BandGroup], scenes: Sequence[Scene]) -> None:
         if empty := [g.name for g in groups if not ((g.lower_nm <= nm) & (nm < g.upper_nm)).any()]:
             lower, upper = max(nm.min() for nm in good), min(nm.max() for nm in good)
             fix = f"cover what all have: groups=vnir_swir ~groups.nm.SWIR groups.nm.VNIR=[{lower:.0f},{upper:.0f}]"
-            fix = fix if lower < upper else "train them apart: they have no range in common"
+            fix = fix if lower < upper else "train them separately: they have no range in common"
             raise InputError(scene.name, f"number of good bands in group {empty[0]}", 0, "at least 1", fix)
 
 

@@ -233,7 +233,7 @@ def alternatives(
     """What was fine-tuned; untouched, if it knows all classes; and from scratch, if asked for, with a new folder."""
     trainings, header = {"finetuned": tuned}, model[1]
     if new := unknown_classes(header, tuned.experiment.split.labelled.legend.names):
-        _log.info("untouched, the network does not know %s", ", ".join(new))
+        _log.info("the untouched network does not know the classes %s", ", ".join(new))
     else:
         trainings["untouched"] = _untouched(tuned, model)
     if scratch_epochs is not None:
@@ -285,7 +285,7 @@ def _untouched(tuned: Training, model: PretrainedModel) -> Training:
 
 def _from_scratch(tuned: Training, settings: TrainSettings, place: Path | None) -> dict[str, Training]:
     """A network trained from scratch on the same pixels, by name; none where it failed."""
-    _log.info("for comparison: a network from scratch, on the same pixels")
+    _log.info("for comparison: a network trained from scratch on the same pixels")
     if place is not None:
         place.mkdir()
     try:

@@ -116,7 +116,7 @@ def _refuse_running(run: Path) -> None:
         owner = (run / _OWNER).read_text(encoding="utf-8").strip() if (run / _OWNER).exists() else "another process"
         fix = "wait until it ends, or stop it"
         raise EnvironmentFailure(
-            f"{run}: run is still going, in {owner}, expected an interrupted one. Fix: {fix}."
+            f"{run}: run is still running, in {owner}, expected an interrupted one. Fix: {fix}."
         ) from error
     except OSError:  # of somebody else, who let us only read it
         return
@@ -205,7 +205,7 @@ def check_same_inputs(run: Path, inputs: dict[str, Any], splits: Sequence[Split]
         return
     if changed[0] == "threads":
         was = before.get("threads")
-        raise InputError(run, "number of threads", inputs["threads"], f"{was}, as when it began", f"add threads={was}")
+        raise InputError(run, "number of threads", inputs["threads"], f"{was}, as at its start", f"add threads={was}")
     if changed[0].startswith("ground truth"):
         keys = leaves(read_configuration(configuration))
         files = [
@@ -228,7 +228,7 @@ def make_folder(path: Path) -> Path:
         path.mkdir(parents=True)
         (path / "figures").mkdir()
     except FileExistsError as error:
-        raise InputError(path, "run_dir", "already there", "a new or empty folder", "choose another run_dir") from error
+        raise InputError(path, "run_dir", "in use", "a new or empty folder", "choose another run_dir") from error
     os.environ[_ENV] = str(path.resolve())
     return path
 
@@ -284,8 +284,8 @@ def interrupted_checkpoint(run: str | Path | None, configuration: str) -> Path |
             raise ValueError("another digest")
         torch.load(path, map_location="cpu", weights_only=True)  # the explicit True wins over the environment
     except Exception as error:  # whatever a damaged file makes torch raise
-        what = "damaged, or holds more than numbers and text"
-        raise InputError(path, "content", what, "a whole checkpoint", "start a new run") from error
+        what = "damaged, or more than numbers and text"
+        raise InputError(path, "content", what, "an intact checkpoint", "start a new run") from error
     return path.absolute()
 
 

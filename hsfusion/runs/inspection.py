@@ -97,7 +97,7 @@ class Inspection:
         """Composite, spectra and band quality, by the names of their files; a raster of labels has none of these."""
         file, values, name = self.file, self.survey, self.path.stem
         if self.is_labels or values.dead.all():
-            raise InputError(file.path, "--plot", "given", "a cube with values", "leave --plot away")
+            raise InputError(file.path, "--plot", "given", "a cube with values", "leave out --plot")
         nm = None if self.bands is None else self.bands.wavelength_nm
         good = self.good & ~values.dead
         three, colours = plots.composite_bands(nm, good)
@@ -182,7 +182,7 @@ def _label_codes(file: CubeFile) -> tuple[LabelCount, ...] | None:
 
 @contextmanager
 def _logged_warnings() -> Iterator[list[str]]:
-    """Collects what the readers log, which else would stand before the page."""
+    """Collects the warnings of readers, which would otherwise come before the page."""
     messages: list[str] = []
     log, listener = logging.getLogger("hsfusion"), logging.Handler(logging.WARNING)
     listener.emit = lambda record: messages.append(record.getMessage())
@@ -210,7 +210,8 @@ def page(inspection: Inspection) -> dict[str, _Rows]:
     spectra = {} if inspection.is_labels else {"Bands": _bands(inspection), "Values": _values(inspection)}
     labels = {} if inspection.labels is None else {"Labels": _labels(inspection)}
     warnings = [("!", line) for line in inspection.warnings] or [("none", "")]
-    return {"File": _file(inspection), **spectra, "Place": inspection.place.items(), **labels, "Warnings": warnings}
+    place = {"Georeferencing": inspection.place.items()}
+    return {"File": _file(inspection), **spectra, **place, **labels, "Warnings": warnings}
 
 
 def _file(inspection: Inspection) -> Iterator[tuple[str, str]]:
@@ -229,14 +230,14 @@ def _layers(name: str, number: int) -> str:
 
 
 def _range(nm: NDArray[np.float64] | None) -> str:
-    return "not named" if nm is None else f"{nm.min():.1f} to {nm.max():.1f} nm"
+    return "not given" if nm is None else f"{nm.min():.1f} to {nm.max():.1f} nm"
 
 
 def _bands(inspection: Inspection) -> Iterator[tuple[str, str]]:
     bands, table = inspection.bands, inspection.file.table
     if bands is None:
         named = table.wavelength
-        inside = "" if named is None else f": {named.min():g} to {named.max():g}, unit {table.unit or 'not named'}"
+        inside = "" if named is None else f": {named.min():g} to {named.max():g}, unit {table.unit or 'not given'}"
         yield "wavelengths", f"not known in nm, see the warnings{inside}"
     else:
         step = np.abs(np.diff(bands.wavelength_nm))
@@ -246,7 +247,7 @@ def _bands(inspection: Inspection) -> Iterator[tuple[str, str]]:
         yield "FWHM", _range(bands.fwhm_nm)
     empty = inspection.survey.no_data == 1
     reasons = {"marked": inspection.marked_bad, "by bad_bands": inspection.given_bad, "no data": empty}
-    reasons["one value"] = inspection.survey.dead & ~empty
+    reasons["constant"] = inspection.survey.dead & ~empty
     bad = np.logical_or.reduce(list(reasons.values()))
     yield "bad bands", f"{bad.sum()} of {bad.size}" if bad.any() else "none"
     for reason, chosen in reasons.items():
@@ -254,7 +255,7 @@ def _bands(inspection: Inspection) -> Iterator[tuple[str, str]]:
             yield f"  {reason}", f"{chosen.sum()}: {format_band_ranges(chosen, bands)}"
     flags = {reason: of for reason, of in inspection.atmospheric.items() if of.any()}
     if flags:
-        yield "atmosphere", "the values of these bands may be made by it, or by its correction"
+        yield "atmosphere", "the values of these bands may come from the atmosphere or its correction"
         yield from ((f"  {reason}", f"{of.sum()}: {format_band_ranges(of, bands)}") for reason, of in flags.items())
 
 
@@ -272,7 +273,7 @@ def _values(inspection: Inspection) -> Iterator[tuple[str, str]]:
     yield "nodata value", "the file names none" if file.nodata is None else exact(file.as_stored(file.nodata))
     yield "no data", missing
     part = f"{survey.pixels:,} of {survey.total:,} pixels ({survey.pixels / survey.total:.1%}), in evenly spaced rows"
-    yield "looked at", part if survey.pixels < survey.total else f"all {survey.total:,} pixels"
+    yield "surveyed", part if survey.pixels < survey.total else f"all {survey.total:,} pixels"
 
 
 def _span(values: NDArray[np.float64]) -> str:
@@ -295,14 +296,14 @@ def _labels(inspection: Inspection) -> Iterator[tuple[str, str]]:
 
 
 def model_page(path: Path) -> dict[str, _Rows]:
-    """The same of a model file."""
+    """The page of a model file: title -> rows of a name and a text."""
     from hsfusion.training.model_file import load_model
 
     network, header = load_model(path)
     used = network.used_bands.numpy()[: len(header.bands)]
     bands, classes, test = header.bands, header.classes, header.test or {}
-    scene = {**(header.training_scene or {"name": "not named"}), **(header.split or {})}
-    versions = {"hsfusion": header.hsfusion_version or "not named", **header.versions}
+    scene = {**(header.training_scene or {"name": "not given"}), **(header.split or {})}
+    versions = {"hsfusion": header.hsfusion_version or "not given", **header.versions}
     return {
         "Model": {
             "format": f"model.safetensors of hsfusion, format {FORMAT_VERSION}",
@@ -327,7 +328,7 @@ def model_page(path: Path) -> dict[str, _Rows]:
         "Accuracies": [
             (name.replace("_", " "), f"{value:.4f}") for name, value in test.items() if isinstance(value, float)
         ]
-        or [("test", "not named")],
+        or [("test", "not given")],
     }
 
 
@@ -342,9 +343,9 @@ def _groups(network: FusionNetwork, header: ModelHeader) -> Iterator[tuple[str, 
     rows = [(group.name, _range(np.array([group.lower_nm, group.upper_nm]))) for group in header.groups]
     rows += [(name, f"{layers} further layers") for name, layers in header.sources]
     if header.fusion.endswith("instance"):
-        yield "weights", "depend on the pixel: band_weights.csv of the run has their mean over training pixels"
+        yield "weights", "depend on the pixel; band_weights.csv of the run has their mean over training pixels"
     elif header.fusion == "free":
-        yield "weights", "a free convolution: the groups play no part in it"
+        yield "weights", "a free convolution, which does not use the groups"
     else:
         weights = WeightReadout(network).weight
     for g, (name, row) in enumerate(rows):

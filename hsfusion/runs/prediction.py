@@ -209,7 +209,7 @@ def match_scene(
 def compute_device(name: str) -> str:
     """Where to compute: of several GPUs the one of this process's number, which torchrun sets."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise EnvironmentFailure("device is cuda, expected what this machine has. Fix: use device=cpu.")
+        raise EnvironmentFailure("device is cuda, expected one that this machine has. Fix: use device=cpu.")
     if name == "cpu" or not torch.cuda.is_available():
         return "cpu"
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
@@ -276,7 +276,7 @@ def _place(geobox: GeoBox, reduced: NDArray) -> dict[str, Any]:
     """Where every n-th pixel of a raster lies, for its page."""
     (height, width), (rows, columns) = geobox.shape, reduced.shape
     transform = geobox.transform @ IDENTITY.scale(width / columns, height / rows)
-    crs = None if geobox.transform == IDENTITY else crs_name(geobox.crs) if geobox.crs else "CRS not named"
+    crs = None if geobox.transform == IDENTITY else crs_name(geobox.crs) if geobox.crs else "CRS not given"
     return {"transform": tuple(transform)[:6], "crs": crs, "step": -(-height // rows)}
 
 

@@ -1,4 +1,4 @@
-"""What is shown: figures, tables and pages of a run, of weights that were compared, and of a search; bands chosen."""
+"""Figures, tables and pages of a run and of compared weights; selection of bands."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ class Selection:
 
 
 def select(weights: WeightComparison, number: int, *, width_nm: int | None = None) -> Selection:
-    """Chooses so many bands that stand for the weight, or windows of one width that hold most of it."""
+    """Chooses a number of bands that represent the weight, or of windows of one width that hold most of it."""
     return _select_bands(weights, number) if width_nm is None else _select_windows(weights, number, width_nm)
 
 
@@ -242,7 +242,7 @@ def _select_bands(weights: WeightComparison, number: int) -> Selection:
     nearest = f", at least {np.diff(nm[used[chosen]]).min():.0f} nm apart" if number > 1 else ""
     listed = ", ".join(f"{nm[c]:.0f}" for c in used[chosen])
     wide = ", ".join(f"{lower:.0f}-{upper:.0f}" for lower, upper in filters)
-    summary = f"{number} bands{nearest}: {listed} nm\nfilters that see the same: {wide} nm"
+    summary = f"{number} bands{nearest}: {listed} nm\nequivalent filters: {wide} nm"
     return Selection(f"selected_{number}", summary, tuple(rows), tuple(intervals))
 
 
@@ -251,7 +251,7 @@ def _select_windows(weights: WeightComparison, number: int, width_nm: int) -> Se
     _check_number(number, len(windows), f"windows of {width_nm} nm apart from each other that have a weight")
 
     def median_weight(window: tuple[float, float, float]) -> float:
-        """What it weighs in the runs, as everywhere."""
+        """Median over the runs of the weight of a window."""
         return float(np.median(weights.profiles.runs[:, (nm >= window[0]) & (nm <= window[1])].sum(1)))
 
     rows, intervals = [], []
@@ -283,10 +283,10 @@ def write_weights(weights: WeightComparison, folder: Path, selection: Selection 
 
 
 def _write_groups(weights: WeightComparison, selection: Selection, folder: Path) -> Path:
-    """Writes a selection as band groups; these say in nm which bands a network sees: those in no group are left out."""
+    """Writes a selection as band groups, which define in nm the bands that a network sees; all others are left out."""
     path = folder / "groups" / f"{selection.stem}.yaml"
     lines = [
-        f"# {len(selection.intervals)} chosen by band weights, each a group of its own:",
+        f"# {len(selection.intervals)} chosen by band weights, each its own group:",
         f"# {weights.scene}, {weights.origin}" + (f" [{weights.stamp}]" if weights.stamp else ""),
         f"# hsfusion train --config-dir {folder} groups={selection.stem} band_cost=0 scene=...",
         "_target_: hsfusion.spectra.intervals\n_partial_: true\nnm:",
@@ -321,7 +321,7 @@ def _evidence_figures(weights: WeightComparison) -> dict[str, Any]:
             curves["numbers"],
             {kind: curves[kind] for kind in ("deletion", "insertion")},
             total=len(weights.reported.bands),
-            title=f"Are the bands of great weight used? {weights.scene}",
+            title=f"Are the bands with large weights used? {weights.scene}",
         )
     if top_k:
         kinds = dict.fromkeys((content["split"]["kind"], "random"))  # the configured one first
@@ -354,7 +354,7 @@ def write_page(weights: WeightComparison, source: Path, folder: Path) -> Path:
 
 
 def page(weights: WeightComparison) -> list[str]:
-    """What ``hsfusion weights`` prints of runs, or of evidence: accuracies, verdict, windows."""
+    """What ``hsfusion weights`` prints for runs, or for evidence: accuracies, verdict, windows."""
     several = len(weights.runs) > 1
     lines = [f"{weights.scene}: {len(weights.reported.bands)} bands, {len(weights.runs)} run(s)\n"]
     lines.append("    overall  average  leakage  seed  split     run")
@@ -374,6 +374,6 @@ def page(weights: WeightComparison) -> list[str]:
     lines += [f"    {name}: {share:.1%}" for name, share in weights.reported.sources]
     evidence = weights.evidence or {}
     for kind, number in evidence.get("top_k", {}).get("cheapest", {}).items():
-        text, split = "none measured does" if number is None else f"{number} bands", evidence["split"]["kind"]
-        lines.append(f"cheapest sensor that keeps 95 % ({kind}, {split}, chosen on validation pixels): {text}")
+        text, split = "none of those tried" if number is None else f"{number} bands", evidence["split"]["kind"]
+        lines.append(f"fewest bands that keep 95 % of the accuracy ({kind}, {split}, by validation pixels): {text}")
     return lines

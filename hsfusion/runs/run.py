@@ -224,9 +224,9 @@ class Run:
 def choice_lines(choices: Sequence[Mapping[str, Any]]) -> list[str]:
     """What was tried on the validation pixels, one line each."""
     return [
-        f"{', '.join(f'{name} {value}' for name, value in row['change'].items()) or 'as it is'}: validation "
+        f"{', '.join(f'{name} {value}' for name, value in row['change'].items()) or 'unchanged'}: validation "
         f"log-likelihood {row['log_likelihood']:.3f}, gain {row['gain'][0]:+.3f} +- {row['gain'][1]:.3f}"
-        f"{', taken' if row['taken'] else ''}"
+        f"{', adopted' if row['taken'] else ''}"
         for row in choices
     ]
 
@@ -239,9 +239,9 @@ def independence(metrics: Mapping[str, Any]) -> str:
         for value in (test["accuracy_seen_fields"], test["accuracy_new_fields"])
     )
     return (
-        f"{100 * split['train_share']:.1f} % of the labelled pixels train, {split['buffer_pixels']:,} are buffer; "
-        f"{100 * split['patch_overlap']:.1f} % of the test patches overlap one trained on; "
-        f"{100 * split['seen_fields']:.1f} % of the test pixels lie in fields trained on (accuracy {known}, "
+        f"{100 * split['train_share']:.1f} % of the labelled pixels for training, {split['buffer_pixels']:,} in the "
+        f"buffer; {100 * split['patch_overlap']:.1f} % of the test patches overlap a training patch; "
+        f"{100 * split['seen_fields']:.1f} % of the test pixels lie in fields that were trained on (accuracy {known}, "
         f"in new fields {new})"
     )
 

@@ -1,4 +1,4 @@
-"""Settings of a training: one schema for Python, the command line, its ranges and its documentation."""
+"""Settings of a training: one schema for Python, the command line, ranges and documentation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _Settings = TypeVar("_Settings", bound="Settings")
 BASELINES = ("lda", "logistic", "svm", "svm_context", "svm_mnf", "forest")
 #: kinds of fusion
 FUSIONS = ("scalar", "channel", "instance", "channel_instance", "none", "free")
-#: parts of the network that can be frozen, thawed and slowed
+#: parts of the network that can be frozen, unfrozen later, or trained at a lower rate
 PARTS = ("response", "group_weights", "cnn", "classifier")
 #: what ``select`` may change beside the model: ``lr`` is the optimizer's
 SELECTABLE = (
@@ -42,7 +42,7 @@ FINETUNE_EPOCHS = 20  # a transferred network needs fewer
 SCRATCH_EPOCHS = 20  # of the network that fine-tuning is compared with
 #: makes the band groups of a scene
 GroupMaker = Callable[[Bands], Sequence[BandGroup]]
-# type of a field or argument, as it is annotated -> what it takes, and how messages call that
+# annotated type of a field or argument -> accepted types, and their name in messages
 _KINDS: dict[str, tuple[Any, str]] = {
     "int": (Integral, "a whole number"),
     "float": (Real, "a number"),
@@ -54,17 +54,17 @@ _KINDS: dict[str, tuple[Any, str]] = {
 
 
 def within(default: Any, lower: float, upper: float = inf, *, key: str | None = None) -> Any:
-    """A field with a range; ``key`` is what conf/ calls it where that is not the field's own name."""
+    """A field with a range; ``key`` is its name in conf/, if different."""
     return field(default=default, metadata={"lower": lower, "upper": upper, "key": key})
 
 
 def choice(default: Any, *choices: str, key: str | None = None) -> Any:
-    """A field that takes one of some words, or a list of them."""
+    """A field that takes one of several words, or a list of them."""
     return field(default=default, metadata={"choices": choices, "key": key})
 
 
 class Settings:
-    """Values whose types, choices and ranges are those that their fields state; :class:`InputError` for any other."""
+    """Values checked against types, choices and ranges of their fields; :class:`InputError` for any other value."""
 
     prefix: ClassVar[str] = ""  #: of the keys in conf/
 
@@ -77,14 +77,14 @@ class Settings:
 
     @classmethod
     def keys(cls) -> dict[str, str]:
-        """Name of each field -> what conf/ and the command line call it."""
+        """Name of each field -> its key in conf/ and on the command line."""
         return {entry.name: cls.prefix + (entry.metadata.get("key") or entry.name) for entry in fields(cls)}  # pyright: ignore
 
 
 def check_value(
     key: str, value: Any, kind: str, *, lower: float = -inf, upper: float = inf, choices: Sequence[str] = ()
 ) -> None:
-    """Refuses a value of another type than ``kind``, an annotation, or outside of range or choices, entry by entry."""
+    """Refuses a value that is not of the annotated type ``kind``, or outside range or choices, entry by entry."""
     wanted, expected = _KINDS.get(_plain_kind(kind), (object, ""))
     if value is None and kind.endswith(" | None"):
         return
@@ -105,7 +105,7 @@ def _range(lower: float, upper: float) -> str:
 
 
 def limits_of(entry: Field[Any] | None) -> str:
-    """The range of a field as the end of its explanation; empty where it has none."""
+    """The range of a field, to append to its explanation; empty if it has none."""
     limits = {} if entry is None else entry.metadata
     return f" ({_range(limits['lower'], limits['upper'])})" if "lower" in limits else ""
 
@@ -118,7 +118,7 @@ def _holds_numpy(value: Any) -> bool:
 
 
 def _without_numpy(value: Any) -> Any:
-    """The same with Python's numbers for NumPy's, which files of a run and Lightning do not take."""
+    """The value with Python numbers instead of NumPy's, which run files and Lightning do not accept."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, partial):
@@ -133,7 +133,7 @@ def _plain_kind(kind: str) -> str:
 
 
 def check_arguments(part: str, maker: Any) -> None:
-    """Checks a function, and its arguments if it is partial; whole numbers but seeds are counts, at least 1."""
+    """Checks a function, and its arguments if it is partial; integers except seeds are counts, at least 1."""
     if maker is not None and not callable(maker):
         raise refusal(part, maker, "a function, such as split=hs.blocks(fraction=0.3)")
     if not isinstance(maker, partial):
@@ -156,16 +156,16 @@ class ModelSettings(Settings):
         constraint: of the group weights: none, affine, convex or signed.
         channels: fused channels.
         width: hidden channels of the backbone.
-        receptive_field: pixels that the network sees around each pixel, odd.
-        knot_spacing_nm: distance of the knots of the response curves; None for one free logit per band.
-        keep_bands: number of bands to choose; None for as many as are worth their cost.
-        neighbourhood: pixels from which instance weights are predicted, odd.
+        receptive_field: edge of the patch that the network sees around each pixel, in pixels; odd.
+        knot_spacing_nm: spacing of the knots of the response curves; None for one free logit per band.
+        keep_bands: number of bands to choose; None for as many as are worth their cost (``band_cost``).
+        neighbourhood: edge of the patch from which instance weights are predicted, in pixels; odd.
         dropout: share of hidden channels dropped in training.
-        whitening: noise for bands whitened by the noise of the training pixels, the differences of neighbours; none;
-            auto for noise, but none with ``keep_bands`` and with weights that depend on the pixels.
-        linear: whether a logistic regression stands beside the network. Validation pixels decide its share, and
-            whether it sees the pixel or the mean of the whitened spectra over the patch.
-        backbone: small_cnn, the name of another registered one, or what makes it; further arguments by
+        whitening: noise for bands whitened by the noise of the training pixels, estimated from differences between
+            neighbours; none; auto for noise, but none with ``keep_bands`` and with weights that depend on the pixel.
+        linear: whether a logistic regression accompanies the network. Its share, and whether it sees the pixel or the
+            mean of the whitened spectra over the patch, are chosen on validation pixels.
+        backbone: small_cnn, the name of another registered backbone, or a function that makes one, with arguments by
             :func:`functools.partial`. See :mod:`hsfusion.nn.network`.
     """
 
@@ -206,36 +206,36 @@ class TrainSettings(Settings):
     """How a network is trained. Every field is a key of conf/train.yaml.
 
     Attributes:
-        seed: of the initial weights, the order of batches, augmentation, and the split where that has no ``seed``.
-        epochs: of ``steps_per_epoch`` batches each.
-        steps_per_epoch: training batches in an epoch.
-        batch_size: pixels in a batch, over all devices.
+        seed: for initial weights, order of batches and augmentation, and for the split if that has no ``seed``.
+        epochs: number of epochs, each of ``steps_per_epoch`` batches.
+        steps_per_epoch: number of training batches in an epoch.
+        batch_size: number of pixels in a batch, over all devices.
         noise: added to each band in training, in standard deviations of the band.
         flips: dihedral (flips and quarter turns) or none.
         range_dropout: share of the training patches that show only part of the spectrum.
         class_weights: of the classes in the loss: none or balanced.
         label_smoothing: share of the target spread evenly over the classes.
-        fusion_lr_scale: learning rate of the band fusion, in multiples of the optimizer's.
-        band_cost: sparsity penalty: the cost of keeping all bands open, in units of the loss.
+        fusion_lr_scale: learning rate of the band fusion, as a multiple of the optimizer's.
+        band_cost: sparsity penalty for keeping all bands open, in units of the loss.
         patience: epochs without a better validation accuracy after which the training stops, counted
             from where bands are chosen; None for never.
-        freeze: parts of the network that stay as they are: response, group_weights, cnn, classifier.
-        thaw_at: part -> share of the training from which on it learns.
+        freeze: parts of the network that are not trained: response, group_weights, cnn, classifier.
+        thaw_at: part -> share of the training after which it starts to learn.
         lr_scales: part -> factor of its learning rate.
         threads: processor threads; None leaves the choice to PyTorch.
         progress: whether to show a progress bar.
         figures: whether a run folder gets figures and a report.
         groups: makes the band groups from the scene's bands.
         split: divides the labelled pixels into training, validation and test.
-        model: the network; a mapping for what differs from the defaults.
-        select: changes that are tried on the scene's validation pixels before the training and made if they are clearly
-            better, see :mod:`hsfusion.runs.evaluation`; each a mapping of fields of the model and of
-            :data:`SELECTABLE`, fewer ``epochs`` only. () for none.
-        baselines: classifiers without a network on the same pixels, see :mod:`hsfusion.trust.baselines`.
+        model: the network; or a mapping of the fields that differ from the defaults.
+        select: changes to try by short trainings on the scene's validation pixels; one is adopted if it is clearly
+            better, see :mod:`hsfusion.runs.evaluation`. Each is a mapping of fields of the model and of
+            :data:`SELECTABLE`; ``epochs`` can only be reduced. () for none.
+        baselines: classifiers without a neural network on the same pixels, see :mod:`hsfusion.trust.baselines`.
         optimizer: makes an optimizer from parameter groups; None for AdamW with lr=0.001 and weight_decay=0.01.
         trainer: makes Lightning's Trainer from the keywords that a run sets; None for one on a GPU if there is one.
-        loggers: each makes a Lightning logger from ``save_dir``.
-        callbacks: further Lightning callbacks, or what makes them: then each training gets callbacks of its own.
+        loggers: functions that each make a Lightning logger from ``save_dir``.
+        callbacks: further Lightning callbacks, or functions that make one, so that each training gets its own.
     """
 
     seed: int = within(0, 0, 2**32)

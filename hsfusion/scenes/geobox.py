@@ -187,8 +187,8 @@ def crs_name(crs: str) -> str:
 def describe_place(geobox: GeoBox) -> dict[str, str]:
     """Coordinate system, pixel size and extent of a grid, each as far as it is known."""
     if geobox.transform == IDENTITY:
-        return {"CRS": "not named"} if geobox.crs is None else {"CRS": crs_name(geobox.crs), "transform": "not named"}
-    place = {"CRS": "not named" if geobox.crs is None else crs_name(geobox.crs)}
+        return {"CRS": "not given"} if geobox.crs is None else {"CRS": crs_name(geobox.crs), "transform": "not given"}
+    place = {"CRS": "not given" if geobox.crs is None else crs_name(geobox.crs)}
     unit = _unit(geobox)
     a, b, _, d, e, _ = tuple(geobox.transform)[:6]
     size = f"{math.hypot(a, d):.6g} x {math.hypot(b, e):.6g} {unit}".rstrip()

@@ -142,9 +142,10 @@ def _check_other_ground(one: LabelledScene, other: LabelledScene) -> None:
     shifted = one.scene.geobox.shifted(pixels, shift, other.labels.shape)
     shared = int(np.count_nonzero(other.labels.ravel()[shifted]))
     if shared > _MOST_SHARED * min(numbers):
-        field = f"number of labelled pixels that {one.scene.name} has too"
+        field = f"number of labelled pixels that {one.scene.name} also has"
         fix = "train on one of them, or on both by scene=several, which splits and checks each"
-        raise InputError(other.scene.name, field, shared, "0: test pixels of one would train in the other", fix)
+        expected = "0: test pixels of one would be training pixels in the other"
+        raise InputError(other.scene.name, field, shared, expected, fix)
 
 
 def on_common_legend(labelled: Sequence[LabelledScene]) -> list[LabelledScene]:

@@ -243,7 +243,7 @@ def _mark_dead_bands(scene: FileScene) -> None:
         raise scene.file.error("number of good bands with more than one value", 0, "at least 1", "check the file")
     if suspects.size:
         nm = ", ".join(f"{centre:.0f}" for centre in scene.bands.wavelength_nm[suspects])
-        _log.warning("%s: not used, because they hold a single value or no data: %s nm.", scene.name, nm)
+        _log.warning("%s: bands with a single value or no data are not used: %s nm.", scene.name, nm)
     scene.bands = replace(scene.bands, good=good)
     _log_doubts(scene, pixels)
 

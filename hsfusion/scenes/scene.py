@@ -192,9 +192,8 @@ class BandSelection(DerivedScene):
             raise InputError(scene.name, *wrong)
         if twins := twins_nm(scene.bands, order):
             listed = ", ".join(f"{nm:.1f}" for nm in twins)
-            _log.warning(
-                "%s: bands of one centre and width are taken in their order in the file: %s nm.", scene.name, listed
-            )
+            text = "%s: bands with the same centre and width are matched by their order in the file: %s nm."
+            _log.warning(text, scene.name, listed)
         super().__init__(scene, bands=bands, sources=sources)
         start, first = len(scene.bands), {}
         for name, number in scene.sources:
@@ -296,13 +295,13 @@ def room_for(number: int, layers: int) -> NDArray[np.float32]:
         return np.empty((number, layers), np.float32)
     _log.info("%.1f GB of pixels go to a temporary file in %s", size / 1e9, tempfile.gettempdir())
     if _is_in_memory(tempfile.gettempdir()):
-        _log.warning("%s is in memory: let TMPDIR name a folder on a disk.", tempfile.gettempdir())
+        _log.warning("%s is in memory: set TMPDIR to a folder on a disk.", tempfile.gettempdir())
     with tempfile.TemporaryFile(prefix="hsfusion-") as file:  # which lasts as long as the array
         try:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)  # a full disk shows here, and not as a signal
         except OSError as error:
-            fix = "free space there, or let TMPDIR name a folder on a larger disk"
+            fix = "free space there, or set TMPDIR to a folder on a larger disk"
             raise EnvironmentFailure(
                 f"{tempfile.gettempdir()}: no space for a temporary file of {size / 1e9:.1f} GB. Fix: {fix}."
             ) from error

@@ -169,7 +169,7 @@ class FusionClassifier(pl.LightningModule):
             return
         if not gates.kept.any():
             text = (
-                "Training ended at step %d of %d, before bands are chosen: no step was made with those that are kept."
+                "Training ended at step %d of %d, before bands are chosen: the bands that are kept were not trained on."
             )
             _log.warning(text, self.global_step, self.total_steps)
         gates.advance(1.0)

@@ -68,9 +68,9 @@ class GroupCoverage:
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What was transferred and how; in copied and resampled tensors, what is of new classes and rasters is fresh."""
+    """What was transferred and how; in copied and resampled tensors, rows of new classes and rasters are fresh."""
 
-    copied: tuple[str, ...]  # parameters and buffers of the new network that are those of the old one
+    copied: tuple[str, ...]  # parameters and buffers copied from the old network
     resampled: tuple[str, ...]  # ... that were transferred by wavelength
     fresh: tuple[str, ...]  # ... that start from scratch
     groups: tuple[GroupCoverage, ...]  # every group and further raster that the network had
@@ -102,9 +102,9 @@ class TransferReport:
         if self.expected_r2:
             table.append(self._prediction())
         elif little:
-            table.append(f"less than half covered, the rest stands for the whole: {', '.join(little)}")
+            table.append(f"less than half covered, so the covered part stands for the group: {', '.join(little)}")
         if self.outside_share > 0.5 and not self.expected_r2:
-            table.append("that is most of it: expect little of what the network has learned")
+            table.append("this is more than half: expect little of what the network has learned")
         for title in ("dropped_groups", "dropped_sources", "dropped_classes", "new_sources", "new_classes"):
             if names := getattr(self, title):
                 table.append(f"{title.replace('_', ' ')}: {', '.join(names)}")

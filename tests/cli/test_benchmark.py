@@ -77,7 +77,7 @@ def test_rows_of_a_suite_can_be_chosen(hsfusion, tmp_path):
         (["accuracy", "fusions=channel"], "fusions is channel, expected a list"),
         (["accuracy", "baselines=[svn]"], "baselines is ('svn',)"),
         (["accuracy", "scenes=suite", "rows=[nowhere]"], "rows is ['nowhere']"),
-        (["accuracy", "scenes=suite", "split=fields"], "those of the suite's rows"),
+        (["accuracy", "scenes=suite", "split=fields"], "the rows of the suite set them"),
         (["accuracy", "scenes=none.yaml"], "scenes is none.yaml"),
         (["accuracy", "seed=3"], "use seeds=N"),
         (["accuracy", "keep_bands=20"], "keep_bands is 20, expected a list"),

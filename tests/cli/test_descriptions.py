@@ -195,7 +195,7 @@ def test_described_scene_is_trained_on_and_named(hsfusion, tmp_path):
     words = ("scene=data/north.yaml", "split=random", "groups.number=2", *SMALL)
     done = hsfusion("train", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "not used, because they hold a single value or no data: 750 nm" in (done.stderr + done.stdout)
+    assert "bands with a single value or no data are not used: 750 nm" in (done.stderr + done.stdout)
     (run,) = (tmp_path / "runs" / "north").iterdir()
     assert f"cube: {tmp_path}/data/north.npy" in (run / "config.yaml").read_text()
     assert "'scale': 1.0" in (run / "train.log").read_text()

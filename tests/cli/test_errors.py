@@ -40,7 +40,7 @@ CASES = [
     ("train", ["pretrained=r"], "pretrained|it belongs to another command"),
     ("train", ["+foo=1"], "key is foo"),
     ("train", ["+model.foo=1"], "name is model.foo, expected a setting"),
-    ("train", ["fast"], "word is fast, expected key=value"),
+    ("train", ["fast"], "argument is fast, expected key=value"),
     ("train", ["scene=file"], "scene.cube is missing, expected a file"),
     ("train", ["scene=simulated"], "scene.sensor is missing, expected the name of a sensor"),
     ("train", ["scene=described"], "scene.files is missing, expected a list of files"),
@@ -203,7 +203,7 @@ def test_run_folder_in_use_is_left_alone(hsfusion, tmp_path):
     (tmp_path / "run" / "map.tif").write_text("mine")
     done = hsfusion("train", "run_dir=run", cwd=tmp_path, small=True)
     assert done.returncode == 2
-    assert "run_dir is already there" in done.stderr
+    assert "run_dir is in use" in done.stderr
     assert (tmp_path / "run" / "map.tif").read_text() == "mine"
 
 
@@ -306,7 +306,7 @@ def test_log_has_a_line_for_each_message(tmp_path, capsys, monkeypatch):
 )
 def test_name_of_a_run_is_that_of_one_folder(name):
     cfg = OmegaConf.create({"name": name, "run_dir": None})
-    with pytest.raises(InputError, match=r"command line: name is .*, expected a name that a folder can have"):
+    with pytest.raises(InputError, match=r"command line: name is .*, expected a name valid for a folder"):
         run_folder(cfg)
     for name in ("it's a=b.ü 水田", ".console", 5):
         assert run_folder(OmegaConf.create({"name": name, "run_dir": None})).parent.name == str(name)

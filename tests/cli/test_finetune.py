@@ -40,7 +40,7 @@ def test_report_places_every_tensor_in_exactly_one_list(tuned):
     whole = [part for origin in ("copied", "resampled", "fresh") for part in transfer[origin]]
     assert sorted(whole) == sorted(network.state_dict())
     assert transfer["outside_share"] > 0.1
-    assert "Taken over" in (tuned / "report.html").read_text()
+    assert "<h2>Transfer</h2>" in (tuned / "report.html").read_text()
     before, after = (load_model(path / "model.safetensors")[1] for path in (tuned.parent / "first", tuned))
     assert after.seen_before == (before.seen,)
 

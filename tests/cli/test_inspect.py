@@ -79,14 +79,14 @@ def test_page_tells_the_facts_in_plain_text(hsfusion, folder):
         "memory": "38.4 kB when loaded (float32)",
         "wavelengths": "450.0 to 1030.0 nm, 20 nm apart (median)",
         "from": "wavelength of cube.hdr, unit Nanometers",
-        "FWHM": "not named",
+        "FWHM": "not given",
         "bad bands": "2 of 30",
         "marked": "1: 4 (510 nm)",
-        "one value": "1: 8 (590 nm)",
+        "constant": "1: 8 (590 nm)",
         "scale": "stored values x 0.0001, applied once",
         "nodata value": "-9999",
         "no data": "1.6% of the pixels in all bands; 1.6% of the values in good bands",
-        "looked at": "all 320 pixels",
+        "surveyed": "all 320 pixels",
         "pixel size": "2 x 2 m",
         "extent": "x 395591.3 to 395631.3, y 3778260.3 to 3778292.3",
     }
@@ -153,7 +153,7 @@ def test_wavelengths_without_a_unit_are_shown_as_they_stand(folder, capsys, monk
     monkeypatch.chdir(folder)
     pages.inspect(["cube.img"])
     facts = rows(capsys.readouterr().out)
-    assert facts["wavelengths"] == "not known in nm, see the warnings: 450 to 1030, unit not named"
+    assert facts["wavelengths"] == "not known in nm, see the warnings: 450 to 1030, unit not given"
     assert facts["marked"] == "1: 4"
 
 

@@ -67,7 +67,7 @@ def test_search_without_validation_pixels_says_so(search, tmp_path):
     words = ["split=fixed", "split.train=train.npy", "split.test=test.npy"]
     done, values = search(*words, "trainer.max_epochs=1")
     assert (done.returncode, values) == (2, [])
-    assert "split.val_fraction is 0, expected validation pixels, by which a search goes" in done.stderr
+    assert "split.val_fraction is 0, expected validation pixels, which a search needs" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_search_by_optuna_goes_on_with_its_study(hsfusion, tmp_path):
         return done.stderr
 
     with held(tmp_path / "runs/tune"):
-        assert "runs/tune: run is still going, in process " in refused()
+        assert "runs/tune: run is still running, in process " in refused()
     assert "optimizer.lr is CategoricalDistribution(choices=(0.1, 0.2)), expected LogUniform" in refused(
         "optimizer.lr=choice(0.1,0.2)"
     )

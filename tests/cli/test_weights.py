@@ -310,7 +310,7 @@ def test_selected_bands_are_written_as_a_table_and_as_groups_of_one_band(three, 
     assert [float(row["wavelength_nm"]) for row in chosen] == sorted(float(row["wavelength_nm"]) for row in chosen)
     assert "4 bands, at least 40 nm apart: 640, 680, 1300, 1340 nm" in (said := capsys.readouterr().out)
     # neighbours say the same, but between two chosen bands there is one, which goes to the first
-    assert "filters that see the same: 610-670, 670-710, 1270-1330, 1330-1370 nm" in said
+    assert "equivalent filters: 610-670, 670-710, 1270-1330, 1330-1370 nm" in said
     assert [float(row["filter_centre_nm"]) for row in chosen] == [640, 690, 1300, 1350]
     assert [float(row["filter_width_nm"]) for row in chosen] == [60, 40, 60, 40]
     assert "groups=selected_4 band_cost=0" in said
@@ -381,7 +381,7 @@ def test_an_evidence_folder_is_drawn_whole(tmp_path, capsys, undrawn):
     assert {path.name for path in (folder / "weights").glob("*.svg")} == {f"{stem}.svg" for stem in stems}
     said = capsys.readouterr().out
     assert "verdict: supported" in said
-    assert "keeps 95 % (network, blocks, chosen on validation pixels): 20 bands" in said
+    assert "keep 95 % of the accuracy (network, blocks, by validation pixels): 20 bands" in said
     windows = rows(folder / "weights" / "windows.csv")
     assert [(row["group"], row["selection_frequency"]) for row in windows[:2]] == [("VNIR", "1"), ("SWIR", "1")]
 
@@ -392,14 +392,14 @@ def edited(folder, **keys):
     return read_evidence(folder)
 
 
-def test_the_cheapest_sensor_is_told_as_far_as_it_is_known(tmp_path):
+def test_fewest_bands_are_printed_where_they_are_known(tmp_path):
     folder = write_evidence(tmp_path / "evidence")
-    told = [line for line in page(read_evidence(folder)) if line.startswith("cheapest")]
-    start = "cheapest sensor that keeps 95 % ({}, blocks, chosen on validation pixels): {}"
-    assert told == [start.format("network", "20 bands"), start.format("svm", "none measured does")]
+    told = [line for line in page(read_evidence(folder)) if line.startswith("fewest bands")]
+    start = "fewest bands that keep 95 % of the accuracy ({}, blocks, by validation pixels): {}"
+    assert told == [start.format("network", "20 bands"), start.format("svm", "none of those tried")]
     top_k = json.loads((folder / "evidence.json").read_text())["top_k"]
     without = edited(folder, top_k={k: of for k, of in top_k.items() if k != "cheapest"})
-    assert not [line for line in page(without) if line.startswith("cheapest")]
+    assert not [line for line in page(without) if line.startswith("fewest bands")]
 
 
 def test_accuracies_on_a_split_of_any_kind_are_shown(tmp_path, undrawn, capsys):
@@ -408,7 +408,7 @@ def test_accuracies_on_a_split_of_any_kind_are_shown(tmp_path, undrawn, capsys):
     top_k["fixed"] = top_k.pop("blocks")
     edited(folder, top_k=top_k, split={"kind": "fixed", "leakage": 0.0})
     call(folder)
-    assert "keeps 95 % (network, fixed, chosen" in capsys.readouterr().out
+    assert "keep 95 % of the accuracy (network, fixed" in capsys.readouterr().out
     html = (folder / "weights" / "report.html").read_text()
     assert "SVM, fixed split" in html and "SVM, random split" in html
 
@@ -418,7 +418,7 @@ def test_the_page_of_an_evidence_folder_shows_its_figures(tmp_path, undrawn):
     call(folder)
     page = (folder / "weights" / "report.html").read_text()
     assert len(page.encode()) < 2_000_000
-    headings = ("Bands removed and put in", "Values of a group exchanged between pixels", "Retrained on k bands")
+    headings = ("Bands removed and inserted", "Values of a group exchanged between pixels", "Retrained on k bands")
     assert all(page.count(heading) for heading in headings)
     assert "not shown here" not in page and page.count("<img") >= 3
 

@@ -107,7 +107,7 @@ def report(figures: Path = NOWHERE, **changes: Any) -> str:
         "scene": "planted",
         "weights": weights(),
         "metrics": METRICS,
-        "independence": "30.0 % of the labelled pixels train",
+        "independence": "30.0 % of the labelled pixels for training",
         "beats_chance": True,
         "unreadable": None,
         "verdict": ("not tested", ["Another seed may weight other bands."]),
@@ -175,7 +175,7 @@ def test_every_band_says_its_values_in_the_order_of_the_file(drawn: Path) -> Non
 
 def test_curve_is_described_in_words(drawn: Path) -> None:
     image, _ = Page(report(drawn, weights=weights())).all("img")
-    assert "The largest is 40.0 % at 1000 nm, untrained networks give that band 25.0 %." in str(image["alt"])
+    assert "The largest is 40.0 % at 1000 nm; untrained networks give that band 25.0 %." in str(image["alt"])
 
 
 @pytest.mark.parametrize("word", ["no evidence", "supported"])
@@ -207,9 +207,9 @@ def test_comparison_with_untouched_and_scratch_stands_beside_what_was_taken_over
     )
     three = {"kept": "scratch", "finetuned": tuned, "scratch": scratch}
     words = Page(report(transfer=["copied  cnn"], metrics={**METRICS, **three})).words
-    assert {"Taken over", "copied  cnn", "fine-tuned", "from scratch (kept)", "0.7500", "0.8500"} <= set(words)
+    assert {"Transfer", "copied  cnn", "fine-tuned", "from scratch (kept)", "0.7500", "0.8500"} <= set(words)
     assert "untouched" not in words  # it does not know the classes
-    assert "Taken over" not in Page(report()).words
+    assert "Transfer" not in Page(report()).words
 
 
 def test_figures_are_embedded_byte_for_byte_with_alt_text_and_caption(drawn: Path) -> None:
@@ -284,7 +284,7 @@ def test_caveats_come_before_the_numbers_and_no_caveats_give_no_box() -> None:
     split = {**METRICS["split"], "leakage": 0.5, "val_pixels": 0}
     words = Page(report(beats_chance=False, metrics={**METRICS, "split": split})).words
     first = words.index("Before you use these numbers")
-    assert words[first + 1].startswith("No evidence: on pixels that it has not seen")
+    assert words[first + 1].startswith("No evidence: on unseen pixels")
     assert words[first + 2].startswith("The split leaks: 50.0% of the test pixels")
     assert words[first + 3].startswith("There were no validation pixels")
     assert first < words.index("0.7970")

@@ -92,7 +92,7 @@ def test_run_says_what_was_tried_and_how_far_it_is_ahead_and_a_resumed_one_keeps
         ahead, low, high = row["network_ahead"]
         assert low <= ahead <= high
         assert ahead == pytest.approx(run.metrics["test"]["overall_accuracy"] - row["overall_accuracy"])
-    assert "network ahead of" in run.summary()
+    assert "lead         " in run.summary()
     assert "tried        whitening noise: validation log-likelihood " in run.summary()
     tampered = [{**choice, "taken": not choice["taken"]} for choice in choices]
     (tmp_path / "run" / "choices.json").write_text(json.dumps({"choices": tampered}))

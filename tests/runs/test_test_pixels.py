@@ -49,8 +49,8 @@ def test_independence_of_the_test_pixels_by_hand():
     assert test["accuracy_new_fields"] == 0.0
     assert test["overall_accuracy"] == pytest.approx(2 / 5)
     assert independence(metrics) == (
-        "20.0 % of the labelled pixels train, 1 are buffer; 60.0 % of the test patches overlap one trained on; "
-        "60.0 % of the test pixels lie in fields trained on (accuracy 0.6667, in new fields 0.0000)"
+        "20.0 % of the labelled pixels for training, 1 in the buffer; 60.0 % of the test patches overlap a training "
+        "patch; 60.0 % of the test pixels lie in fields that were trained on (accuracy 0.6667, in new fields 0.0000)"
     )
 
 
@@ -170,8 +170,8 @@ SHORT = {
 def test_bands_that_are_constant_over_the_training_pixels_are_not_used(constant, caplog, model):
     scene, bands = constant
     run = hs.train(scene, **{**SHORT, "model": replace(SHORT["model"], **model)})
-    (line,) = (message for message in caplog.messages if "one value over the training pixels" in message)
-    assert line.startswith("constant: not used") and line.count(",") == 60
+    (line,) = (message for message in caplog.messages if "constant over the training pixels" in message)
+    assert line.startswith("constant: bands that are constant") and line.count(",") == 59
     assert not run.header.bands.good[bands].any() and scene.scene.bands.good.all()
     assert (run.weights.weight[bands] == 0).all()
 
@@ -189,5 +189,5 @@ def test_bands_that_are_constant_in_one_of_two_scenes_are_carried_over(constant,
 def test_scene_of_which_all_bands_are_constant_is_refused(constant):
     bands = replace(constant[0].scene.bands, good=np.isin(np.arange(len(constant[0].scene.bands)), constant[1]))
     scene = replace(constant[0], scene=ArrayScene(constant[0].scene.read(), bands=bands, name="constant"))
-    with pytest.raises(InputError, match="more than one value over the training pixels is 0"):
+    with pytest.raises(InputError, match="that vary over the training pixels is 0"):
         split_scene(scene, TrainSettings(**SHORT))

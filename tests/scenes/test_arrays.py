@@ -84,7 +84,7 @@ def test_npz_reads_back_whole_and_by_windows(tmp_path, save, order):
     np.testing.assert_array_equal(file.read(Window(1, 2, 3, 2)), CUBE[1:4, 2:4].transpose(2, 0, 1))
     np.testing.assert_array_equal(open_cube_file(path, variable="labels").read(FULL), CUBE[None, ..., 0])
     text = error_of(path)
-    assert "variable is not named, expected one of cube (4 x 5 x 3), labels (4 x 5)" in text
+    assert "variable is not given, expected one of cube (4 x 5 x 3), labels (4 x 5)" in text
     assert "variable is nm, expected one of cube" in error_of(path, variable="nm")
 
 

@@ -73,7 +73,7 @@ def test_unit_is_the_specified_one_where_the_file_names_none_and_that_is_told(tm
 def test_empty_attributes_are_no_damage(tmp_path):
     path = write(tmp_path, attributes={"title": "", "time_coverage_start": h5py.Empty("S1"), "history": []})
     facts = open_cube_file(path).facts
-    assert facts["product"] == "L2A" and facts["acquired"] == "not named"
+    assert facts["product"] == "L2A" and facts["acquired"] == "not given"
 
 
 def test_named_variable_is_taken_as_it_is(tmp_path):

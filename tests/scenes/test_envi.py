@@ -322,7 +322,7 @@ def test_header_of_any_encoding_is_read(tmp_path, encoding, start):
 def test_byte_order_that_is_not_named_is_little_endian_and_that_is_told(tmp_path):
     path = write(tmp_path, byte_order=None)
     np.testing.assert_array_equal(read(path), CUBE)
-    assert open_cube_file(path).facts["byte order"] == "not named, read as little endian"
+    assert open_cube_file(path).facts["byte order"] == "not given, read as little endian"
 
 
 def test_neutral_fields_and_comments_and_final_commas_are_fine(tmp_path):

@@ -51,7 +51,7 @@ def test_layer_of_two_axes_is_a_cube_of_one(tmp_path):
 
 def test_array_among_several_has_to_be_named(tmp_path):
     path = write(tmp_path, a__cube=CUBE, gt=CUBE[:, :, 1], wavelength=np.arange(5.0), note=b"text")
-    with pytest.raises(InputError, match=r"variable is not named, expected one of .*a/cube.* Fix: .*scene\.variable"):
+    with pytest.raises(InputError, match=r"variable is not given, expected one of .*a/cube.* Fix: .*scene\.variable"):
         open_cube_file(path)
     for name in ("a/cube", "/a/cube"):
         np.testing.assert_array_equal(read(path, variable=name), CUBE.transpose(2, 0, 1))

@@ -49,7 +49,7 @@ def test_cube_and_labels_of_one_file_make_a_scene(tmp_path):
 
 def test_array_has_to_be_named_where_several_can_be_meant(tmp_path):
     path = write(tmp_path, cube=CUBE, labels=LABELS, wl=np.arange(3.0))
-    assert "variable is not named, expected one of cube (4 x 5 x 3), labels (4 x 5)" in error_of(path)
+    assert "variable is not given, expected one of cube (4 x 5 x 3), labels (4 x 5)" in error_of(path)
     assert "scene.variable" in error_of(path)
     assert "variable is Cube, expected one of" in error_of(path, variable="Cube")
     np.testing.assert_array_equal(open_cube_file(path, variable="labels").read(FULL), LABELS[None])

@@ -51,7 +51,7 @@ def test_what_is_no_array_is_passed_over(tmp_path):
 
 def test_array_among_several_has_to_be_named(tmp_path):
     path = write(tmp_path, cube=CUBE.astype("i2"), gt=CUBE[:, :, 1].astype("u1"))
-    with pytest.raises(InputError, match=r"variable is not named, expected one of .*cube .*gt .* Fix: .*variable"):
+    with pytest.raises(InputError, match=r"variable is not given, expected one of .*cube .*gt .* Fix: .*variable"):
         open_cube_file(path)
     np.testing.assert_array_equal(read(path, variable="gt"), CUBE[None, :, :, 1])
     np.testing.assert_array_equal(read(path, variable="cube"), CUBE.transpose(2, 0, 1))

@@ -88,7 +88,7 @@ def date(name, *, row=0, crs=UTM, first=0):
 @pytest.mark.parametrize("crs", [UTM, None])
 def test_two_dates_of_one_field_are_refused(crs):
     fix = "train on one of them, or on both by scene=several"
-    with pytest.raises(InputError, match=f"^june: number of labelled pixels that may has too is 195, .*{fix}"):
+    with pytest.raises(InputError, match=f"^june: number of labelled pixels that may also has is 195, .*{fix}"):
         join_scenes([date("may", crs=crs), date("june", crs=crs, first=1)])
 
 

@@ -70,7 +70,7 @@ def test_product_that_lies_is_one_line(tmp_path, capfd, lie):
 
 def test_array_among_two_sites_has_to_be_named(tmp_path):
     write(tmp_path)
-    with pytest.raises(InputError, match=r"variable is not named, expected one of .*SERC.*, .*SJER"):
+    with pytest.raises(InputError, match=r"variable is not given, expected one of .*SERC.*, .*SJER"):
         open_cube_file(write(tmp_path, site="SJER"))
 
 

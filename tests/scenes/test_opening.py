@@ -89,7 +89,7 @@ def test_band_without_information_is_not_good(tmp_path, caplog, empty):
         tmp_path / "cube.npy", labels=tmp_path / "labels.npy", wavelengths=NM, wavelength_unit="nm"
     ).scene
     assert scene.bands.good.tolist() == [True, False, True]
-    assert "not used, because they hold a single value or no data: 550 nm" in caplog.text
+    assert "bands with a single value or no data are not used: 550 nm" in caplog.text
 
 
 def test_cube_without_information_is_refused(tmp_path):

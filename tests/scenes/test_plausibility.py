@@ -137,7 +137,7 @@ def test_bands_are_named_by_number_from_one_and_wavelength():
 
 def test_place_is_told_as_far_as_it_is_known():
     utm, degrees = CRS.from_epsg(32633).to_wkt(), CRS.from_epsg(4326).to_wkt()
-    assert describe_place(GeoBox((2, 3))) == {"CRS": "not named"}
+    assert describe_place(GeoBox((2, 3))) == {"CRS": "not given"}
     place = describe_place(GeoBox((2, 3), Affine(30, 0, 500000, 0, -30, 6000000), utm))
     assert "32633" in place["CRS"]
     assert place["pixel size"] == "30 x 30 m"

@@ -60,7 +60,8 @@ def test_bands_that_only_their_order_tells_apart_are_named_where_it_is_another(c
     matched(scene, [500, 600, 500]), matched(stacked([600, 500]), [500, 600])
     assert not caplog.messages
     assert matched(scene, [600, 500, 500]).read(WINDOW)[:, 0, 0].tolist() == [1, 0, 2]
-    assert caplog.messages == ["flight: bands of one centre and width are taken in their order in the file: 500.0 nm."]
+    text = "flight: bands with the same centre and width are matched by their order in the file: 500.0 nm."
+    assert caplog.messages == [text]
 
 
 def test_band_that_the_model_does_not_use_takes_none_from_one_that_it_uses():

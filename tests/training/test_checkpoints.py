@@ -149,9 +149,7 @@ def test_flipped_bit_of_a_checkpoint_is_named_before_it_is_gone_on_from(tmp_path
         flipped = bytearray(whole)
         flipped[place] ^= 1 << place % 8
         path.write_bytes(flipped)
-        with pytest.raises(
-            InputError, match=r"last.ckpt: content is damaged, or holds more than numbers and text, expected"
-        ):
+        with pytest.raises(InputError, match=r"last.ckpt: content is damaged, or more than numbers and text, expected"):
             interrupted_checkpoint(run, configuration)
 
 
@@ -172,7 +170,7 @@ def changed(*, pixel=(0, 0, 0), by=0, label=0):
             "scene: content (bands, place, values) of synthetic is changed, expected unchanged since {run} began. ",
         ),
         (changed(label=SCENE.labels[0, 0] % 4 + 1), 1, "scene: ground truth of synthetic is changed, expected "),
-        (SCENE, 2, "{run}: number of threads is 2, expected 1, as when it began. Fix: add threads=1."),
+        (SCENE, 2, "{run}: number of threads is 2, expected 1, as at its start. Fix: add threads=1."),
     ],
     ids=["pixels", "labels", "threads"],
 )
@@ -299,7 +297,7 @@ def test_run_that_is_still_going_is_refused_with_its_process(tmp_path, monkeypat
     at_step(monkeypatch, 5, resume)
     train(SCENE, settings=SETTINGS, folder=tmp_path / "run")
     assert lines == [
-        f"{tmp_path / 'run'}: run is still going, in process {os.getpid()} on {platform.node()}, "
+        f"{tmp_path / 'run'}: run is still running, in process {os.getpid()} on {platform.node()}, "
         "expected an interrupted one. Fix: wait until it ends, or stop it."
     ]
     assert recorded_configuration(tmp_path / "run")

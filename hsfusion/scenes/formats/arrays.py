@@ -128,7 +128,7 @@ def choose_array(path: Path, arrays: Mapping[str, tuple[int, ...]], variable: st
     raise InputError(
         path,
         "variable",
-        printable(variable) if variable is not None else "not named" if names else "none",
+        printable(variable) if variable is not None else "not given" if names else "none",
         f"one of {', '.join(names[:20])}" if names else "an array (H, W) or (H, W, layers) of real numbers",
         "name it by scene.variable, that of labels by scene.labels_variable" if names else "save such an array",
     )

@@ -158,9 +158,9 @@ def open_envi(path: Path) -> CubeFile:
     pixels.check_size()
     gain, offset, scale_facts = _scaling(header, pixels.layers)
     geobox, place_facts = _place(header, pixels.grid)
-    facts = {"sensor": header.word("sensor type", default="") or "not named"}
+    facts = {"sensor": header.word("sensor type", default="") or "not given"}
     if "byte order" not in header.fields and pixels.dtype.itemsize > 1:
-        facts["byte order"] = "not named, read as little endian"
+        facts["byte order"] = "not given, read as little endian"
     none = header.words("data ignore value") in (["NaN"], ["nan"])
     return CubeFile(
         path=pixels.path,
@@ -257,7 +257,7 @@ def map_transform(source: object, words: Sequence[str]) -> Affine:
     )
     if min(width, height) <= 0:
         sizes = f"pixel sizes {width:g} and {height:g}"
-        raise InputError(source, "map info", sizes, "positive sizes", "correct the place")
+        raise InputError(source, "map info", sizes, "positive sizes", "correct the map info")
     cos, sin = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
     if rotation % 90 == 0:
         cos, sin = round(cos), round(sin)

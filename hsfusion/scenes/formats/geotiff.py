@@ -259,7 +259,7 @@ def _scales(
 def _sensor(tags: Mapping[str, str]) -> dict[str, str]:
     known = {name: printable(value, longest=80) for name, value in _lower_case(tags).items()}
     times = [known[name] for name in _TIMES if name in known][:1]
-    sensor = known.get("sensor_type", known.get("sensor", "not named"))
+    sensor = known.get("sensor_type", known.get("sensor", "not given"))
     return {"sensor": sensor, **({"acquired": times[0]} if times else {})}
 
 

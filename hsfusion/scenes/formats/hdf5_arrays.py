@@ -206,7 +206,7 @@ def _place(dataset: h5py.Dataset, axes: tuple[str, ...], grid: tuple[int, int]) 
         return GeoBox(grid, transform, wkt), {}
     else:
         wrong = "not evenly spaced"
-    text = f"the coordinates of columns and rows are {wrong}, so the place is not used"
+    text = f"the coordinates of columns and rows are {wrong}, so the georeferencing is not used"
     _log.warning("%s: %s.", dataset.file.filename, text)
     return GeoBox(grid), {"place": text}
 

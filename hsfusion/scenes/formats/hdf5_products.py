@@ -76,7 +76,7 @@ def open_emit(path: Path, *, grid: str | None = None) -> CubeFile:
             "sensor": "EMIT",
             "product": attribute_text(file, "title") or _EMIT_CUBES[name],
             "quantity": name,
-            "acquired": attribute_text(file, "time_coverage_start") or "not named",
+            "acquired": attribute_text(file, "time_coverage_start") or "not given",
             "grid": grid,
         }
     return CubeFile(
@@ -170,7 +170,7 @@ def open_prisma(path: Path) -> CubeFile:
         "sensor": "PRISMA",
         "product": level,
         "quantity": "radiance" if level == "L2B" else "reflectance",
-        "acquired": acquired or "not named",
+        "acquired": acquired or "not given",
         "left out": " and ".join(left_out) + " bands with flag 0 or wavelength 0",
         "place": "corner coordinates are centres of pixels" if level == "L2D" else "sensor geometry, not on a map",
         "no data": f"pixels that are 0 in all bands{invalid}",
@@ -217,7 +217,7 @@ class PrismaPixels:
 def _prisma_level(file: h5py.File) -> str:
     levels = sorted({match[1] for name in prisma_swaths(file) if (match := re.match(r"PRS_(L\w+?)_", name))})
     if levels not in (["L2B"], ["L2C"], ["L2D"]):
-        value = ", ".join(levels) or "not named"
+        value = ", ".join(levels) or "not given"
         expected = "L2B, L2C or L2D (radiance of level 1 is scaled in another way)"
         raise format_error(file, "product level", value, expected, "order the level 2D product of the same scene")
     return levels[0]
