@@ -1,1 +1,1 @@
-"""Evidence on band weights: repeated trainings, their agreement, and what happens where bands are removed."""
+"""Evidence on band weights: repeated trainings, their agreement, and the effect of removing bands."""

@@ -1,4 +1,4 @@
-"""Choices of k bands on several splits, and classifiers trained on these alone."""
+"""Choices of k bands on several splits, and classifiers trained on these bands only."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DRAWN = ("svm", "split")  # ... for the classifier that is quick enough, on the
 
 
 def chosen_jobs(places: Mapping[Pair, Path], members: Mapping[Pair, Sequence[Path]]) -> list[Job]:
-    """Jobs that choose bands on the training pixels of each split, with the median weight of the trainings on it."""
+    """Jobs that choose bands on the training pixels of each split, by the median weight of the trainings on it."""
     jobs = []
     for (which, seed), place in places.items():
         weight = np.stack([BandWeights.from_csv(run / "band_weights.csv").weight for run in members[which, seed]])
@@ -72,7 +72,7 @@ def _file(place: Path, classifier: str, name: str) -> Path:
 def top_k_of(
     places: Mapping[Pair, Path], plan: EvidenceSettings, *, members: Mapping[Pair, Sequence[Path]], kind: str
 ) -> dict[str, Any]:
-    """The part ``top_k`` of evidence.json; accuracies stand under the kind of the split, and under ``random``."""
+    """The part ``top_k`` of evidence.json, with accuracies under the kind of the split and under ``random``."""
     result: dict[str, Any] = {"numbers": list(plan.top_k), "seeds": sorted({seed for _, seed in places})}
     for which, key in (("random_split", "random"), ("split", kind)):  # the configured one, where both are random
         folders = [place for pair, place in places.items() if pair[0] == which]
@@ -89,7 +89,7 @@ def top_k_of(
             result[f"random_p_{key}"] = _with_draws(folders, plan.top_k, result[key]["svm"])
     folders = [place for (which, _), place in places.items() if which == "split"]
     validated = {}
-    for name in plan.retrain:  # by the accuracies on validation pixels a k can be chosen
+    for name in plan.retrain:  # k can be chosen by the accuracies on validation pixels
         full = _scores(folders, name, _FULL, role="val")[_FULL]
         if None not in full:
             weights = [float(np.mean(_scores(folders, name, str(k), role="val")["weights"])) for k in plan.top_k]
@@ -107,7 +107,7 @@ def _scores(places: Sequence[Path], classifier: str, name: str, *, role: str = "
 def _with_draws(
     places: Sequence[Path], numbers: Sequence[int], accuracies: dict[str, list[list[float]]]
 ) -> list[float]:
-    """Replaces the first draw of random bands by the mean over all; returns p of ours for each number of bands."""
+    """Replaces the first draw of random bands by the mean over all; returns the p of our choice for each number."""
     p_values = []
     for i, k in enumerate(numbers):
         more = np.array(list(_scores(places, "svm", f"random-{k}").values())).T
@@ -119,7 +119,7 @@ def _with_draws(
 
 
 def rank(path: Path, task: Task, *, draw: Sequence[Any]) -> None:
-    """Writes what rankings without a network give each band in use on a draw, see :func:`draw_of`."""
+    """Writes the scores of each band in use by rankings without a network on a draw, see :func:`draw_of`."""
     used, split = used_bands(task.scene.scene, task.settings), draw_of(task, *draw)
     spectra, classes = _pixels(task, split)[0]
     noise = noise_differences(_cube(task, split), split)[:, used]
@@ -128,7 +128,7 @@ def rank(path: Path, task: Task, *, draw: Sequence[Any]) -> None:
 
 
 def choose(path: Path, task: Task, *, which: str, split_seed: int, profile: list[float]) -> None:
-    """Writes the bands that each ranking chooses on the training pixels of a split, from which the profile (C,) is."""
+    """Writes the bands that each ranking chooses on the training pixels of the split that gave the profile (C,)."""
     split = split_of(task, which, split_seed)
     scene = split.labelled.scene  # without bands that are constant over its training pixels
     used, nm = used_bands(scene, task.settings), scene.bands.wavelength_nm
@@ -160,9 +160,9 @@ def retrain(
 
 
 def _network_accuracies(task: Task, split: Split, bands: NDArray[np.int64], seed: int) -> tuple[float | None, float]:
-    """Of a network with one group for each band, so that a channel can be any contrast of bands."""
+    """Accuracies of a network with one group per band, so that a channel can be any contrast of bands."""
     model = replace(task.settings.model, fusion="channel", keep_bands=None)
-    # these bands are chosen: closing some would compare other bands
+    # the bands are fixed: closing some would compare other bands
     settings = replace(
         task.settings, seed=seed, band_cost=0.0, epochs=task.plan.retrain_epochs, model=model, groups=lone_groups
     )
@@ -171,7 +171,7 @@ def _network_accuracies(task: Task, split: Split, bands: NDArray[np.int64], seed
 
 
 def lone_groups(bands: Bands) -> list[BandGroup]:
-    """A group for each centre wavelength, from the middle to the one before to the middle to the next."""
+    """A group for each centre wavelength, bounded by the midpoints to the one before and the next."""
     centres = np.unique(bands.wavelength_nm)
     middle = (centres[1:] + centres[:-1]) / 2
     edges = [centres[0] - 1, *middle, centres[-1] + 1]
@@ -182,7 +182,7 @@ def lone_groups(bands: Bands) -> list[BandGroup]:
 @lru_cache(1)
 def _cube(task: Task, split: Split) -> TrainingCube:
     used = used_layers(task.scene.scene, task.settings)
-    used[len(task.scene.scene.bands) :] = False  # further rasters are no bands to choose
+    used[len(task.scene.scene.bands) :] = False  # further rasters are not bands to choose
     return prepare(split, used)
 
 
@@ -196,10 +196,10 @@ def _pixels(task: Task, split: Split) -> tuple[Pixels, Pixels, Pixels]:
 
 
 def with_bands(split: Split, chosen: NDArray[np.integer]) -> Split:
-    """The same pixels with some of the bands only, as a sensor of these bands would have seen them.
+    """The same pixels with only some of the bands, as a sensor with these bands would have seen them.
 
-    Bands are ``chosen`` by index, (k,) in any order, and come in the order of the file. Layers of further rasters are
-    left out.
+    ``chosen`` are indices (k,) in any order; the bands keep the order of the file. Layers of further rasters are left
+    out.
     """
     scene, kept = split.labelled.scene, np.sort(chosen).astype(np.int64)
     bands = replace(scene.bands[kept], good=np.ones(len(kept), bool))  # also one that is constant on this split

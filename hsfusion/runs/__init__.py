@@ -1,1 +1,1 @@
-"""Experiments as Python: train, fine-tune, predict, compare, and the run that each gives; see :mod:`hsfusion`."""
+"""Experiments in Python: train, fine-tune, predict, compare, and the run that results; see :mod:`hsfusion`."""

@@ -1,4 +1,4 @@
-"""The band weights of one run or several beside each other, and how far they can be believed."""
+"""Comparison of the band weights of one run or several, and how far they can be trusted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from hsfusion.trust.stability import (
 )
 from hsfusion.trust.verdict import FREE, Duplicate, Verdict, WavelengthWindow, verdict, weight_windows
 
-#: the file that an evidence run leaves
+#: the file that an evidence run writes
 EVIDENCE = "evidence.json"
 _UNTRAINED = 199  # sets of untrained networks, as many in each as there are runs
 _TRANSFERRED = "Runs that were transferred from another network start from its weights: that they agree is no evidence."
@@ -40,13 +40,13 @@ _TRANSFERRED = "Runs that were transferred from another network start from its w
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run and how well its network does on test pixels, as fractions.
+    """A run and the accuracies of its network on test pixels, as fractions.
 
     Attributes:
         split: its kind.
         carried: whether the training started from another network.
-        resample: of the training pixels; None for all of them.
-        chance: fields of :class:`hsfusion.trust.chance.Chance`; None of a run that was not compared.
+        resample: number of the draw of training pixels; None for all of them.
+        chance: fields of :class:`hsfusion.trust.chance.Chance`; None for a run that was not compared.
     """
 
     folder: Path | None
@@ -85,7 +85,7 @@ class RunRecord:
 
 @dataclass(frozen=True, eq=False)
 class Profiles:
-    """The weights (S, T, C) of S runs of each of T resamples."""
+    """The weights (S, T, C) of S runs on each of T resamples."""
 
     bands: Bands
     group: tuple[str, ...]
@@ -103,7 +103,7 @@ class Profiles:
         groups: Sequence[BandGroup] = (),
         resamples: int = 1,
     ) -> Profiles:
-        """Those of runs of the same bands, groups and architecture; the first runs are one on each resample."""
+        """Profiles of runs with the same bands, groups and architecture; the first T runs are one on each resample."""
         first = tables[0]
         weight = np.stack([table.weight for table in tables]).reshape(-1, resamples, len(first.bands))
         of_layers = np.mean([[layer for _, layer in table.sources] for table in tables], axis=0).tolist()
@@ -133,17 +133,17 @@ class Profiles:
 
     @property
     def ensembles(self) -> NDArray[np.float64]:
-        """(T, C) the median of each resample, whose runs have seeds of their own; of a single one its S runs."""
+        """(T, C) the median of each resample, over runs with different seeds; for a single resample, its S runs."""
         if self.weight.shape[1] == 1:
             return self.weight[:, 0]
         return np.stack([quartiles(runs).median for runs in self.weight.transpose(1, 0, 2)])
 
     def relative(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What is judged of weights (..., C): those of the bands in use (..., C'), relative to untrained networks."""
+        """The part of weights (..., C) that is judged: bands in use (..., C'), relative to untrained networks."""
         return relative_profiles(weight, self.untrained)[..., self.used]
 
     def windows(self, size: int = 7) -> NDArray[np.bool_]:
-        """(U, C) windows of so many neighbouring bands that networks may use."""
+        """(U, C) windows of a number of neighbouring bands that networks may use."""
         from hsfusion.trust.faithfulness import band_windows  # with scikit-learn
 
         within = band_windows(self.bands.wavelength_nm[self.used], size=size)
@@ -153,7 +153,7 @@ class Profiles:
 
     @property
     def selected(self) -> NDArray[np.bool_]:
-        """(S T, C) the bands of each run that training raised most."""
+        """(S T, C) the bands of each run whose weight training raised most."""
         chosen = np.zeros(self.runs.shape, bool)
         chosen[:, self.used] = top_bands(self.relative(self.runs), compared_bands(self.used.size)[0])
         return chosen

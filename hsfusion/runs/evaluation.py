@@ -29,7 +29,7 @@ from hsfusion.training.building import WeightReadout
 from hsfusion.training.classifier import accuracies, confusion_matrix
 from hsfusion.trust import baselines
 from hsfusion.trust.baselines import PixelTable, log_likelihoods, temperature
-from hsfusion.trust.chance import Chance, compare_with_moved_labels, evenly
+from hsfusion.trust.chance import Chance, compare_with_moved_labels, thin_evenly
 from hsfusion.trust.faithfulness import permutations, predicted_fills
 from hsfusion.trust.importance import WindowImportance, contrast_of, losses_without, spectral_windows, standard_errors
 
@@ -280,7 +280,7 @@ def window_importance(
     network, split, cube = experiment.network, experiment.split, experiment.cube
     if not split.count(VAL):
         return None
-    train, val = evenly(split.pixels(TRAIN), _MOST_SPECTRA), evenly(split.pixels(VAL), _MOST_COMPARED)
+    train, val = thin_evenly(split.pixels(TRAIN), _MOST_SPECTRA), thin_evenly(split.pixels(VAL), _MOST_COMPARED)
     spectra, classes, bands = cube.spectra(train), cube.classes.numpy(), split.labelled.scene.bands
     known = np.any(spectra, axis=0)  # the others are not used
     layers = spectra.shape[1]
@@ -288,7 +288,7 @@ def window_importance(
     windows = spectral_windows(nm, known & np.isfinite(nm)) if windows is None else windows
     others = cube.spectra(val)
     data = losses_without((spectra[:, known], classes[train]), (others[:, known], classes[val]), windows[:, known])
-    shown = evenly(val, _MOST_SHOWN)
+    shown = thin_evenly(val, _MOST_SHOWN)
     masked = masked_network(network, cube, split, pixels=shown)
     [order] = permutations(len(shown), seed=split.seed, repeats=1)
     whole, every = masked.log_likelihoods(masked.logits()), np.eye(layers)

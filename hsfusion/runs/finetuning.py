@@ -128,7 +128,7 @@ def starting_experiment(labelled: LabelledScene, settings: TrainSettings, *, mod
     experiment = prepare_experiment(labelled, settings, make=make)
     initial = experiment.initial
     assert initial.transfer is not None, "a transferred network"
-    fitted = replace(initial, transfer=initial.transfer.standardised_anew())
+    fitted = replace(initial, transfer=initial.transfer.with_new_statistics())
     comparable = not initial.transfer.new_sources and experiment.split.count(VAL)
     if not comparable or unknown_classes(header, experiment.split.labelled.legend.names):
         return replace(experiment, initial=fitted)

@@ -86,7 +86,7 @@ class TransferReport:
         """Plain values for JSON."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
-    def standardised_anew(self) -> TransferReport:
+    def with_new_statistics(self) -> TransferReport:
         """The report of a network whose mean and standard deviation are those of the new training pixels."""
         fitted = ("mean", "std", "covariance")
         resampled = tuple(part for part in self.resampled if part not in fitted)

@@ -1,1 +1,1 @@
-"""Trust: how far learned band weights can be believed. NumPy in, numbers out."""
+"""Trust: how far learned band weights can be trusted. NumPy in, numbers out."""

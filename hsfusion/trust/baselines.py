@@ -1,4 +1,4 @@
-"""Classifiers without a network, on the same pixels: what a network has to beat."""
+"""Baselines: classifiers without a neural network, on the same pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFo
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
-#: name -> what it is, in the words of tables
+#: key -> name in tables
 BASELINES = {
     "lda": "shrinkage LDA",
     "logistic": "logistic regression",
@@ -30,19 +30,19 @@ BASELINES = {
     "svm_mnf": "RBF SVM, MNF components and their mean",
     "forest": "random forest",
 }
-BLOCK = 8  # pixels, edge of the blocks over which intervals are: neighbours are right or wrong together
+BLOCK = 8  # pixels, edge of the blocks that intervals are taken over: neighbours tend to be right or wrong together
 _SVM_GRID = {"C": [1.0, 10.0, 100.0, 1000.0], "gamma": ["scale", 0.003, 0.001]}
 _PENALTIES = (0.01, 0.1, 1.0, 10.0)  # C of the logistic regression
 _COMPONENTS = 40  # of the noise-whitened spectra
 _MOST = 20_000  # training pixels
 _MOST_OF_SVM = 5000  # whose time grows with their square
-# for fits of many small products: on a machine with other work the threads of a product wait for each other
+# for fits with many small matrix products: on a busy machine the threads of a product wait for each other
 _one_blas_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
 
 @dataclass(frozen=True, eq=False)
 class PixelTable:
-    """Pixels as classifiers without a network see them."""
+    """Pixels as the baselines see them."""
 
     spectra: NDArray[np.floating]  # (N, C), standardised
     context: NDArray[np.floating]  # (N, C), mean of the standardised spectra over the receptive field
@@ -74,17 +74,17 @@ def fit_baselines(
     names: Sequence[str] = tuple(BASELINES),
     seed: int = 0,
 ) -> Iterator[Baseline]:
-    """Fits classifiers on the training pixels, their settings chosen by the validation pixels.
+    """Fits classifiers on the training pixels, with settings chosen on validation pixels.
 
-    Where there are no validation pixels, folds of the training pixels choose. The discriminant needs more training
-    pixels than classes, and is left out where there are no more.
+    Without validation pixels, settings are chosen on folds of the training pixels. The discriminant needs more training
+    pixels than classes, and is otherwise left out.
 
     Args:
-        train: training pixels, of which at most 20,000 are taken, in the shares of the classes, and 5,000 by support
+        train: training pixels, of which at most 20,000 are used, in proportion to the classes, and 5,000 by support
             vector machines.
         val: validation pixels; may be empty.
-        test: test pixels, of which only the spectra are looked at.
-        noise: (P, C) standardised differences of neighbouring training pixels, for the MNF components.
+        test: test pixels, of which only the spectra are used.
+        noise: (P, C) standardised differences between neighbouring training pixels, for the MNF components.
         names: of :data:`BASELINES`.
         seed: of folds, draws and trees.
     """
@@ -105,7 +105,7 @@ def fit_baselines(
 
 @contextmanager
 def _isolated_warnings() -> Iterator[None]:
-    """Threads of scikit-learn 1.9 clear each other's warning filters, those of the whole process, and warn of it."""
+    """Keeps the warning filters, which threads of scikit-learn 1.9 clear for the whole process, with a warning."""
     with warnings.catch_warnings(record=True):
         warnings.resetwarnings()
         warnings.simplefilter("ignore")
@@ -113,7 +113,7 @@ def _isolated_warnings() -> Iterator[None]:
 
 
 def _thinned(classes: NDArray[np.integer], *, most: int, seed: int) -> NDArray[np.int64]:
-    """At most so many of the pixels (N,), in the shares of the classes, at least one of each class, ascending."""
+    """At most ``most`` of the pixels (N,), in proportion to the classes, at least one per class, ascending."""
     if len(classes) <= most:
         return np.arange(len(classes))
     rng = np.random.default_rng([seed, 6])
@@ -130,8 +130,8 @@ def linear_classifier(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Multinomial logistic regression: weight (K, C) and bias (K,) of the logits, calibrated by a temperature.
 
-    From spectra (N, C) and classes (N,) of training and validation pixels. The penalty is that of the highest
-    likelihood of the validation pixels. Classes without training pixels get a bias of -20.
+    From spectra (N, C) and classes (N,) of training and validation pixels. The penalty is the one with the highest
+    likelihood on validation pixels. Classes without training pixels get a bias of -20.
     """
     model = LogisticRegression(max_iter=100, warm_start=True)
     best = (-np.inf, np.zeros((num_classes, train[0].shape[1])), np.zeros(num_classes))
@@ -152,16 +152,16 @@ def linear_classifier(
 
 
 def temperature(logits: NDArray[np.floating], classes: NDArray[np.integer]) -> float:
-    """What logits (N, K) are divided by for the highest likelihood of the classes (N,): Guo et al. 2017."""
+    """The divisor of logits (N, K) that maximises the likelihood of the classes (N,): Guo et al. 2017."""
     return min(np.geomspace(0.25, 4, 33).tolist(), key=lambda t: -log_likelihood(logits / t, classes))
 
 
 def network_share(
     network: NDArray[np.floating], linear: NDArray[np.floating], classes: NDArray[np.integer]
 ) -> tuple[float, NDArray[np.float64]]:
-    """Share w of the highest likelihood of the classes (N,) by w and 1 - w times two log probabilities of logits.
+    """The share w that maximises the likelihood of the classes (N,) under w and 1 - w times two log-probabilities.
 
-    And the log-likelihoods (N,) with it.
+    Returned with the log-likelihoods (N,) that it gives.
     """
     network, linear = log_softmax(network, 1), log_softmax(linear, 1)
     scores = {w: log_likelihoods(w * network + (1 - w) * linear, classes) for w in np.linspace(0, 1, 21).tolist()}
@@ -183,8 +183,8 @@ def paired_difference(
 ) -> tuple[float, float, float]:
     """Difference of two overall accuracies on the same pixels, with a 95 % interval over fields or blocks of pixels.
 
-    Pixels of a unit are right or wrong together: the standard error is that of a ratio of sums over units, with the
-    quantile of t for their number. Of one unit nothing is known: -1 to 1.
+    Pixels of a unit tend to be right or wrong together: the standard error is that of a ratio of sums over units, with
+    the t quantile for their number. With a single unit the interval is -1 to 1.
 
     Args:
         right: (T,) whether the first is right.
@@ -206,7 +206,7 @@ def paired_difference(
 
 
 def paired_interval(differences: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Mean of paired differences, one of each split, and the ends of its 95 % t-interval; None for those of one."""
+    """Mean of paired differences, one per split, and the ends of its 95 % t-interval; None for these with one split."""
     mean = float(np.mean(differences))
     if len(differences) < 2:
         return mean, None, None
@@ -233,16 +233,16 @@ def _features(
     if name != "svm_mnf":
         return lambda table: table.spectra
     axes = noise_components(train.spectra, noise)[:, :_COMPONENTS]
-    axes /= (train.spectra @ axes).std() + 1e-12  # in units of the noise: what holds little signal counts little
+    axes /= (train.spectra @ axes).std() + 1e-12  # in units of the noise: components with little signal count little
     return lambda table: np.hstack([table.spectra @ axes, table.context @ axes])
 
 
 def noise_components(spectra: NDArray[np.floating], noise: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Minimum noise fraction: axes (C, C) in order of signal to noise, the highest first.
+    """Minimum noise fraction: axes (C, C) in order of signal-to-noise ratio, the highest first.
 
-    Solves ``S v = lambda N v`` for the covariance S of spectra (N, C) and N of the noise, half of that of differences
-    of neighbours (P, C), with a thousandth of its mean variance on the diagonal (Green et al. 1988,
-    doi:10.1109/36.3001). Principal components where there are no neighbours.
+    Solves ``S v = lambda N v`` for the covariance S of spectra (N, C) and N of the noise, which is half that of the
+    differences between neighbours (P, C), with a thousandth of its mean variance added to the diagonal (Green et al.
+    1988, doi:10.1109/36.3001). Without neighbours these are principal components.
     """
     covariance = np.atleast_2d(np.cov(noise.T)) / 2 if len(noise) > 1 else np.eye(spectra.shape[1])
     ridge = 1e-3 * np.trace(covariance) / len(covariance)
@@ -260,7 +260,7 @@ def _fit_chosen(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """Fits with the setting of a grid that is most often right on validation pixels, or on folds of training pixels."""
+    """Fits with the setting of a grid that is most accurate on validation pixels, or on folds of training pixels."""
     folds = PredefinedSplit(np.r_[np.full(len(y), -1), np.zeros(len(y_val), int)])
     if not len(y_val):
         counts = np.bincount(y)[np.unique(y)].tolist()

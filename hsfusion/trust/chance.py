@@ -1,4 +1,4 @@
-"""What classifiers reach on labels that mean nothing: the same fields elsewhere, by the rule in docs/weights.md."""
+"""Scores of classifiers on meaningless labels, the same fields elsewhere, by the rule in docs/weights.md."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Spectra = tuple[NDArray[np.floating], NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class Chance:
-    """Scores on validation pixels, Cohen's kappa; None where there is nothing to compare."""
+    """Scores on validation pixels (Cohen's kappa); None where there is nothing to compare."""
 
     network: float | None = None
     labels: float | None = None  # of a linear discriminant on the labels as they are
@@ -57,22 +57,24 @@ def compare_with_moved_labels(
 ) -> Chance:
     """Scores a network and a linear discriminant on labels, and the discriminant on the same labels moved elsewhere.
 
-    Kappa, not the accuracy above the majority class: a classifier that does not look at the image gets 0 whatever the
-    shares of the classes, and these differ a little between maps where moved pixels have no data.
+    The score is kappa, not the accuracy above the majority class: a classifier that ignores the image gets 0 whatever
+    the shares of the classes, which differ slightly between maps if moved pixels have no data.
 
     Args:
         train: flat indices (N,) and class indices (N,) of the training pixels.
-        val: the same of the V validation pixels.
+        val: the same for the V validation pixels.
         predicted: (V,) class indices by the network.
         shape: (H, W) of the scene.
-        read: gives the spectra (P, C) of pixels (P,), NaN where there are no data.
-        seed: of the moves.
+        read: returns the spectra (P, C) of pixels (P,), NaN where there are no data.
+        seed: for the moves.
     """
     if not len(val[0]):
         return Chance()
     network, labels = kappa(val[1], predicted), np.full(shape, -1, train[1].dtype)
     labels.flat[np.r_[train[0], val[0]]] = np.r_[train[1], val[1]]
-    pixels, classes = (np.concatenate([evenly(train[i], _MOST_TRAIN), evenly(val[i], _MOST_VAL)]) for i in (0, 1))
+    pixels, classes = (
+        np.concatenate([thin_evenly(train[i], _MOST_TRAIN), thin_evenly(val[i], _MOST_VAL)]) for i in (0, 1)
+    )
     number, rng = min(len(train[0]), _MOST_TRAIN), np.random.default_rng([seed, 18])
     tables: list[_Spectra] = []
     for _ in range(_ROUNDS):
@@ -98,7 +100,7 @@ def compare_with_moved_labels(
 def _moved_spectra(
     places: Sequence[NDArray[np.int64]], read: Callable[[NDArray[np.int64]], NDArray[np.floating]], *, trained: int
 ) -> Iterator[_Spectra]:
-    """Of each map whose first pixels, which are trained on, have data in half of them, and the others, too."""
+    """Spectra for each map in which at least half of the training pixels, and half of the others, have data."""
     if not places:
         return
     spectra = read(np.concatenate(places)).reshape(len(places), len(places[0]), -1)
@@ -110,9 +112,9 @@ def _moved_spectra(
 def null_moves(
     labels: NDArray[np.integer], *, number: int, seed: int, has_data: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 ) -> list[int]:
-    """Numbers of at most so many moves of a label map (H, W), 0 for none, to where it means nothing.
+    """Numbers of at most ``most`` moves of a label map (H, W) to places where it is meaningless; 0 for no move.
 
-    Every class keeps half of its pixels. ``has_data`` says it of pixels (N,); :func:`moved_by` makes the moves.
+    Every class keeps half of its pixels. ``has_data`` is evaluated for pixels (N,); :func:`moved_by` makes the moves.
     """
     pixels, moves = np.flatnonzero(labels), []
     classes, known = labels.flat[pixels], np.where(labels > 0, labels.astype(np.int64), -1)
@@ -129,12 +131,12 @@ def null_moves(
 
 
 def moved_by(pixels: NDArray[np.int64], shape: tuple[int, int], *, seed: int, move: int) -> NDArray[np.int64]:
-    """Where a move of :func:`null_moves` takes pixels (N,)."""
+    """Places (N,) of pixels (N,) after a move of :func:`null_moves`."""
     return moved(pixels, shape, np.random.default_rng([seed, 19, move]))
 
 
 def moved(pixels: NDArray[np.int64], shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Where pixels (N,) of a scene (H, W) go, mirrored, turned and shifted at random with wrap-around."""
+    """Places of pixels (N,) of a scene (H, W), mirrored, rotated and shifted at random with wrap-around."""
     (height, width), (rows, cols) = shape, np.divmod(pixels, shape[1])
     mirrored, upside_down, turned = rng.integers(2, size=3)
     shift = rng.integers(shape)
@@ -148,7 +150,7 @@ def moved(pixels: NDArray[np.int64], shape: tuple[int, int], rng: np.random.Gene
 
 
 def chance_sentence(runs: Sequence[Mapping[str, Any] | None]) -> str:
-    """What one or several runs were compared with, from the fields of :class:`Chance` of each, None of old runs."""
+    """The comparison of one or several runs in words, from the fields of :class:`Chance` of each; None for old runs."""
     compared = [run for run in runs if run and run["moved"] is not None]
     if len(compared) < len(runs):
         which = "The run was" if len(runs) == 1 else f"{len(runs) - len(compared)} of {len(runs)} runs were"
@@ -165,8 +167,8 @@ def chance_sentence(runs: Sequence[Mapping[str, Any] | None]) -> str:
     )
 
 
-def evenly(values: NDArray, most: int) -> NDArray:
-    """At most so many of the values (N, ...), evenly spaced."""
+def thin_evenly(values: NDArray, most: int) -> NDArray:
+    """At most a number of the values (N, ...), evenly spaced."""
     return values[np.linspace(0, len(values) - 1, min(most, len(values))).astype(int)]
 
 
@@ -179,14 +181,14 @@ def _near(pixels: NDArray[np.int64], to: NDArray[np.int64], shape: tuple[int, in
 def _is_null(
     to: NDArray[np.int64], pixels: NDArray[np.int64], classes: NDArray[np.integer], labels: NDArray[np.integer]
 ) -> bool:
-    """Whether classes (N,) of pixels (N,) mean nothing where they are moved to (N,), beside labels (H, W)."""
+    """Whether classes (N,) of pixels (N,) are meaningless at their new places (N,), given the labels (H, W)."""
     if _near(pixels, to, (labels.shape[0], labels.shape[1])).mean() > _MOST_NEAR:
         return False
     return _alike(classes, labels.flat[to]) <= _MOST_ALIKE
 
 
 def _alike(classes: NDArray[np.integer], labels: NDArray[np.integer]) -> float:
-    """How well moved classes (N,) tell the labels (N,) where they come to lie, -1 for none, whatever their names."""
+    """How well moved classes (N,) predict the labels (N,) at their new places, -1 for none, whatever their names."""
     from sklearn.metrics import adjusted_mutual_info_score
 
     both = labels >= 0
@@ -200,11 +202,11 @@ def _discriminant_kappa(
     whole: NDArray[np.bool_],
     most: int,
 ) -> float:
-    """Kappa of a discriminant fitted to so many training pixels; 0 where there is nothing to fit."""
+    """Kappa of a discriminant fitted to a number of training pixels; 0 where there is nothing to fit."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # slow to import
 
     fitted, tested = (np.flatnonzero(of) for of in np.split(whole, [len(train[1])]))
-    fitted = evenly(fitted, most)
+    fitted = thin_evenly(fitted, most)
     if not 1 < len(np.unique(train[1][fitted])) < len(fitted):
         return 0.0
     with warnings.catch_warnings():

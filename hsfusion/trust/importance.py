@@ -1,4 +1,4 @@
-"""What windows of the spectrum are worth beside the other bands: to the data, to a network, and by which measure."""
+"""The worth of spectral windows given the other bands: for the data, for a network, and by which measure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMED = 5  # windows
 
 @dataclass(frozen=True, eq=False)
 class WindowImportance:
-    """Windows of 50 nm (U,) by the rules in docs/weights.md; losses are nats per validation pixel."""
+    """Windows of 50 nm (U,) by the rules in docs/weights.md; losses are in nats per validation pixel."""
 
     lower_nm: NDArray[np.float64]  # first band of each window
     upper_nm: NDArray[np.float64]  # last band
@@ -29,16 +29,16 @@ class WindowImportance:
     weight: NDArray[np.float64]  # share of the band weights: what this network uses
     data: NDArray[np.float64]  # loss of a linear discriminant that is trained without the window
     data_error: NDArray[np.float64]  # standard error of this loss, over blocks of pixels
-    network: NDArray[np.float64]  # loss of the network where what other bands do not let expect is exchanged
+    network: NDArray[np.float64]  # loss of the network if the part that other bands do not predict is exchanged
     network_error: NDArray[np.float64]  # standard error of this loss
-    permuted: NDArray[np.float64]  # loss of the network where bands as weighed, whitened or not, are exchanged
+    permuted: NDArray[np.float64]  # loss of the network if bands, whitened or not as they are weighted, are exchanged
     changed: NDArray[np.float64]  # mean size of the change of log-likelihood by the same exchange, up or down
     gradients: NDArray[np.float64]  # integrated gradients of the network, of the same bands
     contrast: NDArray[np.float64]  # (C,) part of the weight of each band that channels subtract, 0 to 1
 
     @property
     def agreement(self) -> dict[str, float | None]:
-        """Rank correlation (Spearman) of the weights with other measures over the windows; None where all are alike."""
+        """Rank correlation (Spearman) of weights and other measures over the windows; None if all values are equal."""
         others = {
             "integrated_gradients": self.gradients,
             "permutation": self.permuted,
@@ -47,12 +47,12 @@ class WindowImportance:
         return {name: _rank_correlation(self.weight, values) for name, values in others.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, of five digits, and the agreement."""
+        """Plain lists, with five digits, and the agreement."""
         lists = {name: [float(f"{value:.5g}") for value in values] for name, values in asdict(self).items()}
         return {**lists, "agreement": self.agreement}
 
     def sentences(self) -> list[str]:
-        """Names the heavy windows that others make up for, and those that matter and are not used."""
+        """Names the heavy windows that other bands can replace, and those that matter but are not used."""
         share = self.weight / (self.bands / self.bands.sum())
         most = np.maximum(self.data + _SURE * self.data_error, self.network + _SURE * self.network_error)
         carried = (share >= _HEAVY) & (most < _MATTERS)
@@ -67,13 +67,13 @@ class WindowImportance:
         return sentences
 
     def _listed(self, which: NDArray[np.bool_], by: NDArray[np.float64], words: str) -> str:
-        """The first of some windows, by falling value."""
+        """The first of some windows, by decreasing value."""
         order = [u for u in np.argsort(-by, kind="stable").tolist() if which[u]][:_NAMED]
         return "; ".join(f"{self.lower_nm[u]:.0f}-{self.upper_nm[u]:.0f} nm ({words.format(by[u])})" for u in order)
 
 
 def mean_importance(runs: Sequence[Mapping[str, Any]]) -> WindowImportance | None:
-    """The mean over the metrics of runs of the same bands; None where one of them has no ``importance``."""
+    """The mean over the metrics of runs with the same bands; None if one of them has no ``importance``."""
     known = [run["importance"] for run in runs if "importance" in run]
     if len(known) < len(runs):
         return None
@@ -82,14 +82,14 @@ def mean_importance(runs: Sequence[Mapping[str, Any]]) -> WindowImportance | Non
 
 
 def with_importance(judged: Verdict, importance: WindowImportance | None) -> Verdict:
-    """A verdict that names windows which others carry, or which are not used; not where the weights are no evidence."""
+    """Adds windows that others carry, or that are not used, to a verdict, unless the weights are no evidence."""
     if importance is None or judged.word == "no evidence":
         return judged
     return replace(judged, sentences=(*judged.sentences, *importance.sentences()))
 
 
 def _rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
-    """Spearman's; None where all values of one are alike."""
+    """Spearman's rank correlation; None if all values of one are equal."""
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return None
     return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
@@ -106,11 +106,11 @@ def losses_without(
     val: tuple[NDArray[np.floating], NDArray[np.integer]],
     windows: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """What a linear discriminant loses that is trained without each window (U, C), at each validation pixel: (U, V).
+    """Loss at each validation pixel of a linear discriminant that is trained without each window (U, C): (U, V).
 
-    In log-likelihood, calibrated by a temperature. From standardised spectra (N, C) and (V, C) with class indices. The
-    covariance within the classes is shrunk as by Ledoit and Wolf (2004). Pixels of classes that have no training pixels
-    lose nothing.
+    In log-likelihood, calibrated by a temperature, from standardised spectra (N, C) and (V, C) with class indices. The
+    covariance within the classes is shrunk after Ledoit and Wolf (2004). Pixels of classes without training pixels
+    have a loss of 0.
     """
     from hsfusion.trust.baselines import log_likelihoods, temperature  # with scikit-learn
     from hsfusion.trust.faithfulness import band_covariance
@@ -133,7 +133,7 @@ def losses_without(
 
 
 def standard_errors(losses: NDArray[np.float64], blocks: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Standard errors (U,) of means over pixels (U, V) where those of a block (V,) go together, unless they all do."""
+    """Standard errors (U,) of means over pixels (U, V), over blocks (V,); over pixels if all are in one block."""
     places, block = np.unique(blocks, return_inverse=True)
     if len(places) < 2:
         places = block = np.arange(losses.shape[1])
@@ -146,8 +146,8 @@ def contrast_of(
 ) -> NDArray[np.float64]:
     r"""Part of the weight of each band (C,) that channels subtract, 0 to 1; 0 for bands without weight.
 
-    From the response s (G, M, C), the group weights a (G, M) and the channel shares pi (M,). What follows may turn the
-    sign of a whole channel: subtracted is what has the other sign than the sum of the channel's group weights.
+    From the response s (G, M, C), the group weights a (G, M) and the channel shares pi (M,). Later layers may flip the
+    sign of a whole channel, so a group is subtracted if its sign is opposite to the sum of the channel's group weights.
     """
     signs = np.where(group_weights.sum(0) < 0, -1.0, 1.0)
     used = np.abs(group_weights) * channel_share / np.maximum(np.abs(group_weights).sum(0), 1e-300)

@@ -1,4 +1,4 @@
-"""Choosing k bands by the band weights, and rankings that have to be beaten.
+"""Choosing k bands by the band weights, and the rankings that this choice is compared with.
 
 Rankings see training pixels only.
 """
@@ -28,9 +28,9 @@ Pixels = tuple[NDArray[np.floating], NDArray[np.integer]]
 
 
 def distinct_distance_nm(correlation: NDArray[np.floating], wavelength_nm: NDArray[np.floating]) -> float:
-    """How far apart bands say something of their own: where correlation falls below 0.95, in the median band.
+    """Distance at which bands are no longer redundant: where the correlation falls below 0.95, median over the bands.
 
-    From the correlation (C, C) of training spectra, and the nearest band of lower correlation to each.
+    From the correlation (C, C) of training spectra; each band counts by its nearest band with lower correlation.
     """
     nm = np.asarray(wavelength_nm, np.float64)
     distance = np.abs(nm[:, None] - nm)
@@ -40,15 +40,15 @@ def distinct_distance_nm(correlation: NDArray[np.floating], wavelength_nm: NDArr
 def select_bands(
     weight: NDArray[np.floating], wavelength_nm: NDArray[np.floating], *, number: int, apart_nm: float = 0.0
 ) -> NDArray[np.int64]:
-    r"""The k bands that stand for the weight: each for the k-th part of it.
+    r"""The k bands that represent the weight, one k-th of it each.
 
     The spectrum is cut in order of wavelength into k intervals of equal weight, and the band in the middle of each is
-    taken, where the cumulative weight reaches :math:`(i + 1/2) / k`. The k heaviest bands would be neighbours that say
-    the same. Uniform weights give evenly spaced bands. Where one band holds more than its part, the free band nearest
-    to the middle in cumulative weight follows. Bands without weight are taken when no others are left.
+    chosen, where the cumulative weight reaches :math:`(i + 1/2) / k`. The k heaviest bands would be redundant
+    neighbours. Uniform weights give evenly spaced bands. If one band holds more than one k-th, the free band nearest
+    to the middle in cumulative weight is chosen. Bands without weight are chosen only when no others are left.
 
-    Bands lie at least ``apart_nm`` apart, or half the even spacing where that is less: no interval of that width stands
-    for more than a k-th part, and what it weighs beyond goes to the other bands in proportion.
+    Bands lie at least ``apart_nm`` apart, or half the even spacing if that is less: no interval of that width
+    represents more than one k-th, and excess weight is distributed over the other bands in proportion.
 
     Args:
         weight: (C,), non-negative.
@@ -78,7 +78,7 @@ def select_bands(
 
 
 def _limited(part: NDArray[np.float64], near: NDArray[np.bool_], *, most: float) -> NDArray[np.float64]:
-    """Parts (C,) of 1 of which the bands near each (C, C) hold no more than the most, as far as that can be."""
+    """Shares (C,) of 1, limited so that the bands near each band (C, C) hold at most ``most``, as far as possible."""
     for _ in range(_ROUNDS):
         held = near @ part
         part = part * np.minimum(1.0, most / np.maximum(held, 1e-300))
@@ -97,10 +97,10 @@ def _band_edges(nm: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
 def filter_limits(
     chosen: NDArray[np.integer], correlation: NDArray[np.floating], wavelength_nm: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Lower and upper limits (k, 2) in nm of a filter for each chosen band (k,): as wide as the bands say the same.
+    """Lower and upper limits (k, 2) in nm of a filter for each chosen band (k,), as wide as bands are redundant.
 
-    A filter holds the neighbours whose correlation with the chosen band is at least 0.95, of (C, C) on training
-    spectra, and that are nearer to it than to any other chosen band; it ends at a gap.
+    A filter covers the neighbours whose correlation (C, C) with the chosen band in training spectra is at least 0.95,
+    and that are nearer to it than to any other chosen band; it ends at a gap.
     """
     order = np.argsort(wavelength_nm, kind="stable")
     nm = np.asarray(wavelength_nm, np.float64)[order]
@@ -127,7 +127,7 @@ def evenly_spaced(wavelength_nm: NDArray[np.floating], *, number: int) -> NDArra
 
 
 def random_bands(bands: int, *, number: int, seed: int, draw: int = 0) -> NDArray[np.int64]:
-    """Random bands of C: (k,) indices, ascending; another draw gives others."""
+    """Random choice of k of C bands: (k,) indices, ascending; another ``draw`` gives others."""
     return np.sort(np.random.default_rng([seed, 5, draw]).choice(bands, number, replace=False))
 
 
@@ -142,9 +142,9 @@ def mutual_information(train: Pixels, *, seed: int) -> NDArray[np.float64]:
 def mnf_loading(pixels: NDArray[np.floating], noise: NDArray[np.floating]) -> NDArray[np.float64]:
     r"""Loading (C,) of each band on the first MNF components, :math:`\sum_j \lambda_j v_{jc}^2`.
 
-    Of as many components j as hold 99 % of the signal to noise :math:`\lambda`; v from standardised spectra (N, C) and
-    differences of neighbours (P, C), see :func:`hsfusion.trust.baselines.noise_components`. Source: Chang et al.
-    (1999), doi:10.1109/36.803411.
+    The sum is over the components j that hold 99 % of the signal-to-noise ratio :math:`\lambda`; v is computed from
+    standardised spectra (N, C) and differences between neighbours (P, C), see
+    :func:`hsfusion.trust.baselines.noise_components`. Source: Chang et al. (1999), doi:10.1109/36.803411.
     """
     axes = noise_components(pixels, noise)
     values = (pixels @ axes).var(0)
@@ -166,7 +166,7 @@ RIVALS = ("mutual information", "SVM weights", "MNF loading", "evenly spaced", "
 
 
 def scores(train: Pixels, *, noise: NDArray[np.floating], seed: int) -> dict[str, NDArray[np.float64]]:
-    """What mutual information, SVM weights and MNF loading give each band (C,) of training pixels, by name."""
+    """Mutual information, SVM weights and MNF loading of each band (C,) on training pixels, by name."""
     return {
         "mutual information": mutual_information(train, seed=seed),
         "SVM weights": svm_weights(train, seed=seed),
@@ -182,10 +182,10 @@ def choices(
     wavelength_nm: NDArray[np.floating],
     seed: int,
 ) -> dict[str, Choice]:
-    """Our choice of bands, ``weights``, and :data:`RIVALS`, by name: each a function of k.
+    """The choice of bands by ``weights``, and :data:`RIVALS`, by name: each a function of k.
 
-    The weights (C,) are learned from the same training pixels. The other scores are made into a choice by the same
-    rule, :func:`select_bands`: their k highest bands would be neighbours, which no ranking deserves.
+    The weights (C,) are learned from the same training pixels. The other scores are turned into a choice by the same
+    rule, :func:`select_bands`: their k highest bands would be neighbours, and easy to beat.
     """
     rankings = {"weights": weight, **scores(train, noise=noise, seed=seed)}
     apart_nm = distinct_distance_nm(np.asarray(np.corrcoef(train[0].T)), wavelength_nm)
@@ -220,10 +220,10 @@ def retrain_score(
 def smallest_number(
     numbers: Sequence[int], accuracies: Sequence[float], *, full: float, share: float = 0.95
 ) -> int | None:
-    """The cheapest sensor: the smallest k from which on the accuracy stays at or above a share of the full one.
+    """The fewest bands that suffice: the smallest k from which on the accuracy stays above a share of the full one.
 
-    One k above and the next below is noise, so that every larger k has to hold as well; the numbers ascend. Choose k by
-    the accuracy on validation pixels: what the test pixels say at a k that they chose is too high.
+    If one k passes and the next does not, that is noise, so every larger k must pass as well; the numbers ascend.
+    Choose k by the accuracy on validation pixels: the accuracy on test pixels at a k chosen by them is too high.
     """
     best = None
     for k, accuracy in zip(reversed(numbers), reversed(accuracies), strict=True):

@@ -1,4 +1,4 @@
-"""How far band weights of repeated trainings agree."""
+"""Agreement of the band weights of repeated trainings."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _ABOVE = 1.02  # a little above the greatest index, so that its logarithm exists
 
 @dataclass(frozen=True)
 class Stability:
-    """Nogueira's index of agreement of so many ``profiles`` with its confidence interval.
+    """Nogueira's index of agreement of a number of ``profiles``, with its confidence interval.
 
-    1 where all select the same bands, 0 on average where they select at random; nan where it is undefined, because none
-    selects any band or all select every band, as are the limits of the interval where they are. Each profile is the
-    median of ``members`` runs.
+    1 if all select the same bands, 0 on average if they select at random; nan if undefined, because none selects any
+    band or all select every band. Undefined limits of the interval are nan, too. Each profile is the median of
+    ``members`` runs.
     """
 
     index: float
@@ -33,7 +33,7 @@ class Stability:
 
 
 class Quartiles(NamedTuple):
-    """Quartiles of each band (C,) over the runs; the median is the profile that is reported."""
+    """Quartiles of each band (C,) over the runs; the median is the reported profile."""
 
     lower: NDArray[np.float64]
     median: NDArray[np.float64]
@@ -74,18 +74,18 @@ def _agreement(frequency: NDArray[np.floating], runs: int) -> NDArray[np.float64
 
 
 def compared_bands(number: int) -> tuple[int, int]:
-    """How many of the best of so many bands are compared, and the half width of the windows around them."""
+    """How many of the heaviest of C bands are compared, and the half width of the windows around them."""
     return min(_TOP, max(1, number // 4)), min(_HALF_WIDTH, number // 30)
 
 
 def relative_profiles(profiles: NDArray[np.floating], untrained: NDArray[np.floating]) -> NDArray[np.float64]:
-    r"""Weights (..., C) as multiples of those that networks have before their training (C,), scaled to sum to 1.
+    r"""Weights (..., C) as multiples of those of untrained networks (C,), scaled to sum to 1.
 
     .. math:: r_c = \frac{w_c / w^0_c}{\sum_b w_b / w^0_b}
 
-    Bands of small groups start with more weight than those of large ones, and wide spacings with more than narrow ones.
-    Runs that kept these weights would agree without having learned anything: only what training made of them is
-    evidence. Untrained weights are 0 for bands that networks cannot use.
+    Bands of small groups start with more weight than those of large groups, and widely spaced bands with more than
+    narrowly spaced ones. Runs that kept these weights would agree without having learned anything: only the change by
+    training is evidence. Untrained weights are 0 for bands that networks cannot use.
     """
     usable = untrained > 0
     multiple = np.where(usable, profiles / np.where(usable, untrained, 1), 0)
@@ -93,10 +93,10 @@ def relative_profiles(profiles: NDArray[np.floating], untrained: NDArray[np.floa
 
 
 def top_bands(profiles: NDArray[np.floating], bands: int) -> NDArray[np.bool_]:
-    """The bands of greatest weight of each profile (R, C), k at most: (R, C).
+    """The heaviest bands of each profile (R, C), at most k: (R, C).
 
-    Only bands that weigh more than the mean and than every band left out count: of a profile with few large weights
-    these alone, of a uniform one none. Otherwise noise, or the file order, would decide on the rest of the k.
+    Only bands that weigh more than the mean, and more than every band left out, count: those few in a profile with few
+    large weights, none in a uniform profile. Otherwise noise, or the order of the file, would decide on the others.
     """
     number = profiles.shape[1]
     next_best = np.sort(profiles, axis=1)[:, number - bands - 1]  # (R,)
@@ -104,10 +104,11 @@ def top_bands(profiles: NDArray[np.floating], bands: int) -> NDArray[np.bool_]:
 
 
 def widened(selected: NDArray[np.bool_], wavelength_nm: NDArray[np.floating], *, half_width: int) -> NDArray[np.bool_]:
-    """Counts a band as selected where one at most ``half_width`` places away, in order of wavelength (C,), is: (R, C).
+    """Extends selections (R, C) to bands at most ``half_width`` places away, in order of wavelength (C,): (R, C).
 
-    Neighbouring bands say nearly the same. Selections of different sizes come out, which the index allows for; as
-    bands near the ends of the spectrum have fewer neighbours, random selections agree by about 0.01 in place of 0.
+    Neighbouring bands carry nearly the same information. The selections may differ in size, which the index allows
+    for; because bands near the ends of the spectrum have fewer neighbours, random selections have an index of about
+    0.01 instead of 0.
     """
     order = np.argsort(wavelength_nm, kind="stable")
     inside = np.pad(selected[:, order], ((0, 0), (half_width, half_width)))
@@ -120,9 +121,9 @@ def widened(selected: NDArray[np.bool_], wavelength_nm: NDArray[np.floating], *,
 def quartiles(profiles: NDArray[np.floating]) -> Quartiles:
     """Quartiles of each band over the runs, from profiles (R, C).
 
-    A window that one run opens by chance is not in the median, but stays in the mean. All three are multiplied by the
-    factor that gives the median the mean sum of the profiles. Where no band has a weight in half of the runs, their
-    mean stands for the median.
+    A window that one run opens by chance affects the mean but not the median. All three quartiles are scaled by one
+    factor, so that the median has the mean sum of the profiles. If no band has a weight in half of the runs, the mean
+    replaces the median.
     """
     profiles = profiles.astype(np.float64)
     lower, median, upper = np.quantile(profiles, [0.25, 0.5, 0.75], axis=0)
@@ -140,7 +141,7 @@ def window_stability(
     half_width: int = 3,
     members: int = 1,
 ) -> Stability:
-    """Nogueira's index of the windows around the ``bands`` best bands: :func:`top_bands`, then :func:`widened`.
+    """Nogueira's index of the windows around the ``bands`` heaviest bands: :func:`top_bands`, then :func:`widened`.
 
     ``members`` is the number of runs behind each profile (R, C), and ``half_width`` of a window is in bands.
     """
@@ -158,14 +159,15 @@ def uniformity_p(
     """Whether the runs weight the same windows more than others: the larger p-value of two tests.
 
     The statistic is the variance over the windows (U, C), in order of wavelength, of the mean profile. Each run (R, C)
-    is shifted along the windows by a random number of places, which leaves its own shape and undoes what the runs have
-    in common: p is the share of these draws, the runs as they are included, whose variance is as large. An F-test would
-    take neighbouring windows for independent ones, and find 13 % instead of 5 % of smooth noise. Of two runs no p is
-    below one by the number of windows. Of :func:`relative_profiles`, uniform weights are those of untrained networks.
+    is shifted along the windows by a random number of places, which preserves its shape but destroys what the runs have
+    in common: p is the share of these shifts, with the unshifted runs as one of them, whose variance is as large. An
+    F-test would assume that neighbouring windows are independent, and reject for 13 % instead of 5 % of smooth noise.
+    With two runs p is at least one over the number of windows. For :func:`relative_profiles`, uniform weights are those
+    of untrained networks.
 
-    Bands near the edges of groups vary more than others before any training, which shifts take for something in common:
-    they find it in 9 to 12 % of untrained networks. The second p is the share of sets of ``untrained`` networks (R, C),
-    the runs included, whose variance is as large.
+    Bands near the edges of groups vary more than others before any training, which shifts mistake for something in
+    common, in 9 to 12 % of untrained networks. The second p is the share of sets of ``untrained`` networks (R, C), with
+    the runs as one of them, whose variance is as large.
     """
     variance, drawn = _variances(profiles, windows, shifts)
     of_untrained = np.array([_window_means(one, windows).mean(0).var() for one in untrained])
@@ -191,5 +193,5 @@ def _variances(
 
 
 def _window_means(profiles: NDArray[np.floating], windows: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(R, U), the mean of the bands of each window (U, C) in each profile (R, C)."""
+    """Mean (R, U) of the bands of each window (U, C) in each profile (R, C)."""
     return profiles.astype(np.float64) @ windows.T / windows.sum(1)
