@@ -382,10 +382,10 @@ def _check_same_bands(first: Run, run: Run) -> None:
     same = nm.shape == other.shape and np.allclose(nm, other, rtol=0, atol=1e-3) and np.array_equal(used, of_run)
     if not same or sources[0] != sources[1]:
         expected, value = (
-            " + ".join([f"{nm.size} from {nm.min():g} to {nm.max():g} nm, {used.size} in use", *names])
+            " + ".join([f"{nm.size} from {nm[0]:g} to {nm[-1]:g} nm, {used.size} in use", *names])
             for nm, used, names in zip((nm, other), (used, of_run), sources, strict=True)
         )
-        raise InputError(run.folder or run.name, "bands", value, expected, "compare runs of the same bands only")
+        raise InputError(run.folder or run.name, "bands", value, expected, "compare runs of the same bands and order")
 
 
 def read_evidence(folder: str | Path) -> WeightComparison:

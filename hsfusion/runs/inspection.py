@@ -240,7 +240,7 @@ def _bands(inspection: Inspection) -> Iterator[tuple[str, str]]:
         inside = "" if named is None else f": {named.min():g} to {named.max():g}, unit {table.unit or 'not given'}"
         yield "wavelengths", f"not known in nm, see the warnings{inside}"
     else:
-        step = np.abs(np.diff(bands.wavelength_nm))
+        step = np.diff(np.unique(bands.wavelength_nm))
         spacing = f", {np.median(step):.3g} nm apart (median)" if step.size else ""
         yield "wavelengths", _range(bands.wavelength_nm) + spacing
         yield "from", f"{table.source}, unit {table.unit or 'given by wavelength_unit'}"

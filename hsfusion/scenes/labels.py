@@ -206,6 +206,9 @@ def _indexed(
         grid, reference = scene.geobox, f"the scene {scene.name}"
         options = {"driver": driver, "layer": variable, "class_field": class_field, "unlabelled": none}
         return *draw_classes(path, grid, reference=reference, **options), Categories({}, {})
+    if path.suffix.lower() == ".csv":
+        fix = "add it to QGIS as a delimited text layer with its CRS, and save that layer as a GeoPackage"
+        raise InputError(path, "format", "CSV", "a raster, or a layer of polygons or points", fix)
     file = open_cube_file(path, variable=variable)
     if class_field is not None or file.layers != 1:
         field, given = ("scene.class_field", class_field) if class_field else ("number of bands", file.layers)

@@ -8,6 +8,7 @@ written to PAM, where GDAL and QGIS look for it: class names, and some CRS (SRS)
 from __future__ import annotations
 
 import re
+import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -118,7 +119,12 @@ def is_named(name: str) -> bool:
 
 def one_line(name: str) -> str:
     """A name of a class as it goes into legends, tables and messages."""
-    return printable(" ".join(name.split()))
+    return printable(words(name))
+
+
+def words(name: str) -> str:
+    """A name with single blanks, and umlauts as one character, which some systems write as two."""
+    return unicodedata.normalize("NFC", " ".join(name.split()))
 
 
 class Categories(NamedTuple):

@@ -186,7 +186,7 @@ class BandSelection(DerivedScene):
         elif missing.size:
             field = f"{missing.size} of {int(needed[: len(bands)].sum())} bands that the model uses"
             listed = "missing (" + ", ".join(f"{nm:.1f}" for nm in missing) + " nm)"
-            fix = "give a scene of the same sensor, or fine-tune the model on this one"
+            fix = "give a scene of the same sensor, predict with bands=resample, or fine-tune the model on this one"
             wrong = (field, listed, "a good band within half a FWHM of each", fix)
         if wrong:
             raise InputError(scene.name, *wrong)

@@ -204,7 +204,7 @@ def _wavelengths(bands: Bands) -> Iterator[str]:
         steps = [f"band {i + 1} to {i + 2} ({nm[i]:.1f} to {nm[i + 1]:.1f} nm)" for i in back]
         times = "once" if back.size == 1 else f"{back.size} times"
         yield f"wavelengths step back {times}: {', '.join(steps[:_SHOWN])}. File order is kept."
-    spacing = float(np.median(np.abs(step[step != 0]))) if step.any() else np.nan
+    spacing = float(np.median(np.diff(np.unique(nm)))) if step.any() else np.nan
     width = np.nan if bands.fwhm_nm is None else float(np.median(bands.fwhm_nm))
     if width < _NARROW * spacing or width > _WIDE * spacing:
         yield f"FWHM is {width:g} nm where bands are {spacing:g} nm apart (medians): check its unit."

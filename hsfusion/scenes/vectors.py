@@ -32,7 +32,7 @@ from shapely.errors import GEOSException
 from hsfusion.errors import InputError, printable
 from hsfusion.scenes.formats.envi import envi_header
 from hsfusion.scenes.geobox import IDENTITY, GeoBox, crs_name
-from hsfusion.scenes.legend import whole_number
+from hsfusion.scenes.legend import whole_number, words
 
 _log = logging.getLogger(__name__)
 
@@ -250,7 +250,7 @@ def _crs(path: Path, text: str | None, named: str | None) -> CRS:
 def _classes_of(features: VectorLayer, unlabelled: Collection[int]) -> tuple[list[Any], NDArray[np.int64]]:
     """The classes of features, sorted, and (N,) which of them each has, -1 for none; texts may all be codes."""
     given = [None if value != value else value for value in features.values.tolist()]  # NaN is not itself
-    given = [" ".join(value.split()) or None if isinstance(value, str) else value for value in given]
+    given = [words(value) or None if isinstance(value, str) else value for value in given]
     texts = {value: whole_number(value) for value in given if isinstance(value, str)}
     if None in texts.values() or len(set(texts.values())) < len(texts):
         texts = {}

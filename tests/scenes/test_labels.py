@@ -164,6 +164,12 @@ def test_users_names_and_colours_go_by_the_codes_of_the_file_and_before_its_own(
         labels.legend(names={2: "land"})
 
 
+def test_table_of_points_is_refused_with_the_way_to_use_it(tmp_path):
+    (tmp_path / "points.csv").write_text("x,y,class\n500015,4499985,corn\n")
+    with pytest.raises(InputError, match=r"points\.csv: format is CSV, .*delimited text layer .*GeoPackage"):
+        read_labels(tmp_path / "points.csv", scene_of((1, 3), transform=TRANSFORM, crs=UTM))
+
+
 def test_colours_that_are_taken_are_not_given_again():
     assert Legend.of(np.array([1, 2, 3]), colors={2: PALETTE[0]}).colors == (PALETTE[1], PALETTE[0], PALETTE[2])
 

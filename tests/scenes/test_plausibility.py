@@ -52,6 +52,7 @@ def test_good_cubes_are_not_doubted():
     assert warn() == []
     assert warn(nm=None, fwhm=None) == []
     assert warn(nm=NM[::-1]) == []  # descending is an order, too
+    assert not any("FWHM" in line for line in warn(nm=NM.reshape(2, 30).T.ravel()))  # in no order
     assert warn(fwhm=None) == []
     integers = pixels("i2", 1e4)
     assert warn(integers, **INTEGERS) == []

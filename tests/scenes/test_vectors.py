@@ -39,6 +39,7 @@ from scene_files.vectors import (
 from hsfusion.errors import InputError
 from hsfusion.scenes import read_labels
 from hsfusion.scenes.labels import read_ids, read_label_pair
+from hsfusion.scenes.legend import one_line
 
 
 @pytest.mark.parametrize("name", ["name", "code", "whole"])
@@ -181,6 +182,13 @@ def test_what_labels_nothing_is_counted(tmp_path, caplog):
     ):
         assert text in caplog.text
     assert len(caplog.records) == 5
+
+
+def test_umlauts_are_one_name_in_one_character_or_two(tmp_path):
+    write(tmp_path / "a.gpkg", [pixels(0, 0), pixels(0, 1)], crop=["B\u00e4ume", "Ba\u0308ume"])
+    labels = read_labels(tmp_path / "a.gpkg", scene_of(), class_field="crop")
+    assert labels.legend().names == ("B\u00e4ume",)
+    assert one_line("Ba\u0308ume") == "B\u00e4ume"
 
 
 def test_words_are_numbered_in_their_order_and_the_user_may_rename_them(tmp_path):
