@@ -1,4 +1,4 @@
-"""Which pixels of which ground were trained on, so that no test counts them."""
+"""Records of the pixels that a network was trained on, so that no test uses them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from hsfusion.scenes import GeoBox
 from hsfusion.scenes.geobox import shift_on_ground
 from hsfusion.scenes.labels import mostly_alike
 
-MOST_SEEN = 16  # grounds of earlier trainings that a model file keeps
+MOST_SEEN = 16  # earlier trainings that a model file records
 _MOST_BYTES = 2**20  # of mask and classes, packed; the blocks of a scene of 10,000 x 10,000 pixels take less
 
 
 @dataclass(frozen=True, eq=False)
 class _SeenPixels:
-    """The N training and validation pixels of a ground."""
+    """The N training and validation pixels of one ground."""
 
     geobox: GeoBox
     pixels: NDArray[np.int64]  # (N,) flat indices
@@ -35,13 +35,13 @@ class _SeenPixels:
 
     @classmethod
     def of(cls, split: Split) -> _SeenPixels:
-        """Those of a split."""
+        """The pixels of a split."""
         labels, pixels = split.labelled.labels, np.flatnonzero(np.isin(split.roles, (TRAIN, VAL)))
         return cls(split.labelled.scene.geobox, pixels, labels.ravel()[pixels], int(np.count_nonzero(labels)))
 
     @classmethod
     def from_entry(cls, entry: dict[str, Any], shape: tuple[int, int]) -> _SeenPixels:
-        """Those of an entry of a header; the shape is that of older ones, which have none."""
+        """The pixels of an entry of a header; ``shape`` is for older entries, which have none."""
         height, width = entry.get("shape", shape)
         pixels = np.flatnonzero(np.unpackbits(_unpacked(entry["pixels"], "u1"))[: height * width])
         classes = _unpacked(entry["classes"], "<u2") if "classes" in entry else None
@@ -49,7 +49,7 @@ class _SeenPixels:
         return cls(geobox, pixels, classes, entry.get("labelled", 0), entry["ground"])
 
     def leaked(self, split: Split) -> int:
-        """Number of test pixels of a split that have one of these in their receptive field, if both show one ground."""
+        """Number of test pixels of a split with one of these in their receptive field, if both show the same ground."""
         labels = split.labelled.labels
 
         def alike() -> bool:
@@ -68,10 +68,10 @@ class _SeenPixels:
 
 
 def training_mask(split: Split) -> dict[str, Any] | None:
-    """Training and validation pixels, for the header of a model file; None where they would be large.
+    """Training and validation pixels, for the header of a model file; None if they would be large.
 
-    Place and shape of the ground, the packed mask, the classes of its pixels, unless they are large, the number of
-    labelled pixels, and a digest of all labels.
+    The entry holds georeferencing and shape of the ground, the packed mask, the classes of its pixels unless they are
+    large, the number of labelled pixels, and a digest of all labels.
     """
     seen = _SeenPixels.of(split)
     pixels = _packed(np.packbits(np.isin(split.roles, (TRAIN, VAL))))
@@ -86,8 +86,8 @@ def training_mask(split: Split) -> dict[str, Any] | None:
 def check_no_leakage(split: Split, header: dict[str, Any]) -> None:
     """Refuses to test a model on pixels that it was trained on, or has in its receptive field.
 
-    What is one ground, :func:`hsfusion.scenes.geobox.shift_on_ground` decides; older entries, which have no shape, also
-    need the same labels, whatever the codes of their classes. Other bands or another name do not tell grounds apart.
+    :func:`hsfusion.scenes.geobox.shift_on_ground` decides what is the same ground; older entries, which have no shape,
+    also need the same labels, whatever the codes of their classes. Different bands or names make no difference.
     """
     for entry in all_seen(header):
         if "shape" not in entry and entry["ground"] != _ground_truth_digest(split):
@@ -103,7 +103,7 @@ def check_no_leakage(split: Split, header: dict[str, Any]) -> None:
 
 
 def check_apart(splits: Sequence[Split]) -> None:
-    """Refuses scenes of one ground of which one is tested on what another is trained on; their own leakage is 0."""
+    """Refuses scenes of the same ground if one is tested on what another trains on; their own leakage is 0."""
     for one, other in itertools.permutations(splits, 2):
         if leaked := _SeenPixels.of(other).leaked(one):
             field = f"number of test pixels that {other.labelled.scene.name} trains on"
@@ -112,13 +112,13 @@ def check_apart(splits: Sequence[Split]) -> None:
 
 
 def all_seen(header: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    """What a model has seen in its own training and in those before it, the latest last, as many as a header holds."""
+    """Pixels seen in a model's training and in those before it, the latest last, as many as a header holds."""
     latest = [header["seen"]] if "seen" in header else []
     return tuple([*header.get("seen_before", []), *latest][-MOST_SEEN:])
 
 
 def _ground_truth_digest(split: Split) -> str:
-    """Of shape and classes of the labelled pixels; classes are numbered as they come, so that codes do not matter."""
+    """Digest of shape and classes of the labelled pixels; classes are numbered as they occur, whatever their codes."""
     labels = split.labelled.labels.ravel()
     pixels = np.flatnonzero(labels)
     _, first, classes = np.unique(labels[pixels], return_index=True, return_inverse=True)

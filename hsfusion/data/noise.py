@@ -1,4 +1,4 @@
-"""Noise of a scene, from differences of neighbouring pixels, and the matrix that whitens it."""
+"""Noise of a scene, from differences between neighbouring pixels, and the matrix that whitens it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _MOST_DIFFERENCES = 20_000
 
 
 def noise_differences(cube: TrainingCube, split: Split) -> NDArray[np.float32]:
-    """Standardised differences (P, C) of training pixels that are neighbours in a row or a column.
+    """Standardised differences (P, C) between training pixels that are neighbours in a row or a column.
 
-    Where these are fewer than bands, those of all pixels in training patches but validation and test pixels: noise
+    If these are fewer than bands, all pixels in training patches except validation and test pixels are used: noise
     needs no labels.
     """
     inside = split.roles == TRAIN
@@ -34,7 +34,7 @@ def noise_differences(cube: TrainingCube, split: Split) -> NDArray[np.float32]:
 
 
 def _neighbour_differences(cube: TrainingCube, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Differences (P, C) of neighbours among some pixels (H, W) with data."""
+    """Differences (P, C) between neighbours among some pixels (H, W) with data."""
     pixels, width = np.flatnonzero(inside), inside.shape[1]
     pixels = pixels[cube.spectra(pixels).any(1)]
     right = pixels[np.isin(pixels + 1, pixels) & (pixels % width < width - 1)]
@@ -49,9 +49,9 @@ def noise_whitening(cube: TrainingCube, split: Split) -> NDArray[np.float64]:
     Factor analysis of :func:`noise_differences` separates up to 20 factors that bands share, such as illumination, from
     the noise of single bands. With the correlation N of this model the matrix is :math:`N^{-1/2}` (zero-phase
     whitening, Kessy et al. 2018, doi:10.1080/00031305.2016.1277159), its rows scaled so that the training pixels have a
-    standard deviation of 1. The sample covariance in place of the model would mix each band with its neighbours too, so
-    that weights were no longer those of bands. The identity where there are fewer than 50 differences, all are
-    alike, or fewer than two bands are used.
+    standard deviation of 1. The sample covariance instead of the model would also mix each band with its neighbours, so
+    that weights would no longer be those of bands. The matrix is the identity if there are fewer than 50 differences,
+    all are equal, or fewer than two bands are used.
     """
     differences = noise_differences(cube, split)
     differences = differences[:: max(1, -(-len(differences) // _MOST_DIFFERENCES))].astype(np.float64)
@@ -61,7 +61,7 @@ def noise_whitening(cube: TrainingCube, split: Split) -> NDArray[np.float64]:
     if len(differences) < 50 or used.size < 2 or not differences[:, used].var(0).any():
         return whole
     scale = np.sqrt(differences[:, used].var(0) + 1e-3 * differences[:, used].var(0).mean())
-    # few rows of the same covariance: the analysis goes through all of them again and again
+    # fewer rows with the same covariance: the analysis iterates over all rows
     values, vectors = np.linalg.eigh(np.cov(differences[:, used] / scale, rowvar=False, ddof=0))
     root = np.sqrt(used.size * values.clip(0))[:, None] * vectors.T
     with warnings.catch_warnings():  # more factors than the noise has converge slowly, and change little

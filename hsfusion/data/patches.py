@@ -28,12 +28,12 @@ _MOST_SPECTRA = 20_000  # of which a covariance is computed
 
 @dataclass(frozen=True, eq=False)
 class TrainingCube:
-    """The pixels of a scene that patches hold, made ready for training.
+    """The pixels of a scene that occur in patches, prepared for training.
 
     Attributes:
         values: (P, C) float32, standardised; 0 where there are no data.
-        index: (H + 2 r, W + 2 r) int32, row of ``values`` of each pixel of the scene, reflected at the border; P for
-            pixels that are in no patch, which no row has.
+        index: (H + 2 r, W + 2 r) int32, row of ``values`` of each pixel of the scene, reflected at the border; P, which
+            is no row, for pixels that are in no patch.
         classes: (H * W,) int16, class index of each pixel, -1 where unlabelled.
         mean: (C,) float64, of the training pixels.
         std: (C,) float64, of the training pixels.
@@ -72,7 +72,7 @@ def valid_pixels(
     Args:
         scene: the scene.
         used_bands: (C + E,), False for bands that do not matter.
-        where: (H, W), True for the pixels to look at; all others are not read, and taken for valid. None for all.
+        where: (H, W), True for the pixels to check; all others are not read, and count as valid. None for all.
     """
     valid = np.ones(scene.geobox.shape, bool)
     pixels = np.arange(valid.size) if where is None else np.flatnonzero(where)
@@ -102,9 +102,9 @@ def check_patch_fits(scene: Scene, receptive_field: int) -> None:
 
 
 def band_statistics(spectra: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean (C,) and standard deviation (C,) of spectra (N, C), computed in float64, NaN left out.
+    """Mean (C,) and standard deviation (C,) of spectra (N, C), computed in float64 without NaN.
 
-    Bands that are constant, or hold no data, get a standard deviation of 1 (and a mean of 0 where there are no data).
+    Bands that are constant, or have no data, get a standard deviation of 1 (and a mean of 0 without data).
     """
     values = np.asarray(spectra, np.float64)
     seen = np.isfinite(values)
@@ -126,8 +126,8 @@ def prepare(
     Args:
         split: the scene and its training pixels.
         used_bands: (C + E,), False for bands that the network does not use; they become 0.
-        roles: of the pixels whose patches are read, training pixels among them.
-        known: mean, std and covariance to use in place of those of the training pixels.
+        roles: roles of the pixels whose patches are read, including training pixels.
+        known: mean, std and covariance to use instead of those of the training pixels.
     """
     labelled, radius = split.labelled, split.radius
     pixels = np.flatnonzero(dilate(np.isin(split.roles, roles), radius))
@@ -153,15 +153,15 @@ def prepare(
 class StepSampler(Sampler[tuple[int, Tensor]]):
     """Yields ``(step, pixels)`` for the steps of one epoch.
 
-    The training pixels, shuffled again for each pass, form an endless stream; step s takes the s-th batch of it. Which
-    pixels a step sees thus depends on seed and step alone: not on where a run was resumed, nor on the number of ranks.
+    The training pixels, shuffled again for each pass, form an endless stream; step s takes the s-th batch of it. The
+    pixels of a step thus depend only on seed and step, not on where a run was resumed, nor on the number of ranks.
 
     Attributes:
         pixels: (N,) int64, flat indices of the training pixels.
         batch_size: pixels in a batch, over all ranks.
         steps_per_epoch: batches in an epoch.
-        seed: of the order.
-        done: gives how many steps of the epoch a resumed run has behind it.
+        seed: for the order.
+        done: returns how many steps of the epoch a resumed run has already made.
     """
 
     pixels: Tensor
@@ -180,7 +180,7 @@ class StepSampler(Sampler[tuple[int, Tensor]]):
         return self.steps_per_epoch
 
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
-        """Yields the steps of the epoch that are to come."""
+        """Yields the remaining steps of the epoch."""
         first = self.epoch * self.steps_per_epoch
         for step in range(first + self.done(), first + self.steps_per_epoch):
             yield step, self.batch(step)
@@ -201,7 +201,7 @@ def _shuffled(number: int, seed: int, times: int) -> NDArray[np.int64]:
 
 @dataclass(eq=False)
 class StepsTogether(Sampler[tuple[int, list[Tensor]]]):
-    """Yields ``(step, pixels of each scene)`` for the steps of one epoch, from samplers of as many steps."""
+    """Yields ``(step, pixels of each scene)`` for the steps of one epoch, from samplers with equal numbers of steps."""
 
     samplers: Sequence[StepSampler]
 
@@ -224,25 +224,25 @@ class PatchDataModule(pl.LightningDataModule):
     """Serves patches of one scene.
 
     The standardised pixels lie on the training device once; a batch is a few pixel indices, and the patches around them
-    are gathered there, already flipped and turned. No worker processes, no work per patch. All randomness is a function
-    of (seed, step): each of several ranks draws that of the whole batch, and gathers every so many-th patch.
+    are gathered there, already flipped and rotated. No worker processes, no work per patch. All randomness is a
+    function of (seed, step): with several ranks, each draws it for the whole batch, and gathers its share of patches.
 
     Patches are standardised. When training starts, the attribute ``network`` of the LightningModule, a
-    :class:`hsfusion.nn.FusionNetwork`, gets their mean and standard deviation, so that it takes the scene's own values.
+    :class:`hsfusion.nn.FusionNetwork`, gets their mean and standard deviation, so that it accepts the scene's values.
     Steps of the module classify patches by ``self.network.classify``.
 
     Args:
         cube: the prepared scene.
-        split: which pixel is used for what.
-        seed: of order and augmentation.
+        split: the role of each pixel.
+        seed: for order and augmentation.
         batch_size: pixels in a training batch, over all ranks.
         steps_per_epoch: training batches in an epoch.
         noise: standard deviation of the noise added to each band in training, in standard deviations of the band as
             the network sees it (whitened or not); the same for all pixels of a patch.
-        flips: ``dihedral`` for flips and quarter turns, ``none``.
+        flips: ``dihedral`` for flips and quarter turns, or ``none``.
         range_dropout: share of the training patches that show the spectrum only below, or only above, a random
-            wavelength, and its mean elsewhere, as a sensor of that range would: a network that is to move to other
-            sensors must not need all of it.
+            wavelength, and its mean elsewhere, like a sensor of that range: a network to be used on other sensors must
+            not need the whole range.
     """
 
     def __init__(
@@ -277,9 +277,9 @@ class PatchDataModule(pl.LightningDataModule):
         self._offsets = _patch_offsets(cube.radius, self._padded_width, flips)
 
     def setup(self, stage: str) -> None:
-        """Standardises the network as the patches are: with anything else its maps would be wrong without an error.
+        """Gives the network the statistics of the patches; with others its maps would be wrong without an error.
 
-        Whitens all pixels once, where the LightningModule takes them so: every pixel is in many patches.
+        Whitens all pixels once if the LightningModule accepts that, because every pixel is in many patches.
         """
         self._values, self._coloring = self._cube.values, None
         module = self.trainer.lightning_module if self.trainer else None
@@ -307,7 +307,7 @@ class PatchDataModule(pl.LightningDataModule):
             self._coloring = np.linalg.inv(whitening.double().cpu().numpy()).T.astype(np.float32)
 
     def teardown(self, stage: str) -> None:
-        """Patches are no longer whitened, and memory of a GPU is free again."""
+        """Undoes the whitening of patches, and frees memory of a GPU."""
         module: Any = self.trainer.lightning_module if self.trainer else None
         if hasattr(module, "take_whitened"):
             module.take_whitened(False)
@@ -332,13 +332,13 @@ class PatchDataModule(pl.LightningDataModule):
         return list(self._pixels[VAL].split(1024))
 
     def _done(self) -> int:
-        """Batches of the epoch that the training has behind it where one begins to read them."""
+        """Number of batches of the epoch that the training has already done."""
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
 
     def on_after_batch_transfer(self, batch: tuple[int, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Gathers patches (B, C, 2 r + 1, 2 r + 1), in channels-last memory, and class indices (B,) on the device.
 
-        Of the pixels those that this rank takes, see :func:`share_of`.
+        For the share of pixels of this rank, see :func:`share_of`.
         """
         return self.gathered(*batch, share=share_of(self.trainer))
 
@@ -352,7 +352,7 @@ class PatchDataModule(pl.LightningDataModule):
     def patches(self, pixels: Tensor, *, step: int | None, share: slice = slice(None)) -> Tensor:
         """Standardised patches (B, C, 2 r + 1, 2 r + 1) around a share of pixels, given as flat indices in the scene.
 
-        The training step and the place among all pixels decide on turn and noise; None leaves patches as they are.
+        The training step and the position among all pixels determine rotation and noise; None leaves patches unchanged.
         """
         number, pixels = pixels.numel(), pixels[share]
         pixels = pixels.to(self._values.device)
@@ -382,7 +382,7 @@ class PatchDataModule(pl.LightningDataModule):
         return self._values.index_select(0, rows).view(-1, side, side, self._values.shape[1])
 
     def _ranges(self, rng: np.random.Generator, number: int) -> NDArray[np.float32]:
-        """(number, 1, 1, C + E): 1 for what a patch shows, 0 for what it does not; further rasters always show."""
+        """(number, 1, 1, C + E): 1 for bands that a patch shows, 0 for others; further rasters always show."""
         nm = self._wavelength_nm
         cut = rng.uniform(nm.min(), nm.max(), (number, 1))
         shown = np.where(rng.random((number, 1)) < 0.5, nm < cut, nm >= cut)
@@ -392,7 +392,7 @@ class PatchDataModule(pl.LightningDataModule):
 
 
 class SeveralDataModule(pl.LightningDataModule):
-    """Serves patches of several scenes in each batch, from modules of each with its share of the batch."""
+    """Serves batches with patches of several scenes, from one module per scene with its share of the batch."""
 
     def __init__(self, parts: Sequence[PatchDataModule]) -> None:
         super().__init__()
@@ -430,7 +430,7 @@ class SeveralDataModule(pl.LightningDataModule):
 
 
 def share_of(trainer: pl.Trainer | None, first: int = 0) -> slice:
-    """What a rank takes of samples of which the first has this place in the batch: places rank, rank + ranks, ..."""
+    """The samples of a rank, if the first sample has this position in the batch: positions rank, rank + ranks, ..."""
     rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
     return slice((rank - first) % ranks, None, ranks)
 

@@ -1,4 +1,4 @@
-"""Public scenes: Indian Pines out of a package, and files that users fetch themselves."""
+"""Public scenes: Indian Pines from a package, and files that users download themselves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INDIAN_PINES_CLASSES = (
 
 
 def indian_pines_bands() -> Bands:
-    """Centres and widths in nm of the 200 bands; not ascending, the spectrometers overlap."""
+    """Centres and widths in nm of the 200 bands; not ascending, because the spectrometers overlap."""
     with as_file(files("hsfusion.data") / "indian_pines_bands.csv") as path:
         return Bands.from_csv(path)
 
@@ -35,7 +35,7 @@ def indian_pines_bands() -> Bands:
 def indian_pines() -> LabelledScene:
     """AVIRIS over farmland in Indiana, 12 June 1992: 145 x 145 pixels of 20 m, 200 bands, 16 classes, 10,249 labelled.
 
-    The values are the 16-bit numbers of the distributed product (radiance, scaled), without georeference.
+    The values are the 16-bit numbers of the distributed product (scaled radiance), without georeferencing.
     Source: Baumgardner, Biehl and Landgrebe (2015), doi:10.4231/R7RX991C.
     """
     from tensorly.datasets import load_indian_pines
@@ -63,7 +63,7 @@ def benchmark_scene(
 ) -> LabelledScene:
     """Opens a benchmark scene, from ``page``, with its ground truth.
 
-    A checksum is None where none is published. Wavelengths are the user's, or else the file's, or else ``nominal``, see
+    A checksum is None if none is published. Wavelengths are the user's, else the file's, else ``nominal``, see
     :func:`nominal_wavelengths`. Further keywords are those of :func:`hsfusion.scenes.open_labelled_scene`.
     """
     cube_file = _file(name, "cube", cube, sha256=cube_sha256, page=page)
@@ -90,10 +90,10 @@ def _nominal_axis(file: CubeFile, nominal: Mapping[str, Any], *, name: str, page
 
 
 def nominal_wavelengths(nominal: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Centres (C,) in nm of the bands that were kept, evenly spaced within each spectrometer: near the true ones.
+    """Approximate centres (C,) in nm of the bands of the public file, evenly spaced within each spectrometer.
 
-    ``spectrometers`` are first and last centre in nm and number of bands of each, bands being numbered through from 1;
-    ``removed`` are numbers of the bands that the public file lacks, ``7`` or ``"108-112"``.
+    ``spectrometers`` are first and last centre in nm and number of bands of each, with bands numbered consecutively
+    from 1; ``removed`` are the numbers of bands missing in the public file, ``7`` or ``"108-112"``.
     """
     centres = np.concatenate([np.linspace(first, last, bands) for first, last, bands in nominal["spectrometers"]])
     removed = np.zeros(centres.size, bool)

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Which pixel is used for what."""
+    """The role of each pixel: training, validation, test, buffer or unused."""
 
     kind: str  # blocks, fields, random or fixed
     labelled: LabelledScene
@@ -47,7 +47,7 @@ class Split:
 
     @property
     def patch_overlap(self) -> float:
-        """Share of test pixels whose patch, the receptive field, shares a pixel with a patch trained on."""
+        """Share of test pixels whose patch (receptive field) shares a pixel with a training patch."""
         return self._share_near(self.roles == TRAIN, 2 * self.radius)
 
     @property
@@ -123,24 +123,24 @@ def blocks(
     """Spatially disjoint square blocks for training, validation and test, with a buffer between them.
 
     Blocks are assigned class by class, the rarest first, each to the role that lacks most of that class; this is
-    repeated on grids with random offsets. Kept is the assignment in which the fewest classes miss a side and the shares
-    come nearest. Only labelled pixels are looked at, so that the size of the scene does not matter. Validation pixels
+    repeated on grids with random offsets. The assignment is kept in which the fewest classes lack a role and the shares
+    are closest. Only labelled pixels are considered, so that the size of the scene does not matter. Validation pixels
     within the buffer of a training pixel, and test pixels within the buffer of either, become buffer: with a buffer of
-    the radius the leakage is exactly 0, with twice the radius no test patch shares a pixel with a patch trained on. On
-    a scene of small fields that is a third of the labelled pixels and more, and a rare class may be missing among the
-    validation pixels.
+    the radius the leakage is exactly 0, with twice the radius no test patch shares a pixel with a training patch. In a
+    scene with small fields the buffer takes a third of the labelled pixels or more, and a rare class may be missing
+    among the validation pixels.
 
     Args:
         labelled: the scene with its ground truth.
         radius: radius of the receptive field, in pixels.
-        seed: of the random assignment; None in settings for that of the run.
+        seed: for the random assignment; None in settings for that of the run.
         valid: (H, W), False for pixels without data, which get no role; None for all valid.
         block_pixels: edge of a block.
         fraction: share of the labelled pixels in training blocks.
-        per_class: at most so many training pixels of each class, drawn from the training blocks.
+        per_class: maximum number of training pixels per class, drawn from the training blocks; None for no maximum.
         val_fraction: share of the labelled pixels in validation blocks.
-        val_per_class: at most so many validation pixels of each class, drawn from the validation blocks; None for as
-            many as ``per_class``: who has few labels to train on has few to choose an epoch by.
+        val_per_class: maximum number of validation pixels per class, drawn from the validation blocks; None for that of
+            ``per_class``, because few labels for training mean few for choosing an epoch.
         buffer: ``radius``, ``double`` for twice the radius, or a number of pixels.
     """
     labelled = labelled if valid is None else labelled.where(valid)
@@ -174,14 +174,14 @@ def fields(
     ids: str | Path | None = None,
     field: str | None = None,
 ) -> Split:
-    """Whole fields for training, validation and test: pixels of one class that touch, or of one id, stay on one side.
+    """Whole fields for training, validation and test: connected pixels of a class, or of one id, have the same role.
 
-    The first field of a class, in random order, is trained on and the second tested on; a class of one field has no
-    test pixels. Further ones go to the role that lacks most of the class. Everything else, and the other arguments, are
-    those of :func:`blocks`.
+    The first field of a class, in random order, is for training and the second for the test; a class with one field has
+    no test pixels. Further fields go to the role that lacks most of the class. Everything else is as in :func:`blocks`,
+    with the same arguments.
 
-    With ``ids``, fields are those of a raster of ids on the grid of the scene, 0 for none, or of polygons, as those
-    that the labels are drawn from, whose attribute ``field`` holds the id; labelled pixels without one are left out.
+    With ``ids``, fields come from a raster of ids on the grid of the scene (0 for none), or from polygons, such as
+    those of the labels, whose attribute ``field`` holds the id; labelled pixels without an id are left out.
     """
     if ids is None:
         field_of = connected_fields(labelled.labels, labelled.scene.repeats())
@@ -211,11 +211,11 @@ def random(
     per_class: int | None = None,
     val_fraction: float = 0.05,
 ) -> Split:
-    """Random pixels of each class. Leaky: most test pixels have a training pixel inside their own patch.
+    """Random pixels of each class. Leaky: most test pixels have a training pixel in their patch.
 
-    Accuracies on such a split are too high; it is here for comparison with papers that used it.
+    Accuracies on such a split are too high; it is meant for comparison with papers that used it.
 
-    Arguments are those of :func:`blocks`, but shares are those of each class, and ``per_class`` replaces ``fraction``.
+    Arguments are those of :func:`blocks`, but shares are per class, and ``per_class`` replaces ``fraction``.
     """
     _checked_shares(fraction, val_fraction)
     labelled = labelled if valid is None else labelled.where(valid)
@@ -250,15 +250,15 @@ def fixed(
     class_names: Sequence[str] | Mapping[int, str] | None = None,
     val_fraction: float = 0.0,
 ) -> Split:
-    """Training and test pixels from two label rasters, as published splits come.
+    """Training and test pixels from two label rasters, as in published splits.
 
-    The rasters' own labels are used. Where they say the same as the scene's ground truth, its class names are kept, and
-    fields are those of the whole ground truth; otherwise names come from ``class_names`` or are called
-    ``class <code>``, for codes alone do not tell.
+    The labels of the rasters are used. If they agree with the scene's ground truth, its class names are kept, and
+    fields are those of the whole ground truth; otherwise names come from ``class_names`` or are ``class <code>``,
+    because codes alone do not identify classes.
 
     Arguments are those of :func:`blocks`; ``train`` and ``test`` are label rasters of these pixels, 0 elsewhere, and
-    ``class_names`` are by code, or a list that starts with the name of code 1. ``val_fraction`` of the training pixels
-    of each class are set aside for validation; with 0 there is no selection, and the last epoch's model is kept.
+    ``class_names`` are by code, or a list that starts with the name of code 1. A share ``val_fraction`` of the training
+    pixels of each class is used for validation instead; with 0 there is no selection, and the last epoch is kept.
     """
     labels, in_train, in_test = read_label_pair(train, test, labelled.scene)
     like = _like(labelled, labels)
@@ -279,7 +279,7 @@ def fixed(
 
 
 def _like(labelled: LabelledScene, labels: Labels) -> Labels:
-    """Labels with the scene's own names and colours, where they say the same as the scene's ground truth."""
+    """Labels with the scene's names and colours, if they agree with the scene's ground truth."""
     codes, legend = labels.codes, labelled.legend
     known = (codes > 0) & (labelled.labels > 0)
     if known.any() and (codes == labelled.labels)[known].all() and np.isin(codes, (0, *legend.codes)).all():
@@ -290,7 +290,7 @@ def _like(labelled: LabelledScene, labels: Labels) -> Labels:
 
 @dataclass(frozen=True, eq=False)
 class _LabelledPixels:
-    """The N labelled pixels of a scene, row by row: flat indices, places, and class of each as an index of codes."""
+    """The N labelled pixels of a scene, row by row: flat indices, positions, and class of each as an index of codes."""
 
     shape: tuple[int, int]
     flat: NDArray[np.int64]
@@ -333,7 +333,7 @@ class _LabelledPixels:
 def _best_of_many(
     pixels: _LabelledPixels, assign: Callable[[], NDArray[np.uint8]], shares: tuple[float, float], buffer: int
 ) -> NDArray[np.uint8]:
-    """The roles (N,), with a buffer, of the random assignment that comes nearest to the shares."""
+    """The roles (N,), with a buffer, of the random assignment that is closest to the shares."""
     best, best_score = np.zeros(pixels.flat.size, np.uint8), np.inf
     for _ in range(_CANDIDATES):
         roles = assign()
@@ -352,7 +352,7 @@ def _whole(
     per_class: int | None,
     val_per_class: int | None,
 ) -> NDArray[np.uint8]:
-    """Roles (H, W) of the scene from those of its labelled pixels (N,), of each class at most a number."""
+    """Roles (H, W) of the scene from those of its labelled pixels (N,), with at most a number per class."""
     for role, most in ((TRAIN, per_class), (VAL, val_per_class or per_class)):
         for k in range(pixels.codes.size if most is not None else 0):
             chosen = rng.permutation(np.flatnonzero((pixels.classes == k) & (roles == role)))
@@ -372,7 +372,7 @@ def _assign(
 ) -> NDArray[np.uint8]:
     """Assigns units (N,) class by class, the rarest first, to the role that lacks most of that class: roles (N,).
 
-    The first units of a class, in random order, get those of the roles ``first`` that have nothing of it yet.
+    The first units of a class, in random order, get those of the roles ``first`` that have none of it yet.
     """
     occupied = np.bincount(units) > 0
     number = (np.cumsum(occupied) - 1)[units]  # of the unit of each pixel, among those with labelled pixels
@@ -397,7 +397,7 @@ def _buffer_pixels(buffer: str | int, radius: int) -> int:
 
 
 def _imbalance(pixels: _LabelledPixels, roles: NDArray[np.uint8], fraction: float, val_fraction: float) -> float:
-    """How far roles (N,) are from the shares asked for: classes that miss a side weigh most."""
+    """How far roles (N,) are from the requested shares; classes that lack a role weigh most."""
     number = pixels.codes.size
     counts = np.bincount(pixels.classes * 5 + roles, minlength=number * 5).reshape(number, 5).astype(float)
     total = counts.sum(1, keepdims=True)
@@ -407,7 +407,7 @@ def _imbalance(pixels: _LabelledPixels, roles: NDArray[np.uint8], fraction: floa
 
 
 def _check_classes(split: Split, *, fix: str) -> None:
-    """Every class needs training pixels; classes without test pixels are worth a warning."""
+    """Refuses classes without training pixels, and warns of classes without test pixels."""
     legend, labels = split.labelled.legend, split.labelled.labels
     train, test = (np.unique(labels[split.roles == role]) for role in (TRAIN, TEST))
     for code, name in zip(legend.codes, legend.names, strict=True):

@@ -26,16 +26,16 @@ def synthetic_scene(
 ) -> LabelledScene:
     """A scene whose classes differ inside the given windows, each [lower, upper) in nm, and nowhere else.
 
-    Bands stand every 10 nm from 400 to 2500 nm. All pixels share one smooth spectrum; brightness varies smoothly over
-    the scene, and noise is correlated between neighbouring bands. Inside each window, each class has its own level, so
-    that no single one of several windows separates all classes. Every pixel is labelled 1..K, in patches of about 12
-    pixels.
+    There is a band every 10 nm from 400 to 2500 nm. All pixels share one smooth spectrum; brightness varies smoothly
+    over the scene, and noise is correlated between neighbouring bands. Inside each window, each class has its own
+    level, such that none of several windows alone separates all classes. Every pixel is labelled 1..K, in patches of
+    about 12 pixels.
 
-    ``contrast`` is the distance of two neighbouring levels and ``noise`` a standard deviation, in units of reflectance
-    x 10. ``step_m`` adds a raster of heights named lidar, in which the last class stands so much above the others in m;
-    its spectra are those of the class before. ``proxies`` are wavelengths in nm outside the windows, each with a
-    correlation: the first band there follows the middle of the first window that closely, the second of the second, and
-    so on around.
+    ``contrast`` is the difference between consecutive levels and ``noise`` a standard deviation, in units of
+    reflectance x 10. ``step_m`` adds a raster of heights named lidar, in which the last class is higher than the others
+    by that many m; its spectra are those of the class before. ``proxies`` are wavelengths in nm outside the windows,
+    each with a correlation: the first band correlates that closely with the middle of the first window, the second with
+    that of the second, and so on in turn.
     """
     rng = np.random.default_rng([seed, 10])
     nm = np.arange(400.0, 2501.0, 10.0)
@@ -67,6 +67,6 @@ def synthetic_scene(
 
 
 def _following(band: NDArray[np.float64], correlation: float, *, seed: list[int]) -> NDArray[np.float64]:
-    """A band (H, W) of mean 0 and as much variance that correlates with another."""
+    """A band (H, W) with mean 0 and the same variance that correlates with another."""
     noise = np.random.default_rng(seed).normal(0, band.std(), band.shape)
     return correlation * (band - band.mean()) + np.sqrt(1 - correlation**2) * noise

@@ -171,7 +171,7 @@ class Profiles:
 
     @property
     def uniformity_p(self) -> float | None:
-        """The p-value of weights that are those of untrained networks; None where nothing can be compared."""
+        """The p-value under the hypothesis of untrained weights; None where nothing can be compared."""
         rows, windows = self.relative(self.ensembles), self.windows()
         if min(len(rows), len(windows)) < 2:
             return None
@@ -180,7 +180,7 @@ class Profiles:
 
     @property
     def untrained_sets(self) -> list[Profiles]:
-        """As many networks as there are runs, before any training, several times; none where they are not known."""
+        """Sets of as many untrained networks as there are runs; empty if untrained weights are unknown."""
         if self.starts is None:
             return []
         chosen = np.random.default_rng(0).integers(len(self.starts), size=(_UNTRAINED, *self.weight.shape[:2]))
@@ -188,7 +188,7 @@ class Profiles:
 
     @property
     def uniformity_ratio(self) -> float | None:
-        """How far the windows of single runs, one for each resample, differ beyond chance: the mean over the seeds."""
+        """How far the windows of single runs, one per resample, differ beyond chance: mean over the seeds."""
         windows = self.windows()
         if min(self.weight.shape[1], len(windows)) < 2:
             return None
@@ -196,7 +196,7 @@ class Profiles:
 
     @cached_property
     def stabilities(self) -> dict[str, Stability]:
-        """Indices by name: of the single runs, and the one reported, of ensembles where there are any."""
+        """Indices by name: that of single runs, and the reported one, which is that of ensembles if there are any."""
         seeds, resamples, _ = self.weight.shape
         if seeds * resamples == 1:
             return {}
@@ -204,7 +204,7 @@ class Profiles:
         return {"single": self._stability(self.runs, 1), "reported": self._stability(self.ensembles, members)}
 
     def index_of_untrained(self) -> Stability | None:
-        """The index that networks reach before any training: the mean and the central 95 % of as many as the runs."""
+        """The index of untrained networks: mean and central 95 % over sets of as many as the runs."""
         reported = [of.stabilities["reported"] for of in self.untrained_sets if of.stabilities]
         index = [of.index for of in reported if np.isfinite(of.index)]
         if not index:
@@ -213,7 +213,7 @@ class Profiles:
         return replace(reported[0], index=float(np.mean(index)), lower=lower, upper=upper)
 
     def index_of_members(self) -> dict[str, float]:
-        """The index of medians of 1, 2, 3 and 5 of the S runs of each resample, the mean over S choices of them."""
+        """The index of medians of 1, 2, 3 and 5 of the S runs of each resample: mean over S choices of runs."""
         seeds, resamples, _ = self.weight.shape
 
         def index(number: int) -> float:
@@ -235,14 +235,14 @@ def usable_bands(bands: Bands, group: Sequence[str]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class WeightComparison:
-    """The band weights of runs, compared: what figures, tables and the verdict show.
+    """The comparison of the band weights of runs, as figures, tables and the verdict show it.
 
     Attributes:
         profiles: the weights of each run.
-        groups: name, first wavelength, and first beyond the last, of each band group in nm.
+        groups: name, and lower and upper limit [lower, upper) in nm, of each band group.
         evidence: content of ``evidence.json``; None for run folders.
-        first: of the runs; None for an evidence folder.
-        importance: what windows are worth, the mean over the runs; None where a run had no validation pixels.
+        first: the first run; None for an evidence folder.
+        importance: worth of windows, mean over the runs; None if a run had no validation pixels.
     """
 
     runs: tuple[RunRecord, ...]
@@ -255,7 +255,7 @@ class WeightComparison:
 
     @property
     def reported(self) -> BandWeights:
-        """The weights of the run; of several runs the median, of further rasters the mean."""
+        """The weights of the run; for several runs their median, for further rasters their mean."""
         return self.profiles.reported
 
     @property
@@ -283,14 +283,14 @@ class WeightComparison:
 
     @cached_property
     def atmospheric(self) -> NDArray[np.bool_]:
-        """(C,) bands whose values may be made by the atmosphere, see docs/weights.md."""
+        """(C,) bands whose values may come from the atmosphere, see docs/weights.md."""
         used = np.isin(np.arange(len(self.reported.bands)), self.profiles.used)
         flags = atmospheric_bands(self.statistics[0], self.reported.bands.wavelength_nm, used)
         return flags["spike"] | flags["edge"]
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """Those of the verdict, and one that names the heaviest windows with bands that the atmosphere may make."""
+        """Sentences of the verdict, and one on heavy windows with bands that may come from the atmosphere."""
         nm, held = self.reported.bands.wavelength_nm, []
         for window in self.windows:
             inside = nm[self.atmospheric & (nm >= window.lower_nm) & (nm <= window.upper_nm)]
@@ -304,17 +304,17 @@ class WeightComparison:
 
     @property
     def scene(self) -> str:
-        """Name of the scene; of several joined by +."""
+        """Name of the scene; several names are joined by +."""
         return " + ".join(dict.fromkeys(run.scene for run in self.runs))
 
     @property
     def stamp(self) -> str | None:
-        """The warning that figures bear; None where the weights can be shown without."""
+        """The warning stamped on figures; None if none is needed."""
         return None if self.verdict.word == "supported" else self.verdict.word
 
     @property
     def origin(self) -> str:
-        """Of which runs the reported weights are."""
+        """The runs behind the reported weights, in words."""
         return f"seed {self.runs[0].seed}, one run" if len(self.runs) == 1 else f"median of {len(self.runs)} runs"
 
     def groups_in(self, lower_nm: float, upper_nm: float) -> str:
@@ -328,7 +328,7 @@ def compare(runs: Run | str | Path | Iterable[Run | str | Path]) -> WeightCompar
     """Compares the band weights of runs: median, spread, windows, stability and verdict.
 
     Args:
-        runs: from :func:`hsfusion.train`, or their folders; one or more, all of the same bands.
+        runs: from :func:`hsfusion.train`, or their folders; one or more, all with the same bands.
 
     Returns:
         the comparison: ``verdict``, ``reported`` (the median weights), ``spread``, ``stability``, ``windows``
@@ -364,7 +364,7 @@ def compare(runs: Run | str | Path | Iterable[Run | str | Path]) -> WeightCompar
 
 
 def _check_no_copies(runs: Sequence[Run]) -> None:
-    """Refuses one training twice: it agrees with itself."""
+    """Refuses two copies of one training, which agree by construction."""
     weights = [[*run.weights.weight, *(weight for _, weight in run.weights.sources)] for run in runs]
     for this, other in combinations(range(len(runs)), 2):
         if np.allclose(weights[this], weights[other], rtol=1e-8, atol=0):  # tables hold nine digits
@@ -374,7 +374,7 @@ def _check_no_copies(runs: Sequence[Run]) -> None:
 
 
 def _check_same_bands(first: Run, run: Run) -> None:
-    """Refuses runs whose profiles have no common axis: an average over windows would hide what the sensors see."""
+    """Refuses runs with different bands: averages over windows would hide what the sensors see."""
     tables = first.weights, run.weights
     nm, other = (table.bands.wavelength_nm for table in tables)
     used, of_run = (usable_bands(table.bands, table.group) for table in tables)
@@ -389,7 +389,7 @@ def _check_same_bands(first: Run, run: Run) -> None:
 
 
 def read_evidence(folder: str | Path) -> WeightComparison:
-    """Reads an evidence folder, with what its runs say so far."""
+    """Reads an evidence folder, with the results so far."""
     path = Path(folder) / EVIDENCE
     try:
         return _from_content(path.parent, json.loads(path.read_text(encoding="utf-8")))

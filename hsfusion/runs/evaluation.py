@@ -1,4 +1,4 @@
-"""What pixels that no network is trained on say: accuracies beside simpler classifiers, choices, worth of windows."""
+"""Evaluation on validation and test pixels: accuracies, baselines, choice of settings, worth of windows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from hsfusion.runs.run import Training
 
 _log = logging.getLogger(__name__)
-#: what a search can go by
+#: metrics that a search can maximise
 VALIDATION_METRICS = ("val/overall_accuracy", "val/average_accuracy", "val/kappa", "val/mean_iou")
 _MOST_TESTED = 20_000  # pixels that classifiers are compared on: their patches lie in memory
 _MOST_EPOCHS = 20  # of a short training
@@ -63,7 +63,7 @@ def validation_accuracies(trainings: Sequence[Training]) -> dict[str, float]:
 
 
 def evaluate_test(split: Split, classes: NDArray[np.integer]) -> tuple[NDArray[np.int64], dict[str, Any]]:
-    """The one look at the test pixels: confusion matrix (K, K + 1), parts ``split`` and ``test`` of metrics.json."""
+    """The only use of the test pixels: confusion matrix (K, K + 1), parts ``split`` and ``test`` of metrics.json."""
     legend = split.labelled.legend
     test = split.roles == TEST
     truth = legend.indices(split.labelled.labels[test])
@@ -87,7 +87,7 @@ def evaluate_test(split: Split, classes: NDArray[np.integer]) -> tuple[NDArray[n
 
 
 def compare_with_chance(experiment: Experiment, classes: NDArray[np.integer]) -> Chance:
-    """A map of class indices (H, W), and labels that mean nothing, beside the labels of the validation pixels."""
+    """Compares a map of class indices (H, W) with classifiers of meaningless labels, on the validation pixels."""
     split, scene = experiment.split, experiment.split.labelled.scene
     index, train, val = experiment.cube.classes.numpy(), split.pixels(TRAIN), split.pixels(VAL)
     return compare_with_moved_labels(
@@ -101,11 +101,11 @@ def compare_with_chance(experiment: Experiment, classes: NDArray[np.integer]) ->
 
 
 def compare_with_baselines(split: Split, classes: NDArray[np.integer], settings: TrainSettings) -> dict[str, Any]:
-    """Fits the baselines of the settings on the training pixels and tests them where the network was tested.
+    """Fits the baselines of the settings on the training pixels, and tests them on the test pixels of the network.
 
-    ``classes`` (H, W) are class indices by the network; of more than 20,000 test pixels every n-th counts. Gives for
-    metrics.json: name -> accuracies, chosen ``setting``, ``seconds``, and ``network_ahead``: the difference of the
-    overall accuracies with the ends of its 95 % interval over the fields of the test pixels.
+    ``classes`` (H, W) are class indices by the network; of more than 20,000 test pixels every n-th is used. Returns for
+    metrics.json: name -> accuracies, chosen ``setting``, ``seconds``, and ``network_ahead``: the difference in overall
+    accuracy with the ends of its 95 % interval over the fields of the test pixels.
     """
     tested = split.pixels(TEST)
     roles = split.roles.copy()
@@ -129,7 +129,7 @@ def compare_with_baselines(split: Split, classes: NDArray[np.integer], settings:
 
 
 def pixel_table(cube: TrainingCube, split: Split, role: int) -> PixelTable:
-    """The pixels of a role as classifiers without a network see them."""
+    """The pixels of a role as the baselines see them."""
     pixels = split.pixels(role)
     patches = PatchDataModule(cube, split, seed=0)
     parts = [patches.patches(some, step=None).mean((2, 3)) for some in torch.from_numpy(pixels).split(1024)]
@@ -138,13 +138,13 @@ def pixel_table(cube: TrainingCube, split: Split, role: int) -> PixelTable:
 
 
 def blocks_of(pixels: NDArray[np.int64], split: Split) -> NDArray[np.int64]:
-    """Number of the block that each pixel lies in: pixels of a field are right or wrong together."""
+    """Number of the block that each pixel lies in: neighbouring pixels tend to be right or wrong together."""
     rows, cols = np.divmod(pixels, split.roles.shape[1])
     return rows // baselines.BLOCK * split.roles.shape[1] + cols // baselines.BLOCK
 
 
 def _fields_of(pixels: NDArray[np.int64], split: Split) -> NDArray[np.int64]:
-    """Number of the field that each labelled pixel (N,) lies in, or of its block where the field has fewer pixels."""
+    """Number of the field of each labelled pixel (N,), or of its block if the field is smaller than a block."""
     field_of = split.field_of
     sizes, field = np.bincount(field_of[field_of >= 0], minlength=1), field_of[pixels]
     return np.where(sizes[field] >= baselines.BLOCK**2, field, sizes.size + blocks_of(pixels, split))
@@ -166,7 +166,7 @@ def baseline_lines(table: dict[str, Any]) -> list[str]:
 
 
 class LinearFit(NamedTuple):
-    """A logistic regression, as buffers of the linear part, and the log-likelihoods (V,) of what it joins."""
+    """A logistic regression, as buffers of the linear part, and the log-likelihoods (V,) of network and regression."""
 
     buffers: dict[str, Any]
     scores: NDArray[np.float64]
@@ -176,8 +176,8 @@ def fit_linear_part(experiment: Experiment, data: PatchDataModule) -> None:
     """Fits the linear part of a trained network, if it has one.
 
     It sees the spectrum of the pixel, or the mean of the whitened spectra over the patch, and has a share in the
-    logits: both are those of the highest likelihood of the validation pixels. Its bands are those that the network has
-    left open, or all where that is clearly better: of few labels a network needs few bands, and knows too little.
+    logits; both are chosen for the highest likelihood on validation pixels. It uses the bands that the network has left
+    open, or all if that is clearly better: with few labels a network leaves too few bands open.
     """
     network, split = experiment.network, experiment.split
     linear, fusion = network.linear, network.fusion
@@ -210,7 +210,7 @@ def fit_linear_part(experiment: Experiment, data: PatchDataModule) -> None:
 def _linear_fit(
     train: PixelTable, val: PixelTable, basis: NDArray[np.float64], logits: NDArray[np.float64], *, of_mean: int
 ) -> LinearFit:
-    """Fits it to the spectra or to the means over patches, in a basis (C', C), beside logits (V, K) of a network."""
+    """Fits it to spectra or to means over patches, in a basis (C', C), to accompany logits (V, K) of a network."""
     seen = [((table.context if of_mean else table.spectra) @ basis.T, table.classes) for table in (train, val)]
     weight, bias = baselines.linear_classifier(*seen, num_classes=logits.shape[1])
     softness, direct = temperature(logits, val.classes), seen[1][0] @ weight.T + bias
@@ -236,9 +236,9 @@ def validation_logits(experiment: Experiment, data: PatchDataModule) -> tuple[ND
 def validation_scores(
     experiment: Experiment, data: PatchDataModule, class_shares: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
-    """What each validation pixel (V,) adds to the mean log-likelihood, calibrated by one temperature.
+    """Contribution of each validation pixel (V,) to the mean log-likelihood, calibrated by one temperature.
 
-    With shares of the classes (K,), each class counts by its share.
+    If shares of the classes (K,) are given, each class counts by its share.
     """
     logits, classes = validation_logits(experiment, data)
     values = log_likelihoods(logits / temperature(logits, classes), classes)
@@ -250,9 +250,9 @@ def validation_scores(
 
 @torch.no_grad()
 def average_with_start(experiment: Experiment, start: Mapping[str, torch.Tensor], data: PatchDataModule) -> None:
-    """Averages a fine-tuned network with its start, by the share of the highest :func:`validation_scores`.
+    """Averages a fine-tuned network with its start, with the share that maximises :func:`validation_scores`.
 
-    Few labels make a network forget more than they teach it (Wortsman et al. 2022, doi:10.1109/CVPR52688.2022.00780).
+    With few labels a network forgets more than it learns (Wortsman et al. 2022, doi:10.1109/CVPR52688.2022.00780).
     """
     if not experiment.split.count(VAL):
         return
@@ -273,9 +273,9 @@ def average_with_start(experiment: Experiment, start: Mapping[str, torch.Tensor]
 def window_importance(
     experiment: Experiment, weights: WeightReadout, *, windows: NDArray[np.bool_] | None = None
 ) -> WindowImportance | None:
-    """What windows (U, C + E) are worth on validation pixels, by the rules in docs/weights.md; None without any.
+    """Worth of windows (U, C + E) on validation pixels, by the rules in docs/weights.md; None without such pixels.
 
-    By default those of 50 nm.
+    The default are windows of 50 nm.
     """
     network, split, cube = experiment.network, experiment.split, experiment.cube
     if not split.count(VAL):
@@ -317,7 +317,7 @@ def window_importance(
 def masked_network(
     network: FusionNetwork, cube: TrainingCube, split: Split, *, pixels: NDArray[np.int64]
 ) -> MaskedNetwork:
-    """The network, and the patches around some pixels (N,), which it is shown with bands replaced."""
+    """The network, and the patches around some pixels (N,), whose bands are to be replaced."""
     chosen = torch.from_numpy(pixels)
     patches = PatchDataModule(cube, split, seed=0).patches(chosen, step=None)
     return MaskedNetwork(network, patches, cube.classes[chosen])
@@ -326,9 +326,9 @@ def masked_network(
 def selected(
     labelled: LabelledScene, settings: TrainSettings, *, resume: str | Path | None = None
 ) -> tuple[TrainSettings, list[dict[str, Any]]]:
-    """The settings that the scene's validation pixels choose, and what was tried.
+    """The settings chosen on the scene's validation pixels, and what was tried.
 
-    A resumed run takes what was chosen when it began. Processes that train together choose nothing.
+    A resumed run uses what was chosen at its start. Processes that train one network together choose nothing.
     """
     tried = _candidates(settings)
     widest = max(candidate.model.receptive_field for _, candidate in tried) // 2
@@ -348,7 +348,7 @@ def selected(
 
 
 def _candidates(settings: TrainSettings) -> list[tuple[Mapping[str, Any], TrainSettings]]:
-    """The settings as they are, and those of each change that goes with them and changes something."""
+    """The unchanged settings, and those of each change that is compatible and changes something."""
     tried: list[tuple[Mapping[str, Any], TrainSettings]] = [({}, settings)]
     for change in settings.select:
         try:
@@ -362,7 +362,7 @@ def _candidates(settings: TrainSettings) -> list[tuple[Mapping[str, Any], TrainS
 
 
 def changed(settings: TrainSettings, change: Mapping[str, Any]) -> TrainSettings:
-    """Settings with one of the changes that ``settings.select`` names."""
+    """Settings with one of the changes in ``settings.select``."""
     fields = {name: value for name, value in change.items() if hasattr(settings, name)}
     if "lr" in change:
         fields["optimizer"] = partial(settings.optimizer or torch.optim.AdamW, lr=change["lr"])
@@ -370,17 +370,17 @@ def changed(settings: TrainSettings, change: Mapping[str, Any]) -> TrainSettings
 
 
 def _buffered(labelled: LabelledScene, *, split: Splitter, widest: int, radius: int, **options: Any) -> Split:
-    """A split with the buffer that the widest receptive field needs, for a network of another radius."""
+    """A split with the buffer for the widest receptive field, for a network with another radius."""
     return replace(split(labelled, radius=widest, **options), radius=radius)
 
 
 def _chosen(
     labelled: LabelledScene, tried: Sequence[tuple[Mapping[str, Any], TrainSettings]]
 ) -> tuple[TrainSettings, list[dict[str, Any]]]:
-    """The settings to train with, by a short training with each, and a row for each that was tried.
+    """The settings to train with, chosen by a short training with each candidate, and a row for each candidate.
 
-    All see the same split, and together they take no more epochs than the training itself. The change with the highest
-    log-likelihood of the validation pixels is made if it gains more than one standard error over the first settings.
+    All use the same split, and together they take no more epochs than the training itself. The change with the highest
+    log-likelihood on validation pixels is adopted if its gain over the first settings exceeds one standard error.
     """
     settings = tried[0][1]
     split = split_scene(labelled, settings)
@@ -414,5 +414,5 @@ def _judge(settings: TrainSettings, split: Split) -> NDArray[np.float64]:
 
 
 def _gain(difference: NDArray[np.float64], blocks: NDArray[np.integer]) -> list[float]:
-    """Mean of differences (V,), and its standard error where those of a block go together."""
+    """Mean of differences (V,), and its standard error over blocks."""
     return [float(difference.mean()), float(standard_errors(difference[None], blocks)[0])]

@@ -1,4 +1,4 @@
-"""What is known before a training, of one scene or several: which pixel is for what, the network, and the patches."""
+"""The state before a training, on one scene or several: roles of the pixels, the network, and the patches."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _FEW = 5  # bands of a group, beside others at least twice as large
 
 @dataclass(frozen=True, eq=False)
 class InitialModel:
-    """A network before the training: new, or transferred from another scene and with pixels seen before.
+    """A network before the training: new, or transferred from another scene, where it has seen pixels.
 
     Attributes:
         architecture: plain keyword arguments that build the network again.
-        class_shares: (K,) of the classes where the network comes from, for validation pixels that were drawn evenly of
-            each class; None where they are as they come.
+        class_shares: (K,) shares of the classes in the scene of the pretrained network, if validation pixels are drawn
+            in equal numbers per class; None otherwise.
     """
 
     network: FusionNetwork
@@ -73,7 +73,7 @@ class Experiment:
 
 
 def as_labelled(scene: LabelledScene | str | Path) -> LabelledScene:
-    """A scene with labels, opened where it is the path of a description."""
+    """A scene with labels, opened if it is the path of a description."""
     is_path = isinstance(scene, str | Path)
     if is_path and str(scene).endswith((".yaml", ".yml")):
         scene = open_described([str(scene)])
@@ -85,7 +85,7 @@ def as_labelled(scene: LabelledScene | str | Path) -> LabelledScene:
 
 
 def new_model(settings: TrainSettings, scene: Scene, class_names: Sequence[str]) -> InitialModel:
-    """A network that has seen nothing yet."""
+    """A new, untrained network."""
     with configuration_errors("groups"):
         groups = list(settings.groups(scene.bands))
     architecture = asdict(settings.model)
@@ -104,7 +104,7 @@ def new_model(settings: TrainSettings, scene: Scene, class_names: Sequence[str])
 
 
 def prepare_experiment(labelled: LabelledScene, settings: TrainSettings, make: ModelMaker | None = None) -> Experiment:
-    """Splits a scene, makes the network, by default a new one, and standardises the training pixels."""
+    """Splits a scene, makes the network (by default a new one), and standardises the training pixels."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     if make is None:
@@ -167,7 +167,7 @@ def _without_constant_bands(split: Split, used: NDArray[np.int64]) -> Split:
 
 
 def _check_roles(split: Split) -> None:
-    """Refuses what a function of the user's own may return: roles of unlabelled pixels, a class without training."""
+    """Refuses faulty results of a user's split: roles of unlabelled pixels, a class without training pixels."""
     used, legend = np.isin(split.roles, (TRAIN, VAL, TEST)), split.labelled.legend
     classes = legend.indices(split.labelled.labels[used])
     if unlabelled := int((classes < 0).sum()):
@@ -180,7 +180,7 @@ def _check_roles(split: Split) -> None:
 
 
 def _name_small_groups(groups: Sequence[BandGroup], bands: Bands) -> None:
-    """A line on groups of few bands beside larger ones, such as the stump at a gap; not where all are small."""
+    """Warns of groups with few bands among larger ones, such as the rest beside a gap; not if all are small."""
     number = membership(groups, bands).sum(1)
     most = min(_FEW, np.median(number) / 2)
     few = [f"{group.name} ({n})" for group, n in zip(groups, number, strict=True) if n < most]
@@ -208,7 +208,7 @@ def initialise(split: Split, settings: TrainSettings, *, make: ModelMaker | None
 def standardised(
     split: Split, initial: InitialModel, *, known: Mapping[str, NDArray[np.float64]] | None = None
 ) -> Experiment:
-    """Standardises patches and network by the training pixels, or by statistics that are known."""
+    """Standardises patches and network by the training pixels, or by given statistics."""
     network = initial.network
     cube = prepare(split, network.used_bands.numpy(), roles=(TRAIN, VAL), known=known)
     for name, values in cube.statistics.items():
@@ -231,7 +231,7 @@ def standardised(
 
 @contextmanager
 def configuration_errors(part: str) -> Iterator[None]:
-    """Turns what a constructor makes of a wrong value into an error of the input."""
+    """Turns the error of a constructor about a wrong value into an input error."""
     try:
         yield
     except ModuleNotFoundError as error:  # Lightning's text names the pip command
@@ -243,7 +243,7 @@ def configuration_errors(part: str) -> Iterator[None]:
 def prepare_jointly(
     labelled: Sequence[LabelledScene], settings: TrainSettings
 ) -> tuple[list[Experiment], MultiSceneNetwork]:
-    """Splits each scene and builds the networks; those of the parts are trained as one, the second."""
+    """Splits each scene and builds the networks; the second result joins them into one for training."""
     scenes = [part.scene for part in labelled]
     _check_joint(scenes, settings)
     if settings.threads is not None:
@@ -268,7 +268,7 @@ def prepare_jointly(
 
 
 def _check_groups(groups: Sequence[BandGroup], scenes: Sequence[Scene]) -> None:
-    """Refuses groups of which a scene has no good band: all channels take in all groups."""
+    """Refuses groups in which a scene has no good band: all channels use all groups."""
     good = [scene.bands.wavelength_nm[scene.bands.good] for scene in scenes]
     for scene, nm in zip(scenes, good, strict=True):
         if empty := [g.name for g in groups if not ((g.lower_nm <= nm) & (nm < g.upper_nm)).any()]:
@@ -279,7 +279,7 @@ def _check_groups(groups: Sequence[BandGroup], scenes: Sequence[Scene]) -> None:
 
 
 def _check_joint(scenes: Sequence[Scene], settings: TrainSettings) -> None:
-    """Refuses scenes that cannot be distinguished, and what belongs to one sensor and would be ignored or mistaken."""
+    """Refuses scenes that cannot be distinguished, and settings for a single sensor that would be ignored or wrong."""
     names, model = [scene.name for scene in scenes], settings.model
     unique = len({name.lower() for name in names}) == len(names) > 1
     if not unique or not all(map(is_folder_name, names)):

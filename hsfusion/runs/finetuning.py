@@ -1,4 +1,4 @@
-"""Fine-tuning: a trained network transferred to a new scene and trained on, or what is better without."""
+"""Fine-tuning: a trained network transferred to a new scene and trained further, compared with two alternatives."""
 
 from __future__ import annotations
 
@@ -47,23 +47,24 @@ def finetune(
     per_class: int | None = None,
     **options: Any,
 ) -> Run:
-    """Transfers a trained network to another scene, sensor or set of classes, and trains it on.
+    """Transfers a trained network to another scene, sensor or set of classes, and trains it further.
 
-    What is kept is the best on the validation pixels of three: the network as fine-tuned, untouched as it was
-    transferred (as by ``predict bands=resample``, if it knows all classes), and trained from scratch.
+    Three networks are compared: the fine-tuned one, the untouched one (as by ``predict bands=resample``, if it knows
+    all classes), and one trained from scratch. The fine-tuned network is kept unless another has a clearly higher
+    likelihood on validation pixels.
 
     Args:
         pretrained: the run, its folder, or its model file.
         scene: the scene with labels, or the path of its description (YAML).
         settings: of the training; None for the defaults with 20 epochs. Its ``model`` has no effect on the transferred
-            network, which keeps its own.
-        scratch_epochs: epochs of the network from scratch; None for none.
-        per_class: training pixels of each class, short for ``split=blocks(per_class=...)``.
-        **options: ``folder``, ``resume`` and whatever else :func:`hsfusion.train` takes; fields of
-            :class:`TrainSettings` among them.
+            network, which keeps its architecture.
+        scratch_epochs: epochs of the network trained from scratch; None for no such network.
+        per_class: training pixels per class, short for ``split=blocks(per_class=...)``.
+        **options: other arguments of :func:`hsfusion.train`, such as ``folder`` and ``resume``, and fields of
+            :class:`TrainSettings`.
 
     Returns:
-        the run; its ``metrics["kept"]`` is finetuned, untouched or scratch, and there are metrics of each
+        the run; its ``metrics["kept"]`` is finetuned, untouched or scratch, and it has metrics of each
 
     Raises:
         InputError: if test pixels were seen by the pretrained network.
@@ -85,7 +86,7 @@ def pretrained_model(pretrained: Run | str | Path) -> PretrainedModel:
 
 
 def model_path(run: str | Path) -> Path:
-    """The model file of a run folder; a path that is no folder is the file itself."""
+    """The model file of a run folder; any other path is the file itself."""
     path = Path(run)
     return path / "model.safetensors" if path.is_dir() else path
 
@@ -93,7 +94,7 @@ def model_path(run: str | Path) -> Path:
 def transferred_model(
     scene: Scene, class_names: Sequence[str], *, model: PretrainedModel, responses: Literal["kept", "folded"] = "kept"
 ) -> InitialModel:
-    """The pretrained network, transferred to the scene: as fine-tuning starts, or folded, as it is best untouched."""
+    """The pretrained network, transferred to the scene: as the start of fine-tuning, or folded, for use untouched."""
     network, header = model
     transferred = transfer(
         network,
@@ -111,10 +112,10 @@ def transferred_model(
 
 
 def starting_experiment(labelled: LabelledScene, settings: TrainSettings, *, model: PretrainedModel) -> Experiment:
-    """What fine-tuning starts from; the linear part of the network waits for the end.
+    """The experiment that fine-tuning starts from; the linear part of the network is fitted at the end.
 
-    Patches are standardised by the training pixels, or as the pretrained network expects them where that is better on
-    the validation pixels: few training pixels, as many of each class, are not what a scene is like.
+    Patches are standardised by the training pixels, or by the statistics of the pretrained network if that is better on
+    validation pixels: a few training pixels, in equal numbers per class, do not represent a scene.
     """
     header, known = model[1], {}
 
@@ -140,9 +141,9 @@ def starting_experiment(labelled: LabelledScene, settings: TrainSettings, *, mod
 
 
 def _class_shares(header: ModelHeader, settings: TrainSettings, names: Sequence[str]) -> NDArray[np.float64] | None:
-    """Shares (K,) of the classes among the training pixels of the model, where validation pixels are drawn by class.
+    """Shares (K,) of the classes among the model's training pixels, if validation pixels are drawn per class.
 
-    Not among its test pixels, which may be those of the new scene, too.
+    Its test pixels are not counted, because they may be in the new scene, too.
     """
     drawn = getattr(settings.split, "keywords", {})
     if header.split is None or not (drawn.get("per_class") or drawn.get("val_per_class")):
@@ -155,7 +156,7 @@ def _class_shares(header: ModelHeader, settings: TrainSettings, names: Sequence[
 
 
 def unknown_classes(header: ModelHeader, names: Sequence[str]) -> list[str]:
-    """Those of some class names that a model does not know, or that are no names but codes."""
+    """Class names that a model does not know, or that are only codes."""
     known = {name.strip() for name in header.classes.names if is_named(name)}
     return [name for name in names if name.strip() not in known]
 
@@ -168,14 +169,14 @@ def _accuracy_at_start(experiment: Experiment, settings: TrainSettings) -> float
 
 
 def _statistics(network: FusionNetwork) -> dict[str, NDArray[np.float64]]:
-    """What a network standardises by."""
+    """The statistics by which a network standardises."""
     return {name: network.get_buffer(name).double().numpy() for name in ("mean", "std", "covariance")}
 
 
 def _transferred_experiment(
     labelled: LabelledScene, settings: TrainSettings, *, model: PretrainedModel, scratch_epochs: int | None
 ) -> Experiment:
-    """Refuses what would be known too late, and logs what was transferred before hours of training."""
+    """Checks and logs the transfer before the training, which may take hours."""
     experiment, header = starting_experiment(labelled, settings, model=model), model[1]
     check_no_leakage(experiment.split, header.to_dict())
     if scratch_epochs is not None:  # whether its groups fit the scene
@@ -195,7 +196,7 @@ def _transferred_experiment(
 
 
 def _keep_best(run: Run, model: PretrainedModel, *, scratch_epochs: int | None) -> Run:
-    """The run of what is best on the validation pixels, with the metrics of all three in it and in its folder."""
+    """The run of the network that is kept, with the metrics of all three in it and in its folder."""
     tuned, place = run.trained, None if run.folder is None else run.folder / "scratch"
     trainings = alternatives(tuned, model, scratch_epochs=scratch_epochs, place=place)
     kept, reached = best_of(trainings)
@@ -217,7 +218,7 @@ def _keep_best(run: Run, model: PretrainedModel, *, scratch_epochs: int | None) 
 
 
 def _run_of(run: Run, training: Training) -> Run:
-    """The run of another network than that which was fine-tuned, compared with baselines as that was."""
+    """The run of an alternative to the fine-tuned network, compared with the same baselines."""
     experiment, settings, metrics = training.experiment, run.trained.settings, dict(run.metrics)
     if settings.baselines:
         split = experiment.split
@@ -230,7 +231,7 @@ def _run_of(run: Run, training: Training) -> Run:
 def alternatives(
     tuned: Training, model: PretrainedModel, *, scratch_epochs: int | None, place: Path | None = None
 ) -> dict[str, Training]:
-    """What was fine-tuned; untouched, if it knows all classes; and from scratch, if asked for, with a new folder."""
+    """The fine-tuned network; the untouched one, if it knows all classes; the one from scratch, if requested."""
     trainings, header = {"finetuned": tuned}, model[1]
     if new := unknown_classes(header, tuned.experiment.split.labelled.legend.names):
         _log.info("the untouched network does not know the classes %s", ", ".join(new))
@@ -242,12 +243,12 @@ def alternatives(
 
 
 def best_of(trainings: Mapping[str, Training]) -> tuple[str, dict[str, float]]:
-    """The network with the highest calibrated log-likelihood of the validation pixels, and that of each.
+    """The network with the highest calibrated log-likelihood on validation pixels, and the log-likelihood of each.
 
-    The first, what was fine-tuned, unless the other is :func:`clearly_above`: few validation pixels cannot show what is
-    nearly alike. Without any, the first and nothing. Accuracy counts few pixels, and as many of each class where they
-    are drawn so: it prefers what has forgotten how frequent the classes are. These therefore count by their shares
-    where the network comes from, if that is known.
+    It is the first, the fine-tuned one, unless another is :func:`clearly_above`: few validation pixels cannot resolve
+    small differences. Without validation pixels it is the first. Validation pixels drawn in equal numbers per class
+    would favour a network that has forgotten how frequent the classes are, so classes are weighted by their shares in
+    the scene of the pretrained network, if these are known.
     """
     first, before = next(iter(trainings)), next(iter(trainings.values())).experiment
     if not before.split.count(VAL):
@@ -260,7 +261,7 @@ def best_of(trainings: Mapping[str, Training]) -> tuple[str, dict[str, float]]:
 
 
 def _write(run: Run, folder: Path, *, figures: bool) -> None:
-    """Brings the folder of the fine-tuned network to what was kept."""
+    """Updates the folder of the fine-tuned network to the network that is kept."""
     if run.folder is None:
         (folder / "transfer.json").unlink()
         run.write_outputs(folder, figures=figures)
@@ -284,7 +285,7 @@ def _untouched(tuned: Training, model: PretrainedModel) -> Training:
 
 
 def _from_scratch(tuned: Training, settings: TrainSettings, place: Path | None) -> dict[str, Training]:
-    """A network trained from scratch on the same pixels, by name; none where it failed."""
+    """A network trained from scratch on the same pixels, by name; none if that failed."""
     _log.info("for comparison: a network trained from scratch on the same pixels")
     if place is not None:
         place.mkdir()
@@ -299,7 +300,7 @@ def _from_scratch(tuned: Training, settings: TrainSettings, place: Path | None) 
 
 
 def scratch_settings(settings: TrainSettings, header: ModelHeader, *, epochs: int) -> TrainSettings:
-    """The same training for a new network of the same architecture, with all parts learning at full rate."""
+    """The same training for a new network with the same architecture, with all parts learning at full rate."""
     same = {key: value for key, value in header.architecture.items() if key not in ("response", "keep_bands")}
     backbone: Any = same.get("backbone", DEFAULT_BACKBONE)
     if options := same.get("backbone_options"):

@@ -1,4 +1,4 @@
-"""Run folders: what they hold, written and read, and how a run goes on from one."""
+"""Run folders: writing and reading them, and resuming a run from one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ENV = "HSFUSION_RUN_DIR"  # tells the processes of a distributed run the folder
 _LOCK, _OWNER = ".lock", ".process"  # of a run that is going
 _DEVICE = re.compile(r"con(in\$|out\$)?|prn|aux|nul|(com|lpt)[1-9¹²³]", re.IGNORECASE)  # on Windows, with any ending
 _CHECKPOINT = "checkpoints/last.ckpt"
-#: file of what decides on a run beside its configuration, see :func:`inputs_of`
+#: file of what determines a run besides its configuration, see :func:`inputs_of`
 INPUTS = "inputs.json"
 _TABLES = 2 * 10**6  # bytes of tables, figures and report
 _REACHED = "validation.json"  # of a run of a sweep, when all else is written
@@ -53,15 +53,15 @@ FREE |= {"optimized_metric", "trainer.accelerator", "trainer.devices"}
 
 
 class LineFormatter(logging.Formatter):
-    """Shows each message in one line, whatever names are in it; tracebacks follow as they are."""
+    """Shows each message in one line, whatever names it contains; tracebacks follow unchanged."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """The message without what would steer a terminal."""
+        """The message without characters that control a terminal."""
         return printable(super().formatMessage(record), longest=None)
 
 
 class _Hold:
-    """Holds a folder until it is released, or this process ends; not one that is held already."""
+    """Locks a folder until it is released or this process ends; fails if it is locked already."""
 
     def __init__(self, folder: Path) -> None:
         self._owner, self.lock = folder / _OWNER, FileLock(folder / _LOCK, thread_local=False)
@@ -78,7 +78,7 @@ class _Hold:
 
 
 class RunLog(logging.FileHandler):
-    """The log of a run, which holds its folder as long as it is open: no other process may go on from it."""
+    """The log of a run, which locks its folder as long as it is open: no other process may resume the run."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "train.log", encoding="utf-8")
@@ -86,17 +86,17 @@ class RunLog(logging.FileHandler):
         self._hold = _Hold(folder)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """A full disk ends no training by what it logs."""
+        """A full disk does not end a training because of its log."""
 
     def close(self) -> None:
-        """Closes the log, and leaves the folder to others."""
+        """Closes the log, and unlocks the folder."""
         super().close()
         self._hold.release()
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Makes a folder, and holds it for this process; one that another process holds is refused."""
+    """Creates a folder and locks it for this process; a folder locked by another process is refused."""
     folder.mkdir(parents=True, exist_ok=True)
     hold = _Hold(folder)
     try:
@@ -108,7 +108,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def _refuse_running(run: Path) -> None:
-    """Refuses the folder of a run that is still going; the lock of a killed process is free."""
+    """Refuses the folder of a run that is still running; a killed process leaves no lock."""
     try:
         if (run / _LOCK).exists():
             FileLock(run / _LOCK).acquire(timeout=0).lock.release()
@@ -123,7 +123,7 @@ def _refuse_running(run: Path) -> None:
 
 
 def is_folder_name(name: str) -> bool:
-    """Whether a name is that of one folder inside another, on any system."""
+    """Whether a name is valid for a single folder, on any system."""
     if name[-1:] in ("", ".", " ") or _DEVICE.fullmatch(name.partition(".")[0].strip()):
         return False
     return name.isprintable() and not set(name) & set('/\\:*?"<>|')
@@ -137,9 +137,9 @@ def start_folder(
     experiments: Sequence[Experiment],
     resume: str | Path | None,
 ) -> Path | None:
-    """Makes a run folder at the beginning of a training: only now, so that input that is refused leaves none behind.
+    """Creates a run folder at the start of a training, and not before, so that refused input leaves none behind.
 
-    ``resume`` is the folder of the run to go on with, whose inputs have to be the same. None for no folder.
+    ``resume`` is the folder of the run to resume, whose inputs must be the same. None for no folder.
     """
     from hsfusion.training.building import check_can_be_saved  # with torch: reading a folder goes without
 
@@ -165,8 +165,8 @@ def start_folder(
 def check_space(path: Path, experiments: Sequence[Experiment]) -> None:
     """Refuses a run folder for which the disk is too small, before anything is trained.
 
-    Two checkpoints exist at the same time, of the network, its best state and two moments of its parameters, the model
-    file, rasters before they are compressed, tables and figures.
+    Counted are two checkpoints, which exist at the same time (network, best state, two moments of the parameters), the
+    model file, uncompressed rasters, tables and figures.
     """
     needed = _TABLES
     for network, split in ((experiment.network, experiment.split) for experiment in experiments):
@@ -182,7 +182,7 @@ def check_space(path: Path, experiments: Sequence[Experiment]) -> None:
 
 
 def inputs_of(splits: Sequence[Split]) -> dict[str, Any]:
-    """What decides on a training beside its configuration: threads, and a digest of pixels and labels of each scene."""
+    """What determines a training besides its configuration: threads, and digests of pixels and labels of each scene."""
     import torch
 
     inputs: dict[str, Any] = {"threads": torch.get_num_threads()}
@@ -198,7 +198,7 @@ def inputs_of(splits: Sequence[Split]) -> dict[str, Any]:
 
 
 def check_same_inputs(run: Path, inputs: dict[str, Any], splits: Sequence[Split], configuration: str) -> None:
-    """Refuses to go on from a run that began with another cube, other labels, or another number of threads."""
+    """Refuses to resume a run that began with another cube, other labels, or another number of threads."""
     before = read_json(run / INPUTS)
     changed = [name for name, value in inputs.items() if before.get(name) != value]
     if not changed:
@@ -219,7 +219,7 @@ def check_same_inputs(run: Path, inputs: dict[str, Any], splits: Sequence[Split]
 
 
 def make_folder(path: Path) -> Path:
-    """Makes a new run folder; the further processes of a distributed run get that of the first."""
+    """Creates a new run folder; the other processes of a distributed run get that of the first."""
     if (taken := _folder_of_first()) is not None:
         return taken
     try:
@@ -235,9 +235,9 @@ def make_folder(path: Path) -> Path:
 
 @contextmanager
 def training_log(command: str = "") -> Iterator[MemoryHandler]:
-    """Remembers what is logged, for :func:`start_folder` to write to train.log; detaches both at the end.
+    """Collects what is logged, for :func:`start_folder` to write to train.log; detaches both at the end.
 
-    Inside another one it is that one, so that a caller can begin it before the scene is opened.
+    Nested calls use the outermost one, so that a caller can start it before the scene is opened.
     """
     root = logging.getLogger()
     outer = next((handler for handler in root.handlers if isinstance(handler, MemoryHandler)), None)
@@ -299,9 +299,9 @@ def recorded_configuration(run: Path) -> dict[str, Any]:
 
 
 def place_in_sweep(sweep: Path, words: Sequence[str]) -> tuple[Path, Path | None, dict[str, float] | None]:
-    """The folder of the run of a sweep with these words, what it is to go on from, and what it reached if finished.
+    """The folder of a run of a sweep, by its arguments, the run to resume, and the accuracies of a finished run.
 
-    A run that goes on gets a folder of its own, NAME~2 after NAME: nothing is moved or deleted.
+    A resumed run gets a new folder, NAME~2 after NAME: nothing is moved or deleted.
     """
     text = ",".join(sorted(words)) or "run"
     name = re.sub(r"[^\w.,=+-]+", "_", text)[:80]  # paths of Windows have 260 letters
@@ -320,7 +320,7 @@ def place_in_sweep(sweep: Path, words: Sequence[str]) -> tuple[Path, Path | None
 
 
 def finish_in_sweep(folder: Path, reached: dict[str, float]) -> None:
-    """Marks a run of a sweep as finished, by its accuracies on the validation pixels."""
+    """Marks a run of a sweep as finished, with its accuracies on validation pixels."""
     if _folder_of_first() is None:
         write_json(folder / _REACHED, reached)
 
@@ -331,20 +331,20 @@ def _folder_of_first() -> Path | None:
 
 
 def recorded_command(run: Path) -> str | None:
-    """The command that a run was started with: the comment before its configuration; None for one of Python."""
+    """The command that started a run, from the comment before its configuration; None for a run from Python."""
     with open(run / "config.yaml", encoding="utf-8") as file:
         first = file.readline()
     return first[2:].strip() if first.startswith("# hsfusion ") else None
 
 
 def contradiction(run: Path, key: str, now: object, was: object) -> InputError:
-    """The error of a setting that is another one than that of the run to go on with."""
+    """The error of a setting that differs from that of the run to resume."""
     fix = f"leave {key} out, resume with the command that started the run, or start a new run"
     return InputError("command line", key, now, f"{was} as in {run}", fix)
 
 
 def leaves(value: Any, key: str = "") -> dict[str, Any]:
-    """Dotted key -> value of everything that is no mapping and decides on what a run computes."""
+    """Dotted key -> value of every entry that is not a mapping and affects what a run computes."""
     if key in FREE:
         return {}
     if not isinstance(value, dict):
@@ -365,7 +365,7 @@ def group_members(experiment: Experiment) -> tuple[list[str], NDArray[np.bool_]]
 def write_rasters(class_map: NDArray[np.integer], experiment: Experiment, result: TrainingResult, folder: Path) -> None:
     """Writes map.tif from codes (H, W), confidence.tif, split.tif, and instance_weights.tif where weights differ.
 
-    For joined scenes ``maps/`` gets a map of each in its own place.
+    For joined scenes ``maps/`` gets a map of each, with its own georeferencing.
     """
     scene, legend = experiment.split.labelled.scene, experiment.split.labelled.legend
     geobox, nan = scene.geobox, float("nan")
@@ -393,7 +393,7 @@ def versions() -> dict[str, str]:
 
 
 def plain_values(value: Any) -> Any:
-    """The same without NumPy's types and tuples, and with None for numbers that JSON does not know."""
+    """The values without NumPy types and tuples, and with None for numbers that JSON cannot represent."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, dict):
@@ -404,7 +404,7 @@ def plain_values(value: Any) -> Any:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file; what is not finite becomes null."""
+    """Writes a JSON file; numbers that are not finite become null."""
     write_file(path, json.dumps(plain_values(content), indent=2, allow_nan=False) + "\n")
 
 
@@ -419,7 +419,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def checked_keys(folder: Path | None) -> Iterator[None]:
-    """Refuses the content of a run folder of which a value is missing, or is another than it has to be."""
+    """Refuses the content of a run folder if a value is missing or wrong."""
     try:
         yield
     except (KeyError, TypeError) as error:

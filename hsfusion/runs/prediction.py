@@ -1,4 +1,4 @@
-"""Prediction: a trained model and a scene to a map."""
+"""Prediction: from a trained model and a scene to a map."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class PredictSettings(Settings):
     """How a map is made. Every field is a key of conf/predict.yaml.
 
     Attributes:
-        bands: match, for the model's bands, each within half a FWHM; or resample, to transfer the model to the bands
-            of another sensor by wavelength, without fine-tuning.
-        probabilities: write ``<out>_probabilities.tif``, with a layer for each class.
+        bands: match, for the model's bands, each within half a FWHM; or resample, to apply the model to the bands of
+            another sensor by wavelength, without fine-tuning.
+        probabilities: whether to write ``<out>_probabilities.tif``, with a layer for each class.
         smooth: none, or bilateral to filter the probabilities, see
-            :func:`hsfusion.inference.classification.bilateral`. Accuracies of the run are those of the map without it.
+            :func:`hsfusion.inference.classification.bilateral`. Accuracies of the run are those of the unsmoothed map.
         format: geotiff or cog.
-        precision: float32, or bf16 for convolutions in bfloat16: faster on processors that support it; a few pixels
-            change class.
+        precision: float32, or bf16 for convolutions in bfloat16, which is faster on processors that support it; a few
+            pixels change class.
         device: auto, cpu or cuda.
         threads: processor threads; None leaves the choice to PyTorch.
         progress: whether to show a progress bar.
@@ -74,7 +74,7 @@ class PredictSettings(Settings):
 
 @dataclass(frozen=True, eq=False)
 class PredictedMap:
-    """What :func:`predict` wrote beside ``out``; areas are None on all but the first process of a distributed run."""
+    """The files written by :func:`predict`; areas are None on all but the first process of a distributed run."""
 
     out: Path
     legend: Legend
@@ -110,15 +110,15 @@ def predict(
     """Classifies a scene of any size into georeferenced files; continues where an interrupted call stopped.
 
     Args:
-        run: the trained run, its folder or its model file. Of a run that was saved the file counts: what was changed
-            in ``run.network`` since has no effect, other than in :meth:`hsfusion.Run.predict` without ``out``.
+        run: the trained run, its folder or its model file. If the run was saved, the file is used: later changes of
+            ``run.network`` have no effect, except in :meth:`hsfusion.Run.predict` without ``out``.
         scene: the scene, or the path of a cube or of a description (YAML).
         out: the class map, ``.tif``; None for ``<scene>_map.tif`` in the working directory.
         settings: of the prediction; None for the defaults.
         **fields: fields of :class:`PredictSettings` that replace those of ``settings``: ``bands="resample"``.
 
     Returns:
-        paths of the files, legend and areas; :meth:`hsfusion.Run.predict` gives the class codes as an array
+        paths of the files, legend and areas; :meth:`hsfusion.Run.predict` returns the class codes as an array
     """
     start = time.perf_counter()
     settings = replaced(settings or PredictSettings(), fields)
@@ -162,7 +162,7 @@ def predict_array(
 
 
 def _model(run: Run | str | Path) -> tuple[FusionNetwork, ModelHeader, str]:
-    """Network, header, and digest of the model file; of a run that is not saved, of its numbers."""
+    """Network, header, and digest of the model file; for a run that is not saved, digest of its numbers."""
     if isinstance(run, Run) and run.folder is None:
         state = hashlib.sha256()
         for name, tensor in run.network.state_dict().items():
@@ -183,7 +183,7 @@ def _opened(scene: Scene | LabelledScene | str | Path) -> Scene:
 def match_scene(
     scene: Scene, network: FusionNetwork, header: ModelHeader, *, bands: str
 ) -> tuple[Scene, FusionNetwork, dict[str, str], tuple[str, ...]]:
-    """The scene with the model's bands, or the network with the scene's; tags for the map, and what the bands cover."""
+    """The scene with the model's bands, or the network with the scene's; tags for the map, and coverage in words."""
     tags, wanted, coverage = {"bands": bands}, header.bands, ()
     if bands == "resample":
         names = header.classes.names
@@ -207,7 +207,7 @@ def match_scene(
 
 
 def compute_device(name: str) -> str:
-    """Where to compute: of several GPUs the one of this process's number, which torchrun sets."""
+    """Where to compute: of several GPUs, the one with the number of this process, which torchrun sets."""
     if name == "cuda" and not torch.cuda.is_available():
         raise EnvironmentFailure("device is cuda, expected one that this machine has. Fix: use device=cpu.")
     if name == "cpu" or not torch.cuda.is_available():
@@ -216,7 +216,7 @@ def compute_device(name: str) -> str:
 
 
 def _check_inputs(request: MapRequest, scene: Scene, run: Run | str | Path) -> None:
-    """Refuses to write over what is read, or a folder."""
+    """Refuses to overwrite an input, or a folder."""
     endings = ("confidence.tif", "probabilities.tif", _TABLE)
     pages = (request.out.with_suffix(ending) for ending in (".png", ".html"))
     outs = [request.out, *pages, *(request.beside(ending) for ending in endings)]
@@ -228,7 +228,7 @@ def _check_inputs(request: MapRequest, scene: Scene, run: Run | str | Path) -> N
 
 @contextmanager
 def _shard() -> Iterator[Shard]:
-    """Which tiles are this process's: torchrun sets RANK and WORLD_SIZE. Leaves the group of processes at the end."""
+    """The tiles of this process, by RANK and WORLD_SIZE of torchrun. Leaves the group of processes at the end."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Shard()
@@ -273,7 +273,7 @@ def _files_beside(areas: ClassAreas, class_map: Path, *, request: MapRequest, sc
 
 
 def _place(geobox: GeoBox, reduced: NDArray) -> dict[str, Any]:
-    """Where every n-th pixel of a raster lies, for its page."""
+    """Georeferencing of every n-th pixel of a raster, for its page."""
     (height, width), (rows, columns) = geobox.shape, reduced.shape
     transform = geobox.transform @ IDENTITY.scale(width / columns, height / rows)
     crs = None if geobox.transform == IDENTITY else crs_name(geobox.crs) if geobox.crs else "CRS not given"

@@ -1,4 +1,4 @@
-"""The run: what a training gives, saved to a folder and read back from there."""
+"""The run: the result of a training, saved to a folder and loaded from there."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _MOST_PIXELS = 20_000  # among which duplicate bands are looked for
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What :func:`hsfusion.train` knows of a run beyond what its folder holds; the configuration is YAML text."""
+    """What :func:`hsfusion.train` knows of a run besides the content of its folder; the configuration is YAML text."""
 
     settings: TrainSettings
     experiment: Experiment
@@ -55,17 +55,17 @@ class Training:
 
 @dataclass(eq=False, repr=False)
 class Run:
-    """A training and what it gave: the result of :func:`hsfusion.train` or :func:`hsfusion.load_run`.
+    """A training and its results, as returned by :func:`hsfusion.train` or :func:`hsfusion.load_run`.
 
     Attributes:
-        name: what figures and pages call it.
+        name: its name in figures and pages.
         weights: the band weights.
-        metrics: content of metrics.json: accuracies (fractions), split, chance; importance, baselines and choices where
+        metrics: content of metrics.json: accuracies (fractions), split, chance; importance, baselines and choices if
             there are any; timing, seed, versions.
-        beats_chance: whether the network does better than classifiers of labels without meaning, see docs/weights.md.
-        duplicates: pairs of bands that hold the same values.
-        folder: where it is saved; None where it is not.
-        training: what else is known of a run that was trained in this process; None for one that was loaded.
+        beats_chance: whether the network does better than classifiers of meaningless labels, see docs/weights.md.
+        duplicates: pairs of bands with equal values.
+        folder: where it is saved; None if it is not.
+        training: further content of a run that was trained in this process; None for a loaded run.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Run:
 
     @cached_property
     def statistics(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Mean (C,) and correlation (C, C) of the training spectra, as the network keeps them."""
+        """Mean (C,) and correlation (C, C) of the training spectra, from the buffers of the network."""
         if self.training is None:
             return read_statistics(self._folder / "model.safetensors")
         return self.network.mean.numpy(), self.network.spectral_covariance.numpy()
@@ -116,7 +116,7 @@ class Run:
 
     @property
     def trained(self) -> Training:
-        """The training of a run that was trained in this process."""
+        """The training, if the run was trained in this process."""
         if self.training is None:
             source, expected = self.folder or self.name, "one trained in this process"
             raise InputError(source, "run", "loaded", expected, "copy its folder")
@@ -136,14 +136,15 @@ class Run:
         )
 
     def _repr_html_(self) -> str:
-        """What it is, and the heaviest windows, for notebooks."""
+        """Description and heaviest windows, for notebooks."""
         return f"<p>{html.escape(repr(self))}</p>{self.weights._repr_html_()}"
 
     def predict(self, scene: Any, out: str | Path | None = None, *, nodata: float | None = None, **options: Any) -> Any:
         """Classifies a scene, a path, or an array (C, H, W) with the bands of this run, see :func:`hsfusion.predict`.
 
-        Without ``out``, the class map to write, it gives class codes (H, W) of a scene that fits in memory, 0 without
-        data, and takes the options ``bands`` and ``smooth``. An array is NaN, masked or ``nodata`` where it has none.
+        Without ``out``, the path of the class map, it returns class codes (H, W) of a scene that fits in memory, 0
+        without data, and accepts the options ``bands`` and ``smooth``. In an array, missing values are NaN, masked or
+        ``nodata``.
         """
         from hsfusion.runs.prediction import predict, predict_array
 
@@ -157,14 +158,14 @@ class Run:
         return predict_array(self, scene, **options)[0] if out is None else predict(self, scene, out, **options)
 
     def save(self, folder: str | Path, *, figures: bool = True) -> Path:
-        """Writes a new run folder: model, maps, tables, metrics; and with ``figures``, figures and report."""
+        """Writes a new run folder: model, maps, tables, metrics; with ``figures``, also figures and report."""
         configuration, folder = self.trained.configuration, make_folder(Path(folder))
         write_file(folder / "config.yaml", configuration)
         self.write_outputs(folder, figures=figures)
         return folder
 
     def write_outputs(self, folder: Path, *, figures: bool = True) -> None:
-        """Writes all but config.yaml and checkpoints into a folder that exists."""
+        """Writes everything except config.yaml and checkpoints into an existing folder."""
         experiment, result = self.trained.experiment, self.trained.result
         self.write_tables(folder)
         write_json(folder / "metrics.json", self.metrics)
@@ -180,7 +181,7 @@ class Run:
             write_report(self, folder)
 
     def write_tables(self, folder: Path) -> None:
-        """Writes tables of the weights, and verdict.json, what the verdict on them rests on besides."""
+        """Writes tables of the weights, and verdict.json, which holds what else the verdict is based on."""
         (names, inside), learned = group_members(self.trained.experiment), self.trained.result.weights
         bands, share = self.weights.bands, learned.channel_share
         self.weights.to_csv(folder / "band_weights.csv")
@@ -192,7 +193,7 @@ class Run:
         write_json(folder / "verdict.json", checks)
 
     def summary(self) -> str:
-        """Accuracies, and where map, weights and report are, as ``hsfusion train`` prints them."""
+        """Accuracies, and the paths of map, weights and report, as ``hsfusion train`` prints them."""
         test, split = self.metrics["test"], self.metrics["split"]
         transfer = None if self.training is None else self.training.experiment.initial.transfer
         lines = [
@@ -222,7 +223,7 @@ class Run:
 
 
 def choice_lines(choices: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What was tried on the validation pixels, one line each."""
+    """The settings tried on validation pixels, one line each."""
     return [
         f"{', '.join(f'{name} {value}' for name, value in row['change'].items()) or 'unchanged'}: validation "
         f"log-likelihood {row['log_likelihood']:.3f}, gain {row['gain'][0]:+.3f} +- {row['gain'][1]:.3f}"
@@ -232,7 +233,7 @@ def choice_lines(choices: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def independence(metrics: Mapping[str, Any]) -> str:
-    """How far the test pixels of metrics.json are apart from those trained on, in one line."""
+    """How independent the test pixels of metrics.json are of the training pixels, in one line."""
     split, test = metrics["split"], metrics["test"]
     known, new = (
         "none" if value is None else f"{value:.4f}"
@@ -252,7 +253,7 @@ def legend_of(header: ModelHeader) -> Legend:
 
 
 def load_run(folder: str | Path) -> Run:
-    """Reads a run folder; network and map are read when they are asked for."""
+    """Reads a run folder; network and map are read when they are first used."""
     folder = Path(folder)
     if not folder.is_dir():
         what = "a file" if folder.exists() else "missing"
@@ -296,7 +297,7 @@ def run_of(name: str, training: Training) -> Run:
 
 
 def duplicate_bands(split: Split, used: NDArray[np.int64]) -> list[Duplicate]:
-    """Pairs of the used bands (C',) that hold the same values in at most 20,000 training pixels with data in all."""
+    """Pairs of used bands (C',) with equal values in at most 20,000 training pixels that have data in all bands."""
     pixels = split.pixels(TRAIN)
     spectra = read_pixels(split.labelled.scene, pixels[:: -(-len(pixels) // _MOST_PIXELS)], used)  # (N, C')
     whole = spectra[np.isfinite(spectra).all(1)]
@@ -306,7 +307,7 @@ def duplicate_bands(split: Split, used: NDArray[np.int64]) -> list[Duplicate]:
 
 
 def model_header(experiment: Experiment, metrics: dict[str, Any]) -> ModelHeader:
-    """What a model file says of its network; nothing that differs between two runs of one seed."""
+    """The header of a model file; nothing in it differs between two runs with the same seed."""
     labelled, initial = experiment.split.labelled, experiment.initial
     scene, legend, geobox = labelled.scene, labelled.legend, labelled.scene.geobox
     return ModelHeader(

@@ -1,4 +1,4 @@
-"""The study of a search by Optuna: what of it goes on, and what it leaves."""
+"""The study of a search with Optuna: continuing it, and its results."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hsfusion.spectra.weights import write_table
 
 
 def continue_study(name: str, storage: str, *, space: Mapping[str, Any]) -> int:
-    """Has trials of a study that were killed run again; gives the number of those that are complete.
+    """Enqueues killed trials of a study again; returns the number of complete trials.
 
-    ``space`` is key -> distribution of what is searched, which has to be that of the trials.
+    ``space`` is key -> distribution of the searched settings, which must be that of the trials.
     """
     import optuna  # pyright: ignore[reportMissingImports]
 
@@ -36,7 +36,7 @@ def continue_study(name: str, storage: str, *, space: Mapping[str, Any]) -> int:
 
 
 def write_trials(name: str, storage: str, folder: Path, *, metric: str) -> list[str]:
-    """Writes the trials of a study that maximizes a metric: table, figure; gives lines that say the best."""
+    """Writes table and figure of the trials of a study that maximizes a metric; returns lines about the best."""
     import optuna  # pyright: ignore[reportMissingImports]
 
     study: Any = optuna.load_study(study_name=name, storage=storage)

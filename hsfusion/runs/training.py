@@ -1,4 +1,4 @@
-"""A training, of one scene or of several at once: scenes and settings to a trained network and what it says."""
+"""A training, on one scene or on several at once: from scenes and settings to a trained network and its results."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _NEVER = 2.0  # share of the training after which a frozen part learns
 
 @dataclass(frozen=True, eq=False)
 class FittedNetwork:
-    """What the training loop leaves beside the network: curves by metric, and band weights (steps, C + E) by step."""
+    """Results of the training loop besides the network: curves by metric, and band weights (steps, C + E) by step."""
 
     history: dict[str, tuple[list[int], list[float]]]
     best_step: int | None  # None where the last model was kept
@@ -67,7 +67,7 @@ class FittedNetwork:
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult(FittedNetwork):
-    """What a training gave: class indices (H, W), -1 without data, shares of groups (G, H, W), confusion (K, K + 1)."""
+    """Results: class indices (H, W), -1 without data, shares of groups (G, H, W), confusion matrix (K, K + 1), ..."""
 
     classes: NDArray[np.int16]
     confidence: NDArray[np.float32]
@@ -79,7 +79,7 @@ class TrainingResult(FittedNetwork):
 
     @property
     def val_accuracy(self) -> float | None:
-        """Overall accuracy of the model that was kept on the validation pixels; None without any."""
+        """Overall accuracy of the kept model on validation pixels; None without any."""
         steps, values = self.history.get("val/overall_accuracy", ([], []))
         return dict(zip(steps, values, strict=True)).get(self.best_step or -1)
 
@@ -101,10 +101,10 @@ def train(
     Args:
         scene: the scene, or the path of its description (YAML).
         settings: of the training; None for the defaults.
-        name: of the run, in figures and reports; None for the name of the scene.
+        name: name of the run in figures and reports; None for the name of the scene.
         folder: a new run folder for checkpoints, tables, maps, figures and report; None to write nothing.
-        resume: run folder of an interrupted run with the same settings, to go on with.
-        command: how to repeat the run, for its report.
+        resume: folder of an interrupted run with the same settings, to resume.
+        command: the command that repeats the run, for its report.
         configuration: the settings as YAML, for config.yaml; None for those of this call.
         prepare: splits the scene and makes the network; None for a new network.
         **fields: fields of :class:`TrainSettings` that replace those of ``settings``: ``epochs=20, seed=1``.
@@ -147,10 +147,10 @@ def train_jointly(
     configuration: str | None = None,
     **fields: Any,
 ) -> list[Run]:
-    """Trains one network on several scenes at once: one response over wavelength, read at the bands of each scene.
+    """Trains one network on several scenes at once: one response over wavelength, evaluated at the bands of each.
 
-    Args and result are those of :func:`hsfusion.train`, but for ``scenes``, at least two of unlike names. The folder
-    gets a run folder for each scene.
+    Arguments and result are those of :func:`hsfusion.train`, except for ``scenes``, at least two with different names.
+    The folder gets a run folder for each scene.
     """
     settings = replaced(settings or TrainSettings(), fields)
     with training_log(command) as log:
@@ -171,7 +171,7 @@ def train_jointly(
 def fit(
     settings: TrainSettings, experiment: Experiment, folder: Path | None = None, *, checkpoint: Path | None = None
 ) -> TrainingResult:
-    """Trains the network of an experiment in place, keeps the best epoch by validation pixels, classifies the scene."""
+    """Trains the network of an experiment in place, keeps the epoch best on validation pixels, classifies the scene."""
     data = patch_data(settings, experiment)
     pretrained = experiment.initial.transfer is not None
     start = {name: tensor.clone() for name, tensor in experiment.network.state_dict().items()} if pretrained else {}
@@ -192,7 +192,7 @@ def fit_jointly(
     folder: Path | None,
     checkpoint: Path | None,
 ) -> list[tuple[Experiment, TrainingResult]]:
-    """Trains on all scenes at once, and gives for each what an experiment on it alone would have."""
+    """Trains on all scenes at once, and returns for each the same results as an experiment on that scene alone."""
     edges = np.linspace(0, settings.batch_size, len(parts) + 1).astype(int)
     data = [patch_data(settings, part, batch_size=int(size)) for part, size in zip(parts, np.diff(edges), strict=True)]
     fitted = fit_network(settings, network, list(zip(parts, data, strict=True)), folder, checkpoint=checkpoint)
@@ -214,7 +214,7 @@ def fit_network(
     pretrained: bool = False,
     checkpoint: Path | None = None,
 ) -> FittedNetwork:
-    """Trains a network of one part or several in place; keeps the best epoch, of a pretrained one also its start."""
+    """Trains a network of one part or several in place; keeps the best epoch; a pretrained start counts as one."""
     data = parts[0][1] if len(parts) == 1 else SeveralDataModule([patches for _, patches in parts])
     classes = np.concatenate([part.cube.classes.numpy()[part.split.pixels(TRAIN)] for part, _ in parts])
     counts = np.bincount(classes[classes >= 0], minlength=network.cnn.classifier.out_channels)
@@ -249,7 +249,7 @@ def fit_network(
 
 
 def check_gpu_memory(device: torch.device, experiments: Sequence[Experiment]) -> None:
-    """Refuses a GPU that has no room for the pixels, before anything is trained."""
+    """Refuses a GPU without enough memory for the pixels, before anything is trained."""
     needed = sum(part.cube.values.nbytes + part.cube.index.nbytes for part in experiments)
     if device.type == "cuda" and (free := torch.cuda.mem_get_info(device)[0]) < needed:
         what = f"{device}: free memory is {free / 1e9:.2f} GB, expected at least {needed / 1e9:.2f} GB for the pixels"
@@ -259,7 +259,7 @@ def check_gpu_memory(device: torch.device, experiments: Sequence[Experiment]) ->
 def run_trainer(
     trainer: pl.Trainer, module: FusionClassifier, data: pl.LightningDataModule, *, checkpoint: Path | None = None
 ) -> None:
-    """Trains, from a checkpoint on if there is one, without the warnings that do not apply."""
+    """Trains, from a checkpoint if there is one, without warnings that do not apply."""
     with warnings.catch_warnings():
         # the loaders hold a few indices each: workers would only cost time
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -310,7 +310,7 @@ def _trainer(
 
 
 def _further_callbacks(settings: TrainSettings, asked: dict[str, Any], *, validated: bool) -> list[pl.Callback]:
-    """Those that are asked for; one that goes by validation pixels is refused where there are none."""
+    """The requested callbacks; one that needs validation pixels is refused if there are none."""
     patience = settings.patience
     stop = [] if patience is None else [EarlyStopping("val/overall_accuracy", mode="max", patience=patience)]
     callbacks: list[pl.Callback] = [*stop, *(asked.get("callbacks") or ())]
@@ -326,7 +326,7 @@ def _further_callbacks(settings: TrainSettings, asked: dict[str, Any], *, valida
 
 
 def _accelerator(make: Any, asked: dict[str, Any]) -> dict[str, str]:
-    """What ``auto`` means: not all that Lightning takes for it, for MPS does not give the same numbers each time."""
+    """What ``auto`` means: less than in Lightning, because results on MPS vary from run to run."""
     default = "auto" if getattr(make, "func", make) is pl.Trainer else None
     if asked.get("accelerator", default) != "auto" or isinstance(asked.get("strategy"), Strategy):
         return {}
@@ -381,7 +381,7 @@ def sample_patches(network: FusionNetwork, data: PatchDataModule, split: Split, 
 
 
 def read_result(experiment: Experiment, fitted: FittedNetwork, data: PatchDataModule) -> TrainingResult:
-    """Reads the weights off a trained network, in evaluation mode from then on, and classifies the scene."""
+    """Reads the weights of a trained network, which stays in evaluation mode, and classifies the scene."""
     split, network = experiment.split, experiment.network.eval()
     weights = WeightReadout(network, sample_patches(network, data, split, most=1024))
     finite = all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
@@ -417,7 +417,7 @@ def read_result(experiment: Experiment, fitted: FittedNetwork, data: PatchDataMo
 
 
 def _write_jointly(runs: Sequence[Run], folder: Path, settings: TrainSettings) -> None:
-    """Writes an ordinary run folder for each scene, and the accuracies of all in the folder above."""
+    """Writes an ordinary run folder for each scene, and the accuracies over all in the parent folder."""
     masks = [training_mask(run.trained.experiment.split) for run in runs]
     for i, run in enumerate(runs):
         experiment = run.trained.experiment
@@ -432,7 +432,7 @@ def _write_jointly(runs: Sequence[Run], folder: Path, settings: TrainSettings) -
 
 
 def joint_metrics(runs: Sequence[Run]) -> dict[str, Any]:
-    """Accuracies of each scene and of all together, as metrics.json of the folder above holds them."""
+    """Accuracies of each scene and of all together, as in metrics.json of the parent folder."""
     first, labelled = runs[0].metrics, [run.trained.experiment.split.labelled for run in runs]
     confusion = np.sum([run.trained.result.confusion for run in runs], axis=0)
     return {

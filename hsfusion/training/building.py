@@ -1,4 +1,4 @@
-"""From plain values to a network, so that a file can hold all that is needed to build it again."""
+"""Building a network from plain values, so that a file can hold all that is needed to build it again."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def build_network(
     backbone: str | BackboneMaker = DEFAULT_BACKBONE,
     backbone_options: Mapping[str, Any] | None = None,
 ) -> FusionNetwork:
-    """Builds a network that has seen nothing yet; mean and standard deviation are 0 and 1.
+    """Builds an untrained network; mean and standard deviation are 0 and 1.
 
     It is for C ``bands`` in G ``groups`` and ``num_classes`` K. ``sources`` are name and number of layers of each
-    further raster, a group of its own; layers follow the bands. ``response`` is learned; or carried, for a network that
-    :mod:`hsfusion.training.transfer` fills: its groups hold the good bands that the tensors to be loaded say, and every
-    gate is settled. ``backbone`` is a registered name or what makes it, with ``backbone_options``. The other arguments
-    are those of :class:`hsfusion.ModelSettings`.
+    further raster, which is its own group; layers follow the bands. ``response`` is learned; or carried, for a network
+    that :mod:`hsfusion.training.transfer` fills: its groups hold the good bands given by the tensors to be loaded, and
+    every gate is settled. ``backbone`` is a registered name or a function, called with ``backbone_options``. The other
+    arguments are those of :class:`hsfusion.ModelSettings`.
 
     Raises:
-        HsFusionError: on a value that is none of these, or a group without a band.
+        HsFusionError: on an invalid value, or a group without a band.
     """
     try:
         if fusion == "free":
@@ -81,7 +81,7 @@ def build_network(
 
 
 def _network(fused: BandFusion | FreeFusion, cnn: PixelClassifier, whitening: str, linear: bool) -> FusionNetwork:
-    """The network that standardises by 0 and 1, with a linear part that has no share yet."""
+    """The network with mean 0 and standard deviation 1, and a linear part that has no share yet."""
     size = fused.membership.shape[1]
     part = LinearPart(size, cnn.classifier.out_channels) if linear else None
     network = FusionNetwork(
@@ -96,9 +96,9 @@ def with_all_layers(usable: NDArray[np.bool_], sources: Sequence[tuple[str, int]
 
 
 def backbone_arguments(backbone: str | BackboneMaker) -> dict[str, Any]:
-    """A backbone (its name, what makes it, or a partial of that) as arguments of :func:`build_network`.
+    """A backbone (its name, a function, or a partial of one) as arguments of :func:`build_network`.
 
-    By name where it is registered; no arguments for the default.
+    By name if it is registered; no arguments for the default.
     """
     maker, options = backbone, {}
     if isinstance(backbone, partial) and not backbone.args:
@@ -109,10 +109,10 @@ def backbone_arguments(backbone: str | BackboneMaker) -> dict[str, Any]:
 
 
 def check_can_be_saved(architecture: Mapping[str, Any]) -> None:
-    """Makes sure that a model file can say which backbone a network has, best before it is trained.
+    """Makes sure that a model file can name the backbone of a network; best called before training.
 
     Raises:
-        InputError: if the backbone has no name, or options that are no plain values.
+        InputError: if the backbone has no name, or options that are not plain values.
     """
     backbone, options = architecture.get("backbone", DEFAULT_BACKBONE), architecture.get("backbone_options", {})
     try:
@@ -130,7 +130,7 @@ def check_can_be_saved(architecture: Mapping[str, Any]) -> None:
 def _features(
     backbone: str | BackboneMaker, channels: int, width: int, receptive_field: int, options: Mapping[str, Any]
 ) -> nn.Module:
-    """A backbone; what a name stands for is registered, nothing that a file names is imported."""
+    """A backbone; names refer to registered backbones, and nothing that a file names is imported."""
     if isinstance(backbone, str) and backbone not in BACKBONES:
         raise InputError(
             "model",
@@ -159,7 +159,7 @@ def _spectral_tensors(
 ) -> dict[str, torch.Tensor]:
     """Membership (G + S, C + E), basis and prior: each further raster is a group, its layers have free logits.
 
-    The prior is one of each group and channel where ``channels`` is not 0.
+    The prior is per group and channel if ``channels`` is not 0.
     """
     names = [group.name for group in groups] + [name for name, _ in sources]
     if len(set(names)) < len(names) or any(not name or "|" in name for name, _ in sources):
@@ -202,8 +202,8 @@ class WeightReadout:
     The gates are part of both: the product of group weight and response is what the forward pass multiplies a
     standardised band by. Layers of further rasters count as bands here, at the end.
 
-    Of a network with whitened bands they are the weights of these: of what a band shows beside the noise that it has in
-    common with others.
+    If the network whitens bands, these are the weights of the whitened bands: of what a band shows besides the noise
+    that it shares with others.
 
     Args:
         network: the network.
@@ -245,9 +245,9 @@ class WeightReadout:
 
 
 def _coefficients(network: FusionNetwork) -> NDArray[np.float64]:
-    """Those of the linear part (K, C), of the bands that it was fitted to: whitened where it sees the mean."""
+    """Coefficients (K, C) of the linear part, for the bands it was fitted to: whitened if it sees the mean."""
     assert network.linear is not None
-    direct = (network.linear.weight - network.linear.weight.mean(0)).double()  # a common part softmax ignores
+    direct = (network.linear.weight - network.linear.weight.mean(0)).double()  # softmax ignores a common part
     if network.whitening is not None and network.linear.of_mean:
         direct = torch.linalg.solve(network.whitening.double(), direct, left=False)
         direct[direct.abs() < 1e-5 * direct.abs().max()] = 0  # bands left out are 0 but for rounding

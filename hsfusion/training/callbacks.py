@@ -1,4 +1,4 @@
-"""Callbacks of the training, and the watch over its processes."""
+"""Callbacks of the training, and supervision of its processes."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ _further: list[subprocess.Popen[bytes]] = []  # the processes of ranks 1, 2, ...
 
 
 class _Checkpointed(pl.Callback):
-    """A callback of which the attributes named in ``kept`` go into the checkpoint."""
+    """A callback whose attributes named in ``kept`` go into the checkpoint."""
 
     kept: tuple[str, ...] = ()
 
     def state_dict(self) -> dict[str, Any]:
-        """What goes into the checkpoint."""
+        """The part that goes into the checkpoint."""
         return {name.lstrip("_"): getattr(self, name) for name in self.kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it back."""
+        """Restores it from a checkpoint."""
         for name in self.kept:
             setattr(self, name, state_dict[name.lstrip("_")])
 
 
 class History(_Checkpointed):
-    """Keeps what is logged at the end of each epoch as curves, name -> (steps, values), also in the checkpoint."""
+    """Keeps metrics logged at the end of each epoch as curves, name -> (steps, values), also in the checkpoint."""
 
     kept = ("curves",)
 
@@ -61,7 +61,7 @@ class History(_Checkpointed):
         self.curves: dict[str, tuple[list[int], list[float]]] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Appends the metrics of validation pixels, also those of the start where it was validated."""
+        """Appends the metrics on validation pixels, also those of the start if it was validated."""
         self._append(trainer, [name for name in trainer.callback_metrics if name.startswith("val/")])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -76,10 +76,10 @@ class History(_Checkpointed):
 
 
 class WeightHistory(_Checkpointed):
-    """Keeps steps and band weights (C,), one network's after the other's, of each epoch, also in the checkpoint.
+    """Keeps the step and the band weights (C,) of each network after each epoch, also in the checkpoint.
 
-    ``measured`` are the network that is trained, or those of several scenes, each with (B, C, H, W) standardised
-    patches over which instance weights are averaged; None for other kinds.
+    ``measured`` are the trained network, or those of several scenes, each with standardised patches (B, C, H, W) over
+    which instance weights are averaged; None for other kinds.
     """
 
     kept = ("steps", "weights")
@@ -100,11 +100,11 @@ class WeightHistory(_Checkpointed):
 class KeepBest(_Checkpointed):
     """Keeps the weights of the epoch with the lowest smoothed validation loss.
 
-    The loss is that of the validation pixels, an exponential mean over the epochs so far that forgets a third at each:
-    validation pixels are few, and the plain minimum is often a lucky early epoch. The start counts as an epoch, where
-    it is validated; epochs that end before ``first_step`` do not, nor does early stopping count them: bands were still
-    opening and closing. The weights go into the checkpoint, so that a resumed run chooses among all epochs. ``step`` is
-    None as long as there was no validation.
+    The loss is the exponential mean over the epochs of the loss on validation pixels, with a weight of one third for
+    the latest: validation pixels are few, and the plain minimum is often a lucky early epoch. The start counts as an
+    epoch if it is validated. Epochs that end before ``first_step`` do not count, also not for early stopping: bands
+    were still opening and closing. The weights go into the checkpoint, so that a resumed run chooses among all epochs.
+    ``step`` is None as long as there was no validation.
     """
 
     kept = ("step", "_best", "_smooth", "_weights")
@@ -117,7 +117,7 @@ class KeepBest(_Checkpointed):
         self._weights: dict[str, torch.Tensor] = {}
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Copies the weights that were validated; weight averaging changes them after it."""
+        """Copies the weights that were validated, before weight averaging changes them."""
         self._validated = {name: tensor.detach().cpu().clone() for name, tensor in pl_module.state_dict().items()}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -134,17 +134,17 @@ class KeepBest(_Checkpointed):
             self._weights = dict(self._validated)
 
     def restore(self, module: pl.LightningModule) -> None:
-        """Gives the module the best weights; it keeps its own where there was no validation."""
+        """Gives the module the best weights; without validation it keeps its own."""
         if self.step is not None:
             module.load_state_dict(self._weights)
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps the end of each epoch in a file, and the step after which a signal stops the training.
+    """Saves a checkpoint at the end of each epoch, and at the step after which a signal stops the training.
 
-    The file is whole at any time, and holds finite numbers only. Signals are raised again once the step is kept, for
-    what handled them before; a second one at once. Beside a callback that acts at the start of epochs, which Lightning
-    leaves out where a run goes on in the middle of one, the training stops at the end of an epoch.
+    The file is complete at any time, and holds only finite numbers. Signals are raised again for their earlier handlers
+    once the step is saved; a second signal at once. With a callback that acts at the start of epochs, which Lightning
+    does not call when it resumes in mid-epoch, the training stops at the end of an epoch.
     """
 
     def __init__(self, path: Path) -> None:
@@ -157,7 +157,7 @@ class LastCheckpoint(Checkpoint):
         trainer.strategy.checkpoint_io = WholeFiles()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Waits for signals, except for those that are ignored, as by nohup."""
+        """Handles signals, except those that are ignored, as by nohup."""
         callbacks: Any = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
         self._whole_epochs = any(map(_starts_epochs, callbacks))
         if threading.current_thread() is threading.main_thread():
@@ -174,13 +174,13 @@ class LastCheckpoint(Checkpoint):
             self._stop()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps an epoch; Lightning calls this after all other callbacks."""
+        """Saves an epoch; Lightning calls this after all other callbacks."""
         self._save(trainer, pl_module)
         if self._is_asked(trainer):
             self._stop()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leaves signals to what handled them before."""
+        """Restores the earlier handlers of signals."""
         self._restore()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -214,15 +214,15 @@ class LastCheckpoint(Checkpoint):
 
 
 def _starts_epochs(callback: pl.Callback) -> bool:
-    """Whether a callback does something at the start of epochs but show it."""
+    """Whether a callback acts at the start of epochs, other than to display it."""
     acts = type(callback).on_train_epoch_start is not pl.Callback.on_train_epoch_start
     return acts and not isinstance(callback, ProgressBar | LearningRateMonitor)
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes checkpoints as all files are; one that the disk does not take leaves the older one, and is let pass.
+    """Writes checkpoints as all files are written; if one does not fit on the disk, the older one stays.
 
-    Three in a row raise :class:`EnvironmentFailure`.
+    Three failures in a row raise :class:`EnvironmentFailure`.
     """
 
     def __init__(self) -> None:
@@ -248,10 +248,10 @@ class WholeFiles(TorchCheckpointIO):
 
 @contextmanager
 def ending_together(trainer: pl.Trainer) -> Iterator[None]:
-    """Ends a training of several processes that Lightning starts when one of them ends too soon.
+    """Ends a training in several processes, started by Lightning, when one of them ends too soon.
 
-    Rank 0 raises an :class:`EnvironmentFailure` that names the other rank; where it goes on waiting for it, it ends
-    with that line. Where rank 0 itself is lost, rank 1 writes the line, and all end.
+    Rank 0 raises an :class:`EnvironmentFailure` that names the lost rank; if it still waits for that rank, it ends with
+    that line. If rank 0 itself is lost, rank 1 writes the line, and all end.
     """
     # Lightning's kills this process without a word
     observer = subprocess_script._launch_process_observer  # pyright: ignore[reportPrivateImportUsage]
@@ -294,7 +294,7 @@ def ending_together(trainer: pl.Trainer) -> Iterator[None]:
 
 
 def _watch(lost: Callable[[], str | None], over: threading.Event, grace: float, speaks: bool) -> None:
-    """Ends this process, and the further ones, where a rank is lost and the training is not over soon after."""
+    """Ends this process and the others if a rank is lost and the training does not end soon after."""
     while not over.wait(_LOOK):
         if (line := lost()) is not None:
             _end_further()
@@ -309,7 +309,7 @@ def _named(rank: int, trainer: pl.Trainer) -> str:
 
 
 def _ended() -> dict[int, str]:
-    """How further ranks ended that did so in another way than they had to."""
+    """How the other ranks ended, if they failed."""
     ended = {}
     for rank, process in enumerate(_further, 1):
         if code := process.poll():

@@ -25,13 +25,13 @@ from hsfusion.errors import DivergedError
 from hsfusion.nn import FreeFusion, FusionNetwork, MultiSceneNetwork
 
 _log = logging.getLogger(__name__)
-# shares of the training: bands cost nothing before the first, and all of their price from the second on
+# shares of the training: the sparsity penalty is 0 before the first, and full from the second on
 _FREE, _CHARGED = 0.1, 0.5
 _TAKE_PATCHES = ("training_step", "validation_step", "_loss", "logits")  # methods that have to know whether whitened
 
 
 def steps_of(trainer: pl.Trainer, batches: int) -> int:
-    """Optimizer steps that a Trainer will make of epochs of so many batches, as far as its limits tell."""
+    """Optimizer steps that a Trainer will make in epochs of a number of batches, according to its limits."""
     limit = trainer.limit_train_batches
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
     callbacks: Any = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
@@ -43,7 +43,7 @@ def steps_of(trainer: pl.Trainer, batches: int) -> int:
 
 
 def ends_step(trainer: pl.Trainer, batch_idx: int) -> bool:
-    """Whether an optimizer step follows a batch of an epoch, and gradients are not gathered any longer."""
+    """Whether an optimizer step follows a batch of an epoch, rather than further accumulation of gradients."""
     return trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
 
 
@@ -61,14 +61,14 @@ def parts_of(network: FusionNetwork | MultiSceneNetwork) -> dict[str, list[nn.Pa
 
 
 class FusionClassifier(pl.LightningModule):
-    """Cross-entropy training of a :class:`FusionNetwork`, or of several on a list of patches each.
+    """Cross-entropy training of a :class:`FusionNetwork`, or of several, each on its entry of a list of patches.
 
     The learning rate rises over the first tenth of the ``total_steps`` and falls to 0 along a cosine; that of a band
-    fusion is ``fusion_lr_scale`` times the optimizer's: logits have further to go. ``band_cost`` is the sparsity
-    penalty, the cost of keeping all bands open in units of the loss: none in the first tenth of the steps, full after
-    half of them, linear in between. ``optimizer`` makes one from parameter groups, ``seed`` is of everything random in
-    the network, ``class_weights`` are K. ``thaw_at`` says from which share of the training on a part (see
-    :func:`parts_of`) learns, 1 or more keeps it as it is; ``lr_scales`` are factors of the learning rates of parts.
+    fusion is ``fusion_lr_scale`` times the optimizer's, because its logits have further to go. ``band_cost`` is the
+    sparsity penalty for keeping all bands open, in units of the loss: none in the first tenth of the steps, full after
+    half of them, linear in between. ``optimizer`` makes an optimizer from parameter groups, ``seed`` is for everything
+    random in the network, ``class_weights`` are K. ``thaw_at`` is the share of the training after which a part (see
+    :func:`parts_of`) learns, with 1 or more it never does; ``lr_scales`` are factors of the learning rates of parts.
     """
 
     class_weights: Tensor
@@ -109,10 +109,10 @@ class FusionClassifier(pl.LightningModule):
         self.confusion = MulticlassConfusionMatrix(self.num_classes)
 
     def take_whitened(self, possible: bool) -> bool:
-        """Makes the module take whitened patches from now on if that is possible, and says whether it does.
+        """Makes the module take whitened patches from now on, if possible; returns whether it does.
 
-        Not if a linear part has a share, because it may see bands as they are. One without a share is left out. Nor
-        in a subclass with steps of its own, which call ``self.network.classify``.
+        It is not possible if a linear part has a share, because that may see unwhitened bands (one without a share is
+        left out), nor in a subclass that overrides the steps, which call ``self.network.classify``.
         """
         network = self.network
         possible &= all(getattr(type(self), name) is getattr(FusionClassifier, name) for name in _TAKE_PATCHES)
@@ -121,12 +121,12 @@ class FusionClassifier(pl.LightningModule):
         return self._whitened
 
     def logits(self, patches: Any) -> Tensor:
-        """Logits (B, K, H, W) of standardised patches, or of whitened ones where they come so."""
+        """Logits (B, K, H, W) of standardised patches, or of whitened patches once the module takes these."""
         network: Any = self.network
         return network.cnn(network.fusion(patches)) if self._whitened else network.classify(patches)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Makes dropout and gates a function of (seed, step), so that a resumed run draws the same."""
+        """Makes dropout and gates a function of (seed, step), so that a resumed run draws the same numbers."""
         self.steps_run += 1
         if self.network.fusion.gates is not None:
             self.network.fusion.gates.advance(self.global_step / self.total_steps)
@@ -148,15 +148,15 @@ class FusionClassifier(pl.LightningModule):
         return loss if gates is None or gates.settled else loss + self.band_price(self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the losses of an epoch that is not over."""
+        """Saves the losses of an unfinished epoch."""
         checkpoint["step_losses"] = [float(loss) for loss in self._losses]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Goes on with them."""
+        """Restores the losses of an unfinished epoch."""
         self._losses = list(checkpoint.get("step_losses", ()))
 
     def band_price(self, step: int) -> Tensor:
-        """What the open bands cost at a step, in units of the loss."""
+        """The sparsity penalty of the open bands at a step, in units of the loss."""
         gates = self.network.fusion.gates
         assert gates is not None, "a network without gates has no bands to pay for"
         charged = (step / self.total_steps - _FREE) / (_CHARGED - _FREE)
@@ -182,7 +182,7 @@ class FusionClassifier(pl.LightningModule):
         _log.info("epoch %d: training loss %.4f", self.current_epoch, loss)
 
     def check_finite(self) -> None:
-        """Raises :class:`DivergedError` if a loss was no finite number, or a number of the network is none."""
+        """Raises :class:`DivergedError` if a loss, or a number of the network, is not finite."""
         batch = next((i for i, loss in enumerate(self._losses) if not math.isfinite(loss)), None)
         if batch is None and all(bool(tensor.isfinite().all()) for tensor in self.network.state_dict().values()):
             return
@@ -216,7 +216,7 @@ class FusionClassifier(pl.LightningModule):
         _log.info("epoch %d: validation overall accuracy %.4f", self.current_epoch, result["overall_accuracy"])
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """One group for each part; no decay may pull at the fusion."""
+        """One parameter group for each part; the fusion has no weight decay."""
         parts = {name: list(parameters) for name, parameters in parts_of(self.network).items() if parameters}
         fusion = [name for name in parts if name in ("response", "group_weights")]
         optimizer = self.optimizer(
@@ -249,7 +249,7 @@ class FusionClassifier(pl.LightningModule):
 
 
 def _seed_all(seed: int, device: torch.device) -> None:
-    """Like ``torch.manual_seed``, which queues a stack trace for each kind of device that is absent, at each call."""
+    """Like ``torch.manual_seed``, which at each call queues a stack trace for each kind of device that is absent."""
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":
         torch.get_device_module(device).manual_seed(seed)
@@ -266,7 +266,7 @@ def confusion_matrix(
 ) -> NDArray[np.int64]:
     """Counts (K, K + 1), rows truth, columns prediction, of class indices 0..K-1.
 
-    Pixels without a prediction (-1) count as an extra column K, so that they are never right and never left out.
+    Pixels without a prediction (-1) count in an extra column K, so that they are wrong, not left out.
     """
     column = np.where(prediction < 0, num_classes, prediction)
     counts = np.bincount(truth.astype(np.int64) * (num_classes + 1) + column, minlength=num_classes * (num_classes + 1))
@@ -274,10 +274,10 @@ def confusion_matrix(
 
 
 def accuracies(confusion: NDArray[np.integer], *, names: Sequence[str]) -> dict[str, Any]:
-    """Overall accuracy, average accuracy, kappa, mean IoU and that of each class, from counts (K, K) or (K, K + 1).
+    """Overall accuracy, average accuracy, kappa, mean IoU and accuracy per class, from counts (K, K) or (K, K + 1).
 
-    Fractions 0-1; rows are the truth; averages run over the classes that occur in the truth, the accuracy of others is
-    None. Cohen's kappa is ``(p_o - p_e) / (1 - p_e)`` with the agreement p_o and the agreement p_e expected by chance
+    Fractions 0-1; rows are the truth; averages are over the classes that occur in the truth, and the accuracy of others
+    is None. Cohen's kappa is ``(p_o - p_e) / (1 - p_e)`` with the agreement p_o and that expected by chance, p_e
     (Cohen 1960, doi:10.1177/001316446002000104).
     """
     counts = confusion.astype(np.float64)
@@ -302,12 +302,12 @@ def accuracies(confusion: NDArray[np.integer], *, names: Sequence[str]) -> dict[
 
 
 def whole_batch(samples: Tensor) -> AbstractContextManager[object]:
-    """:class:`WholeBatch` where there are several ranks."""
+    """:class:`WholeBatch` if there are several ranks."""
     return WholeBatch(samples) if _are_several() else nullcontext()
 
 
 def number_over_ranks(samples: Tensor) -> int:
-    """How many samples all ranks have."""
+    """Number of samples over all ranks."""
     return int(_over_ranks(torch.tensor(len(samples), device=samples.device))) if _are_several() else len(samples)
 
 
@@ -316,12 +316,12 @@ def _are_several() -> bool:
 
 
 class WholeBatch(TorchFunctionMode):
-    """Has a network see a share of a batch as it would see the whole batch.
+    """Makes a network treat a share of a batch as part of the whole batch.
 
-    Rank r of R holds the samples r, r + R, ... of N. Within this context ``torch.randn`` of so many rows and all
-    dropout draw for N samples, from the one seed that all ranks start from, and keep the share of the rank; batch
-    normalisation goes by mean and variance over all N; and the mean cross-entropy is that of all N in each rank, so
-    that the mean over ranks of its gradients, which DDP takes, is the gradient in one process.
+    Rank r of R holds the samples r, r + R, ... of N. Within this context ``torch.randn`` with one row per sample and
+    all dropout draw for N samples, from the seed common to all ranks, and keep the share of the rank; batch
+    normalisation uses mean and variance over all N; and the mean cross-entropy is that of all N in each rank, so
+    that the mean of its gradients over ranks, as in DDP, is the gradient in one process.
 
     ``samples`` is a tensor with a row for each sample of the share.
     """
@@ -332,7 +332,7 @@ class WholeBatch(TorchFunctionMode):
         self._total = number_over_ranks(samples)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Calls a function of torch, or what takes its place."""
+        """Calls a function of torch, or its replacement."""
         if func in (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d):
             return self._dropout(func, *args, **(kwargs or {}))
         replaced = {torch.randn: self._randn, F.batch_norm: self._batch_norm, F.cross_entropy: self._cross_entropy}
@@ -401,7 +401,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        """The sum over ranks of the gradients: what one rank holds is part of the sum of each."""
+        """The sum over ranks of the gradients: the values of one rank are part of the sum in each."""
         return _Sum.forward(ctx, gradients[0])
 
 

@@ -1,6 +1,6 @@
 """The model file: tensors and a JSON header in one ``model.safetensors``, all that is needed to use the model.
 
-The format holds numbers and text only, so that nothing in a file from elsewhere can execute.
+The format holds only numbers and text, so that nothing in an untrusted file can execute.
 Source: https://huggingface.co/docs/safetensors
 """
 
@@ -45,7 +45,7 @@ class ClassList:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ModelHeader:
-    """What a model file says of its network."""
+    """The description of a network in its model file."""
 
     bands: Bands  # C, in the order of the network's input
     groups: tuple[BandGroup, ...]
@@ -96,7 +96,7 @@ class ModelHeader:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> ModelHeader:
-        """A header from what :meth:`to_dict` gave; :class:`InputError` for one of another format version."""
+        """A header from the result of :meth:`to_dict`; :class:`InputError` for another format version."""
         if (version := content["format_version"]) != FORMAT_VERSION:
             older = isinstance(version, int) and version < FORMAT_VERSION
             advice = (
@@ -119,7 +119,7 @@ class ModelHeader:
 
 
 def save_model(path: Path, network: FusionNetwork, *, header: ModelHeader) -> None:
-    """Writes a network and its header, with a new checksum; equal ones give byte-identical files."""
+    """Writes a network and its header, with a new checksum; equal networks give byte-identical files."""
     from safetensors.torch import save
 
     from hsfusion.training.building import check_can_be_saved
@@ -132,7 +132,7 @@ def save_model(path: Path, network: FusionNetwork, *, header: ModelHeader) -> No
 
 
 def read_header(path: Path) -> ModelHeader:
-    """Reads the header of a model file, without torch; the tensors are not looked at."""
+    """Reads the header of a model file, without torch; the tensors are not read."""
     with _opened(path, "numpy") as file:
         return ModelHeader.from_dict(json.loads(file.metadata()[_KEY]))
 
@@ -149,7 +149,7 @@ def read_statistics(path: Path) -> tuple[NDArray[np.floating], NDArray[np.floati
 def load_model(path: Path) -> tuple[FusionNetwork, ModelHeader]:
     """Reads a network, in evaluation mode, and its header; nothing in the file is executed.
 
-    A file that was changed since it was written, or that holds numbers that are not finite, is an :class:`InputError`.
+    A file that was changed after it was written, or that holds numbers that are not finite, raises :class:`InputError`.
     """
     from hsfusion.training.building import build_network
 
@@ -172,7 +172,7 @@ def load_model(path: Path) -> tuple[FusionNetwork, ModelHeader]:
 
 
 def digest(content: Mapping[str, Any], tensors: Iterable[tuple[str, str, tuple[int, ...], bytes]]) -> str:
-    """SHA-256 of a header, but for its checksum, and of tensors: name, type, shape and little-endian bytes of each."""
+    """SHA-256 of a header without its checksum, and of tensors: name, type, shape and little-endian bytes of each."""
     plain = {key: value for key, value in content.items() if key != "checksum"}
     hashed = hashlib.sha256(json.dumps(plain, sort_keys=True, allow_nan=False).encode())
     for name, dtype, shape, data in sorted(tensors, key=lambda tensor: tensor[0]):
@@ -188,7 +188,7 @@ def _part(named: tuple[str, Tensor]) -> tuple[str, str, tuple[int, ...], bytes]:
 
 @contextmanager
 def _opened(path: Path, framework: str) -> Iterator[Any]:
-    """A model file; whatever is wrong with it becomes one line that names it."""
+    """An open model file; any error becomes one line that names it."""
     try:
         if not path.is_file():  # a pipe would wait for ever
             raise InputError(path, "file", "missing", "a model.safetensors", _FIX)

@@ -1,4 +1,4 @@
-"""Transferring a trained network to another scene: bands by wavelength, classes and further rasters by name."""
+"""Transfer of a trained network to another scene: bands by wavelength, classes and further rasters by name."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from hsfusion.spectra.resampling import BandPrediction, predict_bands, resamplin
 from hsfusion.training.building import WeightReadout, build_network
 from hsfusion.training.model_file import ModelHeader
 
-# channels of which the new bands predict a smaller share of the variance are named
+# channels are named if the new bands predict a smaller share of their variance
 _LEAST_R2 = 0.5
-# a group, or one channel's response in it, of which less than this is covered says nothing about the rest
+# if less than this of a group, or of a channel's response in it, is covered, the rest is unknown
 _LEAST_COVERED = 0.01
 _SMALL = 0.01  # weight of a new raster at first, in multiples of the mean group weight
 _ORIGINS = ("copied", "resampled", "fresh")
@@ -34,7 +34,7 @@ TransferredTensor = tuple[Tensor, str]
 
 
 class GroupOrigin(NamedTuple):
-    """A group or raster of the new network, and where it comes from."""
+    """A group or raster of the new network, and its origin."""
 
     name: str
     old: int | None  # its place among the old groups and rasters, None for a new raster
@@ -47,7 +47,7 @@ class TransferPlan:
 
     old: Bands  # C
     new: Bands  # C'
-    share: NDArray[np.float64]  # (C + E, C' + E'), what each new band or layer takes over of each old one
+    share: NDArray[np.float64]  # (C + E, C' + E'), share of each old band or layer that goes to each new one
     prediction: BandPrediction
     rows: tuple[GroupOrigin, ...]  # G', groups and rasters
 
@@ -93,7 +93,7 @@ class TransferReport:
         return replace(self, resampled=resampled, fresh=(*fitted, *self.fresh))
 
     def coverage_lines(self) -> list[str]:
-        """What the new bands cover, as a text table, line by line."""
+        """Coverage by the new bands as a text table, line by line."""
         width = max(len("group"), *(len(group.name) for group in self.groups))
         table = [f"{'group':{width}}  weight  covered"]
         table += [f"{g.name:{width}}  {g.weight:6.3f}  {100 * g.coverage:5.1f} %" for g in self.groups]
@@ -111,7 +111,7 @@ class TransferReport:
         return table
 
     def _prediction(self) -> str:
-        """How well the new bands predict the channels, and which they do not."""
+        """How well the new bands predict the channels, and which channels they predict poorly."""
         r2, poor = self.expected_r2, [str(m) for m, of in enumerate(self.expected_r2) if of < _LEAST_R2]
         text = f"channels predicted from the new bands: R2 {min(r2):.2f} to {max(r2):.2f}, median {median(r2):.2f}"
         return f"{text}; below {_LEAST_R2} in {len(poor)} of {len(r2)}: {', '.join(poor)}" if poor else text
@@ -148,23 +148,23 @@ def transfer(
     """Transfers a trained network to another sensor, other rasters and other classes.
 
     Folded, the matrix of the network is applied to the bands that :func:`predict_bands` predicts from the new ones, and
-    is a free convolution there; the linear part moves alike. Where responses are kept, or group weights depend on the
-    pixels (instance kinds), each response, times the gates, is a density over wavelength that
+    is a free convolution there; the linear part is transferred likewise. If responses are kept, or group weights depend
+    on the pixel (instance kinds), each response, times the gates, is a density over wavelength that
     :func:`hsfusion.spectra.resampling.resampling_matrix` distributes over the new bands; a group of which less than 1 %
     is covered is dropped. CNN and classes of the same name are copied; others start from scratch, new
     rasters with a hundredth of the mean group weight.
 
     Args:
-        network: the trained network; left as it is.
-        header: of its model file.
+        network: the trained network; not changed.
+        header: the header of its model file.
         bands: C' bands of the new scene.
         sources: name and number of layers of each further raster of the new scene.
         class_names: K' names of the new scene's classes.
         fresh_classes: those of them that start from scratch, even if the model has a class of that name.
-        responses: folded; or kept, for training on: a whitened network is folded for its whitened bands, then.
+        responses: folded; or kept, for further training: a whitening network is then folded onto its whitened bands.
 
     Returns:
-        the new network; what is random in it is drawn from torch's global generator.
+        the new network; its random numbers come from torch's global generator.
 
     Raises:
         InputError: if two classes of a scene have one name, or the new bands cover no group.
@@ -200,7 +200,7 @@ def transfer(
 
 
 def _origins(header: ModelHeader, left: Sequence[int], sources: Sequence[tuple[str, int]]) -> tuple[GroupOrigin, ...]:
-    """The groups that are left, then the rasters of the new scene."""
+    """The remaining groups, then the rasters of the new scene."""
     old = {source: row for row, source in enumerate(header.sources, len(header.groups))}
     rasters = (GroupOrigin(name, old.get((name, layers)), layers) for name, layers in sources)
     return (*(GroupOrigin(header.groups[g].name, g) for g in left), *rasters)
@@ -262,7 +262,7 @@ def _coverages(
 ) -> tuple[list[GroupCoverage], float]:
     """Weight and coverage of each group and raster, and the share of all band weights that is not covered.
 
-    Predicted group weights are those of the mean spectrum; a free convolution is split at the limits of the groups.
+    Predicted group weights are those at the mean spectrum; a free convolution is split at the limits of the groups.
     """
     bands, groups, rasters = header.bands, header.groups, header.sources
     edge = 2 * network.fusion.margin + 1
@@ -283,7 +283,7 @@ def _coverages(
     coverages = []
     names = [group.name for group in groups] + [name for name, _ in rasters]
     for name, row, members in zip(names, weights, inside, strict=True):
-        of = row if row.sum() > 0 else members.astype(float)  # behind closed gates all of its bands are alike
+        of = row if row.sum() > 0 else members.astype(float)  # behind closed gates all of its bands count equally
         coverages.append(GroupCoverage(name, float(row.sum()), float(of @ covered / max(of.sum(), 1e-300))))
     return coverages, float(learned.weight[: len(bands)] @ (1 - covered[: len(bands)]))
 
@@ -299,7 +299,7 @@ def _covered_groups(coverages: Sequence[GroupCoverage], old: Bands, new: Bands) 
 
 
 def _statistics_tensors(plan: TransferPlan) -> dict[str, TransferredTensor]:
-    """Mean, standard deviation and covariance of the new bands, as far as the old ones say."""
+    """Mean, standard deviation and covariance of the new bands, as far as the old ones determine them."""
     prediction = plan.prediction
     triangle = prediction.covariance[np.triu_indices(len(prediction.mean))]
     return {
@@ -312,7 +312,7 @@ def _statistics_tensors(plan: TransferPlan) -> dict[str, TransferredTensor]:
 def _predicted_tensors(
     network: FusionNetwork, plan: TransferPlan, start: Mapping[str, Tensor]
 ) -> dict[str, TransferredTensor]:
-    """The folded matrix of the network, moved to the new bands; new rasters start with small weights."""
+    """The folded matrix of the network, transferred to the new bands; new rasters start with small weights."""
     fresh = torch.tensor([False] * len(plan.new) + [row.old is None for row in plan.layers])
     weight = torch.from_numpy(plan.prediction.channels(_matrix(network)))
     known = torch.from_numpy(plan.prediction.known)
@@ -325,7 +325,7 @@ def _predicted_tensors(
 def _linear_tensors(
     network: FusionNetwork, plan: TransferPlan, classes: Mapping[str, int | None]
 ) -> dict[str, TransferredTensor]:
-    """The linear part, moved to the new bands; it counts for nothing where a class is new."""
+    """The linear part, transferred to the new bands; its share is 0 if a class is new."""
     if network.linear is None:
         return {}
     old = {name: value.cpu().double() for name, value in network.linear.state_dict().items()}
@@ -344,7 +344,7 @@ def _linear_tensors(
 def _fusion_tensors(
     fusion: BandFusion, plan: TransferPlan, start: Mapping[str, Tensor]
 ) -> dict[str, TransferredTensor]:
-    """Groups, responses on the new bands, what is let through, and the weights of the groups that are left."""
+    """Groups, responses on the new bands, openness, and the weights of the remaining groups."""
     with torch.no_grad():
         reached = (fusion.response * fusion.openness).cpu().double().numpy()  # (G, M, C + E)
         open_share = fusion.open_share.cpu().double().numpy()  # (G, M)
@@ -375,7 +375,7 @@ def _fusion_tensors(
 def _cnn_tensors(
     network: FusionNetwork, classes: Mapping[str, int | None], start: Mapping[str, Tensor]
 ) -> dict[str, TransferredTensor]:
-    """The CNN as it is, but for the rows of its classifier: of each new class the old row, None for a new one."""
+    """The CNN unchanged, except for the rows of its classifier: the old row of each class, None for a new one."""
     tensors: dict[str, TransferredTensor] = {f"cnn.{k}": (v, "copied") for k, v in network.cnn.state_dict().items()}
     any_known = any(row is not None for row in classes.values())
     for name in ("cnn.classifier.weight", "cnn.classifier.bias"):
@@ -390,7 +390,7 @@ def _cnn_tensors(
 def _group_weight_tensors(
     group_sum: WeightedSum, rows: tuple[GroupOrigin, ...]
 ) -> tuple[dict[str, TransferredTensor], NDArray | float]:
-    """Weights of the new groups, and a factor (M,) or 1 that undoes what the constraint makes of their new number."""
+    """Weights of the new groups, and a factor (M,) or 1 that undoes their renormalisation by the constraint."""
     raw = group_sum.raw.detach().cpu()  # (G,) or (G, M)
     kept = raw[[row.old for row in rows if row.old is not None]]
     small = _small(kept, group_sum, fresh=len(rows) - len(kept))
