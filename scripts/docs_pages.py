@@ -61,7 +61,7 @@ def commands_page() -> str:
         "Made from the files that `hsfusion COMMAND --help` reads.",
         table(["command", "what it does"], rows),
     ]
-    for command in ("train", "finetune", "predict"):
+    for command in ("train", "finetune", "predict", "evidence"):
         parts += _command_part(f"hsfusion {command}", command)
     for name in ("weights", "inspect"):
         parts += [f"## hsfusion {name}", f"```text\n{help_of(name)}\n```"]
@@ -73,7 +73,7 @@ def commands_page() -> str:
 
 def _command_part(title: str, config_name: str, text: str = "") -> list[str]:
     groups, keys = groups_and_keys(config_name)
-    if config_name.startswith(("finetune", "benchmark")) and any(key == "select" for key, *_ in keys):
+    if config_name.startswith(("finetune", "evidence", "benchmark")) and any(key == "select" for key, *_ in keys):
         text += " It takes the groups and keys of [hsfusion train](#hsfusion-train), too; these are its own."
         common = {key for key, *_ in groups_and_keys("train")[1]}
         groups, keys = [], [entry for entry in keys if entry[0] not in common]
@@ -87,7 +87,7 @@ def _command_part(title: str, config_name: str, text: str = "") -> list[str]:
 
 def settings_page() -> str:
     """Every field of the settings: key of the command line, type, default, range and meaning."""
-    comments = commented_keys(CONF, "train", "predict", "benchmark_evidence")
+    comments = commented_keys(CONF, "train", "predict", "evidence")
     parts = ["# Settings in Python", "Frozen dataclasses, which are also the schema of the command line."]
     for settings in _SETTINGS:
         said = {name: " ".join(text.split()) for name, text in _ATTRIBUTE.findall(settings.__doc__ or "")}

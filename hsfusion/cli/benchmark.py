@@ -1,9 +1,10 @@
-"""``hsfusion benchmark``: comparisons of methods, evidence on band weights, and speed."""
+"""``hsfusion evidence``, and ``hsfusion benchmark``: comparisons of methods, and speed."""
 
 from __future__ import annotations
 
 import difflib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from hsfusion.cli.app import command_again, plain, run_app, words_again
-from hsfusion.cli.main import shown
+from hsfusion.cli.main import COMMAND, shown
 from hsfusion.cli.words import CONF, hydra_words
 from hsfusion.errors import InputError
 
@@ -149,7 +150,7 @@ def evidence(cfg: DictConfig) -> None:
         str(cfg.folder),
         settings=settings_of(cfg),
         plan=plan,
-        command=command_again("benchmark evidence"),
+        command=command_again("evidence"),
         configuration=OmegaConf.to_yaml(OmegaConf.create(values), resolve=True),
     )["verdict"]
     print(f"verdict: {verdict['word']}", *verdict["sentences"], sep="\n  ")
@@ -176,7 +177,6 @@ KINDS = {
     "accuracy": (accuracy, "networks and baselines on the same pixels, over several seeds or a suite"),
     "sensors": (sensors, "networks on a scene as other sensors would see it: would Sentinel-2 be enough?"),
     "finetune": (finetune, "fine-tuning against training from scratch, on the same few labels"),
-    "evidence": (evidence, "how stable and how faithful the band weights are, over seeds and draws of training pixels"),
     "train": (speed, "samples per second of train, a bare loop, and a loop with a Dataset of single patches"),
     "read": (speed, "time to read a cube, against a raw read of its bytes, rasterio and spectral"),
     "predict": (speed, "pixels per second of predict, a loop over patches, and the bare network"),
@@ -185,16 +185,17 @@ KINDS = {
 
 
 def command() -> None:
-    """Entry point of the command; its first argument is what to measure."""
+    """Entry point of both commands; the first argument of a benchmark is what to measure."""
+    if os.environ[COMMAND] == "evidence":
+        run_app(evidence, "evidence")
+        return
     kind = next((word for word in sys.argv[1:2] if "=" not in word and not word.startswith("-")), None)
     if kind is None and {"-h", "--help"} & set(sys.argv[1:]):
-        print("Usage: hsfusion benchmark KIND [key=value ...]\n")
-        print("\n".join(f"  {name:<10}{text}" for name, (_, text) in KINDS.items()))
-        print("\nhsfusion benchmark KIND --help lists its keys.")
+        kinds = (f"  {name:<10}{text}" for name, (_, text) in KINDS.items())
+        print("hsfusion benchmark KIND [key=value ...]\n", *kinds, "\nKeys: hsfusion benchmark KIND --help", sep="\n")
         return
     if kind not in KINDS:
-        close = difflib.get_close_matches(kind or "", KINDS, 1)
-        fix = f"hsfusion benchmark {close[0] if close else 'accuracy'}"
+        fix = f"hsfusion benchmark {(*difflib.get_close_matches(kind or '', KINDS, 1), 'accuracy')[0]}"
         raise InputError("command line", "benchmark", kind, " | ".join(KINDS), fix)
     del sys.argv[1]
     task = KINDS[kind][0]

@@ -26,9 +26,8 @@ def command() -> None:
         raise InputError("command line", "shell", shell or "missing", "bash | zsh | fish", how)
     lists = {f"benchmark {kind}": _words(f"benchmark_{kind}") for kind in KINDS}  # the longest command first
     lists |= {"benchmark": [*KINDS], "completion": ["bash", "zsh", "fish"]}
-    lists |= {name: _words(name) for name in ("train", "finetune", "predict")}
     lists |= {"inspect": [f"{key}=" for key in scene_keys()] + ["--plot"], "weights": ["select=", "width=", "out="]}
-    lists |= {"": [*COMMANDS]}
+    lists |= {name: _words(name) for name in ("train", "finetune", "predict", "evidence")} | {"": [*COMMANDS]}
     if shell == "fish":
         ends = {"": r"\S*\z", "benchmark": r"benchmark +\S*\z"}  # of which the next word is one of a list
         print(*(_FISH.format(ends.get(name, f"{name} "), " ".join(lists[name])) for name in lists), sep="\n")

@@ -24,13 +24,15 @@ COMMANDS = {
     "predict": "classify a scene of any size with a trained model into a georeferenced map",
     "weights": "plot and compare the band weights of runs, and choose bands: hsfusion weights RUN [RUN ...]",
     "inspect": "show what a file holds and what looks wrong with it: hsfusion inspect FILE",
-    "benchmark": "measure: benchmark accuracy | evidence | finetune | sensors | train | read | predict | fusion",
+    "evidence": "train over seeds and draws of training pixels, and judge the weights: hsfusion evidence folder=FOLDER",
+    "benchmark": "measure: benchmark accuracy | finetune | sensors | train | read | predict | fusion",
     "completion": "print a script that completes commands and keys: hsfusion completion bash | zsh | fish",
 }
 COMMAND = "HSFUSION_COMMAND"  # environment variable with its name, for the processes of a distributed run
 # command -> module, where it has another name. One named inspect would hide Python's own from every file that is run
 # beside it, as in a distributed run.
-_MODULES = {"inspect": "pages", "weights": "pages", **dict.fromkeys(("train", "finetune", "predict"), "commands")}
+_MODULES = {"inspect": "pages", "weights": "pages", "evidence": "benchmark"}
+_MODULES |= dict.fromkeys(("train", "finetune", "predict"), "commands")
 # what the machine, not the input, is to blame for
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM}
 _MACHINE |= {errno.EEXIST, errno.ENOTDIR}  # a file where a folder has to be
@@ -77,6 +79,7 @@ class Interrupted(SystemExit):
 def _run(args: list[str]) -> int:
     """Runs a command to its end, or to the first signal that stops it; a second signal ends the process at once."""
     received: list[int] = []
+    args = args[1:] if args[:2] == ["benchmark", "evidence"] else args  # its former name
 
     def terminate(number: int, frame: object) -> None:
         if received:
@@ -92,7 +95,7 @@ def _run(args: list[str]) -> int:
         return guarded(lambda: _dispatch(args))
     except Interrupted as interruption:
         if is_first_process():
-            continues = interruption.continues or args[:1] == ["predict"] or args[:2] == ["benchmark", "evidence"]
+            continues = interruption.continues or args[0] in ("predict", "evidence")
             same = f"{'Continue' if continues else 'Start again'} with: {shown('hsfusion', *args)}"
             _tell(f"hsfusion: interrupted. {interruption.advice or same}")
         return 128 + received[0]

@@ -35,7 +35,7 @@ Keys, as in hsfusion train scene=file (scene.KEY=value also works):
 Draws the learned band weights of runs, compares them, and reports how far they can be trusted.
 
 RUN is a run folder of hsfusion train or finetune; several runs must have the same bands. Or it is one folder of
-hsfusion benchmark evidence, of which everything is drawn.
+hsfusion evidence, of which everything is drawn.
 
 select=K    chooses K bands by weight, far enough apart not to be redundant: selected_K.csv, with centre and width of a
             filter for each, and groups/selected_K.yaml, to train on these bands only

@@ -57,7 +57,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class EvidenceSettings(Settings):
-    """How evidence is collected. Every field is a key of conf/benchmark_evidence.yaml, which explains them."""
+    """How evidence is collected. Every field is a key of conf/evidence.yaml, which explains them."""
 
     resamples: int = within(6, 1)
     seeds: int = within(5, 1)

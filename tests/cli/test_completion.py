@@ -47,7 +47,7 @@ def completed(script, line):
         ("hsfusion finetune pre", ["pretrained="]),
         ("hsfusion finetune model.wid", []),
         ("hsfusion predict prec", ["precision=float32", "precision=bf16"]),
-        ("hsfusion benchmark evidence top_k_s", ["top_k_seeds="]),
+        ("hsfusion evidence top_k_s", ["top_k_seeds="]),
         ("hsfusion benchmark accuracy run_d", []),
         ("hsfusion weights runs/a sel", ["select="]),
     ],

@@ -206,13 +206,14 @@ def test_commands_of_a_page_run(page, here, hsfusion, monkeypatch):
     for name in ("training.train", "training.train_jointly", "finetuning.finetune"):
         monkeypatch.setattr(f"hsfusion.runs.{name}", train)
     monkeypatch.setattr("hsfusion.benchmarks.comparisons.compare_sensors", train)
+    monkeypatch.setattr("hsfusion.evidence.stages.gather_evidence", train)
     for line in "".join(blocks_of(page, "bash")[0]).splitlines():
         program, command, *words = shlex.split(line, comments=True)
         assert program == "hsfusion", f"{line}: mark blocks with other programs as not run"
         before = len(trained)
         done = hsfusion(command, *words, cwd=here)
         assert (done.returncode, done.stderr.count("error")) == (0, 0), f"{line}\n{done.stderr}"
-        assert (len(trained) - before == 1) == (command in ("train", "finetune", "benchmark")), line
+        assert (len(trained) - before == 1) == (command in ("train", "finetune", "evidence", "benchmark")), line
 
 
 def test_blocks_that_are_not_run_say_why_and_are_of_known_languages():

@@ -47,7 +47,7 @@ CASES = [
     ("train", ["split=fixed"], "split.test is missing, expected a file"),
     ("predict", [], "run is missing, expected a run folder, or a model.safetensors"),
     ("finetune", [], "pretrained is missing, expected a run folder, or a model.safetensors"),
-    ("benchmark_evidence", [], "folder is missing, expected a folder"),
+    ("evidence", [], "folder is missing, expected a folder"),
     ("train", [*FILE, "scene.scale=x"], "scene.scale is x, expected a number"),
     ("train", [*FILE, "scene.unlabelled=null"], "scene.unlabelled is null, expected a code, or a list of codes"),
     ("train", ["model.fusion=chanel"], "model.fusion is chanel, expected scalar , channel"),
@@ -312,7 +312,7 @@ def test_name_of_a_run_is_that_of_one_folder(name):
         assert run_folder(OmegaConf.create({"name": name, "run_dir": None})).parent.name == str(name)
 
 
-@pytest.mark.parametrize("command", ["train", "finetune", "predict", "benchmark evidence", "benchmark fusion"])
+@pytest.mark.parametrize("command", ["train", "finetune", "predict", "evidence", "benchmark fusion"])
 def test_help_shows_each_key_of_a_command_with_its_comment_and_no_other(hsfusion, tmp_path, command):
     done = hsfusion(*command.split(), "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -325,7 +325,7 @@ def test_help_shows_each_key_of_a_command_with_its_comment_and_no_other(hsfusion
         hidden = config_name.startswith("benchmark") and key in of_runs
         assert shown != hidden, key
     assert "hydra" not in done.stdout.replace("${hydra:", "")
-    assert ("\n  model.width=" in done.stdout) == (command in ("train", "benchmark evidence"))
+    assert ("\n  model.width=" in done.stdout) == (command in ("train", "evidence"))
 
 
 def test_help_shows_the_keys_of_the_choices_on_the_command_line(hsfusion, tmp_path):

@@ -56,7 +56,7 @@ def evidence_of(folder, *words):
 
 def configured(folder, *words):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("benchmark_evidence", overrides=[f"folder={folder}", *words])
+        return compose("evidence", overrides=[f"folder={folder}", *words])
 
 
 def tiny_task(folder):
@@ -485,7 +485,7 @@ def test_copied_bands_in_the_windows_are_named_in_the_verdict(changed_scene, tmp
 def test_killed_evidence_goes_on_in_parallel_and_ends_as_that_of_one_process(tiny, tmp_path):
     _, found = tiny
     words = [word for word in (*TINY, *SMALL_TOP_K) if not word.startswith("jobs=")]
-    command = [str(Path(sys.executable).with_name("hsfusion")), "benchmark", "evidence", "folder=e", "jobs=2", *words]
+    command = [str(Path(sys.executable).with_name("hsfusion")), "evidence", "folder=e", "jobs=2", *words]
     run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
     while not list(tmp_path.glob("e/runs/*/metrics.json")) and time.monotonic() < deadline:
@@ -505,7 +505,7 @@ def test_killed_evidence_goes_on_in_parallel_and_ends_as_that_of_one_process(tin
 @pytest.mark.posix
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_evidence_ends_at_once_and_leaves_nothing_half_done(tmp_path, number, code):
-    command = [str(Path(sys.executable).with_name("hsfusion")), "benchmark", "evidence", "folder=e", *TINY]
+    command = [str(Path(sys.executable).with_name("hsfusion")), "evidence", "folder=e", *TINY]
     command += ["jobs=2", "trainer.max_epochs=2000"]
     run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 200

@@ -60,7 +60,7 @@ def folder(hsfusion, run, tmp_path_factory):
     for words, small in (
         (["finetune", "pretrained=train", *ON_DESIS, "run_dir=finetune"], False),
         (["predict", "run=train", *cube, "out=predict/map.tif", *PREDICT], False),
-        (["benchmark", "evidence", "folder=evidence", *EVIDENCE], True),
+        (["evidence", "folder=evidence", *EVIDENCE], True),
     ):
         done = hsfusion(*words, cwd=folder, small=small)
         assert done.returncode == 0, done.stderr

@@ -36,7 +36,7 @@ def stopped_by(number, words, monkeypatch, *, before=lambda: None):
         (["train", "name=my run"], "Start again with: hsfusion train 'name=my run'"),
         (["weights", "a"], "Start again with: hsfusion weights a"),
         (["benchmark", "accuracy"], "Start again with: hsfusion benchmark accuracy"),
-        (["benchmark", "evidence", "folder=e"], "Continue with: hsfusion benchmark evidence folder=e"),
+        (["benchmark", "evidence", "folder=e"], "Continue with: hsfusion evidence folder=e"),
         (["predict", "run=r", "scene=a.img"], "Continue with: hsfusion predict run=r scene=a.img"),
     ],
 )

@@ -101,7 +101,7 @@ def write_evidence(folder, *, seeds=2, resamples=2, without=()):
     content = {
         "scene": "made up",
         "fusion": "channel",
-        "command": "hsfusion benchmark evidence folder=evidence seeds=2",
+        "command": "hsfusion evidence folder=evidence seeds=2",
         "sources": [],
         "split": {"kind": "blocks", "leakage": 0.0},
         "bands": {"wavelength_nm": NM.tolist(), "fwhm_nm": None, "good": [True] * NM.size},
@@ -424,7 +424,7 @@ def test_the_page_of_an_evidence_folder_shows_its_figures(tmp_path, undrawn):
 
 
 def test_evidence_of_one_classifier_on_one_kind_of_split_is_drawn(tmp_path, undrawn):
-    """As benchmark evidence leaves it by default, and with random_split=null."""
+    """As an evidence run leaves it by default, and with random_split=null."""
     folder = write_evidence(tmp_path / "evidence")
     content = json.loads((folder / "evidence.json").read_text())
     del content["top_k"]["blocks"]["network"], content["top_k"]["random"]

@@ -26,7 +26,7 @@ def content():
     return {
         "scene": "made up",
         "fusion": "channel",
-        "command": "hsfusion benchmark evidence",
+        "command": "hsfusion evidence",
         "sources": [],
         "split": {"kind": "blocks", "leakage": 0.0},
         "bands": {"wavelength_nm": NM.tolist(), "fwhm_nm": None, "good": [True] * (NM.size - 1) + [False]},
