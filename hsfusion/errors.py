@@ -1,4 +1,4 @@
-"""The errors a user can cause or meet, each with the exit code the command line ends with; and text safe to print."""
+"""Errors that a user can cause or meet, each with the exit code of the command; and text that is safe to print."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ STOP_SIGNALS = [
 
 
 def is_first_process() -> bool:
-    """Whether this process is the only one of a command, or the first of those that torchrun or Lightning start."""
+    """Whether this process is the only one of a command, or the first of those started by torchrun or Lightning."""
     return {os.environ.get(rank, "0") for rank in ("RANK", "LOCAL_RANK")} == {"0"}
 
 
 def printable(text: object, *, longest: int | None = 200) -> str:
-    r"""Text of any origin in one line that cannot steer a terminal, cut after ``longest`` letters.
+    r"""Text of any origin in one line that cannot control a terminal, truncated after ``longest`` characters.
 
     Letters of all scripts stay as they are. What :meth:`str.isprintable` says is none (control characters, line breaks,
     what turns the direction of writing, lone surrogates) is shown as ``\n``, ``\x1b``, or, from DEL on, as ``\u202e``,
@@ -46,7 +46,7 @@ class HsFusionError(Exception):
 
 
 class InputError(HsFusionError):
-    """Something the user gave (a file, a field, a configuration value) is not what it has to be."""
+    """Invalid input from the user: a file, a field or a configuration value."""
 
     def __init__(self, source: object, field: str, value: object, expected: str, fix: str) -> None:
         """Words one line, ``<source>: <field> is <value>, expected <expected>. Fix: <fix>``; a fix is an imperative."""
@@ -66,6 +66,6 @@ class EnvironmentFailure(HsFusionError):
 
 
 class DivergedError(HsFusionError):
-    """The loss stopped being a finite number."""
+    """The loss became infinite or NaN."""
 
     exit_code = 4

@@ -1,4 +1,4 @@
-"""Every file that is written gets its name when it is whole and on the disk; until then the older one stays."""
+"""Writing files: each gets its name when it is complete and on disk; until then the older one stays."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _TRIES = 20 if os.name == "nt" else 1
 def publish(path: str | Path, *, sidecar: str = "") -> Iterator[Path]:
     """Yields the temporary path of a file, beside its own, which it gets if the block ends without an error.
 
-    Before that the file is flushed to the disk (fsync), after it the folder, which is made where it is missing. A
-    process that is killed at any time leaves the older file or the new one, whole. A second file may lie beside: of
-    ``<path><sidecar>`` an older one goes where the block writes none.
+    Before that the file is flushed to disk (fsync), and afterwards its folder, which is created if missing. A process
+    killed at any time leaves either the older file or the new one, complete. There may be a second file: an older
+    ``<path><sidecar>`` is removed if the block writes none.
 
     Raises:
         EnvironmentFailure: for every :class:`OSError`.
@@ -67,7 +67,7 @@ def seal(path: Path) -> None:
 
 
 def is_sealed(path: Path) -> bool | None:
-    """Whether a file is, to the bit, what :func:`seal` left; None where nothing like a digest is at its end."""
+    """Whether a file is unchanged since :func:`seal`, bit for bit; None if there is no digest at its end."""
     with open(path, "rb") as file:
         rest = max(0, file.seek(0, os.SEEK_END) - SEAL_BYTES)
         file.seek(rest)

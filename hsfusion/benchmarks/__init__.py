@@ -1,1 +1,1 @@
-"""Benchmarks: methods beside each other on the same pixels, and speed beside what else there is."""
+"""Benchmarks: comparisons of methods on the same pixels, and of speed with other libraries."""

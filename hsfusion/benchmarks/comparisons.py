@@ -1,6 +1,6 @@
-"""Methods beside each other on the same pixels, over several seeds: networks and classifiers, sensors, fine-tuning.
+"""Comparisons of methods on the same pixels, over several seeds: networks and baselines, sensors, fine-tuning.
 
-Each comparison yields a row for each method and seed when it is ready; ``table`` shows the means over the seeds.
+Each comparison yields a row per method and seed as soon as it is ready; ``table`` shows the means over the seeds.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from hsfusion.trust.baselines import BASELINES, paired_interval
 
 _METRICS = ("overall_accuracy", "average_accuracy", "kappa")
 _HEADS: tuple[str, ...] = (
-    *("scene", "method", "overall accuracy", "average", "bands in use", "best baseline", "ahead (95 % interval)"),
+    *("scene", "method", "overall accuracy", "average", "bands in use", "best baseline", "lead (95 % interval)"),
     *("wins", "leakage", "seconds"),
 )
 
@@ -109,7 +109,7 @@ def compare_finetuning(
     labels: Sequence[int | None],
     scratch_epochs: int,
 ) -> Iterator[Row]:
-    """Fine-tuning beside training from scratch on the same numbers of training pixels of each class, None for all.
+    """Fine-tuning against training from scratch on the same numbers of training pixels per class, None for all.
 
     ``models`` are by seed, from :func:`pretrained_models`.
     """
@@ -266,7 +266,7 @@ def _spread(of: dict[str, float], number: int) -> str:
 
 
 def _beside(rows: Sequence[Row], method: str) -> tuple[str, str, str]:
-    """The best baseline, how far the network is ahead of it, and on how many of the splits."""
+    """The best baseline, the lead of the network over it, and on how many of the splits the network is ahead."""
     if (gain := ahead(rows, method)) is None:
         return "", "", ""
     interval = "" if gain["low"] is None else f" ({gain['low']:+.4f} to {gain['high']:+.4f})"

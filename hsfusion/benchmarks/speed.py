@@ -1,7 +1,7 @@
-"""Speed of reading and predicting a scene, and of summing with WeightedSum, beside what else there is.
+"""Speed of reading and predicting a scene, and of summing with WeightedSum, compared with alternatives.
 
 Each benchmark is a frozen dataclass of what is measured, and each of its fields is a key of the configuration.
-``measure`` gives plain values; ``table`` gives lines of text that show them.
+``measure`` returns plain values; ``table`` returns lines of text that show them.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ class PredictBenchmark(_OnDevice):
         return [*lines, f"{result['bands']} bands{peak}"]
 
     def _patch_loop(self, network: FusionNetwork, scene: Scene) -> Work:
-        """What toolboxes do: a patch for each pixel, in batches, through the same network."""
+        """The usual way of toolboxes: a patch for each pixel, in batches, through the same network."""
         radius = network.receptive_field // 2
         network.to(self.device)
         cube = torch.from_numpy(read_all(scene)).to(self.device)[None]

@@ -1,4 +1,4 @@
-"""Classifying every pixel of a scene, tile by tile, smoothed if asked for, and how much each group of bands counts."""
+"""Classifying every pixel of a scene, tile by tile, smoothed on request, and the weight of each group at each pixel."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def classify(
 ) -> Iterator[TilePrediction]:
     """Classifies tiles of :func:`tiles_of` in their order, reading ahead in a thread.
 
-    A pixel's numbers do not depend on which tiles are asked for. The scene has the network's bands and layers.
+    A pixel's numbers do not depend on which tiles are requested. The scene has the network's bands and layers.
     """
     radius, layers, device = network.receptive_field // 2, network.layers.cpu().numpy(), network.fill.device
     for tile, cube in read_ahead(scene, tiles, radius=radius, layers=layers):

@@ -1,4 +1,4 @@
-"""A trained network with fewer operations that gives the same numbers, also in files for other programs."""
+"""Folding: a trained network with fewer operations and the same numbers, also for export to other programs."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class FoldedNetwork(nn.Module):
     def classify(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, K, H', W') like :meth:`forward`, and (B, H', W') bool: whether the pixel itself misses a value.
 
-        Its neighbours see the training mean there.
+        In the patches of its neighbours it has the training mean.
         """
         radius = self.receptive_field // 2
         inner = slice(radius, x.shape[2] - radius), slice(radius, x.shape[3] - radius)
@@ -111,7 +111,7 @@ class FoldedNetwork(nn.Module):
 
 @torch.no_grad()
 def check_folding(network: FusionNetwork) -> None:
-    """Makes sure that a new network (on the CPU) folds, for maps are made with the folded one.
+    """Makes sure that a new network (on the CPU) can be folded, because maps are made with the folded network.
 
     Raises:
         ValueError: if the folded network gives other numbers, as with a backbone that takes a convolution out of an
@@ -235,7 +235,7 @@ def _matrix(network: FusionNetwork, layers: Tensor, first: nn.Conv2d) -> tuple[T
 
 
 def describe(network: FoldedNetwork, header: Mapping[str, Any], *, model_sha256: str) -> dict[str, Any]:
-    """What one has to know to use an exported network, and cannot see from its graph, as plain values.
+    """What is needed to use an exported network but not contained in its graph, as plain values.
 
     ``layers`` has one entry for each layer of the input, in its order: ``wavelength_nm`` and ``fwhm_nm`` (None where
     unknown) of a band, or ``source`` and ``layer`` (from 0) of a further raster, and ``training_mean``. ``classes`` are

@@ -46,9 +46,9 @@ _NO_SHARE = 255
 class Journal:
     """An SQLite file of plain values that say what is computed, the plan, and of each finished tile.
 
-    It is locked as long as it is open, and a tile is in it as a whole or not at all; a file of another plan is emptied.
-    A killed run leaves it for the next one to continue from. Of tiles that a power failure or a bad disk changed, the
-    CRC-32 before the numbers no longer fits, and they do not count as finished.
+    It is locked as long as it is open, and holds only complete tiles; a file of another plan is emptied. A killed run
+    leaves it for the next to continue from. Tiles changed by a power failure or a bad disk no longer match the CRC-32
+    before their numbers, and do not count as finished.
     """
 
     def __init__(self, path: Path, plan: Mapping[str, Any]) -> None:
@@ -87,7 +87,7 @@ class Journal:
             self._file.commit()
 
     def read(self, tile: int) -> bytes:
-        """What was added for a tile; several threads may ask at once."""
+        """The content added for a tile; several threads may read at once."""
         with self._reading, _failures(self.path):
             content = self._file.execute("SELECT content FROM tiles WHERE number = ?", (tile,)).fetchone()[0]
         if not _is_whole(content):
@@ -173,19 +173,19 @@ def map_scene(
 ) -> ClassAreas | None:
     """Classifies a scene with the network's bands and layers into files.
 
-    Finished tiles are kept in ``.<out>.journal-<rank>``, without the ending of ``out``, beside the map, from which a
-    run that was stopped goes on. The files are written at the end, each once, in a fixed order and by one thread, read
-    back, and only when all are whole given their names, the class map last: what is there under those names stays until
-    then, and the same scene and model give byte-identical files. Journals go after that: the next run finishes one that
-    is killed between two names.
+    Finished tiles are kept in ``.<out>.journal-<rank>``, without the ending of ``out``, beside the map, and an
+    interrupted run continues from there. The files are written at the end, each once, in a fixed order and by one
+    thread, read back, and given their names only when all are complete, the class map last: older files of these names
+    stay until then, and the same scene and model give byte-identical files. Journals are deleted after that; if a run
+    is killed between two names, the next one finishes.
 
-    * ``plan``: plain values that tell scene and model apart from others; a journal of others is not continued.
-    * ``shard``: which part of the tiles, where several processes work on one map. Process 0 writes the files.
-    * ``beside``: gives further files, which get their names together with the maps.
-    * ``progress``: called with the tiles to come, the pixels that are finished already, and the pixels in all.
+    * ``plan``: plain values that identify scene and model; a journal with another plan is not continued.
+    * ``shard``: which part of the tiles, if several processes work on one map. Process 0 writes the files.
+    * ``beside``: returns further files, which get their names together with the maps.
+    * ``progress``: called with the remaining tiles, the number of finished pixels, and the number of all pixels.
 
     Returns:
-        how much each class covers; None on other processes than 0.
+        the area of each class; None on processes other than 0.
     """
     tiles = tiles_of(scene.geobox.shape)
     plan = {**plan, "shape": list(scene.geobox.shape), "tiles": len(tiles), "codes": list(request.legend.codes)}
@@ -305,7 +305,7 @@ def _write_map(part: Path, file: _Map, geobox: GeoBox, kind: str) -> None:
 
 
 def _remove_leftovers(request: MapRequest, written: Iterable[Path], journals: list[Journal]) -> None:
-    """Deletes what runs left that were killed while they wrote, and the journals, the first of which is the lock."""
+    """Deletes files left by runs that were killed while writing, and the journals, the first of which is the lock."""
     maps = {request.out, request.beside("confidence.tif"), request.beside("probabilities.tif"), *written}
     leftovers = [f".{glob.escape(path.name)}.*.part*" for path in sorted(maps)]
     lock, *others = journals

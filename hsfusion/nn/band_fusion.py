@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hsfusion.nn.weighted_sum import Constraint, Kind, WeightedSum
 
-# Height of the bumps, in log response, that the curves start with. Channels that begin nearly alike stay so where group
+# Height of the bumps, in log response, that the curves start with. Channels that start nearly equal stay so if group
 # weights are shared.
 _START_HEIGHT = 4.0
 #: logarithm of a response of 0: finite, as all numbers in a model file, and far below what coefficients can make up for
@@ -29,12 +29,12 @@ class StochasticGates(nn.Module):
         z_c = \min(1, \max(0, \mu_c + \epsilon)), \quad \epsilon \sim N(0, 0.5^2), \qquad
         \mathrm{cost} = \mathrm{mean}_c \, E[\max(0, \mu_c + \epsilon)]
 
-    After :data:`SETTLED` of the training, gates that were driven below 0.5 shut for good and the others open, and there
-    is neither noise nor penalty any more. Bands with the same number in ``gate_of`` (C,) share a gate.
+    After :data:`SETTLED` of the training, gates that were driven below 0.5 close for good and the others open fully,
+    and there is no more noise or penalty. Bands with the same number in ``gate_of`` (C,) share a gate.
 
     Source: Yamada et al. (2020), Feature Selection using Stochastic Gates, ICML, arXiv:1810.04247. Their penalty is the
-    probability that a gate is open, which hardly falls when one that is wide open closes a little: bands that came to
-    be open by chance stay so. This one asks the same of every gate that is not closed.
+    probability that a gate is open, which hardly falls when a wide-open gate closes a little, so that bands opened by
+    chance stay open. The penalty used here pulls equally at every gate that is not closed.
     """
 
     gate_of: Tensor
@@ -54,14 +54,14 @@ class StochasticGates(nn.Module):
 
     @property
     def cost(self) -> Tensor:
-        """1 where all gates stand as they started, fully open; 0 once the bands are chosen."""
+        """1 if all gates are as at the start, fully open; 0 once the bands are chosen."""
         ratio = self.position / _NOISE
         density = torch.exp(-0.5 * ratio**2) / math.sqrt(2 * math.pi)
         cost = (self.position * torch.special.ndtr(ratio) + _NOISE * density).mean()
         return torch.where(self.kept.any(), 0.0, cost)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Lets (B, C, H, W) through gates drawn separately for each b."""
+        """Applies gates, drawn separately for each b, to (B, C, H, W)."""
         noise = _NOISE * torch.randn(len(x), self.position.numel(), device=x.device)
         gates = (self.position + noise).clamp(0, 1)[:, self.gate_of]  # (B, C)
         gates = torch.where(self.kept.any(), self.kept.float(), gates)
@@ -84,8 +84,8 @@ class BandCentres(nn.Module):
 
     with the rank r (C,) of band c by wavelength, below 0 for bands that may not be chosen, and centres m that start
     evenly spaced. The width :math:`\sigma` falls from 0.6 of the spacing of the centres to half a band over the first
-    :data:`SETTLED` of the training; there each centre takes the nearest band that is still free, and the rest of the
-    training runs on these k bands alone. Those in ``always`` (C,), such as layers of other rasters, stay open and are
+    :data:`SETTLED` of the training. Then each centre takes the nearest band that is still free, and the rest of the
+    training uses only these k bands. Those in ``always`` (C,), such as layers of other rasters, stay open and are
     not counted.
     """
 
@@ -159,20 +159,20 @@ class BandFusion(nn.Module):
     ``basis @ θ[g,m] + log Δ`` over the bands of g.
 
     The response s is non-negative and sums to 1 over the bands of its group: it is a density, sampled at bands that
-    stand for Δ each. The weights a are those of :class:`WeightedSum`. Neither can absorb the scale of a
+    each cover Δ nm. The weights a are those of :class:`WeightedSum`. Neither can absorb the scale of a
     band. The gates o, between 0 and 1, are the same for all groups and channels. Layers of other rasters (lidar, radar,
-    thermal) are further bands, in groups of their own.
+    thermal) are further bands, in separate groups.
 
-    A network that was transferred from another sensor starts from the responses it had there: they take the place of
-    Δ, and the coefficients θ are what it learns on top. The buffer ``passed``, p, is what the
-    gates let through there; otherwise it is 1.
+    A network that was transferred from another sensor starts from its responses there: they replace Δ, and the
+    coefficients θ are what it learns in addition. The buffer ``passed``, p, is what the gates let through there;
+    otherwise it is 1.
 
     Args:
         membership: (G, C) bool, the bands of each group; every group has at least one.
         basis: (C, K), the basis of the response curves (the identity gives one free logit per band).
-        gates: a :class:`StochasticGates` or :class:`BandCentres`, or None where every band stays open.
+        gates: a :class:`StochasticGates` or :class:`BandCentres`, or None if every band stays open.
         prior: non-negative, what the response is proportional to while the coefficients are 0: (C,) the width in nm
-            that each band stands for; or (G, M, C) responses of a transferred network. None for all alike.
+            that each band covers; or (G, M, C) responses of a transferred network. None for equal values.
         channels: M.
         kind: kind of the group weights, see :class:`WeightedSum`.
         constraint: constraint of the group weights.
@@ -224,7 +224,7 @@ class BandFusion(nn.Module):
 
     @property
     def openness(self) -> Tensor:
-        """(C,) between 0 for bands that are never looked at and 1."""
+        """(C,) between 0, for bands that are never used, and 1."""
         return torch.ones(len(self.basis), device=self.basis.device) if self.gates is None else self.gates.openness
 
     @property
@@ -243,7 +243,7 @@ class BandFusion(nn.Module):
 
     @property
     def open_share(self) -> Tensor:
-        """(G, M) share of each response that reaches the group tensors: what gates, and ``passed``, let through."""
+        """(G, M) share of each response that reaches the group tensors, through gates and ``passed``."""
         return (self.response * self.openness).sum(2) * self.passed
 
     def group_tensors(self, x: Tensor) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 A backbone is any module that takes (B, M, H, W), returns (B, D, H - receptive_field + 1, W - receptive_field + 1), and
 states both ``receptive_field`` (odd number of pixels) and ``out_channels`` (D). The first convolution among its modules
-takes the fused channels, and is the only part that does. What makes it is called as
+takes the fused channels, and is the only part that does. Its maker is called as
 ``maker(channels, width=..., receptive_field=...)``.
 """
 
@@ -28,12 +28,12 @@ DEFAULT_BACKBONE = "small_cnn"
 class SmallCNN(nn.Sequential):
     """A hidden layer at every pixel, then 3 x 3 valid convolutions.
 
-    The hidden layer bends the fused channels before neighbours are mixed; without it, overall accuracy on a blocks
-    split of Indian Pines was 0.02 lower.
+    The hidden layer transforms the fused channels nonlinearly before neighbours are mixed; without it, overall accuracy
+    on a blocks split of Indian Pines was 0.02 lower.
 
     Args:
-        channels: M, channels taken in.
-        width: channels of the hidden layers, and given where there is a 3 x 3 convolution.
+        channels: M, input channels.
+        width: channels of the hidden layers, and of the output if there is a 3 x 3 convolution.
         receptive_field: odd number of pixels; each 3 x 3 convolution adds 2 to 1.
     """
 
@@ -53,10 +53,10 @@ _PACKAGED = tuple(BACKBONES)
 
 
 def register_backbone(name: str, maker: BackboneMaker) -> None:
-    """Gives what makes a backbone a name, by which settings and model files call it.
+    """Registers the maker of a backbone under a name for settings and model files.
 
-    Best done in the module that defines the backbone, so that whatever imports it knows the name. Names of this package
-    cannot be taken; others are replaced.
+    Best called in the module that defines the backbone, so that whatever imports it knows the name. Names used by this
+    package cannot be replaced; others can.
     """
     if name in _PACKAGED and BACKBONES[name] is not maker:
         raise ValueError(f"name of a backbone is {name!r}, expected another than {', '.join(_PACKAGED)}")
@@ -76,11 +76,11 @@ def _first_convolution(backbone: nn.Module, *, channels: int) -> nn.Conv2d:
 
 @torch.no_grad()
 def check_backbone(backbone: nn.Module, *, channels: int) -> None:
-    """Makes sure that a backbone (on the CPU) sees what it states, for the split of a scene keeps that distance.
+    """Makes sure that a backbone (on the CPU) has the receptive field that it states, which the split relies on.
 
     Raises:
-        ValueError: if its output has not the size of valid convolutions, or a pixel of a tile differs from that of its
-            patch, as with pooling or normalisation over the whole tile.
+        ValueError: if its output does not have the size of valid convolutions, or a pixel of a tile differs from that
+            of its patch, as with pooling or normalisation over the whole tile.
     """
     edge, features = _stated(backbone, "receptive_field"), _stated(backbone, "out_channels")
     still = copy.deepcopy(backbone).eval()
@@ -98,7 +98,7 @@ def check_backbone(backbone: nn.Module, *, channels: int) -> None:
 
 
 def _stated(backbone: nn.Module, name: str) -> int:
-    """A number that a backbone has to state; ValueError if it does not."""
+    """A number that a backbone must state; ValueError if it does not."""
     value = getattr(backbone, name, None)
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} of backbone {type(backbone).__name__} is {value}, expected a whole number from 1 up")
@@ -154,14 +154,14 @@ class PixelClassifier(nn.Module):
 
 
 class LinearPart(nn.Module):
-    r"""A linear classifier of the centre pixel or of the mean over the patch, and its share in what the network says.
+    r"""A linear classifier of the centre pixel or of the mean over the patch, and the share of the network beside it.
 
     .. math::
         \log p = w \log p_\mathrm{network} + (1 - w) \log p_\mathrm{linear} + \mathrm{const}
 
-    A scene of few labels or of mixed pixels may hold no more than what is linear in its bands; a network has to learn
-    that from noise. The share w, between 0 and 1, is fitted on validation pixels once both are trained. ``of_mean`` is
-    1 where the classifier sees the mean over the receptive field, 0 where it sees the centre pixel.
+    With few labels, or mixed pixels, little more can be learned than what is linear in the bands, and a network learns
+    that less well. The share w, between 0 and 1, is fitted on validation pixels once both are trained. ``of_mean`` is 1
+    if the classifier sees the mean over the receptive field, 0 if it sees the centre pixel.
 
     Args:
         bands: C.
@@ -205,7 +205,7 @@ def patch_mean(x: Tensor, margin: int) -> Tensor:
 
 
 class FusionNetwork(nn.Module):
-    """Standardisation, band fusion and classifier in one module that takes a scene's own values.
+    """Standardisation, band fusion and classifier in one module that takes the values of a scene.
 
     Args:
         fusion: from C bands to M channels.
@@ -213,7 +213,7 @@ class FusionNetwork(nn.Module):
         mean: (C,), subtracted from each band.
         std: (C,), positive, each band is divided by it.
         whitens: whether the fusion sees noise-whitened bands, by the buffer ``whitening`` (C, C).
-        linear: a linear classifier beside the network; None for none.
+        linear: a linear classifier that accompanies the network; None for none.
     """
 
     mean: Tensor
@@ -255,7 +255,7 @@ class FusionNetwork(nn.Module):
 
     @property
     def used_bands(self) -> Tensor:
-        """(C,) bool, the bands that can make a difference."""
+        """(C,) bool, the bands that can affect the result."""
         used = self.fusion.membership.any(0) & (self.fusion.openness > 0)
         if self.whitening is not None:
             used = (self.whitening[used] != 0).any(0)
@@ -267,11 +267,11 @@ class FusionNetwork(nn.Module):
         return matrix if self.whitening is None else matrix @ self.whitening
 
     def standardise(self, x: Tensor) -> Tensor:
-        """Brings (B, C, H, W) in the scene's own unit to mean 0 and standard deviation 1 per band."""
+        """Scales (B, C, H, W) in the scene's unit to mean 0 and standard deviation 1 per band."""
         return (x - self.mean[:, None, None]) / self.std[:, None, None]
 
     def classify(self, x: Tensor) -> Tensor:
-        """Like :meth:`forward`, for bands that are standardised already."""
+        """Like :meth:`forward`, for bands that are already standardised."""
         whitened = x if self.whitening is None else matrix_product(x, self.whitening)
         logits = self.cnn(self.fusion(whitened))
         if self.linear is None:
@@ -286,9 +286,9 @@ class FusionNetwork(nn.Module):
 class MultiSceneNetwork(nn.Module):
     """Networks of several scenes that are trained as one.
 
-    The coefficients of the responses, the group weights and the CNN are the same tensors in all of them. What differs
-    is what belongs to a sensor: where its bands stand on the curves, how wide a spectrum each stands for, and how it is
-    standardised. There are no gates: they would stand in front of the bands of one sensor.
+    The coefficients of the responses, the group weights and the CNN are the same tensors in all of them. The parts that
+    belong to a sensor differ: the positions of its bands on the curves, the width of each, and the standardisation.
+    There are no gates, because these would belong to the bands of one sensor.
 
     Args:
         networks: one for each of S scenes, with the same groups, knots and architecture; they become parts of this

@@ -37,16 +37,16 @@ class WeightedSum(nn.Module):
 
     Kinds of weights: one per input (``scalar``), per input and channel (``channel``), per input and instance
     (``instance``), or per input, channel and instance (``channel_instance``); ``none`` is the plain sum. With
-    ``num_instances`` those of instances stand in a table with one row for each, chosen by ``index``; without, they are
-    predicted from the inputs: at every position, so that an image gets a map of weights, or one for each image.
+    ``num_instances`` instance weights form a table with one row per instance, chosen by ``index``; without, they are
+    predicted from the inputs: at every position, so that an image gets a map of weights, or once per image.
 
     Constraints, always over the N inputs: ``none``; ``affine``, sum to 1, any sign (w and 1 - w for two inputs);
     ``convex``, softmax, non-negative and sum to 1; ``signed``, absolute values sum to 1, so that a sum can also be a
     difference of inputs.
 
     Gradients of any order, ``torch.compile``, ``torch.export`` and ONNX work. Forward-mode differentiation does not,
-    nor does ``torch.func.vmap`` over predicted weights or an index. ``state_dict`` keeps kind, constraint and ``per``
-    as metadata: loading it into a layer where they differ is a ValueError. Bare tensors, without, load by shape alone.
+    nor does ``torch.func.vmap`` over predicted weights or an index. ``state_dict`` holds kind, constraint and ``per``
+    as metadata; loading it into a layer with others raises ValueError. Tensors without metadata load by shape alone.
 
     Args:
         num_inputs: N.
@@ -54,7 +54,7 @@ class WeightedSum(nn.Module):
         channels: C, needed by every kind but ``scalar`` and ``none`` and the ``instance`` table.
         num_instances: rows of the table for the instance kinds; None predicts the weights instead.
         constraint: see above.
-        init: weights to start with, as numbers: N, or all of them, within the constraint. Or what fills the raw
+        init: initial weights as numbers that satisfy the constraint: N, or all of them. Or how to fill the raw
             weights, on which the constraint acts: ``uniform`` (1/N each), ``normal`` (standard deviation 1/N around 0,
             one value from each of equal parts of the distribution along the channels), ``xavier``, ``kaiming`` (normal
             distributions of Glorot and He, for fan-in N and fan-out 1), ``orthogonal`` (each N channels in turn), or a
@@ -136,13 +136,13 @@ class WeightedSum(nn.Module):
         return tuple(passed), self._constrain(raw, dim=1)
 
     def forward(self, *inputs: Tensor, index: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
-        """Sums N tensors of one shape (B, C, ...), of which those with a single channel count for all: (B, C, ...).
+        """Sums N tensors of one shape (B, C, ...); those with a single channel are added to all channels: (B, C, ...).
 
-        ``index`` (B,) int64 chooses the rows of a table of instances. ``weights`` take the place of the layer's, as
-        they are, whatever the constraint: (N,) for scalar and none, (N, C) for channel, (B, N) or (B, N, ...) for
+        ``index`` (B,) int64 chooses the rows of a table of instances. ``weights`` replace those of the layer,
+        unchanged, whatever the constraint: (N,) for scalar and none, (N, C) for channel, (B, N) or (B, N, ...) for
         instance, (B, N, C) or (B, N, C, ...) for channel_instance.
 
-        What does not fit is a ValueError, so that nothing broadcasts by accident.
+        Shapes that do not fit raise ValueError, so that nothing broadcasts by accident.
         """
         self._check(inputs)
         if weights is not None:

@@ -31,8 +31,8 @@ _CURVE = "band_weights"
 def report_html(kind: Literal["run", "evidence"], content: Mapping[str, Any], *, figures: Path) -> str:
     """The report of a run or of an evidence folder as one HTML page of less than 2 MB, everything escaped.
 
-    ``content`` is what the template of this kind shows, by name. A very large SVG gives way to the PNG beside it; as
-    long as the page is too large, the largest figure but the curve gives way to its name.
+    ``content`` is what the template of this kind shows, by name. A very large SVG is replaced by the PNG beside it; as
+    long as the page is too large, the largest figure except the curve is replaced by its file name.
     """
     template, pictures = _environment().get_template(f"{kind}.html.j2"), _pictures(figures)
     large = sorted((of for stem, of in pictures.items() if stem != _CURVE), key=lambda of: len(of["source"]))

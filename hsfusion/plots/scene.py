@@ -40,7 +40,7 @@ MOST_PIXELS = 1600  # along a side; a printed panel shows fewer
 
 
 def composite_bands(wavelength_nm: NDArray[np.float64] | None, good: ArrayLike) -> tuple[list[int], str]:
-    """Chooses good bands (C,) for red, green and blue, and says what the picture is to be called."""
+    """Chooses good bands (C,) for red, green and blue, and returns them with a title for the picture."""
     usable = np.flatnonzero(good)
     if wavelength_nm is None:
         three = [int(usable[i * (usable.size - 1) // 4]) for i in (3, 2, 1)]

@@ -1,4 +1,4 @@
-"""Scene descriptions: a YAML file that says where a scene's files are and what their numbers mean.
+"""Scene descriptions: YAML files that name the files of a scene and the meaning of their numbers.
 
 Nothing in a description is called or resolved: it is parsed into plain values of known keys and types, and never
 becomes part of the composed configuration, where Hydra would call its ``_target_``.
@@ -183,12 +183,12 @@ def open_described_cube(file: str) -> Scene:
 
 
 def open_path(path: str | Path, *, labels: str | Path | None = None, **options: Any) -> Scene | LabelledScene:
-    """Opens a scene: a cube, a cube with labels, or what a description (YAML) says.
+    """Opens a scene: a cube, a cube with labels, or the scene of a description (YAML).
 
     Args:
         path: the cube, in any supported format, or a description.
         labels: raster or vector file of the ground truth; None for a scene without labels.
-        **options: the keys of a description, which a description itself takes no more of.
+        **options: the keys of a description; not allowed if ``path`` is a description.
     """
     if str(path).endswith((".yaml", ".yml")):
         given = {**({} if labels is None else {"labels": labels}), **options}

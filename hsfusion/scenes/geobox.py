@@ -1,4 +1,4 @@
-"""Where a raster lies on the ground."""
+"""Georeferencing of rasters."""
 
 from __future__ import annotations
 

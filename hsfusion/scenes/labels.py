@@ -33,7 +33,7 @@ _NO_CLASS_NAMES = {
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Ground truth on the grid of a scene, with what its file says of the classes, by code."""
+    """Ground truth on the grid of a scene, with names and colours of the classes from its file, by code."""
 
     codes: NDArray[np.integer]  # (H, W), 0 for unlabelled, others from 1 to 65535
     names: Mapping[int, str]  # of classes that the file names

@@ -90,19 +90,18 @@ def open_scene(
     """Opens a cube of any known format, detected from content.
 
     Args:
-        path: the file; for products of several files, the one that is named first in their format. Or a cube that is
-            open.
-        name: what figures and files call the scene; None for the file's own name without its ending.
+        path: the file; for products of several files, the one named first in their format. Or an open cube.
+        name: name of the scene in figures and files; None for the file's name without its ending.
         variable: name of the array, for files that hold several.
         grid: ``map`` or ``sensor``, for products that hold both (EMIT).
         axes: ``band``, ``row`` and ``col`` in the order of the array, for files of arrays that do not name their axes
             (HDF5, netCDF), or have another order than rows, columns, bands (MATLAB, NumPy).
-        wavelengths: table of the bands, see :meth:`Bands.from_csv`, or a list of centres in ``wavelength_unit``; goes
-            before those of the file, of which the marks of bad bands still hold.
-        wavelength_unit: ``nm`` or ``um``, where wavelengths are named without a unit. Units are never guessed.
-        scale: physical values are stored values times this, for files that do not say so themselves.
-        offset: what is added after that.
-        nodata: stored value that means "no data", for files that do not say so themselves.
+        wavelengths: table of the bands, see :meth:`Bands.from_csv`, or a list of centres in ``wavelength_unit``;
+            replaces those of the file, whose marks of bad bands still apply.
+        wavelength_unit: ``nm`` or ``um``, for wavelengths without a unit. Units are never guessed.
+        scale: physical values are stored values times this, for files that do not state it.
+        offset: what is then added, for files that do not state it.
+        nodata: stored value that means "no data", for files that do not state it.
         bad_bands: intervals ``[first_nm, last_nm]`` that must not be used, or names of them: ``water_vapour``.
     """
     file = path if isinstance(path, CubeFile) else open_cube_file(path, variable=variable, grid=grid, axes=axes)
@@ -190,19 +189,19 @@ def open_labelled_scene(
 ) -> LabelledScene:
     """Opens a cube together with its ground truth.
 
-    What looks wrong about the cube is logged, as ``hsfusion inspect`` shows it. Bands that hold one number only, or no
-    data, in all of the scene are marked as not good.
+    What looks wrong with the cube is logged, as ``hsfusion inspect`` shows it. Bands with a single value or no data in
+    the whole scene are marked as not good.
 
     Args:
         cube: see :func:`open_scene`.
         labels: see :func:`read_labels`.
         labels_variable: array or layer of the labels, for files that hold several.
-        class_field: attribute that holds the class, for polygons and points.
+        class_field: attribute with the class, for polygons and points.
         unlabelled: code, or codes, of the labels that mean "no class".
-        class_names: names by code, or a list that starts with the name of code 1; they go before the file's own.
+        class_names: names by code, or a list that starts with the name of code 1; they replace those of the file.
         class_colors: colours as ``#rrggbb``, like the names.
         sources: name -> file of each further raster on the cube's grid, (H, W) or several layers.
-        **reading: what :func:`open_scene` takes.
+        **reading: arguments of :func:`open_scene`.
     """
     opened = open_scene(cube, **reading).load()
     _mark_dead_bands(opened)

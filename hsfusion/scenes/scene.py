@@ -29,7 +29,7 @@ _MOST_IN_MEMORY = 2**29  # bytes of single pixels
 
 
 class Scene(Protocol):
-    """A cube with bands and a place; the header is read on construction, the pixels by :meth:`read`."""
+    """A cube with bands and georeferencing; the header is read on construction, the pixels by :meth:`read`."""
 
     name: str  # what figures and files call the scene
     bands: Bands  # C
@@ -108,7 +108,7 @@ class ArrayScene(ArrayRaster, Scene):
 
 
 class DerivedScene(Scene):
-    """A scene made of another one, with the place, files and scales of that, and its name if none is given."""
+    """A scene derived from another, with its georeferencing, files and scales, and its name if none is given."""
 
     def __init__(
         self, scene: Scene, *, bands: Bands, sources: Sequence[tuple[str, int]], name: str | None = None

@@ -83,7 +83,7 @@ def simulate(of: LabelledScene, sensor: str) -> LabelledScene: ...
 @overload
 def simulate(of: Scene, sensor: str) -> SimulatedScene: ...
 def simulate(of: LabelledScene | Scene, sensor: str) -> LabelledScene | SimulatedScene:
-    """Shows a scene with the bands of a sensor; labels, legend and further layers stay. The log says what got lost.
+    """Shows a scene with the bands of a sensor; labels, legend and further layers stay. The log lists lost bands.
 
     The sensor is one of :data:`hsfusion.spectra.sensors.SENSORS`, or a CSV file of centres and widths.
     """

@@ -67,7 +67,7 @@ class Bands:
 
     @classmethod
     def from_wavelengths(cls, wavelength_nm: object) -> Bands:
-        """Bands of which only the centres in nm are known, all of them good."""
+        """Bands with known centres in nm only, all of them good."""
         wavelength = np.asarray(wavelength_nm, np.float64)
         return cls(wavelength, None, np.ones(wavelength.shape, bool))
 
@@ -190,11 +190,11 @@ def intervals(bands: Bands, *, nm: Mapping[str, Sequence[float]]) -> list[BandGr
 
 
 def even_groups(bands: Bands, *, number: int) -> list[BandGroup]:
-    """Cuts the range of the good bands into so many intervals with equal numbers of bands.
+    """Divides the range of the good bands into a number of intervals with equal numbers of bands.
 
-    Each group starts with the same share of the weight, and a band costs the same in all: of intervals of equal width,
-    the stump of a few bands beside a gap would get a whole share for the price of these few. Of fewer wavelengths than
-    groups each is one.
+    Each group starts with the same share of the weight, and a band costs the same in all groups: with intervals of
+    equal width, a few bands beside a gap would get the share of a whole group. If there are fewer wavelengths than
+    groups, each is a group.
     """
     nm = np.unique(bands.wavelength_nm[bands.good])
     if number < 1 or not nm.size:

@@ -1,4 +1,4 @@
-"""From the bands of one sensor to those of another, by wavelength and by what training spectra say of the others."""
+"""From the bands of one sensor to those of another, by wavelength and by the covariance of training spectra."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Band weights: how much of what the network takes in comes from which band."""
+"""Band weights: how much of the input of the network comes from which band."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class BandWeights:
         return f"<p>{html.escape(repr(self))}</p><table>{head}{''.join(rows)}</table>"
 
     def plot(self, ax: Any = None) -> Any:
-        """Draws the weights over wavelength beside those of untrained networks; returns the axes, new ones for None."""
+        """Draws the weights over wavelength, with those of untrained networks; returns the axes, new ones for None."""
         from hsfusion.plots import plot_band_weights
 
         untrained = untrained_weights(self).mean(0)
@@ -150,8 +150,8 @@ class BandWeights:
     def windows(self, number: int = 8, *, width_nm: float = 50.0) -> list[tuple[float, float, float]]:
         """The windows of one width that hold most weight, not overlapping, best first: (lower_nm, upper_nm, weight).
 
-        Neighbouring bands say nearly the same, so that windows mean more than single bands. Each is centred at a band,
-        or as near to it as the range of the bands allows; one that is wider than this is all of the range.
+        Neighbouring bands carry nearly the same information, so windows mean more than single bands. Each is centred at
+        a band, or as near to one as the range of the bands allows; a window wider than the range is the whole range.
         """
         nm, left = self.bands.wavelength_nm, self.weight.copy()
         half = min(width_nm, float(np.ptp(nm))) / 2
