@@ -51,13 +51,17 @@ def match_bands(wanted: Bands, offered: Bands, *, needed: NDArray[np.bool_] | No
 
 
 def twins_nm(offered: Bands, matched: NDArray[np.int64]) -> list[float]:
-    """Centres of the offered bands that only their order in the file tells apart, if it is not that of ``matched``."""
-    used = matched[matched >= 0]
-    if (np.diff(used) > 0).all():
-        return []
+    """Centres of good offered bands that only their order in the file tells apart, where that decides on ``matched``.
+
+    It does if one of them is not used, or if the bands used are in another order.
+    """
+    in_order = (np.diff(matched[matched >= 0]) > 0).all()
     parts = [offered.wavelength_nm, *([] if offered.fwhm_nm is None else [offered.fwhm_nm])]
-    alike, count = np.unique(np.round(parts, _DECIMALS)[:, used], axis=1, return_counts=True)
-    return np.unique(alike[0, count > 1]).tolist()
+    rounded = np.round(parts, _DECIMALS)[:, offered.good]
+    alike, which, count = np.unique(rounded, axis=1, return_inverse=True, return_counts=True)
+    used = np.bincount(which.ravel(), np.isin(np.flatnonzero(offered.good), matched), count.size)
+    twins = (count > 1) & (used > 0) & ~(in_order & (used == count))
+    return np.unique(alike[0, twins]).tolist()
 
 
 def _nearest_first(

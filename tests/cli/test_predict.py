@@ -184,7 +184,7 @@ def test_scenes_of_one_name_in_a_multirun_do_not_overwrite_each_other(files, hsf
     run = [word for word in words(files, "--multirun") if not word.startswith(("scene=", "out="))]
     done = hsfusion(*run, "scene=a/flight.yaml,b/flight.yaml", cwd=tmp_path)
     assert done.returncode == 2
-    assert "out is flight_map.tif, expected another map for each scene" in done.stderr.splitlines()[-1]
+    assert "out is flight_map.tif, expected a different map for each scene" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("out", ["copy.tif", "folder.tif"])
@@ -208,7 +208,7 @@ def test_killed_run_is_not_gone_on_from_with_another_header(files, hsfusion, sta
     (tmp_path / "copy.hdr").write_text(header.replace("500000, 5500000", "600000, 5500000"))
     done = hsfusion(*run, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "its tiles are computed again" in done.stderr
+    assert "all tiles are computed again" in done.stderr
     with rasterio.open(tmp_path / "map.tif") as file:
         assert file.transform.c == 600000
 

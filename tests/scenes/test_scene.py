@@ -55,13 +55,15 @@ def test_bands_and_rasters_come_in_the_order_of_the_model():
     assert (len(scene.bands), scene.sources) == (2, (("radar", 2), ("lidar", 1)))
 
 
-def test_bands_that_only_their_order_tells_apart_are_named_where_it_is_another(caplog):
+def test_bands_that_only_their_order_tells_apart_are_named_where_it_decides(caplog):
     scene = stacked([500, 600, 500])
     matched(scene, [500, 600, 500]), matched(stacked([600, 500]), [500, 600])
     assert not caplog.messages
     assert matched(scene, [600, 500, 500]).read(WINDOW)[:, 0, 0].tolist() == [1, 0, 2]
     text = "flight: bands with the same centre and width are matched by their order in the file: 500.0 nm."
     assert caplog.messages == [text]
+    matched(scene, [500, 600])  # which of the two?
+    assert caplog.messages == [text, text]
 
 
 def test_band_that_the_model_does_not_use_takes_none_from_one_that_it_uses():
