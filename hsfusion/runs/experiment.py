@@ -237,7 +237,8 @@ def configuration_errors(part: str) -> Iterator[None]:
     except ModuleNotFoundError as error:  # Lightning's text names the pip command
         raise EnvironmentFailure(f"{part}: {error}. Fix: install the package, or remove {part}.*") from error
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise HsFusionError(f"configuration: {part} cannot be used: {error}. Fix: correct {part}.*") from error
+        reason = str(error).rstrip(".")
+        raise HsFusionError(f"configuration: {part} cannot be used: {reason}. Fix: correct {part}.*") from error
 
 
 def prepare_jointly(

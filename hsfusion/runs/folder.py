@@ -319,6 +319,16 @@ def place_in_sweep(sweep: Path, words: Sequence[str]) -> tuple[Path, Path | None
     raise AssertionError("counting ends with a free number")
 
 
+def for_loggers(folder: Path) -> dict[str, Any]:
+    """Configuration and path of a run folder; names that users give (groups, classes) are text, no keys of a logger."""
+    known = (folder / "config.yaml").is_file()  # the training from scratch beside a fine-tuning has none
+    parts = (read_configuration(folder / "config.yaml") if known else {}) | {"folder": str(folder)}
+    for name, part in parts.items():
+        if isinstance(part, dict):
+            parts[name] = {key: str(value) if isinstance(value, dict) else value for key, value in part.items()}
+    return parts
+
+
 def finish_in_sweep(folder: Path, reached: dict[str, float]) -> None:
     """Marks a run of a sweep as finished, with its accuracies on validation pixels."""
     if _folder_of_first() is None:

@@ -37,13 +37,13 @@ from hsfusion.runs.evaluation import (
     selected,
 )
 from hsfusion.runs.experiment import Experiment, as_labelled, configuration_errors, prepare_experiment, prepare_jointly
-from hsfusion.runs.folder import interrupted_checkpoint, start_folder, training_log, write_json
+from hsfusion.runs.folder import for_loggers, interrupted_checkpoint, start_folder, training_log, write_json
 from hsfusion.runs.run import Run, Training, run_of
 from hsfusion.runs.settings import TrainSettings, describe, replaced
 from hsfusion.scenes import LabelledScene
 from hsfusion.training.building import WeightReadout
 from hsfusion.training.callbacks import History, KeepBest, LastCheckpoint, WeightHistory, ending_together
-from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights, steps_of
+from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights, limited, steps_of
 from hsfusion.trust.verdict import beats_chance
 
 _log = logging.getLogger(__name__)
@@ -220,15 +220,15 @@ def fit_network(
     counts = np.bincount(classes[classes >= 0], minlength=network.cnn.classifier.out_channels)
     measured = [(part.network, sample_patches(part.network, patches, part.split, most=256)) for part, patches in parts]
     history, best, weights = History(), KeepBest(), WeightHistory(measured)
-    callbacks: list[pl.Callback] = [history, weights, best]
-    if folder is not None:
-        callbacks.append(LastCheckpoint(folder / "checkpoints" / "last.ckpt"))
     validated = any(part.split.count(VAL) for part, _ in parts)
-    trainer = _trainer(settings, folder, callbacks, validated=validated, pretrained=pretrained)
+    trainer = _trainer(settings, folder, [history, weights, best], validated=validated, pretrained=pretrained)
     module = _classifier(settings, network, counts, total_steps=steps_of(trainer, settings.steps_per_epoch))
     if (gates := network.fusion.gates) is not None and not gates.kept.any():  # the last batch then knew its bands
         best.first_step = math.ceil(SETTLED * module.total_steps - 1e-9) + 1
     check_gpu_memory(trainer.strategy.root_device, [part for part, _ in parts])
+    if folder is not None and trainer.is_global_zero:
+        for logger in trainer.loggers:
+            logger.log_hyperparams({**for_loggers(folder), **module.hparams})
     start = time.perf_counter()
     run_trainer(trainer, module, data, checkpoint=checkpoint)
     seconds = time.perf_counter() - start
@@ -286,26 +286,29 @@ def _trainer(
         loggers = [] if folder is None else [logger(save_dir=folder / "logs") for logger in settings.loggers]
     if (precision := str(asked.get("precision") or 32)) not in _PRECISIONS:
         raise InputError("trainer", "precision", precision, f"one of {', '.join(_PRECISIONS)}", "choose one of them")
+    asks = asked.get("enable_checkpointing", True)
+    last = [LastCheckpoint(folder / "checkpoints" / "last.ckpt")] if folder is not None and asks else []
     usual = {
         "logger": loggers or False,
         "enable_progress_bar": settings.progress,
         "enable_model_summary": False,
-        "enable_checkpointing": folder is not None,
+        "enable_checkpointing": bool(last),
         "num_sanity_val_steps": -1 if pretrained and validated else 0,
         "limit_val_batches": 1.0 if validated else 0,
-        "log_every_n_steps": settings.steps_per_epoch,
     }
     fixed = {"max_epochs": settings.epochs, "use_distributed_sampler": False, **_accelerator(make, asked)}
     bar = [RichProgressBar()] if asked.get("enable_progress_bar", settings.progress) else []
     try:
         with configuration_errors("trainer"), warnings.catch_warnings(action="ignore", category=PossibleUserWarning):
-            return make(**{**usual, **asked, **fixed, "callbacks": [*callbacks, *bar]})
+            usual["log_every_n_steps"] = limited(settings.steps_per_epoch, asked.get("limit_train_batches"))
+            return make(**{**usual, **asked, **fixed, "callbacks": [*callbacks, *last, *bar]})
     except MisconfigurationException as error:
+        reason = str(error).rstrip(".")
         if asked.get("accelerator", "auto") in ("auto", "cpu"):
-            raise HsFusionError(f"configuration: trainer cannot be used: {error}. Fix: correct trainer.*") from error
+            raise HsFusionError(f"configuration: trainer cannot be used: {reason}. Fix: correct trainer.*") from error
         raise EnvironmentFailure(
             f"trainer: accelerator is {asked.get('accelerator')} with {asked.get('devices')} devices, expected what "
-            f"this machine has ({error}). Fix: use trainer=cpu or trainer=auto."
+            f"this machine has ({reason}). Fix: use trainer=cpu or trainer=auto."
         ) from error
 
 
@@ -340,12 +343,9 @@ def _classifier(
     *,
     total_steps: int,
 ) -> FusionClassifier:
-    optimizer = settings.optimizer or torch.optim.AdamW
-    with configuration_errors("optimizer"):
-        optimizer([torch.nn.Parameter(torch.zeros(1))])  # values out of range show here and not in the middle of it
-    return FusionClassifier(
+    module = FusionClassifier(
         network,
-        optimizer=optimizer,
+        optimizer=settings.optimizer or torch.optim.AdamW,
         total_steps=total_steps,
         seed=settings.seed,
         fusion_lr_scale=settings.fusion_lr_scale,
@@ -355,6 +355,9 @@ def _classifier(
         thaw_at={**settings.thaw_at, **dict.fromkeys(settings.freeze, _NEVER)},
         lr_scales=settings.lr_scales,
     )
+    with configuration_errors("optimizer"):
+        module.configure_optimizers()  # what it does not take shows here and not in the middle of the training
+    return module
 
 
 def patch_data(settings: TrainSettings, experiment: Experiment, *, batch_size: int | None = None) -> PatchDataModule:
