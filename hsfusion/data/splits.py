@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -93,11 +94,11 @@ def connected_fields(labels: NDArray[np.integer], repeats: Repeats = ()) -> NDAr
     pixels = _LabelledPixels.of(labels, repeats)
     width, number = pixels.shape[1] + 1, np.arange(pixels.flat.size)  # a column between the ends of two rows
     places, pairs = pixels.rows * width + pixels.cols, []
-    steps = [(np.True_, step) for step in (1, width - 1, width, width + 1)]
-    for which, step in [*steps, *((inside, down * width + right) for inside, (down, right) in pixels.repeated())]:
-        other = np.minimum(np.searchsorted(places, places + step), number[-1:])
-        alike = which & (places[other] == places + step) & (pixels.classes[other] == pixels.classes)
-        pairs.append(np.stack([number[alike], other[alike]]))
+    steps = [(number, step) for step in (1, width - 1, width, width + 1)]
+    for these, step in [*steps, *((inside, down * width + right) for inside, (down, right) in pixels.repeated)]:
+        other = np.minimum(np.searchsorted(places, places[these] + step), number[-1:])
+        alike = (places[other] == places[these] + step) & (pixels.classes[other] == pixels.classes[these])
+        pairs.append(np.stack([these[alike], other[alike]]))
     first, second = np.concatenate(pairs, axis=1)
     graph = coo_array((np.ones(first.size, bool), (first, second)), shape=(number.size, number.size))
     return connected_components(graph, directed=False)[1]
@@ -308,19 +309,22 @@ class _LabelledPixels:
         codes, classes = np.unique(labels.ravel()[flat], return_inverse=True)
         return cls((height, width), flat, *np.divmod(flat, width), codes, classes, repeats)
 
-    def repeated(self) -> Iterator[tuple[NDArray[np.bool_], tuple[int, int]]]:
-        """Which pixels (N,) have their ground in the scene again, and how many rows and columns further."""
+    @cached_property
+    def repeated(self) -> list[tuple[NDArray[np.int64], tuple[int, int]]]:
+        """Which pixels (n,) have their ground in the scene again, and how many rows and columns further."""
+        inside = []
         for (row, col, height, width), shift in self.repeats:
             in_rows = (row <= self.rows) & (self.rows < row + height)
-            yield in_rows & (col <= self.cols) & (self.cols < col + width), shift
+            inside.append((np.flatnonzero(in_rows & (col <= self.cols) & (self.cols < col + width)), shift))
+        return inside
 
     def near(self, those: NDArray[np.bool_], others: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
         """Which of those (N,) have the ground of one of the others (N,) in their square of (2 * radius + 1): (N,)."""
         height, width = (size + 2 * radius for size in self.shape)
         centres = (self.rows + radius) * width + self.cols + radius
         seen = [centres[others]]
-        for inside, (down, right) in self.repeated():
-            seen.append(centres[others & inside] + down * width + right)
+        for inside, (down, right) in self.repeated:
+            seen.append(centres[inside[others[inside]]] + down * width + right)
         marked = np.zeros(height * width, bool)  # in pages that the system makes only where they are touched
         for step in range(-radius, radius + 1):
             marked[np.concatenate(seen) + step] = True
