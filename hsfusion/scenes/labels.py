@@ -16,7 +16,7 @@ from hsfusion.errors import InputError
 from hsfusion.scenes.formats.cube_file import CubeFile
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.geobox import GeoBox, check_same_grid
-from hsfusion.scenes.legend import Categories, Legend, by_code, read_categories
+from hsfusion.scenes.legend import Categories, Legend, by_code, read_categories, whole_number
 from hsfusion.scenes.scene import Scene
 from hsfusion.scenes.vectors import draw_classes, vector_format
 
@@ -54,17 +54,21 @@ class Labels:
         """
         black = [code for code, color in self.colors.items() if color == "#000000"]  # colour tables are filled up with
         file_colors = {code: one for code, one in self.colors.items() if len(black) < 2 or code not in black}
-        given_names = self._by_own_code(by_code(names), field="class_names")
-        given_colors = self._by_own_code(by_code(colors), field="class_colors")
+        given_names = self._by_own_code(names, field="class_names")
+        given_colors = self._by_own_code(colors, field="class_colors")
         return Legend.of(self.codes, names={**self.names, **given_names}, colors={**file_colors, **given_colors})
 
-    def _by_own_code(self, given: Mapping[Any, str], *, field: str) -> dict[int, str]:
-        new_codes = {str(original): code for code, original in self.original.items()}
-        unknown = [key for key in given if str(key) not in new_codes]
-        if unknown:
+    def _by_own_code(self, given: Sequence[str] | Mapping[Any, str] | None, *, field: str) -> dict[int, str]:
+        """Values by the code here. One legend may serve many scenes, none of which needs to have every code."""
+        new_codes, values = {str(original): code for code, original in self.original.items()}, by_code(given)
+        unknown = [key for key in values if str(key) not in new_codes]
+        are_codes = isinstance(given, Mapping) and all((whole_number(str(key)) or 0) > 0 for key in unknown)
+        if unknown and are_codes and len(unknown) < len(values):
+            _log.warning("%s: no pixel of this scene has the codes %s.", field, ", ".join(map(str, unknown)))
+        elif unknown:
             listed = ", ".join(list(new_codes)[:40]) + ", ..." * (len(new_codes) > 40)
             raise InputError("legend", field, unknown, f"codes of the labels {listed}", "drop them")
-        return {new_codes[str(key)]: str(value) for key, value in given.items()}
+        return {new_codes[str(key)]: str(value) for key, value in values.items() if key not in unknown}
 
 
 @dataclass(frozen=True, eq=False)

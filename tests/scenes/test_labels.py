@@ -164,6 +164,15 @@ def test_users_names_and_colours_go_by_the_codes_of_the_file_and_before_its_own(
         labels.legend(names={2: "land"})
 
 
+def test_one_legend_serves_scenes_that_lack_some_of_its_codes(tmp_path, caplog):
+    labels = read_labels(save(tmp_path / "gt.npy", np.array([[2, 1]])), scene_of((1, 2)))
+    assert labels.legend(names={1: "a", 2: "b", 6: "moor"}).names == ("a", "b")
+    assert caplog.messages == ["class_names: no pixel of this scene has the codes 6."]
+    for wrong in (["a", "b", "c"], {0: "a", 1: "b"}, {1: "a", "moor": "b"}, {6: "moor"}):  # one off, or a typing error
+        with pytest.raises(InputError, match="class_names is"):
+            labels.legend(names=wrong)
+
+
 def test_table_of_points_is_refused_with_the_way_to_use_it(tmp_path):
     (tmp_path / "points.csv").write_text("x,y,class\n500015,4499985,corn\n")
     with pytest.raises(InputError, match=r"points\.csv: format is CSV, .*delimited text layer .*GeoPackage"):
