@@ -13,11 +13,11 @@ _CHECK = "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))"
 
 
 def install(extra: str = "") -> None:
-    """Makes .venv by Python 3.11 to 3.13 (the variable PYTHON chooses one), and installs hsfusion, with an extra."""
+    """Creates .venv with Python 3.11 to 3.13 (the variable PYTHON chooses one), and installs hsfusion, with extras."""
     maker = os.environ.get("PYTHON", sys.executable)
     if subprocess.run([maker, "-c", _CHECK], check=False).returncode:
-        fix = "start it by another: python3.12 scripts/install"
-        print(f"hsfusion: error: {maker} is another Python, expected 3.11 to 3.13. Fix: {fix}.", file=sys.stderr)
+        fix = "use another: python3.12 scripts/install"
+        print(f"hsfusion: error: {maker} is an unsupported Python, expected 3.11 to 3.13. Fix: {fix}.", file=sys.stderr)
         raise SystemExit(3)
     if not PYTHON.exists():
         run(maker, "-m", "venv", ".venv")

@@ -1,7 +1,7 @@
-"""Makes a scene for hsfusion of the MUUFL Gulfport crop: python scripts/muufl_labels.py FILE.mat FOLDER.
+"""Converts the MUUFL Gulfport crop to a scene for hsfusion: python scripts/muufl_labels.py FILE.mat FOLDER.
 
-Labels are the material that covers more than 0.6 of a pixel (``label``, abundances), 0 where none does. The file holds
-no wavelengths: those of the 72 bands are nominal, of which the first and the last four were removed.
+The label of a pixel is the material that covers more than 0.6 of it (``label``, abundances), or 0. The file has no
+wavelengths; they are nominal, for 72 bands without the first four and the last four.
 """
 
 import sys

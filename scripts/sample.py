@@ -1,6 +1,6 @@
-"""The sample of the documentation: five trainings on Indian Pines, and what the program makes of them.
+"""The sample of the documentation: five trainings on Indian Pines, and their output.
 
-python scripts/sample.py makes docs/sample/ and docs/images/indian_pines.png again, in about five minutes.
+python scripts/sample.py regenerates docs/sample/ and docs/images/indian_pines.png in about five minutes.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ def _finetuned_rows(
 
 
 def _row(method: str, seed: int, metrics: dict[str, Any], *, seconds: float | None = None) -> Row:
-    """One method with one seed, as plain values; ``seconds`` in place of those of the training."""
+    """One method with one seed, as plain values; ``seconds`` replace those of the training."""
     return {
         "method": method,
         "seed": seed,

@@ -278,7 +278,7 @@ def run_folder(cfg: DictConfig) -> Path:
 
 
 def show_warnings() -> None:
-    """Shows what is logged as a warning on stderr, in place of every other handler."""
+    """Shows logged warnings on stderr, instead of by any other handler."""
     from hsfusion.runs.folder import LineFormatter
 
     screen = logging.StreamHandler(sys.stderr)

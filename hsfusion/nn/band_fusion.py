@@ -363,5 +363,5 @@ def matrix_product(x: Tensor, matrix: Tensor) -> Tensor:
 
 
 def crop(x: Tensor, margin: int) -> Tensor:
-    """(..., H, W) without so many pixels at each edge."""
+    """(..., H, W) without a number of pixels at each edge."""
     return x[..., margin : x.shape[-2] - margin, margin : x.shape[-1] - margin] if margin else x

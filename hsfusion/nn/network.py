@@ -199,7 +199,7 @@ class LinearPart(nn.Module):
 
 
 def patch_mean(x: Tensor, margin: int) -> Tensor:
-    """Mean of (B, K, H, W) over the square of so many pixels on each side: (B, K, H - 2 margin, W - 2 margin)."""
+    """Mean of (B, K, H, W) over squares with ``margin`` pixels on each side: (B, K, H - 2 margin, W - 2 margin)."""
     size = 2 * margin + 1
     return F.avg_pool2d(F.avg_pool2d(x, (size, 1), stride=1), (1, size), stride=1)
 
@@ -331,7 +331,7 @@ class MultiSceneNetwork(nn.Module):
         return self.cnn(torch.cat(fused or [self[0].fusion(patches[0])]))
 
     def split_networks(self) -> list[FusionNetwork]:
-        """The networks of the scenes, each an ordinary one with tensors of its own, its gates settled wide open."""
+        """The networks of the scenes, each an ordinary network with separate tensors and gates settled fully open."""
         apart = []
         for scene, gates in enumerate(self._gates):
             network = copy.deepcopy(self[scene])

@@ -395,7 +395,7 @@ def _chosen(
     means, gains = [float(of.mean()) for of in judged], [_gain(of - judged[0], blocks) for of in judged]
     better = [i for i, (gain, error) in enumerate(gains) if gain > error]
     best = max(better, key=lambda i: means[i], default=0)
-    _log.info("select: %s taken", dict(tried[best][0]) or "settings as they are")
+    _log.info("select: %s adopted", dict(tried[best][0]) or "unchanged settings")
     return tried[best][1], [
         {"change": dict(change), "log_likelihood": means[i], "gain": gains[i], "taken": i == best}
         for i, (change, _) in enumerate(tried)

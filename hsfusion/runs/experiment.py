@@ -218,7 +218,7 @@ def standardised(
         if whitening.equal(torch.eye(len(whitening)).double()):
             reason = "training patches hold fewer than 50 pairs of neighbouring pixels, or these do not differ"
             _log.warning("Bands are not whitened: %s, or fewer than two bands are used.", reason)
-        if initial.transfer is not None and isinstance(network.fusion, FreeFusion):  # which goes on making what it made
+        if initial.transfer is not None and isinstance(network.fusion, FreeFusion):  # whose channels must stay the same
             folded = network.matrix().detach().double()
             network.fusion.weight.data.copy_(torch.linalg.solve(whitening, folded, left=False))
         network.whitening.copy_(whitening)

@@ -47,7 +47,7 @@ _REACHED = "validation.json"  # of a run of a sweep, when all else is written
 _FIX = "name the folder of a finished run, or train again"
 #: what the numbers of a split, from 0 on, stand for
 ROLES = ("unused", "training", "validation", "test", "buffer")
-# settings that may differ where a run goes on: nothing of it changes what the run computes, once threads are as many
+# settings that may differ when a run is resumed: with the same number of threads, none changes what the run computes
 FREE = {"resume", "run_dir", "sweep_dir", "name", "progress", "threads", "figures", "logger", "loggers"}
 FREE |= {"optimized_metric", "trainer.accelerator", "trainer.devices"}
 

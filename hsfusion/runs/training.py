@@ -263,7 +263,7 @@ def run_trainer(
     with warnings.catch_warnings():
         # the loaders hold a few indices each: workers would only cost time
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # it is: the sampler goes on after the steps that are done
+        # it is: the sampler continues after the finished steps
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # lightning 2.6 with torch 2.13
         try:

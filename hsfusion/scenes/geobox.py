@@ -34,7 +34,7 @@ class Window(NamedTuple):
     width: int
 
     def grown(self, margin: int, shape: tuple[int, int]) -> Window:
-        """The same with so many pixels around it, as far as a raster (H, W) reaches."""
+        """The window with a number of pixels around it, as far as a raster (H, W) reaches."""
         top, left = max(0, self.row - margin), max(0, self.col - margin)
         bottom = min(shape[0], self.row + self.height + margin)
         right = min(shape[1], self.col + self.width + margin)
@@ -66,7 +66,7 @@ class GeoBox:
         return Window(0, 0, *self.shape)
 
     def stripes(self, layers: int) -> list[Window]:
-        """Windows of whole rows, one below the other, that hold at most 16 million numbers of so many layers."""
+        """Windows of whole rows, one below the other, with at most 16 million numbers for a number of layers."""
         height, width = self.shape
         rows = max(1, _NUMBERS // (width * layers))
         return [Window(row, 0, min(rows, height - row), width) for row in range(0, height, rows)]

@@ -92,7 +92,7 @@ class LabelledScene:
         return f"<p>{escape(repr(self))}</p>{self.legend._repr_html_()}"
 
     def where(self, valid: NDArray[np.bool_]) -> LabelledScene:
-        """Drops the labels of pixels (H, W) that are not valid, and classes (but for two) that then have none."""
+        """Drops labels of pixels (H, W) that are not valid, and classes that then have none, down to two classes."""
         lost = int(((self.labels > 0) & ~valid).sum())
         kept = np.where(valid, self.labels, 0) if lost else self.labels
         if lost:

@@ -162,7 +162,7 @@ def read_class_map(path: Path) -> NDArray[np.int64]:
 
 
 def read_reduced(path: Path, *, most: int) -> NDArray:
-    """Reads a raster of one layer with at most so many rows and columns: every n-th pixel."""
+    """Reads a raster of one layer with at most a number of rows and columns: every n-th pixel."""
     with quiet_gdal(), rasterio.open(path.absolute(), driver="GTiff") as file:
         step = -(-max(file.shape) // most)
         shape = -(-file.height // step), -(-file.width // step)

@@ -1,4 +1,4 @@
-"""The scene protocol; scenes in memory, with further rasters on their grid, or with other bands of their own."""
+"""The scene protocol; scenes in memory, with further rasters on their grid, or with other bands."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def content_digest(scene: Scene) -> str:
 def read_all(scene: Scene, layers: NDArray[np.int64] | None = None, *, step: int = 1) -> NDArray[np.float32]:
     """Reads the whole scene, or some of its layers: (C + E, H, W) float32, NaN where there are no data.
 
-    With a ``step``, of the given layers every so many-th row and column.
+    With a ``step``, only every ``step``-th row and column.
     """
     height, width = scene.geobox.shape
     if layers is None:

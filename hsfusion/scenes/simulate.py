@@ -20,7 +20,7 @@ from hsfusion.spectra.sensors import sensor_bands, sensor_name
 _log = logging.getLogger(__name__)
 
 _LEAST_COVERED = 0.9  # of a band's response within its FWHM
-_WIDEST_SEAM = 1.5  # bands no further apart than so many of their widths leave no gap
+_WIDEST_SEAM = 1.5  # bands at most this many widths apart leave no gap
 _POINTS = 400  # at which the response of a band is looked at
 
 

@@ -332,7 +332,7 @@ def _drawn(
     claimed_twice = lowest != highest
     _count(path, int(claimed_twice.sum()), "pixels claimed by two classes, unlabelled")
     unseen = np.setdiff1d(owner, np.union1d(first, last))
-    _count(path, unseen.size, "features that hold no pixel centre of their own, and label nothing")
+    _count(path, unseen.size, "features without a pixel centre of their own, which label nothing")
     return np.where(claimed_twice, -1, lowest)
 
 

@@ -15,7 +15,7 @@ _CUT = 1.5
 _erf = np.vectorize(math.erf, otypes=[float])
 # points at which a Gaussian is taken, per step of the new axis; and how many at least, at most, and for all bands
 _PER_STEP, _LEAST, _MOST, _MOST_IN_ALL = 4, 25, 1001, 2_000_000
-# bands no further apart than so many of their widths leave no gap
+# bands at most this many widths apart leave no gap
 _WIDEST_SEAM = 1.5
 # of nm, to which centres and widths are compared: beyond it the unit of a file rounds
 _DECIMALS = 3
@@ -23,7 +23,7 @@ _DECIMALS = 3
 _SAME = 0.01
 # of predicted bands, in multiples of a band's variance; 0.0001 is alike, 0.01 is worse
 _RIDGE = 0.001
-# of bands so many times as narrow as others these are mixtures, for certain; with 2, DESIS to Indian Pines fails
+# old bands are certainly mixtures of new ones that are this many times as narrow; with 2, DESIS to Indian Pines fails
 _CERTAIN = 3.0
 # how far means of new bands may be from the old ones, in multiples of a band's variance
 _SOFT = 1e-4

@@ -239,7 +239,7 @@ def _class_rows(old: Sequence[str], new: Sequence[str]) -> dict[str, int | None]
     new = [name.strip() for name in new]
     if twice := sorted({name for names in (old, new) for name in names if names.count(name) > 1}):
         expected = f"each once among the model's ({', '.join(old)}) and the scene's ({', '.join(new)})"
-        fix = "give every class a name of its own"
+        fix = "give every class a different name"
         raise InputError("classes", "names", f"{', '.join(twice)} more than once", expected, fix)
     return {name: old.index(name) if name in old else None for name in new}
 

@@ -16,7 +16,7 @@ from hsfusion.errors import InputError
 from hsfusion.trust.baselines import PixelTable, fit_baselines, noise_components
 
 _EXPLAINED = 0.99  # share of signal to noise that the components behind the MNF loadings hold
-_DISTINCT = 0.95  # correlation under which bands say something of their own: a tenth of the variance
+_DISTINCT = 0.95  # correlation below which bands are distinct: a tenth of the variance is their own
 _GAP = 3.0  # times the median spacing
 _ROUNDS = 30  # in which weight moves from where there is too much
 

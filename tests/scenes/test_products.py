@@ -130,7 +130,7 @@ def test_background_of_the_xml_and_nodata_of_the_image_are_both_no_data(tmp_path
     assert np.argwhere(np.isnan(read(path))).tolist() == [[0, 0, 0]]
     path, _ = write(tmp_path, enmap_xml(background="0"), cube=cube, nodata=-32768)
     assert np.argwhere(np.isnan(read(path))).tolist() == [[0, 0, 0], [1, 1, 1]]
-    assert "both taken" in open_cube_file(path).facts["nodata"]
+    assert "both used" in open_cube_file(path).facts["nodata"]
 
 
 def test_scale_that_the_image_names_too_is_applied_once(tmp_path):

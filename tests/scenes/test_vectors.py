@@ -178,7 +178,7 @@ def test_what_labels_nothing_is_counted(tmp_path, caplog):
         "features whose number counts as no class (scene.unlabelled), left out: 1.",
         "features without a geometry, left out: 2.",
         "features outside the scene s, left out: 1.",
-        "features that hold no pixel centre of their own, and label nothing: 2.",
+        "features without a pixel centre of their own, which label nothing: 2.",
     ):
         assert text in caplog.text
     assert len(caplog.records) == 5

@@ -61,7 +61,7 @@ def open_product(path: Path) -> CubeFile:
     text = xml.text("specific/backgroundValue")
     background = strict_number(xml_path, "specific/backgroundValue", text) if text else None
     if image.nodata is not None and background not in (None, image.nodata):
-        kept["nodata"] = f"{image.nodata:g} in the image and {background:g} in {xml_path.name}, both taken"
+        kept["nodata"] = f"{image.nodata:g} in the image and {background:g} in {xml_path.name}, both used"
     return replace(
         image,
         format=f"{xml.sensor} {level} {image.format}",
