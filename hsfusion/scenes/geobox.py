@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
+from rasterio.errors import CRSError, RasterioError
+from rasterio.warp import transform
 
 from hsfusion.errors import InputError, printable
 
@@ -102,6 +104,25 @@ class GeoBox:
         rows, cols = (at + by for at, by in zip(np.divmod(pixels, self.shape[1]), shift, strict=True))
         inside = (rows >= 0) & (rows < shape[0]) & (cols >= 0) & (cols < shape[1])
         return (rows * shape[1] + cols)[inside]
+
+    def located(self, pixels: NDArray[np.int64], other: GeoBox) -> NDArray[np.int64]:
+        """The pixels of any other grid that hold the centres of pixels, flat indices (N,), as far as it has them.
+
+        None where the place of one of the two is unknown.
+        """
+        if any(box.crs is None or box.transform == IDENTITY or box.transform.is_degenerate for box in (self, other)):
+            return pixels[:0]
+        rows, cols = np.divmod(pixels, self.shape[1])
+        a, b, c, d, e, f = tuple(self.transform)[:6]
+        x, y = (a * (cols + 0.5) + b * (rows + 0.5) + c), (d * (cols + 0.5) + e * (rows + 0.5) + f)
+        try:
+            x, y = np.array(transform(CRS.from_wkt(self.crs), CRS.from_wkt(other.crs), x, y)[:2])
+        except (RasterioError, CPLE_BaseError):  # beyond what one of the two covers
+            return pixels[:0]
+        a, b, c, d, e, f = tuple(~other.transform)[:6]
+        cols, rows = np.floor(a * x + b * y + c), np.floor(d * x + e * y + f)
+        inside = (rows >= 0) & (rows < other.shape[0]) & (cols >= 0) & (cols < other.shape[1])
+        return (rows * other.shape[1] + cols)[inside].astype(np.int64)
 
 
 def transform_of_centres(x: NDArray[np.float64], y: NDArray[np.float64]) -> Affine | None:

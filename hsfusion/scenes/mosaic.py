@@ -129,7 +129,7 @@ def join_scenes(labelled: Sequence[LabelledScene]) -> LabelledScene:
 
 
 def _check_other_ground(one: LabelledScene, other: LabelledScene) -> None:
-    """Refuses two scenes of mostly the same labelled pixels, as of two dates."""
+    """Refuses two scenes of mostly the same labelled pixels, as of two dates; on different grids, warns of some."""
     pixels = np.flatnonzero(one.labels)
     classes, numbers = one.labels.ravel()[pixels], (pixels.size, int(np.count_nonzero(other.labels)))
     shift = shift_on_ground(
@@ -138,14 +138,19 @@ def _check_other_ground(one: LabelledScene, other: LabelledScene) -> None:
         alike=lambda: mostly_alike(classes, other.labels.ravel()[pixels], labelled=numbers),
     )
     if shift is None:
-        return
-    shifted = one.scene.geobox.shifted(pixels, shift, other.labels.shape)
-    shared = int(np.count_nonzero(other.labels.ravel()[shifted]))
-    if shared > _MOST_SHARED * min(numbers):
+        at = one.scene.geobox.located(pixels, other.scene.geobox)
+    else:
+        at = one.scene.geobox.shifted(pixels, shift, other.labels.shape)
+    at = at[other.labels.ravel()[at] > 0]
+    if max(at.size / max(numbers[0], 1), np.unique(at).size / max(numbers[1], 1)) > _MOST_SHARED:
         field = f"number of labelled pixels that {one.scene.name} also has"
-        fix = "train on one of them, or on both by scene=several, which splits and checks each"
+        both = "or on both by scene=several, which splits and checks each"
+        fix = f"train on one of them, {both if shift is not None else 'or label each part of the ground in one only'}"
         expected = "0: test pixels of one would be training pixels in the other"
-        raise InputError(other.scene.name, field, shared, expected, fix)
+        raise InputError(other.scene.name, field, at.size, expected, fix)
+    if at.size and shift is None:
+        text = "%s and %s label %d pixels of the same ground on different grids: leakage does not count these."
+        _log.warning(text, one.scene.name, other.scene.name, at.size)
 
 
 def on_common_legend(labelled: Sequence[LabelledScene]) -> list[LabelledScene]:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from affine import Affine
 from rasterio.crs import CRS
+from rasterio.warp import transform
 
 from hsfusion.errors import InputError
 from hsfusion.scenes import ArrayRaster, ArrayScene, GeoBox, LabelledScene, Legend, StackedScene, Window, join_scenes
@@ -90,6 +91,27 @@ def test_two_dates_of_one_field_are_refused(crs):
     fix = "train on one of them, or on both by scene=several"
     with pytest.raises(InputError, match=f"^june: number of labelled pixels that may also has is 195, .*{fix}"):
         join_scenes([date("may", crs=crs), date("june", crs=crs, first=1)])
+
+
+@pytest.mark.parametrize("crs", [25832, 4326])
+def test_dates_on_different_grids_are_refused_and_overlaps_of_them_warned_of(crs, caplog):
+    west, north, size = 500_100.0, 5_000_200.0, 2.0
+    places = [
+        (np.arange(2) * 80 + west, north - np.arange(2) * 80),
+        (west + np.arange(2) * 80, north - 76 - np.arange(2) * 80),
+    ]
+    one, *others = (date(name) for name in ("one", "again", "next"))
+    one.scene.geobox = GeoBox((40, 5), Affine(size, 0, west, 0, -size, north), UTM)
+    for other, (x, y) in zip(others, places, strict=True):
+        x, y = transform(UTM, CRS.from_epsg(crs), x, y)
+        affine = Affine((x[1] - x[0]) / 40, 0, x[0], 0, (y[1] - y[0]) / 40, y[0])
+        other.scene.geobox = GeoBox((40, 5), affine, CRS.from_epsg(crs).to_wkt())
+    with pytest.raises(
+        InputError, match=r"^again: number of labelled pixels that one also has is (1[89]\d|200), .*in one only"
+    ):
+        join_scenes([one, others[0]])
+    join_scenes([one, others[1]])
+    assert "one and next label 10 pixels of the same ground on different grids" in caplog.text
 
 
 def test_overlap_of_flight_lines_is_repeated_ground():
