@@ -108,7 +108,7 @@ class GeoBox:
     def located(self, pixels: NDArray[np.int64], other: GeoBox) -> NDArray[np.int64]:
         """The pixels of any other grid that hold the centres of pixels, flat indices (N,), as far as it has them.
 
-        None where the place of one of the two is unknown.
+        Empty where the place of one of the two is unknown.
         """
         if any(box.crs is None or box.transform == IDENTITY or box.transform.is_degenerate for box in (self, other)):
             return pixels[:0]
