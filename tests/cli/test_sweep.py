@@ -138,7 +138,7 @@ def test_processes_that_train_together_are_refused_in_a_multirun(hsfusion, tmp_p
     done = hsfusion("train", "-m", "seed=0,1", "trainer=ddp", "trainer.devices=2", cwd=tmp_path, small=True)
     lines = done.stderr.splitlines()
     assert len(lines) == 2 and done.returncode == 2
-    assert "trainer.devices is 2, expected 1 in a multirun. Fix: start these runs one by one: each further" in lines[0]
+    assert "trainer.devices is 2, expected 1 in a multirun. Fix: start these runs one by one: every further" in lines[0]
 
 
 def test_benchmark_takes_no_sweep(hsfusion, tmp_path):
