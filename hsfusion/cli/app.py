@@ -136,7 +136,7 @@ class TrialTable(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Creates the folder, which the database needs; a study that was killed runs only the rest of its trials."""
-        if code := guarded(lambda: self._start(config.hydra)):  # Hydra lets pass what a callback raises
+        if code := guarded(lambda: self._start(config)):  # Hydra lets pass what a callback raises
             raise SystemExit(code)
 
     def _start(self, config: DictConfig) -> None:
@@ -145,13 +145,14 @@ class TrialTable(Callback):
         from hsfusion.runs.folder import held
         from hsfusion.runs.search import continue_study
 
-        sweeper = config.sweeper
-        _search.enter_context(held(Path(config.sweep.dir)))
-        words = [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *config.overrides.task]
+        sweeper, folder = config.hydra.sweeper, Path(config.hydra.sweep.dir)
+        _search.enter_context(held(folder))
+        words = [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *config.hydra.overrides.task]
         space, fixed = _impl.create_params_from_overrides(words)
-        space = {key: of for key, of in space.items() if key not in fixed}
-        with read_write(config):
-            sweeper.n_trials -= continue_study(sweeper.study_name, sweeper.storage, space=space)
+        given = {key: plain(config[key]) for key in config if key not in ("hydra", "name", "logger")}
+        given = {"settings": given, "space": {key: of for key, of in space.items() if key not in fixed}}
+        with read_write(config.hydra):
+            sweeper.n_trials -= continue_study(sweeper.study_name, sweeper.storage, folder=folder, **given)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Writes and prints the table, and draws a figure."""
@@ -274,8 +275,7 @@ def words_again(command: str) -> list[str]:
     """The arguments that repeat this run, in a new folder."""
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     words = [word for word in words if not word.lstrip("+").startswith(("run_dir=", "sweep_dir=", "resume="))]
-    flags = [f"--config-dir={folder}" for folder in _config_dirs()]
-    return ["hsfusion", *command.split(), *flags, *words]
+    return ["hsfusion", *command.split(), *(f"--config-dir={folder}" for folder in _config_dirs()), *words]
 
 
 def _config_dirs() -> list[str]:

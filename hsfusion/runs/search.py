@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings
 
 from hsfusion import plots
 from hsfusion.errors import InputError
+from hsfusion.runs.folder import leaves
+from hsfusion.scenes.description import read_configuration
 from hsfusion.spectra.weights import write_table
 
 
-def continue_study(name: str, storage: str, *, space: Mapping[str, Any]) -> int:
+def continue_study(
+    name: str, storage: str, *, folder: Path, space: Mapping[str, Any], settings: Mapping[str, Any]
+) -> int:
     """Enqueues killed trials of a study again; returns the number of complete trials.
 
-    ``space`` is key -> distribution of the searched settings, which must be that of the trials.
+    ``space`` is key -> distribution of the searched settings, ``settings`` is the configuration of all others. Both
+    must be those of the trials, whose runs are in ``folder``: the best of another scene or metric is not wanted.
     """
     import optuna  # pyright: ignore[reportMissingImports]
 
@@ -24,15 +29,30 @@ def continue_study(name: str, storage: str, *, space: Mapping[str, Any]) -> int:
     except KeyError:  # no such study yet
         return 0
     for before in (trial.distributions for trial in study.get_trials() if trial.distributions):
-        if changed := [key for key in {**before, **space} if before.get(key) != space.get(key)]:
-            now, then = (of.get(changed[0], "not searched") for of in (space, before))
-            fix = f"restore {changed[0]}, or choose another name"
-            raise InputError("command line", changed[0], now, f"{then} as in the study {name}", fix)
+        _refuse_changes(name, before, space, {*before, *space}, absent="not searched")
+    records = (read_configuration(path) for path in folder.glob("*/config.yaml"))
+    for record in [of for of in records if of.get("sweep_dir")][:1]:  # other runs may have the study's name
+        before, now = (_all_leaves(of) for of in (record, settings))
+        searched = tuple(f"{key}.".replace("/", ".") for key in space)
+        _refuse_changes(name, before, now, [key for key in now if not f"{key}.".startswith(searched)], absent="absent")
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         with catch_warnings(action="ignore"):  # enqueue_trial counts as experimental
             study.enqueue_trial(trial.params)
     return len(study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)))
+
+
+def _all_leaves(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {**leaves(settings), "optimized_metric": settings["optimized_metric"]}
+
+
+def _refuse_changes(
+    study: str, before: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable[str], *, absent: str
+) -> None:
+    for key in keys:
+        if (is_now := now.get(key, absent)) != (was := before.get(key, absent)):
+            fix = f"restore {key}, or choose another name"
+            raise InputError("command line", key, is_now, f"{was} as in the study {study}", fix)
 
 
 def write_trials(name: str, storage: str, folder: Path, *, metric: str) -> list[str]:

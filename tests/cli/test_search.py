@@ -132,6 +132,9 @@ def test_search_by_optuna_goes_on_with_its_study(hsfusion, tmp_path):
     assert "optimizer.lr is CategoricalDistribution(choices=(0.1, 0.2)), expected LogUniform" in refused(
         "optimizer.lr=choice(0.1,0.2)"
     )
+    assert "label_smoothing is 0.1, expected 0.05 as in the study tune. Fix: restore" in refused("label_smoothing=0.1")
+    assert "optimizer.fused is False, expected absent as in the study" in refused("optimizer.fused=false")
+    assert "optimized_metric is val/kappa, expected val/overall_acc" in refused("optimized_metric=val/kappa")
 
 
 def test_search_of_which_every_trial_fails_ends_in_its_error(hsfusion, tmp_path):
