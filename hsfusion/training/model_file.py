@@ -125,7 +125,8 @@ def save_model(path: Path, network: FusionNetwork, *, header: ModelHeader) -> No
     from hsfusion.training.building import check_can_be_saved
 
     check_can_be_saved(header.architecture)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    # copies, because safetensors refuses what parts of a backbone share
+    tensors = {name: of.detach().cpu().contiguous().clone() for name, of in network.state_dict().items()}
     content = json.loads(json.dumps(header.to_dict(), allow_nan=False))  # tuples to lists, as a reader has them
     content["checksum"] = digest(content, map(_part, tensors.items()))
     write_file(path, save(tensors, {_KEY: json.dumps(content, sort_keys=True, allow_nan=False)}))

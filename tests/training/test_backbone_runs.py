@@ -52,6 +52,15 @@ class Chain(nn.Sequential):
         self.receptive_field, self.out_channels = receptive_field, width
 
 
+class Twice(nn.Sequential):
+    """A convolution that is applied twice."""
+
+    def __init__(self, channels, *, width, receptive_field):
+        again = nn.Conv2d(width, width, receptive_field // 2 + 1)
+        super().__init__(nn.Conv2d(channels, width, 1), again, nn.ReLU(), again)
+        self.receptive_field, self.out_channels = receptive_field, width
+
+
 class Refined(Chain):
     """Looks like a chain, and is none."""
 
@@ -239,8 +248,9 @@ def test_folded_default_is_a_chain_of_convolutions_and_relus_in_place():
     assert all(part.inplace for part in convolutions if isinstance(part, nn.ReLU))
 
 
-def test_a_saved_network_of_another_backbone_is_read_back(tmp_path):
-    register_backbone("two_branches", TwoBranches)
+@pytest.mark.parametrize("backbone", [Twice, TwoBranches])
+def test_a_saved_network_of_another_backbone_is_read_back(tmp_path, backbone):
+    register_backbone("two_branches", backbone)
     sound_model(tmp_path / "model.safetensors", backbone="two_branches")
     network, header = load_model(tmp_path / "model.safetensors")
     save_model(tmp_path / "again.safetensors", network, header=header)
