@@ -1,7 +1,7 @@
-"""What an evidence run computes: each job leaves one file, complete or not at all.
+"""The jobs of an evidence run; each writes one file, completely or not at all.
 
-Processes of joblib carry them out, and those of any number of calls on the same folder, such as the runs of a Hydra
-launcher: each job is held by a lock.
+The processes of joblib share the jobs, also among several calls on the same folder, such as the runs of a Hydra
+launcher: a process locks a job while it works on it.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ from hsfusion.trust.faithfulness import ORDERS, band_covariance, conditional_fil
 from hsfusion.trust.rankings import RIVALS
 
 CLASSIFIERS = ("svm", "network")
-#: repeats of the permutation of a group
+#: number of permutations of each group
 REPEATS = 20
-#: the two directions of a curve, and what stands for bands that are removed
+#: the directions of a curve, and the values that replace removed bands
 DIRECTIONS, FILLS = ("deletion", "insertion"), ("mean", "conditional")
-#: folder of the locks of jobs, inside that of the evidence
+#: folder of the locks of jobs, in the evidence folder
 LOCKS = ".locks"
-_PAUSE_S = 2.0  # before looking again for what other processes have finished
+_PAUSE_S = 2.0  # before checking again what other processes have finished
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvidenceSettings(Settings):
-    """How evidence is collected. Every field is a key of conf/evidence.yaml, which explains them."""
+    """How evidence is collected. Every field is a key of conf/evidence.yaml, which documents it."""
 
     resamples: int = within(6, 1)
     seeds: int = within(5, 1)
@@ -85,13 +85,13 @@ class EvidenceSettings(Settings):
         return self.first_seed if self.split_seed is None else self.split_seed
 
     def split_seed_of(self, resample: int) -> int:
-        """Seed of the split whose training pixels a resample is half of."""
+        """Seed of the split of which a draw is one half of the training pixels."""
         return self.of_split + resample // 2
 
 
 @dataclass(frozen=True)
 class Task:
-    """What all jobs of a call share; a copy of it in another process equals it, and no task of another call does."""
+    """What all jobs of a call share. Copies in other processes are equal to it; tasks of other calls are not."""
 
     scene: LabelledScene = field(compare=False)
     settings: TrainSettings = field(compare=False)
@@ -101,7 +101,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Job:
-    """A function of a module, called with the path of the file that it leaves, the task and the arguments."""
+    """A module-level function, and its arguments: the path of the file to write, then the task, then these."""
 
     work: Callable[..., None]
     path: Path
@@ -110,7 +110,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Workers:
-    """So many processes, each of so many threads, that carry out jobs whose file in ``folder`` is missing."""
+    """Processes, ``number`` of them with ``threads`` each, that carry out jobs whose file in ``folder`` is missing."""
 
     folder: Path
     task: Task
@@ -119,15 +119,15 @@ class Workers:
     shown: bool
 
     def run(self, jobs: Sequence[Job], *, stage: str) -> None:
-        """Carries out the jobs; returns when all are done, and raises the error of the first that fails."""
+        """Carries out the jobs; returns when all are done, or raises the error of the first that fails."""
         while waiting := [job for job in jobs if not job.path.exists()]:
             free = [job for job in waiting if not _is_held(self.folder, job)]
             if not (free and any(self._carry_out_some(free, stage=stage))):
-                time.sleep(_PAUSE_S)  # other calls hold all that are left
+                time.sleep(_PAUSE_S)  # other calls work on all that are left
 
     def _carry_out_some(self, waiting: Sequence[Job], *, stage: str) -> list[bool]:
-        """Which of the jobs, in any order, were carried out here, and not by another call."""
-        # one job at a time, for they take minutes; scenes travel as they are
+        """Whether each of the jobs, in any order, was carried out by this call, not by another one."""
+        # one job at a time, because each takes minutes; scenes are pickled, not memory-mapped
         options: Any = {"return_as": "generator_unordered", "batch_size": 1, "max_nbytes": None}
         carry_out = joblib.delayed(_carry_out)
         work = [carry_out(self.task, job, self.folder, in_worker=self.number > 1) for job in waiting]
@@ -137,21 +137,21 @@ class Workers:
             return list(track(done, stage, len(waiting), console=Console(stderr=True), disable=not self.shown))
         except TerminatedWorkerError as error:
             raise EnvironmentFailure(
-                "benchmark: a process was killed, perhaps because memory ran out. Fix: run it again, which continues "
-                "where it stopped; with a lower jobs=N if it happens again."
+                "evidence: a worker process was killed, perhaps for lack of memory. Fix: run the command again, which "
+                "continues where it stopped; use a lower jobs=N if it happens again."
             ) from error
 
 
 def _carry_out(task: Task, job: Job, folder: Path, *, in_worker: bool) -> bool:
-    """Whether the job was carried out here; it was not where another process holds or has finished it."""
+    """Carries out a job unless another process has it locked or has finished it; returns whether it did."""
     if in_worker:
-        logging.getLogger("hsfusion").setLevel(logging.ERROR)  # the parent has logged it already
+        logging.getLogger("hsfusion").setLevel(logging.ERROR)  # the parent process has logged these messages
     try:
         with _lock(folder, job):
             if job.path.exists():
                 return False
-            _sweep(job.path)
-            job.work(job.path, _first_of(task), **job.arguments)
+            _remove_leftovers(job.path)
+            job.work(job.path, _cached(task), **job.arguments)
             return True
     except Timeout:
         return False
@@ -174,12 +174,12 @@ def remove_locks(folder: Path) -> None:
     for path in (folder / LOCKS).iterdir():
         with suppress(Timeout, OSError), FileLock(path, timeout=0):
             path.unlink()
-    with suppress(OSError):  # some are held
+    with suppress(OSError):  # not empty: calls hold some
         (folder / LOCKS).rmdir()
 
 
-def _sweep(path: Path) -> None:
-    """Removes what processes that were killed left half done of a job, where and as these name it; nothing else."""
+def _remove_leftovers(path: Path) -> None:
+    """Removes incomplete files and folders that killed processes left of a job, by their names; nothing else."""
     for left in path.parent.parent.glob(f".{path.parent.name}-????????"):
         shutil.rmtree(left, ignore_errors=True)
     for left in path.parent.glob(LEFTOVERS):
@@ -188,25 +188,26 @@ def _sweep(path: Path) -> None:
 
 
 @lru_cache(1)
-def _first_of(task: Task) -> Task:
-    """The first of the equal tasks that came to this process, whose scene may have been read already."""
+def _cached(task: Task) -> Task:
+    """The first of the equal tasks that reached this process; its scene may have been read already."""
     return task
 
 
 @lru_cache(4)
 def split_of(task: Task, which: str, seed: int) -> Split:
-    """A split of the scene; ``which`` names it: split, that of the settings, or random_split."""
+    """A split of the scene; ``which`` is ``split``, the one of the settings, or ``random_split``."""
     split: Any = task.settings.split if which == "split" else task.plan.random_split
     settings = replace(task.settings, seed=seed, split=partial(split, seed=None))
     return split_scene(task.scene, settings)
 
 
 def moves_of(task: Task) -> list[int]:
-    """The moves of the label map on which networks are trained, see :func:`hsfusion.trust.chance.null_moves`."""
+    """Indices of the moved label maps on which networks are trained, see :func:`hsfusion.trust.chance.null_moves`."""
     plan, labels = task.plan, split_of(task, "split", task.plan.of_split).labelled.labels
     moves = null_moves(labels, number=plan.moved_maps, seed=plan.of_split, has_data=partial(_has_data, task))
     if len(moves) < plan.moved_maps:
-        _log.warning("Only %d of %d label maps can be moved to where they mean nothing.", len(moves), plan.moved_maps)
+        message = "Only %d of %d moved label maps could be made: elsewhere the labels lack data or keep meaning."
+        _log.warning(message, len(moves), plan.moved_maps)
     return moves
 
 
@@ -218,7 +219,7 @@ def _has_data(task: Task, pixels: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def draw_of(task: Task, resample: int, move: int | None) -> Split:
-    """The split whose training pixels are a resample, with its labels where they are, or moved."""
+    """The split with only the training pixels of a draw; its labels are moved if ``move`` is given."""
     split = half_of(split_of(task, "split", task.plan.split_seed_of(resample)), resample % 2)
     if move is None:
         return split
@@ -234,9 +235,10 @@ def used_bands(scene: Scene, settings: TrainSettings) -> NDArray[np.int64]:
 
 
 def train_run(path: Path, task: Task, *, seed: int, draw: Sequence[Any] = (), of: Sequence[Any] = ()) -> None:
-    """Trains a network and fills the folder of ``path``, its metrics.json, at once and complete.
+    """Trains a network and writes its run folder, which appears complete; ``path`` is its metrics.json.
 
-    On a ``draw``, arguments of :func:`draw_of`, or on the whole of a split, ``of`` those of :func:`split_of`.
+    The pixels are those of a ``draw``, arguments of :func:`draw_of`, or of a whole split, ``of`` arguments of
+    :func:`split_of`.
     """
     settings = replace(task.settings, seed=seed)
     split = draw_of(task, *draw) if draw else split_of(task, *of)
@@ -251,20 +253,20 @@ def train_run(path: Path, task: Task, *, seed: int, draw: Sequence[Any] = (), of
         run.write_tables(folder)
         save_model(folder / "model.safetensors", experiment.network, header=run.header)
         write_json(folder / path.name, {**run.metrics, "resample": resample, "beats_chance": run.beats_chance})
-        if path.parent.exists():  # without metrics.json: not of this function
+        if path.parent.exists():  # without metrics.json: not written by this function
             shutil.rmtree(path.parent)
         folder.replace(path.parent)
 
 
 def score_run(path: Path, task: Task, *, run: str, draw: Sequence[Any], plan: dict[str, Any]) -> None:
-    """Writes the accuracies of a run's network under the replacements of every curve, and under permutations.
+    """Writes the accuracies of a run's network with bands replaced, for every curve, and with groups permuted.
 
-    The plan is that of :func:`hsfusion.evidence.stages.curve_plan`.
+    ``plan`` comes from :func:`hsfusion.evidence.stages.curve_plan`.
     """
     seed = task.plan.of_split
     network, _ = load_model(Path(run) / "model.safetensors")
     split = draw_of(task, *draw)
-    cube = prepare(split, network.fusion.membership.any(0).numpy())  # a band whose gate is shut tells about others
+    cube = prepare(split, network.fusion.membership.any(0).numpy())  # closed bands, too: they predict others
     shown, most = split.pixels(TEST), task.plan.faithfulness_pixels
     if shown.size > most:
         shown = np.sort(np.random.default_rng([split.seed, 13, draw[0]]).choice(shown, most, replace=False))
@@ -272,9 +274,9 @@ def score_run(path: Path, task: Task, *, run: str, draw: Sequence[Any], plan: di
     groups: NDArray[np.bool_] = network.fusion.membership.numpy()  # (G, C + E)
     layers = groups.shape[1]
     units = np.array([np.isin(np.arange(layers), window) for window in plan["windows"]])  # (U, C + E)
-    in_use = units.any(0) | np.isin(np.arange(layers), plan["closed"])  # other layers always stay
+    in_use = units.any(0) | np.isin(np.arange(layers), plan["closed"])  # others are never replaced
     spectra = cube.spectra(split.pixels(TRAIN))
-    covariances = [band_covariance(spectra @ basis.T) for basis in masked.bases]  # of the bands as weighed
+    covariances = [band_covariance(spectra @ basis.T) for basis in masked.bases]  # of the bands as weighted
     fills = dict(zip(FILLS, ([mean_fill], [partial(conditional_fill, of) for of in covariances]), strict=True))
     result: dict[str, Any] = {"pixels": masked.pixels, "all_bands": masked.accuracy(masked.logits())}
     result |= {direction: {} for direction in DIRECTIONS}
@@ -291,10 +293,11 @@ def score_run(path: Path, task: Task, *, run: str, draw: Sequence[Any], plan: di
 
 
 def half_of(split: Split, half: int) -> Split:
-    """Keeps the first half of the training blocks or fields, 0, or the other, 1; the pixels of the other become unused.
+    """Keeps one half of the training blocks or fields, 0 or 1; the training pixels of the other half become unused.
 
-    Both have all classes: one that lies in a single block or field is halved by pixels, as all are in splits without
-    either, and a single pixel is in both. Blocks are those of a new grid. Validation and test pixels stay as they are.
+    Both halves have all classes. A class whose blocks or fields all fall into one half is divided by pixels instead, as
+    every class is in splits without blocks and fields; the only pixel of a class belongs to both halves. Blocks are
+    those of another random grid. Validation and test pixels do not change.
     """
     pixels, rng = split.pixels(TRAIN), np.random.default_rng([split.seed, 12])
     classes = np.unique(split.labelled.labels.flat[pixels], return_inverse=True)[1]
@@ -309,7 +312,7 @@ def half_of(split: Split, half: int) -> Split:
 
 
 def _units(split: Split, pixels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Number of the field or block of each of the training pixels (N,), or of the pixel itself."""
+    """Number of the field or block of each training pixel (N,); of the pixel itself in splits without either."""
     if split.kind == "fields" and split.fields is not None:
         return split.fields[np.isin(np.flatnonzero(split.labelled.labels), pixels)]
     if split.block_pixels is None:
@@ -320,7 +323,7 @@ def _units(split: Split, pixels: NDArray[np.int64], rng: np.random.Generator) ->
 
 
 def _halves(units: NDArray[np.int64], classes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Assigns units (N,) class by class, the rarest first, to the half that has fewer pixels of the class: (N,)."""
+    """Assigns units (N,), class by class from the rarest on, to the half with fewer pixels of the class: (N,)."""
     number = np.unique(units, return_inverse=True)[1]
     counts = np.zeros((number.max(initial=-1) + 1, classes.max(initial=-1) + 1), int)
     np.add.at(counts, (number, classes), 1)
@@ -333,7 +336,7 @@ def _halves(units: NDArray[np.int64], classes: NDArray[np.int64], rng: np.random
 
 
 def with_moved_labels(split: Split, to: NDArray[np.int64], *, kept: NDArray[np.bool_]) -> Split:
-    """Labels and roles of the N labelled pixels in other places (N,), of the pixels kept (N,); the rest is unused."""
+    """Moves labels and roles of those N labelled pixels that are ``kept`` to other places (N,); the rest is unused."""
     pixels, labelled = np.flatnonzero(split.labelled.labels)[kept], split.labelled
     labels, roles = np.zeros_like(labelled.labels), np.zeros_like(split.roles)
     labels.flat[to[kept]] = labelled.labels.flat[pixels]

@@ -1,4 +1,4 @@
-"""Evidence: trainings over seeds and resamples, and what they say about the band weights."""
+"""Evidence on the band weights: its stages, from repeated trainings to the verdict, and evidence.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hsfusion.errors import InputError
 from hsfusion.evidence import jobs
 from hsfusion.evidence.jobs import DIRECTIONS, FILLS, EvidenceSettings, Job, Task, Workers
-from hsfusion.evidence.top_k import Pair, chosen_jobs, rank, retrain_jobs, top_k_of
+from hsfusion.evidence.top_k import Pair, choice_jobs, rank, retrain_jobs, top_k_of
 from hsfusion.publishing import LEFTOVERS, write_file
 from hsfusion.runs.comparison import EVIDENCE, Profiles
 from hsfusion.runs.experiment import as_labelled
@@ -31,8 +31,8 @@ from hsfusion.trust.importance import mean_importance, with_importance
 from hsfusion.trust.stability import compared_bands, window_stability
 from hsfusion.trust.verdict import FREE, Duplicate, Verdict, verdict
 
-_STEPS = 6  # numbers of windows at which the curves are known, at most
-_WINDOW_SIZES, _FEWEST_OPEN = (7, 3, 1), 8  # the first bands in a window of which so many windows are open
+_STEPS = 6  # points of a curve, at most
+_WINDOW_SIZES, _FEWEST_OPEN = (7, 3, 1), 8  # bands of a window: the first size that leaves 8 windows open
 
 
 def gather_evidence(
@@ -45,17 +45,17 @@ def gather_evidence(
     configuration: str | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
-    """Trains over seeds and resamples, and judges the band weights; continues where an earlier call stopped.
+    """Trains on several draws with several seeds, and judges the band weights; continues an interrupted call.
 
     Args:
         scene: the scene with labels, or the path of its description (YAML).
-        folder: for everything: the runs and evidence.json.
-        settings: how each network is trained, ``TrainSettings(epochs=20)``; None for the defaults. Its seed, and
-            that of its split, have no effect: those of ``plan`` replace them.
-        plan: how much is trained and measured; None for the defaults.
-        command: how to repeat it, for the report.
-        configuration: settings and plan as YAML, for config.yaml; None for those of this call.
-        **fields: fields of :class:`EvidenceSettings` that replace those of ``plan``: ``seeds=3, resamples=2``.
+        folder: for all results: the runs and evidence.json.
+        settings: how each network is trained, such as ``TrainSettings(epochs=20)``; None for the defaults. The seeds
+            of ``plan`` replace its seed and that of its split.
+        plan: what is trained and measured; None for the defaults.
+        command: the command that repeats this, for the report.
+        configuration: settings and plan as YAML, for config.yaml; None to derive it from this call.
+        **fields: fields of :class:`EvidenceSettings` that replace those of ``plan``, such as ``seeds=3``.
 
     Returns:
         the content of evidence.json; ``hsfusion.load_evidence(folder)`` reads it as objects.
@@ -87,16 +87,16 @@ def gather_evidence(
 class _Run:
     seed: int
     resample: int
-    move: int | None = None  # of the label map
+    move: int | None = None  # of the label map; None for the true one
 
     @property
     def draw(self) -> tuple[int, int | None]:
-        """Resample and move: arguments of :func:`hsfusion.evidence.jobs.draw_of`."""
+        """Resample and move, the arguments of :func:`hsfusion.evidence.jobs.draw_of`."""
         return self.resample, self.move
 
     @property
     def prefix(self) -> str:
-        """What the names of its folder and file begin with; empty where the labels are not moved."""
+        """Prefix of its folder and file; empty unless the labels are moved."""
         return "" if self.move is None else f"moved-{self.move}-"
 
 
@@ -114,24 +114,24 @@ class _Stages:
             for i in range(plan.seeds)
             for resample in range(plan.resamples)
         ]
-        first = self._runs[: plan.resamples]  # one on each
+        first = self._runs[: plan.resamples]  # one on each draw
         self._moved = [[replace(run, move=move) for run in first] for move in jobs.moves_of(task)]
         self._profiles_moved: list[Profiles] = []
         self.content: dict[str, Any] = {}
 
     def claim(self, configuration: str) -> None:
-        """Makes the folder that of this configuration, scene and split, or continues with it."""
+        """Reserves the folder for this configuration, scene and split; continues if it already is."""
         groups = [asdict(group) for group in self._task.settings.groups(self._split.labelled.scene.bands)]
-        # of a function of groups or split, the configuration holds only the name
+        # if groups or split are functions, the configuration holds only their names
         inputs = inputs_of([self._split]) | {"groups": plain_values(groups)}
         _claim(self._folder, configuration, inputs)
         if not (self._folder / INPUTS).exists():
-            given, fix = "begun by an earlier version of hsfusion", "name another"
-            raise InputError(self._folder, "folder", given, "one that this version began", fix)
+            given, fix = "created by an earlier version of hsfusion", "name another folder"
+            raise InputError(self._folder, "folder", given, "one created by this version", fix)
         check_same_inputs(self._folder, inputs, [self._split], configuration)
 
     def train(self) -> Profiles:
-        """Trainings over seeds and resamples, each with another seed, and some on moved label maps."""
+        """Trains on each draw, every time with another seed, and on moved label maps."""
         plan, settings = self._plan, self._task.settings
         work = [
             Job(jobs.train_run, self._place(run) / "metrics.json", {"seed": run.seed, "draw": run.draw})
@@ -155,19 +155,19 @@ class _Stages:
             "groups": [asdict(group) for group in settings.groups(profiles.bands)],
             "runs": [self._record(run) for run in self._runs],
             **stability_of(profiles),
-            # what rankings without a network reach on the same draws
+            # index of agreement of rankings without a network on the same draws
             "rankings": _index_of_rankings([read_json(place) for place in places], profiles),
             **({} if importance is None else {"importance": importance.to_dict()}),
-            # what single runs reach on the labels, and on each of the moved label maps
-            "moved": _beside_moved(profiles, self._profiles_moved),
-            # pairs of usable bands that hold the same values at the training pixels
+            # statistics of single runs on the true and on each of the moved label maps
+            "moved": _moved_statistics(profiles, self._profiles_moved),
+            # redundant pairs of usable bands at the training pixels
             "duplicates": [[p.first, p.second, p.correlation] for p in duplicate_bands(self._split, self._used)],
         }
         self._write(profiles)
         return profiles
 
     def score(self, profiles: Profiles) -> None:
-        """The first network of each resample, where bands are replaced, on the labels and on the moved label maps."""
+        """Replaces bands for the first network of each draw, on the true and on the moved label maps."""
         work, scored = [], []
         first = self._runs[: self._plan.resamples]
         for runs, of in zip([first, *self._moved], [profiles, *self._profiles_moved], strict=True):
@@ -194,7 +194,7 @@ class _Stages:
         self._write(profiles)
 
     def choose(self, profiles: Profiles) -> None:
-        """Choices of k bands on several splits, and classifiers trained on them alone."""
+        """Chooses k bands on several splits, and trains classifiers on them alone."""
         plan = self._plan
         seeds = range(plan.of_split, plan.of_split + plan.top_k_seeds)
         kinds = ("split",) if plan.random_split is None else ("split", "random_split")
@@ -209,9 +209,9 @@ class _Stages:
         }
         self._workers.run(list(itertools.chain(*work.values())), stage="trainings on whole splits")
         members = {pair: [job.path.parent for job in of] for pair, of in work.items()}
-        self._workers.run(chosen_jobs(places, members), stage="choices of bands")
+        self._workers.run(choice_jobs(places, members), stage="choices of bands")
         self._workers.run(retrain_jobs(places, plan, self._used), stage="trainings on chosen bands")
-        done = [  # by this call and by others, for classifiers can be added
+        done = [  # by this and by earlier calls: a later call may add a classifier
             name
             for name in jobs.CLASSIFIERS
             if all(job.path.exists() for job in retrain_jobs(places, replace(plan, retrain=(name,)), self._used))
@@ -224,7 +224,7 @@ class _Stages:
         return self._folder / f"{run.prefix}runs" / f"seed-{run.seed}-resample-{run.resample}"
 
     def _profiles(self, runs: Sequence[_Run]) -> Profiles:
-        """The weights of runs of as many seeds of each resample."""
+        """The weights of runs, equally many on each draw."""
         tables = [BandWeights.from_csv(self._place(run) / "band_weights.csv") for run in runs]
         settings = self._task.settings
         groups = settings.groups(tables[0].bands)
@@ -243,35 +243,35 @@ class _Stages:
         }
 
     def _write(self, profiles: Profiles) -> None:
-        """Writes what is known so far, with the verdict that it allows."""
+        """Writes the results so far, with the verdict that they allow."""
         judged = with_importance(verdict_of(profiles, self.content), mean_importance([self.content]))
         windows = [{**asdict(window), "weight": window.share} for window in judged.windows]
         self.content["verdict"] = {**asdict(judged), "windows": windows}
         file = self._folder / EVIDENCE
-        if not (file.exists() and read_json(file).keys() > self.content.keys()):  # another call is further
+        if not (file.exists() and read_json(file).keys() > self.content.keys()):  # another call has more results
             write_json(file, self.content)
 
 
 def _claim(folder: Path, configuration: str, inputs: dict[str, Any]) -> None:
-    """Makes the folder this configuration's, or continues with it."""
+    """Reserves the folder for this configuration; continues if it already is."""
     file = folder / "config.yaml"
     before = folder.iterdir() if folder.is_dir() else ()
-    strange = [path for path in before if not (path.match(LEFTOVERS) or path.name in (jobs.LOCKS, INPUTS))]
-    if not file.exists():  # looked for after the rest: another call may have made it just now
-        if folder.is_file() or strange:
-            raise InputError(folder, "folder", "not empty", "a new or empty folder", "name another")
+    foreign = [path for path in before if not (path.match(LEFTOVERS) or path.name in (jobs.LOCKS, INPUTS))]
+    if not file.exists():  # checked last: another call may have created it just now
+        if folder.is_file() or foreign:
+            raise InputError(folder, "folder", "not empty", "a new or empty folder", "name another folder")
         (folder / jobs.LOCKS).mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / jobs.LOCKS / file.name):  # or two first calls with other words could both go on
+        with FileLock(folder / jobs.LOCKS / file.name):  # else two first calls with different settings could go on
             if not file.exists():
                 write_json(folder / INPUTS, inputs)
                 write_file(file, configuration)
     if file.read_text(encoding="utf-8") != configuration:
-        fix = "give the same words as before, or another folder"
+        fix = "use the settings of the first call, or another folder"
         raise InputError(file, "configuration", "another one", "that of this command", fix)
 
 
 def _processes(settings: TrainSettings, plan: EvidenceSettings) -> int:
-    """How many jobs run at once, unless the plan says so: one on each core, or one on a GPU."""
+    """Number of jobs that run at once: that of the plan, else one per core, or one on a GPU."""
     if plan.jobs is not None:
         return plan.jobs
     accelerator = getattr(settings.trainer, "keywords", {}).get("accelerator", "auto")
@@ -281,7 +281,7 @@ def _processes(settings: TrainSettings, plan: EvidenceSettings) -> int:
 
 
 def stability_of(profiles: Profiles) -> dict[str, Any]:
-    """Profiles, stability and uniformity."""
+    """The parts of evidence.json on profiles, stability and uniformity."""
     bands, half_width = compared_bands(profiles.used.size)
     stabilities, untrained = profiles.stabilities, profiles.index_of_untrained()
     stabilities = stabilities if untrained is None else {**stabilities, "untrained": untrained}
@@ -301,7 +301,7 @@ def stability_of(profiles: Profiles) -> dict[str, Any]:
 
 
 def _index_of_rankings(draws: Sequence[Mapping[str, Sequence[float]]], profiles: Profiles) -> dict[str, float]:
-    """The index of agreement of each ranking over the draws; none of a single draw."""
+    """The index of agreement of each ranking over the draws; empty for a single draw."""
     nm, (bands, half_width) = profiles.bands.wavelength_nm[profiles.used], compared_bands(profiles.used.size)
     return {
         name: window_stability(np.array([of[name] for of in draws]), nm, bands=bands, half_width=half_width).index
@@ -310,8 +310,8 @@ def _index_of_rankings(draws: Sequence[Mapping[str, Sequence[float]]], profiles:
     }
 
 
-def _beside_moved(profiles: Profiles, moved: Sequence[Profiles]) -> dict[str, Any]:
-    """Index and uniformity of single runs, of several resamples, on the labels and on moved label maps."""
+def _moved_statistics(profiles: Profiles, moved: Sequence[Profiles]) -> dict[str, Any]:
+    """Index and uniformity of single runs on the true and on moved label maps; empty for a single draw."""
     named = {
         "index of single runs": lambda of: of.index_of_members().get("1"),
         "uniformity of single runs": lambda of: of.uniformity_ratio,
@@ -321,7 +321,7 @@ def _beside_moved(profiles: Profiles, moved: Sequence[Profiles]) -> dict[str, An
 
 
 def verdict_of(profiles: Profiles, evidence: Mapping[str, Any]) -> Verdict:
-    """The verdict on the reported profile, from the numbers known so far."""
+    """The verdict on the reported profile, from the results so far."""
     curves = evidence.get("faithfulness", {})
     names = [(direction, fill) for direction in DIRECTIONS if direction in curves for fill in FILLS]
     return verdict(
@@ -339,7 +339,7 @@ def verdict_of(profiles: Profiles, evidence: Mapping[str, Any]) -> Verdict:
 
 
 def curve_plan(profiles: Profiles) -> dict[str, Any]:
-    """Windows with reported weight, the bands of the others, and after how many the accuracy is asked for."""
+    """The open windows, with their weights, the bands of the closed ones, and the numbers of windows along a curve."""
     reported = profiles.reported.weight
     of_sizes = [profiles.windows(size) for size in _WINDOW_SIZES]
     every = next((of for of in of_sizes if (of @ reported > 0).sum() >= _FEWEST_OPEN), of_sizes[-1])
@@ -356,7 +356,7 @@ def curve_plan(profiles: Profiles) -> dict[str, Any]:
 def faithfulness_of(
     plan: Mapping[str, Any], scored: Sequence[Path], *, seed: int, names: Sequence[str]
 ) -> dict[str, Any]:
-    """Curves and importance of the named groups, from the mean accuracy of several networks, each scored in a file."""
+    """Curves, and importance of the named groups, from the scores of several networks, a file for each."""
     records = [read_json(path) for path in scored]
     sizes = np.cumsum([0, *(len(plan["windows"][u]) for u in np.argsort(-np.array(plan["weight"]), kind="stable"))])
     return {
@@ -397,10 +397,10 @@ def _curve(accuracies: NDArray[np.float64], number: NDArray[np.int64], direction
 
 
 def _importance(accuracies: NDArray[np.float64], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Loss of accuracy for each group, from accuracies (1 + G REPEATS,), that of all bands first."""
+    """Loss of accuracy by permuting each group, from accuracies (1 + G REPEATS,), the first without permutation."""
     permuted = accuracies[1:].reshape(len(names), jobs.REPEATS)
-    loss, no_loss = accuracies[0] - permuted, (permuted >= accuracies[0]).sum(1)
+    loss, without_loss = accuracies[0] - permuted, (permuted >= accuracies[0]).sum(1)
     return [
-        {"name": name, "importance": float(drop.mean()), "p": (1 + lost) / (1 + jobs.REPEATS)}
-        for name, drop, lost in zip(names, loss, no_loss.tolist(), strict=True)
+        {"name": name, "importance": float(drop.mean()), "p": (1 + count) / (1 + jobs.REPEATS)}
+        for name, drop, count in zip(names, loss, without_loss.tolist(), strict=True)
     ]

@@ -27,11 +27,11 @@ from hsfusion.trust.stability import quartiles
 #: split, that of the settings, or random_split; and its seed
 Pair = tuple[str, int]
 _FULL = "all bands"
-_DRAWS = 20  # of random bands; the first is everybody's, the others are ...
-_DRAWN = ("svm", "split")  # ... for the classifier that is quick enough, on the split that counts
+_DRAWS = 20  # of random bands; all classifiers and splits use the first, ...
+_DRAWN = ("svm", "split")  # ... only the fast classifier on the split of the settings uses the others
 
 
-def chosen_jobs(places: Mapping[Pair, Path], members: Mapping[Pair, Sequence[Path]]) -> list[Job]:
+def choice_jobs(places: Mapping[Pair, Path], members: Mapping[Pair, Sequence[Path]]) -> list[Job]:
     """Jobs that choose bands on the training pixels of each split, by the median weight of the trainings on it."""
     jobs = []
     for (which, seed), place in places.items():
@@ -74,7 +74,7 @@ def top_k_of(
 ) -> dict[str, Any]:
     """The part ``top_k`` of evidence.json, with accuracies under the kind of the split and under ``random``."""
     result: dict[str, Any] = {"numbers": list(plan.top_k), "seeds": sorted({seed for _, seed in places})}
-    for which, key in (("random_split", "random"), ("split", kind)):  # the configured one, where both are random
+    for which, key in (("random_split", "random"), ("split", kind)):  # the latter, if both are random
         folders = [place for pair, place in places.items() if pair[0] == which]
         if not folders:
             continue
@@ -89,7 +89,7 @@ def top_k_of(
             result[f"random_p_{key}"] = _with_draws(folders, plan.top_k, result[key]["svm"])
     folders = [place for (which, _), place in places.items() if which == "split"]
     validated = {}
-    for name in plan.retrain:  # k can be chosen by the accuracies on validation pixels
+    for name in plan.retrain:  # accuracies on validation pixels, by which k can be chosen
         full = _scores(folders, name, _FULL, role="val")[_FULL]
         if None not in full:
             weights = [float(np.mean(_scores(folders, name, str(k), role="val")["weights"])) for k in plan.top_k]
@@ -107,7 +107,7 @@ def _scores(places: Sequence[Path], classifier: str, name: str, *, role: str = "
 def _with_draws(
     places: Sequence[Path], numbers: Sequence[int], accuracies: dict[str, list[list[float]]]
 ) -> list[float]:
-    """Replaces the first draw of random bands by the mean over all; returns the p of our choice for each number."""
+    """Replaces the first draw of random bands by the mean over all; returns the p-value of the weights for each k."""
     p_values = []
     for i, k in enumerate(numbers):
         more = np.array(list(_scores(places, "svm", f"random-{k}").values())).T
@@ -162,7 +162,7 @@ def retrain(
 def _network_accuracies(task: Task, split: Split, bands: NDArray[np.int64], seed: int) -> tuple[float | None, float]:
     """Accuracies of a network with one group per band, so that a channel can be any contrast of bands."""
     model = replace(task.settings.model, fusion="channel", keep_bands=None)
-    # the bands are fixed: closing some would compare other bands
+    # no sparsity penalty: all chosen bands stay open
     settings = replace(
         task.settings, seed=seed, band_cost=0.0, epochs=task.plan.retrain_epochs, model=model, groups=lone_groups
     )
@@ -171,7 +171,7 @@ def _network_accuracies(task: Task, split: Split, bands: NDArray[np.int64], seed
 
 
 def lone_groups(bands: Bands) -> list[BandGroup]:
-    """A group for each centre wavelength, bounded by the midpoints to the one before and the next."""
+    """A group for each centre wavelength, bounded by the midpoints between neighbours."""
     centres = np.unique(bands.wavelength_nm)
     middle = (centres[1:] + centres[:-1]) / 2
     edges = [centres[0] - 1, *middle, centres[-1] + 1]
@@ -182,7 +182,7 @@ def lone_groups(bands: Bands) -> list[BandGroup]:
 @lru_cache(1)
 def _cube(task: Task, split: Split) -> TrainingCube:
     used = used_layers(task.scene.scene, task.settings)
-    used[len(task.scene.scene.bands) :] = False  # further rasters are not bands to choose
+    used[len(task.scene.scene.bands) :] = False  # further rasters are not bands
     return prepare(split, used)
 
 
@@ -202,6 +202,6 @@ def with_bands(split: Split, chosen: NDArray[np.integer]) -> Split:
     out.
     """
     scene, kept = split.labelled.scene, np.sort(chosen).astype(np.int64)
-    bands = replace(scene.bands[kept], good=np.ones(len(kept), bool))  # also one that is constant on this split
+    bands = replace(scene.bands[kept], good=np.ones(len(kept), bool))  # even bands that are constant on this split
     fewer = ArrayScene(read_all(scene, kept), bands=bands, name=scene.name, geobox=scene.geobox)
     return replace(split, labelled=replace(split.labelled, scene=fewer))

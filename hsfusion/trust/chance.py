@@ -1,4 +1,4 @@
-"""Scores of classifiers on meaningless labels, the same fields elsewhere, by the rule in docs/weights.md."""
+"""Comparison with meaningless labels, the same fields in other places, by the rule in docs/weights.md."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: moved label maps: the best of 19 and the labels themselves make a level of 0.05
+#: number of moved label maps: to exceed the best of 19 has a significance level of 0.05
 MAPS = 19
-_ROUNDS = 10  # of 19 draws
+_ROUNDS = 10  # of 19 random moves
 _MOST_TRAIN, _MOST_VAL = 2000, 1000  # pixels
 _MOST_NEAR = 1 / 3  # of the pixels may stay within a quarter of height and width
-_MOST_ALIKE = 0.8  # adjusted mutual information of a moved map and the labels, where both lie: plots may be regular
+_MOST_ALIKE = 0.8  # adjusted mutual information of a moved map and the labels, as plots may be regular
 
-#: spectra (P, C) of pixels, NaN without data, and which of them are whole (P,)
+#: spectra (P, C) of pixels, NaN without data, and which of them are complete (P,)
 _Spectra = tuple[NDArray[np.floating], NDArray[np.bool_]]
 
 
@@ -28,11 +28,11 @@ class Chance:
     network: float | None = None
     labels: float | None = None  # of a linear discriminant on the labels as they are
     moved: float | None = None  # the best of the discriminant on moved label maps
-    maps: int = 0  # number of these
+    maps: int = 0  # number of moved label maps
 
     @property
     def beaten(self) -> bool | None:
-        """Whether network and labels exceed the best moved map; None where there are no 19 of them."""
+        """Whether network and labels exceed the best moved map; None if there are fewer than 19."""
         if self.network is None or self.labels is None or self.moved is None:
             return None
         return min(self.network, self.labels) > self.moved
@@ -112,9 +112,9 @@ def _moved_spectra(
 def null_moves(
     labels: NDArray[np.integer], *, number: int, seed: int, has_data: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 ) -> list[int]:
-    """Numbers of at most ``most`` moves of a label map (H, W) to places where it is meaningless; 0 for no move.
+    """Indices, at most ``number``, of moves that take a label map (H, W) to places where it is meaningless.
 
-    Every class keeps half of its pixels. ``has_data`` is evaluated for pixels (N,); :func:`moved_by` makes the moves.
+    At least half of each class gets pixels with data, by ``has_data`` of pixels (N,). :func:`moved_by` applies a move.
     """
     pixels, moves = np.flatnonzero(labels), []
     classes, known = labels.flat[pixels], np.where(labels > 0, labels.astype(np.int64), -1)
@@ -156,7 +156,7 @@ def chance_sentence(runs: Sequence[Mapping[str, Any] | None]) -> str:
         which = "The run was" if len(runs) == 1 else f"{len(runs) - len(compared)} of {len(runs)} runs were"
         return (
             f"{which} compared with chance agreement on test pixels, for lack of validation pixels or of {MAPS} moved "
-            "label maps: labels that mean nothing but are smooth may pass that."
+            "label maps: smooth but meaningless labels may pass this test."
         )
     network, labels = (min(run[key] for run in compared) for key in ("network", "labels"))
     least, most = ("", "") if len(runs) == 1 else ("at least ", "at most ")
@@ -168,7 +168,7 @@ def chance_sentence(runs: Sequence[Mapping[str, Any] | None]) -> str:
 
 
 def thin_evenly(values: NDArray, most: int) -> NDArray:
-    """At most a number of the values (N, ...), evenly spaced."""
+    """At most ``most`` of the values (N, ...), evenly spaced."""
     return values[np.linspace(0, len(values) - 1, min(most, len(values))).astype(int)]
 
 
@@ -188,7 +188,7 @@ def _is_null(
 
 
 def _alike(classes: NDArray[np.integer], labels: NDArray[np.integer]) -> float:
-    """How well moved classes (N,) predict the labels (N,) at their new places, -1 for none, whatever their names."""
+    """Adjusted mutual information of moved classes (N,) and labels (N,) at their new places, -1 for no label."""
     from sklearn.metrics import adjusted_mutual_info_score
 
     both = labels >= 0
@@ -202,7 +202,7 @@ def _discriminant_kappa(
     whole: NDArray[np.bool_],
     most: int,
 ) -> float:
-    """Kappa of a discriminant fitted to a number of training pixels; 0 where there is nothing to fit."""
+    """Kappa of a discriminant fitted to at most ``most`` training pixels; 0 if it cannot be fitted."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # slow to import
 
     fitted, tested = (np.flatnonzero(of) for of in np.split(whole, [len(train[1])]))
@@ -210,6 +210,6 @@ def _discriminant_kappa(
     if not 1 < len(np.unique(train[1][fitted])) < len(fitted):
         return 0.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of classes of a pixel
+        warnings.simplefilter("ignore")  # about classes with one pixel
         model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(train[0][fitted], train[1][fitted])
     return kappa(val[1][tested], np.asarray(model.predict(val[0][tested])))

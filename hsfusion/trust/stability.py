@@ -12,13 +12,13 @@ from scipy.stats import t
 
 from hsfusion.errors import InputError
 
-_TOP, _HALF_WIDTH = 20, 3  # bands; less for sensors of few bands
-_ABOVE = 1.02  # a little above the greatest index, so that its logarithm exists
+_TOP, _HALF_WIDTH = 20, 3  # bands; fewer for sensors with few bands
+_ABOVE = 1.02  # slightly above the highest index, so that the logarithm exists
 
 
 @dataclass(frozen=True)
 class Stability:
-    """Nogueira's index of agreement of a number of ``profiles``, with its confidence interval.
+    """Nogueira's index of agreement of ``profiles``, with its confidence interval.
 
     1 if all select the same bands, 0 on average if they select at random; nan if undefined, because none selects any
     band or all select every band. Undefined limits of the interval are nan, too. Each profile is the median of

@@ -1,4 +1,4 @@
-"""What the numbers allow one to say about band weights, in words."""
+"""The verdict on band weights: a word, and sentences that give the reasons."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from hsfusion.spectra.weights import BandWeights
 from hsfusion.trust.chance import chance_sentence
 from hsfusion.trust.stability import Stability
 
-#: index from which agreement counts as excellent: Fleiss' benchmark, which Nogueira et al. (2018) take over
+#: index from which agreement counts as excellent: Fleiss' benchmark, adopted by Nogueira et al. (2018)
 STABLE = 0.75
-#: why the weights of a free convolution are none
+#: why the weights of a free convolution are no evidence
 FREE = "The free convolution can absorb the scale of any band: its weights are no evidence."
 _LEVEL = 0.05
 _CRITICAL_Z = 2.326  # one-sided 1 % point of the normal distribution
-_MOST_ALIKE = 6  # bands of the same values that are named
-_MOVED_MAPS = 3
-_NAMED = 5  # windows
+_MOST_ALIKE = 6  # correlated bands named in a sentence
+_MOVED_MAPS = 3  # required for "supported"
+_NAMED = 5  # windows in the verdict
 
 
 @dataclass(frozen=True)
 class WavelengthWindow:
-    """One of the windows that hold most weight: its share, the median over the runs.
+    """One of the heaviest windows.
 
-    ``raised`` is its part of the weight of all bands as a multiple of what untrained networks give it, the median, too;
-    ``frequency`` the share of the runs that select a band in it, one of those that training raised most.
+    Attributes:
+        share: of the weight of all bands, median over the runs.
+        raised: this share as a multiple of the share in untrained networks, median over the runs.
+        frequency: share of the runs that select a band in the window, one of those whose weight training raised most.
     """
 
     lower_nm: float
@@ -39,7 +41,7 @@ class WavelengthWindow:
     frequency: float
 
     def describe(self, runs: int) -> str:
-        """In words, of so many runs."""
+        """The window in words; ``runs`` is the number of runs."""
         often = f", selected in {round(self.frequency * runs)} of {runs} runs" if runs > 1 else ""
         share = f"{self.share:.0%} of the weight, {self.raised:.1f} x untrained"
         return f"{self.lower_nm:.0f}-{self.upper_nm:.0f} nm ({share}{often})"
@@ -47,7 +49,7 @@ class WavelengthWindow:
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Two bands that say the same, by index."""
+    """Two redundant bands, by index."""
 
     first: int
     second: int
@@ -56,10 +58,9 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the band weights are worth, why, and the windows of greatest weight; none where there is no evidence.
+    """A word on the band weights, the reasons, and the heaviest windows; no windows if there is no evidence.
 
-    The word is ``supported``, ``borderline``, ``not supported``, ``no evidence`` or, without an evidence run, ``not
-    tested``.
+    The word is ``supported``, ``borderline``, ``not supported``, ``not tested`` or ``no evidence``.
     """
 
     word: str
@@ -68,14 +69,15 @@ class Verdict:
 
 
 def beats_chance(confusion: NDArray[np.integer], *, receptive_field: int) -> bool:
-    """Whether a network agrees with the labels of pixels that it has not seen more than chance does.
+    """Whether a network agrees with the labels of unseen pixels better than chance; if not, its weights mean nothing.
 
-    Smooth labels that mean nothing pass: it stands in where there are no moved label maps (docs/weights.md).
+    The observed agreement of map and ground truth, from counts of test pixels (K, K) or (K, K + 1) with rows for the
+    ground truth, is compared with the agreement expected by chance for the same row and column sums, as in Cohen's
+    kappa: a one-sided test at the 1 % level. Pixels within one receptive field count as one observation, because
+    neighbours are correlated.
 
-    A network that does not may put its weights anywhere, and they mean nothing. The agreement p_o of map and truth,
-    from counts of test pixels (K, K) or (K, K + 1), rows truth, is compared with the agreement p_e that chance gives
-    for the same row and column sums, as in Cohen's kappa, at the 1 % level. Pixels within one receptive field are
-    counted as one observation, for neighbours are alike.
+    Smooth but meaningless labels pass, so this test is used only if there are too few moved label maps
+    (docs/weights.md).
     """
     counts = confusion.astype(np.float64)
     total = counts.sum()
@@ -89,10 +91,9 @@ def beats_chance(confusion: NDArray[np.integer], *, receptive_field: int) -> boo
 
 
 def duplicates(spectra: NDArray[np.floating], *, above: float = 0.9999) -> list[Duplicate]:
-    """Pairs of bands whose spectra (N, C) have a correlation above a limit, either sign, or equal values.
+    """Pairs of bands whose absolute correlation over spectra (N, C) exceeds a limit.
 
-    Bands without variance have no correlation; they are pairs where they are equal. The first band comes before the
-    second.
+    Bands without variance have no correlation; they form a pair if their values are equal. The lower index comes first.
     """
     centred = spectra - spectra.mean(0, dtype=np.float64)
     norm = np.sqrt((centred**2).sum(0))
@@ -113,11 +114,18 @@ def weight_windows(
     number: int = 8,
     width_nm: float = 50.0,
 ) -> tuple[WavelengthWindow, ...]:
-    """The windows of greatest weight with their selection frequency, heaviest first.
+    """The heaviest windows of the reported profile, in descending order of their median share over the runs.
 
-    They are looked for in the profile that is reported; (R, C) are the bands that each run selects and its weights:
-    bands that take turns have small medians and make a heavy window; ``untrained`` (C,) are the mean weights of
-    networks that have not been trained.
+    If runs select different bands of a window, each band has a small median, but the window is heavy in every run: the
+    shares are therefore summed in each run.
+
+    Args:
+        weights: the reported profile, in which the windows are located.
+        selected: (R, C), the bands that each run selects.
+        profiles: (R, C), the weights of each run.
+        untrained: (C,), the mean weights of untrained networks.
+        number: of windows, at most.
+        width_nm: of a window, at most.
     """
     nm, windows = weights.bands.wavelength_nm, []
     for lower, upper, _ in weights.windows(number, width_nm=width_nm):
@@ -142,15 +150,19 @@ def verdict(
     moved: Mapping[str, Mapping[str, Any]] | None = None,
     unreadable: str | None = None,
 ) -> Verdict:
-    """Judges the band weights of one or several runs.
+    """Judges the band weights of one or several runs by the rule in docs/weights.md.
 
-    By the rule in docs/weights.md, from what the arguments say:
-
-    * ``unreadable``: why the weights cannot be read at all.
-    * ``chance``: the scores of each run, fields of :class:`hsfusion.trust.chance.Chance`.
-    * ``uniformity_p``, ``stability``: None of a single run.
-    * ``curves``: ``area``, ``lower`` and ``p`` of each curve by name; None where no bands were removed.
-    * ``moved``: values by name, on the ``labels`` and on each of the ``moved`` label maps.
+    Args:
+        windows: the heaviest windows.
+        beats_chance: whether each run beats meaningless labels.
+        chance: the scores of each run, fields of :class:`hsfusion.trust.chance.Chance`.
+        uniformity_p: p-value against untrained networks; None for a single run.
+        stability: agreement of the runs; None for a single run.
+        pairs: redundant bands.
+        wavelength_nm: (C,), of all bands.
+        curves: ``area``, ``lower`` and ``p`` of each curve, by name; None if no bands were removed.
+        moved: statistics by name, each for the true ``labels`` and for every one of the ``moved`` label maps.
+        unreadable: why the weights cannot be interpreted at all; None if they can.
     """
     numbers = beats_chance, uniformity_p, stability, curves or {}, moved or {}
     word, why = ("no evidence", unreadable) if unreadable else _judge(*numbers)
@@ -158,8 +170,8 @@ def verdict(
     if word == "no evidence":
         return Verdict(word, (why, *compared), ())
     named = tuple(windows[:_NAMED])
-    shown = _shown(named, runs=len(beats_chance))
-    return Verdict(word, (why, *compared, *shown, *_pair_sentences(named, pairs, wavelength_nm)), named)
+    of_windows = _window_sentences(named, runs=len(beats_chance))
+    return Verdict(word, (why, *compared, *of_windows, *_pair_sentences(named, pairs, wavelength_nm)), named)
 
 
 def _judge(
@@ -170,19 +182,21 @@ def _judge(
     moved: Mapping[str, Mapping[str, Any]],
 ) -> tuple[str, str]:
     """The word of a verdict and the sentence that gives the reason."""
-    runs, lost = len(beats_chance), sum(not beats for beats in beats_chance)
-    if lost or not runs:
+    runs, failed = len(beats_chance), sum(not beats for beats in beats_chance)
+    if failed or not runs:
         return "no evidence", (
-            f"{lost} of {runs} runs do no better on pixels that they have not seen than chance, or than a classifier "
-            "of labels that mean nothing: their weights are no evidence."
+            f"On unseen pixels {failed} of {runs} runs did no better than chance, or than a classifier of meaningless "
+            "labels: the weights are no evidence."
         )
     if uniformity_p is not None and uniformity_p >= _LEVEL:
-        return "no evidence", f"The weights do not differ from those of untrained networks (p = {uniformity_p:.2g})."
+        return "no evidence", (
+            f"The weights do not differ significantly from those of untrained networks (p = {uniformity_p:.2g})."
+        )
     if stability is None:
         return "not tested", "There is one run: another seed may weight other bands. Train several and compare."
     if not stability.index >= STABLE:  # also where it is undefined
         return "not supported", (
-            f"Repeated trainings do not agree on the bands: {_agreement(stability)}, below {STABLE}."
+            f"Repeated trainings do not agree on the bands: {_agreement(stability)}; at least {STABLE} is required."
         )
     return _judge_agreeing(stability, curves, moved)
 
@@ -190,51 +204,52 @@ def _judge(
 def _judge_agreeing(
     stability: Stability, curves: Mapping[str, Mapping[str, Any]], moved: Mapping[str, Mapping[str, Any]]
 ) -> tuple[str, str]:
-    """The same of runs that agree: intervals that reach their limit are doubts."""
-    doubts = [] if stability.lower >= STABLE else [f"the interval of the index does not lie above {STABLE}"]
-    doubts += [f"that of the area of {name} does not lie above 0" for name, of in curves.items() if not of["lower"] > 0]
+    """Word and sentence for runs that agree; an interval that does not exclude its limit leaves a doubt."""
+    doubts = [] if stability.lower >= STABLE else [f"the interval of the index does not exclude values below {STABLE}"]
+    if wide := [name for name, of in curves.items() if not of["lower"] > 0]:
+        doubts.append(f"the interval of the area does not exclude 0 ({'; '.join(wide)})")
     if curves and (maps := min((len(of["moved"]) for of in moved.values()), default=0)) < _MOVED_MAPS:
         doubts.append(f"networks were trained on {maps or 'no'} moved label maps, not on {_MOVED_MAPS}")
-    but = f" But {', and '.join(doubts)}." if doubts else ""
+    however = f" However, {', and '.join(doubts)}." if doubts else ""
     agree = f"Repeated trainings agree ({_agreement(stability)})"
     if not curves:
-        return "not tested", f"{agree}, but no band was removed to see what it is worth.{but}"
-    if reasons := _against(curves, moved):
-        return "not supported", f"{agree}, which is not enough. {' '.join(reasons)}"
+        return "not tested", f"{agree}, but bands were not removed to test whether the networks use them.{however}"
+    if objections := _objections(curves, moved):
+        return "not supported", f"{agree}, but agreement alone is not sufficient. {' '.join(objections)}"
     areas, p = [of["area"] for of in curves.values()], max(of["p"] for of in curves.values())
     return "borderline" if doubts else "supported", (
-        f"{agree}, and bands of great weight matter more to the accuracy than other open ones (areas "
-        f"between the curves {min(areas):.3f} to {max(areas):.3f}, largest p = {p:.2g}).{but}"
+        f"{agree}, and heavy bands matter more to the accuracy than other open bands (areas of the curves "
+        f"{min(areas):.3f} to {max(areas):.3f}, largest p = {p:.2g}).{however}"
     )
 
 
-def _against(curves: Mapping[str, Mapping[str, Any]], moved: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Sentences on curves that are not significant, and on values that networks on moved label maps reach."""
-    missed = [f"{name}, area {of['area']:.3f}, p = {of['p']:.2g}" for name, of in curves.items() if of["p"] >= _LEVEL]
-    reached = [
-        f"{name} {of['labels']:.3g}, at most {most:.3g}"
+def _objections(curves: Mapping[str, Mapping[str, Any]], moved: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Sentences on curves without significance, and on statistics that moved label maps equal or exceed."""
+    weak = [f"{name} (area {of['area']:.3f}, p = {of['p']:.2g})" for name, of in curves.items() if of["p"] >= _LEVEL]
+    equalled = [
+        f"{name} ({of['labels']:.3g}; on moved maps up to {most:.3g})"
         for name, of in moved.items()
         if not of["labels"] > (most := np.nanmax([*of["moved"], -np.inf]))
     ]
-    start = "Bands of great weight are not shown to matter more to the accuracy than other open ones"
-    moved_start = "Networks trained on moved label maps, which mean nothing, get as far"
-    return [f"{of}: {'; '.join(parts)}." for of, parts in ((start, missed), (moved_start, reached)) if parts]
+    no_effect = "Heavy bands are not shown to matter more to the accuracy than other open bands"
+    no_meaning = "Networks trained on moved label maps, which are meaningless, reach values as high"
+    return [f"{start}: {'; '.join(parts)}." for start, parts in ((no_effect, weak), (no_meaning, equalled)) if parts]
 
 
 def _agreement(stability: Stability) -> str:
     """The index in words, with the number of runs behind each profile."""
     if np.isnan(stability.index):
-        return "no band stands out in any of them, the index is undefined"
+        return "the Nogueira index is undefined, because no profile selects any band, or each selects all"
     of = f"medians of {stability.members} runs" if stability.members > 1 else "single runs"
     known = not np.isnan(stability.lower)
-    interval = f"95 % interval {stability.lower:.2f} to {stability.upper:.2f}" if known else "too few for an interval"
+    interval = f"95 % interval {stability.lower:.2f} to {stability.upper:.2f}" if known else "interval undefined"
     return f"Nogueira index {stability.index:.2f} of {stability.profiles} {of}, {interval}"
 
 
-def _shown(windows: Sequence[WavelengthWindow], *, runs: int) -> list[str]:
-    """A sentence on the windows that most runs select, and one on the others; none without any."""
+def _window_sentences(windows: Sequence[WavelengthWindow], *, runs: int) -> list[str]:
+    """A sentence on the windows that at least half of the runs select, and one on the others, if any."""
     sentences = []
-    for start, often in (("Heaviest windows", True), ("Heavy, but selected by fewer than half of the runs", False)):
+    for start, often in (("Heaviest windows", True), ("Heavy, but selected in fewer than half of the runs", False)):
         named = [window.describe(runs) for window in windows if (runs == 1 or window.frequency >= 0.5) == often]
         sentences += [f"{start}: {'; '.join(named)}."] if named else []
     return sentences
@@ -243,7 +258,7 @@ def _shown(windows: Sequence[WavelengthWindow], *, runs: int) -> list[str]:
 def _pair_sentences(
     windows: Sequence[WavelengthWindow], pairs: Sequence[Duplicate], wavelength_nm: NDArray[np.floating]
 ) -> list[str]:
-    """A sentence on each set of bands alike that has a band in one of the windows; bands count from 1."""
+    """A sentence on each set of redundant bands with a band in one of the windows; bands are numbered from 1."""
     sets: list[set[int]] = []
     for pair in pairs:
         joined = {pair.first, pair.second}
@@ -256,7 +271,7 @@ def _pair_sentences(
             last = named.pop() if len(named) <= _MOST_ALIKE else f"{len(named) - _MOST_ALIKE} others"
             least = min((pair.correlation for pair in pairs if pair.first in alike), key=abs)
             sentences.append(
-                f"Bands {', '.join(named[:_MOST_ALIKE])} and {last} hold nearly the same values (correlation "
-                f"{least:.5f} or closer): how their weight is shared between them means nothing."
+                f"Bands {', '.join(named[:_MOST_ALIKE])} and {last} are redundant (absolute correlation at least "
+                f"{abs(least):.5f}): how the weight is divided between them means nothing."
             )
     return sentences

@@ -295,11 +295,10 @@ def test_bands_of_the_same_values_are_named_together(tmp_path):
     pairs.append([0, 1, 0.9999])  # this pair lies outside the windows of great weight
     verdict = compare([write_tables(tmp_path / "r", profile(0), duplicates=pairs)]).verdict
     assert verdict is not None
-    [sentence] = [sentence for sentence in verdict.sentences if "nearly the same values" in sentence]
+    [sentence] = [sentence for sentence in verdict.sentences if "are redundant" in sentence]
     names = [f"{band + 1} ({NM[band]:g} nm)" for band in range(at, at + 4)]
     assert (
-        f"Bands {', '.join(names[:3])} and {names[3]} hold nearly the same values (correlation 0.99991 or closer)"
-        in sentence
+        f"Bands {', '.join(names[:3])} and {names[3]} are redundant (absolute correlation at least 0.99991)" in sentence
     )
 
 

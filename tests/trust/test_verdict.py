@@ -102,7 +102,7 @@ def test_windows_that_few_runs_select_are_told_apart():
     windows = weight_windows(weights(profile), selected, profiles=profile[None], untrained=EVEN, number=2)
     found = judge(windows=windows)
     assert found.sentences[1].startswith("Heaviest windows: 6") and ";" not in found.sentences[1]
-    assert found.sentences[2].startswith("Heavy, but selected by fewer than half of the runs: 2")
+    assert found.sentences[2].startswith("Heavy, but selected in fewer than half of the runs: 2")
 
 
 def test_a_window_whose_bands_take_turns_weighs_what_it_weighs_in_the_runs():
@@ -122,7 +122,7 @@ def test_a_window_whose_bands_take_turns_weighs_what_it_weighs_in_the_runs():
 def test_the_same_profiles_of_networks_that_know_nothing_are_no_evidence():
     found = judged(planted_profiles(np.random.default_rng(0)), knows=False)
     assert (found.word, found.windows) == ("no evidence", ())
-    assert "25 of 25 runs do no better" in found.sentences[0]
+    assert "25 of 25 runs did no better" in found.sentences[0]
 
 
 def test_flat_profiles_are_no_evidence():
@@ -152,7 +152,7 @@ def test_constant_weights_on_open_bands_are_not_supported(seed):
 def test_stable_profiles_beside_what_the_network_uses_are_not_faithful():
     found = judged(planted_profiles(np.random.default_rng(0), (1000.0, 1600.0)))
     assert found.word == "not supported"
-    assert "deletion, area " in found.sentences[0]
+    assert "deletion (area " in found.sentences[0]
 
 
 # the word, one finding after the other
@@ -168,22 +168,22 @@ def test_all_findings_good_give_supported():
 @pytest.mark.parametrize(
     ("changes", "word", "says"),
     [
-        ({"beats_chance": [True] * 24 + [False]}, "no evidence", "1 of 25 runs do no better"),
+        ({"beats_chance": [True] * 24 + [False]}, "no evidence", "1 of 25 runs did no better"),
         ({"beats_chance": []}, "no evidence", "0 of 0"),
         ({"uniformity_p": 0.3}, "no evidence", "p = 0.3"),
         ({"stability": None, "uniformity_p": None, "beats_chance": [True]}, "not tested", "another seed"),
         ({"stability": replace(GOOD, index=0.74)}, "not supported", "index 0.74"),
         ({"stability": replace(GOOD, index=np.nan)}, "not supported", "undefined"),
-        ({"curves": {}}, "not tested", "no band was removed"),
-        ({"curves": CURVES | {"insertion, mean": {**RIGHT, "p": 0.05}}}, "not supported", "mean, area 0.200, p = 0.05"),
-        ({"curves": CURVES | {"insertion, mean": {**RIGHT, "lower": 0.0}}}, "borderline", "insertion, mean does not"),
-        ({"curves": CURVES | {"insertion, mean": {**RIGHT, "lower": np.nan}}}, "borderline", "does not lie above 0"),
-        ({"moved": {"index": {"labels": 0.6, "moved": [0.1, 0.6]}}}, "not supported", "far: index 0.6, at most 0.6."),
+        ({"curves": {}}, "not tested", "bands were not removed"),
+        ({"curves": CURVES | {"deletion, mean": {**RIGHT, "p": 0.05}}}, "not supported", "mean (area 0.200, p = 0.05)"),
+        ({"curves": CURVES | {"insertion, mean": {**RIGHT, "lower": 0.0}}}, "borderline", "(insertion, mean)"),
+        ({"curves": CURVES | {"insertion, mean": {**RIGHT, "lower": np.nan}}}, "borderline", "not exclude 0"),
+        ({"moved": {"index": {"labels": 0.6, "moved": [0.1, 0.6]}}}, "not supported", "moved maps up to 0.6)"),
         ({"moved": {"index": {"labels": 0.6, "moved": []}}}, "borderline", "trained on no moved label maps"),
         ({"moved": {"index": {"labels": 0.6, "moved": [0.1, 0.2]}}}, "borderline", "on 2 moved label maps, not on 3"),
         ({"stability": replace(GOOD, index=0.75, lower=0.75)}, "supported", "0.75"),
-        ({"stability": replace(GOOD, lower=0.74)}, "borderline", "does not lie above 0.75"),
-        ({"stability": replace(GOOD, lower=np.nan)}, "borderline", "too few for an interval"),
+        ({"stability": replace(GOOD, lower=0.74)}, "borderline", "does not exclude values below 0.75"),
+        ({"stability": replace(GOOD, lower=np.nan)}, "borderline", "interval undefined"),
     ],
 )
 def test_the_first_finding_that_fails_gives_the_word(changes, word, says):
@@ -194,9 +194,9 @@ def test_the_first_finding_that_fails_gives_the_word(changes, word, says):
 
 
 def test_an_interval_that_reaches_below_agreement_is_named_before_bands_are_removed():
-    assert "does not lie above" not in judge(curves={}).sentences[0]
+    assert "does not exclude" not in judge(curves={}).sentences[0]
     found = judge(stability=replace(GOOD, index=0.76, lower=0.6), curves={})
-    assert found.word == "not tested" and "does not lie above 0.75" in found.sentences[0]
+    assert found.word == "not tested" and "does not exclude values below 0.75" in found.sentences[0]
 
 
 def test_no_evidence_goes_before_every_other_finding():
@@ -224,17 +224,16 @@ def test_duplicated_bands_are_named_as_a_pair_where_they_weigh():
     assert found.word == "supported"
     assert len(found.sentences) == 3
     assert (
-        "Bands 28 (670 nm) and 29 (680 nm) hold nearly the same values (correlation 1.00000 or closer)"
-        in found.sentences[2]
+        "Bands 28 (670 nm) and 29 (680 nm) are redundant (absolute correlation at least 1.00000)" in found.sentences[2]
     )
 
 
 def test_of_many_bands_of_the_same_values_the_first_are_named_and_the_others_counted():
     pairs = [Duplicate(27, c, 1.0) for c in range(28, 41)]  # one set of 14
-    [sentence] = [of for of in judge(pairs=pairs).sentences if "nearly the same" in of]
-    assert "(670 nm), 29 (680 nm)" in sentence and "33 (720 nm) and 8 others hold" in sentence
+    [sentence] = [of for of in judge(pairs=pairs).sentences if "redundant" in of]
+    assert "(670 nm), 29 (680 nm)" in sentence and "33 (720 nm) and 8 others are redundant" in sentence
     apart = [Duplicate(c, c + 60, 1.0) for c in (27, 28)]  # two sets of two
-    assert len([of for of in judge(pairs=apart).sentences if "nearly the same" in of]) == 2
+    assert len([of for of in judge(pairs=apart).sentences if "redundant" in of]) == 2
 
 
 def test_nearly_equal_bands_are_pairs_from_the_limit_on():
