@@ -17,6 +17,17 @@ from hsfusion.training.callbacks import History
 from .conftest import SMALL
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Signals end these tests also under nohup, which has SIGHUP ignored."""
+    ignored = [number for number in STOP_SIGNALS if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def stopped_by(number, words, monkeypatch, *, before=lambda: None):
     """Runs a command that gets a signal as soon as it starts; returns its exit code."""
 
