@@ -173,9 +173,7 @@ class FusionClassifier(pl.LightningModule):
         if gates is None:
             return
         if not gates.kept.any():
-            text = (
-                "Training ended at step %d of %d, before bands are chosen: the bands that are kept were not trained on."
-            )
+            text = "Training ended at step %d of %d, before bands are chosen: no step was made on the kept bands alone."
             _log.warning(text, self.global_step, self.total_steps)
         gates.advance(1.0)
 

@@ -321,7 +321,7 @@ def test_training_that_ends_before_bands_are_chosen_says_so(caplog):
     module.on_train_end()
     module.on_train_end()
     assert caplog.messages == [
-        "Training ended at step 0 of 3, before bands are chosen: the bands that are kept were not trained on."
+        "Training ended at step 0 of 3, before bands are chosen: no step was made on the kept bands alone."
     ]
 
 

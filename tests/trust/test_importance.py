@@ -171,8 +171,9 @@ def test_windows_are_told_from_their_proxies_in_nine_of_ten_seeds(train, correla
     assert sum(apart) >= 9
 
 
-@pytest.mark.slow
-def test_exact_copy_is_dispensable_in_nine_of_ten_seeds(train, changed):
+@pytest.fixture(scope="module")
+def copies(train, changed):
+    """Of ten seeds the weight of windows and copy together, and whether both are dispensable."""
     held, carried = [], []
     for seed in range(10):
         labelled = synthetic_scene(seed=seed)
@@ -181,5 +182,15 @@ def test_exact_copy_is_dispensable_in_nine_of_ten_seeds(train, changed):
         held.append(copied.inside((*WINDOWS, COPY)))
         carried.append(min(before) > 0.05 and max(after) < 0.1 * min(before))
         print(f"copy, seed {seed}: weight {held[-1]:.3f}, {carried[-1]}, alone {before}, window and copy {after}")
-    assert sum(carried) >= 9
-    assert min(held) >= 0.85  # not 0.9 in nine of ten, see docs/results/weights.md
+    return np.array(held), carried
+
+
+@pytest.mark.slow
+def test_exact_copy_is_dispensable_in_nine_of_ten_seeds(copies):
+    assert sum(copies[1]) >= 9
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="missed, see docs/results/weights.md")
+def test_windows_and_exact_copy_hold_the_weight_in_nine_of_ten_seeds(copies):
+    assert (copies[0] >= 0.9).sum() >= 9
