@@ -102,8 +102,7 @@ class GeoBox:
     def shifted(self, pixels: NDArray[np.int64], shift: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.int64]:
         """Pixels, flat indices (N,), after a shift by rows and columns in a raster of a shape, if it has them."""
         rows, cols = (at + by for at, by in zip(np.divmod(pixels, self.shape[1]), shift, strict=True))
-        inside = (rows >= 0) & (rows < shape[0]) & (cols >= 0) & (cols < shape[1])
-        return (rows * shape[1] + cols)[inside]
+        return _inside(rows, cols, shape)
 
     def located(self, pixels: NDArray[np.int64], other: GeoBox) -> NDArray[np.int64]:
         """The pixels of any other grid that hold the centres of pixels, flat indices (N,), as far as it has them.
@@ -113,16 +112,19 @@ class GeoBox:
         if any(box.crs is None or box.transform == IDENTITY or box.transform.is_degenerate for box in (self, other)):
             return pixels[:0]
         rows, cols = np.divmod(pixels, self.shape[1])
-        a, b, c, d, e, f = tuple(self.transform)[:6]
-        x, y = (a * (cols + 0.5) + b * (rows + 0.5) + c), (d * (cols + 0.5) + e * (rows + 0.5) + f)
+        centres: Any = cols + 0.5, rows + 0.5
         try:
-            x, y = np.array(transform(CRS.from_wkt(self.crs), CRS.from_wkt(other.crs), x, y)[:2])
+            x, y = np.array(transform(CRS.from_wkt(self.crs), CRS.from_wkt(other.crs), *self.transform @ centres)[:2])
         except (RasterioError, CPLE_BaseError):  # beyond what one of the two covers
             return pixels[:0]
-        a, b, c, d, e, f = tuple(~other.transform)[:6]
-        cols, rows = np.floor(a * x + b * y + c), np.floor(d * x + e * y + f)
-        inside = (rows >= 0) & (rows < other.shape[0]) & (cols >= 0) & (cols < other.shape[1])
-        return (rows * other.shape[1] + cols)[inside].astype(np.int64)
+        cols, rows = map(np.floor, ~other.transform @ (x, y))
+        return _inside(rows, cols, other.shape)
+
+
+def _inside(rows: NDArray[Any], cols: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Flat indices of those of the pixels in rows (N,) and columns (N,) that a raster of a shape has."""
+    inside = (rows >= 0) & (rows < shape[0]) & (cols >= 0) & (cols < shape[1])
+    return (rows * shape[1] + cols)[inside].astype(np.int64)
 
 
 def transform_of_centres(x: NDArray[np.float64], y: NDArray[np.float64]) -> Affine | None:
