@@ -84,7 +84,7 @@ def run_app(task: Callable[[DictConfig], object], config_name: str) -> None:
     JobReturn.return_value, Hydra.get_mode = read, _mode  # pyright: ignore[reportAttributeAccessIssue]
     try:
         with tempfile.TemporaryDirectory(prefix="hsfusion-") as folder, _search:
-            os.environ |= {"HYDRA_FULL_ERROR": "1", "HSFUSION_SWEEP": folder}  # errors come here; files nobody reads
+            os.environ |= {"HYDRA_FULL_ERROR": "1", "HSFUSION_SWEEP": folder}  # for Hydra's errors, and its files
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(checked)()
     except ValueError as error:  # of Optuna, where every trial failed
         raise (first := failures[0] if failures and "Record does not" in str(error) else error) from first.__cause__
@@ -142,17 +142,17 @@ class TrialTable(Callback):
     def _start(self, config: DictConfig) -> None:
         from hydra_plugins.hydra_optuna_sweeper import _impl  # pyright: ignore[reportMissingImports]
 
-        from hsfusion.runs.folder import held
-        from hsfusion.runs.search import continue_study
+        from hsfusion.cli.commands import configuration_of
+        from hsfusion.runs import folder, search
 
-        sweeper, folder = config.hydra.sweeper, Path(config.hydra.sweep.dir)
-        _search.enter_context(held(folder))
+        sweeper, sweep = config.hydra.sweeper, Path(config.hydra.sweep.dir)
+        _search.enter_context(folder.held(sweep))
         words = [*(f"{key}={value}" for key, value in (sweeper.params or {}).items()), *config.hydra.overrides.task]
         space, fixed = _impl.create_params_from_overrides(words)
-        given = {key: plain(config[key]) for key in config if key not in ("hydra", "name", "logger")}
-        given = {"settings": given, "space": {key: of for key, of in space.items() if key not in fixed}}
+        given = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        given = configuration_of(given), {key: of for key, of in space.items() if key not in fixed}
         with read_write(config.hydra):
-            sweeper.n_trials -= continue_study(sweeper.study_name, sweeper.storage, folder=folder, **given)
+            sweeper.n_trials -= search.continue_study(sweeper.study_name, sweeper.storage, sweep, *given)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Writes and prints the table, and draws a figure."""

@@ -206,7 +206,7 @@ def moves_of(task: Task) -> list[int]:
     plan, labels = task.plan, split_of(task, "split", task.plan.of_split).labelled.labels
     moves = null_moves(labels, number=plan.moved_maps, seed=plan.of_split, has_data=partial(_has_data, task))
     if len(moves) < plan.moved_maps:
-        message = "Only %d of %d moved label maps could be made: elsewhere the labels lack data or keep meaning."
+        message = "Only %d of %d moved label maps could be made: the others lack data, or repeat the labels."
         _log.warning(message, len(moves), plan.moved_maps)
     return moves
 
@@ -315,11 +315,16 @@ def _units(split: Split, pixels: NDArray[np.int64], rng: np.random.Generator) ->
     """Number of the field or block of each training pixel (N,); of the pixel itself in splits without either."""
     if split.kind == "fields" and split.fields is not None:
         return split.fields[np.isin(np.flatnonzero(split.labelled.labels), pixels)]
+    width, scene = split.roles.shape[1], split.labelled.scene
+    (rows, cols), ground = np.divmod(pixels, width), pixels.copy()
+    for (row, col, height, columns), (down, right) in sorted(scene.repeats(), key=lambda of: of[1], reverse=True):
+        if (down, right) < (0, 0):  # ground that several flight lines show is where the first one shows it
+            again = (row <= rows) & (rows < row + height) & (col <= cols) & (cols < col + columns)
+            ground[again] = pixels[again] + down * width + right
     if split.block_pixels is None:
-        return np.arange(pixels.size)
-    height, width = split.roles.shape
-    row, col = ((at + rng.integers(split.block_pixels)) // split.block_pixels for at in np.divmod(pixels, width))
-    return row * (height + width) + col
+        return ground
+    row, col = ((at + rng.integers(split.block_pixels)) // split.block_pixels for at in np.divmod(ground, width))
+    return row * sum(split.roles.shape) + col
 
 
 def _halves(units: NDArray[np.int64], classes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:

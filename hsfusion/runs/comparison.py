@@ -381,9 +381,11 @@ def _check_same_bands(first: Run, run: Run) -> None:
     sources = [[name for name, _ in table.sources] for table in tables]
     same = nm.shape == other.shape and np.allclose(nm, other, rtol=0, atol=1e-3) and np.array_equal(used, of_run)
     if not same or sources[0] != sources[1]:
+        first_other = np.flatnonzero(np.abs(nm - other) > 1e-3)[:1] if nm.shape == other.shape else []
+        named = ["".join(f" (band {i + 1}: {of[i]:g} nm)" for i in first_other) for of in (nm, other)]
         expected, value = (
-            " + ".join([f"{nm.size} from {nm[0]:g} to {nm[-1]:g} nm, {used.size} in use", *names])
-            for nm, used, names in zip((nm, other), (used, of_run), sources, strict=True)
+            " + ".join([f"{nm.size} from {nm[0]:g} to {nm[-1]:g} nm{differs}, {used.size} in use", *names])
+            for nm, used, names, differs in zip((nm, other), (used, of_run), sources, named, strict=True)
         )
         raise InputError(run.folder or run.name, "bands", value, expected, "compare runs of the same bands and order")
 

@@ -274,7 +274,7 @@ def _check_groups(groups: Sequence[BandGroup], scenes: Sequence[Scene]) -> None:
     for scene, nm in zip(scenes, good, strict=True):
         if empty := [g.name for g in groups if not ((g.lower_nm <= nm) & (nm < g.upper_nm)).any()]:
             lower, upper = max(nm.min() for nm in good), min(nm.max() for nm in good)
-            fix = f"cover what all have: groups=vnir_swir ~groups.nm.SWIR groups.nm.VNIR=[{lower:.0f},{upper:.0f}]"
+            fix = f"cover the common range: groups=vnir_swir ~groups.nm.SWIR groups.nm.VNIR=[{lower:.0f},{upper:.0f}]"
             fix = fix if lower < upper else "train them separately: they have no range in common"
             raise InputError(scene.name, f"number of good bands in group {empty[0]}", 0, "at least 1", fix)
 

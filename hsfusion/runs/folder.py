@@ -228,7 +228,7 @@ def make_folder(path: Path) -> Path:
         path.mkdir(parents=True)
         (path / "figures").mkdir()
     except FileExistsError as error:
-        raise InputError(path, "run_dir", "in use", "a new or empty folder", "choose another run_dir") from error
+        raise InputError(path, "run_dir", "not empty", "a new or empty folder", "choose another run_dir") from error
     os.environ[_ENV] = str(path.resolve())
     return path
 

@@ -14,9 +14,7 @@ from hsfusion.scenes.description import read_configuration
 from hsfusion.spectra.weights import write_table
 
 
-def continue_study(
-    name: str, storage: str, *, folder: Path, space: Mapping[str, Any], settings: Mapping[str, Any]
-) -> int:
+def continue_study(name: str, storage: str, folder: Path, settings: Mapping[str, Any], space: Mapping[str, Any]) -> int:
     """Enqueues killed trials of a study again; returns the number of complete trials.
 
     ``space`` is key -> distribution of the searched settings, ``settings`` is the configuration of all others. Both
@@ -31,10 +29,12 @@ def continue_study(
     for before in (trial.distributions for trial in study.get_trials() if trial.distributions):
         _refuse_changes(name, before, space, {*before, *space}, absent="not searched")
     records = (read_configuration(path) for path in folder.glob("*/config.yaml"))
-    for record in [of for of in records if of.get("sweep_dir")][:1]:  # other runs may have the study's name
+    record = next((of for of in records if of.get("sweep_dir")), None)  # other runs may have the study's name
+    if record is not None:
         before, now = (_all_leaves(of) for of in (record, settings))
-        searched = tuple(f"{key}.".replace("/", ".") for key in space)
-        _refuse_changes(name, before, now, [key for key in now if not f"{key}.".startswith(searched)], absent="absent")
+        searched = tuple(f"{key.lstrip('+')}.".replace("/", ".") for key in space)
+        keys = [key for key in {**before, **now} if not f"{key}.".startswith(searched)]
+        _refuse_changes(name, before, now, keys, absent="absent")
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         with catch_warnings(action="ignore"):  # enqueue_trial counts as experimental

@@ -43,7 +43,7 @@ from hsfusion.runs.settings import TrainSettings, describe, replaced
 from hsfusion.scenes import LabelledScene
 from hsfusion.training.building import WeightReadout
 from hsfusion.training.callbacks import History, KeepBest, LastCheckpoint, WeightHistory, ending_together
-from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights, limited, steps_of
+from hsfusion.training.classifier import FusionClassifier, accuracies, balanced_class_weights, steps_of
 from hsfusion.trust.verdict import beats_chance
 
 _log = logging.getLogger(__name__)
@@ -263,8 +263,8 @@ def run_trainer(
     with warnings.catch_warnings():
         # the loaders hold a few indices each: workers would only cost time
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # it is: the sampler continues after the finished steps
-        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # its sampler is
+        warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # logged once an epoch
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # lightning 2.6 with torch 2.13
         try:
             with ending_together(trainer):
@@ -295,12 +295,12 @@ def _trainer(
         "enable_checkpointing": bool(last),
         "num_sanity_val_steps": -1 if pretrained and validated else 0,
         "limit_val_batches": 1.0 if validated else 0,
+        "log_every_n_steps": settings.steps_per_epoch,
     }
     fixed = {"max_epochs": settings.epochs, "use_distributed_sampler": False, **_accelerator(make, asked)}
     bar = [RichProgressBar()] if asked.get("enable_progress_bar", settings.progress) else []
     try:
         with configuration_errors("trainer"), warnings.catch_warnings(action="ignore", category=PossibleUserWarning):
-            usual["log_every_n_steps"] = limited(settings.steps_per_epoch, asked.get("limit_train_batches"))
             return make(**{**usual, **asked, **fixed, "callbacks": [*callbacks, *last, *bar]})
     except MisconfigurationException as error:
         reason = str(error).rstrip(".")

@@ -115,7 +115,7 @@ class GeoBox:
         centres: Any = cols + 0.5, rows + 0.5
         try:
             x, y = np.array(transform(CRS.from_wkt(self.crs), CRS.from_wkt(other.crs), *self.transform @ centres)[:2])
-        except (RasterioError, CPLE_BaseError):  # beyond what one of the two covers
+        except (RasterioError, CPLE_BaseError):  # some lie where one of the two is not defined
             return pixels[:0]
         cols, rows = map(np.floor, ~other.transform @ (x, y))
         return _inside(rows, cols, other.shape)

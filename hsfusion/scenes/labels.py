@@ -59,11 +59,11 @@ class Labels:
         return Legend.of(self.codes, names={**self.names, **given_names}, colors={**file_colors, **given_colors})
 
     def _by_own_code(self, given: Sequence[str] | Mapping[Any, str] | None, *, field: str) -> dict[int, str]:
-        """Values by the code here. One legend may serve many scenes, none of which needs to have every code."""
+        """Values by the code here. One legend of all codes may serve many scenes, some of which lack some codes."""
         new_codes, values = {str(original): code for code, original in self.original.items()}, by_code(given)
         unknown = [key for key in values if str(key) not in new_codes]
         are_codes = isinstance(given, Mapping) and all((whole_number(str(key)) or 0) > 0 for key in unknown)
-        if unknown and are_codes and len(unknown) < len(values):
+        if unknown and are_codes and new_codes.keys() <= set(map(str, values)):
             _log.warning("%s: no pixel of this scene has the codes %s.", field, ", ".join(map(str, unknown)))
         elif unknown:
             listed = ", ".join(list(new_codes)[:40]) + ", ..." * (len(new_codes) > 40)

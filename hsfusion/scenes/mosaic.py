@@ -137,20 +137,22 @@ def _check_other_ground(one: LabelledScene, other: LabelledScene) -> None:
         other.scene.geobox,
         alike=lambda: mostly_alike(classes, other.labels.ravel()[pixels], labelled=numbers),
     )
-    if shift is None:
-        at = one.scene.geobox.located(pixels, other.scene.geobox)
+    if shift is None:  # either may have the larger pixels
+        ways = (one, other), (other, one)
+        at = [of.scene.geobox.located(np.flatnonzero(of.labels), to.scene.geobox) for of, to in ways]
+        shared = [int(np.count_nonzero(to.labels.ravel()[of])) for of, (_, to) in zip(at, ways, strict=True)]
     else:
         at = one.scene.geobox.shifted(pixels, shift, other.labels.shape)
-    at = at[other.labels.ravel()[at] > 0]
-    if max(at.size / max(numbers[0], 1), np.unique(at).size / max(numbers[1], 1)) > _MOST_SHARED:
+        shared = 2 * [int(np.count_nonzero(other.labels.ravel()[at]))]
+    if any(number > _MOST_SHARED * of for number, of in zip(shared, numbers, strict=True)):
         field = f"number of labelled pixels that {one.scene.name} also has"
         both = "or on both by scene=several, which splits and checks each"
         fix = f"train on one of them, {both if shift is not None else 'or label each part of the ground in one only'}"
         expected = "0: test pixels of one would be training pixels in the other"
-        raise InputError(other.scene.name, field, at.size, expected, fix)
-    if at.size and shift is None:
+        raise InputError(other.scene.name, field, max(shared), expected, fix)
+    if any(shared) and shift is None:
         text = "%s and %s label %d pixels of the same ground on different grids: leakage does not count these."
-        _log.warning(text, one.scene.name, other.scene.name, at.size)
+        _log.warning(text, one.scene.name, other.scene.name, max(shared))
 
 
 def on_common_legend(labelled: Sequence[LabelledScene]) -> list[LabelledScene]:

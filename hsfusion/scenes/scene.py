@@ -190,7 +190,7 @@ class BandSelection(DerivedScene):
             wrong = (field, listed, "a good band within half a FWHM of each", fix)
         if wrong:
             raise InputError(scene.name, *wrong)
-        if twins := twins_nm(scene.bands, order):
+        if twins := twins_nm(scene.bands, np.where(needed[: len(bands)], order, -1)):
             listed = ", ".join(f"{nm:.1f}" for nm in twins)
             text = "%s: bands with the same centre and width are matched by their order in the file: %s nm."
             _log.warning(text, scene.name, listed)

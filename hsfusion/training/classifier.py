@@ -30,15 +30,10 @@ _FREE, _CHARGED = 0.1, 0.5
 _TAKE_PATCHES = ("training_step", "validation_step", "_loss", "logits")  # methods that have to know whether whitened
 
 
-def limited(batches: int, limit: float | None) -> int:
-    """Batches of an epoch that ``limit_train_batches`` leaves: a number or share of them, or None for all."""
-    limit = 1.0 if limit is None else limit
-    return max(1, min(batches, limit) if isinstance(limit, int) else int(batches * limit))
-
-
 def steps_of(trainer: pl.Trainer, batches: int) -> int:
     """Optimizer steps that a Trainer will make in epochs of a number of batches, according to its limits."""
-    batches = limited(batches, trainer.limit_train_batches)
+    limit = trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
     callbacks: Any = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
     change = next((of for of in callbacks if isinstance(of, GradientAccumulationScheduler)), None)
     epochs = range(trainer.max_epochs or 1)

@@ -54,8 +54,8 @@ def test_fast_dev_run_trains_one_batch_and_writes_a_run(hsfusion, tmp_path):
     ("words", "line"),
     [
         (["callbacks=lr_monitor", "logger=none"], "no logger. Fix: correct callbacks.* or trainer.*"),
-        (["trainer.limit_train_batches=-1"], "trainer cannot be used"),
-        (["trainer.limit_train_batches=half"], "trainer cannot be used"),
+        (["trainer.limit_train_batches=-1"], "trainer cannot be used: You have passed invalid value -1"),
+        (["trainer.limit_train_batches=half"], "trainer cannot be used: '<=' not supported"),
         (["trainer.overfit_batches=3"], "settings: trainer.overfit_batches is 3, expected 0; trainer.li"),
         (
             ["callbacks=early_stopping", "trainer.limit_val_batches=0"],

@@ -203,7 +203,7 @@ def test_run_folder_in_use_is_left_alone(hsfusion, tmp_path):
     (tmp_path / "run" / "map.tif").write_text("mine")
     done = hsfusion("train", "run_dir=run", cwd=tmp_path, small=True)
     assert done.returncode == 2
-    assert "run_dir is in use" in done.stderr
+    assert "run_dir is not empty" in done.stderr
     assert (tmp_path / "run" / "map.tif").read_text() == "mine"
 
 

@@ -108,6 +108,7 @@ def test_table_of_trials_names_the_words_of_the_best(tmp_path, monkeypatch, caps
 def test_search_by_optuna_goes_on_with_its_study(hsfusion, tmp_path):
     optuna = pytest.importorskip("optuna")
     words = ["experiment=tune_optuna", "trainer.max_epochs=1", "model.receptive_field=3", "groups.number=4"]
+    words += ["+optimizer.eps=choice(1e-8,1e-7)", "+optimizer.foreach=false"]
     for trials in (1, 2):  # in all
         done = hsfusion("train", *words, f"hydra.sweeper.n_trials={trials}", cwd=tmp_path, small=True)
         assert done.returncode == 0, done.stderr
@@ -116,12 +117,13 @@ def test_search_by_optuna_goes_on_with_its_study(hsfusion, tmp_path):
         trial = study.ask()  # as one that a kill meets
         trial.suggest_loguniform("optimizer.lr", 0.0003, 0.01)
         trial.suggest_uniform("band_cost", 0.0, 0.6)
+        trial.suggest_categorical("+optimizer.eps", (1e-8, 1e-7))
     rows = list(csv.reader((tmp_path / "runs/tune/trials.csv").read_text().splitlines()))[1:]
     assert [row[1] for row in rows] == ["COMPLETE", "FAIL", "COMPLETE"]
     assert rows[1][3:] == rows[2][3:] != rows[0][3:]
     assert len(list(tmp_path.glob("runs/tune/*/validation.json"))) == 2
 
-    def refused(*more):
+    def refused(*more, words=words):
         done = hsfusion("train", *words, *more, cwd=tmp_path, small=True)
         assert done.returncode and done.stderr.count("\n") == 1
         assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "COMPLETE", "RUNNING"]
@@ -134,6 +136,7 @@ def test_search_by_optuna_goes_on_with_its_study(hsfusion, tmp_path):
     )
     assert "label_smoothing is 0.1, expected 0.05 as in the study tune. Fix: restore" in refused("label_smoothing=0.1")
     assert "optimizer.fused is False, expected absent as in the study" in refused("optimizer.fused=false")
+    assert "optimizer.foreach is absent, expected False as in the study" in refused(words=words[:-1])
     assert "optimized_metric is val/kappa, expected val/overall_acc" in refused("optimized_metric=val/kappa")
 
 

@@ -472,7 +472,8 @@ def test_a_second_call_replaces_its_own_files(three, tmp_path, undrawn):
         (["run0", "selct=3"], "key is selct, expected select .* did you mean select"),
         (["run0", "--plot"], "option is --plot"),
         (["run0", "other"], "other: bands is 30 from 400 to 1560 nm, 30 in use, expected 60 from 400 to 1580 nm"),
-        (["run0", "turned"], "turned: bands is 60 from 1580 to 400 nm, 60 in use, expected 60 from 400 to 1580 nm"),
+        (["run0", "turned"], "turned: bands is 60 from 1580 to 400 nm .*, expected 60 from 400 to 1580 nm"),
+        (["run0", "shifted"], r"400 to 1580 nm \(band 2: 425 nm\), 60 in use, expected .* 1580 nm \(band 2: 420 nm\)"),
         (["run0", "evidence"], "expected one evidence folder alone"),
         (["run0", "out=run0/metrics.json"], "out is a file, run0/metrics.json, expected a folder"),
     ],
@@ -481,6 +482,7 @@ def test_bad_words_end_in_one_line(tmp_path, three, monkeypatch, words, match):
     (tmp_path / "empty").mkdir()
     write_tables(tmp_path / "other", profile(0)[::2] / profile(0)[::2].sum(), nm=NM[::2])
     write_tables(tmp_path / "turned", profile(0)[::-1], nm=NM[::-1])
+    write_tables(tmp_path / "shifted", profile(0), nm=np.where(NM == 420, 425, NM))
     write_evidence(tmp_path / "evidence", seeds=1, resamples=1)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=match) as error:

@@ -41,6 +41,15 @@ def test_halves_are_made_of_blocks_where_there_are_any_and_of_pixels_elsewhere(s
     assert touching < 0.4 and mixed > 0.9
 
 
+@pytest.mark.parametrize("block_pixels", [6, None])
+def test_ground_that_two_flight_lines_show_lies_in_one_half(split, monkeypatch, block_pixels):
+    overlaps = [((0, 0, 20, 40), (20, 0)), ((20, 0, 20, 40), (-20, 0))]
+    monkeypatch.setattr(type(split.labelled.scene), "repeats", lambda scene: overlaps)
+    half = half_of(replace(split, roles=np.full((40, 40), TRAIN, np.uint8), block_pixels=block_pixels), 0).roles
+    np.testing.assert_array_equal(half[:20], half[20:])
+    assert 600 < (half == TRAIN).sum() < 1000
+
+
 def test_a_field_lies_in_one_half_unless_it_is_the_only_one_of_its_class():
     labels = np.zeros((9, 40), int)
     for i in range(7):

@@ -51,7 +51,8 @@ def against_binary() -> Iterator[Case]:
         yield inspected(kind, f"ENVI binary of {size} bytes", by(_resized, size))
     for name, header in {"larger": "(4, 5, 30)", "smaller": "(2, 5, 3)", "other rows": "(5, 5, 3)"}.items():
         content = arrays.npy_with(arrays.header(shape=header))
-        yield inspected(kind, f"npy, {name}", holding("cube.npy", content), says="cube.npy: ")
+        says = "size is" if name == "smaller" else "content is unreadable"
+        yield inspected(kind, f"npy, {name}", holding("cube.npy", content), says=says)
 
 
 def _relabelled(folder, **fields):

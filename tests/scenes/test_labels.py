@@ -168,7 +168,8 @@ def test_one_legend_serves_scenes_that_lack_some_of_its_codes(tmp_path, caplog):
     labels = read_labels(save(tmp_path / "gt.npy", np.array([[2, 1]])), scene_of((1, 2)))
     assert labels.legend(names={1: "a", 2: "b", 6: "moor"}).names == ("a", "b")
     assert caplog.messages == ["class_names: no pixel of this scene has the codes 6."]
-    for wrong in (["a", "b", "c"], {0: "a", 1: "b"}, {1: "a", "moor": "b"}, {6: "moor"}):  # one off, or a typing error
+    one_off = ["a", "b", "c"], {0: "a", 1: "b"}, {2: "a", 3: "b"}
+    for wrong in (*one_off, {1: "a", "moor": "b"}, {1: "a", 22: "b"}, {6: "moor"}):
         with pytest.raises(InputError, match="class_names is"):
             labels.legend(names=wrong)
 

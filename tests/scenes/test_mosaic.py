@@ -114,6 +114,18 @@ def test_dates_on_different_grids_are_refused_and_overlaps_of_them_warned_of(crs
     assert "one and next label 10 pixels of the same ground on different grids" in caplog.text
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_points_on_a_fine_and_a_coarse_grid_are_refused_in_either_order(turn):
+    fine, coarse = (scene(name, [500, 600, 700], shape) for name, shape in (("points", (40, 5)), ("plots", (8, 1))))
+    fine.geobox = GeoBox((40, 5), Affine(2, 0, 100, 0, -2, 200), UTM)
+    coarse.geobox = GeoBox((8, 1), Affine(10, 0, 100, 0, -10, 200), UTM)
+    labels = np.zeros((40, 5), int)
+    labels[::5, 0] = 1, 1, 1, 1, 2, 2, 2, 2  # in the corner of each plot of 10 m
+    both = [LabelledScene(of, codes, Legend.of(codes)) for of, codes in ((fine, labels), (coarse, labels[::5, :1]))]
+    with pytest.raises(InputError, match=r"number of labelled pixels that .* also has is 8, .*in one only"):
+        join_scenes(both[::turn])
+
+
 def test_overlap_of_flight_lines_is_repeated_ground():
     joined = join_scenes([date("north"), date("south", row=38)])
     assert joined.scene.geobox.shape == (80 + SEPARATOR_ROWS, 5)

@@ -64,6 +64,8 @@ def test_bands_that_only_their_order_tells_apart_are_named_where_it_decides(capl
     assert caplog.messages == [text]
     matched(scene, [500, 600])  # which of the two?
     assert caplog.messages == [text, text]
+    matched(scene, [500, 600], needed=[False, True])
+    assert caplog.messages == [text, text]
 
 
 def test_band_that_the_model_does_not_use_takes_none_from_one_that_it_uses():
