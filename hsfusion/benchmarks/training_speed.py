@@ -28,6 +28,7 @@ from hsfusion.runs.experiment import Experiment, prepare_experiment
 from hsfusion.runs.settings import Settings, TrainSettings, within
 from hsfusion.runs.training import fit_network, patch_data
 from hsfusion.scenes import LabelledScene
+from hsfusion.training.classifier import fused_step
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 Prepare = Callable[[Tensor], Tensor]
@@ -140,7 +141,8 @@ def _toolbox(settings: TrainSettings, experiment: Experiment) -> Callable[[], ob
 
 def _loop(settings: TrainSettings, network: FusionNetwork, batches: tuple[Batches, Batches], forward: Forward) -> float:
     """Trains on the first batches, counts what is right in the second; the share after the last epoch."""
-    optimizer = (settings.optimizer or torch.optim.AdamW)(network.parameters())
+    group = {"params": [*network.parameters()], **fused_step(network.mean.device)}
+    optimizer = (settings.optimizer or torch.optim.AdamW)([group])
     gates, right = network.fusion.gates, [0.0]
 
     def on_device(some: Batches) -> Batches:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import FactorAnalysis
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 from hsfusion.data.splits import TEST, TRAIN, VAL, Split, dilate
 
@@ -43,6 +44,7 @@ def _neighbour_differences(cube: TrainingCube, inside: NDArray[np.bool_]) -> NDA
     return np.concatenate([cube.spectra(second) - cube.spectra(first) for first, second in pairs])
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # threads of small products wait for each other: five times as long
 def noise_whitening(cube: TrainingCube, split: Split) -> NDArray[np.float64]:
     r"""Matrix (C, C) that gives standardised bands noise of equal size without correlation, and changes each least.
 

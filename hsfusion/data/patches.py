@@ -365,7 +365,7 @@ class PatchDataModule(pl.LightningDataModule):
         # drawn on the CPU: the same numbers on every device
         rng = np.random.default_rng([self._seed, 5, step, 0])
         turn = torch.from_numpy(rng.integers(len(self._offsets), size=number)[share]).to(pixels.device)
-        flat = centres[:, None] + self._offsets[turn]  # (B, side * side)
+        flat = centres[:, None] + self._offsets.index_select(0, turn)  # (B, side * side)
         patches = self._gathered(flat, side)
         if self._noise > 0:
             noise = rng.standard_normal((number, 1, 1, bands), dtype=np.float32)[share] * np.float32(self._noise)

@@ -25,6 +25,7 @@ from hsfusion.training.classifier import (
     accuracies,
     balanced_class_weights,
     confusion_matrix,
+    fused_step,
     steps_of,
 )
 from hsfusion.training.model_file import ClassList, ModelHeader, load_model, save_model
@@ -140,6 +141,22 @@ def test_even_receptive_field_is_refused():
 
 def classifier(**more):
     return FusionClassifier(network(), optimizer=lambda g: torch.optim.SGD(g, 0.1), total_steps=100, seed=0, **more)
+
+
+@pytest.mark.parametrize("name", ["AdamW", "SGD", "RMSprop"])  # RMSprop has no fused step
+def test_fused_step_of_a_cpu_is_that_of_the_optimizer(name):
+    ends = []
+    for group in ({}, fused_step(torch.device("cpu"))):
+        weight = torch.nn.Parameter(torch.tensor([[1.0, -2.0], [0.5, 3.0]]))
+        optimizer = getattr(torch.optim, name)([{"params": [weight], **group}], lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            weight.pow(3).sum().backward()
+            optimizer.step()
+        ends.append(weight.detach())
+    assert optimizer.param_groups[0]["fused"]
+    torch.testing.assert_close(*ends)
+    assert not torch.equal(ends[0], torch.tensor([[1.0, -2.0], [0.5, 3.0]]))
 
 
 def test_no_decay_pulls_at_the_fusion():
