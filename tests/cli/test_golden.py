@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -205,5 +206,6 @@ def write(folder):
 
 if __name__ == "__main__":
     assert sys.argv[1:] == ["--write"], "usage: python tests/cli/test_golden.py --write"
-    os.environ[WRITE] = "1"
-    raise SystemExit(pytest.main([__file__, "-q"]))
+    # a new process: NumPy is loaded here already, with as many threads as there are cores
+    environment = {**os.environ, WRITE: "1"}
+    raise SystemExit(subprocess.call([sys.executable, "-m", "pytest", "-q", __file__], env=environment))
