@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+import logging
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from hsfusion.scenes import GeoBox
 from hsfusion.scenes.geobox import shift_on_ground
 from hsfusion.scenes.labels import mostly_alike
 
+_log = logging.getLogger(__name__)
 MOST_SEEN = 16  # earlier trainings that a model file records
 _MOST_BYTES = 2**20  # of mask and classes, packed; the blocks of a scene of 10,000 x 10,000 pixels take less
 
@@ -61,10 +63,19 @@ class _SeenPixels:
 
         shift = shift_on_ground(self.geobox, split.labelled.scene.geobox, alike=alike)
         if shift is None:
+            self._warn_of_other_grid(split)
             return 0
         mask = np.zeros(labels.shape, bool)
         mask.flat[self.geobox.shifted(self.pixels, shift, labels.shape)] = True
         return int((dilate(mask, split.radius) & (split.roles == TEST)).sum())
+
+    def _warn_of_other_grid(self, split: Split) -> None:
+        """Warns of test pixels of a split on the ground of these on another grid, whichever has the larger pixels."""
+        scene, test = split.labelled.scene, split.pixels(TEST)
+        seen, tested = self.geobox.located(self.pixels, scene.geobox), scene.geobox.located(test, self.geobox)
+        if shared := max(int(np.isin(test, seen).sum()), int(np.isin(tested, self.pixels).sum())):
+            text = "%s: about %d of %d test pixels show training pixels of another grid: accuracy is too high."
+            _log.warning(text, scene.name, shared, test.size)
 
 
 def training_mask(split: Split) -> dict[str, Any] | None:

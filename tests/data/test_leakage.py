@@ -145,6 +145,22 @@ def test_places_decide_whatever_the_labels(rows, cols, same):
         check_apart([replace(two, roles=tested, radius=0), replace(one, roles=roles)])
 
 
+@pytest.mark.parametrize("pixel_size", [60.0, 10.0, 7.0])
+def test_ground_of_training_pixels_on_another_grid_is_warned_of(caplog, pixel_size):
+    """A model that was trained on one pixel of 30 m, and a scene of another pixel size that is tested around it."""
+    one = changed(split(0, seed=0), geobox=HERE)
+    box = replace(HERE, transform=Affine(pixel_size, 0, 500_000, 0, -pixel_size, 5_800_000))
+    two = changed(split(1, seed=0), geobox=box)
+    trained, near, far = np.zeros((3, 40, 40), np.uint8)
+    trained[1, 2] = 1  # 60 to 90 m east, 30 to 60 m south
+    near[int(45 // pixel_size), int(75 // pixel_size)], far[30, 30] = 3, 3
+    seen = {"seen": training_mask(replace(one, roles=trained))}
+    check_no_leakage(replace(two, roles=far, radius=0), seen)
+    assert not caplog.records
+    check_no_leakage(replace(two, roles=near, radius=0), seen)
+    assert "other: about 1 of 1 test pixels show training pixels of another grid" in caplog.text
+
+
 def test_place_without_epsg_code_decides_too():
     local = replace(HERE, crs=CRS.from_proj4("+proj=tmerc +lat_0=12 +lon_0=7.3 +datum=WGS84").to_wkt())
     assert refused(changed(split(0, seed=0), geobox=local), changed(split(1, seed=0), geobox=local))
