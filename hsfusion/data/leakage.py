@@ -74,7 +74,7 @@ class _SeenPixels:
         scene, test = split.labelled.scene, split.pixels(TEST)
         seen, tested = self.geobox.located(self.pixels, scene.geobox), scene.geobox.located(test, self.geobox)
         if shared := max(int(np.isin(test, seen).sum()), int(np.isin(tested, self.pixels).sum())):
-            text = "%s: about %d of %d test pixels show training pixels of another grid: accuracy is too high."
+            text = "%s: about %d of %d test pixels cover training pixels of another grid: accuracy is too high."
             _log.warning(text, scene.name, shared, test.size)
 
 

@@ -158,7 +158,7 @@ def test_ground_of_training_pixels_on_another_grid_is_warned_of(caplog, pixel_si
     check_no_leakage(replace(two, roles=far, radius=0), seen)
     assert not caplog.records
     check_no_leakage(replace(two, roles=near, radius=0), seen)
-    assert "other: about 1 of 1 test pixels show training pixels of another grid" in caplog.text
+    assert "other: about 1 of 1 test pixels cover training pixels of another grid" in caplog.text
 
 
 def test_place_without_epsg_code_decides_too():
