@@ -54,9 +54,8 @@ def predict_scene(
     classes = np.full(scene.geobox.shape, -1, np.int16)
     confidence = np.full(scene.geobox.shape, np.nan, np.float32)
     compute = classify_smoothed if smooth == "bilateral" else classify
-    for (row, col, height, width), index, share, _ in compute(folded, scene, tiles_of(scene.geobox.shape)):
-        classes[row : row + height, col : col + width] = index
-        confidence[row : row + height, col : col + width] = share
+    for tile, index, share, _ in compute(folded, scene, tiles_of(scene.geobox.shape)):
+        classes[tile.slices], confidence[tile.slices] = index, share
     return classes, confidence
 
 
@@ -74,15 +73,15 @@ def instance_weight_maps(network: FusionNetwork, scene: Scene, *, device: Device
     maps = np.full((len(fusion.membership), *scene.geobox.shape), np.nan, np.float32)
     used, every = network.used_bands, np.arange(len(network.mean))
     tiles = tiles_of(scene.geobox.shape)
-    for (row, col, height, width), cube in read_ahead(scene, tiles, radius=fusion.margin, layers=every):
+    for tile, cube in read_ahead(scene, tiles, radius=fusion.margin, layers=every):
         x = torch.from_numpy(np.ascontiguousarray(cube)).to(device)[None]
         missing = (x.isnan() & used[:, None, None]).any(1)[0]
         x = torch.where(used[:, None, None] & x.isfinite(), network.standardise(x), 0.0)
         weights = fusion.instance_weights(x)  # (1, G, H, W) or (1, G, M, H, W)
         sizes = fusion.group_sizes(weights[:, :, None] if weights.dim() == 4 else weights)[0]  # (G, M, H, W)
         size = torch.einsum("gmhw,m->ghw", sizes, network.cnn.input_share)
-        inner = missing[fusion.margin : fusion.margin + height, fusion.margin : fusion.margin + width]
-        maps[:, row : row + height, col : col + width] = size.masked_fill(inner, torch.nan).cpu().numpy()
+        inner = missing[Window(fusion.margin, fusion.margin, tile.height, tile.width).slices]
+        maps[:, *tile.slices] = size.masked_fill(inner, torch.nan).cpu().numpy()
     return maps
 
 
@@ -123,8 +122,8 @@ def classify_smoothed(
     for tile, (window, _, _, shares) in zip(tiles, predictions, strict=True):
         guide = np.tensordot(matrix, scene.read(window, layers), 1)  # (3, h, w)
         smooth = bilateral(*(torch.from_numpy(values).to(device) for values in (shares, guide)))
-        top, left = tile.row - window.row, tile.col - window.col
-        smooth = smooth[:, top : top + tile.height, left : left + tile.width].cpu()
+        inner = Window(tile.row - window.row, tile.col - window.col, tile.height, tile.width)
+        smooth = smooth[:, *inner.slices].cpu()
         confidence, classes = smooth.max(0)
         classes = classes.to(torch.int16).masked_fill_(confidence.isnan(), -1)
         yield TilePrediction(tile, classes.numpy(), confidence.numpy(), smooth.numpy() if probabilities else None)

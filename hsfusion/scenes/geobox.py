@@ -35,6 +35,17 @@ class Window(NamedTuple):
     height: int
     width: int
 
+    @classmethod
+    def around(cls, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> Window:
+        """The smallest window with all pixels in rows (N,) and columns (N,)."""
+        top, left = int(rows.min()), int(cols.min())
+        return cls(top, left, int(rows.max()) - top + 1, int(cols.max()) - left + 1)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and columns, as indices of an array (H, W), and as rasterio takes a window."""
+        return slice(self.row, self.row + self.height), slice(self.col, self.col + self.width)
+
     def grown(self, margin: int, shape: tuple[int, int]) -> Window:
         """The window with a number of pixels around it, as far as a raster (H, W) reaches."""
         top, left = max(0, self.row - margin), max(0, self.col - margin)

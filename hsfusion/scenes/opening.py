@@ -47,11 +47,10 @@ class FileScene(Scene):
 
     def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """See :meth:`Scene.read`."""
-        window = window or self.geobox.window
+        window = Window(*(window or self.geobox.window))
         if not self._is_kept:
             return self.file.read(window, layers)
-        row, col, height, width = window
-        return take_layers(self._values[:, row : row + height, col : col + width], layers).copy(order="K")
+        return take_layers(self._values[:, *window.slices], layers).copy(order="K")
 
     def provenance(self) -> list[dict[str, Any]]:
         """What the numbers mean, see :meth:`Scene.provenance`."""

@@ -21,7 +21,6 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform
-from rasterio.windows import Window as RasterioWindow
 
 from hsfusion.errors import InputError, printable
 from hsfusion.publishing import is_sealed, publish, seal
@@ -126,7 +125,7 @@ def write_blocks(
     with _writing():
         with rasterio.open(path.absolute(), "w", **options) as file:
             for window, values in blocks():
-                file.write(values, window=_rasterio_window(window))
+                file.write(values, window=window.slices)
             for i, name in enumerate(profile.layer_names, start=1):
                 file.set_band_description(i, name)
             file.update_tags(**profile.tags)
@@ -218,7 +217,7 @@ def _comparisons(
     nodata, tags = profile.nodata, file.tags()
     return {
         "pixels": all(
-            np.array_equal(file.read(window=_rasterio_window(window)), values, equal_nan=values.dtype.kind == "f")
+            np.array_equal(file.read(window=window.slices), values, equal_nan=values.dtype.kind == "f")
             for window, values in blocks()
         ),
         "transform": np.allclose(np.array(file.transform), np.array(geobox.transform), rtol=1e-12, atol=0),
@@ -226,10 +225,6 @@ def _comparisons(
         "tags": all(tags.get(name) == text for name, text in profile.tags.items()),
         "scale": set(file.scales) == {profile.scale},
     }
-
-
-def _rasterio_window(window: Window) -> RasterioWindow:
-    return RasterioWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]
 
 
 @contextmanager

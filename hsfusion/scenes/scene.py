@@ -84,8 +84,7 @@ class ArrayRaster:
 
     def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Reads a window, or all: (E, height, width) float32, or those layers, NaN where there are no data."""
-        row, col, height, width = window or self.geobox.window
-        part = take_layers(self._values[:, row : row + height, col : col + width], layers)
+        part = take_layers(self._values[:, *Window(*(window or self.geobox.window)).slices], layers)
         return finite_or_nan(np.asarray(np.ma.filled(part.astype(np.float32), np.nan)))
 
     def files(self) -> list[Path]:
@@ -273,9 +272,8 @@ def pixel_blocks(
     order = np.argsort(square, kind="stable")
     for places in np.split(order, np.flatnonzero(np.diff(square[order])) + 1) if pixels.size else ():
         row, col = rows[places], cols[places]
-        top, left = int(row.min()), int(col.min())
-        values = scene.read(Window(top, left, int(row.max()) - top + 1, int(col.max()) - left + 1), layers)
-        yield places, values[:, row - top, col - left].T
+        window = Window.around(row, col)
+        yield places, scene.read(window, layers)[:, row - window.row, col - window.col].T
 
 
 def read_pixels(

@@ -71,8 +71,7 @@ class ArrayPixels:
 
     def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray:
         """See :meth:`Pixels.read`."""
-        row, col, height, width = window
-        return take_layers(self.values[:, row : row + height, col : col + width], layers)
+        return take_layers(self.values[:, *window.slices], layers)
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,8 @@ class FileArray:
 
     def part(self, array: Any, window: Window, layers: NDArray[np.int64] | None) -> NDArray:
         """A window of the opened array, or some layers of it: (layers, height, width)."""
-        row, col, height, width = window
-        index = {"layers": slice(None), "rows": slice(row, row + height), "cols": slice(col, col + width)}
+        rows, cols = window.slices
+        index = {"layers": slice(None), "rows": rows, "cols": cols}
         return take_layers(layers_first(array[tuple(index[axis] for axis in self.axes)], self.axes), layers)
 
 

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from rasterio.dtypes import in_dtype_range
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning
-from rasterio.windows import Window as RasterioWindow
 
 from hsfusion.errors import InputError, printable
 from hsfusion.publishing import is_sealed
@@ -134,14 +133,13 @@ class TiffPixels:
 
     def read(self, window: Window, layers: NDArray[np.int64] | None = None) -> NDArray:
         """See :meth:`Pixels.read`."""
-        block = RasterioWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]
         source = _kept_open(self)
         indexes = source.indexes[: -1 if self.alpha else None] if layers is None else (layers + 1).tolist()
         with rasterio.Env():  # without it GDAL prints its warnings
-            stored = source.read(indexes, window=block, masked=self.masked)
+            stored = source.read(indexes, window=window.slices, masked=self.masked)
             if self.alpha is None:
                 return stored
-            none = source.read([self.alpha], window=block) == 0  # (1, h, w)
+            none = source.read([self.alpha], window=window.slices) == 0  # (1, h, w)
             return np.ma.masked_where(np.broadcast_to(none, stored.shape), stored, copy=False)
 
 

@@ -123,9 +123,8 @@ class EmitMapPixels:
         inside = rows > 0
         if inside.any():
             row, col = rows[inside] - 1, cols[inside] - 1
-            top, left = int(row.min()), int(col.min())
-            block = self.swath.read(Window(top, left, int(row.max()) - top + 1, int(col.max()) - left + 1), layers)
-            values[:, inside] = block[:, row - top, col - left]
+            part = Window.around(row, col)
+            values[:, inside] = self.swath.read(part, layers)[:, row - part.row, col - part.col]
         return values
 
 
