@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.scenes.formats.cube_file import CubeFile, MappedPixels
+from hsfusion.scenes.formats.cube_file import CubeFile, MappedPixels, can_hold
 from hsfusion.scenes.formats.envi import LAYOUTS
 from hsfusion.scenes.geobox import GeoBox, Window
 from hsfusion.scenes.scene import ArrayRaster, Scene
@@ -215,13 +215,14 @@ def _wavelengths(bands: Bands) -> Iterator[str]:
 def _fills(file: CubeFile, survey: Survey) -> NDArray[np.bool_]:
     """(2, C) whether the lowest, and the highest, value of each band is one that nothing measured can be."""
     dtype = file.pixels.dtype
-    values = [value for value in _FILLS if _fits(value, dtype)]
+    values = [value for value in _FILLS if can_hold(dtype, value)]
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         values += [limits.min, limits.min + 1] if dtype.kind == "i" else []
         values += [limits.max, limits.max - 1] if dtype.itemsize > 1 else []
     ends = np.stack([survey.lowest, survey.highest])
-    return np.logical_or.reduce([ends == _physical(file, value) for value in values] + [np.abs(ends) > _IMPOSSIBLE])
+    physical = [file.scaled(np.full((file.layers, 1, 1), value))[:, 0, 0] for value in values]  # (C,) each
+    return np.logical_or.reduce([ends == fill for fill in physical] + [np.abs(ends) > _IMPOSSIBLE])
 
 
 def _nodata(file: CubeFile, survey: Survey) -> Iterator[str]:
@@ -230,7 +231,7 @@ def _nodata(file: CubeFile, survey: Survey) -> Iterator[str]:
     if nodata is not None:
         source = "scene.nodata is" if file.nodata_given else "the file declares nodata"
         declared = f"{source} {exact(file.as_stored(nodata))}"
-        if not _fits(nodata, file.pixels.dtype):
+        if not can_hold(file.pixels.dtype, nodata):
             yield f"{declared}, which {file.pixels.dtype.name} cannot hold: no pixel is taken as no data."
         elif file.nodata_given and not survey.no_data.any():  # that of a file often has no pixel
             yield f"{declared}, which none of {share} has."
@@ -283,29 +284,10 @@ def _scale(file: CubeFile, survey: Survey, used: NDArray[np.bool_]) -> Iterator[
         yield f"{most} after the scale {factor:g}: they may have been scaled before."
 
 
-def _fits(value: float, dtype: np.dtype) -> bool:
-    """Whether a type can hold a number."""
-    with np.errstate(over="ignore"):
-        if dtype.kind not in "iu":
-            return bool(np.isnan(value) or np.isfinite(np.float64(value).astype(dtype)))
-    return value == np.floor(value) and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
-
-
 def exact(value: float | np.generic) -> str:
     """Writes a number so that what is typed back is the same number of its type: ``-9999``, ``-3.4028235e+38``."""
     number = float(value)
     return str(int(number)) if number.is_integer() and abs(number) < 1e15 else str(value)
-
-
-def _physical(file: CubeFile, stored: float) -> NDArray[np.float32]:
-    """What a stored number becomes in each band (C,), by the very steps of :meth:`CubeFile.read`."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = np.full(file.layers, stored).astype(np.float32)
-        if file.gain is not None:
-            values *= file.gain.astype(np.float32)
-        if file.offset is not None:
-            values += file.offset.astype(np.float32)
-    return values
 
 
 def suspect_interleave(file: CubeFile) -> tuple[str, str] | None:

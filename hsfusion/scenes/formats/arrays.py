@@ -199,7 +199,7 @@ def product_bands(file: h5py.Group, wavelength: str, fwhm: str) -> BandTable:
     dataset = resolve(file, wavelength)
     if dataset is None:
         return BandTable(source=wavelength)
-    unit = attribute_text(dataset, "Units") or attribute_text(dataset, "units")
+    unit = unit_of(dataset)
     source = wavelength if unit else f"{wavelength} (unit by the product's specification)"
     return BandTable(band_list(file, wavelength), band_list(file, fwhm), unit=unit or "Nanometers", source=source)
 
@@ -229,9 +229,19 @@ def attribute_numbers(stored: Stored, name: str, *, length: int, may_be_nan: boo
     return numbers.astype(np.float64).reshape(-1)
 
 
+def one_number(stored: Stored, name: str, *, may_be_nan: bool = False) -> float:
+    """An attribute that has to be one finite number, or NaN if it may be."""
+    return float(attribute_numbers(stored, name, length=1, may_be_nan=may_be_nan)[0])
+
+
 def attribute_number(stored: Stored, name: str, *, may_be_nan: bool = False) -> float | None:
-    """An attribute that is one finite number, or NaN if it may be; None where there is none."""
-    return float(attribute_numbers(stored, name, length=1, may_be_nan=may_be_nan)[0]) if name in stored.attrs else None
+    """An attribute as :func:`one_number`; None where there is none."""
+    return one_number(stored, name, may_be_nan=may_be_nan) if name in stored.attrs else None
+
+
+def unit_of(stored: Stored) -> str | None:
+    """The unit of a dataset, by the first of the attributes that name it; None where none does."""
+    return next(filter(None, (attribute_text(stored, name) for name in ("units", "Units", "unit", "Unit"))), None)
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,9 @@ from hsfusion.scenes.geobox import GeoBox, Window
 from hsfusion.scenes.scene import file_version, finite_or_nan, take_layers
 from hsfusion.spectra import Bands
 
-NM_PER_UNIT = {
-    **dict.fromkeys(("nanometers", "nanometer", "nanometres", "nanometre", "nm"), 1.0),
-    **dict.fromkeys(
-        ("micrometers", "micrometer", "micrometres", "micrometre", "microns", "micron", "um", "µm", "μm"), 1000.0
-    ),
-}
+NM_PER_UNIT: dict[str, float] = dict.fromkeys(("nanometers", "nanometer", "nanometres", "nanometre", "nm"), 1.0)
+NM_PER_UNIT |= dict.fromkeys(("micrometers", "micrometer", "micrometres", "micrometre", "microns", "micron"), 1000.0)
+NM_PER_UNIT |= dict.fromkeys(("um", "µm", "μm"), 1000.0)
 _MOST_MAPPED = 2**26  # bytes
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # what numpy, zipfile, rasterio, h5py and the parser of XML raise for a file that they cannot read
@@ -162,6 +159,12 @@ class BandTable:
     unit: str | None = None  # as the file words it
     source: str = "wavelength"  # the field or file that this comes from, for messages
 
+    @property
+    def wavelength_nm(self) -> NDArray[np.float64] | None:
+        """Centres (layers,) in nm, None where they or their unit are not known."""
+        factor = NM_PER_UNIT.get((self.unit or "").strip().lower())
+        return None if factor is None or self.wavelength is None else self.wavelength * factor
+
 
 @dataclass(frozen=True, eq=False)
 class CubeFile:
@@ -205,19 +208,24 @@ class CubeFile:
         assert layers is None or ((layers >= 0) & (layers < self.layers)).all(), "a layer that the cube does not have"
         with library_errors(self.path):
             stored = self.pixels.read(window, layers)
-        chosen = slice(None) if layers is None else layers
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite becomes NaN below
-            values = np.array(np.ma.getdata(stored), np.float32, order="K")  # in the file's order: no transpose
-            if self.gain is not None:
-                values *= self.gain.astype(np.float32)[chosen, None, None]
-            if self.offset is not None:
-                values += self.offset.astype(np.float32)[chosen, None, None]
+        values = self.scaled(np.ma.getdata(stored), layers)
         for none in (self.nodata, self.background):
             if none is not None:
                 values[np.ma.getdata(stored) == self.as_stored(none)] = np.nan
         if isinstance(stored, np.ma.MaskedArray):
             values[np.ma.getmaskarray(stored)] = np.nan
         return values if self.gain is None and self.pixels.dtype.kind in "iu" else finite_or_nan(values)
+
+    def scaled(self, stored: NDArray, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Physical values of stored numbers (L, height, width) of those layers, in the same memory order."""
+        chosen = slice(None) if layers is None else layers
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller sees what is not finite
+            values = np.array(stored, np.float32, order="K")  # in the file's order: no transpose
+            if self.gain is not None:
+                values *= self.gain.astype(np.float32)[chosen, None, None]
+            if self.offset is not None:
+                values += self.offset.astype(np.float32)[chosen, None, None]
+        return values
 
     def files(self) -> list[Path]:
         """The files that pixels are read from."""
@@ -274,6 +282,14 @@ class CubeFile:
     def error(self, field: str, value: object, expected: str, fix: str) -> InputError:
         """An error that names this file."""
         return InputError(self.path, field, value, expected, fix)
+
+
+def can_hold(dtype: np.dtype, value: float) -> bool:
+    """Whether a type can hold a number."""
+    if dtype.kind in "iu":
+        return value == np.floor(value) and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
+    with np.errstate(over="ignore"):
+        return bool(np.isnan(value) or np.isfinite(np.float64(value).astype(dtype)))
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from hsfusion.scenes.formats.cube_file import (
     strict_number,
     strict_numbers,
 )
-from hsfusion.scenes.geobox import GeoBox
+from hsfusion.scenes.geobox import GeoBox, crs_name
 
 #: interleave -> axes of the binary
 LAYOUTS = {"bsq": ("layers", "rows", "cols"), "bil": ("rows", "layers", "cols"), "bip": ("rows", "cols", "layers")}
@@ -139,11 +139,10 @@ def open_envi(path: Path) -> CubeFile:
     values`` and ``data offset values``, which ENVI documents as those of radiance. ``reflectance scale factor``, which
     divides, must say the same as what is beside it.
     """
-    header = _header_of(path)
+    header = EnviHeader(envi_header(path) or path)
     header.word("file type", _RASTER_TYPES, expected="ENVI Standard or ENVI Classification", default="")
-    sizes = {
-        axis: header.integer(name) for axis, name in zip(LAYOUTS["bsq"], ("bands", "lines", "samples"), strict=True)
-    }
+    names = zip(LAYOUTS["bsq"], ("bands", "lines", "samples"), strict=True)
+    sizes = {axis: header.integer(name) for axis, name in names}
     order = header.word("interleave", "|".join(LAYOUTS), expected=" | ".join(LAYOUTS)).lower()
     codes = "|".join(map(str, _DTYPES))
     code = int(header.word("data type", codes, expected=f"a code of real numbers, {codes}"))
@@ -176,15 +175,9 @@ def open_envi(path: Path) -> CubeFile:
     )
 
 
-def _header_of(path: Path) -> EnviHeader:
-    header = envi_header(path)
-    assert header is not None, "the caller has seen a header"
-    return EnviHeader(header)
-
-
 def class_table(path: Path) -> tuple[dict[int, str], dict[int, str]]:
     """Names and colours as ``#rrggbb`` by code, from the header of a classification; path: the binary."""
-    header = _header_of(path)
+    header = EnviHeader(envi_header(path) or path)
     if not {"class names", "class lookup"} & set(header.fields):
         return {}, {}
     number = header.integer("classes")
@@ -329,8 +322,7 @@ def _check_crs(header: EnviHeader, words: Sequence[str], crs: CRS, system: str) 
     }
     for value, wrong in wrongs.items():
         if wrong:
-            name = wkt.partition('"')[2].partition('"')[0][:60]
-            expected = f"what fits the coordinate system {name}, or a coordinate system string that fits it"
+            expected = f"what fits the coordinate system {crs_name(wkt)}, or a coordinate system string that fits it"
             raise header.error("map info", value, expected)
 
 

@@ -16,13 +16,12 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.dtypes import in_dtype_range
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning
 
 from hsfusion.errors import InputError, printable
 from hsfusion.publishing import is_sealed
-from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, strict_number, strict_numbers
+from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, can_hold, strict_number, strict_numbers
 from hsfusion.scenes.geobox import GeoBox, Window
 from hsfusion.scenes.scene import file_version
 
@@ -58,8 +57,7 @@ def open_geotiff(path: Path) -> CubeFile:
         masked = any(map(_has_mask, source.mask_flag_enums))
         masks = tuple(Path(name) for name in source.files if name.lower().endswith(".msk"))
         nodata, facts = _one_nodata(source, path), {}
-        whole = nodata is not None and float(nodata).is_integer() and in_dtype_range(nodata, dtype.name)
-        if nodata is not None and dtype.kind != "f" and not whole:
+        if nodata is not None and dtype.kind != "f" and not can_hold(dtype, nodata):
             facts["nodata"] = f"{nodata:g} cannot stand in {dtype.name}, so no pixel has it"
             nodata = None
         if missing:
@@ -246,9 +244,7 @@ def _scales(
         for name in may_be.keys() & tags.keys():
             value = strict_number(path, f"the tag {name}", tags[name])
             if not np.isclose(value, may_be[name]).any():
-                expected = (
-                    f"scale {scale:g} and offset {shift:g} as of band {band}, because tags may multiply or divide"
-                )
+                expected = f"scale {scale:g} and offset {shift:g} as of band {band}, for tags may multiply or divide"
                 fix = "set GDAL's scale and offset of the bands (gdal_edit.py -scale -offset), or remove the tag"
                 raise InputError(path, f"the tag {name}", f"{value:g}", expected, fix)
     return None if (gain == 1).all() else gain, None if (offset == 0).all() else offset
@@ -290,19 +286,17 @@ def _tagged_bands(source: rasterio.DatasetReader, path: Path, bands: Sequence[in
         BandTable(listed, widths, good, unit, "the list of the file"),
         _described(path, source, bands, good),
     ]
-    named = [(table, table.wavelength) for table in tables if table.wavelength is not None]
+    named = [table for table in tables if table.wavelength is not None]
     if not named:
         return BandTable(good=good)
-    first, centres = named[0]
-    for other, others in named[1:]:
-        to_nm, other_to_nm = (NM_PER_UNIT.get((table.unit or "").strip().lower(), np.nan) for table in (first, other))
-        for band in np.flatnonzero(np.abs(centres * to_nm - others * other_to_nm) > _CLOSE_NM):  # NaN: not apart
-            value, expected = (
-                f"{centres[band] * to_nm:g} nm in {first.source}",
-                f"{others[band] * other_to_nm:g} in {other.source}",
-            )
+    first, nm = named[0], named[0].wavelength_nm
+    for other in named[1:]:
+        if nm is None or (other_nm := other.wavelength_nm) is None:
+            continue
+        for band in np.flatnonzero(np.abs(nm - other_nm) > _CLOSE_NM):  # NaN: not apart
+            value, expected = f"{nm[band]:g} nm in {first.source}", f"{other_nm[band]:g} in {other.source}"
             raise InputError(path, f"wavelength of band {band + 1}", value, expected, "correct one of the two")
-    without = np.flatnonzero(np.isnan(centres))
+    without = np.flatnonzero(np.isnan(np.asarray(first.wavelength)))
     if without.size:
         return BandTable(good=good, source=f"wavelength of band {without[0] + 1} ({first.source} names it for others)")
     return replace(first, source=f"wavelength ({first.source})")
@@ -350,7 +344,6 @@ def _one_unit(path: Path, words: list[str]) -> str | None:
     """The unit that all words mean, as the first words it; None where there are none."""
     meanings = {NM_PER_UNIT.get(word.strip().lower(), word.strip().lower()) for word in words}
     if len(meanings) > 1:
-        raise InputError(
-            path, "wavelength units", " and ".join(sorted(set(words))), "one unit for all bands", "correct the tags"
-        )
+        value = " and ".join(sorted(set(words)))
+        raise InputError(path, "wavelength units", value, "one unit for all bands", "correct the tags")
     return words[0] if words else None

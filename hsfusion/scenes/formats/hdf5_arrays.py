@@ -30,6 +30,7 @@ from hsfusion.scenes.formats.arrays import (
     pixels_of,
     resolve,
     stored_numbers,
+    unit_of,
 )
 from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, crs_as_wkt
 from hsfusion.scenes.geobox import GeoBox, crs_name, transform_of_centres
@@ -178,9 +179,9 @@ def _band_table(dataset: h5py.Dataset, axes: tuple[str, ...]) -> BandTable:
     lists = scales or _beside(dataset, "wavelength", size) or _beside(dataset, "wavelengths", size)
     if not lists:
         return BandTable()
-    unit, fwhm = _unit(lists[0]), None
+    unit, fwhm = unit_of(lists[0]), None
     for stored in _beside(dataset, "fwhm", size):
-        factors = [NM_PER_UNIT.get((word or "").lower()) for word in (_unit(stored) or unit, unit)]
+        factors = [NM_PER_UNIT.get((word or "").lower()) for word in (unit_of(stored) or unit, unit)]
         if factors[0] is not None and factors[1] is not None:
             fwhm = _numbers(stored) * (factors[0] / factors[1])
     return BandTable(_numbers(lists[0]), fwhm, unit=unit, source=printable((lists[0].name or "").strip("/")))
@@ -194,7 +195,7 @@ def _place(dataset: h5py.Dataset, axes: tuple[str, ...], grid: tuple[int, int]) 
     """
     firsts = [next(filter(_is_list, dataset.dims[axes.index(axis)].values()), None) for axis in ("cols", "rows")]
     scales = [scale for scale in firsts if scale is not None]
-    units = [(_unit(scale) or "").lower() for scale in scales]
+    units = [(unit_of(scale) or "").lower() for scale in scales]
     wkt = _crs(dataset, units)
     if wkt is None and (len(units) < 2 or not set(units) <= _METRES):
         return GeoBox(grid), {}
@@ -242,11 +243,7 @@ def _is_list(stored: h5py.Dataset) -> bool:
 def _is_wavelengths(scale: h5py.Dataset) -> bool:
     names = (scale.name or "").rpartition("/")[2], attribute_text(scale, "standard_name") or ""
     named = any("wavelength" in name.lower() for name in names)
-    return (named or (_unit(scale) or "").lower() in NM_PER_UNIT) and _is_list(scale)
-
-
-def _unit(stored: h5py.Dataset) -> str | None:
-    return next(filter(None, (attribute_text(stored, name) for name in ("units", "Units", "unit", "Unit"))), None)
+    return (named or (unit_of(scale) or "").lower() in NM_PER_UNIT) and _is_list(scale)
 
 
 def _numbers(stored: h5py.Dataset) -> NDArray[np.float64]:

@@ -28,12 +28,13 @@ from hsfusion.scenes.formats.arrays import (
     attribute_text,
     band_list,
     format_error,
+    one_number,
     pixels_of,
     product_bands,
     resolve,
     text_of,
 )
-from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, crs_as_wkt
+from hsfusion.scenes.formats.cube_file import BandTable, CubeFile, crs_as_wkt
 from hsfusion.scenes.formats.envi import map_transform
 from hsfusion.scenes.geobox import IDENTITY, GeoBox, Window
 from hsfusion.scenes.scene import take_layers
@@ -231,7 +232,7 @@ def _prisma_detector(file: h5py.File, level: str, name: str) -> tuple[H5Pixels, 
         attribute_numbers(file, f"List_{kind}", length=cube.layers)
         for kind in (f"Cw_{name}", f"Fwhm_{name}", f"Cw_{name}_Flags")
     )
-    low, high = (_prisma_number(file, f"L2Scale{name}{end}") for end in ("Min", "Max"))
+    low, high = (one_number(file, f"L2Scale{name}{end}") for end in ("Min", "Max"))
     if cube.dtype != np.uint16 or (errors is not None and errors.shape != cube.shape) or not high > low:
         value = f"{cube.shape} of {cube.dtype}, scaled from {low} to {high}"
         expected = "uint16, an error matrix of the same shape, and L2ScaleMin below L2ScaleMax"
@@ -241,20 +242,16 @@ def _prisma_detector(file: h5py.File, level: str, name: str) -> tuple[H5Pixels, 
     return cube, errors, np.stack([wavelength, fwhm, gain, offset, kept])
 
 
-def _prisma_number(file: h5py.File, name: str) -> float:
-    return float(attribute_numbers(file, name, length=1)[0])
-
-
 def _prisma_place(file: h5py.File, grid: tuple[int, int]) -> GeoBox:
     """Place from the centres of the first and the last pixel, which have to be a pixel less apart than the grid is."""
-    east, north = _prisma_number(file, "Product_ULcorner_easting"), _prisma_number(file, "Product_ULcorner_northing")
-    last_east = _prisma_number(file, "Product_LRcorner_easting")
-    last_north = _prisma_number(file, "Product_LRcorner_northing")
+    east, north = one_number(file, "Product_ULcorner_easting"), one_number(file, "Product_ULcorner_northing")
+    last_east = one_number(file, "Product_LRcorner_easting")
+    last_north = one_number(file, "Product_LRcorner_northing")
     spans, steps = np.array([last_east - east, north - last_north]), np.array([grid[1], grid[0]]) - 1
     if abs(spans - steps * _PRISMA_METRES).max() > _PRISMA_METRES / 10:
         expected = f"{(steps * _PRISMA_METRES).tolist()}, from the first pixel to the last"
         raise format_error(file, "Product_LRcorner minus Product_ULcorner (east, north)", spans.tolist(), expected)
-    half, crs = _PRISMA_METRES / 2, crs_as_wkt(file.filename, "Epsg_Code", int(_prisma_number(file, "Epsg_Code")))
+    half, crs = _PRISMA_METRES / 2, crs_as_wkt(file.filename, "Epsg_Code", int(one_number(file, "Epsg_Code")))
     return GeoBox(grid, Affine(_PRISMA_METRES, 0, east - half, 0, -_PRISMA_METRES, north + half), crs)
 
 
@@ -272,9 +269,7 @@ def open_neon(path: Path) -> CubeFile:
         (site,) = neon_sites(file)
         dataset = resolve(file, f"{site}/{_NEON_CUBE}")
         assert dataset is not None, "the site was found by it"
-        scale, nodata = (
-            float(attribute_numbers(dataset, name, length=1)[0]) for name in ("Scale_Factor", "Data_Ignore_Value")
-        )
+        scale, nodata = (one_number(dataset, name) for name in ("Scale_Factor", "Data_Ignore_Value"))
         pixels = pixels_of(file, f"{site}/{_NEON_CUBE}", ("rows", "cols", "layers"), fill=nodata)
         table = _neon_bands(file, site)
         geobox = _neon_place(file, site, pixels.grid)
@@ -294,15 +289,14 @@ def open_neon(path: Path) -> CubeFile:
 def _neon_bands(file: h5py.File, site: str) -> BandTable:
     folder = f"{site}/{_NEON_METADATA}/Spectral_Data"
     table = product_bands(file, f"{folder}/Wavelength", f"{folder}/FWHM")
-    factor, group = NM_PER_UNIT.get((table.unit or "").lower()), resolve(file, f"{site}/Reflectance")
-    wavelength = table.wavelength
-    if wavelength is None or group is None or factor is None:
+    nm, group = table.wavelength_nm, resolve(file, f"{site}/Reflectance")
+    if nm is None or group is None:
         return table
-    good = np.ones(len(wavelength), bool)
+    good = np.ones(len(nm), bool)
     for name in ("Band_Window_1_Nanometers", "Band_Window_2_Nanometers"):
         if name in group.attrs:
             first, last = attribute_numbers(group, name, length=2)
-            good &= (wavelength * factor < first) | (wavelength * factor > last)
+            good &= (nm < first) | (nm > last)
     return replace(table, good=good)
 
 

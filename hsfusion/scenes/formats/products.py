@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hsfusion.errors import InputError, printable
-from hsfusion.scenes.formats.cube_file import NM_PER_UNIT, BandTable, CubeFile, strict_number
+from hsfusion.scenes.formats.cube_file import BandTable, CubeFile, strict_number
 from hsfusion.scenes.formats.envi import open_envi
 from hsfusion.scenes.formats.geotiff import is_tiff, open_geotiff
 
@@ -43,8 +43,8 @@ def open_product(path: Path) -> CubeFile:
 
     An image that stands alone is opened as it is: its own tags may say everything.
     """
-    named_image = is_product_image(path)
-    image_path, xml_path = (path, _xml_beside(path)) if named_image else (_image_beside(path), path)
+    name = _IMAGE_NAME.fullmatch(path.name)
+    image_path, xml_path = (path, _xml_beside(path, name["stem"])) if name else (_image_beside(path), path)
     image = open_geotiff(image_path) if is_tiff(image_path) else open_envi(image_path)
     if xml_path is None:
         if image.table.source != "wavelength":  # the tags say something, be it whole or not
@@ -109,10 +109,8 @@ def _read_xml(path: Path) -> ProductXml:
     return ProductXml(path, sensor, root, [bands[number] for number in sorted(bands)])
 
 
-def _xml_beside(image: Path) -> Path | None:
-    match = _IMAGE_NAME.fullmatch(image.name)
-    assert match is not None, "the caller has seen the name of an image"
-    places = (image.with_name(match["stem"] + ending) for ending in _XML_ENDINGS)
+def _xml_beside(image: Path, stem: str) -> Path | None:
+    places = (image.with_name(stem + ending) for ending in _XML_ENDINGS)
     return next(filter(Path.is_file, places), None)
 
 
@@ -151,10 +149,7 @@ def _rows_of_image(xml: ProductXml, image: CubeFile) -> slice:
 
 def _check_same(xml: ProductXml, image: CubeFile, **of_xml: NDArray[np.float64]) -> None:
     """Makes sure that what the image says of its bands itself is what the XML says, so that nothing counts twice."""
-    factor = NM_PER_UNIT.get((image.table.unit or "").strip().lower())
-    of_image = {"gain": image.gain, "offset": image.offset, "wavelength": None}
-    if image.table.wavelength is not None and factor is not None:
-        of_image["wavelength"] = image.table.wavelength * factor
+    of_image = {"gain": image.gain, "offset": image.offset, "wavelength": image.table.wavelength_nm}
     for name, values in of_image.items():
         if values is None:
             continue
