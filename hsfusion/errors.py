@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 #: signals that end a command, the last of them by submitit; on Windows there are two
@@ -37,6 +39,12 @@ def _escaped(letter: str) -> str:
         return letter.encode("unicode_escape").decode()
     units = letter.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
+
+
+def correction(word: str, known: Iterable[str], otherwise: str, *, prefix: str = "", least: float = 0.6) -> str:
+    """How to correct a misspelt word: by the known one that is most alike, or otherwise if none is (0..1) by least."""
+    close = get_close_matches(word, list(known), 1, least)
+    return f"did you mean {prefix}{close[0]}?" if close else otherwise
 
 
 class HsFusionError(Exception):

@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hsfusion.cli.main import guarded, report, shown
 from hsfusion.cli.words import CONF, fixed_keys, hydra_words, more_arguments
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, correction
 from hsfusion.runs.settings import ModelSettings, TrainSettings, limits_of
 from hsfusion.scenes.description import check_scene_value, commented_keys, expected_of, read_configuration
 
@@ -301,8 +301,7 @@ def explain(error: BaseException) -> str | None:
             fix = f"pip install {plugin}" + (" 'sqlalchemy<2'" if name == "optuna" else "")
             expected = f"an installed plugin: {' | '.join(choices)}"
             return str(InputError("command line", group, name, expected, fix))
-        close = difflib.get_close_matches(name, choices, 1, 0.4)
-        fix = f"did you mean {group}={close[0]}?" if close else "choose one of these"
+        fix = correction(name, choices, "choose one of these", prefix=f"{group}=", least=0.4)
         return str(InputError("command line", group, name, " | ".join(choices), fix))
     if key := re.search(r"Could not override '([^']+)'", text):
         return str(InputError("command line", "key", *_unknown_key(key.group(1))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import importlib
 import io
@@ -16,7 +15,7 @@ import traceback
 from collections.abc import Callable
 
 from hsfusion import __version__
-from hsfusion.errors import STOP_SIGNALS, HsFusionError, InputError, is_first_process, printable
+from hsfusion.errors import STOP_SIGNALS, HsFusionError, InputError, correction, is_first_process, printable
 
 COMMANDS = {
     "train": "fit a network to a scene; writes a run folder with weights, map and report",
@@ -120,8 +119,7 @@ def _tell(line: str) -> None:
 def _dispatch(args: list[str]) -> None:
     command = args[0]
     if command not in COMMANDS:
-        close = difflib.get_close_matches(command, COMMANDS, 1)
-        fix = f"use {close[0] if close else 'one of these'}"
+        fix = correction(command, COMMANDS, "use one of these")
         raise InputError("command line", "command", repr(command), ", ".join(COMMANDS), fix)
     module = importlib.import_module(f"hsfusion.cli.{_MODULES.get(command, command)}")
     os.environ[COMMAND] = command

@@ -6,14 +6,13 @@ import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from hsfusion.cli.main import COMMAND, shown
 from hsfusion.cli.words import word_value
-from hsfusion.errors import InputError, printable
+from hsfusion.errors import InputError, correction, printable
 from hsfusion.scenes.description import check_scene_value, read_description, scene_keys
 
 _MODELS = {".safetensors", ".ckpt", ".pt", ".pth", ".pkl", ".pickle"}  # all but the first are refused with the reason
@@ -158,8 +157,7 @@ def _files_and_keys(
 
 
 def _unknown(field: str, word: str, known: Sequence[str], command: str) -> InputError:
-    close = get_close_matches(word, known, 1)
-    fix = f"did you mean {close[0]}?" if close else f"hsfusion {command} --help lists them"
+    fix = correction(word, known, f"hsfusion {command} --help lists them")
     return InputError("command line", field, word, " | ".join(known), fix)
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
 
-from hsfusion.errors import InputError, printable
+from hsfusion.errors import InputError, correction, printable
 from hsfusion.scenes.labels import LabelledScene
 from hsfusion.scenes.mosaic import join_scenes
 from hsfusion.scenes.opening import open_labelled_scene, open_scene, open_with_sources
@@ -155,9 +154,8 @@ def read_description(path: str | Path, *, needed: Sequence[str] = ("cube",)) -> 
     keys = scene_keys()
     expected, fix = "keys that do not start with _, and nothing with ${", "rename or remove it"
     wrong = [(field, printable(value, longest=80), expected, fix) for field, value in _active(content)]
-    for key in [key for key in content if key not in keys]:
-        close = get_close_matches(key, keys, 1)
-        wrong.append(("key", key, " | ".join(keys), f"did you mean {close[0]}?" if close else "remove it"))
+    unknown = [key for key in content if key not in keys]
+    wrong += [("key", key, " | ".join(keys), correction(key, keys, "remove it")) for key in unknown]
     if wrong:
         raise InputError(path, *wrong[0])
     for key, value in content.items():

@@ -19,14 +19,13 @@ Sources:
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, correction
 from hsfusion.spectra.bands import Bands
 
 
@@ -93,8 +92,8 @@ def sensor_bands(name: str) -> Bands:
         centres, widths = np.array(_BROAD_BANDS[name], float).T
         return Bands(centres, widths, np.ones(centres.size, bool))
     if not Path(name).suffix and "/" not in name:
-        close = get_close_matches(name.lower().replace("-", "").replace("_", ""), SENSORS, 1)
-        fix = f"did you mean {close[0]}?" if close else "choose one, or name a file that ends in .csv"
+        word = name.lower().replace("-", "").replace("_", "")
+        fix = correction(word, SENSORS, "choose one, or name a file that ends in .csv")
         raise InputError("sensor", "name", name, f"{' | '.join(SENSORS)}, or a CSV file", fix)
     bands = Bands.from_csv(name)
     width = None if bands.fwhm_nm is None else float(np.median(bands.fwhm_nm))

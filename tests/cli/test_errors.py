@@ -240,7 +240,7 @@ def test_traceback_comes_on_request_only(hsfusion, tmp_path):
 def test_unknown_command_names_the_closest(hsfusion_process, tmp_path):
     done = hsfusion_process("trian", cwd=tmp_path)
     assert done.returncode == 2
-    assert "Fix: use train" in done.stderr
+    assert "Fix: did you mean train?" in done.stderr
 
 
 def test_help_lists_the_commands_and_imports_no_large_library(hsfusion_process, tmp_path):
