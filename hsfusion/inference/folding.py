@@ -100,10 +100,7 @@ class FoldedNetwork(nn.Module):
         if self.linear is None:
             return self.classifier(self.convolutions(fused.to(first.dtype)).float())
         classes = self.classifier.out_channels
-        hidden, direct = (
-            fused[:, :-classes],
-            fused[:, -classes:],
-        )  # no split: of its views no gradient is taken in place
+        hidden, direct = fused[:, :-classes], fused[:, -classes:]  # of views of a split no gradient is taken in place
         logits = self.classifier(self.convolutions(hidden.to(first.dtype)).float())
         place = patch_mean if self.of_mean else crop
         return self.linear.mix(logits, place(direct, self.receptive_field // 2).float())

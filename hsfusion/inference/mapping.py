@@ -278,10 +278,7 @@ def _write_files(
     with ExitStack() as stack:  # what is entered last is published first
         parts = [stack.enter_context(publish_raster(each.path)) for each in reversed(maps)][::-1]
         with quiet_gdal(), ThreadPoolExecutor(len(maps)) as pool:
-            for done in [
-                pool.submit(_write_map, *pair, geobox, request.format) for pair in zip(parts, maps, strict=True)
-            ]:
-                done.result()
+            list(pool.map(partial(_write_map, geobox=geobox, kind=request.format), parts, maps))
         contents = beside(parts[-1])
         for path, content in contents.items():
             stack.enter_context(publish(path)).write_bytes(content)
@@ -291,7 +288,7 @@ def _write_files(
     return [*contents, *(each.path for each in maps)]
 
 
-def _write_map(part: Path, file: _Map, geobox: GeoBox, kind: str) -> None:
+def _write_map(part: Path, file: _Map, *, geobox: GeoBox, kind: str) -> None:
     if kind == "geotiff":
         write_blocks(part, file.blocks, geobox=geobox, profile=file.profile, overviews=file.overviews)
         return

@@ -289,15 +289,9 @@ def _shade_groups(
 def _stamp(axes: Axes, text: str) -> None:
     """Writes large pale letters behind the curve, where they cannot be cropped away and hide no value."""
     size = min(34.0, 100 * _AXES_WIDTH_IN * 0.75 / text_width_in(text, size_pt=100))
-    look = {
-        "color": Color.VERMILION,
-        "alpha": 0.4,
-        "fontsize": size,
-        "fontweight": "bold",
-        "ha": "center",
-        "va": "center",
-    }
-    axes.text(0.5, 0.4, text, transform=axes.transAxes, zorder=_STAMP_LEVEL, rotation=8, **look)
+    look = {"color": Color.VERMILION, "alpha": 0.4, "fontsize": size, "fontweight": "bold", "rotation": 8}
+    place = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+    axes.text(0.5, 0.4, text, zorder=_STAMP_LEVEL, **place, **look)
 
 
 @rc_context(STYLE)

@@ -38,9 +38,7 @@ class Labels:
     codes: NDArray[np.integer]  # (H, W), 0 for unlabelled, others from 1 to 65535
     names: Mapping[int, str]  # of classes that the file names
     colors: Mapping[int, str]  # ``#rrggbb``, likewise
-    original: Mapping[
-        int, int | str
-    ]  # what the file calls the class: a code, which may have been renumbered, or a word
+    original: Mapping[int, int | str]  # what the file calls the class: a word, or a code, which may be another one here
 
     def legend(
         self,
@@ -258,7 +256,9 @@ def _numbered(path: Path, index: NDArray[np.integer], classes: Sequence[int | st
         expected = f"1 to {MOST_CLASSES}, beside the unlabelled"
         fix = "check scene.unlabelled, scene.class_field, and the nodata of the file"
         raise InputError(path, "number of classes", len(present), expected, fix)
-    final = _final_codes([classes[i] for i in present])
+    kept = [classes[i] for i in present]
+    as_they_are = all(isinstance(value, int) and 1 <= value <= _HIGHEST_CODE for value in kept)
+    final: dict[Any, Any] = dict(zip(kept, kept if as_they_are else range(1, len(kept) + 1), strict=True))
     table = np.zeros(len(classes) + 1, np.int32)  # the last for index -1
     table[present] = list(final.values())
     names: dict[int, str] = {}
@@ -272,21 +272,12 @@ def _numbered(path: Path, index: NDArray[np.integer], classes: Sequence[int | st
     return Labels(table[index], names, colors, {code: value for value, code in final.items()})
 
 
-def _final_codes(classes: Sequence[Any]) -> dict[Any, int]:
-    """Codes of sorted classes: their own from 1 to 65535, else 1 to K."""
-    if all(isinstance(value, int) and 1 <= value <= _HIGHEST_CODE for value in classes):
-        return {value: value for value in classes}
-    return {value: number for number, value in enumerate(classes, start=1)}
-
-
 def _tell_numbers(source: Path | str, final: Mapping[Any, int]) -> None:
     if all(value == code for value, code in final.items()):
         return
     if isinstance(next(iter(final)), int):
-        how, listed = (
-            "get other codes, because those of maps go from 1 to 65535",
-            [f"{v} is {c}" for v, c in final.items()],
-        )
+        how = "get other codes, because those of maps go from 1 to 65535"
+        listed = [f"{value} is {code}" for value, code in final.items()]
     else:
         how, listed = "are numbered in alphabetical order", [f"{code}={value}" for value, code in final.items()]
     _log.warning("%s: classes %s: %s.", source, how, ", ".join(listed[:30]) + ", ..." * (len(listed) > 30))

@@ -158,10 +158,8 @@ def read_categories(file: CubeFile) -> Categories:
                 table = source.colormap(1) if source.colorinterp[0].name == "palette" else {}
         names = dict(enumerate(read_pam(file.path)))
     except (RasterioError, ElementTree.ParseError, ValueError, LookupError) as error:
-        what = "names and colours of classes"
-        raise InputError(
-            file.path, what, "unreadable", "those that GDAL writes", f"write it again ({error})"
-        ) from error
+        what, expected, fix = "names and colours of classes", "those that GDAL writes", f"write it again ({error})"
+        raise InputError(file.path, what, "unreadable", expected, fix) from error
     names |= {int(match[1]): name for tag, name in tags.items() if (match := _TAG.fullmatch(tag))}
     return Categories(_named(names), {code: f"#{r:02x}{g:02x}{b:02x}" for code, (r, g, b, _) in table.items()})
 

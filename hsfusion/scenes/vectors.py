@@ -41,6 +41,8 @@ _JSON_START = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*"')
 _POINT, _POLYGON, _MULTIPOINT, _MULTIPOLYGON = 0, 3, 4, 6  # of shapely.get_type_id
 _FAR = 2.0**20  # pixels outside the scene, beyond which polygons are cut before GDAL counts their rows
 _NOWHERE = 1e12  # pixels; no map reaches that far
+# UnboundLocalError: what pyogrio 0.13 makes of a CRS that is not UTF-8
+_ERRORS = (DataSourceError, DataLayerError, GEOSException, ValueError, LookupError, RecursionError, UnboundLocalError)
 _EXACT = 2**53  # up to here every whole number is a float64
 
 
@@ -129,9 +131,8 @@ def _read_layer(path: Path, *, driver: str, layer: str | None, class_field: str 
         fields = [str(one) for one in info["fields"]]
         field = _chosen(path, class_field, fields, field="scene.class_field", what="field")
         crs = _crs(path, info["crs"], named)
-        _, ids, wkb, columns = read(
-            path.absolute(), layer=name, columns=[field], force_2d=True, return_fids=True, encoding=encoding
-        )
+        options = {"force_2d": True, "return_fids": True, "encoding": encoding}
+        _, ids, wkb, columns = read(path.absolute(), layer=name, columns=[field], **options)
         shapes = np.asarray(shapely.from_wkb(wkb), object)
     if not 0 < int(info["features"]) == len(wkb):
         expected = str(max(int(info["features"]), 1))
@@ -202,16 +203,7 @@ def _reported(path: Path, driver: str) -> Iterator[None]:
         warnings.simplefilter("always")
         try:
             yield
-        # UnboundLocalError: what pyogrio 0.13 makes of a CRS that is not UTF-8
-        except (
-            DataSourceError,
-            DataLayerError,
-            GEOSException,
-            ValueError,
-            LookupError,
-            RecursionError,
-            UnboundLocalError,
-        ) as error:
+        except _ERRORS as error:
             fix = f"{_FIX} ({printable(error)})"
             raise InputError(path, "content", "unreadable", f"a whole {driver}", fix) from error
     for message in dict.fromkeys(printable(warning.message) for warning in caught):
@@ -283,11 +275,9 @@ def _in_pixels(features: VectorLayer, used: NDArray[np.int64], geobox: GeoBox) -
     with np.errstate(over="ignore", invalid="ignore"):
         pixels = np.column_stack([a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f])
     if not (np.abs(pixels) <= _NOWHERE).all():
-        value = f"outside {crs_name(geobox.crs or '')}"
+        value, expected = f"outside {crs_name(geobox.crs or '')}", "some that the CRS of the scene has a place for"
         fix = "cut the layer to the scene, or correct its CRS"
-        raise InputError(
-            features.path, "coordinates", value, "coordinates that can be transformed to the CRS of the scene", fix
-        )
+        raise InputError(features.path, "coordinates", value, expected, fix)
     return shapely.set_coordinates(shapes.copy(), pixels)
 
 

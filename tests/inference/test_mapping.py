@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,23 +79,9 @@ def test_place_survives_in_every_file(made, tmp_path, kind):
 
 
 def test_files_of_threads_have_the_bytes_of_one_after_the_other(made, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(mapping, "ThreadPoolExecutor", lambda n: OneByOne())
+    monkeypatch.setattr(mapping, "ThreadPoolExecutor", lambda n: ThreadPoolExecutor(1))
     map_scene(*made, order(tmp_path), plan={}, beside=table)
     assert content(tmp_path) == whole
-
-
-class OneByOne:
-    """A pool that does it at once."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def submit(self, action, *arguments):
-        result = action(*arguments)
-        return type("Done", (), {"result": lambda self: result})()
 
 
 def test_failure_beside_the_maps_leaves_the_old_set(made, whole, tmp_path):
