@@ -78,10 +78,13 @@ class GeoBox:
         """All of the raster."""
         return Window(0, 0, *self.shape)
 
-    def stripes(self, layers: int) -> list[Window]:
-        """Windows of whole rows, one below the other, with at most 16 million numbers for a number of layers."""
+    def stripes(self, layers: int, *, step: int = 1) -> list[Window]:
+        """Windows of whole rows, one below the other, with at most 16 million numbers for a number of layers.
+
+        All but the last have a multiple of ``step`` rows.
+        """
         height, width = self.shape
-        rows = max(1, _NUMBERS // (width * layers))
+        rows = max(1, _NUMBERS // (width * layers * step)) * step
         return [Window(row, 0, min(rows, height - row), width) for row in range(0, height, rows)]
 
     @property

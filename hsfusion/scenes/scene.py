@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _EDGE = 256  # of the squares, in pixels, that single pixels are read by
-_NUMBERS = 2**24  # read at a time
 _MOST_IN_MEMORY = 2**29  # bytes of single pixels
 
 
@@ -251,11 +250,10 @@ def read_all(scene: Scene, layers: NDArray[np.int64] | None = None, *, step: int
     if layers is None:
         return scene.read()
     values = np.empty((len(layers), -(-height // step), -(-width // step)), np.float32)
-    rows = max(1, _NUMBERS // (width * layer_count(scene) * step))  # a scene may read every layer to give some of them
-    for first in range(0, values.shape[1], rows):
-        row, last = first * step, min((first + rows) * step, height)
-        read = scene.read(Window(row, 0, last - row, width), layers)
-        values[:, first : first + rows] = read[:, ::step, ::step]
+    for window in scene.geobox.stripes(layer_count(scene), step=step):  # it may read every layer to give some of them
+        part = scene.read(window, layers)[:, ::step, ::step]
+        first = window.row // step
+        values[:, first : first + part.shape[1]] = part
     return values
 
 

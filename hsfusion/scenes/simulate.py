@@ -13,14 +13,13 @@ from hsfusion.errors import InputError
 from hsfusion.scenes.geobox import Window
 from hsfusion.scenes.labels import LabelledScene
 from hsfusion.scenes.scene import DerivedScene, Scene, layer_count
-from hsfusion.spectra import Bands, band_spacing_nm
-from hsfusion.spectra.resampling import mixing_matrix, width_nm
+from hsfusion.spectra import Bands
+from hsfusion.spectra.resampling import mixing_matrix, seamless_nm, width_nm
 from hsfusion.spectra.sensors import sensor_bands, sensor_name
 
 _log = logging.getLogger(__name__)
 
 _LEAST_COVERED = 0.9  # of a band's response within its FWHM
-_WIDEST_SEAM = 1.5  # bands at most this many widths apart leave no gap
 _POINTS = 400  # at which the response of a band is looked at
 
 
@@ -46,10 +45,7 @@ class SimulatedScene(DerivedScene):
     def __init__(self, scene: Scene, bands: Bands, *, name: str) -> None:
         wanted = bands[np.flatnonzero(bands.good)]
         used = np.flatnonzero(scene.bands.good)
-        nm, widths = scene.bands.wavelength_nm[used], width_nm(scene.bands)[used]
-        # seamless bands reach to neighbours that are so near that there is a seam and no gap
-        spacing = band_spacing_nm(scene.bands, scene.bands.good[None])[used]
-        half = np.clip(spacing, widths, _WIDEST_SEAM * widths) / 2
+        nm, half = scene.bands.wavelength_nm[used], seamless_nm(scene.bands)[used] / 2
         share = _coverage(wanted, nm - half, nm + half) if used.size else np.zeros(len(wanted))
         covered = share >= _LEAST_COVERED
         if not covered.any():
@@ -61,7 +57,7 @@ class SimulatedScene(DerivedScene):
         self.left_out = wanted[np.flatnonzero(~covered)]
         self._matrix = mixing_matrix(scene.bands, self.bands).astype(np.float32)  # (C', C)
         nearest = np.abs(self.bands.wavelength_nm[:, None] - nm).argmin(axis=1)  # (C',)
-        self.narrower = int((width_nm(self.bands) < widths[nearest]).sum())
+        self.narrower = int((width_nm(self.bands) < width_nm(scene.bands)[used][nearest]).sum())
 
     def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """See :meth:`Scene.read`."""

@@ -126,9 +126,7 @@ def mixing_matrix(old: Bands, new: Bands) -> NDArray[np.float64]:
 
 def _mixed(old: Bands, new: Bands) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """:func:`mixing_matrix`, and of each new band the share (C',) of its response that falls on good old ones."""
-    width, old_width = width_nm(new)[:, None], width_nm(old)
-    spacing = np.where(old.good, band_spacing_nm(old, old.good[None]), old_width)
-    half = np.clip(spacing, old_width, _WIDEST_SEAM * old_width) / 2
+    width, old_width, half = width_nm(new)[:, None], width_nm(old), seamless_nm(old) / 2
     offset = old.wavelength_nm - new.wavelength_nm[:, None]
     upper, lower = (
         _erf(2 * np.sqrt(np.log(2)) * np.clip((offset + side) / width, -0.5, 0.5)) for side in (half, -half)
@@ -253,11 +251,9 @@ def _given_old(
     finer: NDArray[np.float64],
     moments: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """K (C', C) and N (C', C') of :class:`BandPrediction`, for R, P, and second moments (C, C) about zero of x.
-
-    New bands are mixtures of old ones where ``finer`` (C') is -1, and the reverse where it is 1. An old band counts by
-    the share that is ``covered`` (C,), from a half on.
-    """
+    """K (C', C) and N (C', C') of :class:`BandPrediction`, for R, P, and second moments (C, C) about zero of x."""
+    # new bands are mixtures of old ones where finer (C') is -1, and the reverse where it is 1; an old band counts by
+    # the share that is covered (C,), from a half on
     slack = _SOFT + ((1 - covered) / np.maximum(covered - 0.5, 1e-3)) ** 2
     inverse = np.linalg.solve(means @ means.T + np.diag(slack), means).T  # (C', C)
     sharper = inverse @ (np.diag(np.where(means.any(1), 1.0, 0.0)) - means @ mix)
@@ -276,6 +272,13 @@ def width_nm(bands: Bands) -> NDArray[np.float64]:
     centres, which = np.unique(bands.wavelength_nm[bands.good], return_inverse=True)
     width[bands.good] = band_spacing_nm(Bands.from_wavelengths(centres), np.ones((1, centres.size), bool))[which]
     return width
+
+
+def seamless_nm(bands: Bands) -> NDArray[np.float64]:
+    """(C,) widths in nm, of good bands stretched to neighbours that are so near that there is a seam and no gap."""
+    width = width_nm(bands)
+    spacing = np.where(bands.good, band_spacing_nm(bands, bands.good[None]), width)
+    return np.clip(spacing, width, _WIDEST_SEAM * width)
 
 
 def _gaussian(steps: float, *, rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -91,7 +91,7 @@ def test_pixels_in_a_temporary_file_train_the_same_network(cube, monkeypatch, ca
 def test_every_third_pixel_is_read_without_the_others_in_memory(cube, monkeypatch):
     path, _ = cube
     scene, layers = hs.open_scene(path), np.array([4, 1])
-    monkeypatch.setattr("hsfusion.scenes.scene._NUMBERS", 3000)
+    monkeypatch.setattr("hsfusion.scenes.geobox._NUMBERS", 3000)
     np.testing.assert_array_equal(read_all(scene, layers, step=3), read_all(scene, layers)[:, ::3, ::3])
 
 
