@@ -137,16 +137,14 @@ def _cube_and_keys(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
 def _files_and_keys(
     words: Sequence[str], known: Sequence[str], command: str, *, prefix: str = ""
 ) -> tuple[list[str], dict[str, Any]]:
-    """Paths, and the values of ``key=value``, read as Hydra reads the arguments of hsfusion train.
-
-    A path may contain ``=``, too, if it exists, or if what comes before the sign is no key.
-    """
+    """Paths, and the values of ``key=value``, read as Hydra reads the arguments of hsfusion train."""
     files, keys = [], {}
     for word in words:
         name, sign, value = word.partition("=")
         key = name.removeprefix("+").removeprefix(prefix)
         if word.startswith("-"):
             raise _unknown("option", word, ["--help"], command)
+        # a path may contain =, too, if it exists, or if what comes before the sign is no key
         if not sign or (key not in known and (Path(word).exists() or not key.isidentifier())):
             files.append(word)
         elif key not in known:

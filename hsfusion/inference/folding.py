@@ -217,10 +217,7 @@ def _after(norm: nn.BatchNorm2d, convolution: nn.Module | None) -> nn.Conv2d:
 
 
 def _matrix(network: FusionNetwork, layers: Tensor, first: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    """Standardisation, fusion and first convolution as weight (M, L) and bias (M,); computed in float64.
-
-    The K rows of a linear part follow.
-    """
+    """Standardisation, fusion, first convolution and linear part (its K rows follow) as weight (M, L), bias (M,)."""
     assert first.bias is not None
     weight, bias = first.weight[:, :, 0, 0].double() @ network.matrix().double(), first.bias.double()
     if network.linear is not None:

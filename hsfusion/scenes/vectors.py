@@ -174,12 +174,10 @@ def _check_whole(path: Path, driver: str) -> None:
 
 
 def _table_encoding(path: Path) -> str | None:
-    """UTF-8 for a Shapefile whose texts are that although no part of it says so; None where GDAL knows better.
-
-    The language 0x57 of a .dbf, an unknown ANSI code page, stands in tables of any encoding.
-    """
+    """UTF-8 for a Shapefile whose texts are that although no part of it says so; None where GDAL knows better."""
     table = _beside(path, ".dbf")
     content = table.read_bytes() if table.is_file() else b""
+    # the language 0x57 of a .dbf, an unknown ANSI code page, stands in tables of any encoding
     if len(content) < 32 or _beside(path, ".cpg").is_file() or content[29] not in (0, 0x57):
         return None
     start = int.from_bytes(content[8:10], "little")

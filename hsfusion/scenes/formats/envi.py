@@ -284,11 +284,9 @@ def _place(header: EnviHeader, shape: tuple[int, int]) -> tuple[GeoBox, dict[str
 
 
 def _crs_by_gdal(map_info: Sequence[str], system: str, projection_info: str) -> CRS | None:
-    """The coordinate system of these fields alone, by GDAL, in memory: beside the real header, it reads more files.
-
-    GDAL would put the unit of the map info in the place of that of the coordinate system string, feet of any kind as
-    international ones, and would turn the angles of a geographic one.
-    """
+    """The coordinate system of these fields alone, by GDAL, in memory: beside the real header, it reads more files."""
+    # GDAL would put this unit in the place of that of the coordinate system string, feet of any kind as international
+    # ones, and would turn the angles of a geographic one
     linear = not system and _options(map_info).get("units", "") in _METRES
     words = ["WGS-84" if _is_wgs84(word) else word for word in map_info if linear or not _UNITS.match(word)]
     fields = {"map info": ", ".join(words), "coordinate system string": system, "projection info": projection_info}

@@ -43,9 +43,11 @@ _log = logging.getLogger(__name__)
 def open_geotiff(path: Path) -> CubeFile:
     """Opens a GeoTIFF.
 
-    Wavelengths: see :func:`_tagged_bands`. A last band that is alpha is a mask and no layer. Blocks that were never
-    written are read as nodata where the file names a nodata value or has a mask, and are an error where they would be
-    read as zeros.
+    Wavelengths are asked for in tags of each band (``wavelength``, ``fwhm``, ``bbl`` or ``good``,
+    ``wavelength_units``, in any case), GDAL's ``IMAGERY`` tags, in micrometres by its raster data model, lists in the
+    tags of the file, and descriptions of bands. Where only some bands name one, none is known. A last band that is
+    alpha is a mask and no layer. Blocks that were never written are read as nodata where the file names a nodata value
+    or has a mask, and are an error where they would be read as zeros.
     """
     with rasterio.Env(), _opened(path) as source:  # without the first, GDAL prints its warnings
         dtype = np.dtype(source.dtypes[0])
@@ -87,10 +89,8 @@ def open_geotiff(path: Path) -> CubeFile:
 
 
 def _data_and_alpha(source: rasterio.DatasetReader) -> tuple[Sequence[int], int | None]:
-    """The bands that hold data, and the last one where it is a mask: alpha, which is 0 where there are no data.
-
-    GDAL's option ``ALPHA`` calls the second band so, and the fourth of four bands of bytes is called so in any case.
-    """
+    """The bands that hold data, and the last one where it is a mask: alpha, which is 0 where there are no data."""
+    # GDAL's option ALPHA calls the second band so, and the fourth of four bands of bytes is called so in any case
     called = [i for i, meaning in zip(source.indexes, source.colorinterp, strict=True) if meaning == ColorInterp.alpha]
     is_rgba = source.count == 4 and source.dtypes[0] == "uint8"
     is_mask = called == [source.count] and source.count > 1 and not is_rgba
@@ -160,11 +160,8 @@ _opening = threading.Lock()  # one logger tells of the files of all threads
 
 @contextmanager
 def _nothing_skipped(path: Path) -> Iterator[None]:
-    """Refuses tags that GDAL skips, as of a file cut short: it goes on without CRS, scale, nodata or wavelengths.
-
-    rasterio raises no error then, but logs it, most below the level of warnings.
-    """
-    unread: list[str] = []
+    """Refuses tags that GDAL skips, as of a file cut short: it goes on without CRS, scale, nodata or wavelengths."""
+    unread: list[str] = []  # which rasterio does not raise, but logs, most below the level of warnings
     log = logging.getLogger("rasterio._env")
 
     def kept(record: logging.LogRecord) -> bool:
@@ -203,10 +200,7 @@ def _by_pixel(source: rasterio.DatasetReader) -> bool:
 
 
 def _missing_blocks(source: rasterio.DatasetReader, path: Path) -> tuple[int, int]:
-    """Counts the blocks (strips or tiles) that were never written, which GDAL reads as zeros, and all of them.
-
-    A file of which the last block ends behind its end is refused: GDAL finds that out only on reading it.
-    """
+    """Counts the blocks never written, and all; refuses a file that ends before its last one, as GDAL does not."""
     height, width = source.block_shapes[0]
     rows, columns = -(-source.height // height), -(-source.width // width)
     bands = source.indexes[: 1 if _by_pixel(source) else None]
@@ -227,11 +221,9 @@ def _missing_blocks(source: rasterio.DatasetReader, path: Path) -> tuple[int, in
 def _scales(
     source: rasterio.DatasetReader, path: Path, bands: Sequence[int]
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-    """Gain and offset of the first bands; None where they change nothing.
-
-    GDAL's scale multiplies. ENVI's ``reflectance_scale_factor``, which programs copy into tags, divides. Whether a tag
-    ``scale_factor`` multiplies (netCDF) or divides (HDF products) is ambiguous, so it may only repeat GDAL's.
-    """
+    """Gain and offset of the first bands; None where they change nothing."""
+    # GDAL's scale multiplies, ENVI's reflectance_scale_factor, which programs copy into tags, divides; whether a tag
+    # scale_factor multiplies (netCDF) or divides (HDF products) is ambiguous, so it may only repeat GDAL's
     gain, offset = (np.array(values[: len(bands)]) for values in (source.scales, source.offsets))
     whole = _lower_case(source.tags(ns="ENVI")) | _lower_case(source.tags())
     name = "reflectance_scale_factor"
@@ -263,14 +255,7 @@ def _lower_case(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _tagged_bands(source: rasterio.DatasetReader, path: Path, bands: Sequence[int]) -> BandTable:
-    """Reads the band table of the first bands of an open file.
-
-    Asked in this order: tags of each band (``wavelength``, ``fwhm``, ``bbl`` or ``good``, ``wavelength_units``, in any
-    case); GDAL's ``IMAGERY`` tags, in micrometres by its raster data model; lists in the tags of the file; and
-    descriptions of bands. A band without a mark is good. Where only some bands name a wavelength the table has none,
-    and its source names the first one without. A list of another length than there are bands is the table as it is,
-    for :meth:`CubeFile.bands` to refuse, unless the user has a better one.
-    """
+    """The band table of the first bands; a list of another length is for :meth:`CubeFile.bands` to refuse."""
     tags = [_lower_case(source.tags(band)) for band in bands]
     imagery = [_lower_case(source.tags(band, ns="IMAGERY")) for band in bands]
     whole = _lower_case(source.tags(ns="ENVI")) | _lower_case(source.tags())

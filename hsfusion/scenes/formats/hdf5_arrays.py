@@ -56,7 +56,8 @@ def open_hdf5(path: Path, *, variable: str | None = None, axes: Sequence[str] | 
     The axes of an array of three are named by dimension scales and labels, unless ``axes`` does (:func:`array_axes`).
     Where an axis of bands is all that is known, rows come before columns; nothing is flipped. Wavelengths are those of
     the scale of the bands, or of a list called ``wavelength`` beside the array, FWHM those of a list called ``fwhm``.
-    The place is that of the scales of rows and columns, see :func:`_place`. ``_FillValue``, ``missing_value``,
+    The place is that of the scales of rows and columns, in the CRS of the grid mapping (section 5.6) or WGS 84 for
+    degrees north and east, or else in metres: other scales may be numbers of pixels. ``_FillValue``, ``missing_value``,
     ``valid_range``, ``valid_min``, ``valid_max``, ``scale_factor`` and ``add_offset`` are honoured (CF Conventions
     1.11, sections 2.5.1 and 8.1), and ``_Unsigned`` (NetCDF User's Guide).
     """
@@ -107,10 +108,7 @@ def _meant(dataset: h5py.Dataset, value: float | None) -> float | None:
 
 
 def _valid_range(dataset: h5py.Dataset) -> tuple[float, float] | None:
-    """The lowest and the highest stored number that count as data.
-
-    Floating numbers beside whole stored ones are physical values, by the NetCDF User's Guide, appendix A.
-    """
+    """The lowest and the highest stored number that count as data."""
     names = [name for name in ("valid_range", "valid_min", "valid_max") if name in dataset.attrs]
     if not names:
         return None
@@ -118,6 +116,7 @@ def _valid_range(dataset: h5py.Dataset) -> tuple[float, float] | None:
         ends = attribute_numbers(dataset, "valid_range", length=2).tolist()
     else:
         ends = [attribute_number(dataset, name) for name in ("valid_min", "valid_max")]
+    # floating numbers beside whole stored ones are physical values, by the NetCDF User's Guide, appendix A
     if dataset.dtype.kind != "f" and any(np.asarray(dataset.attrs[name]).dtype.kind == "f" for name in names):
         gain, offset = attribute_number(dataset, "scale_factor") or 1, attribute_number(dataset, "add_offset") or 0
         ends = [None if end is None else round((end - offset) / gain, 3) for end in ends]
@@ -188,11 +187,7 @@ def _band_table(dataset: h5py.Dataset, axes: tuple[str, ...]) -> BandTable:
 
 
 def _place(dataset: h5py.Dataset, axes: tuple[str, ...], grid: tuple[int, int]) -> tuple[GeoBox, dict[str, str]]:
-    """Where the centres of pixels lie by the scales of columns and rows, evenly spaced, in the unit of the CRS.
-
-    The CRS is that of the grid mapping (CF Conventions 1.11, section 5.6), or else WGS 84 for degrees north and east.
-    Scales without either are coordinates only if they are in metres: others may be numbers of pixels.
-    """
+    """Where the centres of pixels lie by the scales of columns and rows, evenly spaced, in the unit of the CRS."""
     firsts = [next(filter(_is_list, dataset.dims[axes.index(axis)].values()), None) for axis in ("cols", "rows")]
     scales = [scale for scale in firsts if scale is not None]
     units = [(unit_of(scale) or "").lower() for scale in scales]
