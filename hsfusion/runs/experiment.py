@@ -27,7 +27,7 @@ from hsfusion.runs.settings import TrainSettings, refusal
 from hsfusion.scenes import LabelledScene, Scene
 from hsfusion.scenes.description import open_described
 from hsfusion.scenes.mosaic import on_common_legend
-from hsfusion.scenes.scene import pixel_blocks
+from hsfusion.scenes.scene import constant_layers, pixel_blocks
 from hsfusion.spectra import BandGroup, Bands, membership
 from hsfusion.training.building import backbone_arguments, build_network, with_all_layers
 from hsfusion.training.transfer import TransferReport
@@ -148,11 +148,8 @@ def split_scene(labelled: LabelledScene, settings: TrainSettings, *, network: Fu
 def _without_constant_bands(split: Split, used: NDArray[np.int64]) -> Split:
     """Marks used bands (N,) that are constant over the training pixels: standardised, they are 0 and get no weight."""
     scene = split.labelled.scene
-    lowest, highest = np.full(len(used), np.inf), np.full(len(used), -np.inf)
-    for _, values in pixel_blocks(scene, split.pixels(TRAIN), used):
-        lowest = np.fmin(lowest, np.fmin.reduce(values))
-        highest = np.fmax(highest, np.fmax.reduce(values))
-    constant = used[~(highest > lowest)]
+    blocks = (values for _, values in pixel_blocks(scene, split.pixels(TRAIN), used))
+    constant = used[constant_layers(blocks, layers=used.size)]
     if not constant.size:
         return split
     if constant.size == used.size:

@@ -17,7 +17,7 @@ from hsfusion.scenes.formats.cube_file import BandTable, CubeFile
 from hsfusion.scenes.formats.registry import open_cube_file
 from hsfusion.scenes.geobox import Window
 from hsfusion.scenes.labels import LabelledScene, read_labels
-from hsfusion.scenes.scene import Scene, StackedScene, check_band_count, take_layers
+from hsfusion.scenes.scene import Scene, StackedScene, check_band_count, constant_layers, take_layers
 from hsfusion.scenes.survey import Survey, plausibility_warnings, survey
 from hsfusion.spectra import Bands
 
@@ -234,7 +234,9 @@ def _mark_dead_bands(scene: FileScene) -> None:
     pixels = survey(scene)
     suspects = np.flatnonzero(pixels.dead & scene.bands.good)
     if pixels.pixels < pixels.total and suspects.size:
-        suspects = suspects[_constant(scene, suspects)]
+        stripes = (scene.read(window, suspects) for window in scene.geobox.stripes(suspects.size))
+        blocks = (stripe.reshape(suspects.size, -1).T for stripe in stripes)
+        suspects = suspects[constant_layers(blocks, layers=suspects.size)]
     good = np.array(scene.bands.good)
     good[suspects] = False
     if not good.any():
@@ -249,13 +251,3 @@ def _mark_dead_bands(scene: FileScene) -> None:
 def _log_doubts(scene: FileScene, pixels: Survey) -> None:
     for warning in plausibility_warnings(scene.file, pixels, scene.bands):
         _log.warning("%s: %s", scene.name, warning)
-
-
-def _constant(scene: FileScene, layers: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether layers (L,) hold no more than one number in all of a scene that is too large to have been looked at."""
-    lowest, highest = np.full(len(layers), np.inf), np.full(len(layers), -np.inf)
-    for window in scene.geobox.stripes(len(layers)):
-        block = scene.read(window, layers).reshape(len(layers), -1)
-        lowest = np.fmin(lowest, np.fmin.reduce(block, axis=1))
-        highest = np.fmax(highest, np.fmax.reduce(block, axis=1))
-    return ~(highest > lowest)

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -317,6 +317,15 @@ def _available_bytes() -> int:
     lines = Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else []
     values = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
     return values[0] if values else 8 * _MOST_IN_MEMORY
+
+
+def constant_layers(blocks: Iterable[NDArray[np.float32]], *, layers: int) -> NDArray[np.bool_]:
+    """Whether layers (L,) hold no more than one number, NaN aside, in all of the pixels of blocks (n, L)."""
+    lowest, highest = np.full(layers, np.inf), np.full(layers, -np.inf)
+    for values in blocks:
+        lowest = np.fmin(lowest, np.fmin.reduce(values))
+        highest = np.fmax(highest, np.fmax.reduce(values))
+    return ~(highest > lowest)
 
 
 def layer_count(scene: Scene) -> int:
