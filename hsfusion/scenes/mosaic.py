@@ -7,8 +7,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from hsfusion.errors import InputError
 from hsfusion.scenes.geobox import GeoBox, Window, shift_on_ground
 from hsfusion.scenes.labels import LabelledScene, mostly_alike
 from hsfusion.scenes.legend import PALETTE, Legend, is_named
-from hsfusion.scenes.scene import Scene, fingerprint, layer_count, take_layers
+from hsfusion.scenes.scene import Scene, layer_count, take_layers
 from hsfusion.spectra import Bands, match_bands
 
 _log = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ class Mosaic(Scene):
         matched = [order[: len(first.bands)] for order in orders]
         good = [scene.bands.good[order] & (order >= 0) for scene, order in zip(scenes, matched, strict=True)]
         rows = np.cumsum([0, *(scene.geobox.shape[0] + SEPARATOR_ROWS for scene in scenes)])
-        self.name = "+".join(names)
+        self.name, self.scenes = "+".join(names), tuple(scenes)
         self.bands = Bands(first.bands.wavelength_nm, first.bands.fwhm_nm, np.logical_and.reduce(good))
         self.sources = first.sources
         self.geobox = GeoBox((int(rows[-1]) - SEPARATOR_ROWS, max(scene.geobox.shape[1] for scene in scenes)))
@@ -79,18 +78,6 @@ class Mosaic(Scene):
                 rows = slice(top - window.row, bottom - window.row)
                 values[order >= 0, rows, : right - window.col] = part[order[order >= 0]]
         return take_layers(values, layers)
-
-    def provenance(self) -> list[dict[str, Any]]:
-        """That of each part."""
-        return [entry for part in self.parts for entry in part.scene.provenance()]
-
-    def files(self) -> list[Path]:
-        """Those of all parts."""
-        return [path for part in self.parts for path in part.scene.files()]
-
-    def reading(self) -> list[Any]:
-        """That of all parts, and their bands, which decide on their order."""
-        return [fingerprint(part.scene) for part in self.parts]
 
     def repeats(self) -> list[tuple[Window, tuple[int, int]]]:
         """The overlaps of flight lines whose places are known."""

@@ -34,6 +34,7 @@ class Scene(Protocol):
     bands: Bands  # C
     sources: tuple[tuple[str, int], ...] = ()  # name and layers of each further raster; its layers follow the bands
     geobox: GeoBox
+    scenes: tuple[Scene, ...] = ()  # those that it is made of
 
     def read(self, window: Window | None = None, layers: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Reads a window, or all: (C + E, height, width) float32 in the scene's own units, NaN where there are no data.
@@ -48,15 +49,18 @@ class Scene(Protocol):
         ``name``, ``format``, ``scale`` and ``offset`` (a number, or one for each band: physical values are stored
         values times scale plus offset), ``nodata`` and ``wavelengths``.
         """
-        return []
+        return [entry for scene in self.scenes for entry in scene.provenance()]
 
     def files(self) -> list[Path]:
         """The files that pixels are read from."""
-        return []
+        return [path for scene in self.scenes for path in scene.files()]
 
     def reading(self) -> list[Any]:
-        """Versions of these files, and how numbers are read from them, as plain values: all that decides on pixels."""
-        return [file_version(path) for path in self.files()]
+        """Versions of these files, and how numbers are read from them, as plain values: all that decides on pixels.
+
+        Of a scene that is made of others, their bands, too, which decide on what is made of them.
+        """
+        return [*map(fingerprint, self.scenes)] or [*map(file_version, self.files())]
 
     def repeats(self) -> list[tuple[Window, tuple[int, int]]]:
         """Windows whose ground lies in the scene again, and how many rows and columns further, both ways."""
@@ -111,24 +115,12 @@ class DerivedScene(Scene):
     def __init__(
         self, scene: Scene, *, bands: Bands, sources: Sequence[tuple[str, int]], name: str | None = None
     ) -> None:
-        self.scene, self.bands, self.sources = scene, bands, tuple(sources)
+        self.scene, self.scenes, self.bands, self.sources = scene, (scene,), bands, tuple(sources)
         self.name, self.geobox = scene.name if name is None else name, scene.geobox
-
-    def provenance(self) -> list[dict[str, Any]]:
-        """That of the other scene."""
-        return self.scene.provenance()
-
-    def files(self) -> list[Path]:
-        """Those of the other scene."""
-        return self.scene.files()
 
     def repeats(self) -> list[tuple[Window, tuple[int, int]]]:
         """Those of the other scene."""
         return self.scene.repeats()
-
-    def reading(self) -> list[Any]:
-        """That of the other scene, and its bands, which decide on what is made of them."""
-        return [fingerprint(self.scene)]
 
 
 class StackedScene(DerivedScene):
@@ -154,7 +146,7 @@ class StackedScene(DerivedScene):
 
     def files(self) -> list[Path]:
         """Those of the cube, and the further rasters'."""
-        return [*self.scene.files(), *(path for raster in self.rasters for path in raster.files())]
+        return [*super().files(), *(path for raster in self.rasters for path in raster.files())]
 
     def reading(self) -> list[Any]:
         """That of the cube, and of the further rasters."""
@@ -227,10 +219,8 @@ def file_version(path: Path) -> list[int]:
 
 def lies_in_files(scene: Scene) -> bool:
     """Whether every cube and further raster that a scene is made of is a file, none an array in memory."""
-    if isinstance(scene, DerivedScene):
-        rasters = scene.rasters if isinstance(scene, StackedScene) else []
-        return lies_in_files(scene.scene) and all(raster.files() for raster in rasters)
-    return bool(scene.files()) and all(lies_in_files(part.scene) for part in getattr(scene, "parts", ()))
+    rasters = scene.rasters if isinstance(scene, StackedScene) else []
+    return bool(scene.files()) and all(map(lies_in_files, scene.scenes)) and all(raster.files() for raster in rasters)
 
 
 def content_digest(scene: Scene) -> str:
