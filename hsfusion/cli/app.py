@@ -38,8 +38,7 @@ _RESUMABLE = ("train", "finetune")
 _TARGET = re.compile(r"_target_: *(\S+)")
 _HYDRA = JobReturn.return_value, Hydra.get_mode  # both are replaced while a command runs
 _search = ExitStack()  # locks that a search holds until it ends
-# what keys without a default expect
-_EXPECTED = {"run": _RUN, "pretrained": _RUN, "folder": "a folder"}
+_EXPECTED = {"run": _RUN, "pretrained": _RUN, "folder": "a folder"}  # of keys without a default
 
 # part of the name of a command -> keys of its defaults that it does not accept
 _NOT = {"benchmark": "(seed|run_dir|sweep_dir|resume|optimized_metric)$", "finetune": r"model\.(?!keep_bands)"}

@@ -10,23 +10,17 @@ from numpy.typing import NDArray
 
 from hsfusion.spectra.bands import Bands, band_spacing_nm
 
-# a Gaussian is cut at this many FWHM from its centre: 0.04 % of it lie beyond
-_CUT = 1.5
+_CUT = 1.5  # FWHM from the centre of a Gaussian, where it is cut: 0.04 % of it lie beyond
 _erf = np.vectorize(math.erf, otypes=[float])
 # points at which a Gaussian is taken, per step of the new axis; and how many at least, at most, and for all bands
 _PER_STEP, _LEAST, _MOST, _MOST_IN_ALL = 4, 25, 1001, 2_000_000
-# bands at most this many widths apart leave no gap
-_WIDEST_SEAM = 1.5
-# of nm, to which centres and widths are compared: beyond it the unit of a file rounds
-_DECIMALS = 3
-# bands whose centres and widths differ by less than this share of the width are the same, the less they differ
-_SAME = 0.01
-# of predicted bands, in multiples of a band's variance; 0.0001 is alike, 0.01 is worse
-_RIDGE = 0.001
+_WIDEST_SEAM = 1.5  # bands at most this many widths apart leave no gap
+_DECIMALS = 3  # of nm, to which centres and widths are compared: beyond it the unit of a file rounds
+_SAME = 0.01  # share of the width by which centres and widths of the same band differ at most
+_RIDGE = 0.001  # of predicted bands, in multiples of a band's variance; 0.0001 is alike, 0.01 is worse
 # old bands are certainly mixtures of new ones that are this many times as narrow; with 2, DESIS to Indian Pines fails
 _CERTAIN = 3.0
-# how far means of new bands may be from the old ones, in multiples of a band's variance
-_SOFT = 1e-4
+_SOFT = 1e-4  # how far means of new bands may be from the old ones, in multiples of a band's variance
 
 
 def match_bands(wanted: Bands, offered: Bands, *, needed: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
