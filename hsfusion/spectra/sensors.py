@@ -85,11 +85,9 @@ SENSORS = {
 
 def sensor_bands(name: str) -> Bands:
     """Nominal bands of one of :data:`SENSORS`, or those of a CSV file with ``wavelength_nm`` and ``fwhm_nm``."""
-    if name in _SPECTROMETERS:
-        centres, widths = np.concatenate([_laid_out(part) for part in _SPECTROMETERS[name]], axis=1)
-        return Bands(centres, widths, np.ones(centres.size, bool))
-    if name in _BROAD_BANDS:
-        centres, widths = np.array(_BROAD_BANDS[name], float).T
+    if name in SENSORS:
+        parts = [_laid_out(part) for part in _SPECTROMETERS.get(name, ())] or [np.array(_BROAD_BANDS[name], float).T]
+        centres, widths = np.concatenate(parts, axis=1)
         return Bands(centres, widths, np.ones(centres.size, bool))
     if not Path(name).suffix and "/" not in name:
         word = name.lower().replace("-", "").replace("_", "")
