@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import Field, fields
 from itertools import pairwise
@@ -31,7 +31,7 @@ from hsfusion.cli.main import guarded, report, shown
 from hsfusion.cli.words import CONF, fixed_keys, hydra_words, more_arguments
 from hsfusion.errors import InputError, correction
 from hsfusion.runs.settings import ModelSettings, TrainSettings, limits_of
-from hsfusion.scenes.description import check_scene_value, commented_keys, expected_of, read_configuration
+from hsfusion.scenes.description import active_keys, check_scene_value, commented_keys, expected_of, read_configuration
 
 _RUN = "a run folder, or a model.safetensors"
 _RESUMABLE = ("train", "finetune")
@@ -188,7 +188,7 @@ def resumed(cfg: DictConfig, config_name: str) -> DictConfig:
     given = check_record(cfg, run, record, config_name)
     files = [path for folder in (CONF, *_config_dirs()) for path in Path(folder).rglob("*.yaml")]
     known = {target for path in files for target in _TARGET.findall(path.read_text(encoding="utf-8"))}
-    if calls := sorted(set(_calls(record)) - known - set(_calls(plain(cfg)))):
+    if calls := sorted(_calls(record) - known - _calls(plain(cfg))):
         fix = "repeat the arguments that named it when the run was started"
         raise InputError(run / "config.yaml", "_target_", calls[0], "one that conf/ or the command line names", fix)
     result = OmegaConf.create({**record, "scene": _without_contents(record["scene"])})
@@ -222,15 +222,10 @@ def check_record(cfg: DictConfig, run: Path, record: dict[str, Any], config_name
     return given
 
 
-def _calls(value: Any) -> Iterator[str]:
+def _calls(value: Any) -> set[str]:
     """What instantiating a configuration would call, and texts that OmegaConf would resolve."""
-    if isinstance(value, dict):
-        yield from map(str, [value["_target_"]] if "_target_" in value else [])
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _calls(item)
-    elif "${" in str(value):
-        yield str(value)
+    entries = active_keys(value)
+    return {str(of) for field, of in entries if field.rpartition(".")[2] == "_target_" or "${" in str(of)}
 
 
 def _without_contents(scene: Any) -> Any:

@@ -153,7 +153,7 @@ def read_description(path: str | Path, *, needed: Sequence[str] = ("cube",)) -> 
         del content["_target_"]
     keys = scene_keys()
     expected, fix = "keys that do not start with _, and nothing with ${", "rename or remove it"
-    wrong = [(field, printable(value, longest=80), expected, fix) for field, value in _active(content)]
+    wrong = [(field, printable(value, longest=80), expected, fix) for field, value in active_keys(content)]
     unknown = [key for key in content if key not in keys]
     wrong += [("key", key, " | ".join(keys), correction(key, keys, "remove it")) for key in unknown]
     if wrong:
@@ -235,17 +235,17 @@ def _parsed(source: object, text: str | Path, loader: type[yaml.SafeLoader], *, 
     return {str(key): value for key, value in content.items()}
 
 
-def _active(value: Any, field: str = "") -> Iterator[tuple[str, Any]]:
+def active_keys(value: Any, field: str = "") -> Iterator[tuple[str, Any]]:
     """What would be more than text in a configuration: keys such as _target_, and ${...}, each with its field."""
     if isinstance(value, dict):
         for key, item in value.items():
             name = f"{field}.{key}" if field else str(key)
             if str(key).startswith("_") or "${" in str(key):
                 yield name, item
-            yield from _active(item, name)
+            yield from active_keys(item, name)
     elif isinstance(value, list):
         for item in value:
-            yield from _active(item, field)
+            yield from active_keys(item, field)
     elif "${" in str(value):
         yield field, value
 

@@ -163,7 +163,7 @@ def test_description_may_lie_in_a_folder_of_the_user_too(tmp_path):
 @pytest.mark.parametrize("words", [[], ["scene=simulated", "scene@scene.of=described", "scene.sensor=sentinel2"]])
 def test_nothing_of_a_description_is_called_or_resolved_even_if_it_were_let_through(tmp_path, monkeypatch, words):
     """Control: the same words in the configuration itself, the user's own, are."""
-    monkeypatch.setattr(description, "_active", lambda content: ())
+    monkeypatch.setattr(description, "active_keys", lambda content: ())
     monkeypatch.setenv("SECRET", "hunter2")
     path = write_scene(tmp_path, "north", seed=1)
     code = f"{{_target_: os.mkdir, path: {tmp_path}/marker}}"
