@@ -42,7 +42,7 @@ def _escaped(letter: str) -> str:
 
 
 def correction(word: str, known: Iterable[str], otherwise: str, *, prefix: str = "", least: float = 0.6) -> str:
-    """How to correct a misspelt word: by the known one that is most alike, or otherwise if none is (0..1) by least."""
+    """How to correct a misspelt word: the most similar known one if it is similar enough (0 to 1), or otherwise."""
     close = get_close_matches(word, list(known), 1, least)
     return f"did you mean {prefix}{close[0]}?" if close else otherwise
 

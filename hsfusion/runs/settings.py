@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
-from difflib import get_close_matches
 from functools import partial
 from inspect import signature
 from math import inf
@@ -17,7 +16,7 @@ import numpy as np
 from hsfusion import spectra
 from hsfusion.data import splits
 from hsfusion.data.splits import Splitter
-from hsfusion.errors import InputError
+from hsfusion.errors import InputError, correction
 from hsfusion.scenes.description import to_yaml
 from hsfusion.spectra import BandGroup, Bands
 
@@ -299,9 +298,8 @@ def replaced(settings: _Settings, changes: Mapping[str, Any]) -> _Settings:
     values, changes = dict(vars(settings)), dict(changes)
     for name, value in changes.items():
         if name not in values:
-            close, prefix = get_close_matches(name, values, 1), settings.prefix
-            fix = f"did you mean {prefix}{close[0]}?" if close else f"choose one of {', '.join(values)}"
-            raise InputError("settings", "name", f"{prefix}{name}", "a setting", fix)
+            fix = correction(name, values, f"choose one of {', '.join(values)}", prefix=settings.prefix)
+            raise InputError("settings", "name", f"{settings.prefix}{name}", "a setting", fix)
         inner = values[name]
         changes[name] = replaced(inner, value) if isinstance(inner, Settings) and isinstance(value, Mapping) else value
     return replace(settings, **changes)  # pyright: ignore
