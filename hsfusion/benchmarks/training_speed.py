@@ -28,7 +28,7 @@ from hsfusion.runs.experiment import Experiment, prepare_experiment
 from hsfusion.runs.settings import Settings, TrainSettings, within
 from hsfusion.runs.training import fit_network, patch_data
 from hsfusion.scenes import LabelledScene
-from hsfusion.training.classifier import fused_step
+from hsfusion.training.classifier import fused
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 Prepare = Callable[[Tensor], Tensor]
@@ -141,8 +141,7 @@ def _toolbox(settings: TrainSettings, experiment: Experiment) -> Callable[[], ob
 
 def _loop(settings: TrainSettings, network: FusionNetwork, batches: tuple[Batches, Batches], forward: Forward) -> float:
     """Trains on the first batches, counts what is right in the second; the share after the last epoch."""
-    group = {"params": [*network.parameters()], **fused_step(network.mean.device)}
-    optimizer = (settings.optimizer or torch.optim.AdamW)([group])
+    optimizer = fused((settings.optimizer or torch.optim.AdamW)(network.parameters()))
     gates, right = network.fusion.gates, [0.0]
 
     def on_device(some: Batches) -> Batches:

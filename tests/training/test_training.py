@@ -25,7 +25,7 @@ from hsfusion.training.classifier import (
     accuracies,
     balanced_class_weights,
     confusion_matrix,
-    fused_step,
+    fused,
     steps_of,
 )
 from hsfusion.training.model_file import ClassList, ModelHeader, load_model, save_model
@@ -143,18 +143,27 @@ def classifier(**more):
     return FusionClassifier(network(), optimizer=lambda g: torch.optim.SGD(g, 0.1), total_steps=100, seed=0, **more)
 
 
-@pytest.mark.parametrize("name", ["AdamW", "SGD", "RMSprop"])  # RMSprop has no fused step
-def test_fused_step_of_a_cpu_is_that_of_the_optimizer(name):
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("AdamW", {}, True),
+        ("SGD", {"momentum": 0.9}, True),
+        ("RMSprop", {}, None),  # has no fused step
+        ("AdamW", {"fused": False}, False),
+        ("AdamW", {"foreach": True}, None),
+    ],
+)
+def test_step_on_a_cpu_is_fused_unless_asked_otherwise(name, options, expected):
     ends = []
-    for group in ({}, fused_step(torch.device("cpu"))):
+    for change in (lambda optimizer: optimizer, fused):
         weight = torch.nn.Parameter(torch.tensor([[1.0, -2.0], [0.5, 3.0]]))
-        optimizer = getattr(torch.optim, name)([{"params": [weight], **group}], lr=0.1)
+        optimizer = change(getattr(torch.optim, name)([weight], lr=0.1, **options))
         for _ in range(3):
             optimizer.zero_grad()
             weight.pow(3).sum().backward()
             optimizer.step()
         ends.append(weight.detach())
-    assert optimizer.param_groups[0]["fused"]
+    assert optimizer.param_groups[0].get("fused") is expected
     torch.testing.assert_close(*ends)
     assert not torch.equal(ends[0], torch.tensor([[1.0, -2.0], [0.5, 3.0]]))
 
