@@ -236,7 +236,7 @@ def _scales(
         for name in may_be.keys() & tags.keys():
             value = strict_number(path, f"the tag {name}", tags[name])
             if not np.isclose(value, may_be[name]).any():
-                expected = f"scale {scale:g} and offset {shift:g} as of band {band}, for tags may multiply or divide"
+                expected = f"scale {scale:g} and offset {shift:g} as of band {band}: tags may multiply or divide"
                 fix = "set GDAL's scale and offset of the bands (gdal_edit.py -scale -offset), or remove the tag"
                 raise InputError(path, f"the tag {name}", f"{value:g}", expected, fix)
     return None if (gain == 1).all() else gain, None if (offset == 0).all() else offset
