@@ -42,7 +42,7 @@ class TrainBenchmark(Settings):
     All of them validate after each epoch. ``bare`` has its batches in memory, drawn and augmented: forward, backward, a
     step of the optimizer, and nothing else. ``bare, whitened`` has them as the training has, whitened, and without the
     linear part that has no share yet. ``toolbox`` is what is common elsewhere: a Dataset that copies, turns and
-    disturbs one patch at a time, and a DataLoader.
+    disturbs one patch at a time, a DataLoader, and the optimizer as torch makes it, which is not fused.
 
     Fields are the keys of conf/benchmark_train.yaml, which explains them.
     """
@@ -126,7 +126,7 @@ def _on_ready_batches(
 
     batches = [ready(pixels, step) for step, pixels in data.sampler()]
     held_out = [ready(pixels, None) for pixels in data.validation_batches()]
-    return lambda: _loop(settings, deepcopy(experiment.network), (batches, held_out), forward)
+    return lambda: _loop(settings, deepcopy(experiment.network), (batches, held_out), forward, fuse=True)
 
 
 def _toolbox(settings: TrainSettings, experiment: Experiment) -> Callable[[], object]:
@@ -139,9 +139,17 @@ def _toolbox(settings: TrainSettings, experiment: Experiment) -> Callable[[], ob
     return lambda: _loop(settings, deepcopy(network), (batches, held_out), FusionNetwork.classify)
 
 
-def _loop(settings: TrainSettings, network: FusionNetwork, batches: tuple[Batches, Batches], forward: Forward) -> float:
+def _loop(
+    settings: TrainSettings,
+    network: FusionNetwork,
+    batches: tuple[Batches, Batches],
+    forward: Forward,
+    *,
+    fuse: bool = False,
+) -> float:
     """Trains on the first batches, counts what is right in the second; the share after the last epoch."""
-    optimizer = fused((settings.optimizer or torch.optim.AdamW)(network.parameters()))
+    optimizer = (settings.optimizer or torch.optim.AdamW)(network.parameters())
+    optimizer = fused(optimizer) if fuse else optimizer
     gates, right = network.fusion.gates, [0.0]
 
     def on_device(some: Batches) -> Batches:
