@@ -243,7 +243,7 @@ def active_keys(value: Any, field: str = "") -> Iterator[tuple[str, Any]]:
             if str(key).startswith("_") or "${" in str(key):
                 yield name, item
             yield from active_keys(item, name)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):  # the latter of !!pairs and !!omap
         for item in value:
             yield from active_keys(item, field)
     elif "${" in str(value):

@@ -226,7 +226,16 @@ def test_only_what_the_call_contradicts_is_named(hsfusion, tmp_path, run, word, 
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("value", ["{_target_: os.system}", "'${oc.env:HOME}'", "[{_target_: builtins.eval}]"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{_target_: os.system}",
+        "'${oc.env:HOME}'",
+        "[{_target_: builtins.eval}]",
+        "!!pairs [a: {_target_: os.system}]",
+        "!!omap [a: {_target_: os.system}]",
+    ],
+)
 def test_nothing_that_only_the_record_names_is_called(hsfusion, tmp_path, run, value):
     copy = shutil.copytree(run, tmp_path / "copy")
     record = (copy / "config.yaml").read_text()
