@@ -50,8 +50,11 @@ class _SeenPixels:
         geobox = GeoBox.from_dict(entry["place"], shape=(height, width))
         return cls(geobox, pixels, classes, entry.get("labelled", 0), entry["ground"])
 
-    def leaked(self, split: Split) -> int:
-        """Number of test pixels of a split with one of these in their receptive field, if both show the same ground."""
+    def leaked(self, split: Split) -> tuple[int, bool]:
+        """Number of test pixels of a split with one of these in their receptive field, and whether it is exact.
+
+        It is if both have the same grid; with another CRS or pixel size of one of the two it is an estimate.
+        """
         labels = split.labelled.labels
 
         def alike() -> bool:
@@ -63,19 +66,29 @@ class _SeenPixels:
 
         shift = shift_on_ground(self.geobox, split.labelled.scene.geobox, alike=alike)
         if shift is None:
-            self._warn_of_other_grid(split)
-            return 0
-        mask = np.zeros(labels.shape, bool)
-        mask.flat[self.geobox.shifted(self.pixels, shift, labels.shape)] = True
-        return int((dilate(mask, split.radius) & (split.roles == TEST)).sum())
+            return self._leaked_to_another_grid(split), False
+        return _number_near(self.geobox.shifted(self.pixels, shift, labels.shape), split), True
 
-    def _warn_of_other_grid(self, split: Split) -> None:
-        """Warns of test pixels of a split on the ground of these on another grid, whichever has the larger pixels."""
-        scene, test = split.labelled.scene, split.pixels(TEST)
-        seen, tested = self.geobox.located(self.pixels, scene.geobox), scene.geobox.located(test, self.geobox)
-        if shared := max(int(np.isin(test, seen).sum()), int(np.isin(tested, self.pixels).sum())):
-            text = "%s: about %d of %d test pixels cover training pixels of another grid: accuracy is too high."
-            _log.warning(text, scene.name, shared, test.size)
+    def _leaked_to_another_grid(self, split: Split) -> int:
+        """By the centres of pixels: of these in the receptive fields, or of the test pixels in these, if smaller."""
+        geobox, seen = split.labelled.scene.geobox, np.zeros(self.geobox.shape, bool)
+        seen.flat[self.pixels] = True
+        inside = int(seen.flat[geobox.located(split.pixels(TEST), self.geobox)].sum())
+        return max(inside, _number_near(self.geobox.located(self.pixels, geobox), split))
+
+
+def _number_near(pixels: NDArray[np.int64], split: Split) -> int:
+    """Number of test pixels of a split with one of some pixels (N,) in their receptive field."""
+    mask = np.zeros(split.roles.shape, bool)
+    mask.flat[pixels] = True
+    return int((dilate(mask, split.radius) & (split.roles == TEST)).sum())
+
+
+def _warn(split: Split, number: int, of: str) -> None:
+    """Warns that a number of the test pixels of a split have ground in their receptive field that was trained on."""
+    if number:
+        text = "%s: about %d of %d test pixels see ground that %s, on another grid, so the accuracy is too high."
+        _log.warning(text, split.labelled.scene.name, number, int(np.count_nonzero(split.roles == TEST)), of)
 
 
 def training_mask(split: Split) -> dict[str, Any] | None:
@@ -98,12 +111,17 @@ def check_no_leakage(split: Split, header: dict[str, Any]) -> None:
     """Refuses to test a model on pixels that it was trained on, or has in its receptive field.
 
     :func:`hsfusion.scenes.geobox.shift_on_ground` decides what is the same ground; older entries, which have no shape,
-    also need the same labels, whatever the codes of their classes. Different bands or names make no difference.
+    also need the same labels, whatever the codes of their classes. Different bands or names make no difference. On
+    another CRS or pixel size, such pixels cause a warning.
     """
+    elsewhere = 0
     for entry in all_seen(header):
         if "shape" not in entry and entry["ground"] != _ground_truth_digest(split):
             continue
-        if leaked := _SeenPixels.from_entry(entry, split.roles.shape).leaked(split):
+        leaked, is_exact = _SeenPixels.from_entry(entry, split.roles.shape).leaked(split)
+        if not is_exact:
+            elsewhere = max(elsewhere, leaked)
+        elif leaked:
             seed = (header.get("split") or {}).get("seed", header.get("seed", 0))
             of = f"the model was trained with (split.seed={seed})"
             if entry is not header.get("seen"):
@@ -111,12 +129,19 @@ def check_no_leakage(split: Split, header: dict[str, Any]) -> None:
             field = "number of test pixels that the pretrained model has seen"
             fix = f"use the labels and the split that {of}, split=fixed with other test pixels, or another scene"
             raise InputError("split", field, leaked, "0: model and scene show the same ground", fix)
+    _warn(split, elsewhere, "the model was trained on")
 
 
 def check_apart(splits: Sequence[Split]) -> None:
-    """Refuses scenes of the same ground if one is tested on what another trains on; their own leakage is 0."""
+    """Refuses scenes of the same ground if one is tested on what another trains on; their own leakage is 0.
+
+    On another CRS or pixel size, such pixels cause a warning.
+    """
     for one, other in itertools.permutations(splits, 2):
-        if leaked := _SeenPixels.of(other).leaked(one):
+        leaked, is_exact = _SeenPixels.of(other).leaked(one)
+        if not is_exact:
+            _warn(one, leaked, f"{other.labelled.scene.name} trains on")
+        elif leaked:
             field = f"number of test pixels that {other.labelled.scene.name} trains on"
             fix = "give both the same labels, so that their splits are the same, or label each pixel in one scene only"
             raise InputError(one.labelled.scene.name, field, leaked, "0: both show the same ground", fix)

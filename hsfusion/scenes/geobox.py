@@ -19,6 +19,7 @@ from rasterio.warp import transform
 from hsfusion.errors import InputError, printable
 
 _NUMBERS = 2**24  # read at a time
+_PLACES = 2**20  # transformed at a time
 _SAME = 1e-4  # of a pixel's size: files round it
 _WKT = re.compile(r"\s*\w+\s*[\[(]")
 #: transform of a raster of which the place is not known
@@ -125,6 +126,10 @@ class GeoBox:
         """
         if any(box.crs is None or box.transform == IDENTITY or box.transform.is_degenerate for box in (self, other)):
             return pixels[:0]
+        parts = np.array_split(pixels, 1 + pixels.size // _PLACES)
+        return np.concatenate([self._located(part, other) for part in parts])
+
+    def _located(self, pixels: NDArray[np.int64], other: GeoBox) -> NDArray[np.int64]:
         rows, cols = np.divmod(pixels, self.shape[1])
         centres: Any = cols + 0.5, rows + 0.5
         try:

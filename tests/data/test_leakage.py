@@ -145,20 +145,36 @@ def test_places_decide_whatever_the_labels(rows, cols, same):
         check_apart([replace(two, roles=tested, radius=0), replace(one, roles=roles)])
 
 
-@pytest.mark.parametrize("pixel_size", [60.0, 10.0, 7.0])
-def test_ground_of_training_pixels_on_another_grid_is_warned_of(caplog, pixel_size):
-    """A model that was trained on one pixel of 30 m, and a scene of another pixel size that is tested around it."""
+@pytest.mark.parametrize(
+    ("epsg", "transform", "near", "far"),
+    [
+        (32632, Affine(60, 0, 500_000, 0, -60, 5_800_000), (0, 1), (0, 3)),
+        (32632, Affine(10, 0, 500_000, 0, -10, 5_800_000), (3, 6), (3, 5)),  # without the centre of the pixel of 30 m
+        (32632, Affine(10, 0, 500_000, 0, -10, 5_800_000), (5, 8), (6, 8)),
+        (32631, Affine(60, 0, 907_339, 0, -60, 5_818_093), (19, 20), (19, 22)),
+        (4326, Affine(1 / 3600, 0, 9, 0, -1 / 3600, 52.3509), (3, 3), (3, 5)),
+    ],
+)
+def test_ground_of_training_pixels_on_another_grid_is_warned_of(caplog, epsg, transform, near, far):
+    """A model that was trained on one pixel of 30 m, and a scene on another grid that is tested in and beside it."""
     one = changed(split(0, seed=0), geobox=HERE)
-    box = replace(HERE, transform=Affine(pixel_size, 0, 500_000, 0, -pixel_size, 5_800_000))
-    two = changed(split(1, seed=0), geobox=box)
-    trained, near, far = np.zeros((3, 40, 40), np.uint8)
+    two = changed(split(1, seed=0), geobox=GeoBox((40, 40), transform, CRS.from_epsg(epsg).to_wkt()))
+    trained = np.zeros((40, 40), np.uint8)
     trained[1, 2] = 1  # 60 to 90 m east, 30 to 60 m south
-    near[int(45 // pixel_size), int(75 // pixel_size)], far[30, 30] = 3, 3
-    seen = {"seen": training_mask(replace(one, roles=trained))}
-    check_no_leakage(replace(two, roles=far, radius=0), seen)
-    assert not caplog.records
-    check_no_leakage(replace(two, roles=near, radius=0), seen)
-    assert "other: about 1 of 1 test pixels cover training pixels of another grid" in caplog.text
+    header = {"seen": training_mask(replace(one, roles=trained))}
+
+    def tested(place, radius):
+        roles = np.zeros((40, 40), np.uint8)
+        roles[place] = 3
+        caplog.clear()
+        check_no_leakage(replace(two, roles=roles, radius=radius), header)
+        return caplog.messages
+
+    text = "other: about 1 of 1 test pixels see ground that the model was trained on, on another grid"
+    assert tested(far, 0) == []
+    assert tested(near, 0) == tested(far, 2) == [f"{text}, so the accuracy is too high."]
+    header |= {"seen_before": [header["seen"]]}
+    assert len(tested(near, 0)) == 1  # not for each training
 
 
 def test_place_without_epsg_code_decides_too():
