@@ -38,7 +38,7 @@ class Labels:
     codes: NDArray[np.integer]  # (H, W), 0 for unlabelled, others from 1 to 65535
     names: Mapping[int, str]  # of classes that the file names
     colors: Mapping[int, str]  # ``#rrggbb``, likewise
-    original: Mapping[int, int | str]  # what the file calls the class: a word, or a code, which may be another one here
+    original: Mapping[int, int | str]  # what the file calls the class: a word, or its own code
 
     def legend(
         self,

@@ -273,7 +273,7 @@ def _in_pixels(features: VectorLayer, used: NDArray[np.int64], geobox: GeoBox) -
     with np.errstate(over="ignore", invalid="ignore"):
         pixels = np.column_stack([a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f])
     if not (np.abs(pixels) <= _NOWHERE).all():
-        value, expected = f"outside {crs_name(geobox.crs or '')}", "some that the CRS of the scene has a place for"
+        value, expected = f"outside {crs_name(geobox.crs or '')}", "coordinates that exist in the CRS of the scene"
         fix = "cut the layer to the scene, or correct its CRS"
         raise InputError(features.path, "coordinates", value, expected, fix)
     return shapely.set_coordinates(shapes.copy(), pixels)

@@ -151,6 +151,7 @@ def classifier(**more):
         ("RMSprop", {}, None),  # has no fused step
         ("AdamW", {"fused": False}, False),
         ("AdamW", {"foreach": True}, None),
+        ("Adagrad", {"foreach": False}, None),
     ],
 )
 def test_step_on_a_cpu_is_fused_unless_asked_otherwise(name, options, expected):
@@ -166,6 +167,13 @@ def test_step_on_a_cpu_is_fused_unless_asked_otherwise(name, options, expected):
     assert optimizer.param_groups[0].get("fused") is expected
     torch.testing.assert_close(*ends)
     assert not torch.equal(ends[0], torch.tensor([[1.0, -2.0], [0.5, 3.0]]))
+
+
+def test_trainings_make_fused_steps_on_a_cpu_only():
+    (group, *_) = classifier().configure_optimizers()["optimizer"].param_groups
+    assert group["fused"] is True
+    elsewhere = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1, device="meta"))])
+    assert fused(elsewhere).param_groups[0]["fused"] is None
 
 
 def test_no_decay_pulls_at_the_fusion():

@@ -200,7 +200,7 @@ def _by_pixel(source: rasterio.DatasetReader) -> bool:
 
 
 def _missing_blocks(source: rasterio.DatasetReader, path: Path) -> tuple[int, int]:
-    """Counts the blocks never written, and all; refuses a file that ends before its last one, as GDAL does not."""
+    """Numbers of blocks never written, and of all; refuses a file cut short, which GDAL would open."""
     height, width = source.block_shapes[0]
     rows, columns = -(-source.height // height), -(-source.width // width)
     bands = source.indexes[: 1 if _by_pixel(source) else None]
