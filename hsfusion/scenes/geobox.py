@@ -149,12 +149,15 @@ def _inside(rows: NDArray[Any], cols: NDArray[Any], shape: tuple[int, int]) -> N
 def transform_of_centres(x: NDArray[np.float64], y: NDArray[np.float64]) -> Affine | None:
     """Transform of a grid by the centres of its columns (W,) and rows (H,); None unless they are evenly spaced.
 
-    They are, if none lies off by more than a hundredth of a pixel.
+    They are, if none lies off by more than a hundredth of a pixel; or a tenth, if rounding to float32 explains it.
     """
     steps = []
     for centres in (x, y):
         step = (centres[-1] - centres[0]) / max(len(centres) - 1, 1)
-        if not np.abs(centres[0] + step * np.arange(len(centres)) - centres).max() < abs(step) / 100:  # NaN: not
+        off = np.abs(centres[0] + step * np.arange(len(centres)) - centres).max()
+        rounded = np.float32(centres)
+        explained = float(np.spacing(np.abs(rounded).max())) if np.array_equal(rounded, centres) else 0.0
+        if not off < max(abs(step) / 100, min(abs(step) / 10, explained)):  # NaN: not
             return None
         steps.append(float(step))
     return Affine(steps[0], 0, x[0] - steps[0] / 2, 0, steps[1], y[0] - steps[1] / 2)

@@ -201,6 +201,17 @@ def test_degrees_north_and_east_are_a_place(tmp_path, wkt, epsg):
     assert geobox.epsg == epsg
 
 
+@pytest.mark.parametrize(("step", "known"), [(1 / 3600, True), (1 / 90000, False)])  # rounded to 1 / 131072
+def test_rounded_coordinates_are_a_place_where_pixels_are_larger(tmp_path, step, known):
+    north, east = 50 - step * np.arange(5), 123.4567 + step * np.arange(4)
+    path = write_placed(tmp_path, (north.astype(np.float32), LAT), (east.astype(np.float32), LON))
+    geobox = open_cube_file(path).geobox
+    assert geobox.is_bare is not known
+    if known:
+        found, true = (transform @ (2, 2) for transform in (geobox.transform, Affine(step, 0, 123.4567, 0, -step, 50)))
+        np.testing.assert_allclose(found, np.add(true, (-step / 2, step / 2)), atol=step / 20)
+
+
 @pytest.mark.parametrize("attributes", [{}, {"units": "1"}, {"units": "degrees"}])
 def test_numbers_that_no_unit_and_no_grid_mapping_calls_coordinates_are_no_place(tmp_path, attributes, caplog):
     assert open_cube_file(write_placed(tmp_path, (NORTH, attributes), (EAST, attributes))).geobox.is_bare
