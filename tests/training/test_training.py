@@ -176,6 +176,14 @@ def test_trainings_make_fused_steps_on_a_cpu_only():
     assert fused(elsewhere).param_groups[0]["fused"] is None
 
 
+def test_step_of_16_bit_parameters_changes_all_of_them():
+    weight = torch.nn.Parameter(torch.ones(64, dtype=torch.bfloat16))
+    optimizer = fused(torch.optim.SGD([weight], lr=0.25))
+    weight.sum().backward()
+    optimizer.step()
+    assert (weight == 0.75).all()
+
+
 def test_no_decay_pulls_at_the_fusion():
     optimizer = FusionClassifier(
         network(), optimizer=lambda g: torch.optim.AdamW(g, 0.1, weight_decay=0.3), total_steps=100, seed=0
