@@ -185,6 +185,11 @@ def read_label_pair(
     for index, codes, _ in files:
         joint[index >= 0] = np.searchsorted(classes, codes)[index[index >= 0]]
     (*_, one), (*_, other) = files
+    for code in classes:
+        names = [of.names.get(int(code), "") for of in (one, other)]
+        if all(names) and names[0] != names[1]:
+            expected, fix = f"{names[0]} as in {first}", "number the classes of both files in the same way"
+            raise InputError(second, f"name of class {code}", names[1], expected, fix)
     categories = Categories({**other.names, **one.names}, {**other.colors, **one.colors})
     return _numbered(Path(first), joint, classes, categories), in_first, in_second
 

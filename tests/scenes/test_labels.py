@@ -230,6 +230,20 @@ def test_class_of_code_0_in_a_pair_is_logged(tmp_path, caplog):
     assert caplog.text.count("calls code 0 Water") == 2
 
 
+@pytest.mark.parametrize(("second", "refused"), [("Water, Soil", True), ("Soil, Water", False)])
+def test_pair_that_gives_a_code_two_names_is_refused(tmp_path, second, refused):
+    files = []
+    for i, (codes, names) in enumerate((([[1, 2, 0]], "Soil, Water"), ([[0, 0, 1]], second))):
+        (tmp_path / str(i)).mkdir()
+        fields = {"class names": f"{{Unclassified, {names}}}"}
+        files.append(write_envi(tmp_path / str(i), np.array(codes), classes=3, **fields))
+    if refused:
+        with pytest.raises(InputError, match=r"name of class 1 is Water, expected Soil as in .* Fix: number the classes"):
+            read_label_pair(*files, scene_of((1, 3)))
+    else:
+        assert read_label_pair(*files, scene_of((1, 3)))[0].legend().names == ("Soil", "Water")
+
+
 def test_file_of_a_pair_without_labels_is_named(tmp_path):
     files = [save(tmp_path / "a.npy", np.array([[1, 2]])), save(tmp_path / "b.npy", np.array([[0, 0]]))]
     with pytest.raises(InputError, match=r"b\.npy: number of labelled pixels is 0"):
