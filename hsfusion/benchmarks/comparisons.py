@@ -270,7 +270,8 @@ def _beside(rows: Sequence[Row], method: str) -> tuple[str, str, str]:
     if (gain := ahead(rows, method)) is None:
         return "", "", ""
     interval = "" if gain["low"] is None else f" ({gain['low']:+.4f} to {gain['high']:+.4f})"
-    best = summarise(with_baselines(rows))[gain["baseline"]]["overall_accuracy"]
+    with_their_own = with_baselines([row for row in rows if "baselines" in row])  # there may be rows of them, too
+    best = summarise(with_their_own)[gain["baseline"]]["overall_accuracy"]
     reached = f"{_spread(best, gain['splits'])} {BASELINES[gain['baseline']]}"
     return reached, f"{gain['mean']:+.4f}{interval}", f"{gain['wins']} of {gain['splits']}"
 

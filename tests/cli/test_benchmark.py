@@ -3,6 +3,8 @@ import sys
 
 import pytest
 
+from hsfusion.benchmarks.comparisons import table, with_baselines
+
 SMALL = ["model.channels=4", "model.receptive_field=3", "trainer=cpu", "threads=1", "trainer.max_epochs=1"]
 SMALL += ["data.steps_per_epoch=2", "groups.number=4", "select=[]"]
 
@@ -41,6 +43,18 @@ def test_accuracy_compares_networks_and_the_baselines_of_the_run(hsfusion, tmp_p
 
 
 @pytest.mark.slow
+def test_best_baseline_has_the_same_spread_in_its_own_row_and_beside_the_network():
+    def reached(accuracy):
+        numbers = dict.fromkeys(("overall_accuracy", "average_accuracy", "kappa"), accuracy)
+        return {**numbers, "seconds": 1.0, "split": {"leakage": 0.0}}
+
+    rows = [
+        {"method": "channel", "seed": seed, **reached(0.9), "baselines": {"lda": reached(0.7 + seed / 10)}}
+        for seed in (0, 1)
+    ]
+    assert [line.count("0.7500 ± 0.0707") for line in table(with_baselines(rows))[1:]] == [1, 2]
+
+
 def test_suite_measures_the_rows_whose_files_exist(hsfusion, tmp_path):
     words = ["accuracy", "scenes=suite", "seeds=1", *SMALL, "baselines=[lda]", "json=out.json", "suite_folder=none"]
     done = hsfusion("benchmark", *words, cwd=tmp_path)
