@@ -87,7 +87,7 @@ def _number_near(pixels: NDArray[np.int64], split: Split) -> int:
 def _warn(split: Split, number: int, of: str) -> None:
     """Warns that a number of the test pixels of a split have ground in their receptive field that was trained on."""
     if number:
-        text = "%s: about %d of %d test pixels see ground that %s, on another grid, so the accuracy is too high."
+        text = "%s: about %d of %d test pixels see ground that %s, on another grid, so the accuracy may be too high."
         _log.warning(text, split.labelled.scene.name, number, int(np.count_nonzero(split.roles == TEST)), of)
 
 

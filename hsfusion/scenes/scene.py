@@ -174,10 +174,10 @@ class BandSelection(DerivedScene):
             fix = "give them as scene.sources={name: file}"
             wrong = ("further rasters", dict(scene.sources) or "none", expected, fix)
         elif missing.size:
-            field = f"number of missing bands, of {int(needed[: len(bands)].sum())} that the model uses,"
+            field = f"number of the {int(needed[: len(bands)].sum())} bands in use by the model that are missing"
             listed = f"{missing.size} ({', '.join(f'{nm:.1f}' for nm in missing)} nm)"
             fix = "give a scene of the same sensor, predict with bands=resample, or fine-tune the model on this one"
-            wrong = (field, listed, "0: a good band within half a FWHM of each", fix)
+            wrong = (field, listed, "0 (a good band within half a FWHM of each)", fix)
         if wrong:
             raise InputError(scene.name, *wrong)
         if twins := twins_nm(scene.bands, np.where(needed[: len(bands)], order, -1)):

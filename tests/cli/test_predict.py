@@ -165,7 +165,7 @@ def test_failures_of_a_multirun_are_all_told_and_the_other_maps_are_made(files, 
     done = hsfusion(*run, "scene=a.yaml,b.yaml,c.yaml", cwd=tmp_path)
     assert done.returncode == 2
     first, second = (line for line in done.stderr.splitlines() if "error" in line)
-    assert "of 43 that the model uses, is" in first
+    assert "number of the 43 bands in use by the model that are missing is" in first
     assert "nowhere.img" in second
     assert digest_of_values(tmp_path / "b_map.tif") == digest_of_values(expected / "map.tif")
     made = {"b_map.tif", "b_map.tif.aux.xml", "b_map.html", "b_map.png", "b_map_areas.csv", "b_map_confidence.tif"}
@@ -216,7 +216,7 @@ def test_killed_run_is_not_gone_on_from_with_another_header(files, hsfusion, sta
 def test_missing_bands_are_listed_and_nothing_stands_in(files, hsfusion, tmp_path):
     done = hsfusion(*words(files, scene="fewer.img"), cwd=tmp_path)
     assert done.returncode == 2
-    assert "number of missing bands, of 43 that the model uses, is 4 (" in done.stderr.splitlines()[-1]
+    assert "number of the 43 bands in use by the model that are missing is 4 (" in done.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())
 
 

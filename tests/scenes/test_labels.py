@@ -238,7 +238,9 @@ def test_pair_that_gives_a_code_two_names_is_refused(tmp_path, second, refused):
         fields = {"class names": f"{{Unclassified, {names}}}"}
         files.append(write_envi(tmp_path / str(i), np.array(codes), classes=3, **fields))
     if refused:
-        with pytest.raises(InputError, match=r"name of class 1 is Water, expected Soil as in .* Fix: number the classes"):
+        with pytest.raises(
+            InputError, match=r"name of class 1 is Water, expected Soil as in .* Fix: number the classes"
+        ):
             read_label_pair(*files, scene_of((1, 3)))
     else:
         assert read_label_pair(*files, scene_of((1, 3)))[0].legend().names == ("Soil", "Water")

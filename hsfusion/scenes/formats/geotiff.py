@@ -43,11 +43,11 @@ _log = logging.getLogger(__name__)
 def open_geotiff(path: Path) -> CubeFile:
     """Opens a GeoTIFF.
 
-    Wavelengths are asked for in tags of each band (``wavelength``, ``fwhm``, ``bbl`` or ``good``,
-    ``wavelength_units``, in any case), GDAL's ``IMAGERY`` tags, in micrometres by its raster data model, lists in the
-    tags of the file, and descriptions of bands. Where only some bands name one, none is known. A last band that is
-    alpha is a mask and no layer. Blocks that were never written are read as nodata where the file names a nodata value
-    or has a mask, and are an error where they would be read as zeros.
+    Wavelengths are read from the first of these that has them: tags of each band (``wavelength``, ``fwhm``, ``bbl``
+    or ``good``, ``wavelength_units``, in any case), GDAL's ``IMAGERY`` tags, in micrometres by its raster data
+    model, lists in the tags of the file, and descriptions of bands. Where only some bands name one, none is known.
+    A last band that is alpha is a mask and no layer. Blocks that were never written are read as nodata where the
+    file names a nodata value or has a mask, and are an error where they would be read as zeros.
     """
     with rasterio.Env(), _opened(path) as source:  # without the first, GDAL prints its warnings
         dtype = np.dtype(source.dtypes[0])
