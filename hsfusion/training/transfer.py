@@ -262,7 +262,8 @@ def _coverages(
 ) -> tuple[list[GroupCoverage], float]:
     """Weight and coverage of each group and raster, and the share of all band weights that is not covered.
 
-    Predicted group weights are those at the mean spectrum; a free convolution is split at the limits of the groups.
+    Predicted group weights are those at the mean spectrum; a free convolution is split at the limits of the groups. What
+    a linear part adds to a band goes to its groups in proportion to their weights from the fusion.
     """
     bands, groups, rasters = header.bands, header.groups, header.sources
     edge = 2 * network.fusion.margin + 1
@@ -279,6 +280,9 @@ def _coverages(
         of_rasters = [np.append(nm < 0, layers == i) for i in range(len(rasters))]
         inside = inside & np.array(intervals + of_rasters)
     weights = np.where(inside, weights, 0.0)
+    whole = weights.sum(0)
+    parts = np.where(whole > 0, weights / np.maximum(whole, 1e-300), inside / np.maximum(inside.sum(0), 1))
+    weights = parts * learned.weight
     covered = np.minimum(share.sum(1), 1.0)
     coverages = []
     names = [group.name for group in groups] + [name for name, _ in rasters]

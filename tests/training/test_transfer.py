@@ -342,6 +342,8 @@ def test_bands_that_a_sensor_lacks_are_predicted(architecture):
     assert error.mean() < 0.03 and error.max() < 0.2
     assert min(carried.report.expected_r2) > 0.99 and len(carried.report.expected_r2) == 4
     assert carried.report.outside_share > 0.2
+    by_group = sum(group.weight * (1 - group.coverage) for group in carried.report.groups)
+    assert by_group == pytest.approx(carried.report.outside_share, abs=1e-9)
     dealt = network.matrix()[:, ~gap] @ network.standardise(x)[0, ~gap].flatten(1)
     whole = network.matrix() @ network.standardise(x)[0].flatten(1)
     assert (dealt - whole).square().mean() > 0.1 * whole.var()  # leaving the bands out would have been far off
