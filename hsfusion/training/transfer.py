@@ -262,8 +262,8 @@ def _coverages(
 ) -> tuple[list[GroupCoverage], float]:
     """Weight and coverage of each group and raster, and the share of all band weights that is not covered.
 
-    Predicted group weights are those at the mean spectrum; a free convolution is split at the limits of the groups. What
-    a linear part adds to a band goes to its groups in proportion to their weights from the fusion.
+    Predicted group weights are those at the mean spectrum; a free convolution is split at the limits of the groups.
+    What a linear part adds to a band goes to its groups in proportion to their weights from the fusion.
     """
     bands, groups, rasters = header.bands, header.groups, header.sources
     edge = 2 * network.fusion.margin + 1
